@@ -1,0 +1,1 @@
+"""Benchmarks: questions in, official scores out. Never imports torch, llava or hydra."""

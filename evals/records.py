@@ -1,0 +1,113 @@
+"""The records that flow through an evaluation, joined by `key` and never by position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evals.sources import ImageFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One question of a benchmark.
+
+    Attributes:
+        key: Unique within the task; the only key for joining, resuming and seeding.
+        question_id: The benchmark's own id, as it stands in answer files.
+        text: The user turn as the model gets it, without image placeholders.
+        prompt: The question as answer files store it (official habits differ by benchmark).
+        images: The images of the question, opened lazily; empty for a text-only question.
+        target: What the scorer needs to judge an answer; None where the split has no annotations.
+        cluster: Questions with equal cluster are not independent (usually the image's key).
+        groups: Breakdown fields of the question, for example `{"answer_type": "yes/no"}`.
+    """
+
+    key: str
+    question_id: str | int
+    text: str
+    prompt: str
+    images: tuple[ImageFile, ...] = ()
+    target: Any = None
+    cluster: str = ""
+    groups: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def image_keys(self) -> tuple[str, ...]:
+        """The keys of the images."""
+        return tuple(image.key for image in self.images)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """The model's answer to one question: `text` is decoded and stripped, nothing else."""
+
+    key: str
+    question_id: str | int
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A question that could not be answered: `cause` is short and countable, `message` is prose."""
+
+    key: str
+    cause: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """The judgment of one question.
+
+    Attributes:
+        key: The question's key.
+        question_id: The benchmark's own id.
+        cluster: See `Sample.cluster`.
+        value: 0..1, unrounded.
+        answer: The prediction as compared; None where none was given or none could be read.
+        answered: Whether a prediction was given at all.
+        groups: Breakdown fields, written beside the score.
+        details: What `Task.aggregate` needs beside the value; not written to disk.
+    """
+
+    key: str
+    question_id: str | int
+    cluster: str
+    value: float
+    answer: str | None
+    answered: bool
+    groups: Mapping[str, str | None] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_line(self) -> dict[str, Any]:
+        """The object that `scores.jsonl` holds for this question."""
+        return {
+            "question_id": self.question_id,
+            "key": self.key,
+            "cluster": self.cluster,
+            "score": self.value,
+            "answer": self.answer,
+            **self.groups,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aggregate:
+    """The figures of a set of scores.
+
+    Attributes:
+        metrics: Metric name to value: 0..1, or points where the benchmark defines points; None
+            where the metric cannot be computed (no such file, empty group).
+        breakdowns: Field to group to `{metric: value, "num_questions": n}`.
+        num_unparsed: Answers given from which nothing could be read.
+    """
+
+    metrics: Mapping[str, float | None]
+    breakdowns: Mapping[str, Mapping[str, Mapping[str, float | int | None]]] = field(
+        default_factory=dict
+    )
+    num_unparsed: int = 0

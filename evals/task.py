@@ -1,0 +1,75 @@
+"""What a benchmark has to offer: its questions, a judgment for each answer, figures over all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from evals.records import Aggregate, Prediction, Sample, Score
+
+
+class Task(Protocol):
+    """One benchmark on one split. Construction reads nothing; each method reads what it needs.
+
+    Attributes:
+        name: The task's name, for example `gqa`.
+        split: The split as it is named in summaries.
+        definition: Name and version of the metric's definition, for example `vqa_official/1`.
+        primary_metric: The metric that stands in tables.
+        max_new_tokens: The answer length that LLaVA-1.5's scripts used for this benchmark.
+        expected_num_questions: The published number of questions of the split, None if none is.
+        has_annotations: Whether answers of this split can be scored here.
+        grouped_metrics: Metrics over whole groups, meaningless when `limit` cuts groups.
+    """
+
+    name: str
+    split: str
+    definition: str
+    primary_metric: str
+    max_new_tokens: int
+
+    @property
+    def expected_num_questions(self) -> int | None: ...  # noqa: D102 - documented above
+
+    @property
+    def has_annotations(self) -> bool: ...  # noqa: D102
+
+    @property
+    def grouped_metrics(self) -> frozenset[str]: ...  # noqa: D102
+
+    def data_files(self) -> list[Path]:
+        """The question and annotation files that decide questions and scores, for hashing."""
+
+    def samples(self) -> list[Sample]:
+        """All questions of the split, in the benchmark's order.
+
+        Raises:
+            DataError: a file is missing or malformed.
+        """
+
+    def match(self, answers: Iterable[Mapping[str, Any]]) -> dict[str, Prediction]:
+        """Foreign answer lines (`question_id`, `text`, `prompt`) by key; the last of an id wins.
+
+        Needs the annotation files only, neither images nor question files.
+
+        Raises:
+            DataError: the answers belong to another benchmark or split.
+        """
+
+    def score(self, predictions: Mapping[str, Prediction]) -> list[Score]:
+        """One score a question of the split, in the benchmark's order.
+
+        A question without a prediction scores 0 with `answered` false. Needs the annotation files
+        only.
+
+        Raises:
+            DataError: a file is missing or malformed, or a prediction's key is not of the split.
+        """
+
+    def aggregate(self, scores: Sequence[Score]) -> Aggregate:
+        """The figures over any non-empty subset of the scores that `score` gave.
+
+        Raises:
+            ValueError: `scores` is empty.
+        """

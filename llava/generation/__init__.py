@@ -1,0 +1,1 @@
+"""The generation engine inside one worker: Requests in, Completions out."""

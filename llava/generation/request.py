@@ -1,0 +1,123 @@
+"""What goes into the engine and what comes out of it.
+
+A request is complete in itself: the rendered, tokenized prompt, where its images come from, and how
+to generate. It never holds the target of the question.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL.Image import Image
+
+
+class ImageSource(Protocol):
+    """Where one image comes from; opened lazily, in the worker, and picklable."""
+
+    @property
+    def key(self) -> str:
+        """Identity of the image within its task; equal keys are the same image."""
+
+    def open(self) -> Image:
+        """Returns the decoded image in the mode in which the model is to see it.
+
+        Raises:
+            OSError: the file is missing, unreadable or no image.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationConfig:
+    """How answers are generated; the defaults are greedy decoding as for the published figures.
+
+    Attributes:
+        max_new_tokens: The largest number of new tokens of an answer, at least 1.
+        temperature: 0 for greedy decoding, otherwise the softmax temperature of sampling.
+        top_p: Nucleus mass in (0, 1]; None keeps the whole distribution. Ignored when greedy.
+        num_beams: Number of beams; 1 for none.
+        seed: Seed of sampling; an answer depends on it, on its request's key and on nothing else.
+    """
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float | None = None
+    num_beams: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(f"`max_new_tokens` must be at least 1, but is {self.max_new_tokens}.")
+        if self.temperature < 0:
+            raise ValueError(f"`temperature` must be 0 or larger, but is {self.temperature}.")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"`top_p` must be in (0, 1], but is {self.top_p}.")
+        if self.num_beams < 1:
+            raise ValueError(f"`num_beams` must be at least 1, but is {self.num_beams}.")
+
+    @property
+    def do_sample(self) -> bool:
+        """Whether tokens are sampled."""
+        return self.temperature > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One question for the engine.
+
+    Attributes:
+        key: Unique within the task.
+        prompt_ids: (S,) int32, the tokenized prompt; -200 stands for an image.
+        images: One source for each -200 in `prompt_ids`, in order.
+        generation: How to generate the answer.
+    """
+
+    key: str
+    prompt_ids: npt.NDArray[np.int32]
+    images: tuple[ImageSource, ...] = ()
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """The answer to one request.
+
+    Attributes:
+        key: The request's key.
+        token_ids: New tokens only, the end token included if it was reached.
+        text: The decoded tokens, special tokens skipped, stripped.
+        finish_reason: `stop` (end token), `length` (max_new_tokens) or `context` (context full).
+        num_prompt_tokens: Length of the prompt with its image embeddings.
+        min_margin: Smallest distance of the two largest logits over all steps; None where the
+            engine does not measure it (beams, sampling).
+        latency_s: Seconds that the answer took.
+        image_sha256: Hash of the decoded pixels of each image, as hex.
+    """
+
+    key: str
+    token_ids: tuple[int, ...]
+    text: str
+    finish_reason: str
+    num_prompt_tokens: int
+    min_margin: float | None
+    latency_s: float
+    image_sha256: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFailure:
+    """One request that could not be answered.
+
+    Attributes:
+        key: The request's key.
+        cause: A short machine-readable cause: `image_missing`, `image_unreadable`,
+            `prompt_too_long`, `out_of_memory` or `error`.
+        message: What happened, for a person.
+    """
+
+    key: str
+    cause: str
+    message: str
