@@ -1,0 +1,265 @@
+"""Conversation templates: how turns become the prompt that a checkpoint was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from typing import Any
+
+from llava.errors import ConversationError
+
+
+class SeparatorStyle(Enum):
+    """How roles, messages and separators are joined."""
+
+    SINGLE = auto()
+    TWO = auto()
+    MPT = auto()
+    PLAIN = auto()
+    LLAMA_2 = auto()
+
+
+@dataclass(kw_only=True)
+class Conversation:
+    """A template together with the turns spoken so far.
+
+    Attributes:
+        system: The system text, roles and markup included where the format needs them.
+        roles: Names of the user and of the assistant.
+        messages: Turns as [role, message]; a message is text, None (to be written by the model) or
+            a tuple whose first item is the text and which stands for a turn with an image.
+        offset: How many of the first messages are preset examples.
+        sep_style: How the parts are joined.
+        sep: Separator after the system text and after user turns.
+        sep2: Separator after assistant turns, where it differs.
+        version: Family of the template.
+    """
+
+    system: str
+    roles: tuple[str, str]
+    messages: list[list[Any]] = field(default_factory=list)
+    offset: int = 0
+    sep_style: SeparatorStyle = SeparatorStyle.SINGLE
+    sep: str = "###"
+    sep2: str | None = None
+    version: str = "Unknown"
+
+    def append_message(self, role: str, message: Any) -> None:
+        """Adds a turn; None as message leaves it open for the model."""
+        self.messages.append([role, message])
+
+    def copy(self) -> Conversation:
+        """Returns an independent conversation with the same template and turns."""
+        return replace(self, messages=[list(message) for message in self.messages])
+
+    def get_prompt(self) -> str:
+        """Returns the turns joined as the model expects them.
+
+        Raises:
+            ValueError: a format that needs it lacks the first user message.
+        """
+        turns = self._turns()
+        if self.sep_style is SeparatorStyle.LLAMA_2:
+            return self._join_llama_2(turns)
+        named = self.sep_style in (SeparatorStyle.SINGLE, SeparatorStyle.TWO)
+        plain = self.sep_style is SeparatorStyle.PLAIN
+        alternates = self.sep_style in (SeparatorStyle.TWO, SeparatorStyle.PLAIN)
+        prompt = self.system if plain else self.system + self.sep
+        for i, (role, text) in enumerate(turns):
+            label = "" if plain else f"{role}:" if named else role
+            if not text:
+                prompt += label
+                continue
+            separator = self.sep2 if alternates and i % 2 else self.sep
+            if separator is None:
+                raise ValueError(
+                    f"`sep2` must be a string to close turn {i + 1} in style {self.sep_style.name}, "
+                    "but is None. Leave the last turn open or choose another template."
+                )
+            prompt += label + (" " if named else "") + text + separator
+        return prompt
+
+    def _turns(self) -> list[tuple[str, str | None]]:
+        """The turns as text; an image turn gets its placeholder at the place the format wants."""
+        turns = [(role, text[0] if isinstance(text, tuple) else text) for role, text in self.messages]
+        if self.messages and isinstance(self.messages[0][1], tuple):
+            role, text = turns[0]
+            text = (text or "").replace("<image>", "").strip()
+            if "mmtag" in self.version:
+                turns[:1] = [
+                    (self.roles[0], "<Image><image></Image>"),
+                    (self.roles[1], "Received."),
+                    (role, text),
+                ]
+            else:
+                turns[0] = (role, "<image>\n" + text)
+        return turns
+
+    def _join_llama_2(self, turns: Sequence[tuple[str, str | None]]) -> str:
+        if not turns or not turns[0][1] or turns[0][0] != self.roles[0]:
+            raise ValueError(
+                f"The first message must be text from role {self.roles[0]!r}, but is "
+                f"{list(turns[:1])!r}. Start the conversation with a user turn."
+            )
+        prompt = ""
+        for i, (_, text) in enumerate(turns):
+            if not text:
+                continue
+            if i % 2:
+                prompt += f" {text} {self.sep2}"
+            else:
+                system = f"<<SYS>>\n{self.system}\n<</SYS>>\n\n" if i == 0 and self.system else ""
+                prompt += f"{self.sep}[INST] {system}{text} [/INST]"
+        return prompt.lstrip(self.sep)
+
+
+_CURIOUS_HUMAN = (
+    "A chat between a curious human and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the human's questions."
+)
+_CURIOUS_USER = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+_MMTAG = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant is able to understand the visual content that the user provides, "
+    "and assist the user with a variety of tasks using natural language."
+    "The visual content will be provided with the following format: <Image>visual content</Image>."
+)
+_FEW_SHOT = [
+    ["Human", "What are the key differences between renewable and non-renewable energy sources?"],
+    [
+        "Assistant",
+        "Renewable energy sources are those that can be replenished naturally in a relatively "
+        "short amount of time, such as solar, wind, hydro, geothermal, and biomass. "
+        "Non-renewable energy sources, on the other hand, are finite and will eventually be "
+        "depleted, such as coal, oil, and natural gas. Here are some key differences between "
+        "renewable and non-renewable energy sources:\n"
+        "1. Availability: Renewable energy sources are virtually inexhaustible, while non-renewable "
+        "energy sources are finite and will eventually run out.\n"
+        "2. Environmental impact: Renewable energy sources have a much lower environmental impact "
+        "than non-renewable sources, which can lead to air and water pollution, greenhouse gas "
+        "emissions, and other negative effects.\n"
+        "3. Cost: Renewable energy sources can be more expensive to initially set up, but they "
+        "typically have lower operational costs than non-renewable sources.\n"
+        "4. Reliability: Renewable energy sources are often more reliable and can be used in more "
+        "remote locations than non-renewable sources.\n"
+        "5. Flexibility: Renewable energy sources are often more flexible and can be adapted to "
+        "different situations and needs, while non-renewable sources are more rigid and inflexible.\n"
+        "6. Sustainability: Renewable energy sources are more sustainable over the long term, while "
+        "non-renewable sources are not, and their depletion can lead to economic and social "
+        "instability.\n",
+    ],
+]
+_LLAMA_2_SYSTEM = (
+    "You are a helpful, respectful and honest assistant. Always answer as helpfully as possible, "
+    "while being safe.  Your answers should not include any harmful, unethical, racist, sexist, "
+    "toxic, dangerous, or illegal content. Please ensure that your responses are socially unbiased "
+    "and positive in nature.\n\n"
+    "If a question does not make any sense, or is not factually coherent, explain why instead of "
+    "answering something not correct. If you don't know the answer to a question, please don't "
+    "share false information."
+)
+
+_HUMAN = ("Human", "Assistant")
+_USER = ("USER", "ASSISTANT")
+_CHATML = ("<|im_start|>user\n", "<|im_start|>assistant\n")
+_TWO: dict[str, Any] = {"sep_style": SeparatorStyle.TWO, "sep": " ", "sep2": "</s>"}
+_LLAMA_2: dict[str, Any] = {
+    "roles": _USER,
+    "version": "llama_v2",
+    "sep_style": SeparatorStyle.LLAMA_2,
+    "sep2": "</s>",
+}
+_MPT: dict[str, Any] = {
+    "roles": _CHATML,
+    "version": "mpt",
+    "sep_style": SeparatorStyle.MPT,
+    "sep": "<|im_end|>",
+}
+
+_VICUNA_V0 = Conversation(system=_CURIOUS_HUMAN, roles=_HUMAN, messages=_FEW_SHOT, offset=2)
+_VICUNA_V1 = Conversation(system=_CURIOUS_USER, roles=_USER, version="v1", **_TWO)
+_PLAIN = Conversation(system="", roles=("", ""), sep_style=SeparatorStyle.PLAIN, sep="\n")
+_CHATML_DIRECT = Conversation(system="<|im_start|>system\nAnswer the questions.", **_MPT)
+
+conv_templates: dict[str, Conversation] = {
+    "default": _VICUNA_V0,
+    "v0": _VICUNA_V0,
+    "v1": _VICUNA_V1,
+    "vicuna_v1": _VICUNA_V1,
+    "llama_2": Conversation(system=_LLAMA_2_SYSTEM, sep="<s>", **_LLAMA_2),
+    "mistral_instruct": Conversation(system="", sep="", **_LLAMA_2),
+    "chatml_direct": _CHATML_DIRECT,
+    "mistral_direct": _CHATML_DIRECT,
+    "plain": _PLAIN,
+    "v0_plain": _PLAIN,
+    "llava_v0": Conversation(system=_CURIOUS_HUMAN, roles=_HUMAN),
+    "v0_mmtag": Conversation(system=_MMTAG, roles=_HUMAN, version="v0_mmtag"),
+    "llava_v1": Conversation(system=_CURIOUS_HUMAN, roles=_USER, version="v1", **_TWO),
+    "v1_mmtag": Conversation(system=_MMTAG, roles=_USER, version="v1_mmtag", **_TWO),
+    "llava_llama_2": Conversation(
+        system="You are a helpful language and vision assistant. You are able to understand the "
+        "visual content that the user provides, and assist the user with a variety of tasks using "
+        "natural language.",
+        sep="<s>",
+        **_LLAMA_2,
+    ),
+    "mpt": Conversation(
+        system="<|im_start|>system\nA conversation between a user and an LLM-based AI assistant. "
+        "The assistant gives helpful and honest answers.",
+        **_MPT,
+    ),
+}
+"""Every template by its name; copy one before adding turns."""
+
+_NAME_RULES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("llama-2",), "llava_llama_2"),
+    (("mistral",), "mistral_instruct"),
+    (("v1.6-34b",), "chatml_direct"),
+    (("v1.5", "v1.6-vicuna"), "vicuna_v1"),
+    (("v1",), "llava_v1"),
+    (("mpt",), "mpt"),
+)
+
+
+def resolve_conversation(
+    *, forced: str | None, zoo: str | None, names: Iterable[str | None]
+) -> tuple[str, str]:
+    """Returns the template's name for a checkpoint and the reason for the choice.
+
+    Args:
+        forced: A template that the user asked for, or None.
+        zoo: The template that the model's zoo entry names, or None.
+        names: What to try the name rules on, in this order: the model name, its parent folder, the
+            base, the configuration's `_name_or_path`; None entries are left out.
+
+    Raises:
+        ConversationError: an unknown template was asked for, or no rule matches.
+
+    >>> resolve_conversation(forced=None, zoo=None, names=["llava-v1.6-34b"])
+    ('chatml_direct', "'v1.6-34b' occurs in 'llava-v1.6-34b'")
+    """
+    known = ", ".join(conv_templates)
+    for template, reason in ((forced, "asked for"), (zoo, "named by the model's zoo entry")):
+        if template is None:
+            continue
+        if template not in conv_templates:
+            raise ConversationError(
+                f"`conversation` must be one of {known}, but is {template!r} ({reason}). "
+                "Choose one of these, or `auto`."
+            )
+        return template, reason
+    tried = [name for name in names if name]
+    for name in tried:
+        for patterns, template in _NAME_RULES:
+            for pattern in patterns:
+                if pattern in name.lower():
+                    return template, f"{pattern!r} occurs in {name!r}"
+    raise ConversationError(
+        f"No conversation template is known for {' / '.join(map(repr, tried)) or 'this model'}: a "
+        f"wrong one would cost accuracy without a sign. Name the right one with `conversation=`: "
+        f"{known}."
+    )

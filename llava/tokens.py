@@ -1,0 +1,51 @@
+"""Prompts with image placeholders to token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
+
+if TYPE_CHECKING:
+    import torch
+
+
+def tokenizer_image_token(
+    prompt: str,
+    tokenizer: Callable[[str], Any],
+    image_token_index: int = IMAGE_TOKEN_INDEX,
+    return_tensors: str | None = None,
+) -> list[int] | torch.Tensor:
+    """Returns the ids of a prompt, with `image_token_index` for each `<image>` in it.
+
+    Each chunk around the placeholders is tokenized alone and loses its begin token, but for the
+    one at the very start.
+
+    Args:
+        prompt: Text with any number of `<image>`.
+        tokenizer: Gives an object with `input_ids` for a text.
+        image_token_index: The placeholder id.
+        return_tensors: None for a list, "pt" for a (S,) int64 tensor.
+
+    Raises:
+        ValueError: `return_tensors` is something else.
+    """
+    encode = getattr(tokenizer, "encode_text", None) or (lambda text: tokenizer(text).input_ids)
+    chunks = [encode(chunk) for chunk in prompt.split(DEFAULT_IMAGE_TOKEN)]
+    begin = getattr(tokenizer, "bos_token_id", None)
+    has_begin = bool(chunks[0]) and begin is not None and chunks[0][0] == begin
+    ids: list[int] = list(chunks[0])
+    for chunk in chunks[1:]:
+        ids.append(image_token_index)
+        ids.extend(chunk[1:] if has_begin else chunk)
+    if return_tensors is None:
+        return ids
+    if return_tensors != "pt":
+        raise ValueError(
+            f"`return_tensors` must be None or 'pt', but is {return_tensors!r}. "
+            "Convert the list yourself for other frameworks."
+        )
+    import torch
+
+    return torch.tensor(ids, dtype=torch.long)
