@@ -17,6 +17,7 @@ class Task(Protocol):
         split: The split as it is named in summaries.
         definition: Name and version of the metric's definition, for example `vqa_official/1`.
         primary_metric: The metric that stands in tables.
+        primary_is_mean: Whether that metric is the plain mean of the scores' values.
         max_new_tokens: The answer length that LLaVA-1.5's scripts used for this benchmark.
         expected_num_questions: The published number of questions of the split, None if none is.
         has_annotations: Whether answers of this split can be scored here.
@@ -27,6 +28,7 @@ class Task(Protocol):
     split: str
     definition: str
     primary_metric: str
+    primary_is_mean: bool
     max_new_tokens: int
 
     @property

@@ -1,0 +1,66 @@
+"""Figures over many scores: means, and means by group."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from math import fsum
+
+from evals.records import Score
+
+Breakdown = dict[str, dict[str, float | int | None]]
+
+
+def mean(values: Iterable[float]) -> float | None:
+    """The mean, exactly rounded; None if there are no values.
+
+    >>> mean([0.1] * 10), mean([])
+    (0.1, None)
+    """
+    values = list(values)
+    return fsum(values) / len(values) if values else None
+
+
+def mean_score(scores: Iterable[Score]) -> float | None:
+    """The mean of the values of the scores; None if there are none."""
+    return mean(score.value for score in scores)
+
+
+def group_by(scores: Iterable[Score], field: str) -> dict[str, list[Score]]:
+    """The scores by the value of one of their breakdown fields, sorted; without it left out."""
+    groups = defaultdict(list)
+    for score in scores:
+        group = score.groups.get(field)
+        if group is not None:
+            groups[group].append(score)
+    return {group: groups[group] for group in sorted(groups, key=_numbers_in_order)}
+
+
+def _numbers_in_order(group: str) -> tuple[int, str]:
+    return (int(group) if group.isdecimal() else 0, group)
+
+
+def break_down(scores: Iterable[Score], field: str, metric: str) -> Breakdown:
+    """The mean score and the number of questions of every group of a field."""
+    return {
+        group: {metric: mean_score(members), "num_questions": len(members)}
+        for group, members in group_by(scores, field).items()
+    }
+
+
+def break_down_all(
+    scores: Sequence[Score], fields: Iterable[str], metric: str
+) -> Mapping[str, Breakdown]:
+    """The breakdowns of several fields; a field that no score has is left out."""
+    tables = {field: break_down(scores, field, metric) for field in fields}
+    return {field: table for field, table in tables.items() if table}
+
+
+def require_scores(scores: Sequence[Score]) -> None:
+    """Checks that there is something to aggregate.
+
+    Raises:
+        ValueError: there is not; a figure over no questions does not exist.
+    """
+    if not scores:
+        raise ValueError("`scores` must hold at least one score, but is empty.")

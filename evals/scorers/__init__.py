@@ -1,0 +1,1 @@
+"""Judgments of one answer: pure functions, one metric a module."""

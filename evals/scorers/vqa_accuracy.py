@@ -1,0 +1,42 @@
+"""Soft accuracy against several annotators, as VQAv2, TextVQA and VizWiz use it.
+
+Source: GT-Vision-Lab/VQA @ a013f004, `vqaEval.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def score_soft_accuracy(answer: str, targets: Sequence[Mapping[str, Any]]) -> float:
+    """The mean over the annotators of min(1, matches among the other annotators / 3).
+
+    Who the others are is decided by comparing whole records: records that are equal in all their
+    fields are all left out. In official files `answer_id` makes every record distinct.
+
+    Args:
+        answer: The prediction, in the form in which it is to be compared.
+        targets: One record an annotator, with the text to compare under `answer`; at least one.
+
+    Raises:
+        ValueError: there are no records.
+
+    >>> records = [{"answer": "cat", "answer_id": n} for n in range(2)]
+    >>> records += [{"answer": "dog", "answer_id": n} for n in range(2, 10)]
+    >>> score_soft_accuracy("cat", records), score_soft_accuracy("dog", records)
+    (0.6, 1.0)
+    >>> score_soft_accuracy("cat", [{"answer": "cat"}, {"answer": "cat"}])
+    0.0
+    """
+    if not targets:
+        raise ValueError("`targets` must hold at least one record, but is empty.")
+    matching = [target for target in targets if target["answer"] == answer]
+    if not matching:
+        return 0.0
+    # A record that differs in its answer is no copy of a matching one: for it all matches count.
+    thirds = (len(targets) - len(matching)) * min(3, len(matching))
+    for target in matching:
+        num_others = sum(other != target for other in matching)
+        thirds += min(3, num_others)
+    return thirds / (3 * len(targets))  # one division of whole numbers: no rounding on the way

@@ -1,0 +1,150 @@
+"""The figures of one task of a run, as `summary.json` holds them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from evals.records import Aggregate, Failure, Score
+from evals.statistics import confidence_interval
+from evals.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The figures of one task.
+
+    Attributes:
+        task: The task's name.
+        split: The split's name.
+        definition: Name and version of the metric's definition.
+        metrics: Over all questions, where one without an answer scores 0; empty without
+            annotations.
+        metrics_answered: The same over answered questions only; empty if there are none.
+        breakdowns: Field to group to figures, over all questions.
+        interval: 95% interval of the primary metric, clustered by image; None where that metric is
+            no mean of scores, or with fewer than two clusters.
+        num_questions: Questions of the split.
+        num_answered: Those with an answer.
+        coverage: `num_answered / num_questions`.
+        num_failed: Failed questions by cause.
+        num_unparsed: Answers given from which nothing could be read.
+        expected_num_questions: The published number of questions, None if none is.
+    """
+
+    task: str
+    split: str
+    definition: str
+    metrics: Mapping[str, float | None]
+    metrics_answered: Mapping[str, float | None]
+    breakdowns: Mapping[str, Mapping[str, Mapping[str, float | int | None]]]
+    interval: tuple[float, float] | None
+    num_questions: int
+    num_answered: int
+    coverage: float
+    num_failed: Mapping[str, int] = field(default_factory=dict)
+    num_unparsed: int = 0
+    expected_num_questions: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `summary.json` holds, ready for `json.dumps`."""
+        return asdict(self)
+
+
+def summarize(
+    task: Task,
+    scores: Sequence[Score],
+    failures: Mapping[str, Failure],
+    *,
+    limit_cuts_groups: bool = False,
+) -> Summary:
+    """The figures of a task with annotations.
+
+    Args:
+        task: The task that gave the scores.
+        scores: One score a question, those without an answer included.
+        failures: Questions that could not be answered, by key.
+        limit_cuts_groups: Whether the scores are only the first part of the split, so that metrics
+            over whole groups mean nothing and become None.
+
+    Raises:
+        ValueError: there are no scores.
+    """
+    hidden = task.grouped_metrics if limit_cuts_groups else frozenset()
+    everything = task.aggregate(scores)
+    answered = [score for score in scores if score.answered]
+    metrics_answered = _metrics(task.aggregate(answered), hidden) if answered else {}
+    return Summary(
+        task=task.name,
+        split=task.split,
+        definition=task.definition,
+        metrics=_metrics(everything, hidden),
+        metrics_answered=metrics_answered,
+        breakdowns=_breakdowns(everything, hidden),
+        interval=_interval(scores) if task.primary_is_mean else None,
+        num_questions=len(scores),
+        num_answered=len(answered),
+        coverage=len(answered) / len(scores),
+        num_failed=_count_causes(failures),
+        num_unparsed=everything.num_unparsed,
+        expected_num_questions=task.expected_num_questions,
+    )
+
+
+def summarize_unscored(
+    task: Task, num_questions: int, num_answered: int, failures: Mapping[str, Failure]
+) -> Summary:
+    """The counts of a task whose split has no annotations.
+
+    Raises:
+        ValueError: there are no questions.
+    """
+    if num_questions < 1:
+        raise ValueError(f"`num_questions` must be at least 1, but is {num_questions}.")
+    return Summary(
+        task=task.name,
+        split=task.split,
+        definition=task.definition,
+        metrics={},
+        metrics_answered={},
+        breakdowns={},
+        interval=None,
+        num_questions=num_questions,
+        num_answered=num_answered,
+        coverage=num_answered / num_questions,
+        num_failed=_count_causes(failures),
+        expected_num_questions=task.expected_num_questions,
+    )
+
+
+def _metrics(figures: Aggregate, hidden: frozenset[str]) -> dict[str, float | None]:
+    return {name: None if name in hidden else value for name, value in figures.metrics.items()}
+
+
+def _breakdowns(
+    figures: Aggregate, hidden: frozenset[str]
+) -> dict[str, dict[str, dict[str, float | int | None]]]:
+    return {
+        field_name: {
+            group: {name: None if name in hidden else value for name, value in row.items()}
+            for group, row in table.items()
+        }
+        for field_name, table in figures.breakdowns.items()
+    }
+
+
+def _interval(scores: Sequence[Score]) -> tuple[float, float] | None:
+    interval = confidence_interval(
+        [score.value for score in scores], [score.cluster for score in scores]
+    )
+    if interval is None:
+        return None
+    low, high = interval
+    return max(0.0, low), min(1.0, high)  # scores lie in 0..1, so does their mean
+
+
+def _count_causes(failures: Mapping[str, Failure]) -> dict[str, int]:
+    causes = Counter(failure.cause for failure in failures.values())
+    return {cause: causes[cause] for cause in sorted(causes)}

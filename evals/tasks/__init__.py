@@ -1,0 +1,1 @@
+"""One module a benchmark: its questions, and the judgment of its answers."""

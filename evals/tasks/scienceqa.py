@@ -1,0 +1,344 @@
+"""ScienceQA: multiple-choice questions from school science (Lu et al., arXiv:2209.09513).
+
+Files, in `data_dir`: `problems.json`, `pid_splits.json`, images in `images/<split>/<id>/image.png`;
+LLaVA's `llava_<split>_CQM-A.json` is read for the prompts where it is there.
+
+One problem, by its id: `{"11": {"question": "What is the name of the colony shown?", "choices":
+["Maryland", "New Hampshire", "Rhode Island", "Vermont"], "answer": 1, "hint": "", "image":
+"image.png", "subject": "social science", "topic": "us-history", "grade": "grade4", "split":
+"test", ...}}`; the prompt: the hint after `Context: ` if there is one, the question, one lettered
+line a choice, and a line that asks for the letter.
+
+Metric: accuracy over all problems of the split, by the letter that LLaVA's script reads;
+`accuracy_image`, the published figure, is the one over answers whose stored prompt holds an image
+placeholder. The rows by subject, context and grade follow lupantech/ScienceQA @ 2cbf8318. Official
+code: haotian-liu/LLaVA @ c121f043, `eval_science_qa.py`.
+
+Known deviations: the rows are taken over the problems of the split, where the official script
+takes those of test. A row is None if a problem lacks the field, or if it is empty (official: -1).
+
+Published: LLaVA-1.5-7B 66.8, 13B 71.6 (test, accuracy_image).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evals.answers import check_keys, match_by_id
+from evals.errors import DataError
+from evals.metrics import break_down_all, mean_score, require_scores
+from evals.questions import LETTER_SUFFIX, check_same_ids
+from evals.records import Aggregate, Prediction, Sample, Score
+from evals.scorers.choice import LETTERS, choice_index, parse_choice
+from evals.sources import (
+    ImageFile,
+    check_unique,
+    find_optional,
+    image_in,
+    read_json,
+    require,
+    require_id,
+)
+
+ORIGIN = "https://github.com/lupantech/ScienceQA (data/scienceqa)"
+IMAGE_PLACEHOLDER = "<image>"
+_PUBLISHED_COUNTS = {"train": 12_726, "val": 4_241, "test": 4_241}
+_IMAGE_SPLITS = {"minitrain": "train", "minival": "val", "minitest": "test"}
+_GRADES_1_6 = frozenset(f"grade{number}" for number in range(1, 7))
+_GRADES_7_12 = frozenset(f"grade{number}" for number in range(7, 13))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One entry of the official problem file.
+
+    Attributes:
+        key: The problem's id.
+        question: Its text.
+        choices: The texts of its two to five choices.
+        answer: The index of the right choice.
+        hint: The context, empty if there is none.
+        image_name: The image's path relative to the split's image folder, None without an image.
+        image_split: The split whose folder holds the image.
+        subject: The subject, None if the file has none.
+        grade: The grade, `grade1` to `grade12`, None if the file has none.
+        topic: The topic, None if the file has none.
+    """
+
+    key: str
+    question: str
+    choices: tuple[str, ...]
+    answer: int
+    hint: str
+    image_name: str | None
+    image_split: str
+    subject: str | None
+    grade: str | None
+    topic: str | None
+
+
+# Row of the official table to the membership of a problem; None where the problem cannot tell.
+_CLASSES: Mapping[str, Callable[[Problem], bool | None]] = {
+    "NAT": lambda problem: _equals(problem.subject, "natural science"),
+    "SOC": lambda problem: _equals(problem.subject, "social science"),
+    "LAN": lambda problem: _equals(problem.subject, "language science"),
+    "TXT": lambda problem: bool(problem.hint),
+    "IMG": lambda problem: problem.image_name is not None,
+    "NO": lambda problem: not problem.hint and problem.image_name is None,
+    "G1-6": lambda problem: _is_among(problem.grade, _GRADES_1_6),
+    "G7-12": lambda problem: _is_among(problem.grade, _GRADES_7_12),
+}
+
+
+def _equals(value: str | None, wanted: str) -> bool | None:
+    return None if value is None else value == wanted
+
+
+def _is_among(value: str | None, wanted: frozenset[str]) -> bool | None:
+    return None if value is None else value in wanted
+
+
+def render_problem(question: str, choices: Sequence[str], hint: str) -> str:
+    r"""The prompt of a problem without image placeholder and without suffix.
+
+    >>> render_problem("Which  is it?", ["a frog", "ice "], "Look.")
+    'Context: Look.\nWhich is it?\nA. a frog\nB. ice'
+    """
+    lines = [f"Context: {hint}"] if hint else []
+    lines.append(question)
+    lines += [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
+    return "\n".join(lines).replace("  ", " ").strip()
+
+
+class ScienceQA:
+    """ScienceQA on one split.
+
+    Args:
+        data_dir: The folder with the benchmark's files.
+        split: A split of `pid_splits.json`.
+        prompt_suffix: What follows the choices in the prompt.
+        max_new_tokens: The answer length that LLaVA's script uses.
+        check_counts: Whether the published number of questions is expected.
+    """
+
+    name = "scienceqa"
+    definition = "scienceqa_llava/1"
+    primary_metric = "accuracy"
+    primary_is_mean = True
+
+    def __init__(
+        self,
+        *,
+        data_dir: str | Path,
+        split: str = "test",
+        prompt_suffix: str = LETTER_SUFFIX,
+        max_new_tokens: int = 1024,
+        check_counts: bool = True,
+    ) -> None:
+        self.data_dir = Path(data_dir)
+        self.split = split
+        self.prompt_suffix = prompt_suffix
+        self.max_new_tokens = max_new_tokens
+        self.check_counts = check_counts
+        self._problem_path = self.data_dir / "problems.json"
+        self._split_path = self.data_dir / "pid_splits.json"
+        self._llava_path = self.data_dir / f"llava_{split}_CQM-A.json"
+
+    @property
+    def expected_num_questions(self) -> int | None:
+        """The published number of questions."""
+        return _PUBLISHED_COUNTS.get(self.split) if self.check_counts else None
+
+    @property
+    def has_annotations(self) -> bool:
+        """Always: the problems hold their answers."""
+        return True
+
+    @property
+    def grouped_metrics(self) -> frozenset[str]:
+        """None: every figure is a mean over questions."""
+        return frozenset()
+
+    def data_files(self) -> list[Path]:
+        """The question, problem and split files that are there."""
+        paths = [self._llava_path, self._problem_path, self._split_path]
+        return [found for path in paths if (found := find_optional(path))]
+
+    def samples(self) -> list[Sample]:
+        """All questions of the split, in the order of `pid_splits.json`.
+
+        Raises:
+            DataError: a file is missing or malformed, or the files do not belong together.
+        """
+        problems = self._problems
+        if find_optional(self._llava_path):
+            prompts = self._read_prompts()
+            check_same_ids(prompts, self._llava_path, problems, self._split_path)
+        else:
+            prompts = {
+                key: render_problem(problem.question, problem.choices, problem.hint)
+                for key, problem in problems.items()
+            }
+        return [self._sample(problem, prompts[key]) for key, problem in problems.items()]
+
+    def match(self, answers: Iterable[Mapping[str, Any]]) -> dict[str, Prediction]:
+        """Answer lines by key; the last of an id wins, foreign ids are ignored.
+
+        Raises:
+            DataError: all ids are foreign, or a file is missing or malformed.
+        """
+        ids = {key: key for key in self._problems}
+        return match_by_id(answers, ids, task=self._title, foreign_is_error=False)
+
+    def score(self, predictions: Mapping[str, Prediction]) -> list[Score]:
+        """One score a question, in the order of `pid_splits.json`.
+
+        Raises:
+            DataError: a file is missing or malformed, or a prediction's key is not of the split.
+        """
+        problems = self._problems
+        check_keys(predictions, problems, self._title)
+        return [_score_problem(problem, predictions.get(key)) for key, problem in problems.items()]
+
+    def aggregate(self, scores: Sequence[Score]) -> Aggregate:
+        """The accuracies, the official table's rows, and the accuracy by topic.
+
+        Raises:
+            ValueError: `scores` is empty.
+        """
+        require_scores(scores)
+        metrics = {
+            "accuracy": mean_score(scores),
+            "accuracy_image": mean_score(s for s in scores if s.details["prompt_has_image"]),
+            **{row: _mean_of_class(scores, row) for row in _CLASSES},
+        }
+        return Aggregate(
+            metrics=metrics,
+            breakdowns=break_down_all(scores, ["topic"], "accuracy"),
+            num_unparsed=sum(s.answered and s.details["choice_index"] < 0 for s in scores),
+        )
+
+    @property
+    def _title(self) -> str:
+        return f"{self.name} {self.split}"
+
+    @cached_property
+    def _problems(self) -> dict[str, Problem]:
+        """The problems of the split by id, in the order of the split file."""
+        splits = read_json(self._split_path, ORIGIN)
+        where = str(self._split_path)
+        if isinstance(splits, dict) and self.split not in splits:
+            raise DataError(
+                f"{where} has no split {self.split!r}, only {', '.join(map(repr, splits))}. "
+                "Choose one of them."
+            )
+        keys = [str(key) for key in require(splits, self.split, list, where)]
+        check_unique(keys, f"{where}: {self.split}")
+        if not keys:
+            raise DataError(f"{where}: split {self.split!r} is empty. Fetch the file again.")
+        records = read_json(self._problem_path, ORIGIN)
+        place = str(self._problem_path)
+        return {key: self._parse(key, require(records, key, dict, place)) for key in keys}
+
+    def _parse(self, key: str, record: dict[str, Any]) -> Problem:
+        where = f"{self._problem_path}: problem {key}"
+        choices = require(record, "choices", list, where)
+        answer = require(record, "answer", int, where)
+        if not 2 <= len(choices) <= len(LETTERS) or not 0 <= answer < len(choices):
+            raise DataError(
+                f"{where}: `choices` must be two to five texts and `answer` the index of one, but "
+                f"there are {len(choices)} choices and the index is {answer}. Fetch the file again."
+            )
+        image = require(record, "image", (str, type(None)), where)
+        image_split = _IMAGE_SPLITS.get(self.split, self.split)
+        if self.split == "trainval":
+            image_split = require(record, "split", str, where)
+        subject, grade, topic = (
+            None if record.get(name) is None else require(record, name, str, where)
+            for name in ("subject", "grade", "topic")
+        )
+        return Problem(
+            key=key,
+            question=require(record, "question", str, where),
+            choices=tuple(str(choice) for choice in choices),
+            answer=answer,
+            hint=require(record, "hint", str, where),
+            image_name=f"{key}/{image}" if image else None,
+            image_split=image_split,
+            subject=subject,
+            grade=grade,
+            topic=topic,
+        )
+
+    def _read_prompts(self) -> dict[str, str]:
+        """The prompts of LLaVA's conversation file by id, without placeholder and suffix."""
+        lines = read_json(self._llava_path)
+        where = str(self._llava_path)
+        if not isinstance(lines, list):
+            raise DataError(f"{where} must be a list of conversations. Fetch the file again.")
+        prompts = {}
+        for index, line in enumerate(lines):
+            place = f"{where}: entry {index}"
+            key = str(require_id(line, "id", place))
+            turns = require(line, "conversations", list, place)
+            if not turns or key in prompts:
+                raise DataError(
+                    f"{place} must have a conversation and an id of its own (id {key!r}). "
+                    "Mend or remove the entry."
+                )
+            text = require(turns[0], "value", str, place)
+            prompts[key] = text.replace(IMAGE_PLACEHOLDER, "").strip()
+        return prompts
+
+    def _sample(self, problem: Problem, prompt: str) -> Sample:
+        text = prompt + self.prompt_suffix
+        stored = text
+        images: tuple[ImageFile, ...] = ()
+        if problem.image_name is not None:
+            folder = self.data_dir / "images" / problem.image_split
+            stored = f"{IMAGE_PLACEHOLDER}\n{text}"
+            # The script gives the model the image in the mode in which it is stored.
+            images = (image_in(folder, problem.image_name, convert_rgb=False),)
+        return Sample(
+            key=problem.key,
+            question_id=problem.key,
+            text=text,
+            prompt=stored,
+            images=images,
+            target=LETTERS[problem.answer],
+            cluster=problem.image_name or problem.key,
+            groups={"topic": problem.topic},
+        )
+
+
+def _score_problem(problem: Problem, prediction: Prediction | None) -> Score:
+    letter = None if prediction is None else parse_choice(prediction.text)
+    index = choice_index(letter, len(problem.choices))
+    return Score(
+        key=problem.key,
+        question_id=problem.key,
+        cluster=problem.image_name or problem.key,
+        value=float(index == problem.answer),
+        answer=letter,
+        answered=prediction is not None,
+        groups={"topic": problem.topic},
+        details={
+            "choice_index": index,
+            "prompt_has_image": prediction is not None and IMAGE_PLACEHOLDER in prediction.prompt,
+            "classes": {row: is_member(problem) for row, is_member in _CLASSES.items()},
+        },
+    )
+
+
+def _mean_of_class(scores: Sequence[Score], row: str) -> float | None:
+    """The mean over the members of a row; None if one score's membership is not known."""
+    memberships = [score.details["classes"][row] for score in scores]
+    if any(membership is None for membership in memberships):
+        return None
+    return mean_score(
+        score for score, is_member in zip(scores, memberships, strict=True) if is_member
+    )
