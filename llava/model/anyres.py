@@ -1,0 +1,90 @@
+"""Tile features of an any-resolution image to one sequence of image features.
+
+Legend: T tiles (the base view not counted), P patches a tile, D embedding width.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from llava.images import Pinpoints, get_anyres_image_grid_shape
+
+
+def unpad_image(features: torch.Tensor, original_size: tuple[int, int]) -> torch.Tensor:
+    """Returns the part of a feature map that shows the image and not its padding.
+
+    Args:
+        features: (D, h, w), the map of a padded image.
+        original_size: Width and height of the image before padding.
+
+    Returns:
+        (D, h', w') with h' = h or w' = w.
+    """
+    original_width, original_height = original_size
+    height, width = features.shape[1:]
+    if original_width / original_height > width / height:
+        new_height = int(original_height * (width / original_width))
+        padding = (height - new_height) // 2
+        return features[:, padding : height - padding, :]
+    new_width = int(original_width * (height / original_height))
+    padding = (width - new_width) // 2
+    return features[:, :, padding : width - padding]
+
+
+def merge_tiles(
+    features: torch.Tensor,
+    *,
+    merge_type: str,
+    aspect_ratio: str,
+    image_size: tuple[int, int] | None,
+    grid_pinpoints: Pinpoints | None,
+    tile_size: int,
+    image_newline: torch.Tensor | None,
+) -> torch.Tensor:
+    """Returns the features of one image in the order in which the language model reads them.
+
+    Args:
+        features: (1 + T, P, D), the base view first.
+        merge_type: `flat` (tile after tile), `spatial` (rows over all tiles) or `spatial_unpad`
+            (without padding, each row closed by the newline embedding).
+        aspect_ratio: The config's `image_aspect_ratio`; several tiles need `anyres`.
+        image_size: Width and height of the image; needed for several tiles.
+        grid_pinpoints: The tiling sizes; needed for several tiles.
+        tile_size: Side of a tile in pixels.
+        image_newline: (D,), needed for `spatial_unpad`.
+
+    Returns:
+        (S, D).
+
+    Raises:
+        ValueError: the merge type is unknown, or something that it needs is missing.
+    """
+    if merge_type == "flat":
+        return features.flatten(0, 1)
+    if merge_type not in ("spatial", "spatial_unpad"):
+        raise ValueError(
+            "`mm_patch_merge_type` must be flat, spatial or spatial_unpad, but is "
+            f"{merge_type!r}. Correct the checkpoint's config.json."
+        )
+    unpad = merge_type == "spatial_unpad"
+    newline = image_newline
+    if unpad and newline is None:
+        raise ValueError("`image_newline` must be a tensor for spatial_unpad, but is None.")
+    if features.shape[0] == 1:
+        base = features[0]
+        return base if newline is None or not unpad else torch.cat((base, newline[None].to(base)))
+    if aspect_ratio != "anyres" or image_size is None or grid_pinpoints is None:
+        raise ValueError(
+            "Several tiles need `image_aspect_ratio` anyres, `image_grid_pinpoints` and "
+            f"`image_sizes`, but these are {aspect_ratio!r}, {grid_pinpoints!r} and {image_size!r}."
+        )
+    base, tiles = features[0], features[1:]
+    side = round(base.shape[0] ** 0.5)
+    columns, rows = get_anyres_image_grid_shape(image_size, grid_pinpoints, tile_size)
+    grid = tiles.view(rows, columns, side, side, -1)
+    grid = grid.permute(4, 0, 2, 1, 3).flatten(3, 4).flatten(1, 2)  # (D, rows * side, cols * side)
+    if unpad and newline is not None:
+        grid = unpad_image(grid, image_size)
+        column = newline[:, None, None].expand(-1, grid.shape[1], 1).to(grid)
+        grid = torch.cat((grid, column), dim=-1)
+    return torch.cat((base, grid.flatten(1).T))

@@ -1,0 +1,127 @@
+"""Image features into token embeddings: pure functions on tensors.
+
+Legend: B batch, S text tokens of a row (placeholders included), L tokens and image features of a
+fused row, D embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusedBatch:
+    """Rows of equal length, ready for the language model.
+
+    Attributes:
+        inputs_embeds: (B, L, D), zero vectors where a row is padded.
+        attention_mask: (B, L) bool, False where a row is padded.
+        position_ids: (B, L) int64, counted from each row's first token, 0 where it is padded.
+        labels: (B, L) int64, `IGNORE_INDEX` over images and padding.
+    """
+
+    inputs_embeds: torch.Tensor
+    attention_mask: torch.Tensor
+    position_ids: torch.Tensor
+    labels: torch.Tensor
+
+
+def fuse_row(
+    input_ids: torch.Tensor,
+    labels: torch.Tensor,
+    image_features: Sequence[torch.Tensor],
+    embed_tokens: Callable[[torch.Tensor], torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns embeddings (L, D) and labels (L,) of a row, each placeholder replaced by an image.
+
+    Args:
+        input_ids: (S,) int64 without padding; -200 marks an image.
+        labels: (S,) int64.
+        image_features: One (P, D) for each placeholder.
+        embed_tokens: Token ids (N,) to embeddings (N, D).
+    """
+    places = (input_ids == IMAGE_TOKEN_INDEX).nonzero()[:, 0].tolist()
+    text = embed_tokens(input_ids[input_ids != IMAGE_TOKEN_INDEX])
+    embeds: list[torch.Tensor] = []
+    fused_labels: list[torch.Tensor] = []
+    start = taken = 0
+    for place, features in zip(places, image_features, strict=True):
+        embeds += [text[taken : taken + place - start], features.to(text)]
+        fused_labels += [labels[start:place], labels.new_full(features.shape[:1], IGNORE_INDEX)]
+        taken += place - start
+        start = place + 1
+    embeds.append(text[taken:])
+    fused_labels.append(labels[start:])
+    return torch.cat(embeds), torch.cat(fused_labels)
+
+
+def assign_images(
+    rows: Sequence[torch.Tensor], image_features: Sequence[torch.Tensor]
+) -> list[Sequence[torch.Tensor]]:
+    """Returns the images of each row: they are dealt in order, one for each placeholder.
+
+    A row without placeholders takes one image out of the order and does not show it; that is how
+    the reference lays out batches in which some rows have no image. Images left over are unused.
+
+    Raises:
+        ValueError: there are fewer images than the rows take.
+    """
+    assigned: list[Sequence[torch.Tensor]] = []
+    taken = 0
+    for row in rows:
+        num_images = int((row == IMAGE_TOKEN_INDEX).sum())
+        assigned.append(image_features[taken : taken + num_images])
+        taken += max(num_images, 1)
+    if taken > len(image_features):
+        raise ValueError(
+            f"`images` must hold one image for each placeholder and one for each row without any, "
+            f"{taken} in all, but holds {len(image_features)}. Add the missing images; a row of "
+            "text alone takes an all-zero one."
+        )
+    return assigned
+
+
+def pad_rows(
+    embeds: Sequence[torch.Tensor],
+    labels: Sequence[torch.Tensor],
+    *,
+    padding_side: str,
+    max_length: int | None,
+) -> FusedBatch:
+    """Returns rows brought to the length of the longest.
+
+    Args:
+        embeds: (L_i, D) each.
+        labels: (L_i,) each.
+        padding_side: `left` or `right`.
+        max_length: Longer rows lose their end; None for no limit.
+
+    Raises:
+        ValueError: `padding_side` is something else.
+    """
+    if padding_side not in ("left", "right"):
+        raise ValueError(f"`padding_side` must be left or right, but is {padding_side!r}.")
+    embeds = [row[:max_length] for row in embeds]
+    labels = [row[:max_length] for row in labels]
+    longest = max(len(row) for row in embeds)
+    size = (len(embeds), longest)
+    batch = FusedBatch(
+        inputs_embeds=embeds[0].new_zeros(*size, embeds[0].shape[1]),
+        attention_mask=torch.zeros(size, dtype=torch.bool, device=embeds[0].device),
+        position_ids=torch.zeros(size, dtype=torch.long, device=embeds[0].device),
+        labels=labels[0].new_full(size, IGNORE_INDEX),
+    )
+    for i, (row, row_labels) in enumerate(zip(embeds, labels, strict=True)):
+        length = len(row)
+        place = slice(longest - length, longest) if padding_side == "left" else slice(0, length)
+        if length:
+            batch.inputs_embeds[i, place] = row
+            batch.attention_mask[i, place] = True
+            batch.position_ids[i, place] = torch.arange(length, device=row.device)
+            batch.labels[i, place] = row_labels
+    return batch

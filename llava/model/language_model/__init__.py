@@ -1,0 +1,1 @@
+"""The language models that LLaVA was built on, one module a family."""

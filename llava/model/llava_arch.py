@@ -1,0 +1,256 @@
+"""What makes a language model a LLaVA: a tower, a projector, and images fused into its inputs.
+
+Legend: B batch, S text tokens of a row, L tokens and image features of a fused row, T tiles of an
+image, P patches a tile, D embedding width, H and W the tower's height and width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from llava.constants import IGNORE_INDEX
+from llava.model.anyres import merge_tiles
+from llava.model.fusion import assign_images, fuse_row, pad_rows
+from llava.model.multimodal_encoder.builder import build_vision_tower
+from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
+from llava.model.multimodal_projector.builder import build_vision_projector
+
+Images = torch.Tensor | Sequence[torch.Tensor]
+
+
+class LlavaMetaModel(nn.Module):
+    """Mixed into the inner language model: holds the vision tower, projector and newline."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        if hasattr(config, "mm_vision_tower"):
+            self.vision_tower = build_vision_tower(config, delay_load=True)
+            self.mm_projector = build_vision_projector(config)
+            if "unpad" in getattr(config, "mm_patch_merge_type", "flat"):
+                self.image_newline = nn.Parameter(torch.empty(config.hidden_size))
+
+    def get_vision_tower(self) -> CLIPVisionTower | None:
+        """Returns the vision tower; None for a model without images."""
+        return getattr(self, "vision_tower", None)
+
+
+class LlavaMetaForCausalLM(nn.Module):
+    """Mixed into the causal language model, before its family's class.
+
+    Takes images beside token ids in `forward` and `generate`. The inner model is
+    `get_model()`, a `LlavaMetaModel`.
+    """
+
+    config: Any
+
+    def get_model(self) -> Any:
+        """Returns the inner model."""
+        return self.model
+
+    def get_vision_tower(self) -> CLIPVisionTower | None:
+        """Returns the vision tower; None for a model without images."""
+        return self.get_model().get_vision_tower()
+
+    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+        """Returns projected features of images or tiles.
+
+        Args:
+            images: (B, 3, H, W), CLIP-normalized.
+
+        Returns:
+            (B, P, D).
+        """
+        tower = self.get_vision_tower()
+        if tower is None:
+            raise ValueError("This model has no vision tower. Give it text only.")
+        if not tower.is_loaded:
+            tower.load_model(device=self.device)
+        return self.get_model().mm_projector(tower(images))
+
+    def image_features(
+        self, images: Images, image_sizes: Sequence[tuple[int, int]] | None
+    ) -> list[torch.Tensor]:
+        """Returns the features of each image as the language model reads them.
+
+        Args:
+            images: (B, 3, H, W); or (B, T, 3, H, W) or a sequence of (T, 3, H, W) or (3, H, W),
+                whose tiles are merged by `mm_patch_merge_type`.
+            image_sizes: Width and height of each image before preprocessing; needed to merge tiles.
+
+        Returns:
+            One (S_i, D) an image.
+        """
+        if isinstance(images, torch.Tensor) and images.ndim == 4:
+            return list(self.encode_images(images))
+        tiled = [image if image.ndim == 4 else image[None] for image in images]
+        features = self.encode_images(torch.cat(tiled)).split([len(image) for image in tiled])
+        config, inner = self.config, self.get_model()
+        return [
+            merge_tiles(
+                tiles,
+                merge_type=getattr(config, "mm_patch_merge_type", "flat"),
+                aspect_ratio=getattr(config, "image_aspect_ratio", "square"),
+                image_size=None if image_sizes is None else tuple(image_sizes[i]),
+                grid_pinpoints=getattr(config, "image_grid_pinpoints", None),
+                tile_size=inner.get_vision_tower().config.image_size,
+                image_newline=getattr(inner, "image_newline", None),
+            )
+            for i, tiles in enumerate(features)
+        ]
+
+    def prepare_inputs_labels_for_multimodal(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        past_key_values: Any,
+        labels: torch.Tensor | None,
+        images: Images | None,
+        image_sizes: Sequence[tuple[int, int]] | None = None,
+    ) -> tuple[Any, ...]:
+        """Returns the inputs with image features in place of their placeholders.
+
+        Args:
+            input_ids: (B, S) int64; -200 marks an image.
+            position_ids: (B, S) int64 or None. Only whether it is None matters.
+            attention_mask: (B, S), 0 or False where a row is padded; None if no row is.
+            past_key_values: Passed through.
+            labels: (B, S) int64 or None.
+            images: See `image_features`; dealt to the placeholders in order, and one to each row
+                that has none.
+            image_sizes: See `image_features`.
+
+        Returns:
+            `(input_ids, position_ids, attention_mask, past_key_values, inputs_embeds, labels)`:
+            None for `input_ids`; (B, L) and (B, L, D) for the others, None where None was given.
+            Rows are padded on `config.tokenizer_padding_side` and cut at
+            `config.tokenizer_model_max_length`. Everything is returned as given, with None for
+            `inputs_embeds`, if there are no images or a single token is decoded.
+
+        Raises:
+            ValueError: there are fewer images than placeholders.
+        """
+        if self.get_vision_tower() is None or images is None or input_ids.shape[1] == 1:
+            return input_ids, position_ids, attention_mask, past_key_values, None, labels
+        keep = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        given_labels = torch.full_like(input_ids, IGNORE_INDEX) if labels is None else labels
+        rows = [ids[mask] for ids, mask in zip(input_ids, keep.bool(), strict=True)]
+        row_labels = [row[mask] for row, mask in zip(given_labels, keep.bool(), strict=True)]
+        dealt = assign_images(rows, self.image_features(images, image_sizes))
+        embed_tokens = self.get_input_embeddings()
+        fused = [
+            fuse_row(ids, labels_of_row, features, embed_tokens)
+            for ids, labels_of_row, features in zip(rows, row_labels, dealt, strict=True)
+        ]
+        batch = pad_rows(
+            [embeds for embeds, _ in fused],
+            [labels_of_row for _, labels_of_row in fused],
+            padding_side=getattr(self.config, "tokenizer_padding_side", "right"),
+            max_length=getattr(self.config, "tokenizer_model_max_length", None),
+        )
+        return (
+            None,
+            None if position_ids is None else batch.position_ids,
+            None if attention_mask is None else batch.attention_mask.to(attention_mask.dtype),
+            past_key_values,
+            batch.inputs_embeds,
+            None if labels is None else batch.labels,
+        )
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        images: Images | None = None,
+        image_sizes: Sequence[tuple[int, int]] | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> Any:
+        """Returns the language model's output on text and images.
+
+        Args:
+            input_ids: (B, S) int64; -200 marks an image. Or give `inputs_embeds`.
+            attention_mask: (B, S), 0 where a row is padded.
+            position_ids: (B, S) int64.
+            past_key_values: The cache.
+            inputs_embeds: (B, L, D), images already fused.
+            labels: (B, S) int64; -100 does not count.
+            images: See `image_features`.
+            image_sizes: Width and height of each image.
+            logits_to_keep: How many of the last positions get logits; 0 for all.
+            **kwargs: What the family's class takes.
+
+        Returns:
+            A `CausalLMOutputWithPast` with `logits` (B, L, V) and, if labels are given, `loss`:
+            the mean cross entropy over the next tokens that count.
+        """
+        if inputs_embeds is None and input_ids is not None:
+            input_ids, position_ids, attention_mask, past_key_values, inputs_embeds, labels = (
+                self.prepare_inputs_labels_for_multimodal(
+                    input_ids,
+                    position_ids,
+                    attention_mask,
+                    past_key_values,
+                    labels,
+                    images,
+                    image_sizes,
+                )
+            )
+        return super().forward(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            labels=labels,
+            logits_to_keep=logits_to_keep,
+            **kwargs,
+        )
+
+    @torch.no_grad()
+    def generate(
+        self,
+        inputs: torch.Tensor | None = None,
+        images: Images | None = None,
+        image_sizes: Sequence[tuple[int, int]] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Returns new tokens only, (B, N) int64, as transformers' `generate` gives them.
+
+        Args:
+            inputs: (B, S) int64 token ids; -200 marks an image.
+            images: See `image_features`; None for text alone.
+            image_sizes: Width and height of each image.
+            **kwargs: What transformers' `generate` takes; `attention_mask` for padded rows.
+
+        Raises:
+            ValueError: `inputs_embeds` is given.
+        """
+        if inputs is None:
+            inputs = kwargs.pop("input_ids", None)
+        if inputs is None or "inputs_embeds" in kwargs:
+            raise ValueError(
+                "`inputs` must be token ids; `inputs_embeds` is made from them and cannot be given."
+            )
+        attention_mask = kwargs.pop("attention_mask", None)
+        position_ids = kwargs.pop("position_ids", None)
+        _, position_ids, attention_mask, _, inputs_embeds, _ = (
+            self.prepare_inputs_labels_for_multimodal(
+                inputs, position_ids, attention_mask, None, None, images, image_sizes
+            )
+        )
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(inputs)
+        if attention_mask is not None:
+            kwargs["attention_mask"] = attention_mask
+        if position_ids is not None:
+            kwargs["position_ids"] = position_ids
+        return super().generate(inputs_embeds=inputs_embeds, **kwargs)

@@ -1,0 +1,90 @@
+"""What a checkpoint holds against what the model expects: every tensor is accounted for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from llava.errors import CheckpointError
+
+_SHOWN = 5
+
+# Tensors that older versions saved and that are computed today.
+_COMPUTED = re.compile(r"(rotary_emb\.inv_freq|embeddings\.position_ids)$")
+_TOWER = re.compile(r"(^|\.)vision_tower\.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadReport:
+    """Which tensors were loaded and why others were not.
+
+    Attributes:
+        num_loaded: Tensors of the checkpoint that the model has.
+        num_computed: Tensors of the checkpoint that the model computes itself.
+        num_tower_ignored: Tensors of a vision tower that was frozen in training: the tower's own
+            files count, as in the reference.
+    """
+
+    num_loaded: int
+    num_computed: int
+    num_tower_ignored: int
+
+
+def match_tensors(
+    tensors: dict[str, torch.Tensor],
+    expected: Mapping[str, torch.Size],
+    *,
+    tied: frozenset[str],
+    tower_in_checkpoint: bool,
+    source: Path,
+) -> LoadReport:
+    """Removes from `tensors` what the model does not take and returns what was found.
+
+    Args:
+        tensors: The checkpoint's tensors by name; changed in place.
+        expected: Shapes of the model's parameters and stored buffers by name.
+        tied: Names that may be absent because they share another tensor.
+        tower_in_checkpoint: Whether the vision tower was tuned, so that its tensors count.
+        source: The checkpoint's folder, for messages.
+
+    Raises:
+        CheckpointError: a tensor is missing, has another shape, or has no place in the model.
+    """
+    computed = [name for name in tensors if name not in expected and _COMPUTED.search(name)]
+    tower = [name for name in tensors if _TOWER.search(name) and name not in computed]
+    ignored = [] if tower_in_checkpoint else tower
+    for name in (*computed, *ignored):
+        del tensors[name]
+    missing = sorted(expected.keys() - tensors.keys() - tied)
+    if missing:
+        raise CheckpointError(
+            f"{source} lacks {len(missing)} of the {len(expected)} tensors that its config.json "
+            f"asks for: {_listed(missing)}. Without them the model would answer at random. "
+            "Download the checkpoint again, or take the config.json that belongs to it."
+        )
+    unexpected = sorted(tensors.keys() - expected.keys())
+    if unexpected:
+        raise CheckpointError(
+            f"{source} holds {len(unexpected)} tensors that have no place in the model that its "
+            f"config.json describes: {_listed(unexpected)}. Take the config.json that belongs to it."
+        )
+    shapes = [name for name in tensors if tensors[name].shape != expected[name]]
+    if shapes:
+        name = shapes[0]
+        raise CheckpointError(
+            f"{len(shapes)} tensors of {source} have another shape than its config.json asks for, "
+            f"such as {name}: {list(tensors[name].shape)} instead of {list(expected[name])}. Take "
+            "the config.json that belongs to the checkpoint."
+        )
+    return LoadReport(
+        num_loaded=len(tensors), num_computed=len(computed), num_tower_ignored=len(ignored)
+    )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

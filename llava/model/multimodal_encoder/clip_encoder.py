@@ -1,0 +1,143 @@
+"""The CLIP vision tower.
+
+Legend: B images (or tiles), P patches an image, D_v hidden width of the tower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
+
+
+class _NamedAsStored(nn.Module):
+    """Puts the tower under `vision_model`, where original checkpoints have its tensors."""
+
+    def __init__(self, model: CLIPVisionModel) -> None:
+        super().__init__()
+        self.vision_model = model
+
+
+class CLIPVisionTower(nn.Module):
+    """A CLIP vision model of which one hidden layer is taken as image features.
+
+    Args:
+        vision_tower: Folder (or cached hub id) of the CLIP model.
+        args: The checkpoint's config: `mm_vision_select_layer`, `mm_vision_select_feature` and
+            `unfreeze_mm_vision_tower`.
+        delay_load: Leave the weights for `load_model`. A tower that was tuned with the language
+            model has its weights in the checkpoint: its structure is built at once, so that they
+            find their place.
+
+    Raises:
+        ValueError: `mm_vision_select_feature` is unknown.
+        OSError: the tower's configuration cannot be read.
+    """
+
+    def __init__(self, vision_tower: str, args: Any, *, delay_load: bool = False) -> None:
+        super().__init__()
+        self.vision_tower_name = vision_tower
+        self.select_layer: int = args.mm_vision_select_layer
+        self.select_feature: str = getattr(args, "mm_vision_select_feature", "patch")
+        if self.select_feature not in ("patch", "cls_patch"):
+            raise ValueError(
+                "`mm_vision_select_feature` must be patch or cls_patch, but is "
+                f"{self.select_feature!r}. Correct the checkpoint's config.json."
+            )
+        self.is_loaded = False
+        self._config = CLIPVisionConfig.from_pretrained(vision_tower)
+        if getattr(args, "unfreeze_mm_vision_tower", False):
+            self.vision_tower = _NamedAsStored(CLIPVisionModel(self._config))
+            self.image_processor = CLIPImageProcessorPil.from_pretrained(vision_tower)
+            self.is_loaded = True
+        elif not delay_load:
+            self.load_model()
+
+    def load_model(
+        self,
+        device_map: Any = None,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Loads weights and image processor, unless that was done before; the tower is frozen.
+
+        Args:
+            device_map: As transformers takes it; None for `device`.
+            device: Where the tower goes; None for the CPU.
+            dtype: Of the tower's weights; the reference keeps a frozen tower in float32.
+
+        Raises:
+            OSError: the weights cannot be read.
+        """
+        if self.is_loaded:
+            return
+        model = CLIPVisionModel.from_pretrained(
+            self.vision_tower_name, dtype=dtype, device_map=device_map
+        )
+        model.requires_grad_(False)
+        self.vision_tower = _NamedAsStored(model if device is None else model.to(device))
+        self.image_processor = CLIPImageProcessorPil.from_pretrained(self.vision_tower_name)
+        self.is_loaded = True
+
+    def forward(
+        self, images: torch.Tensor | Sequence[torch.Tensor]
+    ) -> torch.Tensor | list[torch.Tensor]:
+        """Returns the features of the selected layer, in the dtype of the images.
+
+        Args:
+            images: (B, 3, H, W), CLIP-normalized, or a sequence of (3, H, W).
+
+        Returns:
+            (B, P, D_v), with one more row for the class token if the feature is `cls_patch`; for a
+            sequence a list of (1, P, D_v).
+
+        Raises:
+            RuntimeError: the tower is not loaded.
+        """
+        if not isinstance(images, torch.Tensor):
+            return [self._features(image[None]) for image in images]
+        return self._features(images)
+
+    @torch.no_grad()
+    def _features(self, images: torch.Tensor) -> torch.Tensor:
+        if not self.is_loaded:
+            raise RuntimeError("The vision tower is not loaded. Call `load_model()` first.")
+        outputs = self.vision_tower.vision_model(
+            images.to(device=self.device, dtype=self.dtype), output_hidden_states=True
+        )
+        features = outputs.hidden_states[self.select_layer].to(images.dtype)
+        return features[:, 1:] if self.select_feature == "patch" else features  # (B, P, D_v)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights."""
+        return next(self.vision_tower.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.vision_tower.parameters()).device
+
+    @property
+    def config(self) -> CLIPVisionConfig:
+        """The configuration of the CLIP vision model."""
+        return self._config
+
+    @property
+    def hidden_size(self) -> int:
+        """Width D_v of the features."""
+        return int(self.config.hidden_size)
+
+    @property
+    def num_patches_per_side(self) -> int:
+        """Patches along one side of an image."""
+        return int(self.config.image_size // self.config.patch_size)
+
+    @property
+    def num_patches(self) -> int:
+        """Patches P of an image."""
+        return self.num_patches_per_side**2
