@@ -82,7 +82,9 @@ class Conversation:
 
     def _turns(self) -> list[tuple[str, str | None]]:
         """The turns as text; an image turn gets its placeholder at the place the format wants."""
-        turns = [(role, text[0] if isinstance(text, tuple) else text) for role, text in self.messages]
+        turns = [
+            (role, text[0] if isinstance(text, tuple) else text) for role, text in self.messages
+        ]
         if self.messages and isinstance(self.messages[0][1], tuple):
             role, text = turns[0]
             text = (text or "").replace("<image>", "").strip()

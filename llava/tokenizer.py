@@ -95,7 +95,9 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
             pieces = super().tokenize(text, **kwargs)
         else:
             pieces = self._tokenize(text) if text else []
-        lone_space = len(pieces) > 1 and pieces[0] == _SPACE and pieces[1] in self.all_special_tokens
+        lone_space = (
+            len(pieces) > 1 and pieces[0] == _SPACE and pieces[1] in self.all_special_tokens
+        )
         return pieces[1:] if lone_space and not self.legacy else pieces
 
     def build_inputs_with_special_tokens(

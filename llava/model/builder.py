@@ -62,7 +62,9 @@ def load_pretrained_model(
         ValueError: `dtype` is unknown.
     """
     if load_8bit or load_4bit:
-        raise ValueError("`load_8bit` and `load_4bit` must be False: quantization is not available.")
+        raise ValueError(
+            "`load_8bit` and `load_4bit` must be False: quantization is not available."
+        )
     on_cuda = device.startswith("cuda") and torch.cuda.is_available()
     checkpoint = inspect_checkpoint(model_path, model_base, model_name)
     config = _build_config(checkpoint)
@@ -175,5 +177,3 @@ def _load_tower(tower: Any, model: LlavaLlamaForCausalLM, checkpoint: Checkpoint
             f"but `mm_hidden_size` is {width} in {checkpoint.path / 'config.json'}. Use the tower "
             "that the checkpoint was trained with."
         )
-
-

@@ -121,7 +121,12 @@ def resolve_model_path(path: str, revision: str | None = None) -> Path:
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
-    if folder.is_absolute() or path.startswith(".") or path.count("/") != 1 or not all(path.split("/")):
+    if (
+        folder.is_absolute()
+        or path.startswith(".")
+        or path.count("/") != 1
+        or not all(path.split("/"))
+    ):
         raise CheckpointError(
             f"`model.path` must be a folder or a hub id (owner/name), but {path!r} is neither. "
             "Check the path."

@@ -88,19 +88,44 @@ class LlavaMetaForCausalLM(nn.Module):
             return list(self.encode_images(images))
         tiled = [image if image.ndim == 4 else image[None] for image in images]
         features = self.encode_images(torch.cat(tiled)).split([len(image) for image in tiled])
-        config, inner = self.config, self.get_model()
+        newline = getattr(self.get_model(), "image_newline", None)
+        sizes = [None] * len(tiled) if image_sizes is None else image_sizes
         return [
-            merge_tiles(
-                tiles,
-                merge_type=getattr(config, "mm_patch_merge_type", "flat"),
-                aspect_ratio=getattr(config, "image_aspect_ratio", "square"),
-                image_size=None if image_sizes is None else tuple(image_sizes[i]),
-                grid_pinpoints=getattr(config, "image_grid_pinpoints", None),
-                tile_size=inner.get_vision_tower().config.image_size,
-                image_newline=getattr(inner, "image_newline", None),
-            )
-            for i, tiles in enumerate(features)
+            self._merge(tiles, size, newline) for tiles, size in zip(features, sizes, strict=False)
         ]
+
+    def num_image_tokens(self, pixel_values: torch.Tensor, image_size: tuple[int, int]) -> int:
+        """Returns how many embeddings an image takes, without computing them.
+
+        Args:
+            pixel_values: (3, H, W), or (T, 3, H, W) with tiles.
+            image_size: Width and height of the image before preprocessing.
+        """
+        tower = self.get_vision_tower()
+        num_patches = tower.num_patches + (tower.select_feature == "cls_patch")
+        if pixel_values.ndim == 3:
+            return num_patches
+        # the arithmetic of merging, on tensors without data
+        features = torch.empty(len(pixel_values), num_patches, 1, device="meta")
+        return len(self._merge(features, image_size, features.new_empty(1)))
+
+    def _merge(
+        self,
+        tiles: torch.Tensor,
+        image_size: tuple[int, int] | None,
+        newline: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Tile features (T, P, D) of an image to (S, D), as the config says."""
+        config = self.config
+        return merge_tiles(
+            tiles,
+            merge_type=getattr(config, "mm_patch_merge_type", "flat"),
+            aspect_ratio=getattr(config, "image_aspect_ratio", "square"),
+            image_size=None if image_size is None else (int(image_size[0]), int(image_size[1])),
+            grid_pinpoints=getattr(config, "image_grid_pinpoints", None),
+            tile_size=self.get_vision_tower().config.image_size,
+            image_newline=newline,
+        )
 
     def prepare_inputs_labels_for_multimodal(
         self,

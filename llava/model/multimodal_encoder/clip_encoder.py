@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
 
+from llava.errors import CheckpointError
+
 
 class _NamedAsStored(nn.Module):
     """Puts the tower under `vision_model`, where original checkpoints have its tensors."""
@@ -71,13 +73,19 @@ class CLIPVisionTower(nn.Module):
             dtype: Of the tower's weights; the reference keeps a frozen tower in float32.
 
         Raises:
+            CheckpointError: a tensor is missing.
             OSError: the weights cannot be read.
         """
         if self.is_loaded:
             return
-        model = CLIPVisionModel.from_pretrained(
-            self.vision_tower_name, dtype=dtype, device_map=device_map
+        model, info = CLIPVisionModel.from_pretrained(
+            self.vision_tower_name, dtype=dtype, device_map=device_map, output_loading_info=True
         )
+        if info["missing_keys"]:
+            raise CheckpointError(
+                f"The vision tower in {self.vision_tower_name} lacks {len(info['missing_keys'])} "
+                f"tensors, such as {min(info['missing_keys'])}. Download it again."
+            )
         model.requires_grad_(False)
         self.vision_tower = _NamedAsStored(model if device is None else model.to(device))
         self.image_processor = CLIPImageProcessorPil.from_pretrained(self.vision_tower_name)

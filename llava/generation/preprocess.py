@@ -1,0 +1,75 @@
+"""Images of a request to what the vision tower takes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+
+from llava.generation.request import ImageSource
+from llava.images import process_images
+
+
+class ImageError(Exception):
+    """An image of a request cannot be used.
+
+    Attributes:
+        cause: `image_missing` or `image_unreadable`.
+    """
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedImages:
+    """The images of one request.
+
+    Attributes:
+        pixel_values: Each (3, H, W) or, tiled, (1 + T, 3, H, W) float32, CLIP-normalized.
+        sizes: Width and height of each image as it was opened.
+        sha256: Hash of mode, size and pixels of each image as it was opened, as hex.
+    """
+
+    pixel_values: tuple[torch.Tensor, ...]
+    sizes: tuple[tuple[int, int], ...]
+    sha256: tuple[str, ...]
+
+
+def prepare_images(
+    sources: Sequence[ImageSource], image_processor: Any, config: Any
+) -> PreparedImages | None:
+    """Returns the opened and preprocessed images; None if there are none.
+
+    Raises:
+        ImageError: an image is missing or unreadable.
+    """
+    if not sources:
+        return None
+    images = [_open(source) for source in sources]
+    pixel_values = process_images(images, image_processor, config)
+    return PreparedImages(
+        pixel_values=tuple(pixel_values),
+        sizes=tuple(image.size for image in images),
+        sha256=tuple(_hash(image) for image in images),
+    )
+
+
+def _open(source: ImageSource) -> Image.Image:
+    try:
+        return source.open()
+    except FileNotFoundError as error:
+        raise ImageError("image_missing", f"{source.key}: no such file") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        # PIL answers damaged files with any of these
+        raise ImageError("image_unreadable", f"{source.key}: {error}") from error
+
+
+def _hash(image: Image.Image) -> str:
+    header = f"{image.mode} {image.size[0]}x{image.size[1]} ".encode()
+    return hashlib.sha256(header + image.tobytes()).hexdigest()

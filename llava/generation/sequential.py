@@ -1,0 +1,160 @@
+"""The reference loop: one request at a time through `model.generate`. The oracle of every engine."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import LogitsProcessorList
+
+from llava.constants import IMAGE_TOKEN_INDEX
+from llava.generation.preprocess import ImageError, PreparedImages, prepare_images
+from llava.generation.request import Completion, GenerationConfig, Request, RequestFailure
+from llava.generation.sampling import SeededSampling
+
+logger = logging.getLogger(__name__)
+
+
+class PromptTooLongError(Exception):
+    """Prompt and images leave no room for an answer."""
+
+
+class SequentialEngine:
+    """Answers requests one by one, asking for the logits of the last position only.
+
+    Args:
+        tokenizer: Decodes answers.
+        model: A LLaVA model in evaluation mode.
+        image_processor: Of the model's vision tower.
+        context_len: As `load_pretrained_model` gives it. A config with `tokenizer_model_max_length`
+            (the length at which the reference cuts prompts) has its own limit.
+    """
+
+    def __init__(self, tokenizer: Any, model: Any, image_processor: Any, context_len: int) -> None:
+        self.tokenizer = tokenizer
+        self.model = model
+        self.image_processor = image_processor
+        max_length = getattr(model.config, "tokenizer_model_max_length", None)
+        self.max_prompt_tokens: int = max_length or context_len
+        self.max_total_tokens: int = max(context_len, self.max_prompt_tokens)
+
+    def run(self, requests: Sequence[Request]) -> Iterator[Completion | RequestFailure]:
+        """Yields one completion or failure a request, in the order of the requests."""
+        for request in requests:
+            yield self._isolated(request)
+
+    def _isolated(self, request: Request) -> Completion | RequestFailure:
+        """The one place where whatever a request raises becomes its failure."""
+        try:
+            return self.complete(request)
+        except ImageError as error:
+            cause, message = error.cause, str(error)
+        except PromptTooLongError as error:
+            cause, message = "prompt_too_long", str(error)
+        except torch.OutOfMemoryError as error:
+            cause, message = "out_of_memory", str(error)
+        except Exception as error:  # noqa: BLE001 - a failing sample must not end the run
+            logger.exception("request %s failed", request.key)
+            cause, message = "error", f"{type(error).__name__}: {error}"
+        return RequestFailure(key=request.key, cause=cause, message=message)
+
+    @torch.inference_mode()
+    def complete(self, request: Request) -> Completion:
+        """Returns the answer to one request.
+
+        Raises:
+            ImageError: an image is missing or unreadable.
+            PromptTooLongError: prompt and images do not fit into the context.
+        """
+        start = time.perf_counter()
+        images = prepare_images(request.images, self.image_processor, self.model.config)
+        ids, arguments, num_prompt_tokens = self._inputs(request, images)
+        room = self.max_total_tokens - num_prompt_tokens
+        max_new_tokens = min(request.generation.max_new_tokens, room)
+        output = self.model.generate(
+            ids,
+            **arguments,
+            **_search(request),
+            max_new_tokens=max_new_tokens,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        tokens = output.sequences[0].tolist()
+        stops = _stop_tokens(self.model.generation_config)
+        length = next((i + 1 for i, token in enumerate(tokens) if token in stops), len(tokens))
+        tokens = tokens[:length]
+        return Completion(
+            key=request.key,
+            token_ids=tuple(tokens),
+            text=self.tokenizer.decode(tokens, skip_special_tokens=True).strip(),
+            finish_reason=_finish_reason(tokens, stops, request.generation, max_new_tokens),
+            num_prompt_tokens=num_prompt_tokens,
+            min_margin=_min_margin(output.logits[:length], request.generation),
+            latency_s=time.perf_counter() - start,
+            image_sha256=images.sha256 if images else (),
+        )
+
+    def _inputs(
+        self, request: Request, images: PreparedImages | None
+    ) -> tuple[torch.Tensor, dict[str, Any], int]:
+        """Token ids (1, S), the image arguments of `generate`, and the length with images."""
+        ids = torch.from_numpy(request.prompt_ids).long()
+        num_placeholders = int((ids == IMAGE_TOKEN_INDEX).sum())
+        if num_placeholders != len(request.images):
+            raise ValueError(
+                f"The prompt has {num_placeholders} image placeholders, but {len(request.images)} "
+                "images were given. Give one image for each."
+            )
+        arguments: dict[str, Any] = {"images": None}
+        num_prompt_tokens = len(ids)
+        if images is not None:
+            pixel_values = [
+                values.to(device=self.model.device, dtype=self.model.dtype)
+                for values in images.pixel_values
+            ]
+            same = len({values.shape for values in pixel_values}) == 1
+            arguments["images"] = torch.stack(pixel_values) if same else pixel_values
+            arguments["image_sizes"] = list(images.sizes)
+            num_prompt_tokens += sum(
+                self.model.num_image_tokens(values, size) - 1
+                for values, size in zip(pixel_values, images.sizes, strict=True)
+            )
+        if num_prompt_tokens > self.max_prompt_tokens or num_prompt_tokens >= self.max_total_tokens:
+            raise PromptTooLongError(
+                f"{num_prompt_tokens} tokens of prompt and images do not fit into a context of "
+                f"{self.max_prompt_tokens}"
+            )
+        return ids[None].to(self.model.device), arguments, num_prompt_tokens
+
+
+def _search(request: Request) -> dict[str, Any]:
+    """The options of `generate` that decide which tokens are taken."""
+    generation = request.generation
+    options: dict[str, Any] = {"do_sample": False, "num_beams": generation.num_beams}
+    if generation.do_sample:
+        options["logits_processor"] = LogitsProcessorList([SeededSampling(request.key, generation)])
+    return options
+
+
+def _stop_tokens(generation_config: Any) -> frozenset[int]:
+    stop = generation_config.eos_token_id
+    return frozenset([stop] if isinstance(stop, int) else stop or [])
+
+
+def _finish_reason(
+    tokens: list[int], stops: frozenset[int], generation: GenerationConfig, max_new_tokens: int
+) -> str:
+    if tokens and tokens[-1] in stops:
+        return "stop"
+    return "length" if max_new_tokens == generation.max_new_tokens else "context"
+
+
+def _min_margin(logits: Sequence[torch.Tensor], generation: GenerationConfig) -> float | None:
+    """Smallest distance of the two largest logits over the steps; logits: (1, V) a step."""
+    if generation.do_sample or generation.num_beams > 1 or not logits:
+        return None
+    top = torch.cat(list(logits)).float().topk(2, dim=-1).values  # (N, 2)
+    return float((top[:, 0] - top[:, 1]).min())
