@@ -74,8 +74,9 @@ class Conversation:
             separator = self.sep2 if alternates and i % 2 else self.sep
             if separator is None:
                 raise ValueError(
-                    f"`sep2` must be a string to close turn {i + 1} in style {self.sep_style.name}, "
-                    "but is None. Leave the last turn open or choose another template."
+                    f"`sep2` must be a string to close turn {i + 1} in style "
+                    f"{self.sep_style.name}, but is None. Leave the last turn open or choose "
+                    "another template."
                 )
             prompt += label + (" " if named else "") + text + separator
         return prompt
@@ -139,8 +140,8 @@ _FEW_SHOT = [
         "Non-renewable energy sources, on the other hand, are finite and will eventually be "
         "depleted, such as coal, oil, and natural gas. Here are some key differences between "
         "renewable and non-renewable energy sources:\n"
-        "1. Availability: Renewable energy sources are virtually inexhaustible, while non-renewable "
-        "energy sources are finite and will eventually run out.\n"
+        "1. Availability: Renewable energy sources are virtually inexhaustible, while "
+        "non-renewable energy sources are finite and will eventually run out.\n"
         "2. Environmental impact: Renewable energy sources have a much lower environmental impact "
         "than non-renewable sources, which can lead to air and water pollution, greenhouse gas "
         "emissions, and other negative effects.\n"
@@ -149,9 +150,10 @@ _FEW_SHOT = [
         "4. Reliability: Renewable energy sources are often more reliable and can be used in more "
         "remote locations than non-renewable sources.\n"
         "5. Flexibility: Renewable energy sources are often more flexible and can be adapted to "
-        "different situations and needs, while non-renewable sources are more rigid and inflexible.\n"
-        "6. Sustainability: Renewable energy sources are more sustainable over the long term, while "
-        "non-renewable sources are not, and their depletion can lead to economic and social "
+        "different situations and needs, while non-renewable sources are more rigid and "
+        "inflexible.\n"
+        "6. Sustainability: Renewable energy sources are more sustainable over the long term, "
+        "while non-renewable sources are not, and their depletion can lead to economic and social "
         "instability.\n",
     ],
 ]

@@ -86,9 +86,8 @@ def resize_and_pad_image(image: Image.Image, target_resolution: Size) -> Image.I
 
 def read_pinpoints(grid_pinpoints: Pinpoints) -> list[Size]:
     """Returns the tiling sizes of a config, which may hold them as text."""
-    if isinstance(grid_pinpoints, str):
-        grid_pinpoints = ast.literal_eval(grid_pinpoints)
-    return [(int(width), int(height)) for width, height in grid_pinpoints]
+    sizes = ast.literal_eval(grid_pinpoints) if isinstance(grid_pinpoints, str) else grid_pinpoints
+    return [(int(width), int(height)) for width, height in sizes]
 
 
 def get_anyres_image_grid_shape(
@@ -141,8 +140,8 @@ def process_images(
     """
     aspect_ratio = getattr(model_cfg, "image_aspect_ratio", None)
     if aspect_ratio == "pad":
-        background = tuple(int(mean * 255) for mean in image_processor.image_mean)
-        squares = [expand2square(image, background) for image in images]
+        red, green, blue = (int(mean * 255) for mean in image_processor.image_mean)
+        squares = [expand2square(image, (red, green, blue)) for image in images]
         pixels = [_pixels(square, image_processor) for square in squares]
     elif aspect_ratio == "anyres":
         pinpoints = model_cfg.image_grid_pinpoints

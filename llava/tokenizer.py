@@ -11,7 +11,7 @@ import re
 import shutil
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import sentencepiece
 from transformers import AddedToken, PreTrainedTokenizer, PreTrainedTokenizerFast
@@ -41,8 +41,8 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         **kwargs: What `PreTrainedTokenizer` takes, special tokens included.
     """
 
-    vocab_files_names = {"vocab_file": _MODEL_FILE}
-    model_input_names = ["input_ids", "attention_mask"]
+    vocab_files_names: ClassVar[dict[str, str]] = {"vocab_file": _MODEL_FILE}
+    model_input_names: ClassVar[list[str]] = ["input_ids", "attention_mask"]
 
     def __init__(
         self,

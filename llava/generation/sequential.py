@@ -1,4 +1,4 @@
-"""The reference loop: one request at a time through `model.generate`. The oracle of every engine."""
+"""The reference loop, one request at a time through `model.generate`: every engine's oracle."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class SequentialEngine:
             cause, message = "prompt_too_long", str(error)
         except torch.OutOfMemoryError as error:
             cause, message = "out_of_memory", str(error)
-        except Exception as error:  # noqa: BLE001 - a failing sample must not end the run
+        except Exception as error:
             logger.exception("request %s failed", request.key)
             cause, message = "error", f"{type(error).__name__}: {error}"
         return RequestFailure(key=request.key, cause=cause, message=message)

@@ -19,6 +19,7 @@ from llava.errors import CheckpointError
 from llava.model.checkpoint import Checkpoint, inspect_checkpoint
 from llava.model.language_model.llava_llama import LlavaConfig, LlavaLlamaForCausalLM
 from llava.model.load_report import LoadReport, match_tensors
+from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.weights import read_tensors
 from llava.tokenizer import load_tokenizer
 
@@ -27,15 +28,15 @@ logger = logging.getLogger(__name__)
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def load_pretrained_model(
+def load_pretrained_model(  # noqa: PLR0913, PLR0917 - the reference's signature
     model_path: str,
     model_base: str | None,
     model_name: str,
-    load_8bit: bool = False,  # noqa: FBT001, FBT002 - the reference's signature
-    load_4bit: bool = False,  # noqa: FBT001, FBT002
+    load_8bit: bool = False,
+    load_4bit: bool = False,
     device_map: Any = "auto",
     device: str = "cuda",
-    use_flash_attn: bool = False,  # noqa: FBT001, FBT002
+    use_flash_attn: bool = False,
     *,
     dtype: torch.dtype | str | None = None,
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, Any, int]:
@@ -79,7 +80,7 @@ def load_pretrained_model(
     logger.info("loaded %s: %s", checkpoint.path, report)
     tokenizer = load_tokenizer(checkpoint.path)
     _resize_vocabulary(model, tokenizer, checkpoint)
-    tower = model.get_vision_tower()
+    tower: CLIPVisionTower = model.get_model().vision_tower
     if not tower.is_loaded:
         _load_tower(tower, model, checkpoint)
     return tokenizer, model, tower.image_processor, checkpoint.context_len
@@ -153,7 +154,8 @@ def _resolve_dtype(
 def _resize_vocabulary(
     model: LlavaLlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, checkpoint: Checkpoint
 ) -> None:
-    """Adds the tokens that the config asks for and brings the embeddings to the tokenizer's size."""
+    """Adds the tokens that the config asks for and brings the embeddings to the tokenizer's "
+    "size."""
     if checkpoint.config.get("mm_use_im_patch_token", True):
         tokenizer.add_tokens([DEFAULT_IMAGE_PATCH_TOKEN], special_tokens=True)
     if checkpoint.config.get("mm_use_im_start_end", False):
@@ -162,7 +164,9 @@ def _resize_vocabulary(
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
 
 
-def _load_tower(tower: Any, model: LlavaLlamaForCausalLM, checkpoint: Checkpoint) -> None:
+def _load_tower(
+    tower: CLIPVisionTower, model: LlavaLlamaForCausalLM, checkpoint: Checkpoint
+) -> None:
     try:
         tower.load_model(device=model.device)
     except (OSError, RuntimeError, ValueError) as error:
@@ -173,7 +177,7 @@ def _load_tower(tower: Any, model: LlavaLlamaForCausalLM, checkpoint: Checkpoint
     width = checkpoint.config.get("mm_hidden_size")
     if tower.hidden_size != width:
         raise CheckpointError(
-            f"The vision tower in {checkpoint.tower_dir} has features of width {tower.hidden_size}, "
-            f"but `mm_hidden_size` is {width} in {checkpoint.path / 'config.json'}. Use the tower "
-            "that the checkpoint was trained with."
+            f"The vision tower in {checkpoint.tower_dir} has features of width "
+            f"{tower.hidden_size}, but `mm_hidden_size` is {width} in {checkpoint.path / 'config.json'}. Use "
+            "the tower that the checkpoint was trained with."
         )

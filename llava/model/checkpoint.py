@@ -1,4 +1,4 @@
-"""What lies in a checkpoint folder: found and checked without loading a weight or importing torch."""
+"""What lies in a checkpoint folder, found and checked without weights or torch."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def inspect_checkpoint(path: str, base: str | None = None, name: str | None = No
         )
     if not config.get("mm_vision_tower"):
         raise CheckpointError(
-            f"`mm_vision_tower` is missing in {folder / 'config.json'}: without it the model cannot "
-            "see. Take the config.json that was saved with the checkpoint."
+            f"`mm_vision_tower` is missing in {folder / 'config.json'}: without it the model "
+            "cannot see. Take the config.json that was saved with the checkpoint."
         )
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES[:2]):
         raise CheckpointError(
@@ -156,8 +156,8 @@ def resolve_vision_tower(name: str, checkpoint_dir: str | Path | None) -> Path:
         return _download(name, None, "mm_vision_tower")
     raise CheckpointError(
         f"The vision tower {name!r}, named by `mm_vision_tower` in the config.json of "
-        f"{checkpoint_dir}, was not found; looked for {', '.join(map(str, places))}. Put its folder "
-        "beside the checkpoint, or correct the name."
+        f"{checkpoint_dir}, was not found; looked for {', '.join(map(str, places))}. Put its "
+        "folder beside the checkpoint, or correct the name."
     )
 
 

@@ -7,7 +7,7 @@ image, P patches a tile, D embedding width, H and W the tower's height and width
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -19,10 +19,15 @@ from llava.model.multimodal_encoder.builder import build_vision_tower
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.multimodal_projector.builder import build_vision_projector
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel as _LanguageModel
+else:
+    _LanguageModel = object  # the family's class, which follows in the order of inheritance
+
 Images = torch.Tensor | Sequence[torch.Tensor]
 
 
-class LlavaMetaModel(nn.Module):
+class LlavaMetaModel(_LanguageModel):
     """Mixed into the inner language model: holds the vision tower, projector and newline."""
 
     def __init__(self, config: Any) -> None:
@@ -35,17 +40,16 @@ class LlavaMetaModel(nn.Module):
 
     def get_vision_tower(self) -> CLIPVisionTower | None:
         """Returns the vision tower; None for a model without images."""
-        return getattr(self, "vision_tower", None)
+        tower: CLIPVisionTower | None = getattr(self, "vision_tower", None)
+        return tower
 
 
-class LlavaMetaForCausalLM(nn.Module):
+class LlavaMetaForCausalLM(_LanguageModel):
     """Mixed into the causal language model, before its family's class.
 
     Takes images beside token ids in `forward` and `generate`. The inner model is
     `get_model()`, a `LlavaMetaModel`.
     """
-
-    config: Any
 
     def get_model(self) -> Any:
         """Returns the inner model."""
@@ -64,9 +68,7 @@ class LlavaMetaForCausalLM(nn.Module):
         Returns:
             (B, P, D).
         """
-        tower = self.get_vision_tower()
-        if tower is None:
-            raise ValueError("This model has no vision tower. Give it text only.")
+        tower = self._require_tower()
         if not tower.is_loaded:
             tower.load_model(device=self.device)
         return self.get_model().mm_projector(tower(images))
@@ -101,13 +103,19 @@ class LlavaMetaForCausalLM(nn.Module):
             pixel_values: (3, H, W), or (T, 3, H, W) with tiles.
             image_size: Width and height of the image before preprocessing.
         """
-        tower = self.get_vision_tower()
+        tower = self._require_tower()
         num_patches = tower.num_patches + (tower.select_feature == "cls_patch")
         if pixel_values.ndim == 3:
             return num_patches
         # the arithmetic of merging, on tensors without data
         features = torch.empty(len(pixel_values), num_patches, 1, device="meta")
         return len(self._merge(features, image_size, features.new_empty(1)))
+
+    def _require_tower(self) -> CLIPVisionTower:
+        tower = self.get_vision_tower()
+        if tower is None:
+            raise ValueError("This model has no vision tower. Give it text only.")
+        return tower
 
     def _merge(
         self,
@@ -123,7 +131,7 @@ class LlavaMetaForCausalLM(nn.Module):
             aspect_ratio=getattr(config, "image_aspect_ratio", "square"),
             image_size=None if image_size is None else (int(image_size[0]), int(image_size[1])),
             grid_pinpoints=getattr(config, "image_grid_pinpoints", None),
-            tile_size=self.get_vision_tower().config.image_size,
+            tile_size=self._require_tower().config.image_size,
             image_newline=newline,
         )
 
@@ -186,7 +194,7 @@ class LlavaMetaForCausalLM(nn.Module):
             None if labels is None else batch.labels,
         )
 
-    def forward(
+    def forward(  # noqa: PLR0913, PLR0917 - transformers' signature and two more
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,

@@ -70,7 +70,8 @@ def match_tensors(
     if unexpected:
         raise CheckpointError(
             f"{source} holds {len(unexpected)} tensors that have no place in the model that its "
-            f"config.json describes: {_listed(unexpected)}. Take the config.json that belongs to it."
+            f"config.json describes: {_listed(unexpected)}. Take the config.json that belongs to "
+            "it."
         )
     shapes = [name for name in tensors if tensors[name].shape != expected[name]]
     if shapes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 from transformers import (
@@ -33,7 +33,10 @@ class LlavaLlamaForCausalLM(LlavaMetaForCausalLM, LlamaForCausalLM):
 
     config_class = LlavaConfig
     # a frozen tower's tensors may lie in the checkpoint; its own files count
-    _keys_to_ignore_on_load_unexpected = [r"\.vision_tower\.", r"rotary_emb\.inv_freq"]
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [
+        r"\.vision_tower\.",
+        r"rotary_emb\.inv_freq",
+    ]
 
     def __init__(self, config: Any) -> None:
         super(LlamaForCausalLM, self).__init__(config)

@@ -9,7 +9,7 @@ from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 
 
 def build_vision_tower(config: Any, *, delay_load: bool = False) -> CLIPVisionTower:
-    """Returns the tower that `config.mm_vision_tower` names, found beside the checkpoint if need be.
+    """Returns the tower that `config.mm_vision_tower` names; may lie beside the checkpoint.
 
     Raises:
         CheckpointError: the tower is not found.
