@@ -154,8 +154,7 @@ def _resolve_dtype(
 def _resize_vocabulary(
     model: LlavaLlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, checkpoint: Checkpoint
 ) -> None:
-    """Adds the tokens that the config asks for and brings the embeddings to the tokenizer's "
-    "size."""
+    """Adds the tokens that the config asks for and fits the embeddings to the tokenizer."""
     if checkpoint.config.get("mm_use_im_patch_token", True):
         tokenizer.add_tokens([DEFAULT_IMAGE_PATCH_TOKEN], special_tokens=True)
     if checkpoint.config.get("mm_use_im_start_end", False):
@@ -178,6 +177,7 @@ def _load_tower(
     if tower.hidden_size != width:
         raise CheckpointError(
             f"The vision tower in {checkpoint.tower_dir} has features of width "
-            f"{tower.hidden_size}, but `mm_hidden_size` is {width} in {checkpoint.path / 'config.json'}. Use "
-            "the tower that the checkpoint was trained with."
+            f"{tower.hidden_size}, but `mm_hidden_size` is {width} in "
+            f"{checkpoint.path / 'config.json'}. Use the tower that the checkpoint was "
+            "trained with."
         )
