@@ -124,6 +124,8 @@ def read_gqa_evidence(choices: Path, scenes: Path, attentions: Path) -> GQAEvide
     ]
     maps = None
     if found[2] is not None:
+        if not isinstance(found[2], list):
+            raise DataError(f"{attentions} must be a list of attention maps. Write it again.")
         maps = {
             str(require_id(entry, "questionId", str(attentions))): require(
                 entry, "attention", list, str(attentions)

@@ -167,7 +167,8 @@ class VQAv2:
         if not self.has_annotations:
             return [self._sample(question, None) for question in questions.values()]
         annotations = self._annotations
-        check_same_ids(questions, self._llava_path, annotations, self._annotation_path)
+        path = self._llava_path if find_optional(self._llava_path) else self._question_path
+        check_same_ids(questions, path, annotations, self._annotation_path)
         return [self._sample(questions[key], annotations[key]) for key in annotations]
 
     def match(self, answers: Iterable[Mapping[str, Any]]) -> dict[str, Prediction]:
@@ -235,7 +236,7 @@ class VQAv2:
 
     def _records(self, path: Path, field: str) -> list[tuple[str, dict[str, Any]]]:
         """The entries of an official file's list, each with its place for messages."""
-        content = read_json(path, ORIGIN)
+        content = read_json(path, f"{ORIGIN} (LLaVA's {self._llava_path.name} serves for questions)")
         records = require(content, field, list, str(path))
         if not records:
             raise DataError(f"{path}: `{field}` is empty. Fetch the file again.")
