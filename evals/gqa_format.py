@@ -50,8 +50,16 @@ class GQAQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GQAEvidence:
-    """The optional files of a split; None for each that is not there."""
+    """The optional files of a split; the content of each is None where the file is not there.
 
+    Attributes:
+        paths: The paths of the three, for messages.
+        choices: Question id to its valid and plausible answers.
+        scenes: Image id to its scene graph.
+        attentions: Question id to the model's attention.
+    """
+
+    paths: tuple[Path, Path, Path]
     choices: Mapping[str, Any] | None
     scenes: Mapping[str, Any] | None
     attentions: Mapping[str, Any] | None
@@ -66,8 +74,9 @@ class GQAEvidence:
             return None
         if question.asks_common:
             return float(answer in _COMMON_CHOICES)
-        entry = require(self.choices, question.key, dict, "The choices file")
-        return float(answer in require(entry, kind, list, f"The choices of {question.key}"))
+        where = str(self.paths[0])
+        entry = require(self.choices, question.key, dict, where)
+        return float(answer in require(entry, kind, list, f"{where}: question {question.key}"))
 
     def grounding(self, question: GQAQuestion) -> float | None:
         """The attention on the question's objects; None if unknown.
@@ -77,19 +86,25 @@ class GQAEvidence:
         """
         if self.attentions is None or self.scenes is None:
             return None
-        attention = require(self.attentions, question.key, list, "The attentions file")
         image_id = question.image_name.removesuffix(".jpg")
-        scene = require(self.scenes, image_id, dict, "The scene graphs file")
-        where = f"The scene graph of image {image_id}"
-        return score_grounding(
-            attention, [_region(scene, object_id, where) for object_id in question.object_ids]
-        )
+        scene = require(self.scenes, image_id, dict, str(self.paths[1]))
+        where = f"{self.paths[1]}: image {image_id}"
+        regions = [_region(scene, object_id, where) for object_id in question.object_ids]
+        attention = require(self.attentions, question.key, list, str(self.paths[2]))
+        if not all(isinstance(row, list) and len(row) == len(attention) for row in attention):
+            raise DataError(
+                f"{self.paths[2]}: the attention of question {question.key} must be a square grid "
+                "of numbers. Write the file again."
+            )
+        return score_grounding(attention, regions)
 
 
 def _region(scene: Mapping[str, Any], object_id: str, where: str) -> Box:
     width, height = (require(scene, side, int, where) for side in ("width", "height"))
     box = require(require(scene, "objects", dict, where), object_id, dict, where)
     x, y, w, h = (require(box, side, (int, float), where) for side in ("x", "y", "w", "h"))
+    if width < 1 or height < 1:
+        raise DataError(f"{where} must have a size, but is {width} x {height}. Mend the entry.")
     return x / width, y / height, (x + w) / width, (y + h) / height
 
 
@@ -119,20 +134,24 @@ def read_gqa_evidence(choices: Path, scenes: Path, attentions: Path) -> GQAEvide
     Raises:
         DataError: a file is malformed.
     """
-    found = [
+    content = [
         read_json(path) if find_optional(path) else None for path in (choices, scenes, attentions)
     ]
     maps = None
-    if found[2] is not None:
-        if not isinstance(found[2], list):
-            raise DataError(f"{attentions} must be a list of attention maps. Write it again.")
+    if content[2] is not None:
+        where = str(attentions)
+        if not isinstance(content[2], list):
+            raise DataError(f"{where} must be a list of attention maps. Write the file again.")
         maps = {
-            str(require_id(entry, "questionId", str(attentions))): require(
-                entry, "attention", list, str(attentions)
-            )
-            for entry in found[2]
+            str(require_id(entry, "questionId", where)): require(entry, "attention", list, where)
+            for entry in content[2]
         }
-    return GQAEvidence(choices=found[0], scenes=found[1], attentions=maps)
+    return GQAEvidence(
+        paths=(choices, scenes, attentions),
+        choices=content[0],
+        scenes=content[1],
+        attentions=maps,
+    )
 
 
 def _parse_question(key: str, record: Any, where: str) -> GQAQuestion:

@@ -236,7 +236,9 @@ class VQAv2:
 
     def _records(self, path: Path, field: str) -> list[tuple[str, dict[str, Any]]]:
         """The entries of an official file's list, each with its place for messages."""
-        content = read_json(path, f"{ORIGIN} (LLaVA's {self._llava_path.name} serves for questions)")
+        content = read_json(
+            path, f"{ORIGIN} (LLaVA's {self._llava_path.name} serves for questions)"
+        )
         records = require(content, field, list, str(path))
         if not records:
             raise DataError(f"{path}: `{field}` is empty. Fetch the file again.")

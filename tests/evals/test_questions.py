@@ -60,9 +60,9 @@ def test_suffix_is_replaced_only_where_it_stands(tmp_path):
 
 def test_question_without_annotation_and_the_reverse_are_refused():
     check_same_ids(["1", "2"], Path("q"), ["2", "1"], Path("a"))
-    with pytest.raises(DataError, match="^a lacks 1 question ids of q .*for example 3"):
+    with pytest.raises(DataError, match=r"^a lacks 1 question ids of q .*for example 3"):
         check_same_ids(["1", "3"], Path("q"), ["1"], Path("a"))
-    with pytest.raises(DataError, match="^q lacks 1 question ids of a .*for example 2"):
+    with pytest.raises(DataError, match=r"^q lacks 1 question ids of a .*for example 2"):
         check_same_ids(["1"], Path("q"), ["1", "2"], Path("a"))
     with pytest.raises(DataError, match="occurs twice"):
         check_same_ids(["1", "1"], Path("q"), ["1"], Path("a"))

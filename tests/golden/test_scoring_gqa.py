@@ -124,7 +124,7 @@ def test_real_question_file_gives_its_prompts_as_they_are(real_task):
 
 
 def test_rebuilt_prompts_equal_the_real_question_file(real_task, tmp_path):
-    task, lines = real_task
+    task, _ = real_task
     (tmp_path / "data").symlink_to(task.data_dir / "data")
     rebuilt = GQA(data_dir=tmp_path).samples()
     assert [(s.key, s.text, s.image_keys) for s in rebuilt] == [

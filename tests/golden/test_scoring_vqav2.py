@@ -63,9 +63,7 @@ def test_scores_agree_with_the_official_evaluator(folder, case, answers_of, orde
     assert figures.metrics["vqa_accuracy"] * 100 == pytest.approx(expected["overall"], abs=5e-3)
     tables = {"answer_type": "perAnswerType", "question_type": "perQuestionType"}
     for field, name in tables.items():
-        got = {
-            group: row["vqa_accuracy"] * 100 for group, row in figures.breakdowns[field].items()
-        }
+        got = {group: row["vqa_accuracy"] * 100 for group, row in figures.breakdowns[field].items()}
         assert got == pytest.approx(expected[name], abs=5e-3 + 1e-7)
 
 
@@ -84,7 +82,9 @@ def test_missing_answer_scores_zero_and_is_not_answered():
 
 
 def test_prompts_of_the_answer_file_are_rebuilt_from_the_official_questions():
-    samples = {sample.question_id: sample for sample in VQAv2(data_dir=SCORING, split="val").samples()}
+    samples = {
+        sample.question_id: sample for sample in VQAv2(data_dir=SCORING, split="val").samples()
+    }
     answers = raw_answers(SCORING)
     assert len(answers) == len(samples)
     for answer in answers:

@@ -47,14 +47,24 @@ def test_answer_without_letter_is_unparsed(text):
 
 @pytest.mark.parametrize(
     ("letter", "num_choices", "index"),
-    [("A", 2, 0), ("B", 2, 1), ("C", 2, -1), ("E", 5, 4), ("E", 4, -1), ("Z", 5, -1), (None, 5, -1)],
+    [
+        ("A", 2, 0),
+        ("B", 2, 1),
+        ("C", 2, -1),
+        ("E", 5, 4),
+        ("E", 4, -1),
+        ("Z", 5, -1),
+        (None, 5, -1),
+    ],
 )
 def test_index_is_among_the_choices_or_none(letter, num_choices, index):
     assert choice_index(letter, num_choices) == index
 
 
 @settings(deadline=None)
-@given(st.text(max_size=30) | st.lists(st.sampled_from(["The answer is ", "A", ".", "Z"])).map("".join))
+@given(
+    st.text(max_size=30) | st.lists(st.sampled_from(["The answer is ", "A", ".", "Z"])).map("".join)
+)
 def test_any_text_gives_a_letter_or_none(text):
     letter = parse_choice(text)
     assert letter is None or (len(letter) == 1 and letter in text)
