@@ -1,0 +1,51 @@
+"""Fixtures that several packages' tests share; whatever needs torch imports it when it is used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.checkpoints import LoadedModel
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # a name that does not resolve locally fails, it does not wait
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+@pytest.fixture(scope="session")
+def one_torch_thread() -> None:
+    """Makes torch compute on one thread, as the recorded figures were computed."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_tower(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vision tower for images of 56 x 56 pixels, which become 16 patches."""
+    from tests.checkpoints import make_tower
+
+    return make_tower(tmp_path_factory.mktemp("models") / "clip-tiny-56")
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_tower: Path) -> Path:
+    """A complete checkpoint in the original format; images are padded to a square."""
+    from tests.checkpoints import make_checkpoint
+
+    return make_checkpoint(tiny_tower.parent / "llava-v1.5-tiny", tiny_tower)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_checkpoint: Path, one_torch_thread: None) -> LoadedModel:
+    """The checkpoint, loaded once in float32 on the CPU; tests leave it as they found it."""
+    from llava.model.builder import load_pretrained_model
+    from llava.names import get_model_name_from_path
+    from tests.checkpoints import LoadedModel
+
+    name = get_model_name_from_path(str(tiny_checkpoint))
+    loaded = load_pretrained_model(str(tiny_checkpoint), None, name, device="cpu", dtype="float32")
+    return LoadedModel(*loaded)
