@@ -1,0 +1,1 @@
+"""Hydra configurations, one folder a concern; a package, so that they are found from anywhere."""

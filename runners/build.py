@@ -1,0 +1,83 @@
+"""From configuration to objects: the only place that instantiates anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+
+from runners.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evals.task import Task
+    from runners.workers.interface import Engine, Worker
+
+TASK_PACKAGE = "evals.tasks."
+
+S = TypeVar("S")
+
+
+def read_settings(config: DictConfig, kind: type[S]) -> S:
+    """Returns the composed options as the schema's dataclass.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+    try:
+        settings = OmegaConf.to_object(config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if not isinstance(settings, kind):
+        raise TypeError(f"`config` must compose to {kind.__name__}, but is {type(settings)}.")
+    return settings
+
+
+def read_task_specs(config: DictConfig) -> dict[str, dict[str, Any]]:
+    """Returns what describes each benchmark: `_target_` plus values. Generates demo data on demand.
+
+    Raises:
+        ConfigError: no task is named.
+    """
+    if not config.tasks:
+        raise ConfigError("`task` must name at least one benchmark. See --help for their names.")
+    if "demo" in config.data:
+        config.data.root = str(_instantiate(config.data.demo))
+    specs: Any = OmegaConf.to_container(config.tasks, resolve=True, throw_on_missing=True)
+    return dict(specs)
+
+
+def build_task(spec: Mapping[str, Any]) -> Task:
+    """Returns the benchmark that a spec describes; nothing is read yet.
+
+    Raises:
+        ConfigError: the spec names something else than a benchmark of this project.
+    """
+    target = str(spec.get("_target_"))
+    if not target.startswith(TASK_PACKAGE):
+        raise ConfigError(f"`_target_` of a task must lie in {TASK_PACKAGE[:-1]}, but is {target}.")
+    task: Task = _instantiate(spec)
+    return task
+
+
+def build_worker(runner: Mapping[str, Any]) -> Worker:
+    """Returns the worker that `runner` describes, not started."""
+    worker: Worker = _instantiate(runner)
+    return worker
+
+
+def build_engine(engine: Mapping[str, Any], **parts: Any) -> Engine:
+    """Returns the engine that a configuration describes, around a loaded model.
+
+    Args:
+        engine: `_target_` plus values.
+        parts: Tokenizer, model, image processor and context length.
+    """
+    built: Engine = _instantiate(engine, _partial_=True)(**parts)
+    return built
+
+
+def _instantiate(component: Any, **options: Any) -> Any:
+    from hydra.utils import instantiate
+
+    return instantiate(component, _convert_="all", **options)

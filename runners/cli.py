@@ -1,0 +1,201 @@
+"""The one wrapper around `hydra.main`: what goes in, what comes out, and with which exit code.
+
+Exit codes of every program: 0 complete, 1 incomplete, 2 bad configuration, data or checkpoint,
+130 after Ctrl-C, 143 after SIGTERM. A sweep runs every job and exits with 130 or 143 if it was
+interrupted, else 2 if any job did, else 1 if any did. An error is one paragraph on stderr;
+`HYDRA_FULL_ERROR=1` adds the traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from evals.errors import DataError
+from llava.errors import CheckpointError, ConversationError
+from runners.config import register
+from runners.errors import ConfigError, WorkerError
+from runners.overrides import is_multirun, quote_free_text
+
+COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+BAD_INPUT_ERRORS = (
+    CheckpointError,
+    ConfigError,
+    ConversationError,
+    DataError,
+    HydraException,
+    OmegaConfBaseException,
+)
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+def main(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
+    """Composes `conf/<config_name>.yaml` from the command line, runs `job`, exits.
+
+    Args:
+        config_name: The program's entry configuration.
+        job: Does the work of one composed configuration and returns its exit code.
+    """
+    sys.excepthook = _report_unexpected
+    sys.exit(run(config_name, job, sys.argv[1:]))
+
+
+def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str]) -> int:
+    """Returns the exit code of `job` under the options in `argv`, over all jobs of a sweep."""
+    register()
+    jobs = _Jobs(job, full_error=os.environ.get(_FULL_ERROR))
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="llava-evals-") as scratch,
+            _command_line(_options(argv, scratch)),
+            _full_errors(),
+        ):
+            program = hydra.main(
+                version_base="1.3", config_path="pkg://conf", config_name=config_name
+            )
+            program(jobs)()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if jobs.running:  # a defect of the program, not of its configuration
+            raise
+        report(error)
+        return BAD_INPUT
+    return exit_code(jobs.codes)
+
+
+def exit_code(codes: Sequence[int]) -> int:
+    """Returns the exit code of a sweep from those of its jobs.
+
+    >>> exit_code([0, 2, 1, 0])
+    2
+    """
+    for code in (INTERRUPTED, TERMINATED, BAD_INPUT, INCOMPLETE):
+        if code in codes:
+            return code
+    return COMPLETE
+
+
+def report(error: BaseException) -> None:
+    """Prints an error as one paragraph on stderr, with its traceback if that was asked for."""
+    if os.environ.get(_FULL_ERROR) == "1":
+        traceback.print_exception(error, file=sys.stderr)
+    print(paragraph(error), file=sys.stderr)
+
+
+def paragraph(error: BaseException) -> str:
+    """Returns an error's message, with that of the library underneath, as one paragraph."""
+    parts = [str(error)]
+    if isinstance(error, HydraException) and error.__cause__ is not None:
+        cause = str(error.__cause__)
+        if cause not in parts[0]:
+            parts.append(cause)
+    lines = [" ".join(line.split()) for part in parts for line in part.splitlines()]
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return " ".join(line for line in lines if line)
+    return "\n".join(line for line in lines if line)
+
+
+class _Jobs:
+    """What hydra.main calls: runs one job of possibly many and keeps its exit code."""
+
+    __module__ = "__main__"
+    __name__ = "main"
+
+    def __init__(self, job: Callable[[DictConfig], int], *, full_error: str | None) -> None:
+        self._job = job
+        self._argv = sys.argv
+        self._full_error = full_error
+        self.codes: list[int] = []
+        self.running = False
+
+    def __call__(self, config: DictConfig) -> None:
+        if INTERRUPTED in self.codes or TERMINATED in self.codes:
+            return
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            overrides = " ".join(HydraConfig.get().overrides.task)
+            print(f"Job {HydraConfig.get().job.num + 1} of the sweep: {overrides}", file=sys.stderr)
+        self.running = True
+        with _command_line(self._argv[1:]), _environment(_FULL_ERROR, self._full_error):
+            self.codes.append(self._run(config))
+        self.running = False
+
+    def _run(self, config: DictConfig) -> int:
+        try:
+            return self._job(config)
+        except BAD_INPUT_ERRORS as error:
+            report(error)
+            return BAD_INPUT
+        except WorkerError as error:
+            report(error)
+            return INCOMPLETE
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            report(error)
+            return INCOMPLETE
+
+
+def _options(argv: Sequence[str], scratch: str) -> list[str]:
+    """The command line as Hydra gets it; a sweep's own files go to a scratch folder."""
+    options = quote_free_text(argv)
+    if is_multirun(argv):
+        # In front, because argparse does not accept overrides on both sides of a flag.
+        options = [word for word in options if word not in ("-m", "--multirun")]
+        options = ["--multirun", f"hydra.sweep.dir='{scratch}'", *options]
+    return options
+
+
+@contextmanager
+def _command_line(words: Sequence[str]) -> Iterator[None]:
+    before = sys.argv
+    sys.argv = [before[0], *words]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
+def _environment(name: str, value: str | None) -> Iterator[None]:
+    before = os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
+@contextmanager
+def _full_errors() -> Iterator[None]:
+    """Lets Hydra's errors through: without this switch it prints them itself and exits with 1."""
+    with _environment(_FULL_ERROR, "1"):
+        yield
+
+
+def _report_unexpected(
+    kind: type[BaseException], error: BaseException, _trace: TracebackType | None
+) -> None:
+    """The excepthook of the programs: a defect is one paragraph too."""
+    report(error)
+    print(
+        f"({kind.__name__}: this should not have happened. Set {_FULL_ERROR}=1 for the traceback.)",
+        file=sys.stderr,
+    )

@@ -1,0 +1,165 @@
+"""The typed schema of the options: a misspelt key or a wrong type fails when Hydra composes.
+
+Component groups (tasks, engine, runner) are `_target_` plus values; their constructors are the
+schema.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    """Which checkpoint is evaluated.
+
+    Attributes:
+        path: A folder or a hub id.
+        base: The base language model of an adapter or projector-only checkpoint.
+        name: The model's name; null takes it from the path.
+        conversation: The template that the checkpoint was trained with, where it is known.
+    """
+
+    path: str = MISSING
+    base: str | None = None
+    name: str | None = None
+    conversation: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class GenerationOptions:
+    """How answers are generated.
+
+    Attributes:
+        temperature: 0 for greedy decoding.
+        top_p: Nucleus mass in (0, 1], or null.
+        num_beams: Number of beams.
+        max_new_tokens: Longest answer; null takes each task's own.
+    """
+
+    temperature: float = 0.0
+    top_p: float | None = None
+    num_beams: int = 1
+    max_new_tokens: int | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class ConversationConfig:
+    """The conversation template; null resolves it from the checkpoint."""
+
+    template: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class QuantizationConfig:
+    """How the language model's weights are held."""
+
+    name: str = "none"
+
+
+@dataclass(kw_only=True, slots=True)
+class EvalConfig:
+    """Options of `runners.eval`.
+
+    Attributes:
+        model: Which checkpoint.
+        tasks: One entry a benchmark.
+        data: Where the benchmarks lie.
+        generation: How answers are generated.
+        conversation: Which template.
+        quantization: How weights are held.
+        engine: Which generation engine, as `_target_` plus values.
+        runner: Which workers, as `_target_` plus values.
+        results_dir: Where runs are kept.
+        run: The run's name; null builds it from the options that matter.
+        limit: Only the first questions of each task.
+        seed: Seed of sampling.
+        overwrite: Set a run that is there aside and start anew.
+        retry_failed: Ask questions again that failed before.
+        max_failures: How many failed questions of a task still count as complete.
+        check_counts: Stop when a published split has another number of questions.
+        dtype: float32, float16, bfloat16; null for float16 on CUDA and float32 on a CPU.
+        device: `cpu`, `cuda`, `cuda:1`; null for CUDA where there is one.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    tasks: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    generation: GenerationOptions = field(default_factory=GenerationOptions)
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
+    quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
+    engine: dict[str, Any] = field(default_factory=dict)
+    runner: dict[str, Any] = field(default_factory=dict)
+    results_dir: str = "results"
+    run: str | None = None
+    limit: int | None = None
+    seed: int = 0
+    overwrite: bool = False
+    retry_failed: bool = True
+    max_failures: int = 0
+    check_counts: bool = True
+    dtype: str | None = None
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, but is {self.dtype!r}.")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(
+                f"`limit` must be at least 1, but is {self.limit}. Leave it out for all."
+            )
+        if self.max_failures < 0:
+            raise ValueError(f"`max_failures` must be 0 or larger, but is {self.max_failures}.")
+
+
+@dataclass(kw_only=True, slots=True)
+class ScoreConfig:
+    """Options of `runners.score`.
+
+    Attributes:
+        tasks: The one benchmark that is scored.
+        data: Where the benchmarks lie.
+        predictions: An answer file in LLaVA's JSONL; null scores a stored run.
+        run: The stored run whose answers are scored again.
+        results_dir: Where runs are kept.
+        output: Where the results go, in a folder named after the task; null for the run's folder.
+    """
+
+    tasks: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    predictions: str | None = None
+    run: str | None = None
+    results_dir: str = "results"
+    output: str | None = None
+
+
+def register() -> None:
+    """Makes the schemas and the resolvers known to Hydra; calling it twice does no harm."""
+    store = ConfigStore.instance()
+    store.store(name="eval_schema", node=EvalConfig)
+    store.store(name="score_schema", node=ScoreConfig)
+    OmegaConf.register_new_resolver("package_dir", package_dir, replace=True)
+    OmegaConf.register_new_resolver("cache_dir", cache_dir, replace=True)
+
+
+def package_dir(name: str) -> str:
+    """Returns the folder of an installed package, without importing it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(f"`{name}` must be an installed package, but is not.")
+    return str(Path(next(iter(spec.submodule_search_locations))).resolve())
+
+
+def cache_dir() -> str:
+    """Returns the folder for what can be made again: `$XDG_CACHE_HOME/llava-evals`."""
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return str(Path(root) / "llava-evals")

@@ -1,0 +1,9 @@
+"""The exceptions of the programs."""
+
+
+class ConfigError(Exception):
+    """Options contradict each other or what lies on disk; the message says a way out."""
+
+
+class WorkerError(Exception):
+    """A worker process ended before its work was done; what it had answered is stored."""

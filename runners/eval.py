@@ -1,0 +1,45 @@
+"""Evaluates a checkpoint on benchmarks: `python -m runners.eval model=... task=...`.
+
+Questions are read, rendered and tokenized here; a worker process holds the model and answers them.
+Each answer is stored as it comes, so that the same command goes on after any interruption.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def evaluate(config: DictConfig) -> int:
+    """Runs one composed configuration and returns the exit code."""
+    from runners.build import read_settings
+    from runners.config import EvalConfig
+    from runners.evaluation import Evaluation
+    from runners.logs import RunLog
+    from runners.signals import Interruption
+
+    settings = read_settings(config, EvalConfig)
+    with RunLog() as log, Interruption() as interruption:
+        try:
+            with Evaluation(config, settings, log, interruption) as evaluation:
+                return evaluation.run()
+        except KeyboardInterrupt:
+            print("Stopped. The same command goes on from here.", file=sys.stderr)
+            return interruption.exit_code
+
+
+def main() -> None:
+    """The program."""
+    from runners.cli import main as run_program
+    from runners.overrides import imply_checkpoint
+
+    sys.argv[1:] = imply_checkpoint(sys.argv[1:])
+    run_program("eval", evaluate)
+
+
+# A worker process imports this module under another name, hence the late imports above.
+if __name__ == "__main__":
+    main()

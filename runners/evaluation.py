@@ -1,0 +1,255 @@
+"""The course of an evaluation: check everything, load once, ask, store, score."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from omegaconf import DictConfig
+
+from evals.errors import DataError
+from llava.errors import CheckpointError, ConversationError
+from llava.generation.request import GenerationConfig
+from runners.asking import Asker
+from runners.build import build_worker, read_task_specs
+from runners.config import EvalConfig
+from runners.environment import command, describe_environment
+from runners.errors import ConfigError
+from runners.logs import RunLog
+from runners.manifest import UNKNOWN
+from runners.naming import run_name
+from runners.progress import Progress
+from runners.scoring import read_summary
+from runners.signals import Interruption
+from runners.subject import Subject, inspect_subject
+from runners.tables import render_summaries, write_tables
+from runners.task_run import TaskRun
+from runners.workers.messages import LoadModel, Ready
+
+logger = logging.getLogger(__name__)
+
+PROGRAM = "runners.eval"
+
+_COMPLETE, _INCOMPLETE = 0, 1
+
+
+class Evaluation:
+    """One run: a model, some tasks, one worker.
+
+    Args:
+        config: The composed options.
+        settings: The same, typed.
+        log: Where it is told what happens.
+        interruption: Where a request to stop is seen.
+    """
+
+    def __init__(
+        self, config: DictConfig, settings: EvalConfig, log: RunLog, interruption: Interruption
+    ) -> None:
+        self._config = config
+        self._settings = settings
+        self._log = log
+        self._interruption = interruption
+        self._run_dir = Path(settings.results_dir) / run_name(settings)
+        self._worker = build_worker(settings.runner)
+        self._resources = ExitStack()
+        self._resources.callback(self._worker.close)
+
+    def run(self) -> int:
+        """Returns the exit code: 0, 1 with failures, 130 or 143 if interrupted."""
+        if self._settings.overwrite or not self._looks_complete():
+            # The worker's imports take seconds, in which the data can be read.
+            self._worker.start(self._settings.device)
+        subject, task_runs = self._prepare()
+        identity = self._identity(subject)
+        for task_run in task_runs:
+            self._resources.enter_context(task_run)
+            task_run.lock()
+        _check_all(task_runs, identity)
+        self._log.attach(self._run_dir)
+        logger.info("%s", command(PROGRAM))
+        logger.info("conversation template %s: %s", subject.template, subject.template_reason)
+        for task_run in task_runs:
+            task_run.open()
+        timings: list[Timing] | None
+        if any(task_run.pending() for task_run in task_runs):
+            timings = self._answer_all(subject, task_runs, identity)
+        else:
+            logger.info("every question has been asked before; no model is loaded")
+            timings = [None] * len(task_runs)
+        if timings is None:
+            logger.warning("Stopped. To go on: %s", command(PROGRAM))
+            return self._interruption.exit_code
+        return self._report(task_runs, timings)
+
+    def __enter__(self) -> Evaluation:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._resources.close()
+
+    def _looks_complete(self) -> bool:
+        return all(read_summary(self._run_dir / name) for name in self._settings.tasks)
+
+    def _prepare(self) -> tuple[Subject, list[TaskRun]]:
+        """Checkpoint and questions; everything that is wrong with them comes in one message."""
+        problems: list[Exception] = []
+        try:
+            subject = inspect_subject(self._settings)
+        except (CheckpointError, ConversationError) as error:
+            problems.append(error)
+        task_runs = []
+        for spec in read_task_specs(self._config).values():
+            try:
+                task_runs.append(TaskRun(spec, self._run_dir, self._settings))
+            except DataError as error:
+                problems.append(error)
+        _raise_together(problems)
+        return subject, task_runs
+
+    def _identity(self, subject: Subject) -> dict[str, Any]:
+        """The part of the identity that all tasks share; the dtype may come from the device."""
+        return {
+            "model": subject.name,
+            **subject.file_hashes(),
+            "conversation": subject.template,
+            "dtype": self._settings.dtype or UNKNOWN,
+            "quantization": self._settings.quantization.name,
+        }
+
+    def _answer_all(
+        self, subject: Subject, task_runs: Sequence[TaskRun], identity: dict[str, Any]
+    ) -> list[Timing] | None:
+        """Has all pending questions answered; returns the tasks' timings, None if interrupted."""
+        renderer = subject.build_renderer()
+        self._worker.start(self._settings.device)
+        ready = self._worker.wait_until_ready()
+        identity = {**identity, "dtype": self._settings.dtype or ready.default_dtype}
+        _check_all(task_runs, identity)
+        load_s = self._load(subject, ready, identity["dtype"])
+        environment = self._environment(ready)
+        num_image_tokens = subject.checkpoint.num_image_tokens
+        timings: list[Timing] = []
+        with _progress(task_runs) as progress, self._interruption.patience():
+            asker = Asker(self._worker, renderer, num_image_tokens, self._interruption, progress)
+            for task_run in task_runs:
+                num_asked, started = len(task_run.pending()), time.monotonic()
+                if num_asked:
+                    task_run.begin(identity, environment)
+                    if not asker.ask(task_run, self._generation(task_run)):
+                        return None
+                wall_s = time.monotonic() - started
+                timings.append(_timing(num_asked, wall_s, load_s, asker.first_answer_s))
+        return timings
+
+    def _load(self, subject: Subject, ready: Ready, dtype: str) -> float:
+        load_s = self._worker.load(
+            LoadModel(
+                path=str(subject.checkpoint.path),
+                base=self._settings.model.base,
+                name=subject.name,
+                dtype=dtype,
+                engine=self._settings.engine,
+            )
+        )
+        logger.info("model loaded in %.1f s (%s, %s)", load_s, ready.device, dtype)
+        return load_s
+
+    def _environment(self, ready: Ready) -> dict[str, Any]:
+        return {
+            "command": command(PROGRAM),
+            **describe_environment(),
+            **ready.environment,
+            "engine": self._settings.engine,
+            "runner": self._settings.runner,
+        }
+
+    def _generation(self, task_run: TaskRun) -> GenerationConfig:
+        options = self._settings.generation
+        return GenerationConfig(
+            max_new_tokens=task_run.max_new_tokens,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            num_beams=options.num_beams,
+            seed=self._settings.seed,
+        )
+
+    def _report(self, task_runs: Sequence[TaskRun], timings: Sequence[Timing]) -> int:
+        """Scores, prints and writes the tables; returns the exit code."""
+        summaries = [
+            task_run.finish(timing) for task_run, timing in zip(task_runs, timings, strict=True)
+        ]
+        write_tables(self._run_dir)
+        print(render_summaries(summaries))
+        for task_run in task_runs:
+            if not task_run.task.has_annotations:
+                logger.info(
+                    "%s %s has no annotations here; the answers are in %s",
+                    task_run.name,
+                    task_run.task.split,
+                    task_run.folder,
+                )
+        logger.info("results in %s", self._run_dir)
+        too_many = [
+            f"{task_run.name} {number:,}"
+            for task_run in task_runs
+            if (number := task_run.num_unanswered()) > self._settings.max_failures
+        ]
+        if too_many:
+            logger.error(
+                "Incomplete: questions without an answer, more than max_failures=%d: %s. The same "
+                "command asks them again.",
+                self._settings.max_failures,
+                ", ".join(too_many),
+            )
+            return _INCOMPLETE
+        return _COMPLETE
+
+
+Timing = dict[str, Any] | None
+
+
+def _timing(num_asked: int, wall_s: float, load_s: float, first_answer_s: float | None) -> Timing:
+    """What `summary.json` says about this session; None for a task that was not asked."""
+    if num_asked == 0:
+        return None
+    return {
+        "num_asked": num_asked,
+        "wall_s": round(wall_s, 3),
+        "questions_per_s": round(num_asked / wall_s, 3),
+        "load_s": round(load_s, 3),
+        "first_answer_s": None if first_answer_s is None else round(first_answer_s, 3),
+    }
+
+
+def _progress(task_runs: Sequence[TaskRun]) -> Progress:
+    total = sum(len(task_run.samples) for task_run in task_runs)
+    return Progress(total, total - sum(len(task_run.pending()) for task_run in task_runs))
+
+
+def _check_all(task_runs: Sequence[TaskRun], identity: Mapping[str, Any]) -> None:
+    """Checks that every task may go on in its folder; what is in the way comes in one message."""
+    problems: list[Exception] = []
+    for task_run in task_runs:
+        try:
+            task_run.check(identity)
+        except ConfigError as error:
+            problems.append(error)
+    _raise_together(problems)
+
+
+def _raise_together(problems: Sequence[Exception]) -> None:
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise ConfigError("\n".join(map(str, problems))) from problems[0]

@@ -1,0 +1,69 @@
+"""What a program tells while it works: on stderr, and in the run's own log file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from types import TracebackType
+
+from tqdm import tqdm
+
+LOG_FILE = "run.log"
+_PACKAGES = ("runners", "evals", "llava")
+
+
+class _ConsoleHandler(logging.Handler):
+    """Writes above a progress bar, if one is drawn; tracebacks are for the log file."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one line."""
+        tqdm.write(record.getMessage(), file=sys.stderr)
+
+
+class RunLog:
+    """While it is entered, the packages log to stderr and, once attached, to a file.
+
+    Lines from before `attach` are kept and come first in the file, so that nothing has to be
+    created for a run that does not start.
+    """
+
+    def __init__(self) -> None:
+        self._console = _ConsoleHandler()
+        self._waiting = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1)
+        self._file: logging.FileHandler | None = None
+
+    def attach(self, folder: Path) -> None:
+        """Goes on in `run.log` in the given folder, which is created."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = logging.FileHandler(folder / LOG_FILE, encoding="utf-8")
+        self._file.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        )
+        self._waiting.setTarget(self._file)
+        self._waiting.close()
+        for name in _PACKAGES:
+            logging.getLogger(name).removeHandler(self._waiting)
+            logging.getLogger(name).addHandler(self._file)
+
+    def __enter__(self) -> RunLog:
+        for name in _PACKAGES:
+            package = logging.getLogger(name)
+            package.setLevel(logging.INFO)
+            package.addHandler(self._console)
+            package.addHandler(self._waiting)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for name in _PACKAGES:
+            for handler in (self._console, self._waiting, self._file):
+                if handler is not None:
+                    logging.getLogger(name).removeHandler(handler)
+        if self._file is not None:
+            self._file.close()

@@ -1,0 +1,92 @@
+"""Free text on the command line: values quoted before Hydra's grammar can trip over them.
+
+Hydra reads `model.path=/a/b=c`, `image=a.jpg,b.jpg` or `prompt=What is this, really?` as syntax.
+The values of free-text options are therefore quoted here, so that they mean what was typed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.types import Quote, QuotedString
+
+PROSE = frozenset({"prompt"})
+"""Options that hold prose: nothing in them is syntax."""
+
+UNSWEPT = PROSE | {"image"}
+"""Options in which a comma never sweeps, because it belongs to the value."""
+
+FILES = UNSWEPT - PROSE | {"questions", "images", "predictions", "output", "root", "base"}
+"""Options that name files or folders, beside every `*path` and `*dir`."""
+
+_KEY = re.compile(r"^(?P<mark>\+{0,2})(?P<key>[\w.]+)=(?P<value>.*)$", re.DOTALL)
+_QUOTED = re.compile(r"""^(?:"[^"\\]*"|'[^'\\]*')$""")
+_OUTSIDE_QUOTES = re.compile(r"""(?:[^,'"]|"[^"]*"|'[^']*'|['"])+""")
+
+
+def is_multirun(argv: Sequence[str]) -> bool:
+    """Whether the command line asks for a sweep."""
+    return any(word in ("-m", "--multirun") for word in argv)
+
+
+def quote_free_text(argv: Sequence[str]) -> list[str]:
+    """Returns the command line with the values of free-text options quoted for Hydra.
+
+    With `-m` a comma separates the jobs of a sweep, in all free-text options but `prompt` and
+    `image`. A path that is already in quotes, and `null`, are left as they are.
+
+    >>> quote_free_text(["task=gqa", "model.path=/a/b=c"])
+    ['task=gqa', "model.path='/a/b=c'"]
+    >>> quote_free_text(["-m", "model.path=a,b", "prompt=Red, or blue?"])
+    ['-m', "model.path='a','b'", "prompt='Red, or blue?'"]
+    """
+    sweeps = is_multirun(argv)
+    return [_quote_word(word, sweeps=sweeps) for word in argv]
+
+
+def _quote_word(word: str, *, sweeps: bool) -> str:
+    match = _KEY.match(word)
+    if match is None:
+        return word
+    name, value = match["key"].rpartition(".")[2], match["value"]
+    if name in PROSE:
+        # OmegaConf would take `${` in prose for an interpolation.
+        quoted = _quote(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
+    elif not _names_file(name):
+        return word
+    elif sweeps and name not in UNSWEPT:
+        quoted = ",".join(_quote_path(part) for part in _OUTSIDE_QUOTES.findall(value))
+    else:
+        quoted = _quote_path(value)
+    return f"{match['mark']}{match['key']}={quoted}"
+
+
+def _names_file(name: str) -> bool:
+    return name in FILES or name.endswith(("path", "dir"))
+
+
+def _quote_path(value: str) -> str:
+    if value == "null" or _QUOTED.match(value):
+        return value
+    # A shell expands `~` in front of a word, not behind the `=` of an option.
+    return _quote(str(Path(value).expanduser()) if value.startswith("~/") else value)
+
+
+def _quote(value: str) -> str:
+    return QuotedString(value, Quote.single).with_quotes()
+
+
+def imply_checkpoint(argv: Sequence[str]) -> list[str]:
+    """Returns the command line with `model=checkpoint` where only `model.path` is given.
+
+    Otherwise name and template of the default model would stand for a checkpoint that has neither.
+
+    >>> imply_checkpoint(["model.path=runs/llava-v1.5-mine"])
+    ['model=checkpoint', 'model.path=runs/llava-v1.5-mine']
+    """
+    words = list(argv)
+    names_path = any(word.startswith("model.path=") for word in words)
+    names_model = any(word.startswith("model=") for word in words)
+    return ["model=checkpoint", *words] if names_path and not names_model else words

@@ -1,0 +1,71 @@
+"""A question becomes a request: the user turn, the conversation around it, its token ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from evals.records import Failure, Sample
+from llava.constants import (
+    DEFAULT_IM_END_TOKEN,
+    DEFAULT_IM_START_TOKEN,
+    DEFAULT_IMAGE_TOKEN,
+    IMAGE_TOKEN_INDEX,
+)
+from llava.conversation import conv_templates
+from llava.generation.request import GenerationConfig, Request
+from llava.tokens import tokenizer_image_token
+
+PROMPT_VERSION = 1
+"""Goes up whenever the same question, template and tokenizer give another prompt."""
+
+
+class PromptRenderer:
+    """Renders questions in one conversation template and tokenizes them.
+
+    Args:
+        template: Name of the conversation template.
+        tokenizer: The checkpoint's tokenizer.
+        marks_images: Whether the checkpoint wants images between start and end tokens.
+    """
+
+    def __init__(self, template: str, tokenizer: Any, *, marks_images: bool = False) -> None:
+        self._template = conv_templates[template]
+        self._tokenizer = tokenizer
+        placeholder = DEFAULT_IMAGE_TOKEN
+        if marks_images:
+            placeholder = DEFAULT_IM_START_TOKEN + DEFAULT_IMAGE_TOKEN + DEFAULT_IM_END_TOKEN
+        self._placeholder = placeholder
+
+    def render(self, sample: Sample) -> str:
+        """Returns the prompt: one placeholder line an image, the text, the open assistant turn.
+
+        A text that places its images itself, one `<image>` each, is left as it is.
+        """
+        turn = sample.text
+        if sample.images and turn.count(DEFAULT_IMAGE_TOKEN) == len(sample.images):
+            turn = turn.replace(DEFAULT_IMAGE_TOKEN, self._placeholder)
+        else:
+            turn = (self._placeholder + "\n") * len(sample.images) + turn
+        conversation = self._template.copy()
+        conversation.append_message(conversation.roles[0], turn)
+        conversation.append_message(conversation.roles[1], None)
+        return conversation.get_prompt()
+
+    def build_request(self, sample: Sample, generation: GenerationConfig) -> Request | Failure:
+        """Returns the request of a question, or a failure if its placeholders do not fit."""
+        prompt_ids = np.array(
+            tokenizer_image_token(self.render(sample), self._tokenizer), dtype=np.int32
+        )
+        num_places = int(np.count_nonzero(prompt_ids == IMAGE_TOKEN_INDEX))
+        if num_places != len(sample.images):
+            return Failure(
+                key=sample.key,
+                cause="image_count",
+                message=f"The text places {num_places} images, but the question has "
+                f"{len(sample.images)}.",
+            )
+        return Request(
+            key=sample.key, prompt_ids=prompt_ids, images=sample.images, generation=generation
+        )

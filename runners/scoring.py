@@ -1,0 +1,64 @@
+"""Stored answers become scores and a summary on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from evals.records import Score
+from evals.summary import Summary, summarize, summarize_unscored
+from evals.task import Task
+from runners.answer_lines import is_failure, read_failure, read_prediction
+from runners.files import write_json, write_jsonl
+
+SUMMARY_FILE = "summary.json"
+SCORES_FILE = "scores.jsonl"
+
+
+def score_run(
+    task: Task,
+    lines: Iterable[Mapping[str, Any]],
+    num_questions: int,
+    *,
+    only: Collection[str] | None = None,
+) -> tuple[Summary, list[Score]]:
+    """Returns summary and scores of the stored answers of a task.
+
+    Args:
+        task: The benchmark.
+        lines: Lines of `predictions.jsonl`, one a question.
+        num_questions: How many questions were asked.
+        only: The keys of these questions if they are not all of the split.
+    """
+    answered, failures = {}, {}
+    for line in lines:
+        if is_failure(line):
+            failure = read_failure(line)
+            failures[failure.key] = failure
+        else:
+            prediction = read_prediction(line)
+            answered[prediction.key] = prediction
+    if not task.has_annotations:
+        return summarize_unscored(task, num_questions, len(answered), failures), []
+    scores = [score for score in task.score(answered) if only is None or score.key in only]
+    return summarize(task, scores, failures, limit_cuts_groups=only is not None), scores
+
+
+def write_results(folder: Path, summary: Mapping[str, Any], scores: list[Score]) -> None:
+    """Writes `scores.jsonl`, if there are scores, and then `summary.json`."""
+    if scores:
+        write_jsonl(folder / SCORES_FILE, (score.to_line() for score in scores))
+    else:
+        (folder / SCORES_FILE).unlink(missing_ok=True)
+    write_json(folder / SUMMARY_FILE, summary)
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """Returns the summary in a task's folder, None if there is none that can be read."""
+    try:
+        summary = json.loads((folder / SUMMARY_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return summary if isinstance(summary, dict) else None

@@ -1,0 +1,109 @@
+"""What the parent and a worker process say to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llava.generation.request import Completion, Request, RequestFailure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadModel:
+    """To the worker: build the model and the engine.
+
+    Attributes:
+        path: The checkpoint's folder.
+        base: The base model's folder, if there is one.
+        name: The model's name.
+        dtype: float32, float16 or bfloat16.
+        engine: The engine's configuration, `_target_` plus values.
+    """
+
+    path: str
+    base: str | None
+    name: str
+    dtype: str
+    engine: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkItem:
+    """To the worker: requests that are computed together; the unit of dealing.
+
+    Attributes:
+        number: Counts the items of a run.
+        requests: Whole groups of requests with the same images.
+    """
+
+    number: int
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """To the worker: finish the request in flight and answer no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """From the worker: imports are done.
+
+    Attributes:
+        device: The device that the model will be on.
+        default_dtype: The dtype that is used there unless another is asked for.
+        environment: Device names and library versions.
+    """
+
+    device: str
+    default_dtype: str
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelLoaded:
+    """From the worker: the model is on the device after `load_s` seconds."""
+
+    load_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """From the worker: one request is done."""
+
+    result: Completion | RequestFailure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemDone:
+    """From the worker: no more results of an item will come.
+
+    Attributes:
+        number: The item's number.
+        stopped: Whether the worker was told to stop before the item was through.
+    """
+
+    number: int
+    stopped: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadInput:
+    """From the worker: the model cannot be built from what it was given; it ends after this."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logged:
+    """From the worker: a line for the log, with a traceback if there is one."""
+
+    name: str
+    level: int
+    message: str
+    traceback: str | None
+
+
+ToWorker = LoadModel | WorkItem | Stop
+FromWorker = Ready | ModelLoaded | Answered | ItemDone | BadInput | Logged
