@@ -130,6 +130,11 @@ def test_palette_transparency_is_not_composited(tmp_path, transparency):
     assert [image.getpixel((x, 0)) for x in (0, 1)] == [(10, 20, 30), (200, 100, 50)]
 
 
+def test_nothing_about_the_file_stays_with_an_rgb_image(tmp_path):
+    Image.new("RGB", (1, 1)).save(tmp_path / "a.jpg", dpi=(72, 72))
+    assert ImageFile("a", tmp_path / "a.jpg").open().info == {}
+
+
 def test_alpha_is_dropped_and_not_composited(tmp_path):
     Image.new("RGBA", (1, 1), (10, 20, 30, 0)).save(tmp_path / "a.png")
     assert ImageFile("a", tmp_path / "a.png").open().getpixel((0, 0)) == (10, 20, 30)
