@@ -46,20 +46,21 @@ def recover_jsonl(path: Path) -> tuple[list[dict[str, Any]], int]:
     from the file, so that appending can go on. Nothing is lost but that line's answer, which is
     asked again.
     """
-    if not path.exists():
-        return [], 0
-    content = path.read_bytes()
+    content = path.read_bytes() if path.exists() else b""
     *lines, torn = content.split(b"\n")
-    records, kept = [], []
-    for line in lines:
-        record = _parse(line)
-        if record is not None:
-            records.append(record)
-            kept.append(line)
-    dropped = len(lines) - len(kept) + bool(torn)
-    if dropped:
+    kept = [line for line in lines if _parse(line) is not None]
+    num_dropped = len(lines) - len(kept) + bool(torn)
+    if num_dropped:
         write_atomic(path, b"".join(line + b"\n" for line in kept).decode())
-    return records, dropped
+    return read_intact_lines(path), num_dropped
+
+
+def read_intact_lines(path: Path) -> list[dict[str, Any]]:
+    """Returns the objects of a file that may be being appended to; leaves the file alone."""
+    if not path.exists():
+        return []
+    *lines, _ = path.read_bytes().split(b"\n")
+    return [record for line in lines if (record := _parse(line)) is not None]
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from runners.answer_lines import key_of
 from runners.build import build_task, read_settings, read_task_specs
 from runners.config import ScoreConfig
 from runners.errors import ConfigError
-from runners.files import recover_jsonl, sha256_of_file, sha256_of_json
+from runners.files import read_intact_lines, sha256_of_file, sha256_of_json
 from runners.logs import RunLog
 from runners.manifest import read_manifest
 from runners.scoring import read_summary, score_run, write_results
@@ -37,8 +37,8 @@ def score(config: DictConfig) -> int:
     settings = read_settings(config, ScoreConfig)
     if (settings.predictions is None) == (settings.run is None):
         raise ConfigError(
-            "Exactly one of `predictions` and `run` must be given. Use predictions=ANSWERS.jsonl for "
-            "an answer file, run=NAME for a stored run."
+            "Exactly one of `predictions` and `run` must be given. Use predictions=ANSWERS.jsonl "
+            "for an answer file, run=NAME for a stored run."
         )
     with RunLog():
         if settings.predictions is not None:
@@ -116,7 +116,7 @@ def _score_task(task: Task, folder: Path, output: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{folder} holds no complete run. Repeat the command of runners.eval that began it."
         )
-    lines, _ = recover_jsonl(folder / "predictions.jsonl")
+    lines = read_intact_lines(folder / "predictions.jsonl")
     keys = {key for line in lines if (key := key_of(line)) is not None}
     limited = keys if stored.get("limited") else None
     summary, scores = score_run(task, lines, len(lines), only=limited)

@@ -196,6 +196,7 @@ class TaskRun:
         content = {
             **summary.to_json(),
             "primary_metric": self.task.primary_metric,
+            "limited": limited is not None,
             "hashes": {
                 "answers": sha256_of_file(self.folder / PREDICTIONS_FILE),
                 "prompts": self.prompts_hash,
