@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,11 @@ import sentencepiece
 from transformers import AddedToken, PreTrainedTokenizer, PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from llava.constants import (
+    DEFAULT_IM_END_TOKEN,
+    DEFAULT_IM_START_TOKEN,
+    DEFAULT_IMAGE_PATCH_TOKEN,
+)
 from llava.errors import CheckpointError
 
 _SPACE = "▁"
@@ -194,11 +200,12 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         return " ".join(parts)
 
 
-def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: str | Path, *, legacy: bool | None = None) -> PreTrainedTokenizerBase:
     """Returns the tokenizer that lies in a checkpoint folder.
 
     Args:
         folder: A local folder with `tokenizer.model` (original checkpoints) or `tokenizer.json`.
+        legacy: Overrides the switch of `tokenizer_config.json`; see `SentencePieceTokenizer`.
 
     Raises:
         CheckpointError: neither file is there, or it cannot be read.
@@ -210,14 +217,29 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
             f"No tokenizer lies in {folder}: neither {_MODEL_FILE} nor {_FAST_FILE}. Copy it from "
             "the base model's folder, or give the base with `model.base=`."
         )
-    kind = SentencePieceTokenizer if name == _MODEL_FILE else PreTrainedTokenizerFast
     try:
-        return kind.from_pretrained(str(folder))
+        if name == _FAST_FILE:
+            return PreTrainedTokenizerFast.from_pretrained(str(folder))
+        options = {} if legacy is None else {"legacy": legacy}
+        return SentencePieceTokenizer.from_pretrained(str(folder), **options)
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
             f"The tokenizer {folder / name} cannot be read: {error}. Copy it again from the "
             "original checkpoint."
         ) from error
+
+
+def add_image_tokens(tokenizer: PreTrainedTokenizerBase, config: Mapping[str, Any]) -> None:
+    """Adds the tokens that a LLaVA config asks for, where the tokenizer lacks them.
+
+    Args:
+        tokenizer: Changed in place.
+        config: `mm_use_im_patch_token` (absent means true) and `mm_use_im_start_end`.
+    """
+    if config.get("mm_use_im_patch_token", True):
+        tokenizer.add_tokens([DEFAULT_IMAGE_PATCH_TOKEN], special_tokens=True)
+    if config.get("mm_use_im_start_end", False):
+        tokenizer.add_tokens([DEFAULT_IM_START_TOKEN, DEFAULT_IM_END_TOKEN], special_tokens=True)
 
 
 def _as_special(token: str | AddedToken) -> AddedToken:

@@ -6,26 +6,48 @@ import logging
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    MptConfig,
+    MptForCausalLM,
+)
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from llava.constants import (
-    DEFAULT_IM_END_TOKEN,
-    DEFAULT_IM_START_TOKEN,
-    DEFAULT_IMAGE_PATCH_TOKEN,
-)
 from llava.errors import CheckpointError
-from llava.model.checkpoint import Checkpoint, inspect_checkpoint
+from llava.model.adapters import (
+    check_adapter,
+    grow_rows,
+    merge_adapter,
+    normalize_trained_names,
+    override_tensors,
+)
+from llava.model.checkpoint import Checkpoint, CheckpointKind, inspect_checkpoint
 from llava.model.language_model.llava_llama import LlavaConfig, LlavaLlamaForCausalLM
+from llava.model.language_model.llava_mistral import LlavaMistralConfig, LlavaMistralForCausalLM
+from llava.model.language_model.llava_mpt import LlavaMptConfig, LlavaMptForCausalLM
 from llava.model.load_report import LoadReport, match_tensors
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
+from llava.model.native import rename_tensor
+from llava.model.quantization import Quantization
 from llava.model.weights import read_tensors
-from llava.tokenizer import load_tokenizer
+from llava.tokenizer import add_image_tokens, load_tokenizer
 
 logger = logging.getLogger(__name__)
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_CLASSES: dict[tuple[str, bool], tuple[type, type]] = {
+    ("llama", True): (LlavaConfig, LlavaLlamaForCausalLM),
+    ("mistral", True): (LlavaMistralConfig, LlavaMistralForCausalLM),
+    ("mpt", True): (LlavaMptConfig, LlavaMptForCausalLM),
+    ("llama", False): (LlamaConfig, LlamaForCausalLM),
+    ("mistral", False): (MistralConfig, MistralForCausalLM),
+    ("mpt", False): (MptConfig, MptForCausalLM),
+}
 
 
 def load_pretrained_model(  # noqa: PLR0913, PLR0917 - the reference's signature
@@ -39,58 +61,123 @@ def load_pretrained_model(  # noqa: PLR0913, PLR0917 - the reference's signature
     use_flash_attn: bool = False,
     *,
     dtype: torch.dtype | str | None = None,
+    quantization: Quantization | None = None,
+    attn_implementation: str | None = None,
+    vision_tower_dtype: torch.dtype | str | None = None,
+    revision: str | None = None,
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, Any, int]:
     """Returns tokenizer, model, image processor and context length of a checkpoint.
 
     Args:
         model_path: Folder or hub id.
-        model_base: Folder or hub id of the model below; None for a complete checkpoint.
+        model_base: Folder or hub id of the model below an adapter or projector, else None.
         model_name: From `get_model_name_from_path`.
-        load_8bit: Not available for complete checkpoints in full precision; must be False.
-        load_4bit: Likewise.
+        load_8bit: Short for `quantization=Quantization(kind="int8")`.
+        load_4bit: Short for `quantization=Quantization(kind="nf4")`.
         device_map: As transformers takes it; used if `device` is `cuda`.
         device: Where the whole model goes, if not `cuda`.
-        use_flash_attn: Whether attention is computed by flash attention 2.
+        use_flash_attn: Short for `attn_implementation="flash_attention_2"`.
         dtype: Of language model and projector: a torch dtype, its name, or `auto` for the one that
-            the checkpoint was saved in. None is float16 on CUDA and float32 elsewhere. A tower that
-            was frozen in training stays in float32.
+            the checkpoint was saved in. None is float16 on CUDA and float32 elsewhere.
+        quantization: How the language model's linear layers are stored; adapters are merged first.
+        attn_implementation: `eager`, `sdpa` or `flash_attention_2`; None for the model's default.
+        vision_tower_dtype: Of the vision tower. None is the reference's: float32 for a tower that
+            was frozen in training, `dtype` for one that was tuned.
+        revision: Branch, tag or commit of a hub id.
 
     Returns:
-        `(tokenizer, model, image_processor, context_len)`.
+        `(tokenizer, model, image_processor, context_len)`; the image processor is None for a plain
+        language model. `model.load_report` says what was loaded.
 
     Raises:
         CheckpointError: the checkpoint is broken, incomplete or of an unknown kind.
-        ValueError: `dtype` is unknown.
+        ValueError: an option is unknown or contradicts another.
     """
-    if load_8bit or load_4bit:
-        raise ValueError(
-            "`load_8bit` and `load_4bit` must be False: quantization is not available."
-        )
+    checkpoint = inspect_checkpoint(model_path, model_base, model_name, revision)
     on_cuda = device.startswith("cuda") and torch.cuda.is_available()
-    checkpoint = inspect_checkpoint(model_path, model_base, model_name)
-    config = _build_config(checkpoint)
-    placement = device_map if device == "cuda" else {"": device}
-    model, report = _load_model(
+    model_dtype = _resolve_dtype(dtype, checkpoint, on_cuda=on_cuda)
+    model, report = _build_model(
         checkpoint,
-        config,
-        dtype=_resolve_dtype(dtype, checkpoint, on_cuda=on_cuda),
-        device_map=placement,
-        attention="flash_attention_2" if use_flash_attn else None,
+        dtype=model_dtype,
+        device_map=device_map if device == "cuda" else {"": device},
+        quantization=_resolve_quantization(quantization, load_8bit=load_8bit, load_4bit=load_4bit),
+        attention="flash_attention_2" if use_flash_attn else attn_implementation,
     )
     logger.info("loaded %s: %s", checkpoint.path, report)
-    tokenizer = load_tokenizer(checkpoint.path)
-    _resize_vocabulary(model, tokenizer, checkpoint)
-    tower: CLIPVisionTower = model.get_model().vision_tower
-    if not tower.is_loaded:
-        _load_tower(tower, model, checkpoint)
+    model.load_report = report
+    tokenizer = load_checkpoint_tokenizer(checkpoint)
+    if not checkpoint.is_multimodal:
+        return tokenizer, model, None, checkpoint.context_len
+    _fit_embeddings(model, len(tokenizer))
+    tower_dtype = None
+    if vision_tower_dtype is not None:
+        tower_dtype = _resolve_dtype(vision_tower_dtype, checkpoint, on_cuda=on_cuda)
+    tower = _load_tower(model, checkpoint, tower_dtype)
     return tokenizer, model, tower.image_processor, checkpoint.context_len
 
 
-def _build_config(checkpoint: Checkpoint) -> LlavaConfig:
+def load_checkpoint_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    """Returns the tokenizer that goes with a checkpoint, image tokens added as its config asks.
+
+    Raises:
+        CheckpointError: the tokenizer cannot be read.
+    """
+    # Mistral was trained with the merge-table tokenizer, which behaves as the legacy switch says
+    legacy = True if checkpoint.family == "mistral" else None
+    tokenizer = load_tokenizer(checkpoint.tokenizer_dir, legacy=legacy)
+    if checkpoint.is_multimodal:
+        add_image_tokens(tokenizer, checkpoint.config)
+    return tokenizer
+
+
+def _build_model(
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype,
+    device_map: Any,
+    quantization: Quantization | None,
+    attention: str | None,
+) -> tuple[PreTrainedModel, LoadReport]:
+    """The language model with projector, adapters merged, everything checked before it is used."""
+    config_class, model_class = _CLASSES[checkpoint.family, checkpoint.is_multimodal]
+    config = _build_config(config_class, checkpoint)
+    expected = _expected_shapes(model_class, config, checkpoint)
+    tensors, adapter = _read_checkpoint(checkpoint, expected)
+    report = match_tensors(
+        tensors,
+        expected,
+        tied=frozenset(["lm_head.weight"] if config.tie_word_embeddings else []),
+        tower_in_checkpoint=checkpoint.tower_in_checkpoint,
+        source=checkpoint.base or checkpoint.path,
+    )
+    options: dict[str, Any] = {"config": config, "dtype": dtype, "device_map": device_map}
+    if attention is not None:
+        options["attn_implementation"] = attention
+    if adapter:
+        check_adapter(adapter, expected, source=checkpoint.path)
+        merged = merge_adapter(
+            _from_tensors(model_class, tensors, options), checkpoint.path, adapter
+        )
+        if quantization is None:
+            return _finish(merged, checkpoint), report
+        tensors = merged.state_dict()
+    if quantization is not None:
+        inner = "transformer" if checkpoint.family == "mpt" else "model"
+        options["quantization_config"] = quantization.to_config(dtype, inner)
+    return _finish(_from_tensors(model_class, tensors, options), checkpoint), report
+
+
+def _build_config(config_class: type, checkpoint: Checkpoint) -> Any:
     """The model's configuration; the tower's place is resolved to its folder while loading."""
-    fields = {key: value for key, value in checkpoint.config.items() if key != "model_type"}
+    fields = {
+        key: value
+        for key, value in checkpoint.config.items()
+        if key not in ("model_type", "vision_config")
+    }
+    if checkpoint.tower_dir is not None:
+        fields["mm_vision_tower"] = str(checkpoint.tower_dir)
     try:
-        return LlavaConfig(**(fields | {"mm_vision_tower": str(checkpoint.tower_dir)}))
+        return config_class(**fields)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"{checkpoint.path / 'config.json'} does not describe a model: {error}. Take the "
@@ -98,41 +185,67 @@ def _build_config(checkpoint: Checkpoint) -> LlavaConfig:
         ) from error
 
 
-def _load_model(
-    checkpoint: Checkpoint,
-    config: LlavaConfig,
-    *,
-    dtype: torch.dtype,
-    device_map: Any,
-    attention: str | None,
-) -> tuple[LlavaLlamaForCausalLM, LoadReport]:
+def _expected_shapes(
+    model_class: type, config: Any, checkpoint: Checkpoint
+) -> dict[str, torch.Size]:
     try:
         with torch.device("meta"):
-            skeleton = LlavaLlamaForCausalLM(config)
-    except (TypeError, ValueError, AttributeError, OSError) as error:
+            skeleton = model_class(config)
+    except (TypeError, ValueError, AttributeError, OSError, KeyError) as error:
         raise CheckpointError(
-            f"{checkpoint.path / 'config.json'} does not describe a model: {error}"
+            f"{checkpoint.path / 'config.json'} does not describe a model: {error}. Take the "
+            "config.json that was saved with the checkpoint."
         ) from error
-    expected = {name: tensor.shape for name, tensor in skeleton.state_dict().items()}
+    return {name: tensor.shape for name, tensor in skeleton.state_dict().items()}
+
+
+def _read_checkpoint(
+    checkpoint: Checkpoint, expected: dict[str, torch.Size]
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Tensors under the model's names, what was trained over a base put in; and the adapter's."""
     tensors = read_tensors(checkpoint.weight_files)
-    report = match_tensors(
-        tensors,
-        expected,
-        tied=frozenset(["lm_head.weight"] if config.tie_word_embeddings else []),
-        tower_in_checkpoint=bool(getattr(config, "unfreeze_mm_vision_tower", False)),
-        source=checkpoint.path,
+    if checkpoint.native:
+        tensors = {rename_tensor(name): tensor for name, tensor in tensors.items()}
+    if checkpoint.base is None:
+        return tensors, {}
+    embedding = (
+        "transformer.wte.weight" if checkpoint.family == "mpt" else "model.embed_tokens.weight"
     )
-    options = {} if attention is None else {"attn_implementation": attention}
-    model = LlavaLlamaForCausalLM.from_pretrained(
-        None, config=config, state_dict=tensors, dtype=dtype, device_map=device_map, **options
-    )
-    model.config.mm_vision_tower = checkpoint.config["mm_vision_tower"]
+    for name in (embedding, "lm_head.weight"):
+        if name in tensors and name in expected:
+            tensors[name] = grow_rows(tensors[name], expected[name][0])
+    adapter: dict[str, torch.Tensor] = {}
+    trained_files = checkpoint.trained_files
+    if checkpoint.kind is not CheckpointKind.PROJECTOR:
+        adapter = read_tensors(trained_files[:1])
+        trained_files = trained_files[1:]
+    trained = normalize_trained_names(read_tensors(trained_files))
+    override_tensors(tensors, trained, embedding=embedding, source=checkpoint.path)
+    return tensors, adapter
+
+
+def _from_tensors(
+    model_class: Any, tensors: dict[str, torch.Tensor], options: dict[str, Any]
+) -> PreTrainedModel:
+    try:
+        return model_class.from_pretrained(None, state_dict=tensors, **options)
+    except ImportError as error:
+        raise ValueError(
+            f"An option needs a package that is not installed: {str(error).strip()[:300]}. Install "
+            "it, or leave the option out (attention: `sdpa` needs nothing)."
+        ) from error
+
+
+def _finish(model: PreTrainedModel, checkpoint: Checkpoint) -> PreTrainedModel:
+    if checkpoint.tower_dir is not None:
+        model.config.mm_vision_tower = checkpoint.config["mm_vision_tower"]
     model.config.name_or_path = str(checkpoint.path)
-    if (checkpoint.path / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(str(checkpoint.path))
+    folder = checkpoint.base or checkpoint.path
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(str(folder))
     # the number of new tokens is asked for at each call; a stored total would only contradict it
     model.generation_config.max_length = None
-    return model.eval(), report
+    return model.eval()
 
 
 def _resolve_dtype(
@@ -151,33 +264,47 @@ def _resolve_dtype(
     return _DTYPES[name]
 
 
-def _resize_vocabulary(
-    model: LlavaLlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, checkpoint: Checkpoint
-) -> None:
-    """Adds the tokens that the config asks for and fits the embeddings to the tokenizer."""
-    if checkpoint.config.get("mm_use_im_patch_token", True):
-        tokenizer.add_tokens([DEFAULT_IMAGE_PATCH_TOKEN], special_tokens=True)
-    if checkpoint.config.get("mm_use_im_start_end", False):
-        tokenizer.add_tokens([DEFAULT_IM_START_TOKEN, DEFAULT_IM_END_TOKEN], special_tokens=True)
-    if len(tokenizer) != model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+def _resolve_quantization(
+    quantization: Quantization | None, *, load_8bit: bool, load_4bit: bool
+) -> Quantization | None:
+    if sum((quantization is not None, load_8bit, load_4bit)) > 1:
+        raise ValueError(
+            "Only one of `quantization`, `load_8bit` and `load_4bit` can be given. Choose one."
+        )
+    if load_8bit or load_4bit:
+        return Quantization(kind="int8" if load_8bit else "nf4")
+    return quantization
 
 
-def _load_tower(
-    tower: CLIPVisionTower, model: LlavaLlamaForCausalLM, checkpoint: Checkpoint
-) -> None:
-    try:
-        tower.load_model(device=model.device)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise CheckpointError(
-            f"The vision tower in {checkpoint.tower_dir} cannot be loaded: {error}. Download it "
-            "again."
-        ) from error
+def _fit_embeddings(model: Any, num_tokens: int) -> None:
+    """Brings the embeddings to the tokenizer's size; new rows are the mean of the old ones."""
+    num_rows = model.get_input_embeddings().weight.shape[0]
+    if num_rows == num_tokens:
+        return
+    model.resize_token_embeddings(num_tokens, mean_resizing=False)
+    if num_tokens > num_rows:
+        with torch.no_grad():
+            for table in (model.get_input_embeddings(), model.get_output_embeddings()):
+                table.weight[num_rows:] = (
+                    table.weight[:num_rows].float().mean(0).to(table.weight.dtype)
+                )
+
+
+def _load_tower(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None) -> CLIPVisionTower:
+    tower: CLIPVisionTower = model.get_vision_tower()
     width = checkpoint.config.get("mm_hidden_size")
     if tower.hidden_size != width:
         raise CheckpointError(
             f"The vision tower in {checkpoint.tower_dir} has features of width "
             f"{tower.hidden_size}, but `mm_hidden_size` is {width} in "
-            f"{checkpoint.path / 'config.json'}. Use the tower that the checkpoint was "
-            "trained with."
+            f"{checkpoint.path / 'config.json'}. Use the tower that the checkpoint was trained "
+            "with."
         )
+    try:
+        tower.load_model(device=model.device, dtype=torch.float32 if dtype is None else dtype)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"The vision tower in {checkpoint.tower_dir} cannot be loaded: {error}. Download it "
+            "again."
+        ) from error
+    return tower if dtype is None else tower.to(dtype)

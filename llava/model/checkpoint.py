@@ -1,46 +1,94 @@
-"""What lies in a checkpoint folder, found and checked without weights or torch."""
+"""What lies in a checkpoint folder, found and checked without weights or torch.
+
+What a checkpoint is follows from its files and its config.json. Only where these cannot tell, as
+for delta weights, does the name decide.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from llava.errors import CheckpointError
+from llava.model.locate import (
+    TOKENIZER_FILES,
+    TOKENIZER_MODEL_FILES,
+    find_weight_files,
+    has_weight_files,
+    read_config,
+    read_json_object,
+    resolve_model_path,
+    resolve_vision_tower,
+)
+from llava.model.native import is_native_config, translate_config
 
 DEFAULT_CONTEXT_LEN = 2048
 
-_SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
-_INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_TOKENIZER_FILES = (
-    "tokenizer.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
-_LLAMA_TYPES = ("llava_llama", "llava")
+_ADAPTER_CONFIG = "adapter_config.json"
+_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
+_NON_LORA_FILE = "non_lora_trainables.bin"
+_PROJECTOR_FILE = "mm_projector.bin"
+
+_LLAVA_FAMILIES = {"llava_llama": "llama", "llava_mistral": "mistral", "llava_mpt": "mpt"}
+_PLAIN_FAMILIES = {"llama": "llama", "mistral": "mistral", "mpt": "mpt"}
+_AMBIGUOUS_TYPE = "llava"
+
+
+class CheckpointKind(Enum):
+    """What a folder holds and what has to be added to make a model of it."""
+
+    LLAVA = "a complete LLaVA"
+    LLAVA_LORA = "a LoRA adapter with the rest of what was trained, over a base"
+    PROJECTOR = "a projector over a language model"
+    PLAIN = "a language model"
+    PLAIN_ADAPTER = "a LoRA adapter over a base"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A checkpoint folder whose parts have all been found.
+    """A checkpoint whose parts have all been found.
 
     Attributes:
+        kind: What it is.
+        family: `llama`, `mistral` or `mpt`.
         path: The folder.
-        config: Content of config.json.
-        weight_files: The files that hold the weights, in the index's order.
-        tower_dir: Folder of the vision tower.
-        tower_config: The vision part of the tower's config.json.
+        base: Folder of the base; None for a complete checkpoint.
+        config: The model's configuration in the original format's terms.
+        native: Whether the weights have the names of transformers' own LLaVA classes.
+        weight_files: Files with the language model's weights (the base's, if there is one).
+        trained_files: Files with what was trained over a base.
+        tower_dir: Folder of the vision tower; None for a plain language model.
+        tower_config: The vision part of the tower's config.json; empty without a tower.
     """
 
+    kind: CheckpointKind
+    family: str
     path: Path
+    base: Path | None
     config: Mapping[str, Any]
+    native: bool
     weight_files: tuple[Path, ...]
-    tower_dir: Path
+    trained_files: tuple[Path, ...]
+    tower_dir: Path | None
     tower_config: Mapping[str, Any]
+
+    @property
+    def tokenizer_dir(self) -> Path:
+        """The folder whose tokenizer counts: the base's, if there is one."""
+        return self.base or self.path
+
+    @property
+    def is_multimodal(self) -> bool:
+        """Whether the model takes images."""
+        return self.tower_dir is not None
+
+    @property
+    def tower_in_checkpoint(self) -> bool:
+        """Whether the tower's weights lie in the checkpoint, because it was tuned."""
+        return self.native or bool(self.config.get("unfreeze_mm_vision_tower"))
 
     @property
     def context_len(self) -> int:
@@ -49,188 +97,193 @@ class Checkpoint:
 
     @property
     def num_image_tokens(self) -> int:
-        """Embeddings of an image that is not tiled."""
+        """Embeddings of an image that is not tiled; 0 for a plain language model."""
+        if not self.is_multimodal:
+            return 0
         side = int(self.tower_config.get("image_size", 224))
         patches = side // int(self.tower_config.get("patch_size", 32))
         return patches**2 + (self.config.get("mm_vision_select_feature") == "cls_patch")
 
     @property
     def files(self) -> list[Path]:
-        """Every file that decides what the model answers, for hashing."""
-        named = [self.path / name for name in ("config.json", *_TOKENIZER_FILES)]
-        named += [self.tower_dir / name for name in ("config.json", "preprocessor_config.json")]
-        files = [path for path in named if path.is_file()]
-        return [*files, *self.weight_files, *find_weight_files(self.tower_dir)]
+        """Every file that decides what the model answers, for hashing; each once."""
+        folders = [self.path, *([self.base] if self.base else [])]
+        names = ("config.json", "generation_config.json", _ADAPTER_CONFIG, *TOKENIZER_FILES)
+        files = [folder / name for folder in folders for name in names]
+        files += [*self.weight_files, *self.trained_files]
+        if self.tower_dir is not None:
+            files += [self.tower_dir / name for name in ("config.json", "preprocessor_config.json")]
+            files += [] if self.tower_in_checkpoint else find_weight_files(self.tower_dir)
+        return [path for path in dict.fromkeys(files) if path.is_file()]
 
 
-def inspect_checkpoint(path: str, base: str | None = None, name: str | None = None) -> Checkpoint:
+def inspect_checkpoint(
+    path: str, base: str | None = None, name: str | None = None, revision: str | None = None
+) -> Checkpoint:
     """Returns what lies in a checkpoint, once everything that loading needs has been found.
 
     Args:
         path: Folder or hub id.
-        base: Folder or hub id of the model below an adapter; a complete checkpoint takes none.
-        name: The model name; a name cannot change how a complete checkpoint is loaded.
+        base: Folder or hub id of the model below an adapter or a projector.
+        name: The model name; None for the folder's.
+        revision: Branch, tag or commit of a hub id.
 
     Raises:
-        CheckpointError: a file is missing or unreadable, or the checkpoint is of a kind that cannot
-            be loaded.
+        CheckpointError: a file is missing or unreadable, base and checkpoint do not go together,
+            or the checkpoint is of a kind that cannot be loaded.
     """
-    folder = resolve_model_path(path)
-    config = read_config(folder)
-    model_type = config.get("model_type")
-    if model_type not in _LLAMA_TYPES:
+    folder = resolve_model_path(path, revision)
+    name = name or folder.name
+    if "delta" in name.lower():
         raise CheckpointError(
-            f"`model_type` must be one of {', '.join(_LLAMA_TYPES)}, but is {model_type!r} in "
-            f"{folder / 'config.json'} (model {name or folder.name}). Only complete LLaVA "
-            "checkpoints on LLaMA or Vicuna can be loaded."
+            f"{name} holds delta weights: differences to LLaMA, not a model. Add them to the "
+            "original LLaMA weights (LLaVA's `llava.model.apply_delta`) and give the result."
         )
+    base_dir = None if base is None else resolve_model_path(base, option="model.base")
+    kind = _kind_of(folder, base_dir)
+    config = _config_of(folder, base_dir)
+    native = is_native_config(config)
+    if native:
+        config = translate_config(config, folder)
+    family = _family_of(config, folder, name, base_dir)
+    _require_tokenizer(base_dir or folder)
+    tower_dir, tower_config = _tower_of(config, folder, base_dir, native=native)
+    return Checkpoint(
+        kind=kind,
+        family=family,
+        path=folder,
+        base=base_dir,
+        config=config,
+        native=native,
+        weight_files=tuple(find_weight_files(base_dir or folder)),
+        trained_files=_trained_files(kind, folder),
+        tower_dir=tower_dir,
+        tower_config=tower_config,
+    )
+
+
+def _kind_of(folder: Path, base: Path | None) -> CheckpointKind:
+    """What the files of the folder make of it."""
+    is_llava = _has_llava_config(folder)
+    if (folder / _ADAPTER_CONFIG).is_file():
+        _require_base(folder, base, "an adapter", _adapter_base(folder))
+        with_projector = is_llava or (folder / _NON_LORA_FILE).is_file()
+        return CheckpointKind.LLAVA_LORA if with_projector else CheckpointKind.PLAIN_ADAPTER
+    if (folder / _PROJECTOR_FILE).is_file() and not has_weight_files(folder):
+        _require_base(folder, base, "a projector without a language model", None)
+        return CheckpointKind.PROJECTOR
     if base is not None:
         raise CheckpointError(
             f"`model.base` is {base}, but {folder} is a complete checkpoint, which has no base. "
             "Leave `model.base` out."
         )
-    if not config.get("mm_vision_tower"):
+    return CheckpointKind.LLAVA if is_llava else CheckpointKind.PLAIN
+
+
+def _has_llava_config(folder: Path) -> bool:
+    if not (folder / "config.json").is_file():
+        return False
+    config = read_config(folder)
+    return str(config.get("model_type")).startswith("llava") or "mm_vision_tower" in config
+
+
+def _require_base(folder: Path, base: Path | None, what: str, hint: str | None) -> None:
+    if base is None:
+        trained_on = f" It was trained on {hint!r}." if hint else ""
+        raise CheckpointError(
+            f"{folder} holds {what}: it needs the model that it was trained on.{trained_on} Give "
+            "its folder or hub id with `model.base=`."
+        )
+
+
+def _adapter_base(folder: Path) -> str | None:
+    config = read_json_object(folder / _ADAPTER_CONFIG, "Download the adapter again.")
+    return config.get("base_model_name_or_path")
+
+
+def _config_of(folder: Path, base: Path | None) -> dict[str, Any]:
+    """The checkpoint's own configuration; an adapter may leave it to its base."""
+    if base is not None and not (folder / "config.json").is_file():
+        if not (folder / _NON_LORA_FILE).is_file():
+            return read_config(base)
+        raise CheckpointError(
+            f"{folder / 'config.json'} is missing: it says which tower and projector belong to the "
+            "adapter. Copy it from the folder in which the adapter was trained."
+        )
+    return read_config(folder)
+
+
+def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | None) -> str:
+    model_type = str(config.get("model_type"))
+    families = _LLAVA_FAMILIES | _PLAIN_FAMILIES
+    if model_type in families:
+        return families[model_type]
+    if model_type != _AMBIGUOUS_TYPE:
+        raise CheckpointError(
+            f"`model_type` must be one of {', '.join((*families, _AMBIGUOUS_TYPE, 'llava_next'))}, "
+            f"but is {model_type!r} in {folder / 'config.json'}. Other models cannot be loaded."
+        )
+    base_type = "" if base is None else str(read_config(base).get("model_type"))
+    if base_type in families:
+        return families[base_type]
+    hints = [
+        " ".join(config.get("architectures") or []),
+        "mpt" if "d_model" in config else "",
+        name,
+    ]
+    for hint in hints:
+        for family in ("mistral", "mpt", "llama"):
+            if family in hint.lower():
+                return family
+    return "llama"
+
+
+def _require_tokenizer(folder: Path) -> None:
+    if not any((folder / file).is_file() for file in TOKENIZER_MODEL_FILES):
+        raise CheckpointError(
+            f"No tokenizer lies in {folder}: neither {' nor '.join(TOKENIZER_MODEL_FILES)}. Copy "
+            "it from the language model that the checkpoint was trained from."
+        )
+
+
+def _tower_of(
+    config: Mapping[str, Any], folder: Path, base: Path | None, *, native: bool
+) -> tuple[Path | None, Mapping[str, Any]]:
+    """Folder and configuration of the vision tower; None for a plain language model."""
+    if native:
+        return folder, config["vision_config"]
+    if config.get("model_type") in _PLAIN_FAMILIES and not config.get("mm_vision_tower"):
+        return None, {}
+    tower = config.get("mm_vision_tower") or config.get("vision_tower")
+    if not tower:
         raise CheckpointError(
             f"`mm_vision_tower` is missing in {folder / 'config.json'}: without it the model "
             "cannot see. Take the config.json that was saved with the checkpoint."
         )
-    if not any((folder / file).is_file() for file in _TOKENIZER_FILES[:2]):
-        raise CheckpointError(
-            f"No tokenizer lies in {folder}: neither tokenizer.model nor tokenizer.json. Copy it "
-            "from the language model that the checkpoint was trained from."
-        )
-    weight_files = find_weight_files(folder)
-    tower_dir = resolve_vision_tower(config["mm_vision_tower"], folder)
+    tower_dir = resolve_vision_tower(tower, folder, base)
+    if not config.get("unfreeze_mm_vision_tower"):
+        find_weight_files(tower_dir)
     tower_config = read_config(tower_dir)
-    find_weight_files(tower_dir)
-    return Checkpoint(
-        path=folder,
-        config=config,
-        weight_files=tuple(weight_files),
-        tower_dir=tower_dir,
-        tower_config=tower_config.get("vision_config") or tower_config,
-    )
+    return tower_dir, tower_config.get("vision_config") or tower_config
 
 
-def resolve_model_path(path: str, revision: str | None = None) -> Path:
-    """Returns the local folder of a checkpoint; a hub id is downloaded or found in the hub's cache.
-
-    Raises:
-        CheckpointError: there is no such folder and no such repository at hand.
-    """
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        return folder
-    if (
-        folder.is_absolute()
-        or path.startswith(".")
-        or path.count("/") != 1
-        or not all(path.split("/"))
-    ):
+def _trained_files(kind: CheckpointKind, folder: Path) -> tuple[Path, ...]:
+    """The files of what was trained over a base; all must be there."""
+    if kind is CheckpointKind.PROJECTOR:
+        return (folder / _PROJECTOR_FILE,)
+    if kind not in (CheckpointKind.LLAVA_LORA, CheckpointKind.PLAIN_ADAPTER):
+        return ()
+    adapters = [folder / name for name in _ADAPTER_FILES if (folder / name).is_file()]
+    if not adapters:
         raise CheckpointError(
-            f"`model.path` must be a folder or a hub id (owner/name), but {path!r} is neither. "
-            "Check the path."
+            f"{folder / _ADAPTER_CONFIG} is there, but neither {' nor '.join(_ADAPTER_FILES)}. "
+            "Download the adapter again."
         )
-    return _download(path, revision, "model.path")
-
-
-def resolve_vision_tower(name: str, checkpoint_dir: str | Path | None) -> Path:
-    """Returns the folder of the tower that a config names.
-
-    Looked for in this order: an existing absolute path, a folder beside or inside the checkpoint, a
-    hub id.
-
-    Raises:
-        CheckpointError: none of these is there.
-    """
-    places = [Path(name).expanduser()] if Path(name).expanduser().is_absolute() else []
-    if checkpoint_dir is not None and not places:
-        folder = Path(checkpoint_dir).resolve()
-        places = [folder.parent / name, folder / name]
-        if "/" in name:
-            places += [folder.parent / Path(name).name, folder / Path(name).name]
-    for place in places:
-        if place.is_dir():
-            return place
-    if name.count("/") == 1 and not Path(name).is_absolute():
-        return _download(name, None, "mm_vision_tower")
-    raise CheckpointError(
-        f"The vision tower {name!r}, named by `mm_vision_tower` in the config.json of "
-        f"{checkpoint_dir}, was not found; looked for {', '.join(map(str, places))}. Put its "
-        "folder beside the checkpoint, or correct the name."
-    )
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Returns the content of a folder's config.json.
-
-    Raises:
-        CheckpointError: it is missing or no JSON object.
-    """
-    return read_json_object(folder / "config.json", "Is this the folder of a checkpoint?")
-
-
-def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
-    """Returns a JSON object from a file of a checkpoint.
-
-    Raises:
-        CheckpointError: the file is missing, unreadable or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing. {remedy}") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}. {remedy}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} must hold a JSON object. {remedy}")
-    return content
-
-
-def find_weight_files(folder: Path) -> list[Path]:
-    """Returns the weight files of a folder: safetensors if there are any, else .bin.
-
-    Raises:
-        CheckpointError: there are none, or an index names a file that is not there.
-    """
-    for single, index in zip(_SINGLE_FILES, _INDEX_FILES, strict=True):
-        if (folder / single).is_file():
-            return [folder / single]
-        if (folder / index).is_file():
-            return _indexed_files(folder / index)
-    raise CheckpointError(
-        f"No weights lie in {folder}: looked for {', '.join((*_SINGLE_FILES, *_INDEX_FILES))}. "
-        "Download the checkpoint again, or correct the path."
-    )
-
-
-def _indexed_files(index: Path) -> list[Path]:
-    remedy = "Download the checkpoint again."
-    weight_map = read_json_object(index, remedy).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index} has no `weight_map`. {remedy}")
-    names = sorted(set(weight_map.values()))
-    missing = [name for name in names if not (index.parent / name).is_file()]
-    if missing:
+    if kind is CheckpointKind.PLAIN_ADAPTER:
+        return (adapters[0],)
+    if not (folder / _NON_LORA_FILE).is_file():
         raise CheckpointError(
-            f"{index} names {len(names)} files, of which {len(missing)} are missing: "
-            f"{', '.join(missing)}. {remedy}"
+            f"{folder / _NON_LORA_FILE} is missing: it holds the projector that was trained with "
+            "the adapter. Without it the model cannot see. Copy it from the training's output."
         )
-    return [index.parent / name for name in names]
-
-
-def _download(repo_id: str, revision: str | None, option: str) -> Path:
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    patterns = ["*.json", "*.model", "*.safetensors", "*.bin", "*.txt"]
-    try:
-        return Path(
-            huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=patterns)
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(
-            f"`{option}` is {repo_id!r}: no such folder is here, and the hub did not give it "
-            f"({type(error).__name__}). Check the name and the network, or download it first with "
-            f"`hf download {repo_id}`."
-        ) from error
+    return adapters[0], folder / _NON_LORA_FILE

@@ -26,6 +26,10 @@ else:
 
 Images = torch.Tensor | Sequence[torch.Tensor]
 
+FROZEN_TOWER_KEYS = [r"\.vision_tower\.", r"rotary_emb\.inv_freq"]
+"""What a checkpoint may hold beside the model: a frozen tower, whose own files count, and buffers
+that are computed today."""
+
 
 class LlavaMetaModel(_LanguageModel):
     """Mixed into the inner language model: holds the vision tower, projector and newline."""

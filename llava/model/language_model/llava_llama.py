@@ -13,7 +13,7 @@ from transformers import (
     LlamaModel,
 )
 
-from llava.model.llava_arch import LlavaMetaForCausalLM, LlavaMetaModel
+from llava.model.llava_arch import FROZEN_TOWER_KEYS, LlavaMetaForCausalLM, LlavaMetaModel
 
 
 class LlavaConfig(LlamaConfig):
@@ -32,11 +32,7 @@ class LlavaLlamaForCausalLM(LlavaMetaForCausalLM, LlamaForCausalLM):
     """LLaMA with a language-model head that takes images beside text."""
 
     config_class = LlavaConfig
-    # a frozen tower's tensors may lie in the checkpoint; its own files count
-    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [
-        r"\.vision_tower\.",
-        r"rotary_emb\.inv_freq",
-    ]
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = FROZEN_TOWER_KEYS
 
     def __init__(self, config: Any) -> None:
         super(LlamaForCausalLM, self).__init__(config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llava.model.checkpoint import resolve_vision_tower
+from llava.model.locate import resolve_vision_tower
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 
 

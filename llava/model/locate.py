@@ -1,0 +1,169 @@
+"""Folders, hub ids and files of checkpoints: found, not loaded. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from llava.errors import CheckpointError
+
+_SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
+_INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+TOKENIZER_MODEL_FILES = ("tokenizer.model", "tokenizer.json")
+TOKENIZER_FILES = (
+    *TOKENIZER_MODEL_FILES,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+
+def resolve_model_path(
+    path: str, revision: str | None = None, *, option: str = "model.path"
+) -> Path:
+    """Returns the local folder of a checkpoint; a hub id is downloaded or found in the hub's cache.
+
+    Args:
+        path: Folder or hub id.
+        revision: Branch, tag or commit of a hub id.
+        option: What the path was given as, for messages.
+
+    Raises:
+        CheckpointError: there is no such folder and no such repository at hand.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if (
+        folder.is_absolute()
+        or path.startswith(".")
+        or path.count("/") != 1
+        or not all(path.split("/"))
+    ):
+        raise CheckpointError(
+            f"`model.path` must be a folder or a hub id (owner/name), but {path!r} is neither. "
+            "Check the path."
+        )
+    return _download(path, revision, "model.path")
+
+
+def resolve_vision_tower(name: str, *checkpoint_dirs: str | Path | None) -> Path:
+    """Returns the folder of the tower that a config names.
+
+    Looked for in this order: an existing absolute path, a folder beside or inside the checkpoint, a
+    hub id.
+
+    Args:
+        name: The value of `mm_vision_tower`.
+        *checkpoint_dirs: The folders of the checkpoint and of its base; None entries are left out.
+
+    Raises:
+        CheckpointError: none of these is there.
+    """
+    if Path(name).expanduser().is_absolute():
+        places = [Path(name).expanduser()]
+    else:
+        folders = [Path(folder).resolve() for folder in checkpoint_dirs if folder is not None]
+        parts = dict.fromkeys((name, Path(name).name))
+        places = [
+            place
+            for folder in folders
+            for part in parts
+            for place in (folder.parent / part, folder / part)
+        ]
+    for place in places:
+        if place.is_dir():
+            return place
+    if _is_hub_id(name):
+        return _download(name, None, "mm_vision_tower")
+    raise CheckpointError(
+        f"The vision tower {name!r}, which the checkpoint's config.json names as "
+        f"`mm_vision_tower`, was not found; looked for {', '.join(map(str, places))}. Put its "
+        "folder beside the checkpoint, or correct the name."
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Returns the content of a folder's config.json.
+
+    Raises:
+        CheckpointError: it is missing or no JSON object.
+    """
+    return read_json_object(folder / "config.json", "Is this the folder of a checkpoint?")
+
+
+def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
+    """Returns a JSON object from a file of a checkpoint.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing. {remedy}") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}. {remedy}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} must hold a JSON object. {remedy}")
+    return content
+
+
+def has_weight_files(folder: Path) -> bool:
+    """Whether a folder holds a model's weights."""
+    return any((folder / name).is_file() for name in (*_SINGLE_FILES, *_INDEX_FILES))
+
+
+def find_weight_files(folder: Path) -> list[Path]:
+    """Returns the weight files of a folder: safetensors if there are any, else .bin.
+
+    Raises:
+        CheckpointError: there are none, or an index names a file that is not there.
+    """
+    for single, index in zip(_SINGLE_FILES, _INDEX_FILES, strict=True):
+        if (folder / single).is_file():
+            return [folder / single]
+        if (folder / index).is_file():
+            return _indexed_files(folder / index)
+    raise CheckpointError(
+        f"No weights lie in {folder}: looked for {', '.join((*_SINGLE_FILES, *_INDEX_FILES))}. "
+        "Download the checkpoint again, or correct the path."
+    )
+
+
+def _indexed_files(index: Path) -> list[Path]:
+    remedy = "Download the checkpoint again."
+    weight_map = read_json_object(index, remedy).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index} has no `weight_map`. {remedy}")
+    names = sorted(set(weight_map.values()))
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{index} names {len(names)} files, of which {len(missing)} are missing: "
+            f"{', '.join(missing)}. {remedy}"
+        )
+    return [index.parent / name for name in names]
+
+
+def _download(repo_id: str, revision: str | None, option: str) -> Path:
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.model", "*.safetensors", "*.bin", "*.txt"]
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=patterns)
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"`{option}` is {repo_id!r}: no such folder is here, and the hub did not give it "
+            f"({type(error).__name__}). Check the name and the network, or download it first with "
+            f"`hf download {repo_id}`."
+        ) from error
+
+
+def _is_hub_id(name: str) -> bool:
+    return not name.startswith((".", "/", "~")) and name.count("/") == 1 and all(name.split("/"))
