@@ -64,8 +64,7 @@ def override_tensors(
 
 
 def grow_rows(tensor: torch.Tensor, num_rows: int) -> torch.Tensor:
-    """Returns (num_rows, D): new rows are the mean of the old ones, as the reference starts "
-    "them."""
+    """Returns (num_rows, D): new rows are the mean of the old, as the reference starts them."""
     missing = num_rows - tensor.shape[0]
     if missing <= 0:
         return tensor

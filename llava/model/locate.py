@@ -36,17 +36,12 @@ def resolve_model_path(
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
-    if (
-        folder.is_absolute()
-        or path.startswith(".")
-        or path.count("/") != 1
-        or not all(path.split("/"))
-    ):
+    if not _is_hub_id(path):
         raise CheckpointError(
-            f"`model.path` must be a folder or a hub id (owner/name), but {path!r} is neither. "
+            f"`{option}` must be a folder or a hub id (owner/name), but {path!r} is neither. "
             "Check the path."
         )
-    return _download(path, revision, "model.path")
+    return _download(path, revision, option)
 
 
 def resolve_vision_tower(name: str, *checkpoint_dirs: str | Path | None) -> Path:
