@@ -1,0 +1,275 @@
+"""Original checkpoints are tokenized as sentencepiece does it, to the id."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import sentencepiece
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from transformers import AddedToken, PreTrainedTokenizerFast
+
+from llava.errors import CheckpointError
+from llava.tokenizer import SentencePieceTokenizer, load_tokenizer
+from tests.checkpoints import make_tokenizer
+
+BOS, EOS, UNK = 1, 2, 0
+
+# no special token can come of these; the last ones have no piece of their own
+PLAIN_TEXT = st.text(alphabet="adegot ▁?.,:'0123\nWAQ" + "éß狗\u3000\u200b🙂", max_size=40)
+ANY_TEXT = st.lists(
+    st.one_of(st.sampled_from(["<s>", "</s>", "<unk>", "<image>", " ", "\n", "dog"]), PLAIN_TEXT),
+    max_size=6,
+).map("".join)
+
+
+@pytest.fixture(scope="session", params=[False, True], ids=["new", "legacy"])
+def folder(request, tmp_path_factory):
+    return make_tokenizer(tmp_path_factory.mktemp("tokenizer"), legacy=request.param)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(folder):
+    return load_tokenizer(folder)
+
+
+@pytest.fixture(scope="session")
+def pieces_of(folder):
+    """Sentencepiece itself, which puts a space before every text."""
+    model = sentencepiece.SentencePieceProcessor(str(folder / "tokenizer.model"))
+    return lambda text: model.encode(text, out_type=str)
+
+
+@pytest.fixture(scope="session")
+def bare_pieces_of(pieces_of):
+    """Sentencepiece without the space: digits are pieces of their own, so one can stand before."""
+
+    def bare(text):
+        pieces = pieces_of("0" + text)
+        assert pieces[:2] == ["▁", "0"]
+        return pieces[2:]
+
+    return bare
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=PLAIN_TEXT)
+@example(text="")
+@example(text=" ")
+@example(text="  two spaces  ")
+@example(text="\n")
+@example(text="▁")
+def test_text_without_special_tokens_is_what_sentencepiece_makes_of_it(tokenizer, pieces_of, text):
+    expected = tokenizer.convert_tokens_to_ids(pieces_of(text))
+    assert tokenizer(text).input_ids == [BOS, *expected]
+
+
+def test_ids_are_sentencepieces_own(tokenizer, folder):
+    model = sentencepiece.SentencePieceProcessor(str(folder / "tokenizer.model"))
+    text = "What color is the dog on the street?\nAnswer: 42 狗"
+    assert tokenizer(text).input_ids == [BOS, *model.encode(text)]
+    assert tokenizer.vocab_size == len(tokenizer) == model.get_piece_size()
+    assert tokenizer.get_vocab()["▁the"] == model.piece_to_id("▁the")
+
+
+@pytest.mark.parametrize("after", ["dog", " dog", "\ndog", "  dog"])
+def test_text_after_a_special_token_gets_a_space_in_legacy_only(
+    tokenizer, pieces_of, bare_pieces_of, after
+):
+    pieces = (pieces_of if tokenizer.legacy else bare_pieces_of)(after)
+    assert tokenizer.tokenize("A cat</s>" + after) == [*pieces_of("A cat"), "</s>", *pieces]
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("<s>", [BOS, BOS]),
+        ("</s></s>", [BOS, EOS, EOS]),
+        ("<unk>", [BOS, UNK]),
+        ("<s></s>", [BOS, BOS, EOS]),
+    ],
+)
+def test_special_tokens_in_text_are_their_ids(tokenizer, text, ids):
+    assert tokenizer(text).input_ids == ids
+
+
+def test_special_token_at_the_start_leaves_no_lone_space(tokenizer, pieces_of, bare_pieces_of):
+    pieces = (pieces_of if tokenizer.legacy else bare_pieces_of)("dog")
+    assert tokenizer.tokenize("<s>dog") == ["<s>", *pieces]
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=ANY_TEXT)
+@example(text="</s> dog<s>")
+def test_short_way_gives_the_same_ids(tokenizer, text):
+    assert tokenizer.encode_text(text) == tokenizer(text).input_ids
+
+
+def test_ids_that_were_handed_out_can_be_changed(tokenizer):
+    first = tokenizer.encode_text("What color?")
+    expected = list(first)
+    first.append(99)
+    assert tokenizer.encode_text("What color?") == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=PLAIN_TEXT.filter(lambda text: not text.startswith((" ", "▁"))))
+@example(text="A. red\nB. green  ")
+def test_decoding_gives_the_text_back(tokenizer, text):
+    ids = tokenizer(text).input_ids
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text.replace("▁", " ")
+    assert tokenizer.batch_decode([ids], skip_special_tokens=True) == [text.replace("▁", " ")]
+
+
+def test_decoding_keeps_special_tokens_if_asked_to(tokenizer):
+    assert tokenizer.decode([BOS, EOS]) == "<s></s>"
+    assert tokenizer.decode(tokenizer("dog").input_ids).replace(" ", "") == "<s>dog"
+    assert tokenizer.decode([BOS, EOS], skip_special_tokens=True) == ""
+
+
+def test_spaces_before_punctuation_are_not_cleaned_up(tokenizer):
+    text = "Yes , it is n't ."
+    assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
+
+
+@pytest.fixture
+def extended(folder):
+    """A tokenizer of its own with image tokens added."""
+    tokenizer = load_tokenizer(folder)
+    tokenizer.encode_text("<im_start>dog")  # remembered from before the token was added
+    assert tokenizer.add_tokens(["<im_start>", "<im_end>"], special_tokens=True) == 2
+    return tokenizer
+
+
+def test_added_tokens_come_after_the_pieces_and_stay_whole(extended):
+    size = extended.vocab_size
+    assert len(extended) == size + 2
+    assert extended.convert_tokens_to_ids(["<im_start>", "<im_end>"]) == [size, size + 1]
+    assert extended("<im_start><im_end>").input_ids == [BOS, size, size + 1]
+    assert extended.encode_text("<im_start>dog")[:2] == [BOS, size]
+    assert extended.encode_text("<im_start>dog") == extended("<im_start>dog").input_ids
+    assert extended.decode([size], skip_special_tokens=True) == ""
+    assert extended.decode([size]) == "<im_start>"
+
+
+def test_added_token_that_is_not_special_is_decoded(folder):
+    tokenizer = load_tokenizer(folder)
+    tokenizer.add_tokens([AddedToken("<grid>", normalized=False)])
+    ids = tokenizer("dog<grid>").input_ids
+    assert ids[-1] == tokenizer.vocab_size
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "dog <grid>"
+
+
+def test_saved_tokenizer_loads_as_it_was(extended, tmp_path):
+    texts = ["What color?", "</s>dog", "</s> dog <im_end> red", "<im_start>  2"]
+    extended.save_pretrained(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    assert loaded.legacy is extended.legacy
+    assert len(loaded) == len(extended)
+    assert [loaded(text).input_ids for text in texts] == [
+        extended(text).input_ids for text in texts
+    ]
+    assert (loaded.bos_token_id, loaded.eos_token_id, loaded.unk_token_id) == (BOS, EOS, UNK)
+    assert loaded.pad_token == "<unk>"
+
+
+def test_tokenizer_saved_where_it_lies_is_kept(tmp_path):
+    make_tokenizer(tmp_path)
+    before = (tmp_path / "tokenizer.model").read_bytes()
+    load_tokenizer(tmp_path).save_pretrained(tmp_path)
+    assert (tmp_path / "tokenizer.model").read_bytes() == before
+    assert load_tokenizer(tmp_path)("dog").input_ids[0] == BOS
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "around"),
+    [(True, False, ([BOS], [])), (False, True, ([], [EOS])), (True, True, ([BOS], [EOS]))],
+)
+def test_begin_and_end_tokens_are_added_as_configured(tmp_path, begin, end, around):
+    make_tokenizer(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(config | {"add_bos_token": begin, "add_eos_token": end}))
+    tokenizer = load_tokenizer(tmp_path)
+    dog = tokenizer.convert_tokens_to_ids(tokenizer.tokenize("dog"))
+    cat = tokenizer.convert_tokens_to_ids(tokenizer.tokenize("cat"))
+    first, last = around
+    assert tokenizer("dog").input_ids == tokenizer.encode_text("dog") == [*first, *dog, *last]
+    assert tokenizer("dog", "cat").input_ids == [*first, *dog, *last, *first, *cat, *last]
+
+
+def test_legacy_is_the_default_of_configs_from_before_the_switch(tmp_path):
+    make_tokenizer(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    del config["legacy"]
+    path.write_text(json.dumps(config))
+    assert load_tokenizer(tmp_path).legacy is True
+
+
+def test_batch_is_padded_with_a_mask(tokenizer):
+    batch = tokenizer(["dog", "What color is the dog?"], padding=True)
+    short, long = batch.input_ids
+    assert len(short) == len(long)
+    assert batch.attention_mask[0] == [
+        int(i < len(tokenizer("dog").input_ids)) for i in range(len(long))
+    ]
+
+
+def write_fast_tokenizer(folder):
+    content = {
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": {"type": "Whitespace"},
+        "model": {"type": "WordLevel", "vocab": {"?": 0, "red": 1, "dog": 2}, "unk_token": "?"},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+def test_checkpoint_with_a_fast_tokenizer_only_loads_it_as_it_is(tmp_path):
+    write_fast_tokenizer(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    assert isinstance(tokenizer, PreTrainedTokenizerFast)
+    assert tokenizer("red dog cat").input_ids == [1, 2, 0]
+
+
+def test_sentencepiece_model_is_preferred_to_a_converted_one(tmp_path):
+    make_tokenizer(tmp_path)
+    expected = load_tokenizer(tmp_path)("red dog").input_ids
+    write_fast_tokenizer(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    assert isinstance(tokenizer, SentencePieceTokenizer)
+    assert tokenizer("red dog").input_ids == expected
+
+
+def test_folder_without_a_tokenizer_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="No tokenizer lies in") as caught:
+        load_tokenizer(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert "model.base=" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json"])
+def test_broken_tokenizer_is_refused_by_name(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x00broken")
+    with pytest.raises(CheckpointError, match="cannot be read") as caught:
+        load_tokenizer(tmp_path)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_tokenizing_and_rendering_import_no_torch(folder):
+    program = f"""
+import sys
+from llava.conversation import conv_templates
+from llava.tokenizer import load_tokenizer
+from llava.tokens import tokenizer_image_token
+tokenizer = load_tokenizer({str(folder)!r})
+ids = tokenizer_image_token("<image> dog", tokenizer)
+assert ids[:2] == [1, -200], ids
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
