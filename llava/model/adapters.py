@@ -125,13 +125,14 @@ def merge_adapter(model: Any, folder: Path, adapter: Iterable[str]) -> Any:
         if not any("vision_tower" in name for name in names):
             # target modules are matched by suffix, and a tower's have the same names
             config.exclude_modules = r".*vision_tower.*"
+        config.base_model_name_or_path = str(model.config.name_or_path)
         peft_model = PeftModel.from_pretrained(model, str(folder), config=config)
     except (ValueError, TypeError, KeyError, RuntimeError, OSError) as error:
         raise CheckpointError(
             f"The adapter in {folder} cannot be applied: {str(error).strip()[:300]}. Check "
             "`target_modules` in its adapter_config.json and `model.base=`."
         ) from error
-    applied = set(get_peft_model_state_dict(peft_model))
+    applied = set(get_peft_model_state_dict(peft_model, save_embedding_layers=False))
     if names != applied:
         differing = sorted(names ^ applied)
         raise CheckpointError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from llava.model.adapters import (
     override_tensors,
 )
 from llava.model.checkpoint import Checkpoint, CheckpointKind, inspect_checkpoint
+from llava.model.content_hash import hash_weight_files
 from llava.model.language_model.llava_llama import LlavaConfig, LlavaLlamaForCausalLM
 from llava.model.language_model.llava_mistral import LlavaMistralConfig, LlavaMistralForCausalLM
 from llava.model.language_model.llava_mpt import LlavaMptConfig, LlavaMptForCausalLM
@@ -103,12 +105,19 @@ def load_pretrained_model(  # noqa: PLR0913, PLR0917 - the reference's signature
         quantization=_resolve_quantization(quantization, load_8bit=load_8bit, load_4bit=load_4bit),
         attention="flash_attention_2" if use_flash_attn else attn_implementation,
     )
-    logger.info("loaded %s: %s", checkpoint.path, report)
-    model.load_report = report
     tokenizer = load_checkpoint_tokenizer(checkpoint)
+    _check_tokenizer(tokenizer, model, checkpoint)
+    num_rows = model.get_input_embeddings().weight.shape[0]
+    if checkpoint.is_multimodal:
+        _fit_embeddings(model, len(tokenizer))
+    model.load_report = replace(
+        report,
+        num_new_rows=max(0, model.get_input_embeddings().weight.shape[0] - num_rows),
+        content_hash=hash_weight_files((*checkpoint.weight_files, *checkpoint.trained_files)),
+    )
+    logger.info("loaded %s: %s", checkpoint.path, model.load_report)
     if not checkpoint.is_multimodal:
         return tokenizer, model, None, checkpoint.context_len
-    _fit_embeddings(model, len(tokenizer))
     tower_dtype = None
     if vision_tower_dtype is not None:
         tower_dtype = _resolve_dtype(vision_tower_dtype, checkpoint, on_cuda=on_cuda)
@@ -155,6 +164,7 @@ def _build_model(
         options["attn_implementation"] = attention
     if adapter:
         check_adapter(adapter, expected, source=checkpoint.path)
+        report = replace(report, num_adapter=len(adapter))
         merged = merge_adapter(
             _from_tensors(model_class, tensors, options), checkpoint.path, adapter
         )
@@ -274,6 +284,19 @@ def _resolve_quantization(
     if load_8bit or load_4bit:
         return Quantization(kind="int8" if load_8bit else "nf4")
     return quantization
+
+
+def _check_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, model: Any, checkpoint: Checkpoint
+) -> None:
+    """Refuses the tokenizer of another model; tokens added to the right one get rows of their own."""
+    num_rows = model.get_input_embeddings().weight.shape[0]
+    if tokenizer.vocab_size > num_rows:
+        raise CheckpointError(
+            f"The tokenizer in {checkpoint.tokenizer_dir} has {tokenizer.vocab_size} pieces, but "
+            f"the model has {num_rows} embeddings: it belongs to another model. Copy the tokenizer of "
+            "the language model that the checkpoint was trained from."
+        )
 
 
 def _fit_embeddings(model: Any, num_tokens: int) -> None:

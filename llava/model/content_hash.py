@@ -1,16 +1,34 @@
-"""Identity of a checkpoint by the content of its tensors, whatever files they lie in."""
+"""Identity of a checkpoint by the content of its tensors, whatever files they lie in.
+
+Hashing reads every byte, so the digests of a file are remembered in a cache under the file's real
+path, inode, size and times: what was written to in place is hashed anew.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
+from llava.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+_CACHE_VERSION = 1
 
 
 def digest_tensor(name: str, tensor: torch.Tensor) -> str:
     """Returns the sha256 (hex) of a tensor's name, dtype, shape and bytes."""
+    import torch
+
     digest = hashlib.sha256(f"{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
     if tensor.numel():
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
@@ -20,3 +38,100 @@ def digest_tensor(name: str, tensor: torch.Tensor) -> str:
 def combine_digests(digests: Mapping[str, str]) -> str:
     """Returns the sha256 (hex) of tensors' digests, in the order of their names."""
     return hashlib.sha256(json.dumps(dict(sorted(digests.items()))).encode()).hexdigest()
+
+
+def hash_weight_files(files: Iterable[Path], cache_dir: Path | None = None) -> str:
+    """Returns the sha256 (hex) of the tensors in weight files; sharding makes no difference.
+
+    Args:
+        files: Safetensors or .bin files.
+        cache_dir: Where digests are remembered; None for `default_cache_dir()`.
+
+    Raises:
+        CheckpointError: a file cannot be read, or a weight is NaN or infinite.
+    """
+    digests: dict[str, str] = {}
+    cache_dir = cache_dir or default_cache_dir()
+    for path in files:
+        found = _cached_digests(path, cache_dir)
+        if found is None:
+            from llava.model.weights import read_tensors
+
+            tensors = read_tensors([path])
+            state = _file_state(path)
+            _require_finite(tensors, path)
+            found = {name: digest_tensor(name, tensor) for name, tensor in tensors.items()}
+            if _file_state(path) == state:
+                _remember(path, state, found, cache_dir)
+        digests |= found
+    return combine_digests(digests)
+
+
+def cached_hash(files: Iterable[Path], cache_dir: Path | None = None) -> str | None:
+    """Returns what `hash_weight_files` would, if every file is in the cache; imports no torch."""
+    digests: dict[str, str] = {}
+    for path in files:
+        found = _cached_digests(path, cache_dir or default_cache_dir())
+        if found is None:
+            return None
+        digests |= found
+    return combine_digests(digests)
+
+
+def _require_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise CheckpointError(
+                f"{name} in {path} holds NaN or infinite values: every answer would be noise. The "
+                "training diverged or the conversion failed; take an earlier checkpoint."
+            )
+
+
+def default_cache_dir() -> Path:
+    """Returns `llava-evals/digests` in the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "llava-evals" / "digests"
+
+
+def _file_state(path: Path) -> dict[str, Any]:
+    real = path.resolve()
+    stat = real.stat()
+    return {
+        "version": _CACHE_VERSION,
+        "path": str(real),
+        "inode": stat.st_ino,
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "ctime_ns": stat.st_ctime_ns,
+    }
+
+
+def _entry_path(path: Path, cache_dir: Path) -> Path:
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
+    return cache_dir / f"{name}.json"
+
+
+def _cached_digests(path: Path, cache_dir: Path) -> dict[str, str] | None:
+    try:
+        entry = json.loads(_entry_path(path, cache_dir).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    if not isinstance(entry, dict) or entry.get("state") != _file_state(path):
+        return None
+    digests: dict[str, str] = entry["digests"]
+    return digests
+
+
+def _remember(
+    path: Path, state: Mapping[str, Any], digests: Mapping[str, str], cache_dir: Path
+) -> None:
+    """Writes a cache entry atomically; two processes at once write the same."""
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=cache_dir, suffix=".tmp", delete=False
+        ) as file:
+            json.dump({"state": state, "digests": digests}, file)
+        Path(file.name).replace(_entry_path(path, cache_dir))
+    except OSError as error:
+        logger.warning("digests of %s are not remembered in %s: %s", path, cache_dir, error)

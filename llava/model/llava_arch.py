@@ -75,7 +75,9 @@ class LlavaMetaForCausalLM(_LanguageModel):
         tower = self._require_tower()
         if not tower.is_loaded:
             tower.load_model(device=self.device)
-        return self.get_model().mm_projector(tower(images))
+        features = tower(images)
+        weight = next(self.get_model().mm_projector.parameters(), features)
+        return self.get_model().mm_projector(features.to(weight))
 
     def image_features(
         self, images: Images, image_sizes: Sequence[tuple[int, int]] | None

@@ -27,11 +27,17 @@ class LoadReport:
         num_computed: Tensors of the checkpoint that the model computes itself.
         num_tower_ignored: Tensors of a vision tower that was frozen in training: the tower's own
             files count, as in the reference.
+        num_adapter: Tensors of a LoRA adapter, all merged.
+        num_new_rows: Embedding rows added for tokens that the checkpoint's language model lacked.
+        content_hash: sha256 over the tensors of all weight files.
     """
 
     num_loaded: int
     num_computed: int
     num_tower_ignored: int
+    num_adapter: int = 0
+    num_new_rows: int = 0
+    content_hash: str = ""
 
 
 def match_tensors(
