@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from tests.checkpoints import make_checkpoint
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from tests.checkpoints import make_checkpoint
 
 _TOKENIZER_FILES = ("tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
 _LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -83,7 +84,9 @@ def make_base(folder: Path, llava: Path) -> Path:
     """Writes the plain language model inside a LLaVA checkpoint and returns its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     _copy_tokenizer(llava, folder)
-    config = {key: value for key, value in _read_json(llava / "config.json").items() if "mm_" not in key}
+    config = {
+        key: value for key, value in _read_json(llava / "config.json").items() if "mm_" not in key
+    }
     model_type = config["model_type"].removeprefix("llava_")
     _write_json(folder / "config.json", config | {"model_type": model_type})
     tensors = load_file(llava / "model.safetensors")
@@ -125,8 +128,12 @@ def write_adapter(
         if "layers." in name and module.endswith(_LORA_TARGETS):
             outputs, inputs = tensor.shape
             prefix = f"base_model.model.{module}"
-            adapter[f"{prefix}.lora_A.weight"] = 0.3 * torch.randn(rank, inputs, generator=generator)
-            adapter[f"{prefix}.lora_B.weight"] = 0.3 * torch.randn(outputs, rank, generator=generator)
+            adapter[f"{prefix}.lora_A.weight"] = 0.3 * torch.randn(
+                rank, inputs, generator=generator
+            )
+            adapter[f"{prefix}.lora_B.weight"] = 0.3 * torch.randn(
+                outputs, rank, generator=generator
+            )
     torch.save(adapter, folder / "adapter_model.bin")
     config = {
         "base_model_name_or_path": "the-base",
@@ -142,6 +149,57 @@ def write_adapter(
     }
     _write_json(folder / "adapter_config.json", config)
     return folder
+
+
+def make_native(folder: Path, llava: Path, tower: Path) -> Path:
+    """Writes a complete LLaVA checkpoint as transformers' own class saves it.
+
+    Args:
+        folder: Where to.
+        llava: A checkpoint in the original format; any-resolution ones become LLaVA-NeXT.
+        tower: Its vision tower.
+    """
+    from transformers import (
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaNextConfig,
+        LlavaNextForConditionalGeneration,
+    )
+
+    config = _read_json(llava / "config.json")
+    anyres = config["image_aspect_ratio"] == "anyres"
+    text = {key: value for key, value in config.items() if "mm_" not in key and "image" not in key}
+    text |= {"model_type": config["model_type"].removeprefix("llava_")}
+    vision = _read_json(tower / "config.json")
+    options: dict[str, Any] = {"text_config": text, "vision_config": vision, "image_token_index": 3}
+    if anyres:
+        pinpoints = [[height, width] for width, height in config["image_grid_pinpoints"]]
+        native_config = LlavaNextConfig(**options, image_grid_pinpoints=pinpoints)
+        model = LlavaNextForConditionalGeneration(native_config)
+    else:
+        model = LlavaForConditionalGeneration(LlavaConfig(**options))
+    tensors = load_file(llava / "model.safetensors")
+    if not config["unfreeze_mm_vision_tower"]:
+        own = load_file(tower / "model.safetensors")
+        tensors |= {f"model.vision_tower.vision_tower.{name}": t for name, t in own.items()}
+    model.load_state_dict({_native_name(name): t.float() for name, t in tensors.items()})
+    model.save_pretrained(folder)
+    _copy_tokenizer(llava, folder)
+    shutil.copyfile(tower / "preprocessor_config.json", folder / "preprocessor_config.json")
+    return folder
+
+
+def _native_name(name: str) -> str:
+    for original, native in (
+        ("model.vision_tower.vision_tower.vision_model.", "model.vision_tower."),
+        ("model.mm_projector.0.", "model.multi_modal_projector.linear_1."),
+        ("model.mm_projector.2.", "model.multi_modal_projector.linear_2."),
+        ("model.image_newline", "model.image_newline"),
+        ("model.", "model.language_model."),
+    ):
+        if name.startswith(original):
+            return native + name.removeprefix(original)
+    return name
 
 
 def merged_by_hand(tensors: dict[str, torch.Tensor], adapter: Path) -> dict[str, torch.Tensor]:
@@ -168,7 +226,7 @@ def _write_byte_level_tokenizer(folder: Path) -> int:
     )
     tokenizer.train_from_iterator(["What color is the dog?", "Answer the question."], trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
-    special = {name: "<|endoftext|>" for name in ("bos_token", "eos_token", "unk_token")}
+    special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
     config = {"tokenizer_class": "GPTNeoXTokenizer", "model_max_length": 512}
     _write_json(folder / "tokenizer_config.json", special | config)
     return int(tokenizer.get_vocab_size())

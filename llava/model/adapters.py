@@ -122,7 +122,8 @@ def merge_adapter(model: Any, folder: Path, adapter: Iterable[str]) -> Any:
     names = {re.sub(r"\.default(?=\.weight$)", "", name) for name in adapter}
     try:
         config = PeftConfig.from_pretrained(str(folder))
-        if not any("vision_tower" in name for name in names):
+        with_tower = any("vision_tower" in name for name, _ in model.named_modules())
+        if with_tower and not any("vision_tower" in name for name in names):
             # target modules are matched by suffix, and a tower's have the same names
             config.exclude_modules = r".*vision_tower.*"
         config.base_model_name_or_path = str(model.config.name_or_path)

@@ -289,13 +289,13 @@ def _resolve_quantization(
 def _check_tokenizer(
     tokenizer: PreTrainedTokenizerBase, model: Any, checkpoint: Checkpoint
 ) -> None:
-    """Refuses the tokenizer of another model; tokens added to the right one get rows of their own."""
+    """Refuses the tokenizer of another model; tokens added to the right one get rows later."""
     num_rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.vocab_size > num_rows:
         raise CheckpointError(
             f"The tokenizer in {checkpoint.tokenizer_dir} has {tokenizer.vocab_size} pieces, but "
-            f"the model has {num_rows} embeddings: it belongs to another model. Copy the tokenizer of "
-            "the language model that the checkpoint was trained from."
+            f"the model has {num_rows} embeddings: it belongs to another model. Copy the tokenizer "
+            "of the language model that the checkpoint was trained from."
         )
 
 

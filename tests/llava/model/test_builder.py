@@ -11,6 +11,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from llava.images import process_images
+from llava.model.builder import load_pretrained_model
+from llava.model.checkpoint import CheckpointKind, inspect_checkpoint
+from llava.model.quantization import Quantization
+from llava.tokens import tokenizer_image_token
 from tests.checkpoints import make_checkpoint, make_tokenizer
 from tests.variants import (
     make_base,
@@ -22,13 +29,6 @@ from tests.variants import (
     merged_by_hand,
     write_adapter,
 )
-from transformers import AutoModelForCausalLM
-
-from llava.images import process_images
-from llava.model.builder import load_pretrained_model
-from llava.model.checkpoint import CheckpointKind, inspect_checkpoint
-from llava.model.quantization import Quantization
-from llava.tokens import tokenizer_image_token
 
 PROMPT = "USER: <image>\nWhat color is the dog on the table? ASSISTANT:"
 SIZE = (90, 50)
