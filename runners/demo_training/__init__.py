@@ -1,0 +1,1 @@
+"""How the demo checkpoint learns: examples, tokenizer, tower, language model, file formats."""

@@ -1,0 +1,68 @@
+"""Trains the demo checkpoint's tokenizer: sentencepiece BPE with LLaMA's settings."""
+
+from __future__ import annotations
+
+import io
+import string
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import sentencepiece
+
+from llava.conversation import conv_templates
+from runners.demo_training.examples import picture_lesson, text_lesson
+
+TOKENIZER_FILE = "tokenizer.model"
+VOCABULARY_SIZE = 896
+
+_NUM_LESSONS = 2000
+_SYSTEM_TEXT_REPEATS = 200
+
+
+def read_corpus(seed: int) -> Iterator[str]:
+    """Texts to learn the tokenizer from: questions, answers, and every template's system text.
+
+    The system texts count more than once, or their words would be spelled out in every prompt.
+    """
+    for number in range(_NUM_LESSONS):
+        for lesson in (picture_lesson(seed, number, 8), text_lesson(seed, number, 4)):
+            for example in lesson.examples:
+                yield example.text
+                yield example.answer
+    for _ in range(_SYSTEM_TEXT_REPEATS):
+        yield from (conversation.system for conversation in conv_templates.values())
+
+
+def train_tokenizer(texts: Iterable[str], folder: Path) -> Path:
+    """Writes a `tokenizer.model` learned from texts into a folder and returns its path.
+
+    Line breaks become bytes, as in LLaMA, because no text is seen across them; all of ASCII has
+    pieces of its own, everything else is spelled in bytes.
+    """
+    lines = [line for text in texts for line in text.split("\n") if line]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=VOCABULARY_SIZE,
+        character_coverage=1.0,
+        required_chars=string.ascii_letters + string.digits + string.punctuation,
+        byte_fallback=True,
+        split_digits=True,
+        add_dummy_prefix=True,
+        remove_extra_whitespaces=False,
+        allow_whitespace_only_pieces=True,
+        normalization_rule_name="identity",
+        unk_id=0,
+        bos_id=1,
+        eos_id=2,
+        pad_id=-1,
+        num_threads=1,
+        input_sentence_size=0,
+        minloglevel=2,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / TOKENIZER_FILE
+    path.write_bytes(model.getvalue())
+    return path

@@ -1,0 +1,162 @@
+"""Trains the demo checkpoint: a small LLaVA that really answers the demo questions.
+
+`python -m runners.train_demo [output=DIR]` writes `llava-demo`, `llava-demo-early` (the same run,
+stopped early) and their common vision tower `clip-demo` in the original checkpoint formats, then
+answers held-out demo questions with what it wrote and prints a table by question kind. Everything
+is seeded and the number of steps is fixed, so equal versions of the libraries on equal processors
+give equal files. It runs on one thread of a CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from evals.demo import ensure_demo_data
+from evals.demo.generate import SeedSpace
+from llava.tokenizer import SentencePieceTokenizer, load_tokenizer
+from runners import cli
+from runners.demo_training.answering import answer_lessons, preprocess
+from runners.demo_training.checkpoint import (
+    TOWER_NAME,
+    write_checkpoint,
+    write_tokenizer,
+    write_tower,
+)
+from runners.demo_training.examples import Lesson, picture_lesson, text_lesson
+from runners.demo_training.learning import LanguagePlan, learn_language
+from runners.demo_training.measuring import measure_checkpoint, render_table
+from runners.demo_training.model import DemoModel
+from runners.demo_training.tokenizer import read_corpus, train_tokenizer
+from runners.demo_training.tower import patch_labels, warm_up_tower
+
+_logger = logging.getLogger(__name__)
+
+# Each purpose has training pictures of its own.
+_TOKENIZER_SEED, _TOWER_SEED, _LANGUAGE_SEED = 1, 2, 3
+_TRIAL_SEED = 1
+_NUM_TRIAL_PICTURES, _NUM_TRIAL_TEXTS, _NUM_TRIAL_EXAMPLES = 60, 20, 8
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainDemoConfig:
+    """Options of the program.
+
+    Attributes:
+        output: Folder for the two checkpoints and the tower.
+        seed: Seed of the initial weights.
+        num_tower_images: Pictures for the vision tower.
+        num_tower_steps: Steps of the vision tower.
+        num_steps: Steps of projector and language model.
+        early_step: The step of `llava-demo-early`.
+        trial_every: Steps between the trials whose accuracies are logged.
+        num_images: Size of the held-out data for the table at the end, see `ensure_demo_data`.
+    """
+
+    output: str = "results/train_demo"
+    seed: int = 0
+    num_tower_images: int = 12000
+    num_tower_steps: int = 1500
+    num_steps: int = 3600
+    early_step: int = 800
+    trial_every: int = 200
+    num_images: int = 24
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.early_step <= self.num_steps:
+            raise ValueError(
+                f"`early_step` must be 1 to num_steps ({self.num_steps}), but is {self.early_step}."
+            )
+
+
+def train(config: TrainDemoConfig) -> None:
+    """Trains from nothing, writes the checkpoints, prints their accuracies."""
+    torch.set_num_threads(1)
+    torch.manual_seed(config.seed)
+    output = Path(config.output)
+    final, early = output / "llava-demo", output / "llava-demo-early"
+    tokenizer_path = train_tokenizer(read_corpus(_TOKENIZER_SEED), output)
+    for folder in (final, early):
+        write_tokenizer(tokenizer_path, folder)
+    tokenizer_path.unlink()
+    tokenizer = load_tokenizer(final)
+    model = DemoModel()
+    _train_tower(model, config)
+    write_tower(model, output / TOWER_NAME)
+
+    trials = _trial_lessons()
+
+    def after_step(step: int) -> None:
+        if step % config.trial_every == 0:
+            _logger.info(
+                "step %d: trial accuracy %.3f", step, _trial_accuracy(model, tokenizer, trials)
+            )
+        if step == config.early_step:
+            write_checkpoint(model, early)
+
+    plan = LanguagePlan(seed=_LANGUAGE_SEED, num_steps=config.num_steps)
+    learn_language(model, tokenizer, plan, after_step)
+    write_checkpoint(model, final)
+    for folder in (early, final):
+        _print_measurement(folder, config.num_images)
+
+
+def _train_tower(model: DemoModel, config: TrainDemoConfig) -> None:
+    lessons = [picture_lesson(_TOWER_SEED, number, 0) for number in range(config.num_tower_images)]
+    pixel_values = preprocess([lesson.image for lesson in lessons if lesson.image])
+    labels = torch.stack([patch_labels(lesson.scene) for lesson in lessons if lesson.scene])
+    accuracy = warm_up_tower(model, pixel_values, labels, num_steps=config.num_tower_steps)
+    _logger.info("tower: %.2f%% of patch labels right at the end", 100 * accuracy)
+    model.freeze_tower()
+    model.scale_projector(pixel_values[:256])
+
+
+def _trial_lessons() -> tuple[list[Lesson], list[Lesson]]:
+    space, count = SeedSpace.EVALUATION, _NUM_TRIAL_EXAMPLES
+    return (
+        [picture_lesson(_TRIAL_SEED, n, count, space) for n in range(_NUM_TRIAL_PICTURES)],
+        [text_lesson(_TRIAL_SEED, n, count, space) for n in range(_NUM_TRIAL_TEXTS)],
+    )
+
+
+@torch.no_grad()
+def _trial_accuracy(
+    model: DemoModel, tokenizer: SentencePieceTokenizer, groups: tuple[list[Lesson], list[Lesson]]
+) -> float:
+    right = [a.right() for group in groups for a in answer_lessons(model, tokenizer, group)]
+    return float(torch.cat(right).float().mean())
+
+
+def _print_measurement(checkpoint: Path, num_images: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        data_root = ensure_demo_data(Path(folder), num_images=num_images, seed=0)
+        scores = measure_checkpoint(checkpoint, data_root)
+    print(f"\n{checkpoint.name}, percent\n{render_table(scores)}")
+
+
+def _job(config: DictConfig) -> int:
+    options = OmegaConf.to_object(config)
+    if not isinstance(options, TrainDemoConfig):
+        raise TypeError(
+            f"`config` must compose to TrainDemoConfig, but is {type(options).__name__}."
+        )
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
+    train(options)
+    return cli.COMPLETE
+
+
+def main() -> None:
+    """The program."""
+    ConfigStore.instance().store(name="train_demo_schema", node=TrainDemoConfig)
+    cli.main("train_demo", _job)
+
+
+if __name__ == "__main__":
+    main()
