@@ -20,7 +20,7 @@ from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -100,9 +100,11 @@ def report(error: BaseException) -> None:
 def paragraph(error: BaseException) -> str:
     """Returns an error's message, with that of the library underneath, as one paragraph."""
     parts = [str(error)]
+    if isinstance(error, OverrideParseException) and error.override not in parts[0]:
+        parts.insert(0, f"`{error.override}` is no option:")
     if isinstance(error, HydraException) and error.__cause__ is not None:
         cause = str(error.__cause__)
-        if cause not in parts[0]:
+        if not any(cause in part for part in parts):
             parts.append(cause)
     lines = [" ".join(line.split()) for part in parts for line in part.splitlines()]
     if isinstance(error, (HydraException, OmegaConfBaseException)):

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from evals.errors import DataError
+from llava.errors import CheckpointError, ConversationError
+from runners import cli
+from runners.build import read_settings
+from runners.config import EvalConfig
+from runners.errors import ConfigError, WorkerError
+
+GQA = ["task=gqa"]
+
+
+def composing(config: DictConfig) -> int:
+    read_settings(config, EvalConfig)
+    return 0
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["limits=3"], "limits"),
+        (["tasks.gqa.data_dirr=x", *GQA], "tasks.gqa.data_dirr"),
+        (["model.paths=x"], "model.paths"),
+        (["generation.max_tokens=3"], "generation.max_tokens"),
+        (["limit=three"], "limit"),
+        (["overwrite=2.5"], "overwrite"),
+        (["generation.temperature=warm"], "generation.temperature"),
+        (["task=gqq"], "task/gqq"),
+        (["model=llava-v9"], "model/llava-v9"),
+        (["conversation=vicuna_v9"], "conversation/vicuna_v9"),
+        (["quantization=int3"], "quantization/int3"),
+        (["limit=0"], "limit"),
+        (["max_failures=-1"], "max_failures"),
+        (["dtype=int8"], "dtype"),
+        (["limit"], "limit"),
+        (["limit=[1"], "limit"),
+        (["model=checkpoint"], "model.path"),
+        (["-m", "limit=1,x"], "limit"),
+        (["dry_run=true"], "dry_run"),
+    ],
+)
+def test_wrong_option_is_one_paragraph_that_names_it(
+    argv: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run("eval", composing, argv) == 2
+    captured = capsys.readouterr()
+    assert named in captured.err
+    assert "Traceback" not in captured.err
+    assert "\n\n" not in captured.err.strip()
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DataError("file:3 is wrong. Mend it."), 2),
+        (CheckpointError("file:3 is wrong. Mend it."), 2),
+        (ConversationError("file:3 is wrong. Mend it."), 2),
+        (ConfigError("file:3 is wrong. Mend it."), 2),
+        (WorkerError("file:3 is wrong. Mend it."), 1),
+        (OSError(errno.ENOSPC, "file:3 is wrong. Mend it."), 1),
+    ],
+)
+def test_known_error_is_its_message_and_code(
+    error: Exception, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(config: DictConfig) -> int:
+        raise error
+
+    assert cli.run("eval", failing, []) == code
+    message = capsys.readouterr().err
+    assert "file:3 is wrong. Mend it." in message
+    assert "Traceback" not in message
+
+
+def test_traceback_comes_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(config: DictConfig) -> int:
+        raise DataError("wrong")
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert cli.run("eval", failing, []) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_defect_of_a_job_is_not_taken_for_bad_input() -> None:
+    def failing(config: DictConfig) -> int:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        cli.run("eval", failing, [])
+
+
+def test_job_sees_the_command_line_and_environment_of_the_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[object] = []
+
+    def looking(config: DictConfig) -> int:
+        seen.extend([sys.argv[1:], os.environ.get("HYDRA_FULL_ERROR")])
+        return 0
+
+    monkeypatch.setattr(sys, "argv", ["eval.py", "model.path=/a/b=c"])
+    assert cli.run("eval", looking, ["model.path=/a/b=c"]) == 0
+    assert seen == [["model.path=/a/b=c"], None]
+
+
+def returning(codes: dict[str, int], seen: list[str]) -> Callable[[DictConfig], int]:
+    def job(config: DictConfig) -> int:
+        seen.append(config.model.path)
+        return codes[config.model.path]
+
+    return job
+
+
+@pytest.mark.parametrize(
+    ("codes", "code", "num_run"),
+    [
+        ((0, 0, 0), 0, 3),
+        ((0, 1, 0), 1, 3),
+        ((1, 2, 0), 2, 3),
+        ((2, 0, 1), 2, 3),
+        ((1, 130, 0), 130, 2),
+        ((143, 0, 2), 143, 1),
+    ],
+)
+def test_sweep_runs_every_job_and_exits_with_the_gravest_code(
+    codes: tuple[int, ...], code: int, num_run: int
+) -> None:
+    paths, seen = ["/a=1", "/b", "/c"], []
+    job = returning(dict(zip(paths, codes, strict=True)), seen)
+    assert cli.run("eval", job, ["-m", f"model.path={','.join(paths)}"]) == code
+    assert seen == paths[:num_run]
+
+
+def test_overrides_may_stand_on_both_sides_of_the_sweep_flag() -> None:
+    seen: list[str] = []
+    job = returning({"/a": 0, "/b": 0}, seen)
+    assert cli.run("eval", job, ["task=gqa", "-m", "model.path=/a,/b", "limit=1"]) == 0
+    assert seen == ["/a", "/b"]
+
+
+@pytest.mark.parametrize("argv", [["limit=1"], ["-m", "limit=1,2"], ["limits=1"]])
+def test_nothing_is_left_in_the_folder(argv: list[str]) -> None:
+    cli.run("eval", composing, argv)
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_interrupt_while_composing_is_130() -> None:
+    def interrupted(config: DictConfig) -> int:
+        signal.raise_signal(signal.SIGINT)
+        return 0
+
+    assert cli.run("eval", interrupted, []) == 130
+
+
+def test_help_lists_models_tasks_and_quantizations(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        cli.run("eval", composing, ["--help"])
+    assert exit_info.value.code == 0
+    shown = capsys.readouterr().out
+    for name in ("llava-v1.5-13b", "checkpoint", "scienceqa", "custom", "none", "vicuna_v1"):
+        assert name in shown

@@ -1,0 +1,327 @@
+"""The main job, started as a user starts it, with a tiny untrained model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from PIL import Image
+
+from tests.runners.conftest import CHECKOUT, TIMEOUT_S, Finished, Start, read_lines
+
+Shell = Callable[[str, Path], Finished]
+NUM_QUESTIONS = {"gqa": 31, "vqav2": 25}
+PROMISED = ("predictions.jsonl", "scores.jsonl")
+
+
+def bytes_of(workspace: Path, run: str = "demo") -> dict[str, bytes]:
+    return {
+        f"{task}/{name}": (workspace / "results" / run / task / name).read_bytes()
+        for task in NUM_QUESTIONS
+        for name in PROMISED
+    }
+
+
+def test_uninterrupted_run_is_complete(demo_run: Finished) -> None:
+    assert demo_run.code == 0, demo_run.stderr
+    for task, num_questions in NUM_QUESTIONS.items():
+        assert len(demo_run.lines(f"results/demo/{task}/predictions.jsonl")) == num_questions
+        assert len(demo_run.lines(f"results/demo/{task}/trace.jsonl")) == num_questions
+        summary = demo_run.json(f"results/demo/{task}/summary.json")
+        assert (summary["task"], summary["split"]) == (task, "demo")
+        assert summary["num_questions"] == summary["num_answered"] == num_questions
+        assert (summary["coverage"], summary["num_failed"]) == (1.0, {})
+        assert summary["timing"]["num_asked"] == num_questions
+    files = {path.name for path in (demo_run.workspace / "results/demo").iterdir()}
+    assert files >= {"gqa", "vqav2", "run.log", "summary.csv", "summary.md"}
+    assert [path.name for path in demo_run.workspace.iterdir()] == ["results"]
+
+
+def test_predictions_are_in_the_order_of_the_benchmark(
+    demo_run: Finished, cache_home: Path
+) -> None:
+    [root] = (cache_home / "llava-evals" / "demo").glob("*")
+    questions = json.loads((root / "gqa/data/demo_questions.json").read_text())
+    lines = demo_run.lines("results/demo/gqa/predictions.jsonl")
+    assert [line["question_id"] for line in lines] == list(questions)
+    scores = demo_run.lines("results/demo/gqa/scores.jsonl")
+    assert [line["key"] for line in scores] == [line["metadata"]["key"] for line in lines]
+
+
+def test_one_load_serves_all_tasks(demo_run: Finished) -> None:
+    log = (demo_run.workspace / "results/demo/run.log").read_text()
+    assert log.count("model loaded in") == 1
+    assert demo_run.stderr.count("model loaded in") == 1
+
+
+def test_log_tells_template_with_its_reason_and_the_first_answer(demo_run: Finished) -> None:
+    log = (demo_run.workspace / "results/demo/run.log").read_text()
+    assert "conversation template vicuna_v1: 'v1.5' occurs in 'llava-v1.5-tiny'" in log
+    assert log.count("s after process start") == 1
+    assert demo_run.json("results/demo/gqa/summary.json")["timing"]["first_answer_s"] < 60
+
+
+def test_table_names_every_task_with_its_split(demo_run: Finished) -> None:
+    rows = [line.split() for line in demo_run.stdout.splitlines()]
+    assert rows[0][:4] == ["task", "split", "metric", "score"]
+    assert ["gqa", "demo", "accuracy"] in [row[:3] for row in rows]
+    assert ["vqav2", "demo", "vqa_accuracy"] in [row[:3] for row in rows]
+    markdown = (demo_run.workspace / "results/demo/summary.md").read_text()
+    assert "| gqa | demo | accuracy |" in markdown
+
+
+def test_manifest_says_what_was_run(demo_run: Finished, tiny_checkpoint: Path) -> None:
+    manifest = demo_run.json("results/demo/gqa/manifest.json")
+    identity = manifest["identity"]
+    assert (identity["conversation"], identity["dtype"]) == ("vicuna_v1", "float32")
+    assert identity["generation"]["max_new_tokens"] == 6
+    assert "model.safetensors" in identity["tower"]
+    assert set(identity["checkpoint"]) >= {"config.json", "tokenizer.model"}
+    assert len(manifest["history"]) == 1
+    assert f"model.path={tiny_checkpoint}" in manifest["history"][0]["command"]
+
+
+def test_nothing_noisy_is_printed(demo_run: Finished) -> None:
+    for word in ("Traceback", "Warning", "warn", "Loading", "LOAD REPORT"):
+        assert word not in demo_run.stderr
+
+
+def test_repeated_command_prints_the_table_and_loads_nothing(
+    shell: Shell, demo_run: Finished, demo_options: str
+) -> None:
+    before = bytes_of(demo_run.workspace)
+    again = shell(f"python -m runners.eval {demo_options} run=demo", demo_run.workspace)
+    assert again.code == 0
+    assert again.stdout == demo_run.stdout
+    assert "model loaded" not in again.stderr
+    assert bytes_of(demo_run.workspace) == before
+    assert len(demo_run.json("results/demo/gqa/manifest.json")["history"]) == 1
+
+
+def test_other_options_do_not_mix_into_a_run(
+    shell: Shell, demo_run: Finished, demo_options: str
+) -> None:
+    before = bytes_of(demo_run.workspace)
+    command = f"python -m runners.eval {demo_options} run=demo generation.max_new_tokens=5"
+    other = shell(command, demo_run.workspace)
+    assert other.code == 2
+    assert "`generation.max_new_tokens` is 6 there and 5 here" in other.stderr
+    assert "results/demo/gqa" in other.stderr
+    assert "results/demo/vqav2" in other.stderr
+    assert bytes_of(demo_run.workspace) == before
+
+
+def test_run_that_is_being_written_is_refused(
+    shell: Shell, demo_run: Finished, demo_options: str
+) -> None:
+    with FileLock(demo_run.workspace / "results/demo/.vqav2.lock"):
+        other = shell(f"python -m runners.eval {demo_options} run=demo", demo_run.workspace)
+    assert other.code == 2
+    assert "another process" in other.stderr
+
+
+def children_of(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in path.read_text().split()] if path.exists() else []
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def interrupt(program: subprocess.Popen[str], predictions: Path, after: int, signum: int) -> str:
+    """Sends a signal once that many answers are stored, and returns what was said on stderr."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not predictions.exists() or predictions.read_bytes().count(b"\n") < after:
+        assert program.poll() is None, program.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    workers = children_of(program.pid)
+    if signum == signal.SIGKILL:
+        os.kill(program.pid, signum)
+    else:
+        os.killpg(program.pid, signum)  # as a terminal does: to every process of the group
+    said = program.communicate(timeout=TIMEOUT_S)[1]
+    while any(is_running(pid) for pid in workers):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.05)
+    return said
+
+
+def test_interrupted_run_goes_on_to_the_same_bytes(
+    shell: Shell, start: Start, demo_run: Finished, demo_options: str, tmp_path: Path
+) -> None:
+    command = f"python -m runners.eval {demo_options} run=demo"
+    results = tmp_path / "results" / "demo"
+    points = [
+        ("gqa", 1, signal.SIGKILL, -9),
+        ("gqa", 12, signal.SIGINT, 130),
+        ("gqa", 29, signal.SIGKILL, -9),
+        ("vqav2", 10, signal.SIGTERM, 143),
+    ]
+    stored = 0
+    for task, num_answers, signum, code in points:
+        program = start(command, tmp_path)
+        said = interrupt(program, results / task / "predictions.jsonl", num_answers, signum)
+        assert program.returncode == code, said
+        if signum != signal.SIGKILL:
+            assert "To go on: python -m runners.eval" in said
+            assert "Traceback" not in said
+        now = sum(len(path.read_bytes()) for path in results.glob("*/predictions.jsonl"))
+        assert now > stored
+        stored = now
+        assert not (results / task / "summary.json").exists()
+    finished = shell(command, tmp_path)
+    assert finished.code == 0
+    assert finished.stdout == demo_run.stdout
+    assert bytes_of(tmp_path) == bytes_of(demo_run.workspace)
+    history = json.loads((results / "gqa" / "manifest.json").read_text())["history"]
+    assert [line["num_stored"] for line in history] == sorted(
+        line["num_stored"] for line in history
+    )
+    assert len(history) >= 3
+
+
+@pytest.fixture
+def custom_options(tiny_checkpoint: Path, questions: Path) -> str:
+    return (
+        f"model.path={tiny_checkpoint} task=custom tasks.custom.questions={questions} "
+        f"tasks.custom.images={questions.parent}/images tasks.custom.scorer=exact "
+        "generation.max_new_tokens=3 run=own runner.num_threads=1"
+    )
+
+
+def test_failed_questions_are_recorded_counted_and_asked_again(
+    shell: Shell, custom_options: str, questions: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "images" / "blue.png").write_bytes(b"no image")
+    command = f"python -m runners.eval {custom_options}"
+    first = shell(command, tmp_path)
+    assert first.code == 1
+    assert "custom: 1 of 4 questions have images that are not there" in first.stderr
+    assert "Traceback" not in first.stderr
+    summary = first.json("results/own/custom/summary.json")
+    assert summary["num_failed"] == {"image_missing": 1, "image_unreadable": 1}
+    assert (summary["num_answered"], summary["coverage"]) == (2, 0.5)
+    lines = first.lines("results/own/custom/predictions.jsonl")
+    assert [line["question_id"] for line in lines] == [1, 2, "3", 4]
+    assert [line["metadata"].get("error", {}).get("cause") for line in lines] == [
+        None,
+        "image_missing",
+        None,
+        "image_unreadable",
+    ]
+    assert "0.00 *" in first.stdout
+    assert "50.0% of the questions" in first.stdout
+
+    tolerant = shell(f"{command} retry_failed=false max_failures=2", tmp_path)
+    assert tolerant.code == 0
+    assert "model loaded" not in tolerant.stderr
+
+    for name in ("blue.png", "gone.png"):
+        Image.new("RGB", (40, 30), "blue").save(tmp_path / "images" / name)
+    second = shell(command, tmp_path)
+    assert second.code == 0
+    summary = second.json("results/own/custom/summary.json")
+    assert (summary["num_failed"], summary["coverage"]) == ({}, 1.0)
+    assert [line["attempts"] for line in second.lines("results/own/custom/trace.jsonl")] == [
+        1,
+        2,
+        1,
+        2,
+    ]
+    assert second.lines("results/own/custom/predictions.jsonl")[0] == lines[0]
+
+    third = shell(f"{command} overwrite=true limit=1", tmp_path)
+    assert third.code == 0
+    assert len(third.lines("results/own/custom/predictions.jsonl")) == 1
+    assert len(third.lines("results/own/custom.old-1/predictions.jsonl")) == 4
+
+
+def test_all_that_is_wrong_comes_in_one_message_before_anything_is_loaded(
+    shell: Shell, questions: Path, tmp_path: Path
+) -> None:
+    questions.write_text('{"question_id": 1, "text": "a"}\n{"question_id"\n')
+    command = (
+        "python -m runners.eval model.path=/nowhere/llava=v1.5 task=[custom,gqa] "
+        f"tasks.custom.questions={questions} tasks.gqa.data_dir={tmp_path}/gqa,1"
+    )
+    finished = shell(command, tmp_path)
+    assert finished.code == 2
+    for part in ("/nowhere/llava=v1.5", "questions.jsonl:2", "gqa,1/data/testdev_balanced"):
+        assert part in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert "model loaded" not in finished.stderr
+    assert "\n\n" not in finished.stderr.strip()
+    assert not (tmp_path / "results").exists()
+
+
+def test_no_answerable_question_is_bad_input(
+    shell: Shell, custom_options: str, tmp_path: Path
+) -> None:
+    command = f"python -m runners.eval {custom_options} tasks.custom.images={tmp_path}/none"
+    (tmp_path / "questions.jsonl").write_text('{"question_id": 1, "image": "a", "text": "b"}\n')
+    finished = shell(f"{command} tasks.custom.scorer=none", tmp_path)
+    assert finished.code == 2
+    assert "no question can be answered" in finished.stderr
+
+
+def test_sweep_over_checkpoints_runs_each_and_exits_with_the_gravest_code(
+    shell: Shell, tiny_checkpoint: Path, questions: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "llava-v1.5-other"
+    other.symlink_to(tiny_checkpoint)
+    (tmp_path / tiny_checkpoint.with_name("clip-tiny-56").name).symlink_to(
+        tiny_checkpoint.with_name("clip-tiny-56")
+    )
+    command = (
+        f"python -m runners.eval -m model.path={tiny_checkpoint},/nowhere/llava-v1.5-a,{other} "
+        f"task=custom tasks.custom.questions={questions} tasks.custom.images={tmp_path}/images "
+        "generation.max_new_tokens=2 max_failures=1"
+    )
+    finished = shell(command, tmp_path)
+    assert finished.code == 2, finished.stderr
+    assert finished.stderr.count("model loaded in") == 2
+    runs = {path.name for path in (tmp_path / "results").iterdir()}
+    assert runs == {"llava-v1.5-tiny-max_new_tokens2", "llava-v1.5-other-max_new_tokens2"}
+    assert not (tmp_path / "multirun").exists()
+    assert not (tmp_path / "multirun.yaml").exists()
+
+
+def test_program_runs_from_any_folder_with_the_installed_configuration(
+    shell: Shell, tmp_path: Path
+) -> None:
+    finished = shell("python -m runners.eval --help", tmp_path)
+    assert finished.code == 0
+    assert "llava-v1.5-13b" in finished.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_golden_answers_of_the_batch_script(shell: Shell, tmp_path: Path) -> None:
+    shared = CHECKOUT.parent / "shared" / "conformance"
+    if not shared.is_dir():
+        pytest.skip("needs ../shared/conformance")
+    command = (
+        f"python -m runners.eval task=custom tasks.custom.questions={shared}/evaluation/"
+        f"questions.jsonl tasks.custom.images={shared}/images model=checkpoint "
+        f"model.path={shared}/models/llava-v1.5-tiny conversation=vicuna_v1 "
+        "generation.max_new_tokens=16 run=golden limit=5"
+    )
+    finished = shell(command, tmp_path)
+    assert finished.code == 0, finished.stderr
+    golden = json.loads((shared / "evaluation/loader_answers.json").read_text())["answers"]
+    answers = read_lines(tmp_path / "results/golden/custom/predictions.jsonl")
+    for answer, expected in zip(answers, golden[:5], strict=True):
+        for field in ("question_id", "prompt", "text", "model_id"):
+            assert answer[field] == expected[field]

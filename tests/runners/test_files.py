@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runners.files import read_intact_lines, recover_jsonl, sha256_of_file, write_atomic
+
+WHOLE = b'{"a": 1}\n{"a": 2}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "kept", "num_dropped"),
+    [
+        (WHOLE, WHOLE, 0),
+        (b"", b"", 0),
+        (WHOLE + b'{"a"', WHOLE, 1),
+        (WHOLE + b'{"a": 3}', WHOLE, 1),  # whole, but nobody knows that it is
+        (WHOLE + b'{"a": "\xc3', WHOLE, 1),
+        (b'{"a": 1}\n\x00\x00\x00\n{"a": 2}\n', WHOLE, 1),
+        (b'{"a": 1}\n[1]\n{"a": 2}\n{', WHOLE, 2),
+        (b"{", b"", 1),
+    ],
+)
+def test_unfinished_lines_are_removed(
+    tmp_path: Path, content: bytes, kept: bytes, num_dropped: int
+) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(content)
+    records, dropped = recover_jsonl(path)
+    assert path.read_bytes() == kept
+    assert (len(records), dropped) == (kept.count(b"\n"), num_dropped)
+
+
+def test_missing_file_holds_nothing(tmp_path: Path) -> None:
+    assert recover_jsonl(tmp_path / "none.jsonl") == ([], 0)
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_reading_leaves_an_unfinished_line_to_its_writer(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(WHOLE + b'{"a"')
+    assert read_intact_lines(path) == [{"a": 1}, {"a": 2}]
+    assert path.read_bytes() == WHOLE + b'{"a"'
+
+
+def test_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_atomic(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomic(path, "new \ud800")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    assert sha256_of_file(tmp_path / "file").startswith("ba7816bf8f01cfea")
