@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from llava.errors import CheckpointError
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<part>[AB])(\.default)?\.weight")
 _PEFT_PREFIX = "base_model.model."
 _SHOWN = 3
+_SHOWN_CHARACTERS = 200
 
 
 def normalize_trained_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -127,11 +130,14 @@ def merge_adapter(model: Any, folder: Path, adapter: Iterable[str]) -> Any:
             # target modules are matched by suffix, and a tower's have the same names
             config.exclude_modules = r".*vision_tower.*"
         config.base_model_name_or_path = str(model.config.name_or_path)
-        peft_model = PeftModel.from_pretrained(model, str(folder), config=config)
+        with warnings.catch_warnings():
+            # what peft only warns of is an error below
+            warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)
+            peft_model = PeftModel.from_pretrained(model, str(folder), config=config)
     except (ValueError, TypeError, KeyError, RuntimeError, OSError) as error:
         raise CheckpointError(
-            f"The adapter in {folder} cannot be applied: {str(error).strip()[:300]}. Check "
-            "`target_modules` in its adapter_config.json and `model.base=`."
+            f"The adapter in {folder} cannot be applied: {_first_line(error)} Check "
+            f"`target_modules` in its adapter_config.json{_targets(folder)} and `model.base=`."
         ) from error
     applied = set(get_peft_model_state_dict(peft_model, save_embedding_layers=False))
     if names != applied:
@@ -142,3 +148,16 @@ def merge_adapter(model: Any, folder: Path, adapter: Iterable[str]) -> Any:
             f"{', '.join(differing[:_SHOWN])}. Download the adapter again."
         )
     return peft_model.merge_and_unload()
+
+
+def _targets(folder: Path) -> str:
+    """The target modules of an adapter in brackets, as far as its configuration can be read."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except ValueError:
+        return ""
+    return f" ({config.get('target_modules')})"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:_SHOWN_CHARACTERS]

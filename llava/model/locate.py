@@ -86,7 +86,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is missing or no JSON object.
     """
-    return read_json_object(folder / "config.json", "Is this the folder of a checkpoint?")
+    return read_json_object(folder / "config.json", "Give the folder of a complete checkpoint.")
 
 
 def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
