@@ -27,12 +27,16 @@ class ModelConfig:
         base: The base language model of an adapter or projector-only checkpoint.
         name: The model's name; null takes it from the path.
         conversation: The template that the checkpoint was trained with, where it is known.
+        revision: Branch, tag or commit of a hub id.
+        published: The model's name in the table of published figures, where it has any.
     """
 
     path: str = MISSING
     base: str | None = None
     name: str | None = None
     conversation: str | None = None
+    revision: str | None = None
+    published: str | None = None
 
 
 @dataclass(kw_only=True, slots=True)
