@@ -1,0 +1,121 @@
+"""Images are opened where the request says, and damaged ones name themselves."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from llava.generation.preprocess import ImageError, prepare_images
+from llava.images import process_images
+
+
+@dataclass(frozen=True)
+class FileSource:
+    path: Path
+
+    @property
+    def key(self):
+        return self.path.name
+
+    def open(self):
+        with Image.open(self.path) as image:
+            return image.copy()
+
+
+def saved(path, size=(60, 40), color=(200, 10, 20), mode="RGB"):
+    Image.new(mode, size, color).save(path)
+    return FileSource(path)
+
+
+def prepared(loaded, *sources):
+    return prepare_images(sources, loaded.image_processor, loaded.model.config)
+
+
+def test_no_images_are_none(tiny_model):
+    assert prepared(tiny_model) is None
+
+
+def test_images_come_in_order_with_their_sizes(tiny_model, tmp_path):
+    wide = saved(tmp_path / "wide.png", (60, 40))
+    tall = saved(tmp_path / "tall.png", (30, 90), (0, 0, 255))
+    images = prepared(tiny_model, tall, wide)
+    expected = process_images(
+        [tall.open(), wide.open()], tiny_model.image_processor, tiny_model.model.config
+    )
+    assert images.sizes == ((30, 90), (60, 40))
+    assert len(images.pixel_values) == len(images.sha256) == 2
+    assert all(map(torch.equal, images.pixel_values, expected))
+
+
+def test_tiled_images_keep_their_own_numbers_of_tiles(anyres_model, tmp_path):
+    wide = saved(tmp_path / "wide.png", (112, 56))
+    large = saved(tmp_path / "large.png", (112, 112))
+    images = prepared(anyres_model, wide, large)
+    assert [values.shape[0] for values in images.pixel_values] == [1 + 2, 1 + 4]
+
+
+def test_hash_follows_the_pixels_and_not_the_file(tiny_model, tmp_path):
+    sources = [
+        saved(tmp_path / "a.png"),
+        saved(tmp_path / "a.bmp"),
+        saved(tmp_path / "other.png", color=(200, 10, 21)),
+        saved(tmp_path / "turned.png", size=(40, 60)),
+        saved(tmp_path / "alpha.png", mode="RGBA", color=(200, 10, 20, 255)),
+    ]
+    first, same, *others = prepared(tiny_model, *sources).sha256
+    assert same == first
+    assert len({first, *others}) == 1 + len(others)
+    assert len(first) == 64
+
+
+def test_missing_image_is_named(tiny_model, tmp_path):
+    there = saved(tmp_path / "there.png")
+    with pytest.raises(ImageError, match=r"gone\.png: no such file") as caught:
+        prepared(tiny_model, there, FileSource(tmp_path / "gone.png"))
+    assert caught.value.cause == "image_missing"
+
+
+def encoded(kind):
+    buffer = io.BytesIO()
+    noise = Image.effect_noise((64, 48), 90).convert("RGB")
+    noise.save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<!DOCTYPE html>",
+        encoded("PNG")[:-400],
+        encoded("PNG")[:20],
+        encoded("JPEG")[: len(encoded("JPEG")) // 2],
+        encoded("GIF")[:300],
+        encoded("PNG")[:400] + bytes(400) + encoded("PNG")[800:],
+    ],
+    ids=["empty", "web page", "cut PNG", "head of a PNG", "cut JPEG", "cut GIF", "hole"],
+)
+def test_damaged_image_is_named(tiny_model, tmp_path, content):
+    path = tmp_path / "damaged.png"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"damaged\.png: ") as caught:
+        prepared(tiny_model, FileSource(path))
+    assert caught.value.cause == "image_unreadable"
+    assert caught.value.__cause__ is not None
+
+
+def test_folder_is_no_image(tiny_model, tmp_path):
+    with pytest.raises(ImageError) as caught:
+        prepared(tiny_model, FileSource(tmp_path))
+    assert caught.value.cause == "image_unreadable"
+
+
+def test_image_too_large_to_decode_is_unreadable(tiny_model, tmp_path, monkeypatch):
+    source = saved(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ImageError, match="decompression bomb") as caught:
+        prepared(tiny_model, source)
+    assert caught.value.cause == "image_unreadable"

@@ -1,0 +1,39 @@
+"""Impossible ways to generate are refused where they are written down."""
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+
+from llava.generation.request import GenerationConfig, Request
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("max_new_tokens", 0),
+        ("temperature", -0.1),
+        ("top_p", 0.0),
+        ("top_p", 1.1),
+        ("num_beams", 0),
+    ],
+)
+def test_value_out_of_range_is_refused_by_name(option, value):
+    with pytest.raises(ValueError, match=f"`{option}` must be .*, but is {value}"):
+        GenerationConfig(**{option: value})
+
+
+@pytest.mark.parametrize(("temperature", "sampled"), [(0.0, False), (0.2, True)])
+def test_temperature_decides_whether_tokens_are_sampled(temperature, sampled):
+    assert GenerationConfig(temperature=temperature).do_sample is sampled
+
+
+def test_request_goes_to_another_process_as_it_is():
+    request = Request(key="1", prompt_ids=np.array([1, -200, 5], dtype=np.int32))
+    received = pickle.loads(pickle.dumps(request))
+    assert received.prompt_ids.tolist() == [1, -200, 5]
+    assert received.prompt_ids.dtype == np.int32
+    assert received.generation == GenerationConfig()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        received.key = "2"

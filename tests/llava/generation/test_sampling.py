@@ -1,0 +1,96 @@
+"""Samples are distributed as the softmax, and the request's key alone decides them."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare, kstest
+
+from llava.generation.request import GenerationConfig
+from llava.generation.sampling import SeededSampling, gumbel_noise
+
+LOGITS = torch.tensor([[2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0]])
+PROMPT = torch.zeros(1, 0, dtype=torch.long)
+NUM_SAMPLES = 5000
+
+
+def samples(num_samples=NUM_SAMPLES, logits=LOGITS, **options):
+    """How often each token was drawn, a request each."""
+    generation = GenerationConfig(**{"temperature": 1.0, "seed": 7, **options})
+    tokens = [
+        int(SeededSampling(f"question {i}", generation)(PROMPT, logits).argmax())
+        for i in range(num_samples)
+    ]
+    return np.bincount(tokens, minlength=logits.shape[1])
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_samples_follow_the_softmax(temperature):
+    counts = samples(temperature=temperature)
+    expected = (LOGITS[0].double() / temperature).softmax(-1).numpy() * NUM_SAMPLES
+    assert chisquare(counts, expected * counts.sum() / expected.sum()).pvalue > 0.01
+
+
+def test_samples_of_the_steps_of_an_answer_follow_the_softmax():
+    sampling = SeededSampling("question", GenerationConfig(temperature=1.0))
+    tokens = [int(sampling(PROMPT, LOGITS).argmax()) for _ in range(NUM_SAMPLES)]
+    counts = np.bincount(tokens, minlength=LOGITS.shape[1])
+    expected = LOGITS[0].double().softmax(-1).numpy() * NUM_SAMPLES
+    assert chisquare(counts, expected).pvalue > 0.01
+    lag = np.corrcoef(tokens[:-1], tokens[1:])[0, 1]
+    assert abs(lag) < 0.05
+
+
+def test_another_distribution_would_show():
+    counts = samples(temperature=1.0)
+    other = (LOGITS[0].double() / 1.2).softmax(-1).numpy() * NUM_SAMPLES
+    assert chisquare(counts, other).pvalue < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("top_p", "kept"),
+    # the softmax is .41 .25 .15 .09 .06 .03 .02; the token that passes the mass is kept
+    [(0.3, 1), (0.5, 2), (0.7, 3), (0.85, 4), (1.0, 7), (None, 7)],
+)
+def test_nucleus_keeps_the_fewest_tokens_of_that_mass(top_p, kept):
+    counts = samples(top_p=top_p)
+    expected = LOGITS[0, :kept].double().softmax(-1).numpy() * NUM_SAMPLES
+    assert counts[kept:].sum() == 0
+    assert kept == 1 or chisquare(counts[:kept], expected).pvalue > 0.01
+
+
+def test_nearly_no_temperature_is_greedy():
+    assert samples(200, temperature=1e-4).tolist() == [200, 0, 0, 0, 0, 0, 0]
+
+
+def test_noise_follows_the_gumbel_distribution():
+    noise = gumbel_noise(0, "question", 0, 20000)
+    assert noise.dtype == torch.float32
+    assert noise.isfinite().all()
+    assert kstest(noise.numpy(), "gumbel_r").pvalue > 0.01
+
+
+@pytest.mark.parametrize(
+    "other",
+    [(1, "a", 0), (0, "b", 0), (0, "a", 1), (0, "a\0", 0), (0, "", 0)],
+    ids=["seed", "key", "step", "longer key", "no key"],
+)
+def test_noise_is_decided_by_seed_key_and_step(other):
+    noise = gumbel_noise(0, "a", 0, 50)
+    torch.manual_seed(123)
+    assert torch.equal(gumbel_noise(0, "a", 0, 50), noise)
+    assert not torch.equal(gumbel_noise(*other, 50), noise)
+
+
+def test_drawing_leaves_torchs_own_generator_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    gumbel_noise(0, "a", 0, 10)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_scores_of_half_precision_are_sampled_in_full():
+    generation = GenerationConfig(temperature=1.0)
+    scores = SeededSampling("a", generation)(PROMPT, LOGITS.half())
+    assert scores.dtype == torch.float32
+    assert torch.equal(scores, SeededSampling("a", generation)(PROMPT, LOGITS))
