@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evals.sources import ImageFile
+    from evals.sources import ImageSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Sample:
     question_id: str | int
     text: str
     prompt: str
-    images: tuple[ImageFile, ...] = ()
+    images: tuple[ImageSource, ...] = ()
     target: Any = None
     cluster: str = ""
     groups: Mapping[str, str | None] = field(default_factory=dict)

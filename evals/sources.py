@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, BinaryIO, Protocol, TypeVar, overload
 
 from PIL import Image
 
@@ -33,6 +33,35 @@ _BROKEN_IMAGE = (
     zlib.error,
     Image.DecompressionBombError,
 )
+
+
+class ImageSource(Protocol):
+    """Where one image comes from: named by `key`, opened lazily and picklable.
+
+    Attributes:
+        key: Identity of the image within its task; equal keys are the same image.
+        path: The file that holds the image.
+        refused: Why the image is not opened although a question names it; empty if it may be.
+    """
+
+    @property
+    def key(self) -> str: ...  # noqa: D102 - documented above
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102
+
+    @property
+    def refused(self) -> str: ...  # noqa: D102
+
+    def exists(self) -> bool:
+        """Whether the image is there; it is not decoded for that."""
+
+    def open(self) -> Image.Image:
+        """Returns the decoded image.
+
+        Raises:
+            OSError: the image is missing, refused, unreadable or none.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +97,34 @@ class ImageFile:
         """
         if self.refused:
             raise OSError(f"Image {self.key!r} is not opened: {self.refused}")
-        try:
-            with self.path.open("rb") as file:
-                image = Image.open(file)
-                image.load()
-        except _BROKEN_IMAGE as error:
-            raise OSError(f"Image {self.path} cannot be decoded: {error}") from error
-        if not self.convert_rgb:
-            return image
-        # Without the entry PIL converts the same pixels and does not warn about it; what remains
-        # in `info` would make an image processor composite the picture onto a background.
-        image.info.pop("transparency", None)
-        image = image.convert("RGB")
-        image.info.clear()
+        with self.path.open("rb") as file:
+            return decode_image(file, str(self.path), convert_rgb=self.convert_rgb)
+
+
+def decode_image(file: BinaryIO, name: str, *, convert_rgb: bool = True) -> Image.Image:
+    """The decoded image, in RGB or, without `convert_rgb`, in the mode of the file.
+
+    Args:
+        file: The encoded image.
+        name: What the image is called in messages.
+        convert_rgb: Whether to convert to RGB.
+
+    Raises:
+        OSError: the content is unreadable or no image.
+    """
+    try:
+        image: Image.Image = Image.open(file)
+        image.load()
+    except _BROKEN_IMAGE as error:
+        raise OSError(f"Image {name} cannot be decoded: {error}") from error
+    if not convert_rgb:
         return image
+    # Without the entry PIL converts the same pixels and does not warn about it; what remains
+    # in `info` would make an image processor composite the picture onto a background.
+    image.info.pop("transparency", None)
+    image = image.convert("RGB")
+    image.info.clear()
+    return image
 
 
 def image_in(folder: Path, name: str, *, convert_rgb: bool = True) -> ImageFile:
@@ -120,6 +163,11 @@ def find_optional(path: str | Path) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
+
+
+def find_all(paths: Iterable[str | Path]) -> list[Path]:
+    """Those of the files that exist, each as itself or as its `.gz`."""
+    return [found for path in paths if (found := find_optional(path))]
 
 
 def read_bytes(path: Path) -> bytes:

@@ -9,6 +9,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
+def score_matches(num_matches: int, num_annotators: int) -> float:
+    """The soft accuracy of an answer that so many of the annotators gave.
+
+    Args:
+        num_matches: Annotators whose answer equals the prediction, each one told from the others.
+        num_annotators: All annotators, at least one.
+
+    Raises:
+        ValueError: there are no annotators.
+
+    >>> [score_matches(matches, 10) for matches in range(6)]
+    [0.0, 0.3, 0.6, 0.9, 1.0, 1.0]
+    >>> score_matches(1, 1)
+    0.0
+    """
+    if num_annotators < 1:
+        raise ValueError(f"`num_annotators` must be at least 1, but is {num_annotators}.")
+    thirds = (num_annotators - num_matches) * min(3, num_matches)
+    thirds += num_matches * min(3, max(0, num_matches - 1))
+    return thirds / (3 * num_annotators)  # one division of whole numbers: no rounding on the way
+
+
 def score_soft_accuracy(answer: str, targets: Sequence[Mapping[str, Any]]) -> float:
     """The mean over the annotators of min(1, matches among the other annotators / 3).
 

@@ -1,0 +1,181 @@
+"""Judged benchmarks: what the judge model is asked, how its reply is read, what comes out.
+
+Sources: MM-Vet is yuweihao/MM-Vet @ acde843e, `mm-vet_evaluator.ipynb`; LLaVA-Bench is
+haotian-liu/LLaVA @ c121f043, `eval_gpt_review_bench.py` and `summarize_gpt_review.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, pstdev
+from typing import Protocol
+
+from evals.scorers.judge_prompts import (
+    LLAVABENCH_ROLE,
+    LLAVABENCH_RULE,
+    LLAVABENCH_SYSTEM,
+    MMVET_PROMPT,
+)
+
+UNREADABLE_PAIR = (-1.0, -1.0)
+"""The scores of a review that could not be read; they stay in the averages."""
+
+_RETRY_REQUEST = "Predict the correctness of the answer (digit): "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeRequest:
+    """One call of a judge model.
+
+    Attributes:
+        prompt: The user message.
+        system: The system message; empty for none.
+        temperature: Sampling temperature.
+        max_tokens: Longest reply.
+    """
+
+    prompt: str
+    system: str = ""
+    temperature: float
+    max_tokens: int
+
+
+class JudgeClient(Protocol):
+    """A judge model behind an endpoint.
+
+    Attributes:
+        model: The model's name at the endpoint; replies are kept and compared by it.
+    """
+
+    @property
+    def model(self) -> str: ...  # noqa: D102 - documented above
+
+    def reply(self, request: JudgeRequest) -> str:
+        """The text of the model's reply.
+
+        Raises:
+            OSError: the endpoint gave none.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """A figure over repeated runs of the judge: mean, population deviation, and each run's."""
+
+    mean: float
+    deviation: float
+    runs: tuple[float, ...]
+
+
+def build_mmvet_request(
+    question: str, target: str, answer: str, *, attempt: int = 0
+) -> JudgeRequest:
+    """The call that grades one answer of MM-Vet.
+
+    Args:
+        question: The question.
+        target: The reference, alternatives joined by `<OR>` and parts by `<AND>`.
+        answer: The model's answer.
+        attempt: How many replies to this call could not be read before.
+    """
+    target = target.replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
+    row = " | ".join([question, target, answer, ""])
+    prompt = f"{MMVET_PROMPT}\n{row}"
+    if attempt:
+        prompt += f"\n{_RETRY_REQUEST}"
+    return JudgeRequest(prompt=prompt, temperature=0.5 * attempt, max_tokens=3)
+
+
+def parse_grade(reply: str) -> float | None:
+    r"""The grade in a judge's reply to MM-Vet, None if it gives none.
+
+    >>> parse_grade("0.5 because"), parse_grade("1\n"), parse_grade("0.5,"), parse_grade("2")
+    (0.5, 1.0, None, None)
+    """
+    try:
+        grade = float(reply.split(" ", maxsplit=1)[0].strip())
+    except ValueError:
+        return None
+    return grade if 0 <= grade <= 1 else None
+
+
+def average_runs(runs: Sequence[Sequence[float]]) -> Spread:
+    """The mean grade, and how it differs between the judge's runs over the same answers.
+
+    Args:
+        runs: For each question the grades of all runs, equally many.
+
+    Raises:
+        ValueError: there are no grades, or not equally many.
+
+    >>> average_runs([[1.0, 0.0], [1.0, 1.0]])
+    Spread(mean=0.75, deviation=0.25, runs=(1.0, 0.5))
+    """
+    if not runs or not runs[0] or any(len(grades) != len(runs[0]) for grades in runs):
+        raise ValueError("`runs` must hold equally many grades for each question, at least one.")
+    means = tuple(fmean(grades) for grades in zip(*runs, strict=True))
+    return Spread(mean=fmean(means), deviation=pstdev(means), runs=means)
+
+
+def build_llavabench_request(
+    *, context: str, question: str, reference: str, answer: str
+) -> JudgeRequest:
+    """The call that compares one answer of LLaVA-Bench with the reference.
+
+    Args:
+        context: The caption that stands for the image.
+        question: The question.
+        reference: The answer of the text-only reference model.
+        answer: The model's answer.
+    """
+    role = LLAVABENCH_ROLE
+    prompt = (
+        f"[Context]\n{context}\n\n[Question]\n{question}\n\n"
+        f"[{role} 1]\n{reference}\n\n[End of {role} 1]\n\n"
+        f"[{role} 2]\n{answer}\n\n[End of {role} 2]\n\n[System]\n{LLAVABENCH_RULE}\n\n"
+    )
+    return JudgeRequest(
+        prompt=prompt,
+        system=LLAVABENCH_SYSTEM,
+        temperature=0.2,
+        max_tokens=1024,
+    )
+
+
+def parse_score(reply: str) -> tuple[float, float]:
+    r"""The scores of reference and model in a review; (-1, -1) if they cannot be read.
+
+    >>> parse_score("8 9\nBoth are fine."), parse_score("8.5 7"), parse_score("8, 9")
+    ((8.0, 9.0), (8.5, 7.0), (-1.0, -1.0))
+    """
+    parts = reply.split("\n", maxsplit=1)[0].replace(",", " ").split(" ")
+    if len(parts) != 2:
+        return UNREADABLE_PAIR
+    try:
+        return float(parts[0]), float(parts[1])
+    except ValueError:
+        return UNREADABLE_PAIR
+
+
+def compare_to_reference(pairs: Sequence[tuple[float, float]]) -> Mapping[str, float | None]:
+    """The model's mean score as a share of the reference's, and both means.
+
+    The means are rounded to three decimals first, as in the official script.
+
+    Args:
+        pairs: The scores of reference and model, 1 to 10.
+
+    Raises:
+        ValueError: there are no pairs.
+
+    >>> compare_to_reference([(8.0, 6.0), (8.0, 8.0)])
+    {'score': 0.875, 'reference_mean': 8.0, 'model_mean': 7.0}
+    """
+    if not pairs:
+        raise ValueError("`pairs` must hold at least one pair of scores, but is empty.")
+    reference = round(fmean(pair[0] for pair in pairs), 3)
+    model = round(fmean(pair[1] for pair in pairs), 3)
+    score = model / reference if reference and math.isfinite(reference) else None
+    return {"score": score, "reference_mean": reference, "model_mean": model}

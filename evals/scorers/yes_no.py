@@ -1,0 +1,71 @@
+"""Yes or no as read by the scripts of POPE and MME, and the figures over such answers.
+
+Sources: POPE is haotian-liu/LLaVA @ c121f043, `eval_pope.py`, as in RUCAIBox/POPE @ e3e39262; MME
+is `eval_tool/calculation.py` in BradyFU/Awesome-Multimodal-Large-Language-Models @ dd295090.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_NEGATIONS = frozenset(["No", "no", "not"])
+
+
+def parse_pope(text: str) -> str:
+    """`no` if a negation stands in the first sentence, else `yes`, whatever the answer is.
+
+    >>> parse_pope("No, there is none."), parse_pope("There is not"), parse_pope("NO")
+    ('no', 'no', 'yes')
+    >>> parse_pope("Yes. But no."), parse_pope("")
+    ('yes', 'yes')
+    """
+    words = text.split(".", maxsplit=1)[0].replace(",", "").split(" ")
+    return "yes" if _NEGATIONS.isdisjoint(words) else "no"
+
+
+def parse_mme(text: str) -> str:
+    """`yes`, `no` or `other`, of which the first four characters decide.
+
+    >>> parse_mme("Yes, it is"), parse_mme("None"), parse_mme("The yes"), parse_mme("I do not")
+    ('yes', 'no', 'other', 'other')
+    """
+    head = text.lower()[:4]
+    if "yes" in head:
+        return "yes"
+    return "no" if "no" in head else "other"
+
+
+def binary_figures(pairs: Iterable[tuple[str, str]]) -> dict[str, float | int | None]:
+    """Accuracy, precision, recall, F1 and share of `yes` over answers and labels; positive is yes.
+
+    A figure whose denominator is 0 is None; the official script stops there.
+
+    Args:
+        pairs: The answer, `yes` or another text, and the label, `no` or another text.
+
+    >>> binary_figures([("yes", "yes"), ("yes", "no"), ("no", "no"), ("no", "no")])["f1"]
+    0.6666666666666666
+    >>> binary_figures([("no", "yes")])["precision"] is None
+    True
+    """
+    outcomes = [(answer == "yes", label != "no") for answer, label in pairs]
+    total = len(outcomes)
+    num_true = outcomes.count((True, True))
+    num_yes = sum(said for said, _ in outcomes)
+    precision = _ratio(num_true, num_yes)
+    recall = _ratio(num_true, sum(is_so for _, is_so in outcomes))
+    f1 = None
+    if precision is not None and recall is not None:
+        f1 = _ratio(2 * precision * recall, precision + recall)
+    return {
+        "accuracy": _ratio(num_true + outcomes.count((False, False)), total),
+        "precision": precision,
+        "recall": recall,
+        "f1": f1,
+        "yes_ratio": _ratio(num_yes, total),
+        "num_questions": total,
+    }
+
+
+def _ratio(numerator: float, denominator: float) -> float | None:
+    return numerator / denominator if denominator else None
