@@ -39,7 +39,7 @@ VQAV2_QUESTIONS_PER_IMAGE = 5
 VQAV2_IMAGES_PER_GQA_IMAGE = 5
 SCIENCEQA_QUESTIONS_PER_GQA_IMAGE = 10
 
-_JPEG_OPTIONS: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": 0}
+JPEG_OPTIONS: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": 0}
 _SHARE_WITH_PICTURE = 0.5
 
 
@@ -152,7 +152,7 @@ def _write_vqav2(folder: Path, num_images: int, seed: int, space: SeedSpace) -> 
     for image_id in range(1, num_images * VQAV2_IMAGES_PER_GQA_IMAGE + 1):
         rng = picture_generator(space, seed, Benchmark.VQAV2, image_id)
         scene, image = _draw(rng)
-        image.save(image_dir / f"COCO_{DEMO_SPLIT}_{image_id:012d}.jpg", **_JPEG_OPTIONS)
+        image.save(image_dir / f"COCO_{DEMO_SPLIT}_{image_id:012d}.jpg", **JPEG_OPTIONS)
         for number, question in enumerate(vqav2.ask_vqav2(scene, rng, VQAV2_QUESTIONS_PER_IMAGE)):
             question_id = image_id * 1000 + number
             questions.append(vqav2.question_record(question, image_id, question_id))
@@ -188,7 +188,7 @@ def _write_gqa(folder: Path, num_images: int, seed: int, space: SeedSpace) -> No
         rng = picture_generator(space, seed, Benchmark.GQA, number)
         scene, image = _draw(rng)
         image_id = f"d{number}"
-        image.save(image_dir / f"{image_id}.jpg", **_JPEG_OPTIONS)
+        image.save(image_dir / f"{image_id}.jpg", **JPEG_OPTIONS)
         asked = gqa.ask_gqa(scene, rng, GQA_QUESTIONS_PER_IMAGE)
         by_id = {f"{number:06d}{i:02d}": question for i, question in enumerate(asked)}
         questions |= gqa_records.question_records(by_id, image_id)

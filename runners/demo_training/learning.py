@@ -30,7 +30,8 @@ class LanguagePlan:
         num_steps: Number of optimizer steps.
         num_pictures: Pictures of a step.
         num_texts: Lessons without a picture of a step.
-        num_examples: Questions of a lesson.
+        num_examples: Questions of a picture.
+        num_text_examples: Questions of a lesson without one.
         learning_rate: Peak of Adam, for embeddings, norms and biases.
         matrix_learning_rate: Peak of Muon, for the weight matrices.
         weight_decay: Of the weight matrices; it keeps outliers small, which quantization needs.
@@ -38,10 +39,11 @@ class LanguagePlan:
     """
 
     seed: int = 0
-    num_steps: int = 3600
-    num_pictures: int = 14
-    num_texts: int = 2
+    num_steps: int = 6000
+    num_pictures: int = 7
+    num_texts: int = 1
     num_examples: int = 10
+    num_text_examples: int = 14
     learning_rate: float = 2e-3
     matrix_learning_rate: float = 4e-3
     weight_decay: float = 0.1
@@ -96,7 +98,7 @@ def _lessons_of_step(plan: LanguagePlan, step: int) -> tuple[list[Lesson], list[
     texts = range(step * plan.num_texts, (step + 1) * plan.num_texts)
     return (
         [picture_lesson(plan.seed, number, plan.num_examples) for number in pictures],
-        [text_lesson(plan.seed, number, plan.num_examples) for number in texts],
+        [text_lesson(plan.seed, number, plan.num_text_examples) for number in texts],
     )
 
 
