@@ -44,12 +44,17 @@ class SequentialEngine:
     def run(self, requests: Sequence[Request]) -> Iterator[Completion | RequestFailure]:
         """Yields one completion or failure a request, in the order of the requests."""
         for request in requests:
-            yield self._isolated(request)
+            yield self.answer(request)
 
-    def _isolated(self, request: Request) -> Completion | RequestFailure:
-        """The one place where whatever a request raises becomes its failure."""
+    def answer(self, request: Request, streamer: Any = None) -> Completion | RequestFailure:
+        """Returns the completion of a request, or whatever it raised as its failure.
+
+        Args:
+            request: The question.
+            streamer: Gets the tokens as they come, as transformers' `generate` passes them on.
+        """
         try:
-            return self.complete(request)
+            return self.complete(request, streamer)
         except ImageError as error:
             cause, message = error.cause, str(error)
         except PromptTooLongError as error:
@@ -62,8 +67,12 @@ class SequentialEngine:
         return RequestFailure(key=request.key, cause=cause, message=message)
 
     @torch.inference_mode()
-    def complete(self, request: Request) -> Completion:
+    def complete(self, request: Request, streamer: Any = None) -> Completion:
         """Returns the answer to one request.
+
+        Args:
+            request: The question.
+            streamer: See `answer`.
 
         Raises:
             ImageError: an image is missing or unreadable.
@@ -79,6 +88,7 @@ class SequentialEngine:
             **arguments,
             **_search(request),
             max_new_tokens=max_new_tokens,
+            streamer=streamer,
             return_dict_in_generate=True,
             output_logits=True,
         )
