@@ -32,9 +32,10 @@ class Asker:
         num_image_tokens: What an image costs, for cutting the work.
         interruption: Where a request to stop is seen.
         progress: Counts questions.
+        since_s: Age of this process when the run began, 0 if the process began with it.
 
     Attributes:
-        first_answer_s: Age of this process when the first answer came; None before.
+        first_answer_s: Seconds from the beginning to the first answer; None before it.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class Asker:
         num_image_tokens: int,
         interruption: Interruption,
         progress: Progress,
+        since_s: float,
     ) -> None:
         self._worker = worker
         self._renderer = renderer
         self._num_image_tokens = num_image_tokens
         self._interruption = interruption
         self._progress = progress
+        self._since_s = since_s
         self._num_items = 0
         self.first_answer_s: float | None = None
 
@@ -99,6 +102,7 @@ class Asker:
     def _store(self, task_run: TaskRun, sample: Sample, message: Answered) -> None:
         task_run.record(sample, message.result, worker=_WORKER_NAME)
         if self.first_answer_s is None:
-            self.first_answer_s = process_age_s()
-            logger.info("first answer %.1f s after process start", self.first_answer_s)
+            self.first_answer_s = process_age_s() - self._since_s
+            event = "the job's" if self._since_s else "process"
+            logger.info("first answer %.1f s after %s start", self.first_answer_s, event)
         self._progress.update(failed=isinstance(message.result, RequestFailure))

@@ -78,6 +78,12 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
     return exit_code(jobs.codes)
 
 
+def is_later_job() -> bool:
+    """Whether the running job is one of a sweep and not its first."""
+    configuration = HydraConfig.get()
+    return configuration.mode is RunMode.MULTIRUN and configuration.job.num > 0
+
+
 def exit_code(codes: Sequence[int]) -> int:
     """Returns the exit code of a sweep from those of its jobs.
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def evaluate(config: DictConfig) -> int:
     """Runs one composed configuration and returns the exit code."""
     from runners.build import read_settings
+    from runners.cli import is_later_job
     from runners.config import EvalConfig
+    from runners.environment import process_age_s
     from runners.evaluation import Evaluation
     from runners.logs import RunLog
     from runners.signals import Interruption
@@ -24,7 +26,14 @@ def evaluate(config: DictConfig) -> int:
     settings = read_settings(config, EvalConfig)
     with RunLog() as log, Interruption() as interruption:
         try:
-            with Evaluation(config, settings, log, interruption) as evaluation:
+            evaluation = Evaluation(
+                config,
+                settings,
+                log=log,
+                interruption=interruption,
+                since_s=process_age_s() if is_later_job() else 0.0,
+            )
+            with evaluation:
                 return evaluation.run()
         except KeyboardInterrupt:
             print("Stopped. The same command goes on from here.", file=sys.stderr)

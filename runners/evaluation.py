@@ -46,15 +46,23 @@ class Evaluation:
         settings: The same, typed.
         log: Where it is told what happens.
         interruption: Where a request to stop is seen.
+        since_s: Age of this process when the run began, 0 if the process began with it.
     """
 
     def __init__(
-        self, config: DictConfig, settings: EvalConfig, log: RunLog, interruption: Interruption
+        self,
+        config: DictConfig,
+        settings: EvalConfig,
+        *,
+        log: RunLog,
+        interruption: Interruption,
+        since_s: float = 0.0,
     ) -> None:
         self._config = config
         self._settings = settings
         self._log = log
         self._interruption = interruption
+        self._since_s = since_s
         self._run_dir = Path(settings.results_dir) / run_name(settings)
         self._worker = build_worker(settings.runner)
         self._resources = ExitStack()
@@ -141,7 +149,14 @@ class Evaluation:
         num_image_tokens = subject.checkpoint.num_image_tokens
         timings: list[Timing] = []
         with _progress(task_runs) as progress, self._interruption.patience():
-            asker = Asker(self._worker, renderer, num_image_tokens, self._interruption, progress)
+            asker = Asker(
+                self._worker,
+                renderer,
+                num_image_tokens,
+                self._interruption,
+                progress,
+                self._since_s,
+            )
             for task_run in task_runs:
                 num_asked, started = len(task_run.pending()), time.monotonic()
                 if num_asked:
@@ -190,7 +205,7 @@ class Evaluation:
             task_run.finish(timing) for task_run, timing in zip(task_runs, timings, strict=True)
         ]
         write_tables(self._run_dir)
-        print(render_summaries(summaries))
+        print(f"{self._run_dir.name}\n{render_summaries(summaries)}\n")
         for task_run in task_runs:
             if not task_run.task.has_annotations:
                 logger.info(

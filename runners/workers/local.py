@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import signal
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -53,7 +55,14 @@ class LocalWorker:
         self._process = context.Process(
             target=serve, args=(theirs, device, self._num_threads), name="worker-0"
         )
-        self._process.start()
+        # A Ctrl-C reaches every process of the terminal, also one that has only just begun. What is
+        # blocked here stays blocked there; the tracker must run before, as starting it unblocks.
+        resource_tracker.ensure_running()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()  # so that the pipe ends when the worker does
 
     def wait_until_ready(self) -> Ready:

@@ -45,6 +45,9 @@ def serve(connection: Connection, device: str | None, num_threads: int) -> None:
     # The parent decides when to stop; a Ctrl-C reaches every process of the terminal.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Threads that wait by spinning make a small model ten times slower once they have to share
+    # the cores with something else. Read by OpenMP when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     inbox, outbox = _Inbox(connection), _Outbox(connection)
     logging.getLogger("llava").addHandler(_Forwarder(outbox))
     try:

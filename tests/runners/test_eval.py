@@ -70,7 +70,8 @@ def test_log_tells_template_with_its_reason_and_the_first_answer(demo_run: Finis
 
 def test_table_names_every_task_with_its_split(demo_run: Finished) -> None:
     rows = [line.split() for line in demo_run.stdout.splitlines()]
-    assert rows[0][:4] == ["task", "split", "metric", "score"]
+    assert rows[0] == ["demo"]
+    assert rows[1][:4] == ["task", "split", "metric", "score"]
     assert ["gqa", "demo", "accuracy"] in [row[:3] for row in rows]
     assert ["vqav2", "demo", "vqa_accuracy"] in [row[:3] for row in rows]
     markdown = (demo_run.workspace / "results/demo/summary.md").read_text()
@@ -191,6 +192,21 @@ def test_interrupted_run_goes_on_to_the_same_bytes(
         line["num_stored"] for line in history
     )
     assert len(history) >= 3
+
+
+def test_interrupt_while_the_worker_starts_is_quiet(
+    start: Start, demo_options: str, tmp_path: Path
+) -> None:
+    program = start(f"python -m runners.eval {demo_options}", tmp_path)
+    while not children_of(program.pid):
+        assert program.poll() is None
+        time.sleep(0.005)
+    time.sleep(0.2)
+    os.killpg(program.pid, signal.SIGINT)
+    said = program.communicate(timeout=TIMEOUT_S)[1]
+    assert program.returncode == 130
+    assert "Traceback" not in said
+    assert "same command goes on" in said
 
 
 @pytest.fixture
