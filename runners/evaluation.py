@@ -168,10 +168,11 @@ class Evaluation:
         return timings
 
     def _load(self, subject: Subject, ready: Ready, dtype: str) -> float:
+        checkpoint = subject.checkpoint
         load_s = self._worker.load(
             LoadModel(
-                path=str(subject.checkpoint.path),
-                base=self._settings.model.base,
+                path=str(checkpoint.path),
+                base=None if checkpoint.base is None else str(checkpoint.base),
                 name=subject.name,
                 dtype=dtype,
                 engine=self._settings.engine,

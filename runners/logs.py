@@ -15,7 +15,11 @@ _PACKAGES = ("runners", "evals", "llava")
 
 
 class _ConsoleHandler(logging.Handler):
-    """Writes above a progress bar, if one is drawn; tracebacks are for the log file."""
+    """Writes above a progress bar, if one is drawn; tracebacks and details are for the log file."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lets through what the programs say, and from elsewhere only warnings."""
+        return record.levelno >= logging.WARNING or record.name.startswith("runners")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one line."""

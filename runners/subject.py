@@ -6,14 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llava.constants import (
-    DEFAULT_IM_END_TOKEN,
-    DEFAULT_IM_START_TOKEN,
-    DEFAULT_IMAGE_PATCH_TOKEN,
-)
 from llava.conversation import resolve_conversation
 from llava.model.checkpoint import Checkpoint, inspect_checkpoint
-from llava.tokenizer import load_tokenizer
+from llava.tokenizer import add_image_tokens, load_tokenizer
 from runners.config import EvalConfig
 from runners.files import sha256_of_file
 from runners.naming import model_name
@@ -38,10 +33,15 @@ class Subject:
 
     def file_hashes(self) -> dict[str, dict[str, str]]:
         """Returns the hash of every file that decides an answer, by folder role and file name."""
-        hashes: dict[str, dict[str, str]] = {"checkpoint": {}, "tower": {}}
+        roles = {
+            self.checkpoint.path: "checkpoint",
+            self.checkpoint.base: "base",
+            self.checkpoint.tower_dir: "tower",
+        }
+        hashes: dict[str, dict[str, str]] = {}
         for path in self.checkpoint.files:
-            role = "tower" if path.parent == self.checkpoint.tower_dir else "checkpoint"
-            hashes[role][path.name] = sha256_of_file(path)
+            role = roles[path.parent] if path.parent in roles else str(path.parent)
+            hashes.setdefault(role, {})[path.name] = sha256_of_file(path)
         return hashes
 
     def build_renderer(self) -> PromptRenderer:
@@ -50,16 +50,13 @@ class Subject:
         Raises:
             CheckpointError: the tokenizer cannot be read.
         """
-        config = self.checkpoint.config
-        marks_images = bool(config.get("mm_use_im_start_end", False))
-        tokenizer = load_tokenizer(self.checkpoint.path)
-        # As the loader does it: a checkpoint may ask for tokens that its tokenizer lacks.
-        if config.get("mm_use_im_patch_token", True):
-            tokenizer.add_tokens([DEFAULT_IMAGE_PATCH_TOKEN], special_tokens=True)
-        if marks_images:
-            tokenizer.add_tokens(
-                [DEFAULT_IM_START_TOKEN, DEFAULT_IM_END_TOKEN], special_tokens=True
-            )
+        checkpoint = self.checkpoint
+        # As the loader does it, where the model's embeddings are made to fit.
+        legacy = True if checkpoint.family == "mistral" else None
+        tokenizer = load_tokenizer(checkpoint.tokenizer_dir, legacy=legacy)
+        if checkpoint.is_multimodal:
+            add_image_tokens(tokenizer, checkpoint.config)
+        marks_images = bool(checkpoint.config.get("mm_use_im_start_end", False))
         return PromptRenderer(self.template, tokenizer, marks_images=marks_images)
 
 
@@ -71,7 +68,7 @@ def inspect_subject(settings: EvalConfig) -> Subject:
         ConversationError: no template is known for it, or the one asked for does not exist.
     """
     model, name = settings.model, model_name(settings)
-    checkpoint = inspect_checkpoint(model.path, model.base, name)
+    checkpoint = inspect_checkpoint(model.path, model.base, name, model.revision)
     template, reason = resolve_conversation(
         forced=settings.conversation.template,
         zoo=model.conversation,

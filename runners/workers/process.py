@@ -50,6 +50,7 @@ def serve(connection: Connection, device: str | None, num_threads: int) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     inbox, outbox = _Inbox(connection), _Outbox(connection)
     logging.getLogger("llava").addHandler(_Forwarder(outbox))
+    logging.getLogger("llava").setLevel(logging.INFO)
     try:
         outbox.send(_prepare(device, num_threads))
         order = inbox.take()
@@ -106,10 +107,10 @@ class _Outbox:
 
 
 class _Forwarder(logging.Handler):
-    """Sends warnings and errors to the parent, which owns the log."""
+    """Sends what the model package says to the parent, which owns the log."""
 
     def __init__(self, outbox: _Outbox) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__()
         self._outbox = outbox
 
     def emit(self, record: logging.LogRecord) -> None:
