@@ -45,6 +45,17 @@ def read_questions(path: str | Path, origin: str = "") -> list[Question]:
         DataError: the file is missing or empty, a line is broken or lacks a field, an id occurs
             twice.
     """
+    questions = read_question_lines(path, origin)
+    _check_ids(questions)
+    return questions
+
+
+def read_question_lines(path: str | Path, origin: str = "") -> list[Question]:
+    """The questions of a file whose ids may occur several times, in the file's order.
+
+    Raises:
+        DataError: the file is missing or empty, or a line is broken or lacks a field.
+    """
     path = find_file(path, origin)
     questions = []
     for number, record in read_jsonl(path):
@@ -60,7 +71,6 @@ def read_questions(path: str | Path, origin: str = "") -> list[Question]:
         )
     if not questions:
         raise DataError(f"{path} holds no question. It must hold one JSON object a line.")
-    _check_ids(questions)
     return questions
 
 

@@ -1,0 +1,207 @@
+"""Files for the servers that score test splits, written only after the answers were checked."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol, runtime_checkable
+
+from evals.answers import AnswerFile
+from evals.errors import DataError
+
+_MAX_CELL = 32_767
+_SHOWN = 3
+
+
+@runtime_checkable
+class Submittable(Protocol):
+    """A task whose answers a server takes.
+
+    Attributes:
+        name: The task's name.
+        split: The split's name.
+        submission_suffix: The suffix of the server's file.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - documented above
+
+    @property
+    def split(self) -> str: ...  # noqa: D102
+
+    @property
+    def submission_suffix(self) -> str: ...  # noqa: D102
+
+    def submission_ids(self) -> tuple[list[str], frozenset[str]]:
+        """The ids that the file lists, in its order, and those that must have an answer.
+
+        Raises:
+            DataError: a file is missing or malformed.
+        """
+
+    def render_submission(self, texts: Mapping[str, str]) -> bytes:
+        """The content of the file.
+
+        Args:
+            texts: The answer to every id that the file lists.
+
+        Raises:
+            DataError: the file cannot hold an answer.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A file for a server, and what was found in the answers.
+
+    Attributes:
+        content: The file.
+        suffix: The suffix that its name must have.
+        num_listed: Ids that the file lists.
+        num_missing: Ids without an answer that should have one.
+        num_empty: Ids whose answer is empty or blank.
+        num_repeated: Ids that were answered several times, differently.
+        num_unreadable: Lines of the answer file that are no answer.
+    """
+
+    content: bytes
+    suffix: str
+    num_listed: int
+    num_missing: int
+    num_empty: int
+    num_repeated: int
+    num_unreadable: int
+
+
+def build_submission(
+    task: object, answers: AnswerFile, *, allow_missing: bool = False
+) -> Submission:
+    """The server's file for the answers of a task.
+
+    Args:
+        task: The benchmark on the split that was answered.
+        answers: The answers; a line that records a failure counts as missing.
+        allow_missing: Accept ids without an answer, which get an empty one, empty answers, and
+            ids that were answered differently several times, of which the last answer counts.
+
+    Raises:
+        DataError: the benchmark has no server, a file is missing or malformed, the answers are
+            of another task or split, or they are not complete and need not be accepted so.
+    """
+    if not isinstance(task, Submittable):
+        raise DataError(
+            f"{getattr(task, 'name', task)} has no server that takes answers. Score them with "
+            "runners.score."
+        )
+    listed, required = task.submission_ids()
+    title = f"{task.name} {task.split}"
+    known = set(listed)
+    check_split(title, (str(line["question_id"]) for line in answers.answers), known, required)
+    texts = {str(line["question_id"]): str(line["text"]) for line in answers.answers}
+    missing = [key for key in listed if key in required and key not in texts]
+    empty = [key for key in listed if key in texts and not texts[key].strip()]
+    repeated = _find_repeated(answers.answers)
+    problems = [
+        _describe(missing, "have no answer"),
+        _describe(empty, "have an empty answer"),
+        _describe(repeated, "have several different answers"),
+    ]
+    found = " ".join(problem for problem in problems if problem)
+    if found and not allow_missing:
+        lines = f" {len(answers.unreadable)} lines are unreadable." if answers.unreadable else ""
+        raise DataError(
+            f"The answers to {title} are not complete. {found}{lines} Answer the questions again, "
+            "or set allow_missing=true to send empty answers for them and the last of several."
+        )
+    content = task.render_submission({key: texts.get(key, "") for key in listed})
+    return Submission(
+        content=content,
+        suffix=task.submission_suffix,
+        num_listed=len(listed),
+        num_missing=len(missing),
+        num_empty=len(empty),
+        num_repeated=len(repeated),
+        num_unreadable=len(answers.unreadable),
+    )
+
+
+def check_split(
+    title: str, given: Iterable[str], listed: Collection[str], required: Collection[str]
+) -> None:
+    """Checks that all answers are of the split.
+
+    Raises:
+        DataError: an id is not of the task, or of another split of it, or there are no answers.
+    """
+    given = list(dict.fromkeys(given))
+    if not given:
+        raise DataError(f"There is no answer to {title}. Check the answer file.")
+    foreign = [key for key in given if key not in listed]
+    if foreign:
+        raise DataError(
+            f"{_describe(foreign, f'are not in {title}')} Name the task and split that the answers "
+            "were given for."
+        )
+    outside = [key for key in given if key not in required] if required else []
+    if outside:
+        state = f"are not in {title}, but in the larger split that its upload lists"
+        raise DataError(f"{_describe(outside, state)} Name the split that was answered.")
+
+
+def _find_repeated(answers: Iterable[Mapping[str, Any]]) -> list[str]:
+    pairs = {(str(line["question_id"]), str(line["text"])) for line in answers}
+    counts = Counter(key for key, _ in pairs)
+    return sorted(key for key, number in counts.items() if number > 1)
+
+
+def _describe(keys: Sequence[str], state: str) -> str:
+    if not keys:
+        return ""
+    return f"{len(keys):,} question ids {state} (for example {', '.join(keys[:_SHOWN])})."
+
+
+def render_xlsx(columns: Sequence[str], rows: Iterable[Sequence[str | int]]) -> bytes:
+    """A workbook of one sheet; texts stay texts, and empty ones become empty cells.
+
+    Args:
+        columns: The header.
+        rows: As many cells each as there are columns; the first names the row in messages.
+
+    Raises:
+        DataError: a text is too long for a cell or holds characters that none can hold, or
+            `openpyxl` is not installed.
+    """
+    try:
+        openpyxl: Any = import_module("openpyxl")
+        illegal: Any = import_module("openpyxl.utils.exceptions").IllegalCharacterError
+    except ModuleNotFoundError as error:
+        raise DataError(
+            "A workbook needs the package openpyxl. Install it with `pip install openpyxl`."
+        ) from error
+    workbook = openpyxl.Workbook()
+    sheet = workbook.active
+    sheet.append(list(columns))
+    for number, row in enumerate(rows, start=2):
+        for position, value in enumerate(row, start=1):
+            if value == "":
+                continue
+            if isinstance(value, str) and len(value) > _MAX_CELL:
+                raise DataError(
+                    f"Row {row[0]}: `{columns[position - 1]}` has {len(value):,} characters, but a "
+                    f"cell holds {_MAX_CELL:,} at most. Shorten the answer."
+                )
+            try:
+                cell = sheet.cell(row=number, column=position, value=value)
+            except illegal as error:
+                raise DataError(
+                    f"Row {row[0]}: `{columns[position - 1]}` holds a control character, which no "
+                    "workbook can hold. Remove it from the answer."
+                ) from error
+            if isinstance(value, str):
+                cell.data_type = "s"  # never a formula, whatever the answer begins with
+    buffer = io.BytesIO()
+    workbook.save(buffer)
+    return buffer.getvalue()
