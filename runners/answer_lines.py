@@ -24,7 +24,7 @@ def answer_id(key: str, text: str, model_id: str) -> str:
     byte between them: `key\0text\0model_id`.
 
     >>> answer_id("1", "cat", "llava-demo")
-    '8a1c6edc3b51e5c0f1b4c5'
+    '05875b1f6e569c10759722'
     """
     content = "\0".join((key, text, model_id)).encode("utf-8", "surrogatepass")
     return hashlib.sha256(content).hexdigest()[:ANSWER_ID_LENGTH]

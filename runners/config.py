@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
+from llava.generation.request import GenerationConfig
+
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -54,6 +58,15 @@ class GenerationOptions:
     top_p: float | None = None
     num_beams: int = 1
     max_new_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise ValueError(
+                f"`generation.max_new_tokens` must be at least 1, but is {self.max_new_tokens}. "
+                "Set it to null for each task's own."
+            )
+        # The same checks as at generation time, but before anything is read.
+        GenerationConfig(temperature=self.temperature, top_p=self.top_p, num_beams=self.num_beams)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -117,6 +130,11 @@ class EvalConfig:
     def __post_init__(self) -> None:
         if self.dtype is not None and self.dtype not in DTYPES:
             raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, but is {self.dtype!r}.")
+        if self.device is not None and not _DEVICE.fullmatch(self.device):
+            raise ValueError(
+                f"`device` must be cpu, cuda or cuda:N, but is {self.device!r}. Leave it out for "
+                "the default."
+            )
         if self.limit is not None and self.limit < 1:
             raise ValueError(
                 f"`limit` must be at least 1, but is {self.limit}. Leave it out for all."

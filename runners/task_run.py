@@ -110,13 +110,18 @@ class TaskRun:
         Raises:
             ConfigError: another process has it.
         """
-        self._lock_path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self._lock_path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except Timeout as error:
             raise ConfigError(
                 f"{self.folder} is being written by another process, which holds "
                 f"{self._lock_path}. Wait for it, or choose another name with run=NAME."
+            ) from error
+        except OSError as error:
+            raise ConfigError(
+                f"{self._lock_path.parent} cannot be written: {error}. Keep results elsewhere with "
+                "results_dir=DIR."
             ) from error
 
     def check(self, run_identity: Mapping[str, Any]) -> None:

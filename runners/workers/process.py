@@ -151,13 +151,7 @@ def _prepare(device: str | None, num_threads: int) -> Ready:
     # The default lock of tqdm is a semaphore, which a killed process would leave behind.
     tqdm.set_lock(threading.RLock())
     chosen = device or _default_device()
-    try:
-        on_cuda = torch.device(chosen).type == "cuda"
-    except RuntimeError as error:
-        raise ConfigError(
-            f"`device` must be cpu, cuda or cuda:N, but is {chosen!r}. Leave it out for the "
-            "default."
-        ) from error
+    on_cuda = torch.device(chosen).type == "cuda"
     if on_cuda:
         _check_cuda(chosen)
     return Ready(

@@ -259,11 +259,6 @@ def test_failed_questions_are_recorded_counted_and_asked_again(
     ]
     assert second.lines("results/own/custom/predictions.jsonl")[0] == lines[0]
 
-    third = shell(f"{command} overwrite=true limit=1", tmp_path)
-    assert third.code == 0
-    assert len(third.lines("results/own/custom/predictions.jsonl")) == 1
-    assert len(third.lines("results/own/custom.old-1/predictions.jsonl")) == 4
-
 
 def test_all_that_is_wrong_comes_in_one_message_before_anything_is_loaded(
     shell: Shell, questions: Path, tmp_path: Path
@@ -281,6 +276,16 @@ def test_all_that_is_wrong_comes_in_one_message_before_anything_is_loaded(
     assert "model loaded" not in finished.stderr
     assert "\n\n" not in finished.stderr.strip()
     assert not (tmp_path / "results").exists()
+
+
+def test_results_folder_that_cannot_be_written_is_bad_input(
+    shell: Shell, custom_options: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    finished = shell(f"python -m runners.eval {custom_options} results_dir=file/a", tmp_path)
+    assert finished.code == 2
+    assert "results_dir=DIR" in finished.stderr
+    assert "Traceback" not in finished.stderr
 
 
 def test_no_answerable_question_is_bad_input(

@@ -85,7 +85,6 @@ def test_broken_checkpoint_is_told_and_ends_the_worker(worker: LocalWorker, tmp_
 
 
 def test_killed_worker_is_noticed(worker: LocalWorker) -> None:
-    worker.wait_until_ready()
     assert worker._process is not None
     assert worker._process.pid is not None
     os.kill(worker._process.pid, signal.SIGKILL)
@@ -93,11 +92,10 @@ def test_killed_worker_is_noticed(worker: LocalWorker) -> None:
         next_message(worker)
 
 
-@pytest.mark.parametrize("device", ["tpu9", "cuda:99"])
-def test_device_that_is_not_there_is_named(device: str) -> None:
+def test_device_that_is_not_there_is_named() -> None:
     with LocalWorker(num_threads=1) as worker:
-        worker.start(device)
-        with pytest.raises(ConfigError, match=device):
+        worker.start("cuda:99")
+        with pytest.raises(ConfigError, match="cuda:99"):
             worker.wait_until_ready()
 
 

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from evals.errors import DataError
+from llava.generation.request import Completion, RequestFailure
+from runners.config import EvalConfig, GenerationOptions, ModelConfig
+from runners.errors import ConfigError
+from runners.task_run import TaskRun
+from tests.runners.conftest import read_lines
+
+IDENTITY = {"model": "m", "dtype": "float32"}
+SETTINGS: dict[str, Any] = {"model": ModelConfig(path="/models/m")}
+
+
+@contextmanager
+def opened(
+    questions: Path, folder: Path, identity: dict[str, Any] = IDENTITY, **options: Any
+) -> Iterator[TaskRun]:
+    """A task run as the program opens it: locked, checked, its answers read."""
+    spec = {
+        "_target_": "evals.tasks.custom.Custom",
+        "questions": str(questions),
+        "images": str(questions.parent / "images"),
+        "scorer": "exact",
+    }
+    with TaskRun(spec, folder, EvalConfig(**(SETTINGS | options))) as task_run:
+        task_run.lock()
+        task_run.check(identity)
+        task_run.open()
+        yield task_run
+
+
+def answer_pending(task_run: TaskRun, *, failing: tuple[str, ...] = ()) -> list[str]:
+    """Answers what is pending, right, and returns the keys that were asked."""
+    pending = task_run.pending()
+    if pending:
+        task_run.begin(IDENTITY, {"host": "h"})
+    for sample in reversed(pending):
+        if sample.key in failing:
+            failure = RequestFailure(key=sample.key, cause="error", message="no")
+            task_run.record(sample, failure, worker="w")
+        else:
+            task_run.record(sample, completion(sample.key, str(sample.target)), worker="w")
+    return [sample.key for sample in pending]
+
+
+def completion(key: str, text: str) -> Completion:
+    return Completion(
+        key=key,
+        token_ids=(1,),
+        text=text,
+        finish_reason="stop",
+        num_prompt_tokens=5,
+        min_margin=None,
+        latency_s=0.1,
+    )
+
+
+def test_only_what_is_not_stored_is_asked(questions: Path, tmp_path: Path) -> None:
+    with opened(questions, tmp_path / "run", limit=3) as task_run:
+        assert answer_pending(task_run) == ["1", "3"]
+        task_run.finish(None)
+    with opened(questions, tmp_path / "run") as task_run:
+        assert answer_pending(task_run) == ["4"]
+        summary = task_run.finish(None)
+    assert (summary["num_answered"], summary["metrics"]["accuracy"]) == (3, 0.75)
+    assert (summary["limited"], summary["num_failed"]) == (False, {"image_missing": 1})
+
+
+def test_smaller_limit_scores_less_and_loses_nothing(questions: Path, tmp_path: Path) -> None:
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+        task_run.finish(None)
+    before = (tmp_path / "run/custom/predictions.jsonl").read_bytes()
+    with opened(questions, tmp_path / "run", limit=1) as task_run:
+        assert answer_pending(task_run) == []
+        summary = task_run.finish(None)
+    assert (summary["num_questions"], summary["limited"]) == (1, True)
+    assert (tmp_path / "run/custom/predictions.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(("retry_failed", "asked"), [(True, ["3"]), (False, [])])
+def test_failed_questions_are_asked_again_if_wanted(
+    questions: Path, tmp_path: Path, retry_failed: bool, asked: list[str]
+) -> None:
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run, failing=("3",))
+        assert task_run.num_unanswered() == 2
+    with opened(questions, tmp_path / "run", retry_failed=retry_failed) as task_run:
+        assert answer_pending(task_run) == asked
+
+
+def test_answer_stays_when_its_image_goes(questions: Path, tmp_path: Path) -> None:
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+    for image in (tmp_path / "images").iterdir():
+        image.unlink()
+    with opened(questions, tmp_path / "run") as task_run:
+        assert task_run.pending() == []
+        assert task_run.finish(None)["num_answered"] == 3
+
+
+def test_image_that_comes_later_is_asked_about(questions: Path, tmp_path: Path) -> None:
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "gone.png")
+    with opened(questions, tmp_path / "run") as task_run:
+        assert answer_pending(task_run) == ["2"]
+        assert task_run.finish(None)["metrics"] == {"accuracy": 1.0}
+
+
+def test_overwrite_sets_the_old_answers_aside(questions: Path, tmp_path: Path) -> None:
+    for number in (1, 2):
+        with opened(questions, tmp_path / "run", overwrite=True, limit=number) as task_run:
+            assert len(answer_pending(task_run)) == 1
+            task_run.finish(None)
+    with opened(questions, tmp_path / "run", {**IDENTITY, "dtype": "float16"}, overwrite=True):
+        assert not (tmp_path / "run" / "custom").exists()
+    lengths = [
+        len(read_lines(tmp_path / "run" / f"custom.old-{number}" / "predictions.jsonl"))
+        for number in (1, 2)
+    ]
+    assert lengths == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("identity", "options", "named"),
+    [
+        ({**IDENTITY, "dtype": "float16"}, {}, "dtype"),
+        (IDENTITY, {"seed": 1}, "seed"),
+        (IDENTITY, {"generation": GenerationOptions(num_beams=2)}, "generation.num_beams"),
+    ],
+)
+def test_other_identity_is_refused(
+    questions: Path, tmp_path: Path, identity: dict[str, Any], options: dict[str, Any], named: str
+) -> None:
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+    with (
+        pytest.raises(ConfigError, match=f"`{named}`"),
+        opened(questions, tmp_path / "run", identity, **options),
+    ):
+        pass
+
+
+def test_changed_questions_are_refused(questions: Path, tmp_path: Path) -> None:
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+    record = {"question_id": 9, "text": "What else?", "answer": "more"}
+    questions.write_text(questions.read_text() + json.dumps(record) + "\n")
+    with (
+        pytest.raises(ConfigError, match=r"`data\.questions\.jsonl`"),
+        opened(questions, tmp_path / "run"),
+    ):
+        pass
+
+
+def test_two_processes_cannot_write_one_task(questions: Path, tmp_path: Path) -> None:
+    with (
+        opened(questions, tmp_path / "run"),
+        pytest.raises(ConfigError, match="another process"),
+        opened(questions, tmp_path / "run"),
+    ):
+        pass
+
+
+def test_nothing_is_written_before_the_first_answer_but_the_lock(
+    questions: Path, tmp_path: Path
+) -> None:
+    with opened(questions, tmp_path / "run") as task_run:
+        assert not task_run.folder.exists()
+        answer_pending(task_run)
+        assert (task_run.folder / "manifest.json").exists()
+
+
+def test_no_answerable_question_is_an_error(questions: Path, tmp_path: Path) -> None:
+    questions.write_text('{"question_id": 1, "image": "no.png", "text": "a", "answer": "b"}\n')
+    with pytest.raises(DataError, match="no question can be answered"), opened(questions, tmp_path):
+        pass
