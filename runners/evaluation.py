@@ -210,8 +210,8 @@ class Evaluation:
         for task_run in task_runs:
             if not task_run.task.has_annotations:
                 logger.info(
-                    "%s %s has no public annotations: runners.submit writes the file for the server; "
-                    "the answers are in %s",
+                    "%s %s has no public annotations: runners.submit writes the file for the "
+                    "server; the answers are in %s",
                     task_run.name,
                     task_run.task.split,
                     task_run.folder,
