@@ -23,6 +23,14 @@ LLAVA_LLAMA_2 = (
     "content that the user provides, and assist the user with a variety of tasks using natural "
     "language."
 )
+LLAMA_2 = (
+    "You are a helpful, respectful and honest assistant. Always answer as helpfully as possible, "
+    "while being safe.  Your answers should not include any harmful, unethical, racist, sexist, "
+    "toxic, dangerous, or illegal content. Please ensure that your responses are socially unbiased "
+    "and positive in nature.\n\nIf a question does not make any sense, or is not factually "
+    "coherent, explain why instead of answering something not correct. If you don't know the "
+    "answer to a question, please don't share false information."
+)
 MPT = (
     "<|im_start|>system\nA conversation between a user and an LLM-based AI assistant. The "
     "assistant gives helpful and honest answers."
@@ -64,6 +72,10 @@ def rendered(template, *turns):
             "llava_llama_2",
             f"[INST] <<SYS>>\n{LLAVA_LLAMA_2}\n<</SYS>>\n\nHi. [/INST] Yes? </s>"
             "<s>[INST] Why? [/INST]",
+        ),
+        (
+            "llama_2",
+            f"[INST] <<SYS>>\n{LLAMA_2}\n<</SYS>>\n\nHi. [/INST] Yes? </s><s>[INST] Why? [/INST]",
         ),
         ("mistral_instruct", "[INST] Hi. [/INST] Yes? </s>[INST] Why? [/INST]"),
     ],
