@@ -5,7 +5,7 @@ Format and rules: the Stanford `eval.py` as in junayednaushad/Relation-Network-V
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,29 @@ def read_gqa_questions(path: Path, origin: str) -> dict[str, GQAQuestion]:
         key: _parse_question(key, record, f"{path}: question {key}")
         for key, record in content.items()
     }
+
+
+def parse_gqa_rows(rows: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, GQAQuestion]:
+    """The questions of the mirror's rows by id, in their order.
+
+    The mirror holds the official fields but writes entailed ids and objects in another form, so
+    that consistency and grounding cannot be had from it.
+
+    Args:
+        rows: Each row with its place, for messages.
+
+    Raises:
+        DataError: a row lacks a field, or an id occurs twice.
+    """
+    questions: dict[str, GQAQuestion] = {}
+    for place, row in rows:
+        key = str(require_id(row, "id", place))
+        if key in questions:
+            raise DataError(f"{place}: the id {key!r} occurs twice. Every id must occur once.")
+        balanced = bool(row.get("isBalanced", True))
+        record = {**row, "isBalanced": balanced, "entailed": [], "annotations": {}}
+        questions[key] = _parse_question(key, record, place)
+    return questions
 
 
 def read_gqa_evidence(choices: Path, scenes: Path, attentions: Path) -> GQAEvidence:

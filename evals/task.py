@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from evals.published import Release
 from evals.records import Aggregate, Prediction, Sample, Score
 
 
@@ -22,6 +23,7 @@ class Task(Protocol):
         expected_num_questions: The published number of questions of the split, None if none is.
         has_annotations: Whether answers of this split can be scored here.
         grouped_metrics: Metrics over whole groups, meaningless when `limit` cuts groups.
+        releases: The published data of each split that has any.
     """
 
     name: str
@@ -36,6 +38,9 @@ class Task(Protocol):
 
     @property
     def has_annotations(self) -> bool: ...  # noqa: D102
+
+    @property
+    def releases(self) -> Mapping[str, Release]: ...  # noqa: D102
 
     @property
     def grouped_metrics(self) -> frozenset[str]: ...  # noqa: D102

@@ -22,6 +22,7 @@ from evals.scorers.judge_prompts import (
 UNREADABLE_PAIR = (-1.0, -1.0)
 """The scores of a review that could not be read; they stay in the averages."""
 
+_MAX_ATTEMPTS = 5
 _RETRY_REQUEST = "Predict the correctness of the answer (digit): "
 
 
@@ -101,6 +102,26 @@ def parse_grade(reply: str) -> float | None:
     return grade if 0 <= grade <= 1 else None
 
 
+def ask_for_grade(client: JudgeClient, question: str, target: str, answer: str) -> str:
+    """The first reply of the judge that gives a grade, or its last one after five calls.
+
+    Args:
+        client: The judge.
+        question: The question.
+        target: The reference.
+        answer: The model's answer.
+
+    Raises:
+        OSError: the endpoint gave no reply.
+    """
+    reply = ""
+    for attempt in range(_MAX_ATTEMPTS):
+        reply = client.reply(build_mmvet_request(question, target, answer, attempt=attempt))
+        if parse_grade(reply) is not None:
+            break
+    return reply
+
+
 def average_runs(runs: Sequence[Sequence[float]]) -> Spread:
     """The mean grade, and how it differs between the judge's runs over the same answers.
 
@@ -162,7 +183,8 @@ def parse_score(reply: str) -> tuple[float, float]:
 def compare_to_reference(pairs: Sequence[tuple[float, float]]) -> Mapping[str, float | None]:
     """The model's mean score as a share of the reference's, and both means.
 
-    The means are rounded to three decimals first, as in the official script.
+    The means are rounded to three decimals first, as in the official script. A figure that is no
+    number, because a reply held none such, is None.
 
     Args:
         pairs: The scores of reference and model, 1 to 10.
@@ -175,7 +197,9 @@ def compare_to_reference(pairs: Sequence[tuple[float, float]]) -> Mapping[str, f
     """
     if not pairs:
         raise ValueError("`pairs` must hold at least one pair of scores, but is empty.")
-    reference = round(fmean(pair[0] for pair in pairs), 3)
-    model = round(fmean(pair[1] for pair in pairs), 3)
-    score = model / reference if reference and math.isfinite(reference) else None
+    reference, model = (
+        round(points, 3) if math.isfinite(points := fmean(pair[side] for pair in pairs)) else None
+        for side in (0, 1)
+    )
+    score = model / reference if reference and model is not None else None
     return {"score": score, "reference_mean": reference, "model_mean": model}

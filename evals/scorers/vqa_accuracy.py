@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evals.normalize import clean_whitespace, normalize_vqa
+
 
 def score_matches(num_matches: int, num_annotators: int) -> float:
     """The soft accuracy of an answer that so many of the annotators gave.
@@ -62,3 +64,33 @@ def score_soft_accuracy(answer: str, targets: Sequence[Mapping[str, Any]]) -> fl
         num_others = sum(other != target for other in matching)
         thirds += min(3, num_others)
     return thirds / (3 * len(targets))  # one division of whole numbers: no rounding on the way
+
+
+def score_vqa(
+    text: str, answers: Sequence[Mapping[str, Any]], *, always_normalize: bool = False
+) -> tuple[float, str]:
+    """The soft accuracy of an answer, and the answer in the form in which it was compared.
+
+    Args:
+        text: The model's answer.
+        answers: One record an annotator, with the text under `answer`; at least one.
+        always_normalize: Whether to normalize even where all annotators agree.
+
+    >>> score_vqa("Yes", [{"answer": "yes", "answer_id": n} for n in range(10)])
+    (0.0, 'Yes')
+    >>> mixed = [{"answer": "yes" if n else "no", "answer_id": n} for n in range(10)]
+    >>> score_vqa("Yes.", mixed)
+    (1.0, 'yes')
+    """
+    text = clean_whitespace(text)
+    targets = [clean_whitespace(record["answer"]) for record in answers]
+    if always_normalize or len(set(targets)) > 1:
+        text = normalize_vqa(text)
+        targets = list(map(normalize_vqa, targets))
+    matching = [record for record, target in zip(answers, targets, strict=True) if target == text]
+    if len({record.get("answer_id") for record in matching}) == len(matching):
+        return score_matches(len(matching), len(targets)), text
+    records = [
+        {**record, "answer": target} for record, target in zip(answers, targets, strict=True)
+    ]
+    return score_soft_accuracy(text, records), text

@@ -67,5 +67,16 @@ def binary_figures(pairs: Iterable[tuple[str, str]]) -> dict[str, float | int | 
     }
 
 
+def count_missing_as_wrong(answer: str | None, label: str) -> tuple[str, str]:
+    """Answer and label, where a missing answer is the wrong one.
+
+    >>> count_missing_as_wrong(None, "no"), count_missing_as_wrong("no", "no")
+    (('yes', 'no'), ('no', 'no'))
+    """
+    if answer is None:
+        answer = "yes" if label == "no" else "no"
+    return answer, label
+
+
 def _ratio(numerator: float, denominator: float) -> float | None:
     return numerator / denominator if denominator else None

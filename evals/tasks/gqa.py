@@ -4,6 +4,7 @@ Files, in `data_dir`: `data/<split>_questions.json` (`data/val_all_questions.jso
 in `data/images/<imageId>.jpg`; LLaVA's `llava_gqa_<split>.jsonl` is read for the prompts where it
 is there. Some figures need more: validity and plausibility `data/<split>_choices.json`, grounding
 `data/<split>_sceneGraphs.json` and `data/<split>_attentions.json` (the model's own attention, 7x7).
+Mirror: `lmms-lab/GQA`.
 
 One question, by its id: `{"02930152": {"question": "Is the sky dark?", "answer": "yes", "imageId":
 "2354786", "isBalanced": true, "groups": {"global": null, "local": "06-sky_dark"}, "entailed":
@@ -36,18 +37,22 @@ from evals.errors import DataError
 from evals.gqa_format import (
     GQAEvidence,
     GQAQuestion,
+    parse_gqa_rows,
     read_gqa_evidence,
     read_gqa_questions,
 )
+from evals.hub import HubTable, check_source
 from evals.metrics import break_down_all, mean, mean_score, require_scores
+from evals.published import Release, expected_count
 from evals.questions import SHORT_ANSWER_SUFFIX, Question, read_questions, replace_suffix
 from evals.records import Aggregate, Prediction, Sample, Score
 from evals.scorers.distribution import chi_square_distance
 from evals.scorers.exact import convert_gqa, score_exact
-from evals.sources import find_optional, image_in
+from evals.sources import ImageSource, find_all, find_optional, image_in, require_id
 
 ORIGIN = "https://cs.stanford.edu/people/dorarad/gqa/download.html (questions1.2.zip)"
-_PUBLISHED_COUNTS = {"testdev_balanced": 12_578}
+LLAVA_ORIGIN = "eval.zip in https://github.com/haotian-liu/LLaVA/blob/main/docs/Evaluation.md"
+_HUB_REPO = "lmms-lab/GQA"
 _FIELDS = ("structural", "semantic", "steps", "words")
 _EVIDENCE = ("choices", "sceneGraphs", "attentions")
 
@@ -59,14 +64,31 @@ class GQA:
         data_dir: The folder with the benchmark's files, the parent of `data`.
         split: `testdev_balanced`, `val`, `demo`, or another one by the name of its question file.
         prompt_suffix: What follows the question in the prompt.
+        source: `files`, or `hub` for the mirror.
         max_new_tokens: The answer length that LLaVA's script uses.
         check_counts: Whether the published number of questions is expected.
+
+    Raises:
+        ValueError: there is no such source.
     """
 
     name = "gqa"
     definition = "gqa_official/1"
     primary_metric = "accuracy"
     primary_is_mean = True
+    has_annotations = True
+    grouped_metrics = frozenset(["consistency"])
+    releases: Mapping[str, Release] = {
+        "testdev_balanced": Release(
+            num_questions=12_578,
+            num_images=398,
+            files={
+                "data/testdev_balanced_questions.json": ORIGIN,
+                "llava_gqa_testdev_balanced.jsonl": LLAVA_ORIGIN,
+                "data/images": ORIGIN,
+            },
+        )
+    }
 
     def __init__(
         self,
@@ -74,38 +96,34 @@ class GQA:
         data_dir: str | Path,
         split: str = "testdev_balanced",
         prompt_suffix: str = SHORT_ANSWER_SUFFIX,
+        source: str = "files",
         max_new_tokens: int = 128,
         check_counts: bool = True,
     ) -> None:
+        check_source(self.name, source)
         self.data_dir = Path(data_dir)
         self.split = split
         self.prompt_suffix = prompt_suffix
         self.max_new_tokens = max_new_tokens
-        self.check_counts = check_counts
+        self.expected_num_questions = expected_count(self.releases, split, check=check_counts)
+        self._title = f"{self.name} {split}"
         stem = "val_all" if split == "val" else split
         self._question_path = self.data_dir / "data" / f"{stem}_questions.json"
         self._llava_path = self.data_dir / f"llava_gqa_{split}.jsonl"
-
-    @property
-    def expected_num_questions(self) -> int | None:
-        """The published number of questions."""
-        return _PUBLISHED_COUNTS.get(self.split) if self.check_counts else None
-
-    @property
-    def has_annotations(self) -> bool:
-        """Always: the supported splits hold their answers."""
-        return True
-
-    @property
-    def grouped_metrics(self) -> frozenset[str]:
-        """Consistency, which compares questions with those that they entail."""
-        return frozenset(["consistency"])
+        self._hub: HubTable | None = None
+        self._hub_images: HubTable | None = None
+        if source == "hub":
+            part = split.split("_", maxsplit=1)[0]
+            config, images = f"{split}_instructions", f"{split}_images"
+            self._hub = HubTable(_HUB_REPO, config, part, self.data_dir)
+            self._hub_images = HubTable(_HUB_REPO, images, part, self.data_dir)
 
     def data_files(self) -> list[Path]:
         """The question file and those of the optional files that are there."""
+        if self._hub is not None:
+            return self._hub.data_files()
         paths = [self._llava_path, self._question_path]
-        paths += [self._evidence_path(kind) for kind in _EVIDENCE]
-        return [found for path in paths if (found := find_optional(path))]
+        return find_all([*paths, *map(self._evidence_path, _EVIDENCE)])
 
     def samples(self) -> list[Sample]:
         """The balanced questions and those that they entail, in the order of the official file.
@@ -180,22 +198,34 @@ class GQA:
         }
         return Aggregate(metrics=metrics, breakdowns=break_down_all(scores, _FIELDS, "accuracy"))
 
-    @property
-    def _title(self) -> str:
-        return f"{self.name} {self.split}"
-
     def _evidence_path(self, kind: str) -> Path:
         stem = self.split.removesuffix("_balanced").removesuffix("_all")
         return self.data_dir / "data" / f"{stem}_{kind}.json"
 
     @cached_property
     def _questions(self) -> dict[str, GQAQuestion]:
+        if self._hub is not None:
+            return parse_gqa_rows(self._hub.rows)
         return read_gqa_questions(self._question_path, ORIGIN)
+
+    @cached_property
+    def _image_rows(self) -> dict[str, int]:
+        """The row of every image of the mirror."""
+        rows = self._hub_images.rows if self._hub_images is not None else []
+        return {
+            f"{require_id(row, 'id', place)}.jpg": number
+            for number, (place, row) in enumerate(rows)
+        }
+
+    def _image(self, name: str) -> ImageSource:
+        if self._hub_images is not None and name in self._image_rows:
+            return self._hub_images.image(self._image_rows[name], name)
+        return image_in(self.data_dir / "data" / "images", name)
 
     def _prompts(self) -> dict[str, str]:
         """The prompt of every question that is to be asked."""
         questions = self._questions
-        if find_optional(self._llava_path):
+        if self._hub is None and find_optional(self._llava_path):
             lines = {line.key: line for line in read_questions(self._llava_path)}
             self._check_lines(lines)
             return {
@@ -229,7 +259,7 @@ class GQA:
             question_id=question.key,
             text=prompt,
             prompt=prompt,
-            images=(image_in(self.data_dir / "data" / "images", question.image_name),),
+            images=(self._image(question.image_name),),
             target=question.target,
             cluster=question.image_name,
             groups=question.groups,

@@ -32,7 +32,7 @@ from evals.metrics import group_by, mean, require_scores
 from evals.published import Release
 from evals.questions import SHORT_ANSWER_SUFFIX, Question, read_questions, replace_suffix
 from evals.records import Aggregate, Prediction, Sample, Score
-from evals.scorers.yes_no import binary_figures, parse_pope
+from evals.scorers.yes_no import binary_figures, count_missing_as_wrong, parse_pope
 from evals.sources import ImageSource, find_all, find_optional, image_in, read_jsonl, require
 
 CATEGORIES = {"adversarial": 0, "random": 10_000_000, "popular": 20_000_000}
@@ -179,7 +179,9 @@ class POPE:
         """
         require_scores(scores)
         table = {
-            category: binary_figures(map(_outcome, group))
+            category: binary_figures(
+                count_missing_as_wrong(score.answer, score.details["label"]) for score in group
+            )
             for category, group in group_by(scores, "category").items()
         }
         f1 = [row["f1"] for row in table.values()]
@@ -292,13 +294,6 @@ class POPE:
             cluster=question.image,
             groups={"category": question.category},
         )
-
-
-def _outcome(score: Score) -> tuple[str, str]:
-    """Answer and label; a question without an answer counts as answered wrongly."""
-    label: str = score.details["label"]
-    wrong = "yes" if label == "no" else "no"
-    return score.answer or wrong, label
 
 
 def _parse_number(question_id: int | str, place: str) -> int:

@@ -1,7 +1,8 @@
 """ScienceQA: multiple-choice questions from school science (Lu et al., arXiv:2209.09513).
 
 Files, in `data_dir`: `problems.json`, `pid_splits.json`, images in `images/<split>/<id>/image.png`;
-LLaVA's `llava_<split>_CQM-A.json` is read for the prompts where it is there.
+LLaVA's `llava_<split>_CQM-A.json` is read for the prompts where it is there. Mirror:
+`lmms-lab/ScienceQA`, without ids, so that the row's number is the id.
 
 One problem, by its id: `{"11": {"question": "What is the name of the colony shown?", "choices":
 ["Maryland", "New Hampshire", "Rhode Island", "Vermont"], "answer": 1, "hint": "", "image":
@@ -14,6 +15,9 @@ Metric: accuracy over all problems of the split, by the letter that LLaVA's scri
 placeholder. The rows by subject, context and grade follow lupantech/ScienceQA @ 2cbf8318. Official
 code: haotian-liu/LLaVA @ c121f043, `eval_science_qa.py`.
 
+Variants: `unparsed="random"` draws a choice, by the problem's id, where none can be read, as the
+original script of lupantech/ScienceQA does; it counts for 3 points on GPT-3's published outputs.
+
 Known deviations: the rows are taken over the problems of the split, where the official script
 takes those of test. A row is None if a problem lacks the field, or if it is empty (official: -1).
 
@@ -22,6 +26,7 @@ Published: LLaVA-1.5-7B 66.8, 13B 71.6 (test, accuracy_image).
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,13 +35,16 @@ from typing import Any
 
 from evals.answers import check_keys, match_by_id
 from evals.errors import DataError
+from evals.hub import HubTable, check_source
 from evals.metrics import break_down_all, mean_score, require_scores
+from evals.published import Release, expected_count
 from evals.questions import LETTER_SUFFIX, check_same_ids
 from evals.records import Aggregate, Prediction, Sample, Score
 from evals.scorers.choice import LETTERS, choice_index, parse_choice
 from evals.sources import (
-    ImageFile,
+    ImageSource,
     check_unique,
+    find_all,
     find_optional,
     image_in,
     read_json,
@@ -46,7 +54,10 @@ from evals.sources import (
 
 ORIGIN = "https://github.com/lupantech/ScienceQA (data/scienceqa)"
 IMAGE_PLACEHOLDER = "<image>"
-_PUBLISHED_COUNTS = {"train": 12_726, "val": 4_241, "test": 4_241}
+LLAVA_ORIGIN = "eval.zip in https://github.com/haotian-liu/LLaVA/blob/main/docs/Evaluation.md"
+_FILES = {"problems.json": ORIGIN, "pid_splits.json": ORIGIN, "images": ORIGIN}
+_HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
+_UNPARSED = {"wrong": "scienceqa_llava/1", "random": "scienceqa_random/1"}
 _IMAGE_SPLITS = {"minitrain": "train", "minival": "val", "minitest": "test"}
 _GRADES_1_6 = frozenset(f"grade{number}" for number in range(1, 7))
 _GRADES_7_12 = frozenset(f"grade{number}" for number in range(7, 13))
@@ -121,14 +132,29 @@ class ScienceQA:
         data_dir: The folder with the benchmark's files.
         split: A split of `pid_splits.json`.
         prompt_suffix: What follows the choices in the prompt.
+        unparsed: What an answer counts as from which no choice can be read: `wrong` or `random`.
+        source: `files`, or `hub` for the mirror.
         max_new_tokens: The answer length that LLaVA's script uses.
         check_counts: Whether the published number of questions is expected.
+
+    Raises:
+        ValueError: there is no such rule or source, or the mirror has no such split.
     """
 
     name = "scienceqa"
-    definition = "scienceqa_llava/1"
     primary_metric = "accuracy"
     primary_is_mean = True
+    has_annotations = True
+    grouped_metrics: frozenset[str] = frozenset()
+    releases: Mapping[str, Release] = {
+        "train": Release(num_questions=12_726, files=_FILES),
+        "val": Release(num_questions=4_241, num_images=2_097, files=_FILES),
+        "test": Release(
+            num_questions=4_241,
+            num_images=2_017,
+            files={**_FILES, "llava_test_CQM-A.json": LLAVA_ORIGIN},
+        ),
+    }
 
     def __init__(
         self,
@@ -136,37 +162,39 @@ class ScienceQA:
         data_dir: str | Path,
         split: str = "test",
         prompt_suffix: str = LETTER_SUFFIX,
+        unparsed: str = "wrong",
+        source: str = "files",
         max_new_tokens: int = 1024,
         check_counts: bool = True,
     ) -> None:
+        if unparsed not in _UNPARSED:
+            raise ValueError(f"`unparsed` must be one of {list(_UNPARSED)}, but is {unparsed}.")
+        check_source(self.name, source)
+        if source == "hub" and split not in _HUB_SPLITS:
+            known = list(_HUB_SPLITS)
+            raise ValueError(f"`split` must be one of {known} on the hub, but is {split}.")
         self.data_dir = Path(data_dir)
         self.split = split
         self.prompt_suffix = prompt_suffix
         self.max_new_tokens = max_new_tokens
-        self.check_counts = check_counts
+        self.definition = _UNPARSED[unparsed]
+        self.expected_num_questions = expected_count(self.releases, split, check=check_counts)
+        self._title = f"{self.name} {split}"
+        self._draws = unparsed == "random"
         self._problem_path = self.data_dir / "problems.json"
         self._split_path = self.data_dir / "pid_splits.json"
         self._llava_path = self.data_dir / f"llava_{split}_CQM-A.json"
-
-    @property
-    def expected_num_questions(self) -> int | None:
-        """The published number of questions."""
-        return _PUBLISHED_COUNTS.get(self.split) if self.check_counts else None
-
-    @property
-    def has_annotations(self) -> bool:
-        """Always: the problems hold their answers."""
-        return True
-
-    @property
-    def grouped_metrics(self) -> frozenset[str]:
-        """None: every figure is a mean over questions."""
-        return frozenset()
+        self._hub: HubTable | None = None
+        if source == "hub":
+            self._hub = HubTable(
+                "lmms-lab/ScienceQA", "ScienceQA-FULL", _HUB_SPLITS[split], self.data_dir
+            )
 
     def data_files(self) -> list[Path]:
         """The question, problem and split files that are there."""
-        paths = [self._llava_path, self._problem_path, self._split_path]
-        return [found for path in paths if (found := find_optional(path))]
+        if self._hub is not None:
+            return self._hub.data_files()
+        return find_all([self._llava_path, self._problem_path, self._split_path])
 
     def samples(self) -> list[Sample]:
         """All questions of the split, in the order of `pid_splits.json`.
@@ -175,7 +203,7 @@ class ScienceQA:
             DataError: a file is missing or malformed, or the files do not belong together.
         """
         problems = self._problems
-        if find_optional(self._llava_path):
+        if self._hub is None and find_optional(self._llava_path):
             prompts = self._read_prompts()
             check_same_ids(prompts, self._llava_path, problems, self._split_path)
         else:
@@ -202,7 +230,10 @@ class ScienceQA:
         """
         problems = self._problems
         check_keys(predictions, problems, self._title)
-        return [_score_problem(problem, predictions.get(key)) for key, problem in problems.items()]
+        return [
+            _score_problem(problem, predictions.get(key), draws=self._draws)
+            for key, problem in problems.items()
+        ]
 
     def aggregate(self, scores: Sequence[Score]) -> Aggregate:
         """The accuracies, the official table's rows, and the accuracy by topic.
@@ -219,16 +250,15 @@ class ScienceQA:
         return Aggregate(
             metrics=metrics,
             breakdowns=break_down_all(scores, ["topic"], "accuracy"),
-            num_unparsed=sum(s.answered and s.details["choice_index"] < 0 for s in scores),
+            num_unparsed=sum(s.answered and s.details["is_unparsed"] for s in scores),
         )
-
-    @property
-    def _title(self) -> str:
-        return f"{self.name} {self.split}"
 
     @cached_property
     def _problems(self) -> dict[str, Problem]:
         """The problems of the split by id, in the order of the split file."""
+        if self._hub is not None:
+            rows = enumerate(self._hub.rows)
+            return {str(n): self._parse_row(n, place, row) for n, (place, row) in rows}
         splits = read_json(self._split_path, ORIGIN)
         where = str(self._split_path)
         if isinstance(splits, dict) and self.split not in splits:
@@ -244,8 +274,14 @@ class ScienceQA:
         place = str(self._problem_path)
         return {key: self._parse(key, require(records, key, dict, place)) for key in keys}
 
-    def _parse(self, key: str, record: dict[str, Any]) -> Problem:
-        where = f"{self._problem_path}: problem {key}"
+    def _parse_row(self, number: int, place: str, row: dict[str, Any]) -> Problem:
+        """A problem of the mirror; its rows have no ids."""
+        has_image = self._hub is not None and self._hub.image(number, "").exists()
+        record = {**row, "image": "image.png" if has_image else None}
+        return self._parse(str(number), record, place)
+
+    def _parse(self, key: str, record: dict[str, Any], place: str = "") -> Problem:
+        where = place or f"{self._problem_path}: problem {key}"
         choices = require(record, "choices", list, where)
         answer = require(record, "answer", int, where)
         if not 2 <= len(choices) <= len(LETTERS) or not 0 <= answer < len(choices):
@@ -297,12 +333,15 @@ class ScienceQA:
     def _sample(self, problem: Problem, prompt: str) -> Sample:
         text = prompt + self.prompt_suffix
         stored = text
-        images: tuple[ImageFile, ...] = ()
+        images: tuple[ImageSource, ...] = ()
         if problem.image_name is not None:
             folder = self.data_dir / "images" / problem.image_split
             stored = f"{IMAGE_PLACEHOLDER}\n{text}"
             # The script gives the model the image in the mode in which it is stored.
             images = (image_in(folder, problem.image_name, convert_rgb=False),)
+            if self._hub is not None:
+                row = int(problem.key)
+                images = (self._hub.image(row, problem.image_name, convert_rgb=False),)
         return Sample(
             key=problem.key,
             question_id=problem.key,
@@ -315,9 +354,12 @@ class ScienceQA:
         )
 
 
-def _score_problem(problem: Problem, prediction: Prediction | None) -> Score:
+def _score_problem(problem: Problem, prediction: Prediction | None, *, draws: bool) -> Score:
     letter = None if prediction is None else parse_choice(prediction.text)
     index = choice_index(letter, len(problem.choices))
+    is_unparsed = index < 0
+    if is_unparsed and draws and prediction is not None:
+        index = random.Random(problem.key).randrange(len(problem.choices))
     return Score(
         key=problem.key,
         question_id=problem.key,
@@ -328,6 +370,7 @@ def _score_problem(problem: Problem, prediction: Prediction | None) -> Score:
         groups={"topic": problem.topic},
         details={
             "choice_index": index,
+            "is_unparsed": is_unparsed,
             "prompt_has_image": prediction is not None and IMAGE_PLACEHOLDER in prediction.prompt,
             "classes": {row: is_member(problem) for row, is_member in _CLASSES.items()},
         },
