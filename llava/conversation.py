@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -260,7 +261,8 @@ def resolve_conversation(
     for name in tried:
         for patterns, template in _NAME_RULES:
             for pattern in patterns:
-                if pattern in name.lower():
+                # whole words only: `attempt-3` is no MPT, `dev1` no v1
+                if re.search(rf"(?<![a-z]){re.escape(pattern)}(?![a-z])", name.lower()):
                     return template, f"{pattern!r} occurs in {name!r}"
     raise ConversationError(
         f"No conversation template is known for {' / '.join(map(repr, tried)) or 'this model'}: a "

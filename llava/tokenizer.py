@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import sentencepiece
 from transformers import AddedToken, PreTrainedTokenizer, PreTrainedTokenizerFast
@@ -24,6 +24,9 @@ from llava.constants import (
     DEFAULT_IMAGE_PATCH_TOKEN,
 )
 from llava.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from llava.model.checkpoint import Checkpoint
 
 _SPACE = "▁"
 _MODEL_FILE = "tokenizer.model"
@@ -227,6 +230,20 @@ def load_tokenizer(folder: str | Path, *, legacy: bool | None = None) -> PreTrai
             f"The tokenizer {folder / name} cannot be read: {error}. Copy it again from the "
             "original checkpoint."
         ) from error
+
+
+def load_checkpoint_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    """Returns the tokenizer that goes with a checkpoint, image tokens added as its config asks.
+
+    Raises:
+        CheckpointError: the tokenizer cannot be read.
+    """
+    # Mistral was trained with the merge-table tokenizer, which behaves as the legacy switch says
+    legacy = True if checkpoint.family == "mistral" else None
+    tokenizer = load_tokenizer(checkpoint.tokenizer_dir, legacy=legacy)
+    if checkpoint.is_multimodal:
+        add_image_tokens(tokenizer, checkpoint.config)
+    return tokenizer
 
 
 def add_image_tokens(tokenizer: PreTrainedTokenizerBase, config: Mapping[str, Any]) -> None:

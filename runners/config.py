@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from llava.generation.request import GenerationConfig
 
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 DTYPES = ("float32", "float16", "bfloat16")
+QUANTIZATIONS = ("none", "int8", "nf4", "fp4")
+ATTENTIONS = ("eager", "sdpa", "flash_attention_2")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -33,6 +35,8 @@ class ModelConfig:
         conversation: The template that the checkpoint was trained with, where it is known.
         revision: Branch, tag or commit of a hub id.
         published: The model's name in the table of published figures, where it has any.
+        attention: `eager`, `sdpa` or `flash_attention_2`; null for the model's default.
+        vision_tower_dtype: Of the vision tower; null for float32, or the model's if it was tuned.
     """
 
     path: str = MISSING
@@ -41,6 +45,16 @@ class ModelConfig:
     conversation: str | None = None
     revision: str | None = None
     published: str | None = None
+    attention: str | None = None
+    vision_tower_dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.attention is not None and self.attention not in ATTENTIONS:
+            raise ValueError(
+                f"`model.attention` must be one of {', '.join(ATTENTIONS)}, but is "
+                f"{self.attention!r}."
+            )
+        _check_dtype("model.vision_tower_dtype", self.vision_tower_dtype, DTYPES)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -78,69 +92,122 @@ class ConversationConfig:
 
 @dataclass(kw_only=True, slots=True)
 class QuantizationConfig:
-    """How the language model's weights are held."""
+    """How the language model's linear layers are held.
+
+    Attributes:
+        name: `none`, `int8`, `nf4` or `fp4`.
+        double_quant: Whether the scales of 4-bit weights are quantized too.
+        compute_dtype: Dtype in which 4-bit weights are multiplied; null for the model's.
+    """
 
     name: str = "none"
+    double_quant: bool = True
+    compute_dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in QUANTIZATIONS:
+            raise ValueError(
+                f"`quantization.name` must be one of {', '.join(QUANTIZATIONS)}, but is "
+                f"{self.name!r}."
+            )
+        _check_dtype("quantization.compute_dtype", self.compute_dtype, DTYPES)
+
+    def to_plain(self) -> dict[str, Any] | None:
+        """The values as a mapping; None for full precision."""
+        return None if self.name == "none" else asdict(self)
 
 
 @dataclass(kw_only=True, slots=True)
-class EvalConfig:
-    """Options of `runners.eval`.
+class SubjectConfig:
+    """What every program that loads a checkpoint is told about it.
 
     Attributes:
         model: Which checkpoint.
-        tasks: One entry a benchmark.
-        data: Where the benchmarks lie.
-        generation: How answers are generated.
         conversation: Which template.
         quantization: How weights are held.
-        engine: Which generation engine, as `_target_` plus values.
-        runner: Which workers, as `_target_` plus values.
-        results_dir: Where runs are kept.
-        run: The run's name; null builds it from the options that matter.
-        limit: Only the first questions of each task.
-        seed: Seed of sampling.
-        overwrite: Set a run that is there aside and start anew.
-        retry_failed: Ask questions again that failed before.
-        max_failures: How many failed questions of a task still count as complete.
-        check_counts: Stop when a published split has another number of questions.
-        dtype: float32, float16, bfloat16; null for float16 on CUDA and float32 on a CPU.
+        dtype: float32, float16, bfloat16, or auto for the one the checkpoint was saved in; null for
+            float16 on CUDA and float32 on a CPU.
         device: `cpu`, `cuda`, `cuda:1`; null for CUDA where there is one.
+        seed: Seed of sampling.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    tasks: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    generation: GenerationOptions = field(default_factory=GenerationOptions)
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
-    engine: dict[str, Any] = field(default_factory=dict)
-    runner: dict[str, Any] = field(default_factory=dict)
-    results_dir: str = "results"
-    run: str | None = None
-    limit: int | None = None
-    seed: int = 0
-    overwrite: bool = False
-    retry_failed: bool = True
-    max_failures: int = 0
-    check_counts: bool = True
     dtype: str | None = None
     device: str | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.dtype is not None and self.dtype not in DTYPES:
-            raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, but is {self.dtype!r}.")
+        _check_dtype("dtype", self.dtype, (*DTYPES, "auto"))
         if self.device is not None and not _DEVICE.fullmatch(self.device):
             raise ValueError(
                 f"`device` must be cpu, cuda or cuda:N, but is {self.device!r}. Leave it out for "
                 "the default."
             )
+
+
+@dataclass(kw_only=True, slots=True)
+class EvalConfig(SubjectConfig):
+    """Options of `runners.eval`.
+
+    Attributes:
+        tasks: One entry a benchmark.
+        data: Where the benchmarks lie.
+        generation: How answers are generated.
+        engine: Which generation engine, as `_target_` plus values.
+        runner: Which workers, as `_target_` plus values.
+        results_dir: Where runs are kept.
+        run: The run's name; null builds it from the options that matter.
+        limit: Only the first questions of each task.
+        overwrite: Set a run that is there aside and start anew.
+        retry_failed: Ask questions again that failed before.
+        max_failures: How many failed questions of a task still count as complete.
+        check_counts: Stop when a published split has another number of questions.
+    """
+
+    tasks: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    generation: GenerationOptions = field(default_factory=GenerationOptions)
+    engine: dict[str, Any] = field(default_factory=dict)
+    runner: dict[str, Any] = field(default_factory=dict)
+    results_dir: str = "results"
+    run: str | None = None
+    limit: int | None = None
+    overwrite: bool = False
+    retry_failed: bool = True
+    max_failures: int = 0
+    check_counts: bool = True
+
+    def __post_init__(self) -> None:
+        SubjectConfig.__post_init__(self)  # slots leave `super()` without its class
         if self.limit is not None and self.limit < 1:
             raise ValueError(
                 f"`limit` must be at least 1, but is {self.limit}. Leave it out for all."
             )
         if self.max_failures < 0:
             raise ValueError(f"`max_failures` must be 0 or larger, but is {self.max_failures}.")
+
+
+@dataclass(kw_only=True, slots=True)
+class AskConfig(SubjectConfig):
+    """Options of `runners.ask`.
+
+    Attributes:
+        prompt: The question; `<image>` marks where images stand, or none for the usual place.
+        image: Files or http(s) addresses, separated by commas; null for text alone.
+        temperature: 0 for greedy decoding.
+        top_p: Nucleus mass in (0, 1], or null.
+        num_beams: Number of beams.
+        max_new_tokens: Longest answer.
+    """
+
+    prompt: str = MISSING
+    image: str | None = None
+    temperature: float = 0.0
+    top_p: float | None = None
+    num_beams: int = 1
+    max_new_tokens: int = 512
 
 
 @dataclass(kw_only=True, slots=True)
@@ -164,10 +231,16 @@ class ScoreConfig:
     output: str | None = None
 
 
+def _check_dtype(name: str, dtype: str | None, known: tuple[str, ...]) -> None:
+    if dtype is not None and dtype not in known:
+        raise ValueError(f"`{name}` must be one of {', '.join(known)}, but is {dtype!r}.")
+
+
 def register() -> None:
     """Makes the schemas and the resolvers known to Hydra; calling it twice does no harm."""
     store = ConfigStore.instance()
     store.store(name="eval_schema", node=EvalConfig)
+    store.store(name="ask_schema", node=AskConfig)
     store.store(name="score_schema", node=ScoreConfig)
     OmegaConf.register_new_resolver("package_dir", package_dir, replace=True)
     OmegaConf.register_new_resolver("cache_dir", cache_dir, replace=True)

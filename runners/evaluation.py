@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
 from llava.generation.request import GenerationConfig
+from llava.model.content_hash import cached_hash
 from runners.asking import Asker
 from runners.build import build_worker, read_task_specs
 from runners.config import EvalConfig
@@ -29,7 +30,7 @@ from runners.signals import Interruption
 from runners.subject import Subject, inspect_subject
 from runners.tables import render_summaries, write_tables
 from runners.task_run import TaskRun
-from runners.workers.messages import LoadModel, Ready
+from runners.workers.messages import ModelLoaded, Ready
 
 logger = logging.getLogger(__name__)
 
@@ -127,13 +128,30 @@ class Evaluation:
 
     def _identity(self, subject: Subject) -> dict[str, Any]:
         """The part of the identity that all tasks share; the dtype may come from the device."""
+        settings = self._settings
+        files = {role: dict(hashes) for role, hashes in subject.file_hashes().items()}
+        for role, content_hash in self._weight_hashes(subject).items():
+            files.setdefault(role, {})["weights"] = content_hash
+        dtype = subject.stored_dtype() if settings.dtype == "auto" else settings.dtype
         return {
             "model": subject.name,
-            **subject.file_hashes(),
+            **files,
             "conversation": subject.template,
-            "dtype": self._settings.dtype or UNKNOWN,
-            "quantization": self._settings.quantization.name,
+            "dtype": dtype or UNKNOWN,
+            "vision_tower_dtype": settings.model.vision_tower_dtype,
+            "quantization": settings.quantization.to_plain(),
         }
+
+    def _weight_hashes(self, subject: Subject) -> dict[str, str]:
+        """Hashes of the tensors by role; what changed since it was hashed is hashed again."""
+        files = subject.weight_files()
+        hashes = {role: cached_hash(paths) for role, paths in files.items()}
+        known = {role: value for role, value in hashes.items() if value is not None}
+        unknown = {role: paths for role, paths in files.items() if role not in known}
+        if unknown:
+            self._worker.start(self._settings.device)
+            known |= self._worker.hash_weights(unknown)
+        return known
 
     def _answer_all(
         self, subject: Subject, task_runs: Sequence[TaskRun], identity: dict[str, Any]
@@ -142,10 +160,11 @@ class Evaluation:
         renderer = subject.build_renderer()
         self._worker.start(self._settings.device)
         ready = self._worker.wait_until_ready()
-        identity = {**identity, "dtype": self._settings.dtype or ready.default_dtype}
+        if identity["dtype"] == UNKNOWN:
+            identity = {**identity, "dtype": ready.default_dtype}
         _check_all(task_runs, identity)
-        load_s = self._load(subject, ready, identity["dtype"])
-        environment = self._environment(ready)
+        loaded = self._load(subject, ready, identity["dtype"])
+        environment = {**self._environment(ready), "load_report": dict(loaded.report)}
         num_image_tokens = subject.checkpoint.num_image_tokens
         timings: list[Timing] = []
         with _progress(task_runs) as progress, self._interruption.patience():
@@ -164,28 +183,21 @@ class Evaluation:
                     if not asker.ask(task_run, self._generation(task_run)):
                         return None
                 wall_s = time.monotonic() - started
-                timings.append(_timing(num_asked, wall_s, load_s, asker.first_answer_s))
+                timings.append(_timing(num_asked, wall_s, loaded.load_s, asker.first_answer_s))
         return timings
 
-    def _load(self, subject: Subject, ready: Ready, dtype: str) -> float:
-        checkpoint = subject.checkpoint
-        load_s = self._worker.load(
-            LoadModel(
-                path=str(checkpoint.path),
-                base=None if checkpoint.base is None else str(checkpoint.base),
-                name=subject.name,
-                dtype=dtype,
-                engine=self._settings.engine,
-            )
-        )
-        logger.info("model loaded in %.1f s (%s, %s)", load_s, ready.device, dtype)
-        return load_s
+    def _load(self, subject: Subject, ready: Ready, dtype: str) -> ModelLoaded:
+        order = subject.load_order(self._settings, dtype=dtype, engine=self._settings.engine)
+        loaded = self._worker.load(order)
+        logger.info("model loaded in %.1f s (%s, %s)", loaded.load_s, ready.device, dtype)
+        return loaded
 
     def _environment(self, ready: Ready) -> dict[str, Any]:
         return {
             "command": command(PROGRAM),
             **describe_environment(),
             **ready.environment,
+            "attention": self._settings.model.attention,
             "engine": self._settings.engine,
             "runner": self._settings.runner,
         }

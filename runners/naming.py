@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from llava.names import get_model_name_from_path
-from runners.config import EvalConfig, GenerationOptions
+from runners.config import EvalConfig, GenerationOptions, SubjectConfig
 from runners.errors import ConfigError
 
 
-def model_name(settings: EvalConfig) -> str:
+def model_name(settings: SubjectConfig) -> str:
     """Returns the model's name: the one that is given, else from its path.
 
     Raises:

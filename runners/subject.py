@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llava.conversation import resolve_conversation
 from llava.model.checkpoint import Checkpoint, inspect_checkpoint
-from llava.tokenizer import add_image_tokens, load_tokenizer
-from runners.config import EvalConfig
+from llava.model.locate import find_weight_files
+from llava.tokenizer import load_checkpoint_tokenizer
+from runners.config import SubjectConfig
 from runners.files import sha256_of_file
 from runners.naming import model_name
 from runners.predict import PromptRenderer
+from runners.workers.messages import LoadModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,17 +35,24 @@ class Subject:
     template_reason: str
 
     def file_hashes(self) -> dict[str, dict[str, str]]:
-        """Returns the hash of every file that decides an answer, by folder role and file name."""
-        roles = {
-            self.checkpoint.path: "checkpoint",
-            self.checkpoint.base: "base",
-            self.checkpoint.tower_dir: "tower",
-        }
+        """Returns the hash of every small file that decides an answer, by folder role and name."""
         hashes: dict[str, dict[str, str]] = {}
+        weights = {path for files in self.weight_files().values() for path in files}
         for path in self.checkpoint.files:
-            role = roles[path.parent] if path.parent in roles else str(path.parent)
-            hashes.setdefault(role, {})[path.name] = sha256_of_file(path)
+            if path not in weights:
+                hashes.setdefault(self._role(path), {})[path.name] = sha256_of_file(path)
         return hashes
+
+    def weight_files(self) -> dict[str, list[Path]]:
+        """Returns the files with weights by folder role; `adapter` is what lies over a base."""
+        checkpoint = self.checkpoint
+        files = {
+            "checkpoint" if checkpoint.base is None else "base": list(checkpoint.weight_files),
+            "adapter": list(checkpoint.trained_files),
+        }
+        if checkpoint.tower_dir is not None and not checkpoint.tower_in_checkpoint:
+            files["tower"] = find_weight_files(checkpoint.tower_dir)
+        return {role: paths for role, paths in files.items() if paths}
 
     def build_renderer(self) -> PromptRenderer:
         """Returns what renders questions for this checkpoint.
@@ -50,17 +60,43 @@ class Subject:
         Raises:
             CheckpointError: the tokenizer cannot be read.
         """
-        checkpoint = self.checkpoint
-        # As the loader does it, where the model's embeddings are made to fit.
-        legacy = True if checkpoint.family == "mistral" else None
-        tokenizer = load_tokenizer(checkpoint.tokenizer_dir, legacy=legacy)
-        if checkpoint.is_multimodal:
-            add_image_tokens(tokenizer, checkpoint.config)
-        marks_images = bool(checkpoint.config.get("mm_use_im_start_end", False))
+        marks_images = bool(self.checkpoint.config.get("mm_use_im_start_end", False))
+        tokenizer = load_checkpoint_tokenizer(self.checkpoint)
         return PromptRenderer(self.template, tokenizer, marks_images=marks_images)
 
+    def load_order(
+        self, settings: SubjectConfig, *, dtype: str, engine: Mapping[str, Any]
+    ) -> LoadModel:
+        """Returns what a worker needs to build the model.
 
-def inspect_subject(settings: EvalConfig) -> Subject:
+        Args:
+            settings: The options that describe the checkpoint.
+            dtype: float32, float16 or bfloat16.
+            engine: `_target_` plus values.
+        """
+        base = self.checkpoint.base
+        return LoadModel(
+            path=str(self.checkpoint.path),
+            base=None if base is None else str(base),
+            name=self.name,
+            dtype=dtype,
+            quantization=settings.quantization.to_plain(),
+            attention=settings.model.attention,
+            vision_tower_dtype=settings.model.vision_tower_dtype,
+            engine=engine,
+        )
+
+    def stored_dtype(self) -> str:
+        """Returns the dtype that the checkpoint was saved in."""
+        config = self.checkpoint.config
+        return str(config.get("torch_dtype") or config.get("dtype") or "float32")
+
+    def _role(self, path: Path) -> str:
+        roles = {self.checkpoint.base: "base", self.checkpoint.path: "checkpoint"}
+        return roles.get(path.parent, "tower")
+
+
+def inspect_subject(settings: SubjectConfig) -> Subject:
     """Returns the checkpoint that the options name, its parts found and its template resolved.
 
     Raises:

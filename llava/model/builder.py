@@ -37,7 +37,7 @@ from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.native import rename_tensor
 from llava.model.quantization import Quantization
 from llava.model.weights import read_tensors
-from llava.tokenizer import add_image_tokens, load_tokenizer
+from llava.tokenizer import load_checkpoint_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -123,20 +123,6 @@ def load_pretrained_model(  # noqa: PLR0913, PLR0917 - the reference's signature
         tower_dtype = _resolve_dtype(vision_tower_dtype, checkpoint, on_cuda=on_cuda)
     tower = _load_tower(model, checkpoint, tower_dtype)
     return tokenizer, model, tower.image_processor, checkpoint.context_len
-
-
-def load_checkpoint_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    """Returns the tokenizer that goes with a checkpoint, image tokens added as its config asks.
-
-    Raises:
-        CheckpointError: the tokenizer cannot be read.
-    """
-    # Mistral was trained with the merge-table tokenizer, which behaves as the legacy switch says
-    legacy = True if checkpoint.family == "mistral" else None
-    tokenizer = load_tokenizer(checkpoint.tokenizer_dir, legacy=legacy)
-    if checkpoint.is_multimodal:
-        add_image_tokens(tokenizer, checkpoint.config)
-    return tokenizer
 
 
 def _build_model(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from llava.errors import CheckpointError
+
+# what torch.load answers damaged files with
+_DAMAGED = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 
 def read_tensors(files: Iterable[Path]) -> dict[str, torch.Tensor]:
@@ -53,7 +68,7 @@ def _read_bin(path: Path) -> dict[str, torch.Tensor]:
             f"{_first_line(error)}. It was not loaded. Get the weights as safetensors, or from a "
             "source that you trust."
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except _DAMAGED as error:
         raise _unreadable(path, error) from error
     if not isinstance(content, dict) or not all(
         isinstance(value, torch.Tensor) for value in content.values()

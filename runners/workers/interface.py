@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from llava.generation.request import Completion, Request, RequestFailure
-from runners.workers.messages import FromWorker, LoadModel, Ready, ToWorker
+from runners.workers.messages import FromWorker, LoadModel, ModelLoaded, Ready, ToWorker
 
 
 class Engine(Protocol):
@@ -25,8 +26,11 @@ class Worker(Protocol):
     def wait_until_ready(self) -> Ready:
         """Returns what the worker found once its imports are done."""
 
-    def load(self, order: LoadModel) -> float:
-        """Has the model built and returns the seconds that took."""
+    def hash_weights(self, files: Mapping[str, Sequence[Path]]) -> Mapping[str, str]:
+        """Has weight files hashed, before a model is built; returns hashes by role."""
+
+    def load(self, order: LoadModel) -> ModelLoaded:
+        """Has the model built and returns what was loaded."""
 
     def send(self, message: ToWorker) -> None:
         """Sends a message; never waits for the worker."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import signal
+from collections.abc import Mapping, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
@@ -16,15 +18,17 @@ from runners.errors import ConfigError, WorkerError
 from runners.workers.messages import (
     BadInput,
     FromWorker,
+    HashWeights,
     LoadModel,
     Logged,
     ModelLoaded,
     Ready,
     ToWorker,
+    WeightsHashed,
 )
 from runners.workers.process import serve
 
-M = TypeVar("M", Ready, ModelLoaded)
+M = TypeVar("M", Ready, WeightsHashed, ModelLoaded)
 
 _POLL_S = 0.2
 
@@ -76,8 +80,19 @@ class LocalWorker:
             self._ready = self._expect(Ready)
         return self._ready
 
-    def load(self, order: LoadModel) -> float:
-        """Has the worker build the model and returns the seconds that took.
+    def hash_weights(self, files: Mapping[str, Sequence[Path]]) -> Mapping[str, str]:
+        """Has the worker hash weight files, before it builds a model; returns hashes by role.
+
+        Raises:
+            ConfigError: a file cannot be read.
+            WorkerError: the process died.
+        """
+        self.wait_until_ready()
+        self.send(HashWeights(files={role: tuple(paths) for role, paths in files.items()}))
+        return self._expect(WeightsHashed).hashes
+
+    def load(self, order: LoadModel) -> ModelLoaded:
+        """Has the worker build the model and returns what was loaded.
 
         Raises:
             ConfigError: the checkpoint cannot be loaded.
@@ -85,7 +100,7 @@ class LocalWorker:
         """
         self.wait_until_ready()
         self.send(order)
-        return self._expect(ModelLoaded).load_s
+        return self._expect(ModelLoaded)
 
     def send(self, message: ToWorker) -> None:
         """Sends a message; never waits for the worker.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from llava.generation.request import Completion, Request, RequestFailure
@@ -18,6 +19,9 @@ class LoadModel:
         base: The base model's folder, if there is one.
         name: The model's name.
         dtype: float32, float16 or bfloat16.
+        quantization: Fields of `QuantizationConfig`; None for full precision.
+        attention: `eager`, `sdpa` or `flash_attention_2`; None for the model's default.
+        vision_tower_dtype: Dtype of the vision tower; None for the reference's.
         engine: The engine's configuration, `_target_` plus values.
     """
 
@@ -25,7 +29,21 @@ class LoadModel:
     base: str | None
     name: str
     dtype: str
+    quantization: Mapping[str, Any] | None = None
+    attention: str | None = None
+    vision_tower_dtype: str | None = None
     engine: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HashWeights:
+    """To the worker: hash the tensors in weight files, before the model is built.
+
+    Attributes:
+        files: Weight files by the role of their folder.
+    """
+
+    files: Mapping[str, tuple[Path, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +81,22 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLoaded:
-    """From the worker: the model is on the device after `load_s` seconds."""
+    """From the worker: the model is on the device.
+
+    Attributes:
+        load_s: Seconds that took.
+        report: What was loaded, fields of `LoadReport`.
+    """
 
     load_s: float
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsHashed:
+    """From the worker: hashes by the role of the folder."""
+
+    hashes: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,5 +136,5 @@ class Logged:
     traceback: str | None
 
 
-ToWorker = LoadModel | WorkItem | Stop
-FromWorker = Ready | ModelLoaded | Answered | ItemDone | BadInput | Logged
+ToWorker = HashWeights | LoadModel | WorkItem | Stop
+FromWorker = Ready | WeightsHashed | ModelLoaded | Answered | ItemDone | BadInput | Logged

@@ -11,18 +11,17 @@ import time
 import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from typing import Any
 
 from tqdm import tqdm
 
 from llava.errors import CheckpointError
-from runners.build import build_engine
 from runners.errors import ConfigError
 from runners.workers.interface import Engine
 from runners.workers.messages import (
     Answered,
     BadInput,
     FromWorker,
+    HashWeights,
     ItemDone,
     LoadModel,
     Logged,
@@ -30,6 +29,7 @@ from runners.workers.messages import (
     Ready,
     Stop,
     ToWorker,
+    WeightsHashed,
     WorkItem,
 )
 
@@ -53,12 +53,7 @@ def serve(connection: Connection, device: str | None, num_threads: int) -> None:
     logging.getLogger("llava").setLevel(logging.INFO)
     try:
         outbox.send(_prepare(device, num_threads))
-        order = inbox.take()
-        if not isinstance(order, LoadModel):
-            return
-        started = time.perf_counter()
-        engine = _build(order, device or _default_device())
-        outbox.send(ModelLoaded(load_s=time.perf_counter() - started))
+        engine = _load(inbox, outbox, device)
     except (CheckpointError, ConfigError) as error:
         outbox.send(BadInput(message=str(error)))
         return
@@ -67,6 +62,23 @@ def serve(connection: Connection, device: str | None, num_threads: int) -> None:
         if isinstance(item, WorkItem):
             for message in _answer(engine, item, inbox.stop):
                 outbox.send(message)
+
+
+def _load(inbox: _Inbox, outbox: _Outbox, device: str | None) -> Engine:
+    """Hashes weights as often as that is asked for, then builds the model."""
+    from llava.model.content_hash import hash_weight_files
+    from runners.workers.loading import default_device, load_engine
+
+    while True:
+        order = inbox.take()
+        if isinstance(order, HashWeights):
+            hashes = {role: hash_weight_files(files) for role, files in order.files.items()}
+            outbox.send(WeightsHashed(hashes=hashes))
+        elif isinstance(order, LoadModel):
+            started = time.perf_counter()
+            engine, report = load_engine(order, device or default_device())
+            outbox.send(ModelLoaded(load_s=time.perf_counter() - started, report=report))
+            return engine
 
 
 class _Inbox:
@@ -143,14 +155,15 @@ def _prepare(device: str | None, num_threads: int) -> Ready:
     import torch
     from transformers.utils import logging as transformers_logging
 
-    import llava.model.builder  # noqa: F401 - imported now, while the parent reads the data
+    # imported now, while the parent reads the data
+    from runners.workers.loading import default_device
 
     torch.set_num_threads(num_threads)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     # The default lock of tqdm is a semaphore, which a killed process would leave behind.
     tqdm.set_lock(threading.RLock())
-    chosen = device or _default_device()
+    chosen = device or default_device()
     on_cuda = torch.device(chosen).type == "cuda"
     if on_cuda:
         _check_cuda(chosen)
@@ -166,12 +179,6 @@ def _prepare(device: str | None, num_threads: int) -> Ready:
     )
 
 
-def _default_device() -> str:
-    import torch
-
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
-
-
 def _check_cuda(device: str) -> None:
     import torch
 
@@ -181,29 +188,3 @@ def _check_cuda(device: str) -> None:
             f"`device` is {device}, but torch sees {num_devices} CUDA devices. Choose one of them, "
             "or device=cpu."
         )
-
-
-def _build(order: LoadModel, device: str) -> Engine:
-    import torch
-
-    from llava.model.builder import load_pretrained_model
-
-    options: dict[str, Any] = {"device": device}
-    if device != "cpu":
-        options = {"device": "cuda", "device_map": {"": device}}
-    try:
-        tokenizer, model, image_processor, context_len = load_pretrained_model(
-            order.path, order.base, order.name, dtype=order.dtype, **options
-        )
-    except torch.OutOfMemoryError as error:
-        raise ConfigError(
-            f"{order.path} does not fit on {device} in {order.dtype}: {error} Choose a smaller "
-            "model or another device."
-        ) from error
-    return build_engine(
-        order.engine,
-        tokenizer=tokenizer,
-        model=model,
-        image_processor=image_processor,
-        context_len=context_len,
-    )

@@ -1,0 +1,98 @@
+"""Asks a checkpoint one question: `python -m runners.ask model=... image=... prompt=...`.
+
+The answer goes to stdout and nothing else does: as it is written on a terminal, whole in a pipe.
+How the question was put goes to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from runners.config import AskConfig
+    from runners.subject import Subject
+
+_ENGINE = {"_target_": "llava.generation.sequential.SequentialEngine"}
+
+
+def ask(config: DictConfig) -> int:
+    """Answers one composed configuration and returns the exit code."""
+    from evals.records import Failure, Sample
+    from llava.generation.request import GenerationConfig
+    from runners.build import read_settings
+    from runners.config import AskConfig
+    from runners.errors import ConfigError
+    from runners.remote_images import open_sources
+    from runners.subject import inspect_subject
+
+    settings = read_settings(config, AskConfig)
+    try:
+        generation = GenerationConfig(
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            num_beams=settings.num_beams,
+            seed=settings.seed,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    images = open_sources(settings.image)
+    subject = inspect_subject(settings)
+    sample = Sample(
+        key="ask", question_id="ask", text=settings.prompt, prompt=settings.prompt, images=images
+    )
+    request = subject.build_renderer().build_request(sample, generation)
+    if isinstance(request, Failure):
+        raise ConfigError(
+            f"{request.message} Write one `<image>` for each image into the prompt, or none at all."
+        )
+    print(f"conversation {subject.template}: {subject.template_reason}", file=sys.stderr)
+    return _answer(settings, subject, request)
+
+
+def _answer(settings: AskConfig, subject: Subject, request: Any) -> int:
+    from transformers.utils import logging as transformers_logging
+
+    from llava.generation.request import RequestFailure
+    from runners.workers.loading import default_device, load_sequential
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    device = settings.device or default_device()
+    dtype = settings.dtype or ("float32" if device == "cpu" else "float16")
+    order = subject.load_order(
+        settings, dtype=subject.stored_dtype() if dtype == "auto" else dtype, engine=_ENGINE
+    )
+    engine = load_sequential(order, device)
+    streams = sys.stdout.isatty() and settings.num_beams == 1
+    result = engine.answer(request, streamer=_build_streamer(engine.tokenizer) if streams else None)
+    if isinstance(result, RequestFailure):
+        print(f"No answer ({result.cause}): {result.message}", file=sys.stderr)
+        return 1
+    if not streams:
+        print(result.text)
+    if result.finish_reason != "stop":
+        print(f"(cut: {result.finish_reason}, {len(result.token_ids)} tokens)", file=sys.stderr)
+    return 0
+
+
+def _build_streamer(tokenizer: Any) -> Any:
+    from transformers import TextStreamer
+
+    return TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+
+
+def main() -> None:
+    """The program."""
+    from runners.cli import main as run_program
+    from runners.overrides import imply_checkpoint
+
+    sys.argv[1:] = imply_checkpoint(sys.argv[1:])
+    run_program("ask", ask)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""A checkpoint on a device, with the engine around it. Imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from llava.generation.sequential import SequentialEngine
+from llava.model.builder import load_pretrained_model
+from llava.model.quantization import Quantization
+from runners.build import build_engine
+from runners.errors import ConfigError
+from runners.workers.interface import Engine
+from runners.workers.messages import LoadModel
+
+
+def load_engine(order: LoadModel, device: str) -> tuple[Engine, dict[str, Any]]:
+    """Returns the engine around a loaded model, and the load report's fields.
+
+    Args:
+        order: What to load and how.
+        device: `cpu` or `cuda:N`.
+
+    Raises:
+        CheckpointError: the checkpoint is broken.
+        ConfigError: an option does not go with the checkpoint or the machine.
+    """
+    options: dict[str, Any] = {"device": device}
+    if device != "cpu":
+        options = {"device": "cuda", "device_map": {"": device}}
+    try:
+        tokenizer, model, image_processor, context_len = load_pretrained_model(
+            order.path,
+            order.base,
+            order.name,
+            dtype=order.dtype,
+            quantization=_quantization(order),
+            attn_implementation=order.attention,
+            vision_tower_dtype=order.vision_tower_dtype,
+            **options,
+        )
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"{order.path} does not fit on {device} in {order.dtype}: {error} Choose a smaller "
+            "model, a quantization or another device."
+        ) from error
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    engine = build_engine(
+        order.engine,
+        tokenizer=tokenizer,
+        model=model,
+        image_processor=image_processor,
+        context_len=context_len,
+    )
+    return engine, asdict(model.load_report)
+
+
+def load_sequential(order: LoadModel, device: str) -> SequentialEngine:
+    """Returns the sequential engine around a loaded model; raises as `load_engine` does."""
+    engine, _ = load_engine(order, device)
+    if not isinstance(engine, SequentialEngine):
+        raise TypeError(f"`order.engine` must be the sequential engine, but is {type(engine)}.")
+    return engine
+
+
+def default_device() -> str:
+    """Returns `cuda:0` where there is a CUDA device, else `cpu`."""
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def _quantization(order: LoadModel) -> Quantization | None:
+    if order.quantization is None:
+        return None
+    compute_dtype = order.quantization["compute_dtype"]
+    return Quantization(
+        kind=order.quantization["name"],
+        double_quant=order.quantization["double_quant"],
+        compute_dtype=None if compute_dtype is None else getattr(torch, compute_dtype),
+    )
