@@ -74,7 +74,6 @@ class MMVet:
     primary_metric = "score"
     primary_is_mean = True
     grouped_metrics: frozenset[str] = frozenset()
-    submission_suffix = ".json"
     releases: Mapping[str, Release] = {
         "v1": Release(
             num_questions=218,
@@ -204,21 +203,13 @@ class MMVet:
             num_unparsed=sum(score.details["num_unread"] > 0 for score in scores),
         )
 
-    def submission_ids(self) -> tuple[list[str], frozenset[str]]:
-        """The ids that the upload lists, in its order, and those that must have an answer.
-
-        Raises:
-            DataError: the file is missing or malformed.
-        """
-        return list(self._questions), frozenset(self._questions)
-
-    def render_submission(self, texts: Mapping[str, str]) -> bytes:
+    def render_results(self, predictions: Mapping[str, Prediction]) -> str:
         """The result file for the benchmark's own evaluator: answers by id.
 
         Args:
-            texts: The answer to every question by its id.
+            predictions: Answers by key.
         """
-        return json.dumps({key: texts[key] for key in self._questions}, indent=2).encode()
+        return json.dumps({key: prediction.text for key, prediction in predictions.items()})
 
     @cached_property
     def _questions(self) -> dict[str, OpenQuestion]:

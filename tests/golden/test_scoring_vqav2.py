@@ -8,6 +8,7 @@ import pytest
 
 from evals.answers import read_answers
 from evals.errors import DataError
+from evals.submission import build_submission
 from evals.tasks.vqav2 import VQAv2
 
 SCORING = Path(__file__).parents[2] / "../shared/scoring/vqav2"
@@ -89,3 +90,24 @@ def test_prompts_of_the_answer_file_are_rebuilt_from_the_official_questions():
     assert len(answers) == len(samples)
     for answer in answers:
         assert samples[answer["question_id"]].prompt == answer["prompt"]
+
+
+@pytest.mark.parametrize("split", ["test-dev2015", "test2015"])
+def test_upload_equals_that_of_the_official_converter(split):
+    place = SCORING / "submission"
+    answers = read_answers(place / "merge.jsonl")
+    task = VQAv2(data_dir=place, split=split)
+    with pytest.raises(DataError, match="not complete.*allow_missing=true"):
+        build_submission(task, answers)
+    upload = build_submission(task, answers, allow_missing=True)
+    assert json.loads(upload.content) == read_json(place / "expected_upload.json")
+    assert (upload.suffix, upload.num_repeated, upload.num_unreadable) == (".json", 1, 1)
+
+
+def test_always_normalizing_is_another_definition_and_scores_higher_on_raw_text():
+    scores = {}
+    for normalization in ("official", "always"):
+        task = VQAv2(data_dir=SCORING, split="val", normalization=normalization)
+        aggregate = task.aggregate(task.score(task.match(raw_answers(SCORING))))
+        scores[task.definition] = aggregate.metrics["vqa_accuracy"]
+    assert scores["vqa_always_normalized/1"] > scores["vqa_official/1"]
