@@ -160,7 +160,10 @@ def _build_model(
     if quantization is not None:
         inner = "transformer" if checkpoint.family == "mpt" else "model"
         options["quantization_config"] = quantization.to_config(dtype, inner)
-    return _finish(_from_tensors(model_class, tensors, options), checkpoint), report
+    model = _finish(_from_tensors(model_class, tensors, options), checkpoint)
+    if quantization is not None:
+        quantization.finish(model)
+    return model, report
 
 
 def _build_config(config_class: type, checkpoint: Checkpoint) -> Any:

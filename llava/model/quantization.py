@@ -32,6 +32,21 @@ class Quantization:
                 "quantization out for full precision."
             )
 
+    def finish(self, model: torch.nn.Module) -> None:
+        """Sets what has to be set on the loaded layers.
+
+        On processors with bfloat16 instructions bitsandbytes would round scales and inputs to
+        bfloat16 whatever the compute dtype, and takes only widths that are multiples of 64. That
+        is left to those who compute in bfloat16.
+        """
+        if self.kind == "int8" or self.compute_dtype is torch.bfloat16:
+            return
+        from bitsandbytes.nn import Linear4bit
+
+        for module in model.modules():
+            if isinstance(module, Linear4bit):
+                module.support_avx512bf16_for_cpu = False
+
     def to_config(self, dtype: torch.dtype, inner_model: str) -> Any:
         """Returns the `BitsAndBytesConfig` for a model.
 

@@ -161,6 +161,7 @@ def _prepare(device: str | None, num_threads: int) -> Ready:
     torch.set_num_threads(num_threads)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names kernels that it lacks
     # The default lock of tqdm is a semaphore, which a killed process would leave behind.
     tqdm.set_lock(threading.RLock())
     chosen = device or default_device()
