@@ -100,6 +100,12 @@ def build_submission(
     title = f"{task.name} {task.split}"
     known = set(listed)
     check_split(title, (str(line["question_id"]) for line in answers.answers), known, required)
+    if not required and not allow_missing:
+        raise DataError(
+            f"Which questions {title} asks is not known, because its question file is not there, "
+            "so that the answers cannot be checked. Put the file in place, or set "
+            "allow_missing=true to send what is there."
+        )
     texts = {str(line["question_id"]): str(line["text"]) for line in answers.answers}
     missing = [key for key in listed if key in required and key not in texts]
     empty = [key for key in listed if key in texts and not texts[key].strip()]
