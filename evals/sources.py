@@ -115,7 +115,7 @@ def decode_image(file: BinaryIO, name: str, *, convert_rgb: bool = True) -> Imag
     try:
         image: Image.Image = Image.open(file)
         image.load()
-    except _BROKEN_IMAGE as error:
+    except (OSError, *_BROKEN_IMAGE) as error:
         raise OSError(f"Image {name} cannot be decoded: {error}") from error
     if not convert_rgb:
         return image

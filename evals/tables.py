@@ -63,6 +63,8 @@ class Base64Image:
         Raises:
             OSError: the text is no base64, or what it encodes is no image.
         """
+        if self.refused:
+            raise OSError(self.refused)
         try:
             content = base64.b64decode(self.encoded, validate=True)
         except (binascii.Error, ValueError) as error:
