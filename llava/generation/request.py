@@ -95,6 +95,9 @@ class Completion:
             engine does not measure it (beams, sampling).
         latency_s: Seconds that the answer took.
         image_sha256: Hash of the decoded pixels of each image, as hex.
+        margins: The distance at each step, where it was measured.
+        replayed: Whether a packed engine computed the answer again, alone.
+        flipped: Whether that changed it.
     """
 
     key: str
@@ -105,6 +108,9 @@ class Completion:
     min_margin: float | None
     latency_s: float
     image_sha256: tuple[str, ...] = ()
+    margins: tuple[float, ...] = ()
+    replayed: bool = False
+    flipped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

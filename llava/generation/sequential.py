@@ -40,6 +40,7 @@ class SequentialEngine:
         max_length = getattr(model.config, "tokenizer_model_max_length", None)
         self.max_prompt_tokens: int = max_length or context_len
         self.max_total_tokens: int = max(context_len, self.max_prompt_tokens)
+        self.stops = stop_tokens(model.generation_config)
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion | RequestFailure]:
         """Yields one completion or failure a request, in the order of the requests."""
@@ -81,31 +82,74 @@ class SequentialEngine:
         start = time.perf_counter()
         images = prepare_images(request.images, self.image_processor, self.model.config)
         ids, arguments, num_prompt_tokens = self._inputs(request, images)
-        room = self.max_total_tokens - num_prompt_tokens
-        max_new_tokens = min(request.generation.max_new_tokens, room)
+        room = self.room(num_prompt_tokens)
         output = self.model.generate(
             ids,
             **arguments,
             **_search(request),
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=min(request.generation.max_new_tokens, room),
             streamer=streamer,
             return_dict_in_generate=True,
             output_logits=True,
         )
         tokens = output.sequences[0].tolist()
-        stops = _stop_tokens(self.model.generation_config)
-        length = next((i + 1 for i, token in enumerate(tokens) if token in stops), len(tokens))
-        tokens = tokens[:length]
+        length = next((i + 1 for i, token in enumerate(tokens) if token in self.stops), len(tokens))
+        return self.completion(
+            request,
+            tokens[:length],
+            margins=_margins(output.logits[:length], request.generation),
+            num_prompt_tokens=num_prompt_tokens,
+            latency_s=time.perf_counter() - start,
+            image_sha256=images.sha256 if images else (),
+        )
+
+    def completion(
+        self,
+        request: Request,
+        tokens: Sequence[int],
+        *,
+        margins: Sequence[float] | None,
+        num_prompt_tokens: int,
+        latency_s: float,
+        image_sha256: tuple[str, ...],
+    ) -> Completion:
+        """Returns the record of an answer.
+
+        Args:
+            request: The question.
+            tokens: The new tokens, the end token included if it was reached.
+            margins: Distance of the two largest logits at each step; None if not measured.
+            num_prompt_tokens: Length of the prompt with its images.
+            latency_s: Seconds that the answer took.
+            image_sha256: Hashes of the images.
+        """
+        full = len(tokens) < request.generation.max_new_tokens
+        reason = "context" if full else "length"
         return Completion(
             key=request.key,
             token_ids=tuple(tokens),
             text=self.tokenizer.decode(tokens, skip_special_tokens=True).strip(),
-            finish_reason=_finish_reason(tokens, stops, request.generation, max_new_tokens),
+            finish_reason="stop" if tokens and tokens[-1] in self.stops else reason,
             num_prompt_tokens=num_prompt_tokens,
-            min_margin=_min_margin(output.logits[:length], request.generation),
-            latency_s=time.perf_counter() - start,
-            image_sha256=images.sha256 if images else (),
+            min_margin=min(margins) if margins else None,
+            margins=tuple(margins or ()),
+            latency_s=latency_s,
+            image_sha256=image_sha256,
         )
+
+    def room(self, num_prompt_tokens: int) -> int:
+        """Returns how many new tokens fit behind a prompt.
+
+        Raises:
+            PromptTooLongError: none do, or the prompt would have been cut.
+        """
+        room = self.max_total_tokens - num_prompt_tokens
+        if num_prompt_tokens > self.max_prompt_tokens or room < 1:
+            raise PromptTooLongError(
+                f"{num_prompt_tokens} tokens of prompt and images do not fit into a context of "
+                f"{self.max_prompt_tokens}"
+            )
+        return room
 
     def _inputs(
         self, request: Request, images: PreparedImages | None
@@ -132,11 +176,6 @@ class SequentialEngine:
                 self.model.num_image_tokens(values, size) - 1
                 for values, size in zip(pixel_values, images.sizes, strict=True)
             )
-        if num_prompt_tokens > self.max_prompt_tokens or num_prompt_tokens >= self.max_total_tokens:
-            raise PromptTooLongError(
-                f"{num_prompt_tokens} tokens of prompt and images do not fit into a context of "
-                f"{self.max_prompt_tokens}"
-            )
         return ids[None].to(self.model.device), arguments, num_prompt_tokens
 
 
@@ -149,22 +188,16 @@ def _search(request: Request) -> dict[str, Any]:
     return options
 
 
-def _stop_tokens(generation_config: Any) -> frozenset[int]:
+def stop_tokens(generation_config: Any) -> frozenset[int]:
+    """Returns the tokens that end an answer."""
     stop = generation_config.eos_token_id
     return frozenset([stop] if isinstance(stop, int) else stop or [])
 
 
-def _finish_reason(
-    tokens: list[int], stops: frozenset[int], generation: GenerationConfig, max_new_tokens: int
-) -> str:
-    if tokens and tokens[-1] in stops:
-        return "stop"
-    return "length" if max_new_tokens == generation.max_new_tokens else "context"
-
-
-def _min_margin(logits: Sequence[torch.Tensor], generation: GenerationConfig) -> float | None:
-    """Smallest distance of the two largest logits over the steps; logits: (1, V) a step."""
+def _margins(logits: Sequence[torch.Tensor], generation: GenerationConfig) -> list[float] | None:
+    """Distance of the two largest logits at each step; logits: (1, V) a step."""
     if generation.do_sample or generation.num_beams > 1 or not logits:
         return None
     top = torch.cat(list(logits)).float().topk(2, dim=-1).values  # (N, 2)
-    return float((top[:, 0] - top[:, 1]).min())
+    margins: list[float] = (top[:, 0] - top[:, 1]).tolist()
+    return margins

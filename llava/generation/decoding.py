@@ -1,0 +1,198 @@
+"""Writing the answers of one pack: prefixes, suffixes, then token by token for all questions.
+
+Legend: G rows of a pack, N questions, V vocabulary, D embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from llava.constants import IMAGE_TOKEN_INDEX
+from llava.generation.plan import Row
+from llava.generation.prefix import NOBODY, RowCache
+from llava.generation.request import Request
+from llava.generation.sampling import SeededSampling
+
+COMPACT_EVERY = 16
+"""Decoding steps between looks at how much of the cache belongs to finished questions."""
+
+
+@dataclass(slots=True)
+class Question:
+    """One question while its answer is written.
+
+    Attributes:
+        request: What was asked.
+        row: Its row in the pack.
+        owner: Its number within the row.
+        position: Position of its next token.
+        max_new_tokens: What the context leaves of the request's.
+        sampling: Turns logits into scores whose largest is the sample; None for greedy.
+        tokens: New tokens so far.
+        margins: Distance of the two largest scores at each step.
+        tops: The largest score at each step.
+    """
+
+    request: Request
+    row: int
+    owner: int
+    position: int
+    max_new_tokens: int
+    sampling: SeededSampling | None
+    tokens: list[int] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
+    tops: list[float] = field(default_factory=list)
+
+
+class PackDecoder:
+    """Writes the answers of one pack.
+
+    Args:
+        model: A LLaMA- or Mistral-based LLaVA.
+        rows: Of the pack.
+        features: (S, D) embeddings of each image by its key.
+        questions: One a request, in the order of the rows.
+        stops: Tokens that end an answer.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        rows: Sequence[Row],
+        features: Mapping[str, torch.Tensor],
+        questions: Sequence[Question],
+        stops: frozenset[int],
+    ) -> None:
+        self._model = model
+        self._device = model.device
+        self._embed = model.get_input_embeddings()
+        self._rows = list(rows)
+        self._features = features
+        self._questions = list(questions)
+        self._stops = stops
+        self._cache = RowCache(model, len(rows))
+
+    def run(self) -> None:
+        """Fills in every question's tokens, margins and tops."""
+        active = self._take(self._questions, self._prefill())
+        steps = 0
+        while active:
+            active = self._take(active, self._decode(active))
+            steps += 1
+            self._drop_finished(active, compact=steps % COMPACT_EVERY == 0)
+
+    def _prefill(self) -> torch.Tensor:
+        """(N, D): hidden states of the last token of every prompt."""
+        prefix = self._cache.prefill([self._prefix_embeds(row) for row in self._rows])
+        suffixes = [
+            question.request.prompt_ids[self._rows[question.row].prefix_length :].tolist()
+            for question in self._questions
+        ]
+        if not any(suffixes):
+            places = [(question.row, question.position - 1) for question in self._questions]
+            return self._at(prefix, places)
+        starts = [
+            question.position - len(suffix)
+            for question, suffix in zip(self._questions, suffixes, strict=True)
+        ]
+        return self._extend(self._questions, suffixes, starts)
+
+    def _prefix_embeds(self, row: Row) -> torch.Tensor:
+        """(L, D): the shared ids of a row with image features in place of the placeholders."""
+        request = row.requests[0]
+        ids = torch.from_numpy(request.prompt_ids[: row.prefix_length]).long().to(self._device)
+        text = self._embed(ids.clamp(min=0))  # (S, D), image rows to be replaced
+        parts, start = [], 0
+        places = (ids == IMAGE_TOKEN_INDEX).nonzero()[:, 0].tolist()
+        for place, image in zip(places, request.images, strict=True):
+            parts += [text[start:place], self._features[image.key].to(text)]
+            start = place + 1
+        return torch.cat([*parts, text[start:]])
+
+    def _decode(self, active: Sequence[Question]) -> torch.Tensor:
+        """(N, D): hidden states after each active question's newest token."""
+        hidden = self._extend(
+            active,
+            [question.tokens[-1:] for question in active],
+            [question.position for question in active],
+        )
+        for question in active:
+            question.position += 1
+        return hidden
+
+    def _extend(
+        self,
+        questions: Sequence[Question],
+        token_ids: Sequence[Sequence[int]],
+        starts: Sequence[int],
+    ) -> torch.Tensor:
+        """Feeds tokens of questions, side by side in their rows.
+
+        Args:
+            questions: N of them.
+            token_ids: What each is fed.
+            starts: Position of the first of its tokens.
+
+        Returns:
+            (N, D) hidden states of each question's last token.
+        """
+        lengths = [0] * len(self._rows)
+        ends = []
+        for question, tokens in zip(questions, token_ids, strict=True):
+            lengths[question.row] += len(tokens)
+            ends.append((question.row, lengths[question.row] - 1))
+        size = (len(self._rows), max(lengths))
+        ids, positions = torch.zeros(size, dtype=torch.long), torch.zeros(size, dtype=torch.long)
+        owners = torch.full(size, NOBODY)
+        for question, tokens, start, (row, end) in zip(
+            questions, token_ids, starts, ends, strict=True
+        ):
+            place = slice(end + 1 - len(tokens), end + 1)
+            ids[row, place] = torch.tensor(tokens)
+            owners[row, place] = question.owner
+            positions[row, place] = torch.arange(start, start + len(tokens))
+        embeds = self._embed(ids.to(self._device))
+        hidden = self._cache.extend(embeds, owners.to(self._device), positions.to(self._device))
+        return self._at(hidden, ends)
+
+    def _at(self, hidden: torch.Tensor, places: Sequence[tuple[int, int]]) -> torch.Tensor:
+        """Picks (N, D) out of (G, L, D)."""
+        rows, columns = torch.tensor(places, device=hidden.device).T
+        return hidden[rows, columns]
+
+    def _take(self, questions: Sequence[Question], hidden: torch.Tensor) -> list[Question]:
+        """Appends each question's next token; returns those that go on. hidden: (N, D)."""
+        scores = self._model.lm_head(hidden).float()  # (N, V)
+        for i, question in enumerate(questions):
+            if question.sampling is not None:
+                scores[i] = question.sampling(scores.new_empty(1, 0), scores[i : i + 1])[0]
+        values, indices = scores.topk(2, dim=-1)
+        going_on = []
+        for question, token, (first, second) in zip(
+            questions, indices[:, 0].tolist(), values.tolist(), strict=True
+        ):
+            question.tokens.append(token)
+            question.tops.append(first)
+            question.margins.append(first - second)
+            if token not in self._stops and len(question.tokens) < question.max_new_tokens:
+                going_on.append(question)
+        return going_on
+
+    def _drop_finished(self, active: Sequence[Question], *, compact: bool) -> None:
+        """Frees what finished questions hold, once it is at least half."""
+        rows = sorted({question.row for question in active})
+        if rows and len(rows) <= len(self._rows) // 2:
+            self._cache.keep_rows(torch.tensor(rows, device=self._device))
+            self._rows = [self._rows[row] for row in rows]
+            for question in active:
+                question.row = rows.index(question.row)
+        if compact and active:
+            num_owners = max(len(row.requests) for row in self._rows)
+            alive = torch.zeros(len(self._rows), num_owners, dtype=torch.bool)
+            for question in active:
+                alive[question.row, question.owner] = True
+            self._cache.compact(alive.to(self._device))

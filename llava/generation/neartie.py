@@ -1,0 +1,109 @@
+"""Which answers packing might have changed: those with a token that was nearly tied.
+
+Packed and sequential arithmetic differ in the last bits. Where the two largest logits of a step
+lie closer than these bits can move them, the answer is computed again, alone. In float32 the
+distance is fixed. In shorter formats it is measured: the first questions are answered in both
+ways, and it is four times the largest change seen, or two steps of the format's lattice at the
+logit, whichever is more. Until enough questions have been measured, every answer is the
+sequential one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+FLOAT32_THRESHOLD = 1e-3
+NUM_CALIBRATION_QUESTIONS = 200
+_SAFETY = 4.0
+_LATTICE_STEPS = 2
+REPLAYS = ("near_ties", "all", "off")
+
+
+class NearTies:
+    """Decides which answers are recomputed.
+
+    Args:
+        dtype: Of the model.
+        replay: `near_ties`, `all` or `off`.
+        threshold: Distance under which a token is nearly tied; None for the rule above.
+    """
+
+    def __init__(
+        self, dtype: torch.dtype, *, replay: str = "near_ties", threshold: float | None = None
+    ) -> None:
+        if replay not in REPLAYS:
+            raise ValueError(f"`replay` must be one of {', '.join(REPLAYS)}, but is {replay!r}.")
+        self.replay = replay
+        self._mantissa_bits = round(-math.log2(torch.finfo(dtype).eps))
+        self._fixed = threshold
+        if threshold is None and dtype is torch.float32:
+            self._fixed = FLOAT32_THRESHOLD
+        self._num_measured = 0
+        self._largest_change = 0.0
+
+    @property
+    def is_calibrating(self) -> bool:
+        """Whether answers still have to be given in both ways to measure the threshold."""
+        return (
+            self.replay == "near_ties"
+            and self._fixed is None
+            and self._num_measured < NUM_CALIBRATION_QUESTIONS
+        )
+
+    @property
+    def threshold(self) -> float:
+        """The distance in force, lattice steps not counted."""
+        return self._fixed if self._fixed is not None else _SAFETY * self._largest_change
+
+    def must_replay(self, margins: Sequence[float], tops: Sequence[float]) -> bool:
+        """Whether an answer is recomputed.
+
+        Args:
+            margins: Distance of the two largest logits at each step.
+            tops: The largest logit at each step.
+        """
+        if self.replay != "near_ties":
+            return self.replay == "all"
+        if self.is_calibrating:
+            return True
+        return any(
+            margin < self._threshold_at(top) for margin, top in zip(margins, tops, strict=True)
+        )
+
+    def measure(
+        self,
+        packed: tuple[Sequence[int], Sequence[float]],
+        sequential: tuple[Sequence[int], Sequence[float]],
+    ) -> None:
+        """Learns from one question answered in both ways.
+
+        Args:
+            packed: Tokens and margins of the packed answer.
+            sequential: Those of the sequential answer.
+        """
+        self._num_measured += 1
+        for token, margin, other, other_margin in zip(*packed, *sequential, strict=False):
+            same = token == other
+            change = abs(margin - other_margin) if same else margin + other_margin
+            self._largest_change = max(self._largest_change, change)
+            if not same:
+                break
+
+    def describe(self) -> dict[str, Any]:
+        """What the threshold is and how it came about."""
+        return {
+            "replay": self.replay,
+            "threshold": self.threshold,
+            "num_calibration_questions": self._num_measured,
+            "largest_change": self._largest_change,
+        }
+
+    def _threshold_at(self, top: float) -> float:
+        if self._fixed is not None:
+            return self._fixed
+        exponent = math.floor(math.log2(abs(top))) if top else 0
+        return max(self.threshold, _LATTICE_STEPS * 2.0 ** (exponent - self._mantissa_bits))

@@ -1,0 +1,308 @@
+"""The packed engine: each image once, all its questions at once, with the sequential answers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from llava.constants import IMAGE_TOKEN_INDEX
+from llava.generation.budget import estimate_max_tokens, is_out_of_memory
+from llava.generation.decoding import PackDecoder, Question
+from llava.generation.neartie import NearTies
+from llava.generation.plan import Pack, halve, plan_packs, without
+from llava.generation.preprocess import ImageError, PreparedImages, prepare_images
+from llava.generation.request import Completion, Request, RequestFailure
+from llava.generation.sampling import SeededSampling
+from llava.generation.sequential import PromptTooLongError, SequentialEngine
+
+logger = logging.getLogger(__name__)
+
+PACKS_AHEAD = 2
+"""How many packs' images are prepared before their turn."""
+
+PACKABLE = frozenset({"llava_llama", "llava_mistral", "llama", "mistral"})
+"""Model types whose attention takes a mask of its own; others go one by one."""
+
+_GPU_ROWS = 64
+
+Result = Completion | RequestFailure
+Images = Mapping[str, "Future[PreparedImages | None]"]
+
+
+@dataclass(slots=True)
+class PackStats:
+    """What the engine has done so far.
+
+    Attributes:
+        num_packed: Answers from packs.
+        num_replayed: Of these, computed again alone.
+        num_flipped: Of these, with another result.
+        num_halvings: Packs that did not fit and were halved.
+        waited_s: Seconds without work for want of images.
+        encode_s: Seconds in tower and projector.
+        decode_s: Seconds in the language model.
+        replay_s: Seconds of computing again.
+    """
+
+    num_packed: int = 0
+    num_replayed: int = 0
+    num_flipped: int = 0
+    num_halvings: int = 0
+    waited_s: float = 0.0
+    encode_s: float = 0.0
+    decode_s: float = 0.0
+    replay_s: float = 0.0
+
+
+class PackedEngine:
+    """Answers requests in packs, and those that packing could change once more, one by one.
+
+    Beams and models whose attention takes no mask of its own (MPT) go one by one.
+
+    Args:
+        tokenizer: Decodes answers.
+        model: A LLaVA model in evaluation mode.
+        image_processor: Of the model's vision tower.
+        context_len: See `SequentialEngine`.
+        max_tokens: Cache slots of a pack; None for what the device's memory allows.
+        max_rows: Rows of a pack; None for 1 on a CPU, where more gain nothing, and 64 elsewhere.
+        replay: Which answers are computed again, alone: `near_ties`, `all` or `off`.
+        near_tie_threshold: Distance of the two largest logits under which a token counts as nearly
+            tied; None for the rule of `NearTies`.
+        num_preprocess_threads: Threads that open and prepare images.
+    """
+
+    def __init__(  # noqa: PLR0913 - four parts and the options of one engine
+        self,
+        tokenizer: Any,
+        model: Any,
+        image_processor: Any,
+        context_len: int,
+        *,
+        max_tokens: int | None = None,
+        max_rows: int | None = None,
+        replay: str = "near_ties",
+        near_tie_threshold: float | None = None,
+        num_preprocess_threads: int = 2,
+    ) -> None:
+        self.sequential = SequentialEngine(tokenizer, model, image_processor, context_len)
+        self.near_ties = NearTies(model.dtype, replay=replay, threshold=near_tie_threshold)
+        self.stats = PackStats()
+        self._model = model
+        self._image_processor = image_processor
+        self._max_tokens = max_tokens or estimate_max_tokens(model)
+        self._max_rows = max_rows or (1 if model.device.type == "cpu" else _GPU_ROWS)
+        self._num_threads = num_preprocess_threads
+
+    def run(self, requests: Sequence[Request]) -> Iterator[Result]:
+        """Yields one completion or failure a request, pack by pack."""
+        alone = [request for request in requests if not self._can_pack(request)]
+        packs = plan_packs(
+            [request for request in requests if self._can_pack(request)],
+            max_tokens=self._max_tokens,
+            max_rows=self._max_rows,
+            num_image_tokens=self._usual_image_tokens(),
+        )
+        with ThreadPoolExecutor(self._num_threads, thread_name_prefix="images") as pool:
+            ahead: deque[tuple[Pack, Images]] = deque()
+            for pack in packs:
+                ahead.append((pack, self._prepare(pool, pack)))
+                if len(ahead) > PACKS_AHEAD:
+                    yield from self._answer(*ahead.popleft())
+            while ahead:
+                yield from self._answer(*ahead.popleft())
+        yield from self.sequential.run(alone)
+
+    def _can_pack(self, request: Request) -> bool:
+        num_places = int((request.prompt_ids == IMAGE_TOKEN_INDEX).sum())
+        return (
+            request.generation.num_beams == 1
+            and self._model.config.model_type in PACKABLE
+            and num_places == len(request.images)
+            and len(request.prompt_ids) > 0
+        )
+
+    def _usual_image_tokens(self) -> int:
+        """Embeddings of an untiled image: planning is memory, not truth."""
+        get_tower = getattr(self._model, "get_vision_tower", None)
+        tower = get_tower() if get_tower else None
+        return 0 if tower is None else int(tower.num_patches)
+
+    def _prepare(self, pool: ThreadPoolExecutor, pack: Pack) -> Images:
+        """Starts preparing each distinct image of a pack."""
+        sources = {image.key: image for request in pack.requests for image in request.images}
+        config = self._model.config
+        return {
+            key: pool.submit(prepare_images, [source], self._image_processor, config)
+            for key, source in sources.items()
+        }
+
+    def _answer(self, pack: Pack, images: Images) -> Iterator[Result]:
+        """Answers one pack; what cannot be answered becomes a failure of its question alone."""
+        started = time.perf_counter()
+        prepared, broken = _collect(images)
+        self.stats.waited_s += time.perf_counter() - started
+        failures = self._failures(pack, prepared, broken)
+        yield from failures
+        rows = without(pack, {failure.key for failure in failures})
+        if rows is not None:
+            yield from self._answer_prepared(rows, prepared)
+
+    def _failures(
+        self,
+        pack: Pack,
+        prepared: Mapping[str, PreparedImages],
+        broken: Mapping[str, ImageError],
+    ) -> list[RequestFailure]:
+        failures = []
+        for request in pack.requests:
+            error = next((broken[i.key] for i in request.images if i.key in broken), None)
+            if error is not None:
+                failures.append(
+                    RequestFailure(key=request.key, cause=error.cause, message=str(error))
+                )
+                continue
+            try:
+                self.sequential.room(self._num_tokens(request, prepared))
+            except PromptTooLongError as long:
+                failures.append(
+                    RequestFailure(key=request.key, cause="prompt_too_long", message=str(long))
+                )
+        return failures
+
+    def _num_tokens(self, request: Request, prepared: Mapping[str, PreparedImages]) -> int:
+        """Length of a prompt with its images."""
+        num_tokens = len(request.prompt_ids)
+        for image in request.images:
+            (values,), (size,) = prepared[image.key].pixel_values, prepared[image.key].sizes
+            num_tokens += self._model.num_image_tokens(values, size) - 1
+        return num_tokens
+
+    def _answer_prepared(
+        self, pack: Pack, prepared: Mapping[str, PreparedImages]
+    ) -> Iterator[Result]:
+        started = time.perf_counter()
+        try:
+            questions = self._decode(pack, prepared)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                logger.exception("a pack of %d questions failed", len(pack.requests))
+                yield from self.sequential.run(pack.requests)
+                return
+            questions = None
+        if questions is None:  # outside the handler, which would keep the pack's tensors alive
+            yield from self._halved(pack, prepared)
+            return
+        latency_s = (time.perf_counter() - started) / len(questions)
+        for question in questions:
+            yield self._result(question, prepared, latency_s)
+
+    def _halved(self, pack: Pack, prepared: Mapping[str, PreparedImages]) -> Iterator[Result]:
+        """Answers a pack that did not fit in two halves; one question that does not fit fails."""
+        if self._model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        halves = halve(pack)
+        if not halves:
+            yield from self.sequential.run(pack.requests)
+            return
+        self.stats.num_halvings += 1
+        logger.warning("a pack of %d questions did not fit; halved", len(pack.requests))
+        for half in halves:
+            yield from self._answer_prepared(half, prepared)
+
+    @torch.inference_mode()
+    def _decode(self, pack: Pack, prepared: Mapping[str, PreparedImages]) -> list[Question]:
+        started = time.perf_counter()
+        features = self._encode(pack, prepared)
+        encoded = time.perf_counter()
+        questions = [
+            self._question(request, number, owner, prepared)
+            for number, row in enumerate(pack.rows)
+            for owner, request in enumerate(row.requests)
+        ]
+        PackDecoder(self._model, pack.rows, features, questions, self.sequential.stops).run()
+        self.stats.encode_s += encoded - started
+        self.stats.decode_s += time.perf_counter() - encoded
+        return questions
+
+    def _question(
+        self, request: Request, row: int, owner: int, prepared: Mapping[str, PreparedImages]
+    ) -> Question:
+        num_tokens = self._num_tokens(request, prepared)
+        generation = request.generation
+        return Question(
+            request=request,
+            row=row,
+            owner=owner,
+            position=num_tokens,
+            max_new_tokens=min(generation.max_new_tokens, self.sequential.room(num_tokens)),
+            sampling=SeededSampling(request.key, generation) if generation.do_sample else None,
+        )
+
+    def _encode(
+        self, pack: Pack, prepared: Mapping[str, PreparedImages]
+    ) -> dict[str, torch.Tensor]:
+        """(S, D) embeddings of each distinct image of a pack; images of one shape in one batch."""
+        model = self._model
+        by_shape: dict[torch.Size, list[str]] = {}
+        for key in {image.key: None for request in pack.requests for image in request.images}:
+            by_shape.setdefault(prepared[key].pixel_values[0].shape, []).append(key)
+        features: dict[str, torch.Tensor] = {}
+        for keys in by_shape.values():
+            pixels = torch.stack([prepared[key].pixel_values[0] for key in keys])
+            sizes = [prepared[key].sizes[0] for key in keys]
+            embeds = model.image_features(pixels.to(model.device, model.dtype), sizes)
+            features |= dict(zip(keys, embeds, strict=True))
+        return features
+
+    def _result(
+        self, question: Question, prepared: Mapping[str, PreparedImages], latency_s: float
+    ) -> Result:
+        """The answer as packed, or computed again alone where packing may have changed it."""
+        request = question.request
+        self.stats.num_packed += 1
+        packed = self.sequential.completion(
+            request,
+            question.tokens,
+            margins=question.margins,
+            num_prompt_tokens=self._num_tokens(request, prepared),
+            latency_s=latency_s,
+            image_sha256=tuple(prepared[image.key].sha256[0] for image in request.images),
+        )
+        if not self.near_ties.must_replay(question.margins, question.tops):
+            return packed
+        started = time.perf_counter()
+        again = self.sequential.answer(request)
+        self.stats.replay_s += time.perf_counter() - started
+        self.stats.num_replayed += 1
+        if isinstance(again, RequestFailure):
+            return again
+        flipped = again.token_ids != packed.token_ids
+        self.stats.num_flipped += flipped
+        if self.near_ties.is_calibrating and again.margins:
+            self.near_ties.measure(
+                (packed.token_ids, packed.margins), (again.token_ids, again.margins)
+            )
+        return replace(again, replayed=True, flipped=flipped)
+
+
+def _collect(images: Images) -> tuple[dict[str, PreparedImages], dict[str, ImageError]]:
+    """Waits for images; returns those that are there and those that cannot be used, by key."""
+    prepared: dict[str, PreparedImages] = {}
+    broken: dict[str, ImageError] = {}
+    for key, future in images.items():
+        try:
+            result = future.result()
+        except ImageError as error:
+            broken[key] = error
+            continue
+        if result is not None:
+            prepared[key] = result
+    return prepared, broken

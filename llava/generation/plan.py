@@ -1,0 +1,203 @@
+"""Which questions are computed together: pure, on token counts alone.
+
+Questions about the same images share everything up to the end of the last image (text-only ones
+share the head of the template). Such a group is a row of a pack: its shared tokens are computed
+once, the rest of each question behind them. A pack is what goes through the model at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from llava.constants import IMAGE_TOKEN_INDEX
+from llava.generation.request import Request
+
+Ids = npt.NDArray[np.int32]
+
+USUAL_NEW_TOKENS = 32
+"""Longest answer that planning makes room for; the few longer ones take what memory is left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Questions with a shared beginning.
+
+    Attributes:
+        requests: At least one.
+        prefix_length: Leading ids that all prompts share and that are computed once; at least one
+            id of each prompt is left, unless the row has a single request, which is all prefix.
+        num_tokens: Embeddings of prefix and suffixes, new tokens not counted.
+        num_new_tokens: Room for answers of usual length.
+    """
+
+    requests: tuple[Request, ...]
+    prefix_length: int
+    num_tokens: int
+    num_new_tokens: int
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Embeddings of the shared beginning."""
+        return self.num_tokens - sum(
+            len(request.prompt_ids) - self.prefix_length for request in self.requests
+        )
+
+    @property
+    def cost(self) -> int:
+        """Cache slots that the row takes."""
+        return self.num_tokens + self.num_new_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """Rows that go through the model together."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """The questions of all rows."""
+        return tuple(request for row in self.rows for request in row.requests)
+
+    @property
+    def cost(self) -> int:
+        """Cache slots that the pack takes, padding included."""
+        return len(self.rows) * max(row.cost for row in self.rows)
+
+
+def plan_packs(
+    requests: Sequence[Request],
+    *,
+    max_tokens: int,
+    max_rows: int,
+    num_image_tokens: int,
+) -> list[Pack]:
+    """Returns packs that hold every request exactly once, the most expensive first.
+
+    A group larger than the budget is split; a single request over the budget gets a pack of its
+    own. Rows of a pack are of like length, so that little is padded.
+
+    Args:
+        requests: The questions of a work item.
+        max_tokens: Largest cost of a pack, in cache slots.
+        max_rows: Largest number of rows of a pack.
+        num_image_tokens: Embeddings of a usual image.
+    """
+    rows: list[Row] = []
+    for group in _groups(requests):
+        rows += _rows(group, max_tokens, num_image_tokens)
+    rows.sort(key=lambda row: (len(row.requests) == 1, -row.cost))
+    packs: list[Pack] = []
+    current: list[Row] = []
+    for row in rows:
+        # single requests need no second pass, so they do not go with others
+        fits = current and (len(row.requests) == 1) == (len(current[0].requests) == 1)
+        slots = (len(current) + 1) * max([row.cost, *(other.cost for other in current)])
+        if current and not (fits and len(current) < max_rows and slots <= max_tokens):
+            packs.append(Pack(rows=tuple(current)))
+            current = []
+        current.append(row)
+    if current:
+        packs.append(Pack(rows=tuple(current)))
+    return sorted(packs, key=lambda pack: -pack.cost)
+
+
+def halve(pack: Pack) -> list[Pack]:
+    """Returns two packs with about half the cost each; [] for a pack of one request."""
+    if len(pack.rows) > 1:
+        middle = len(pack.rows) // 2
+        return [Pack(rows=pack.rows[:middle]), Pack(rows=pack.rows[middle:])]
+    (row,) = pack.rows
+    if len(row.requests) == 1:
+        return []
+    middle = len(row.requests) // 2
+    return [
+        Pack(rows=(_row(part, row.prefix_length, row.prefix_tokens),))
+        for part in (row.requests[:middle], row.requests[middle:])
+    ]
+
+
+def without(pack: Pack, keys: Collection[str]) -> Pack | None:
+    """Returns a pack without some requests; None if nothing is left."""
+    if not keys:
+        return pack
+    rows = []
+    for row in pack.rows:
+        kept = [request for request in row.requests if request.key not in keys]
+        if kept:
+            rows.append(_row(kept, row.prefix_length, row.prefix_tokens))
+    return Pack(rows=tuple(rows)) if rows else None
+
+
+def prefix_end(ids: Ids) -> int:
+    """Returns the number of ids up to and including the last image; 0 without images."""
+    places = np.flatnonzero(ids == IMAGE_TOKEN_INDEX)
+    return int(places[-1]) + 1 if len(places) else 0
+
+
+def group_key(request: Request) -> tuple[bytes, tuple[str, ...]]:
+    """Returns what requests of one group have in common: the ids up to the last image, the images.
+
+    A prompt that ends with its image has nothing behind the prefix and stays alone.
+    """
+    end = prefix_end(request.prompt_ids)
+    images = tuple(image.key for image in request.images)
+    alone = (request.key,) if end == len(request.prompt_ids) else ()
+    return request.prompt_ids[:end].tobytes(), (*images, *alone)
+
+
+def _groups(requests: Iterable[Request]) -> list[list[Request]]:
+    groups: dict[tuple[bytes, tuple[str, ...]], list[Request]] = {}
+    for request in requests:
+        groups.setdefault(group_key(request), []).append(request)
+    return list(groups.values())
+
+
+def _rows(group: Sequence[Request], max_tokens: int, num_image_tokens: int) -> list[Row]:
+    """The group as one row, or as several if it is larger than the budget."""
+    images = len(group[0].images) * (num_image_tokens - 1)
+    shared = _shared_length(group)
+    rows: list[Row] = []
+    part: list[Request] = []
+    cost = prefix = shared + images
+    for request in group:
+        added = len(request.prompt_ids) - shared + _room(request)
+        if part and cost + added > max_tokens:
+            rows.append(_row(part, shared, prefix))
+            part, cost = [], prefix
+        part.append(request)
+        cost += added
+    rows.append(_row(part, shared, prefix))
+    return rows
+
+
+def _row(requests: Sequence[Request], shared: int, prefix_tokens: int) -> Row:
+    """A row; `prefix_tokens` counts the shared ids with their images' embeddings."""
+    suffix_tokens = sum(len(request.prompt_ids) - shared for request in requests)
+    alone = len(requests) == 1
+    return Row(
+        requests=tuple(requests),
+        prefix_length=len(requests[0].prompt_ids) if alone else shared,
+        num_tokens=prefix_tokens + suffix_tokens,
+        num_new_tokens=sum(_room(request) for request in requests),
+    )
+
+
+def _room(request: Request) -> int:
+    return min(request.generation.max_new_tokens, USUAL_NEW_TOKENS)
+
+
+def _shared_length(group: Sequence[Request]) -> int:
+    """Leading ids that all prompts of a group have in common, leaving each at least one more."""
+    shortest = min(len(request.prompt_ids) for request in group)
+    first = group[0].prompt_ids
+    shared = min(shortest - 1, len(first))
+    for request in group[1:]:
+        differing = np.flatnonzero(first[:shared] != request.prompt_ids[:shared])
+        if len(differing):
+            shared = int(differing[0])
+    return max(shared, prefix_end(first))
