@@ -70,6 +70,9 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
             program(jobs)()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe has seen enough, as in `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INCOMPLETE if jobs.running else COMPLETE
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if jobs.running:  # a defect of the program, not of its configuration
             raise
