@@ -95,3 +95,56 @@ def test_names_and_files(tmp_path):
 def test_unknown_scorer_is_refused(tmp_path):
     with pytest.raises(ValueError, match="`scorer` must be one of"):
         Custom(questions=tmp_path, scorer="fuzzy")
+
+
+def score_of(folder, scorer, fields, text):
+    path = write(folder, [{"question_id": 1, "text": "t", **fields}])
+    task = Custom(questions=path, scorer=scorer)
+    scores = task.score(task.match([{"question_id": 1, "text": text}]))
+    return scores[0].value, scores[0].answer, task.aggregate(scores)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "fields", "text", "value", "answer"),
+    [
+        ("vqa_accuracy", {"answers": ["cat"] * 2 + ["dog"] * 8}, "A cat.", 0.6, "cat"),
+        ("vqa_accuracy", {"answers": ["yes"] * 3}, "Yes", 0.0, "Yes"),
+        ("yes_no", {"label": "No"}, "No, there is none", 1.0, "no"),
+        ("yes_no", {"answer": "yes"}, "maybe", 1.0, "yes"),
+        ("choice", {"answer": "B"}, "B. a frog", 1.0, "B"),
+        ("choice", {"answer": "B"}, "b", 0.0, None),
+    ],
+)
+def test_named_scorers_read_answers_as_the_benchmarks_do(
+    tmp_path, scorer, fields, text, value, answer
+):
+    got_value, got_answer, figures = score_of(tmp_path, scorer, fields, text)
+    assert (got_value, got_answer) == (value, answer)
+    name = "vqa_accuracy" if scorer == "vqa_accuracy" else "accuracy"
+    assert figures.metrics[name] == value
+    assert figures.num_unparsed == (answer is None)
+
+
+def test_yes_no_has_the_figures_of_pope(tmp_path):
+    _, _, figures = score_of(tmp_path, "yes_no", {"label": "yes"}, "yes")
+    assert figures.metrics == {
+        "accuracy": 1.0,
+        "precision": 1.0,
+        "recall": 1.0,
+        "f1": 1.0,
+        "yes_ratio": 1.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("scorer", "fields", "message"),
+    [
+        ("vqa_accuracy", {"answer": "cat"}, "lacks `answers`, a list"),
+        ("vqa_accuracy", {"answers": []}, "lacks `answers`, a list"),
+        ("yes_no", {"label": "perhaps"}, "must be one of yes, no for scorer=yes_no"),
+        ("choice", {"label": "F"}, "must be one of A, B, C, D, E"),
+    ],
+)
+def test_target_that_a_scorer_cannot_use_is_refused(tmp_path, scorer, fields, message):
+    with pytest.raises(DataError, match=message):
+        score_of(tmp_path, scorer, fields, "x")

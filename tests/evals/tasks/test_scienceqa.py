@@ -202,3 +202,26 @@ def test_broken_split_is_named(tmp_path, splits, message):
 def test_published_count_is_expected(tmp_path):
     assert ScienceQA(data_dir=tmp_path).expected_num_questions == 4_241
     assert ScienceQA(data_dir=tmp_path, split="demo").expected_num_questions is None
+
+
+def test_random_rule_draws_by_the_problem_and_is_another_definition(tmp_path):
+    problems = {str(n): problem() for n in range(40)}
+    write(tmp_path, problems, test=list(problems))
+    answers = [{"question_id": key, "text": "no idea"} for key in problems]
+    values = []
+    for _ in range(2):
+        task = ScienceQA(data_dir=tmp_path, unparsed="random")
+        scores = task.score(task.match(answers))
+        values.append([score.value for score in scores])
+        assert task.aggregate(scores).num_unparsed == 40
+    assert values[0] == values[1]
+    assert 8 < sum(values[0]) < 32
+    assert task.score({})[0].value == 0.0
+    assert task.definition != ScienceQA(data_dir=tmp_path).definition
+    with pytest.raises(ValueError, match="`unparsed` must be one of"):
+        ScienceQA(data_dir=tmp_path, unparsed="drop")
+
+
+def test_split_that_the_mirror_lacks_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="on the hub"):
+        ScienceQA(data_dir=tmp_path, split="minitest", source="hub")

@@ -180,3 +180,12 @@ def test_prediction_of_another_split_is_refused(tmp_path):
 def test_figure_over_no_scores_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="at least one score"):
         VQAv2(data_dir=tmp_path, split="val").aggregate([])
+
+
+def test_normalization_is_a_named_choice(tmp_path):
+    write(tmp_path)
+    for normalization, value in (("official", 0.0), ("always", 1.0)):
+        task = VQAv2(data_dir=tmp_path, split="val", normalization=normalization)
+        assert task.score(predictions(q421="Yes."))[0].value == value
+    with pytest.raises(ValueError, match="`normalization` must be one of"):
+        VQAv2(data_dir=tmp_path, normalization="m4c")

@@ -1,0 +1,140 @@
+import json
+
+import pytest
+
+from evals.errors import DataError
+from evals.replies import hash_request
+from evals.tasks.llavabench import LLaVABench
+from evals.tasks.mmvet import MMVet
+from tests.evals.small_data import put_json, put_lines, write_llavabench, write_mmvet
+
+
+@pytest.fixture
+def mmvet(tmp_path):
+    write_mmvet(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def bench(tmp_path):
+    write_llavabench(tmp_path)
+    return tmp_path
+
+
+def predictions_of(task, num):
+    return task.match([{"question_id": n, "text": f"answer {n}"} for n in range(num)])
+
+
+def test_without_replies_questions_are_asked_and_scoring_says_what_is_missing(mmvet):
+    task = MMVet(data_dir=mmvet)
+    assert not task.has_annotations
+    assert len(task.samples()) == 2
+    with pytest.raises(DataError, match="replies of the judge gpt-4-0613, and none are given"):
+        task.score({})
+
+
+def test_without_reviews_scoring_says_what_is_missing(bench):
+    task = LLaVABench(data_dir=bench)
+    assert not task.has_annotations
+    with pytest.raises(DataError, match="reviews of the judge gpt-4-0314, and none are given"):
+        task.score({})
+
+
+def test_ids_are_known_with_and_without_prefix(mmvet):
+    task = MMVet(data_dir=mmvet)
+    named = task.match([{"question_id": "v1_0", "text": "answer 0"}])
+    assert named == task.match([{"question_id": 0, "text": "answer 0"}])
+    assert json.loads(task.render_results(named)) == {"v1_0": "answer 0"}
+
+
+def test_grades_are_averaged_over_runs_and_capabilities(mmvet):
+    grades = {
+        "v1_0": {"model": ["j", "j"], "content": ["1.0", "0.5"]},
+        "v1_1": {"model": ["j", "j"], "content": ["0.2", "none"]},
+    }
+    put_json(mmvet / "grades.json", grades)
+    task = MMVet(data_dir=mmvet, judge="j", replies=mmvet / "grades.json")
+    scores = task.score(predictions_of(task, 2))
+    figures = task.aggregate(scores)
+    assert [s.value for s in scores] == [0.75, 0.1]
+    assert figures.metrics["score"] == pytest.approx(0.425)
+    assert figures.metrics["score_deviation"] == pytest.approx((0.6 - 0.25) / 2)
+    assert figures.breakdowns["capability"]["ocr"] == {"score": 0.75, "num_questions": 1}
+    assert list(figures.breakdowns["capability_set"]) == ["math_ocr", "rec"]
+    assert figures.num_unparsed == 1
+
+
+def test_judges_are_told_apart_by_the_definition(mmvet):
+    definitions = {MMVet(data_dir=mmvet, judge=judge).definition for judge in ("a", "b")}
+    assert len(definitions) == 2
+    task = MMVet(data_dir=mmvet, judge="other", replies=mmvet / "grades.json")
+    with pytest.raises(DataError, match="judge 'j', but `judge` is 'other'"):
+        task.score(predictions_of(task, 2))
+
+
+def test_reply_to_another_answer_is_missing(mmvet):
+    task = MMVet(data_dir=mmvet, judge="j")
+    requests = task.judge_requests(predictions_of(task, 2))
+    lines = [
+        {
+            "question_id": key,
+            "run": 0,
+            "model": "j",
+            "content": "0.5",
+            "request_sha256": hash_request(request),
+        }
+        for key, request in requests.items()
+    ]
+    put_lines(mmvet / "replies.jsonl", lines)
+    task = MMVet(data_dir=mmvet, judge="j", replies=mmvet / "replies.jsonl")
+    assert [s.value for s in task.score(predictions_of(task, 2))] == [0.5, 0.5]
+    changed = task.match([{"question_id": 0, "text": "another answer"}])
+    with pytest.raises(DataError, match="1 of 1 replies"):
+        task.score(changed)
+
+
+def test_score_is_the_share_of_the_reference_averaged_over_runs(bench):
+    for run, points in enumerate(("8 4", "8 8")):
+        put_lines(
+            bench / f"run{run}.jsonl", [{"question_id": n, "content": points} for n in range(3)]
+        )
+    task = LLaVABench(data_dir=bench, replies=[bench / "run0.jsonl", bench / "run1.jsonl"])
+    scores = task.score(predictions_of(task, 3))
+    figures = task.aggregate(scores)
+    assert figures.metrics == {"score": 0.75, "reference_mean": 8.0, "model_mean": 6.0}
+    assert list(figures.breakdowns["category"]) == ["complex", "conv", "detail"]
+    assert [s.value for s in scores] == pytest.approx([0.6] * 3)
+
+
+def test_missing_answer_is_left_out_of_the_comparison(bench):
+    task = LLaVABench(data_dir=bench, replies=bench / "reviews.jsonl")
+    figures = task.aggregate(task.score(predictions_of(task, 2)))
+    assert figures.metrics["score"] == 1.0
+    assert figures.breakdowns["category"]["complex"]["score"] is None
+
+
+def test_unreadable_review_counts_as_minus_one(bench):
+    lines = [{"question_id": n, "content": "8 8" if n else "eight"} for n in range(3)]
+    put_lines(bench / "reviews.jsonl", lines)
+    task = LLaVABench(data_dir=bench, replies=bench / "reviews.jsonl")
+    figures = task.aggregate(task.score(predictions_of(task, 3)))
+    assert (figures.metrics["model_mean"], figures.num_unparsed) == (5.0, 1)
+
+
+def test_request_is_built_from_caption_and_reference(bench):
+    task = LLaVABench(data_dir=bench)
+    (request, *_) = task.judge_requests(predictions_of(task, 3)).values()
+    assert "[Context]\nCaption 0.\n" in request.prompt
+    assert "[Assistant 1]\nReference 0.\n" in request.prompt
+    put_lines(bench / "context.jsonl", [{"image": "000.jpg", "caption": "Caption."}])
+    with pytest.raises(DataError, match=r"lacks the image '001\.jpg'"):
+        task.judge_requests(predictions_of(task, 3))
+
+
+def test_unknown_category_is_refused(bench):
+    put_lines(
+        bench / "questions.jsonl",
+        [{"question_id": 0, "image": "000.jpg", "category": "odd", "text": "q"}],
+    )
+    with pytest.raises(DataError, match=r"questions\.jsonl:1: `category` must be one of"):
+        LLaVABench(data_dir=bench).samples()

@@ -1,0 +1,115 @@
+import pytest
+
+from evals.errors import DataError
+from evals.tasks.mmbench import MMBench, render_row
+from tests.evals.small_data import mmbench_rows, write_mmbench, write_mmbench_cn, write_tsv
+
+NAME = "mmbench_dev_20230712.tsv"
+
+
+@pytest.fixture
+def task(tmp_path):
+    write_mmbench(tmp_path)
+    return MMBench(data_dir=tmp_path, check_counts=False)
+
+
+def score(task, *texts):
+    ids = [row["index"] for row in mmbench_rows()]
+    lines = [{"question_id": i, "text": t} for i, t in zip(ids, texts, strict=True)]
+    scores = task.score(task.match(lines))
+    return scores, task.aggregate(scores)
+
+
+def test_question_is_right_if_all_its_rows_are(task):
+    scores, figures = score(task, "A", "B", "B", "B", "A")
+    assert [s.value for s in scores] == [1, 1, 0, 1, 1]
+    assert [s.cluster for s in scores] == ["5", "5", "5", "8", "8"]
+    assert figures.metrics == {"accuracy": 0.5, "accuracy_first_pass": 1.0}
+    assert figures.breakdowns["category"]["kind 8"] == {"accuracy": 1.0, "num_questions": 1}
+    assert figures.breakdowns["l2-category"]["seeing"]["accuracy"] == 0.5
+
+
+def test_unreadable_answer_is_wrong_and_counted(task):
+    scores, figures = score(task, "?", "B", "C", "Z", "A")
+    assert [s.answer for s in scores] == [None, "B", "C", "Z", "A"]
+    assert figures.num_unparsed == 1
+
+
+def test_cells_that_pandas_reads_as_empty_are_no_options(task):
+    samples = task.samples()
+    assert samples[3].prompt == "Where?\nA. left\nB. right"
+    (found, *_) = task.score(task.match([{"question_id": 8, "text": "None"}]))[3:]
+    assert found.answer is None
+
+
+@pytest.mark.parametrize(
+    ("hint", "cells", "lines"),
+    [
+        ("", ["x", "", "y", "z"], ["q", "A. x"]),
+        ("none", ["x", "NONE", "y", "z"], ["q", "A. x"]),
+        ("h", ["0", "1", "2", "3"], ["h", "q", "A. 0", "B. 1", "C. 2", "D. 3"]),
+    ],
+)
+def test_options_stop_at_the_first_empty_one(hint, cells, lines):
+    assert render_row("q", hint, cells).split("\n") == lines
+
+
+def test_chinese_is_asked_in_chinese(tmp_path):
+    write_mmbench_cn(tmp_path)
+    task = MMBench(data_dir=tmp_path, split="dev_cn_20231003", language="cn", check_counts=False)
+    assert task.name == "mmbench_cn"
+    assert task.samples()[0].text.endswith("\n请直接回答选项字母。")
+    brief = MMBench(
+        data_dir=tmp_path, split="dev_cn_20231003", prompt_suffix="!", check_counts=False
+    )
+    assert brief.samples()[0].text == brief.samples()[0].prompt + "!"
+
+
+def test_image_may_stand_in_another_row(tmp_path, task):
+    rows = mmbench_rows()
+    rows[1]["image"] = str(rows[0]["index"])
+    write_tsv(tmp_path / NAME, rows)
+    first, second, *_ = MMBench(data_dir=tmp_path, check_counts=False).samples()
+    assert first.image_keys == second.image_keys
+    assert second.images[0].open().size == first.images[0].open().size
+
+
+def test_scoring_needs_no_image_column(tmp_path):
+    rows = [{k: v for k, v in row.items() if k != "image"} for row in mmbench_rows()]
+    write_tsv(tmp_path / NAME, rows)
+    task = MMBench(data_dir=tmp_path, check_counts=False)
+    assert len(task.score({})) == 5
+    with pytest.raises(DataError, match="lacks the columns image"):
+        task.samples()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"index": "x"}, r"\.tsv:2 or|`index` must be a number, but is 'x'"),
+        ({"answer": "E"}, "`answer` must be a letter from A to D, but is 'E'"),
+        ({"answer": "AB"}, "must be a letter"),
+        ({"index": 8}, "8 occurs twice"),
+    ],
+)
+def test_broken_row_is_located(tmp_path, change, message):
+    rows = mmbench_rows()
+    rows[0] |= change
+    write_tsv(tmp_path / NAME, rows)
+    with pytest.raises(DataError, match=message):
+        MMBench(data_dir=tmp_path).score({})
+
+
+def test_release_is_recognized_by_its_size(tmp_path):
+    rows = [{**mmbench_rows()[0], "index": n, "image": ""} for n in range(4_329)]
+    write_tsv(tmp_path / NAME, rows)
+    with pytest.raises(DataError, match=r"4,377 questions, but has 4,329: .*set split=dev\."):
+        MMBench(data_dir=tmp_path).samples()
+    assert len(MMBench(data_dir=tmp_path, check_counts=False).samples()) == 4_329
+
+
+def test_unknown_language_or_split_of_the_mirror_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="`language` of mmbench"):
+        MMBench(data_dir=tmp_path, language="de")
+    with pytest.raises(ValueError, match="`split` must be one of"):
+        MMBench(data_dir=tmp_path, split="train", source="hub")

@@ -1,0 +1,71 @@
+import pytest
+
+from evals.errors import DataError
+from evals.tasks.seedbench import SeedBench
+from tests.evals.small_data import put_json, put_lines, seed_records, write_seedbench
+
+TYPES = {"Scene Understanding": 1, "Instance Identity": 2}
+
+
+def test_only_the_bare_letter_is_right(tmp_path):
+    write_seedbench(tmp_path)
+    task = SeedBench(data_dir=tmp_path)
+    lines = [{"question_id": q, "text": t} for q, t in ((101, "A"), ("102", "D."), ("v1", "b"))]
+    scores = task.score(task.match([*lines, {"question_id": "v9", "text": "A"}]))
+    assert [(s.value, s.answer) for s in scores] == [(1.0, "A"), (0.0, "D."), (0.0, "b")]
+    figures = task.aggregate(scores)
+    assert figures.metrics == {
+        "accuracy": pytest.approx(1 / 3),
+        "accuracy_image": 0.5,
+        "accuracy_video": 0.0,
+    }
+    assert figures.breakdowns["question_type"]["Instance Identity"]["accuracy"] == 0.0
+
+
+def test_kind_without_questions_has_no_figure(tmp_path):
+    put_json(
+        tmp_path / "SEED-Bench.json", {"questions": seed_records()[:2], "question_type": TYPES}
+    )
+    task = SeedBench(data_dir=tmp_path)
+    assert task.aggregate(task.score({})).metrics["accuracy_video"] is None
+
+
+def test_question_file_of_llava_names_the_images(tmp_path):
+    write_seedbench(tmp_path)
+    lines = [
+        {"question_id": q, "image": f"frames/{q}.png", "text": f"Odd {q}"} for q in ("v1", 102, 101)
+    ]
+    put_lines(tmp_path / "llava-seed-bench.jsonl", lines)
+    samples = SeedBench(data_dir=tmp_path, check_counts=False).samples()
+    assert [s.text for s in samples] == ["Odd 101", "Odd 102", "Odd v1"]
+    assert samples[2].images[0].path == tmp_path / "frames/v1.png"
+    put_lines(
+        tmp_path / "llava-seed-bench.jsonl",
+        [{k: v for k, v in lines[0].items() if k != "image"}, *lines[1:]],
+    )
+    with pytest.raises(DataError, match=r"bench\.jsonl:1: `image` must be one file name"):
+        SeedBench(data_dir=tmp_path, check_counts=False).samples()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data_type": "audio"}, "`data_type` must be image or video"),
+        ({"question_type_id": 9}, "`question_type_id` a type of the file"),
+        ({"answer": "E"}, "`answer` a letter"),
+        ({"answer": ""}, "`answer` a letter"),
+        ({"question_id": "102"}, "'102' occurs twice"),
+    ],
+)
+def test_broken_question_is_located(tmp_path, change, message):
+    records = seed_records()
+    records[0] |= change
+    put_json(tmp_path / "SEED-Bench.json", {"questions": records, "question_type": TYPES})
+    with pytest.raises(DataError, match=message):
+        SeedBench(data_dir=tmp_path).score({})
+
+
+def test_empty_file_is_refused(tmp_path):
+    put_json(tmp_path / "SEED-Bench.json", {"questions": [], "question_type": TYPES})
+    with pytest.raises(DataError, match="`questions` is empty"):
+        SeedBench(data_dir=tmp_path).score({})
