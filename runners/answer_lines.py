@@ -94,7 +94,8 @@ def trace_line(
     return {
         "key": result.key,
         "min_margin": completion.min_margin if completion else None,
-        "replayed": False,
+        "replayed": completion.replayed if completion else False,
+        "flipped": completion.flipped if completion else False,
         "worker": worker,
         "latency_s": round(completion.latency_s, 6) if completion else None,
         "attempts": attempts,

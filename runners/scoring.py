@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from evals.errors import DataError
 from evals.records import Score
 from evals.summary import Summary, summarize, summarize_unscored
 from evals.task import Task
@@ -43,6 +44,11 @@ def score_run(
     if not task.has_annotations:
         return summarize_unscored(task, num_questions, len(answered), failures), []
     scores = [score for score in task.score(answered) if only is None or score.key in only]
+    if not scores:
+        raise DataError(
+            f"None of the {num_questions:,} questions that {task.name} was asked counts for its "
+            "score. Raise `limit`."
+        )
     return summarize(task, scores, failures, limit_cuts_groups=only is not None), scores
 
 

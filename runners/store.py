@@ -47,6 +47,14 @@ class AnswerStore:
         """How often a question was tried, as far as the trace says."""
         return int(self._traces.get(key, {}).get("attempts", 0))
 
+    def batch_check(self) -> dict[str, int]:
+        """How many answers were computed again, alone, and how many of these came out otherwise."""
+        traces = [self._traces[key] for key in self._lines if key in self._traces]
+        return {
+            "recomputed": sum(bool(trace.get("replayed")) for trace in traces),
+            "flipped": sum(bool(trace.get("flipped")) for trace in traces),
+        }
+
     def add(self, line: dict[str, Any], trace: dict[str, Any]) -> None:
         """Appends one answer or failure and its trace, and flushes both."""
         self._append(PREDICTIONS_FILE, line)

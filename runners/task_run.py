@@ -202,6 +202,7 @@ class TaskRun:
             **summary.to_json(),
             "primary_metric": self.task.primary_metric,
             "limited": limited is not None,
+            "batch_check": self._answers.batch_check(),
             "hashes": {
                 "answers": sha256_of_file(self.folder / PREDICTIONS_FILE),
                 "prompts": self.prompts_hash,

@@ -142,11 +142,12 @@ def prefix_end(ids: Ids) -> int:
 def group_key(request: Request) -> tuple[bytes, tuple[str, ...]]:
     """Returns what requests of one group have in common: the ids up to the last image, the images.
 
-    A prompt that ends with its image has nothing behind the prefix and stays alone.
+    A prompt that ends with its image, or consists of one token, has nothing to put behind a prefix
+    and stays alone.
     """
     end = prefix_end(request.prompt_ids)
     images = tuple(image.key for image in request.images)
-    alone = (request.key,) if end == len(request.prompt_ids) else ()
+    alone = (request.key,) if len(request.prompt_ids) <= max(end, 1) else ()
     return request.prompt_ids[:end].tobytes(), (*images, *alone)
 
 
@@ -161,6 +162,8 @@ def _rows(group: Sequence[Request], max_tokens: int, num_image_tokens: int) -> l
     """The group as one row, or as several if it is larger than the budget."""
     images = len(group[0].images) * (num_image_tokens - 1)
     shared = _shared_length(group)
+    if shared == 0:
+        return [_row([request], 0, 0) for request in group]
     rows: list[Row] = []
     part: list[Request] = []
     cost = prefix = shared + images

@@ -1,0 +1,63 @@
+"""Which packed answers are computed again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from llava.generation.neartie import FLOAT32_THRESHOLD, NUM_CALIBRATION_QUESTIONS, NearTies
+
+
+@pytest.mark.parametrize(
+    ("margins", "replayed"),
+    [([0.5, 0.2], False), ([0.5, FLOAT32_THRESHOLD / 2], True), ([FLOAT32_THRESHOLD], False)],
+)
+def test_float32_threshold_is_fixed(margins: list[float], replayed: bool) -> None:
+    near_ties = NearTies(torch.float32)
+    assert not near_ties.is_calibrating
+    assert near_ties.must_replay(margins, [10.0] * len(margins)) is replayed
+
+
+@pytest.mark.parametrize(("replay", "expected"), [("all", True), ("off", False)])
+def test_replay_can_be_forced_or_left_out(replay: str, expected: bool) -> None:
+    near_ties = NearTies(torch.bfloat16, replay=replay)
+    assert near_ties.must_replay([0.0 if not expected else 9.0], [1.0]) is expected
+
+
+def test_unknown_replay_is_refused() -> None:
+    with pytest.raises(ValueError, match="`replay` must be one of"):
+        NearTies(torch.float32, replay="sometimes")
+
+
+def test_short_formats_answer_in_both_ways_until_measured() -> None:
+    near_ties = NearTies(torch.bfloat16)
+    for _ in range(NUM_CALIBRATION_QUESTIONS):
+        assert near_ties.is_calibrating
+        assert near_ties.must_replay([50.0], [60.0])
+        near_ties.measure(([5], [0.50]), ([5], [0.75]))
+    assert not near_ties.is_calibrating
+    assert near_ties.threshold == pytest.approx(4 * 0.25)
+    assert near_ties.must_replay([0.9], [0.5])
+    assert not near_ties.must_replay([1.1], [0.5])
+
+
+def test_threshold_is_at_least_two_steps_of_the_lattice() -> None:
+    near_ties = NearTies(torch.bfloat16)
+    for _ in range(NUM_CALIBRATION_QUESTIONS):
+        near_ties.measure(([5], [0.5]), ([5], [0.5]))
+    # bfloat16 has 8 bits of precision: between 16 and 32 its values lie 1/8 apart
+    assert near_ties.must_replay([0.24], [20.0])
+    assert not near_ties.must_replay([0.26], [20.0])
+
+
+def test_a_flip_counts_with_both_margins_and_ends_the_comparison() -> None:
+    near_ties = NearTies(torch.float16)
+    near_ties.measure(([5, 9], [0.1, 7.0]), ([6, 1], [0.2, 1.0]))
+    assert near_ties.threshold == pytest.approx(4 * 0.3)
+
+
+def test_given_threshold_overrides_the_rule() -> None:
+    near_ties = NearTies(torch.float16, threshold=0.5)
+    assert not near_ties.is_calibrating
+    assert near_ties.must_replay([0.4], [100.0])
+    assert not near_ties.must_replay([0.6], [100.0])

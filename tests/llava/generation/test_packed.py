@@ -1,0 +1,269 @@
+"""The packed engine gives the sequential answers, whatever is packed with what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from llava.generation.packed import PackedEngine
+from llava.generation.request import Completion, GenerationConfig, Request, RequestFailure
+from llava.generation.sequential import SequentialEngine
+from llava.model.builder import load_pretrained_model
+from llava.tokens import tokenizer_image_token
+from tests.checkpoints import LoadedModel
+from tests.variants import make_mistral, make_mpt
+
+WORDS = tuple("What color is the dog cat car bus tree on near red green table How many".split())  # noqa: SIM905
+SIZES = {"wide": (90, 40), "tall": (30, 70), "square": (56, 56), "large": (130, 120)}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture made of its name, which counts how often it is opened."""
+
+    key: str
+    opened: Counter[str]
+
+    def open(self) -> Image.Image:
+        self.opened[self.key] += 1
+        if self.key == "broken":
+            raise OSError("truncated")
+        rng = np.random.default_rng(len(self.key))
+        width, height = SIZES[self.key]
+        return Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def mistral_model(tiny_tower: Path) -> LoadedModel:
+    """Grouped key-value heads and a window shorter than the prompts."""
+    folder = make_mistral(tiny_tower.parent / "llava-mistral-window", tiny_tower, sliding_window=24)
+    return LoadedModel(*load_pretrained_model(str(folder), None, folder.name, device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def mpt_model(tiny_tower: Path) -> LoadedModel:
+    folder = make_mpt(tiny_tower.parent / "llava-mpt-packed", tiny_tower)
+    return LoadedModel(*load_pretrained_model(str(folder), None, folder.name, device="cpu"))
+
+
+def build_request(
+    model: LoadedModel, key: str, text: str, images: Sequence[Picture] = (), **generation: Any
+) -> Request:
+    ids = tokenizer_image_token(text, model.tokenizer)
+    options = {"max_new_tokens": 8, **generation}
+    return Request(
+        key=key,
+        prompt_ids=np.array(ids, dtype=np.int32),
+        images=tuple(images),
+        generation=GenerationConfig(**options),
+    )
+
+
+def random_requests(model: LoadedModel, seed: int, number: int = 24) -> list[Request]:
+    """Questions with 0 to 3 images anywhere in the prompt, some sampled, some long."""
+    rng = np.random.default_rng(seed)
+    opened: Counter[str] = Counter()
+    requests = []
+    for i in range(number):
+        names = rng.choice(list(SIZES), int(rng.choice([0, 1, 1, 1, 1, 2, 3])))
+        words = list(rng.choice(WORDS, int(rng.integers(1, 14))))
+        if rng.random() < 0.7:
+            words = ["<image>\n"] * len(names) + words
+        else:  # images anywhere, at the end too
+            for _ in names:
+                words.insert(int(rng.integers(0, len(words) + 1)), "<image>")
+        text = "USER: " + " ".join(words) + ("" if rng.random() < 0.1 else " ASSISTANT:")
+        requests.append(
+            build_request(
+                model,
+                str(i),
+                text,
+                [Picture(str(name), opened) for name in names],
+                max_new_tokens=int(rng.integers(1, 24)),
+                temperature=float(rng.choice([0.0, 0.0, 0.0, 0.8])),
+            )
+        )
+    requests.append(build_request(model, "empty", ""))
+    return requests
+
+
+def facts(results: Sequence[Completion | RequestFailure]) -> dict[str, Any]:
+    """What must not depend on the engine, by key."""
+    return {
+        r.key: (r.cause,)
+        if isinstance(r, RequestFailure)
+        else (r.token_ids, r.text, r.finish_reason, r.num_prompt_tokens, r.image_sha256)
+        for r in results
+    }
+
+
+@pytest.mark.parametrize("fixture", ["tiny_model", "anyres_model", "mistral_model", "mpt_model"])
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"max_rows": 5, "num_preprocess_threads": 4},
+        {"max_tokens": 90},
+        {"max_tokens": 1, "replay": "off"},
+        {"max_rows": 64, "max_tokens": 100_000, "num_preprocess_threads": 1},
+    ],
+    ids=["default", "rows", "splits", "singles", "all at once"],
+)
+def test_answers_equal_the_sequential_ones(
+    fixture: str, seed: int, options: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    model: LoadedModel = request.getfixturevalue(fixture)
+    requests = random_requests(model, seed)
+    expected = facts(list(SequentialEngine(*model).run(requests)))
+    packed = list(PackedEngine(*model, **options).run(requests))
+    assert len(packed) == len(requests)
+    assert facts(packed) == expected
+
+
+def test_order_of_the_questions_does_not_matter(tiny_model: LoadedModel) -> None:
+    requests = random_requests(tiny_model, 2)
+    shuffled = [requests[i] for i in np.random.default_rng(0).permutation(len(requests))]
+    engine = PackedEngine(*tiny_model, max_rows=4)
+    assert facts(list(engine.run(requests))) == facts(list(engine.run(shuffled)))
+
+
+def test_long_answers_survive_compaction(tiny_model: LoadedModel) -> None:
+    opened: Counter[str] = Counter()
+    requests = [
+        build_request(
+            tiny_model,
+            str(i),
+            f"USER: <image>\n{' '.join(WORDS[: i + 1])} ASSISTANT:",
+            [Picture("wide" if i % 2 else "tall", opened)],
+            max_new_tokens=120 if i == 3 else 2 + i,
+        )
+        for i in range(9)
+    ]
+    expected = facts(list(SequentialEngine(*tiny_model).run(requests)))
+    for max_rows in (1, 8):
+        engine = PackedEngine(*tiny_model, max_rows=max_rows, replay="off")
+        assert facts(list(engine.run(requests))) == expected
+
+
+def test_each_image_is_opened_once_for_all_its_questions(tiny_model: LoadedModel) -> None:
+    opened: Counter[str] = Counter()
+    requests = [
+        build_request(tiny_model, f"{name}{i}", f"<image>\n{word}", [Picture(name, opened)])
+        for name in ("wide", "tall")
+        for i, word in enumerate(WORDS[:6])
+    ]
+    engine = PackedEngine(*tiny_model, replay="off")
+    assert len(list(engine.run(requests))) == 12
+    assert opened == {"wide": 1, "tall": 1}
+
+
+def test_broken_images_and_long_prompts_fail_alone(tiny_model: LoadedModel) -> None:
+    opened: Counter[str] = Counter()
+    good = [Picture("wide", opened)]
+    requests = [
+        build_request(tiny_model, "good", "<image>\nWhat color is it?", good),
+        build_request(tiny_model, "broken", "<image>\nWhat?", [Picture("broken", opened)]),
+        build_request(tiny_model, "long", "<image>\n" + "dog " * 3000, good),
+        build_request(tiny_model, "uneven", "<image> <image>\nWhat?", good),
+        build_request(tiny_model, "also good", "<image>\nIs it red?", good),
+    ]
+    expected = facts(list(SequentialEngine(*tiny_model).run(requests)))
+    assert facts(list(PackedEngine(*tiny_model).run(requests))) == expected
+    assert expected["broken"] == ("image_unreadable",)
+    assert expected["long"] == ("prompt_too_long",)
+    assert expected["uneven"] == ("error",)
+
+
+@contextmanager
+def memory_for(model: LoadedModel, max_tokens: int) -> Iterator[list[int]]:
+    """Lets the inner model run out of memory above a number of tokens; yields the attempts."""
+    attempts: list[int] = []
+
+    def check(_: torch.nn.Module, __: tuple[Any, ...], arguments: dict[str, Any]) -> None:
+        rows, length, _ = arguments["inputs_embeds"].shape
+        cache = arguments["past_key_values"]
+        slots = rows * (length + (cache.get_seq_length() if cache is not None else 0))
+        attempts.append(slots)
+        if slots > max_tokens:
+            raise torch.OutOfMemoryError(f"{slots} slots")
+
+    hook = model.model.get_model().register_forward_pre_hook(check, with_kwargs=True)
+    try:
+        yield attempts
+    finally:
+        hook.remove()
+
+
+def test_packs_that_do_not_fit_are_halved(tiny_model: LoadedModel) -> None:
+    requests = random_requests(tiny_model, 3)
+    expected = facts(list(SequentialEngine(*tiny_model).run(requests)))
+    engine = PackedEngine(*tiny_model, max_rows=8, max_tokens=100_000)
+    with memory_for(tiny_model, 260) as attempts:
+        results = facts(list(engine.run(requests)))
+    assert results == expected
+    assert engine.stats.num_halvings > 0
+    assert max(attempts) > 260
+
+
+def test_single_question_that_does_not_fit_fails_alone(tiny_model: LoadedModel) -> None:
+    opened: Counter[str] = Counter()
+    images = [Picture("wide", opened)]
+    requests = [
+        build_request(tiny_model, "small", "<image>\nWhat?", images),
+        build_request(tiny_model, "large", "<image>\n" + "dog " * 150, images),
+    ]
+    with memory_for(tiny_model, 100):
+        results = {result.key: result for result in PackedEngine(*tiny_model).run(requests)}
+    assert isinstance(results["small"], Completion)
+    assert isinstance(results["large"], RequestFailure)
+    assert results["large"].cause == "out_of_memory"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_short_formats_give_the_sequential_answers_after_replay(
+    tiny_checkpoint: Path, dtype: torch.dtype
+) -> None:
+    loaded = load_pretrained_model(
+        str(tiny_checkpoint), None, tiny_checkpoint.name, device="cpu", dtype=dtype
+    )
+    model = LoadedModel(*loaded)
+    requests = [
+        request
+        for seed in range(14)
+        for request in random_requests(model, seed)
+        if not request.generation.do_sample
+    ]
+    requests = [
+        Request(
+            key=str(i),
+            prompt_ids=r.prompt_ids,
+            images=r.images,
+            generation=GenerationConfig(max_new_tokens=3),
+        )
+        for i, r in enumerate(requests[:215])
+    ]
+    engine = PackedEngine(*model, max_rows=4)
+    packed = [
+        result for i in range(0, len(requests), 40) for result in engine.run(requests[i : i + 40])
+    ]
+    assert facts(packed) == facts(list(SequentialEngine(*model).run(requests)))
+    assert not engine.near_ties.is_calibrating
+    assert engine.stats.num_replayed >= 190
+
+
+def test_replay_all_computes_every_answer_again(tiny_model: LoadedModel) -> None:
+    requests = random_requests(tiny_model, 4, number=6)
+    engine = PackedEngine(*tiny_model, replay="all")
+    results = list(engine.run(requests))
+    assert all(result.replayed for result in results if isinstance(result, Completion))
+    assert engine.stats.num_flipped == 0
