@@ -65,7 +65,7 @@ def _open(source: ImageSource) -> Image.Image:
         return source.open()
     except FileNotFoundError as error:
         raise ImageError("image_missing", f"{source.key}: no such file") from error
-    except (OSError, RuntimeError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         # PIL answers damaged files with any of these
         raise ImageError("image_unreadable", f"{source.key}: {error}") from error
 
