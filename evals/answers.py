@@ -10,7 +10,7 @@ from typing import Any
 
 from evals.errors import DataError
 from evals.records import Prediction
-from evals.sources import find_file, iterate_lines
+from evals.sources import collection_paused, find_file, iterate_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,25 +36,30 @@ def read_answers(path: str | Path) -> AnswerFile:
     """
     path = find_file(path)
     found = AnswerFile(answers=[], failed=[], unreadable=[])
-    for number, line in iterate_lines(path):
-        try:
-            record = json.loads(line)
-        except ValueError as error:  # broken JSON or broken UTF-8
-            found.unreadable.append(f"{path}:{number} is not JSON: {error}")
-            continue
-        problem = _problem(record)
-        if problem:
-            found.unreadable.append(f"{path}:{number} {problem}")
-        elif _is_failure(record):
-            found.failed.append(record)
-        else:
-            found.answers.append(record)
+    with collection_paused():
+        for number, line in iterate_lines(path):
+            _sort_line(line, f"{path}:{number}", found)
     if not found.answers and not found.failed:
         raise DataError(
             f"{path} holds no answer ({len(found.unreadable)} unreadable lines). It must hold one "
             "JSON object a line with `question_id` and `text`."
         )
     return found
+
+
+def _sort_line(line: bytes, place: str, found: AnswerFile) -> None:
+    try:
+        record = json.loads(line)
+    except ValueError as error:  # broken JSON or broken UTF-8
+        found.unreadable.append(f"{place} is not JSON: {error}")
+        return
+    problem = _problem(record)
+    if problem:
+        found.unreadable.append(f"{place} {problem}")
+    elif _is_failure(record):
+        found.failed.append(record)
+    else:
+        found.answers.append(record)
 
 
 def _problem(record: Any) -> str:
@@ -96,17 +101,18 @@ def match_by_id(
     """
     predictions: dict[str, Prediction] = {}
     foreign: dict[str, None] = {}
-    for answer in answers:
-        key = str(answer["question_id"])
-        if key not in question_ids:
-            foreign[key] = None
-            continue
-        predictions[key] = Prediction(
-            key=key,
-            question_id=question_ids[key],
-            prompt=str(answer.get("prompt") or ""),
-            text=answer["text"],
-        )
+    with collection_paused():
+        for answer in answers:
+            key = str(answer["question_id"])
+            if key not in question_ids:
+                foreign[key] = None
+                continue
+            predictions[key] = Prediction(
+                key=key,
+                question_id=question_ids[key],
+                prompt=str(answer.get("prompt") or ""),
+                text=answer["text"],
+            )
     if foreign and (foreign_is_error or not predictions):
         some = ", ".join(list(foreign)[:3])
         raise DataError(

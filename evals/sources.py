@@ -6,6 +6,8 @@ names the file, the place in it, what is wrong and the remedy.
 
 from __future__ import annotations
 
+import codecs
+import gc
 import gzip
 import json
 import os
@@ -13,6 +15,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar, overload
@@ -191,8 +194,9 @@ def read_json(path: str | Path, origin: str = "") -> Any:
     """
     path = find_file(path, origin)
     try:
-        text = read_bytes(path).decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=_unique_names)
+        text = read_bytes(path).removeprefix(codecs.BOM_UTF8).decode()
+        with collection_paused():
+            return json.loads(text, object_pairs_hook=_unique_names)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text: {error}. Fetch the file again.") from error
     except json.JSONDecodeError as error:
@@ -204,6 +208,18 @@ def read_json(path: str | Path, origin: str = "") -> Any:
         raise DataError(
             f"{path} holds {error} twice in one object. Every id must occur once; remove one."
         ) from error
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """Keeps the collector of cycles from visiting millions of new objects again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _RepeatedNameError(Exception):
@@ -229,7 +245,7 @@ def iterate_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     Raises:
         DataError: the file cannot be read or decompressed.
     """
-    content = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
+    content = read_bytes(path).removeprefix(codecs.BOM_UTF8)
     for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
             yield number, line

@@ -82,15 +82,29 @@ def score_vqa(
     >>> score_vqa("Yes.", mixed)
     (1.0, 'yes')
     """
-    text = clean_whitespace(text)
-    targets = [clean_whitespace(record["answer"]) for record in answers]
-    if always_normalize or len(set(targets)) > 1:
-        text = normalize_vqa(text)
-        targets = list(map(normalize_vqa, targets))
-    matching = [record for record, target in zip(answers, targets, strict=True) if target == text]
-    if len({record.get("answer_id") for record in matching}) == len(matching):
-        return score_matches(len(matching), len(targets)), text
+    text, targets = _compared(text, [record["answer"] for record in answers], always_normalize)
     records = [
         {**record, "answer": target} for record, target in zip(answers, targets, strict=True)
     ]
     return score_soft_accuracy(text, records), text
+
+
+def score_vqa_texts(
+    text: str, answers: Sequence[str], *, always_normalize: bool = False
+) -> tuple[float, str]:
+    """As `score_vqa`, for annotators whose records all differ, by their texts alone.
+
+    >>> score_vqa_texts("Yes.", ["yes"] * 9 + ["no"])
+    (1.0, 'yes')
+    """
+    text, targets = _compared(text, answers, always_normalize)
+    return score_matches(targets.count(text), len(targets)), text
+
+
+def _compared(text: str, answers: Sequence[str], always_normalize: bool) -> tuple[str, list[str]]:
+    """Answer and annotators' answers in the form in which they are compared."""
+    # Few answers differ from each other, and to normalize is to clean first.
+    distinct = {clean_whitespace(answer) for answer in set(answers)}
+    if always_normalize or len(distinct) > 1:
+        return normalize_vqa(text), list(map(normalize_vqa, answers))
+    return clean_whitespace(text), list(distinct) * len(answers)

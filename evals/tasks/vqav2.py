@@ -26,8 +26,7 @@ Published: LLaVA-1.5-7B 78.5, 13B 80.0 (test-dev).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,16 +45,23 @@ from evals.questions import (
     replace_suffix,
 )
 from evals.records import Aggregate, Prediction, Sample, Score
-from evals.scorers.vqa_accuracy import score_vqa
+from evals.scorers.vqa_accuracy import score_vqa, score_vqa_texts
 from evals.sources import (
     ImageSource,
-    check_unique,
+    collection_paused,
     find_all,
     find_optional,
     image_in,
-    read_json,
     require,
     require_id,
+)
+from evals.vqav2_format import (
+    FIELDS,
+    Annotation,
+    Entry,
+    check_ids,
+    parse_annotations,
+    read_entries,
 )
 
 ORIGIN = "https://visualqa.org/download.html"
@@ -71,24 +77,6 @@ _IMAGE_SUBTYPES = {"test-dev2015": "test2015"}
 _ANNOTATED = frozenset(["val", "demo"])
 _HUB_SPLITS = {"val": "validation", "test-dev2015": "testdev", "test2015": "test"}
 _NORMALIZATIONS = {"official": "vqa_official/1", "always": "vqa_always_normalized/1"}
-_FIELDS = ("answer_type", "question_type")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Annotation:
-    """What the annotators said to one question.
-
-    Attributes:
-        question_id: The official id.
-        image_id: The number of the COCO image.
-        answers: One record an annotator, as in the file.
-        groups: Answer type and question type.
-    """
-
-    question_id: int | str
-    image_id: int
-    answers: list[dict[str, Any]]
-    groups: Mapping[str, str | None]
 
 
 class VQAv2:
@@ -224,10 +212,11 @@ class VQAv2:
                 "here. Write the file for the server with runners.submit."
             )
         check_keys(predictions, self._annotations, self._title)
-        return [
-            self._score(key, annotation, predictions.get(key))
-            for key, annotation in self._annotations.items()
-        ]
+        with collection_paused():
+            return [
+                self._score(key, annotation, predictions.get(key))
+                for key, annotation in self._annotations.items()
+            ]
 
     def aggregate(self, scores: Sequence[Score]) -> Aggregate:
         """The accuracy over all scores and by answer type and question type.
@@ -238,7 +227,7 @@ class VQAv2:
         require_scores(scores)
         return Aggregate(
             metrics={"vqa_accuracy": mean_score(scores)},
-            breakdowns=break_down_all(scores, _FIELDS, "vqa_accuracy"),
+            breakdowns=break_down_all(scores, FIELDS, "vqa_accuracy"),
         )
 
     def submission_ids(self) -> tuple[list[str], frozenset[str]]:
@@ -296,40 +285,23 @@ class VQAv2:
                 where=where,
                 fields=record,
             )
-            for where, record in self._records(self._question_path, "questions")
+            for where, record in self._entries(self._question_path, "questions")
         ]
 
-    def _records(self, path: Path, field: str) -> list[tuple[str, dict[str, Any]]]:
-        """The entries of an official file's list, each with its place for messages."""
+    def _entries(self, path: Path, field: str) -> Iterator[Entry]:
+        """The entries of an official file's list."""
         if self._hub is not None:
-            return self._hub.rows  # a row holds both the question and its annotation
-        content = read_json(
-            path, f"{ORIGIN} (LLaVA's {self._llava_path.name} serves for questions)"
-        )
-        records = require(content, field, list, str(path))
-        if not records:
-            raise DataError(f"{path}: `{field}` is empty. Fetch the file again.")
-        pairs = [(f"{path}: {field}[{index}]", record) for index, record in enumerate(records)]
-        check_unique(
-            (str(require_id(record, "question_id", where)) for where, record in pairs),
-            str(path),
-        )
-        return pairs
+            return check_ids(self._hub.rows)  # a row holds question and annotation
+        origin = f"{ORIGIN} (LLaVA's {self._llava_path.name} serves for questions)"
+        return read_entries(path, field, origin)
 
     @cached_property
     def _annotations(self) -> dict[str, Annotation]:
-        annotations = {}
-        for where, record in self._records(self._annotation_path, "annotations"):
-            annotation = _parse_annotation(record, where)
-            annotations[str(annotation.question_id)] = annotation
+        annotations = parse_annotations(self._entries(self._annotation_path, "annotations"))
         if self._hub is None and find_optional(self._question_path):
-            questions = self._records(self._question_path, "questions")
-            check_same_ids(
-                [str(record["question_id"]) for _, record in questions],
-                self._question_path,
-                annotations,
-                self._annotation_path,
-            )
+            questions = self._entries(self._question_path, "questions")
+            ids = (str(record["question_id"]) for _, record in questions)
+            check_same_ids(ids, self._question_path, annotations, self._annotation_path)
         return annotations
 
     @cached_property
@@ -351,7 +323,7 @@ class VQAv2:
             text=text,
             prompt=text,
             images=tuple(self._image(question, name) for name in question.image_names),
-            target=[record["answer"] for record in annotation.answers] if annotation else None,
+            target=list(annotation.answers) if annotation else None,
             cluster=",".join(question.image_names) or question.key,
             groups=annotation.groups if annotation else {},
         )
@@ -359,11 +331,15 @@ class VQAv2:
     def _score(self, key: str, annotation: Annotation, prediction: Prediction | None) -> Score:
         value, answer = 0.0, None
         if prediction is not None:
-            value, answer = score_vqa(
-                prediction.text,
-                annotation.answers,
-                always_normalize=self.normalization == "always",
-            )
+            always = self.normalization == "always"
+            if annotation.records is None:
+                value, answer = score_vqa_texts(
+                    prediction.text, annotation.answers, always_normalize=always
+                )
+            else:
+                value, answer = score_vqa(
+                    prediction.text, annotation.records, always_normalize=always
+                )
         return Score(
             key=key,
             question_id=annotation.question_id,
@@ -373,20 +349,3 @@ class VQAv2:
             answered=prediction is not None,
             groups=annotation.groups,
         )
-
-
-def _parse_annotation(record: dict[str, Any], where: str) -> Annotation:
-    answers = require(record, "answers", list, where)
-    if not answers or not all(
-        isinstance(answer, dict) and isinstance(answer.get("answer"), str) for answer in answers
-    ):
-        raise DataError(
-            f"{where}: `answers` must be a list of at least one object with a text under `answer`, "
-            "one an annotator. Fetch the file again."
-        )
-    return Annotation(
-        question_id=require_id(record, "question_id", where),
-        image_id=require(record, "image_id", int, where),
-        answers=answers,
-        groups={name: require(record, name, str, where) for name in _FIELDS},
-    )

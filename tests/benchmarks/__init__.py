@@ -1,0 +1,1 @@
+"""Measurements that are committed; run by hand, not by the tests."""
