@@ -40,7 +40,12 @@ class SequentialEngine:
         max_length = getattr(model.config, "tokenizer_model_max_length", None)
         self.max_prompt_tokens: int = max_length or context_len
         self.max_total_tokens: int = max(context_len, self.max_prompt_tokens)
-        self.stops = stop_tokens(model.generation_config)
+
+    @property
+    def stops(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        stop = self.model.generation_config.eos_token_id
+        return frozenset([stop] if isinstance(stop, int) else stop or [])
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion | RequestFailure]:
         """Yields one completion or failure a request, in the order of the requests."""
@@ -186,12 +191,6 @@ def _search(request: Request) -> dict[str, Any]:
     if generation.do_sample:
         options["logits_processor"] = LogitsProcessorList([SeededSampling(request.key, generation)])
     return options
-
-
-def stop_tokens(generation_config: Any) -> frozenset[int]:
-    """Returns the tokens that end an answer."""
-    stop = generation_config.eos_token_id
-    return frozenset([stop] if isinstance(stop, int) else stop or [])
 
 
 def _margins(logits: Sequence[torch.Tensor], generation: GenerationConfig) -> list[float] | None:
