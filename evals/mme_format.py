@@ -105,7 +105,8 @@ def _read_category(folder: Path, category: str) -> list[ReleasedQuestion]:
 
 def _read_pairs(path: Path) -> list[tuple[str, str]]:
     pairs = []
-    for place, fields in _read_fields(path):
+    for place, raw in _read_fields(path):
+        fields = "\t".join(raw).strip().split("\t")
         if len(fields) != 2 or fields[1].lower() not in _LABELS:
             raise DataError(
                 f"{place} must be a question, a tab, and Yes or No, but is {fields!r}. "

@@ -35,6 +35,13 @@ def test_both_layouts_give_llavas_ids(folder):
     assert samples[0].key != samples[1].key
 
 
+def test_line_ends_and_blanks_around_a_line_do_no_harm(folder):
+    before = MME(data_dir=folder).samples()
+    path = folder / RELEASE_DIR / "count/0001.txt"
+    path.write_bytes(path.read_bytes().replace(b"\n", b" \r\n") + b"\r\n")
+    assert MME(data_dir=folder).samples() == before
+
+
 def test_pair_needs_both_answers(folder):
     task = MME(data_dir=folder)
     lines = lines_of(task)
