@@ -29,6 +29,13 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def hash_data_files(paths: Iterable[Path]) -> dict[str, str]:
+    """Returns the sha256 (hex) of each file by its path below the folder that they share."""
+    files = list(paths)
+    shared = Path(os.path.commonpath([path.parent for path in files])) if files else Path()
+    return {path.relative_to(shared).as_posix(): sha256_of_file(path) for path in files}
+
+
 def write_jsonl(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Writes one JSON object a line."""
     write_atomic(path, "".join(json_line(line) for line in lines))

@@ -18,7 +18,12 @@ from runners.answer_lines import key_of
 from runners.build import build_task, read_settings, read_task_specs
 from runners.config import ScoreConfig
 from runners.errors import ConfigError
-from runners.files import read_intact_lines, sha256_of_file, sha256_of_json
+from runners.files import (
+    hash_data_files,
+    read_intact_lines,
+    sha256_of_file,
+    sha256_of_json,
+)
 from runners.logs import RunLog
 from runners.manifest import read_manifest
 from runners.scoring import read_summary, score_run, write_results
@@ -138,7 +143,7 @@ def _read_failures(task: Task, answers: AnswerFile) -> dict[str, Failure]:
 
 
 def _extras(task: Task, answers: Path) -> dict[str, Any]:
-    data = {path.name: sha256_of_file(path) for path in task.data_files()}
+    data = hash_data_files(task.data_files())
     return {
         "primary_metric": task.primary_metric,
         "hashes": {

@@ -20,7 +20,7 @@ from runners.build import build_task
 from runners.config import EvalConfig
 from runners.environment import now
 from runners.errors import ConfigError
-from runners.files import sha256_of_file, sha256_of_json
+from runners.files import hash_data_files, sha256_of_file, sha256_of_json
 from runners.manifest import check_identity, read_manifest, write_manifest
 from runners.naming import model_name
 from runners.predict import PROMPT_VERSION
@@ -74,8 +74,8 @@ class TaskRun:
 
     @cached_property
     def data_hashes(self) -> dict[str, str]:
-        """The hash of every file that decides questions and scores, by name."""
-        return {path.name: sha256_of_file(path) for path in self.task.data_files()}
+        """The hash of every file that decides questions and scores, by its path."""
+        return hash_data_files(self.task.data_files())
 
     @cached_property
     def prompts_hash(self) -> str:

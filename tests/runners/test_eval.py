@@ -83,8 +83,9 @@ def test_manifest_says_what_was_run(demo_run: Finished, tiny_checkpoint: Path) -
     identity = manifest["identity"]
     assert (identity["conversation"], identity["dtype"]) == ("vicuna_v1", "float32")
     assert identity["generation"]["max_new_tokens"] == 6
-    assert "model.safetensors" in identity["tower"]
-    assert set(identity["checkpoint"]) >= {"config.json", "tokenizer.model"}
+    assert set(identity["tower"]) >= {"config.json", "weights"}
+    assert set(identity["checkpoint"]) >= {"config.json", "tokenizer.model", "weights"}
+    assert manifest["environment"]["load_report"]["num_loaded"] > 0
     assert len(manifest["history"]) == 1
     assert f"model.path={tiny_checkpoint}" in manifest["history"][0]["command"]
 

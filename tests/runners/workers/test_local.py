@@ -12,7 +12,15 @@ import pytest
 from llava.generation.request import Completion, GenerationConfig, Request, RequestFailure
 from runners.errors import ConfigError, WorkerError
 from runners.workers.local import LocalWorker
-from runners.workers.messages import Answered, FromWorker, ItemDone, LoadModel, Stop, WorkItem
+from runners.workers.messages import (
+    Answered,
+    FromWorker,
+    ItemDone,
+    LoadModel,
+    ModelLoaded,
+    Stop,
+    WorkItem,
+)
 
 DEADLINE_S = 60
 ENGINE = {"_target_": "llava.generation.sequential.SequentialEngine"}
@@ -25,7 +33,7 @@ def worker() -> Iterator[LocalWorker]:
         yield started
 
 
-def load(worker: LocalWorker, checkpoint: Path) -> float:
+def load(worker: LocalWorker, checkpoint: Path) -> ModelLoaded:
     order = LoadModel(
         path=str(checkpoint), base=None, name=checkpoint.name, dtype="float32", engine=ENGINE
     )
@@ -52,7 +60,9 @@ def test_items_are_answered_in_turn_and_the_worker_can_be_stopped(
     ready = worker.wait_until_ready()
     assert (ready.device, ready.default_dtype) == ("cpu", "float32")
     assert ready.environment["num_threads"] == 1
-    assert load(worker, tiny_checkpoint) > 0
+    loaded = load(worker, tiny_checkpoint)
+    assert loaded.load_s > 0
+    assert loaded.report["content_hash"]
 
     broken = Request(key="broken", prompt_ids=np.array([1, -200], dtype=np.int32))
     worker.send(WorkItem(number=1, requests=(*item(1, "a").requests, broken)))
