@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.errors import DataError
+from evals.errors import DataError, MissingFileError
 from evals.questions import SHORT_ANSWER_SUFFIX
 from evals.sources import iterate_lines
 
@@ -68,11 +68,12 @@ def read_release(folder: Path, origin: str) -> list[ReleasedQuestion]:
         origin: Where the release is to be had, for messages.
 
     Raises:
-        DataError: a category is missing, or a file is malformed.
+        MissingFileError: a category is missing.
+        DataError: a file is malformed.
     """
     missing = [name for name in CATEGORIES if not (folder / name).is_dir()]
     if missing:
-        raise DataError(
+        raise MissingFileError(
             f"{folder} lacks the categories {', '.join(missing)}. It is to be had from {origin}."
         )
     return [question for name in CATEGORIES for question in _read_category(folder, name)]

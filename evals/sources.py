@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar, overload
 
 from PIL import Image
 
-from evals.errors import DataError
+from evals.errors import DataError, MissingFileError
 
 T = TypeVar("T")
 
@@ -150,12 +150,14 @@ def find_file(path: str | Path, origin: str = "") -> Path:
         origin: Where the file is to be had, for the message.
 
     Raises:
-        DataError: neither exists.
+        MissingFileError: neither exists.
     """
     found = find_optional(path)
     if found is None:
         remedy = f"It is to be had from {origin}." if origin else "Check the path."
-        raise DataError(f"{path} does not exist, nor does {Path(path).name}.gz beside it. {remedy}")
+        raise MissingFileError(
+            f"{path} does not exist, nor does {Path(path).name}.gz beside it. {remedy}"
+        )
     return found
 
 

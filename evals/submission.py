@@ -24,6 +24,7 @@ class Submittable(Protocol):
         name: The task's name.
         split: The split's name.
         submission_suffix: The suffix of the server's file.
+        submission_server: Where the file is to be uploaded.
     """
 
     @property
@@ -34,6 +35,9 @@ class Submittable(Protocol):
 
     @property
     def submission_suffix(self) -> str: ...  # noqa: D102
+
+    @property
+    def submission_server(self) -> str: ...  # noqa: D102
 
     def submission_ids(self) -> tuple[list[str], frozenset[str]]:
         """The ids that the file lists, in its order, and those that must have an answer.

@@ -10,8 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from evals.records import Prediction
 from evals.scorers.judge_prompts import (
     LLAVABENCH_ROLE,
     LLAVABENCH_RULE,
@@ -58,6 +59,41 @@ class JudgeClient(Protocol):
 
         Raises:
             OSError: the endpoint gave none.
+        """
+
+
+@runtime_checkable
+class Judged(Protocol):
+    """A task that is scored from the replies of a judge model.
+
+    Attributes:
+        name: The task's name.
+        judge: The judge model; figures of different ones cannot be compared.
+        judge_prompt: What every call says, whatever the question; it belongs to the definition.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - documented above
+
+    @property
+    def judge(self) -> str: ...  # noqa: D102
+
+    @property
+    def judge_prompt(self) -> str: ...  # noqa: D102
+
+    def judge_requests(self, predictions: Mapping[str, Prediction]) -> dict[str, JudgeRequest]:
+        """What the judge is asked about each answer, by key.
+
+        Raises:
+            DataError: a file is missing or malformed, or a prediction's key is foreign.
+        """
+
+    def ask_judge(self, client: JudgeClient, prediction: Prediction) -> str:
+        """The judge's reply about an answer, asked again where the benchmark does so.
+
+        Raises:
+            DataError: a file is missing or malformed, or the prediction's key is foreign.
+            OSError: the endpoint gave no reply.
         """
 
 

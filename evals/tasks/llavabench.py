@@ -32,11 +32,13 @@ from evals.records import Aggregate, Prediction, Sample, Score
 from evals.replies import JudgeReply, read_replies, select_replies
 from evals.scorers.judge import (
     UNREADABLE_PAIR,
+    JudgeClient,
     JudgeRequest,
     build_llavabench_request,
     compare_to_reference,
     parse_score,
 )
+from evals.scorers.judge_prompts import LLAVABENCH_RULE, LLAVABENCH_SYSTEM
 from evals.sources import find_all, image_in, read_jsonl, require
 
 ORIGIN = "https://huggingface.co/datasets/liuhaotian/llava-bench-in-the-wild"
@@ -61,6 +63,7 @@ class LLaVABench:
     primary_metric = "score"
     primary_is_mean = False
     grouped_metrics: frozenset[str] = frozenset()
+    judge_prompt = f"{LLAVABENCH_SYSTEM}\n{LLAVABENCH_RULE}"
     releases: Mapping[str, Release] = {
         "wild": Release(
             num_questions=60,
@@ -153,6 +156,15 @@ class LLaVABench:
                 answer=prediction.text,
             )
         return requests
+
+    def ask_judge(self, client: JudgeClient, prediction: Prediction) -> str:
+        """The judge's review of an answer, whatever it says.
+
+        Raises:
+            DataError: a file is missing or malformed, or the prediction's key is foreign.
+            OSError: the endpoint gave no reply.
+        """
+        return client.reply(self.judge_requests({prediction.key: prediction})[prediction.key])
 
     def score(self, predictions: Mapping[str, Prediction]) -> list[Score]:
         """One score a question, in the order of the file.

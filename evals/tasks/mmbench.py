@@ -133,6 +133,7 @@ class MMBench:
     definition = "mmbench_circular_exact/1"
     grouped_metrics = frozenset(["accuracy"])
     submission_suffix = ".xlsx"
+    submission_server = "https://mmbench.opencompass.org.cn/mmbench-submission"
     releases: Mapping[str, Release] = {
         "dev_20230712": Release(
             num_questions=4_377,

@@ -33,7 +33,15 @@ from evals.published import Release, expected_count
 from evals.questions import check_same_ids, read_questions
 from evals.records import Aggregate, Prediction, Sample, Score
 from evals.replies import read_replies, select_replies
-from evals.scorers.judge import JudgeRequest, average_runs, build_mmvet_request, parse_grade
+from evals.scorers.judge import (
+    JudgeClient,
+    JudgeRequest,
+    ask_for_grade,
+    average_runs,
+    build_mmvet_request,
+    parse_grade,
+)
+from evals.scorers.judge_prompts import MMVET_PROMPT
 from evals.sources import find_all, find_optional, image_in, read_json, require
 
 ORIGIN = "https://github.com/yuweihao/MM-Vet (mm-vet.zip)"
@@ -64,7 +72,8 @@ class MMVet:
     Args:
         data_dir: The folder with the benchmark's files.
         judge: The judge model; figures of different ones cannot be compared.
-        replies: The file with its replies; None if there are none, so that nothing is scored.
+        replies: The file with its replies, or one file a run; None if there are none, so that
+            nothing is scored.
         max_new_tokens: The answer length that LLaVA's script uses.
         check_counts: Whether the published number of questions is expected.
     """
@@ -74,6 +83,7 @@ class MMVet:
     primary_metric = "score"
     primary_is_mean = True
     grouped_metrics: frozenset[str] = frozenset()
+    judge_prompt = MMVET_PROMPT
     releases: Mapping[str, Release] = {
         "v1": Release(
             num_questions=218,
@@ -91,16 +101,16 @@ class MMVet:
         *,
         data_dir: str | Path,
         judge: str = "gpt-4-0613",
-        replies: str | Path | None = None,
+        replies: str | Path | Sequence[str | Path] | None = None,
         max_new_tokens: int = 1024,
         check_counts: bool = True,
     ) -> None:
         self.data_dir = Path(data_dir)
         self.judge = judge
-        self.replies = replies
+        self.replies = [replies] if isinstance(replies, (str, Path)) else replies
         self.definition = f"mmvet_{judge}/1"
         self.max_new_tokens = max_new_tokens
-        self.has_annotations = replies is not None
+        self.has_annotations = bool(self.replies)
         self.expected_num_questions = expected_count(self.releases, "v1", check=check_counts)
         self._path = self.data_dir / "mm-vet.json"
         self._llava_path = self.data_dir / "llava-mm-vet.jsonl"
@@ -160,6 +170,17 @@ class MMVet:
             for key, prediction in predictions.items()
         }
 
+    def ask_judge(self, client: JudgeClient, prediction: Prediction) -> str:
+        """The judge's grade of an answer; it is asked up to five times for one that can be read.
+
+        Raises:
+            DataError: a file is missing or malformed, or the prediction's key is foreign.
+            OSError: the endpoint gave no reply.
+        """
+        check_keys({prediction.key: prediction}, self._questions, self.name)
+        question = self._questions[prediction.key]
+        return ask_for_grade(client, question.question, question.target, prediction.text)
+
     def score(self, predictions: Mapping[str, Prediction]) -> list[Score]:
         """One score a question, in the order of the official file.
 
@@ -167,14 +188,14 @@ class MMVet:
             DataError: there are no replies, or some are missing or of another judge; a file is
                 missing or malformed, or a prediction's key is foreign.
         """
-        if self.replies is None:
+        if not self.replies:
             raise DataError(
                 f"{self.name} is scored from the replies of the judge {self.judge}, and none are "
                 "given. Ask the judge, or name the file with its replies as `replies`."
             )
         requests = self.judge_requests(predictions)
         replies = select_replies(
-            read_replies([self.replies]), requests, judge=self.judge, task=self.name
+            read_replies(self.replies), requests, judge=self.judge, task=self.name
         )
         num_runs = max((len(texts) for texts in replies.values()), default=1)
         return [

@@ -98,6 +98,7 @@ class SeedBench:
     has_annotations = True
     grouped_metrics: frozenset[str] = frozenset()
     submission_suffix = ".jsonl"
+    submission_server = "https://huggingface.co/spaces/AILab-CVPR/SEED-Bench_Leaderboard"
     releases: Mapping[str, Release] = {
         "v1": Release(
             num_questions=19_242,

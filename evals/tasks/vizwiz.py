@@ -104,6 +104,7 @@ class VizWiz:
     primary_is_mean = True
     grouped_metrics: frozenset[str] = frozenset()
     submission_suffix = ".json"
+    submission_server = "https://eval.ai/web/challenges/challenge-page/2185/my-submission"
     releases: Mapping[str, Release] = {
         "val": Release(
             num_questions=4_319, num_images=4_319, files={"val.json": ORIGIN, "val": ORIGIN}

@@ -100,6 +100,7 @@ class VQAv2:
     primary_is_mean = True
     grouped_metrics: frozenset[str] = frozenset()
     submission_suffix = ".json"
+    submission_server = "https://eval.ai/web/challenges/challenge-page/830/my-submission"
     releases: Mapping[str, Release] = {
         "val": Release(
             num_questions=214_354,
