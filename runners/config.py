@@ -17,6 +17,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from llava.generation.request import GenerationConfig
+from runners.offline_config import DoctorConfig, ScoreConfig, SubmitConfig
 
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 DTYPES = ("float32", "float16", "bfloat16")
@@ -211,24 +212,56 @@ class AskConfig(SubjectConfig):
 
 
 @dataclass(kw_only=True, slots=True)
-class ScoreConfig:
-    """Options of `runners.score`.
+class BenchConfig:
+    """Options of `runners.bench`.
 
     Attributes:
-        tasks: The one benchmark that is scored.
-        data: Where the benchmarks lie.
-        predictions: An answer file in LLaVA's JSONL; null scores a stored run.
-        run: The stored run whose answers are scored again.
-        results_dir: Where runs are kept.
-        output: Where the results go, in a folder named after the task; null for the run's folder.
+        workload: gqa, vqav2, scienceqa, generate.
+        model: llava-demo, random-25m, random-7b, random-13b.
+        engine: sequential, batched, packed.
+        num_images: Images of a workload.
+        repeats: How often each engine answers everything, in turn.
+        num_threads: Threads of torch.
+        dtype: float32, float16, bfloat16.
+        tower_dtype: Of the vision tower; null for float32, as in the reference.
+        device: null for CUDA where there is one.
+        replay: Of the packed engine.
+        max_tokens: Of the packed engine.
+        batch_size: Of the batched engine.
+        questions: LLaVA's GQA question file, for its real group sizes.
+        seed: Of prompts and lengths.
+        output: A file for the figures as JSON.
     """
 
-    tasks: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    predictions: str | None = None
-    run: str | None = None
-    results_dir: str = "results"
+    workload: list[str] = field(default_factory=lambda: ["gqa", "vqav2", "scienceqa"])
+    model: str = "random-25m"
+    engine: list[str] = field(default_factory=lambda: ["sequential", "batched", "packed"])
+    num_images: int = 4
+    repeats: int = 1
+    num_threads: int = 1
+    dtype: str = "float32"
+    tower_dtype: str | None = None
+    device: str | None = None
+    replay: str = "near_ties"
+    max_tokens: int | None = None
+    batch_size: int = 8
+    questions: str | None = None
+    seed: int = 0
     output: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_dtype("dtype", self.dtype, DTYPES)
+        _check_dtype("tower_dtype", self.tower_dtype, DTYPES)
+        for name in ("num_images", "repeats", "num_threads", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
+
+
+@dataclass(kw_only=True, slots=True)
+class BenchProgramConfig:
+    """`runners.bench`: its options, below a name so that they are not taken for groups."""
+
+    bench: BenchConfig = field(default_factory=BenchConfig)
 
 
 def _check_dtype(name: str, dtype: str | None, known: tuple[str, ...]) -> None:
@@ -241,7 +274,10 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="eval_schema", node=EvalConfig)
     store.store(name="ask_schema", node=AskConfig)
+    store.store(name="bench_schema", node=BenchProgramConfig)
     store.store(name="score_schema", node=ScoreConfig)
+    store.store(name="submit_schema", node=SubmitConfig)
+    store.store(name="doctor_schema", node=DoctorConfig)
     OmegaConf.register_new_resolver("package_dir", package_dir, replace=True)
     OmegaConf.register_new_resolver("cache_dir", cache_dir, replace=True)
 

@@ -1,0 +1,156 @@
+"""The typed schema of the programs that work on answers and data, without a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+JUDGES = ("none", "openai")
+IMAGE_CHECKS = ("stat", "open")
+
+
+@dataclass(kw_only=True, slots=True)
+class JudgeOptions:
+    """Which judge model grades the answers of the judged benchmarks.
+
+    Attributes:
+        name: `none`, or `openai` for an endpoint that speaks OpenAI's chat completions.
+        model: The model's name there; null for the one that the benchmark's figures are by.
+        base_url: The endpoint; null for `$OPENAI_BASE_URL`, or OpenAI's own.
+        api_key_env: The environment variable that holds the endpoint's key.
+        num_runs: How often each answer is graded; the score is the mean.
+        max_cost: US dollars that may be spent; null for no limit.
+        price: US dollars per million tokens, [asked, replied]; null takes it from `prices`.
+        prices: The known ones by model.
+        requests_per_minute: Calls a minute at most.
+        num_workers: Calls at a time.
+        max_retries: Further attempts at a call that failed in passing.
+        backoff_s: The wait before the first of them; it doubles.
+        timeout_s: How long a call may take.
+    """
+
+    name: str = "none"
+    model: str | None = None
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    num_runs: int = 1
+    max_cost: float | None = None
+    price: Any = None
+    prices: dict[str, Any] = field(default_factory=dict)
+    requests_per_minute: float = 120.0
+    num_workers: int = 4
+    max_retries: int = 6
+    backoff_s: float = 1.0
+    timeout_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        if self.name not in JUDGES:
+            raise ValueError(
+                f"`judge.name` must be one of {', '.join(JUDGES)}, but is {self.name!r}."
+            )
+        for option, least in (("num_runs", 1), ("num_workers", 1), ("max_retries", 0)):
+            _check_at_least(f"judge.{option}", getattr(self, option), least)
+        for option in ("requests_per_minute", "timeout_s"):
+            if getattr(self, option) <= 0:
+                raise ValueError(
+                    f"`judge.{option}` must be larger than 0, but is {getattr(self, option)}."
+                )
+        _check_at_least("judge.backoff_s", self.backoff_s, 0)
+        _check_at_least("judge.max_cost", self.max_cost or 0, 0)
+        prices = {f"judge.prices.{model}": price for model, price in self.prices.items()}
+        if self.price is not None:
+            prices["judge.price"] = self.price
+        for option, price in prices.items():
+            if not _is_price(price):
+                raise ValueError(f"`{option}` must be [asked, replied], but is {price}.")
+
+
+@dataclass(kw_only=True, slots=True)
+class ScoreConfig:
+    """Options of `runners.score`.
+
+    Attributes:
+        tasks: The benchmarks that are scored; one for an answer file, null for all of a run.
+        data: Where the benchmarks lie.
+        judge: Which judge grades the judged benchmarks.
+        predictions: An answer file in LLaVA's JSONL; null scores a stored run.
+        run: The stored run whose answers are scored again, or that is made of the answer file.
+        results_dir: Where runs are kept.
+        output: Where the results go, in a folder named after the task; null for the run's folder.
+        overwrite: Set a run that is there aside and import the answer file anew.
+    """
+
+    tasks: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    judge: JudgeOptions = field(default_factory=JudgeOptions)
+    predictions: str | None = None
+    run: str | None = None
+    results_dir: str = "results"
+    output: str | None = None
+    overwrite: bool = False
+
+
+@dataclass(kw_only=True, slots=True)
+class SubmitConfig:
+    """Options of `runners.submit`.
+
+    Attributes:
+        tasks: The one benchmark.
+        data: Where the benchmarks lie.
+        predictions: An answer file in LLaVA's JSONL; null takes the answers of a run.
+        run: The stored run whose answers are taken.
+        results_dir: Where runs are kept.
+        output: The file that is written.
+        allow_missing: Send empty answers for questions that have none.
+        overwrite: Replace a file that is there.
+    """
+
+    tasks: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    predictions: str | None = None
+    run: str | None = None
+    results_dir: str = "results"
+    output: str = MISSING
+    allow_missing: bool = False
+    overwrite: bool = False
+
+
+@dataclass(kw_only=True, slots=True)
+class DoctorConfig:
+    """Options of `runners.doctor`.
+
+    Attributes:
+        tasks: The benchmarks whose data are looked at.
+        data: Where the benchmarks lie.
+        results_dir: Where runs are kept; its free disk is told.
+        check_counts: Whether another number of questions or images than the published is wrong.
+        check_images: `stat` looks for each image, `open` decodes it too.
+    """
+
+    tasks: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    results_dir: str = "results"
+    check_counts: bool = True
+    check_images: str = "stat"
+
+    def __post_init__(self) -> None:
+        if self.check_images not in IMAGE_CHECKS:
+            raise ValueError(
+                f"`check_images` must be one of {', '.join(IMAGE_CHECKS)}, but is "
+                f"{self.check_images!r}."
+            )
+
+
+def _check_at_least(name: str, value: float, least: float) -> None:
+    if value < least:
+        raise ValueError(f"`{name}` must be {least} or larger, but is {value}.")
+
+
+def _is_price(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(part, (int, float)) and part >= 0 for part in value)
+    )
