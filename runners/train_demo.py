@@ -64,8 +64,8 @@ class TrainDemoConfig:
     seed: int = 0
     num_tower_images: int = 12000
     num_tower_steps: int = 1500
-    num_steps: int = 6000
-    early_step: int = 2000
+    num_steps: int = 4500
+    early_step: int = 800
     trial_every: int = 200
     num_images: int = 24
 

@@ -38,12 +38,16 @@ class Answers:
         logits: (K, V) float32, one row for each answer token.
         labels: (K,) int64, the right tokens.
         questions: (K,) int64, position in the batch of the question that the token belongs to.
+        verdict_logits: (M, V) float32, one row for each verdict inside the questions.
+        verdict_labels: (M,) int64, the right verdicts.
         batch: The questions.
     """
 
     logits: torch.Tensor
     labels: torch.Tensor
     questions: torch.Tensor
+    verdict_logits: torch.Tensor
+    verdict_labels: torch.Tensor
     batch: SuffixBatch
 
     def right(self) -> torch.Tensor:
@@ -119,10 +123,12 @@ def _answer(
         past_key_values=DynamicCache(cache),
         use_cache=True,
     ).last_hidden_state  # (N, S, D)
-    is_answer = batch.labels != IGNORE_INDEX
+    is_answer, is_verdict = batch.labels != IGNORE_INDEX, batch.verdicts != IGNORE_INDEX
     return Answers(
         logits=model.language.lm_head(states[is_answer]),
         labels=batch.labels[is_answer],
         questions=is_answer.nonzero()[:, 0],
+        verdict_logits=model.language.lm_head(states[is_verdict]),
+        verdict_labels=batch.verdicts[is_verdict],
         batch=batch,
     )

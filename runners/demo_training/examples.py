@@ -30,11 +30,13 @@ class Example:
         kind: What the question practices.
         text: The user turn without the image placeholder, suffix included.
         answer: What the assistant is to say.
+        num_choices: How many lettered options end the text before the suffix; 0 for none.
     """
 
     kind: str
     text: str
     answer: str
+    num_choices: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,4 +96,5 @@ def _science_example(question: ScienceQuestion) -> Example:
         kind=f"scienceqa: {question.skill}",
         text=problem + LETTER_SUFFIX,
         answer=LETTERS[question.answer],
+        num_choices=len(question.choices),
     )

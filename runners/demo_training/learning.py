@@ -39,13 +39,13 @@ class LanguagePlan:
     """
 
     seed: int = 0
-    num_steps: int = 6000
+    num_steps: int = 4500
     num_pictures: int = 7
     num_texts: int = 1
     num_examples: int = 10
-    num_text_examples: int = 14
+    num_text_examples: int = 20
     learning_rate: float = 2e-3
-    matrix_learning_rate: float = 4e-3
+    matrix_learning_rate: float = 3e-3
     weight_decay: float = 0.1
     num_warmup_steps: int = 30
 
@@ -87,10 +87,18 @@ def learn_language(
 def lesson_loss(
     model: DemoModel, tokenizer: SentencePieceTokenizer, *groups: Sequence[Lesson]
 ) -> torch.Tensor:
-    """Mean cross-entropy of all answer tokens; each group has pictures throughout, or none."""
+    """Mean cross-entropy of all answer tokens, plus that of all verdicts inside the questions.
+
+    Each group has pictures throughout, or none.
+    """
     answers = [answer for group in groups for answer in answer_lessons(model, tokenizer, group)]
     logits = torch.cat([answer.logits for answer in answers])
-    return functional.cross_entropy(logits, torch.cat([answer.labels for answer in answers]))
+    loss = functional.cross_entropy(logits, torch.cat([answer.labels for answer in answers]))
+    verdicts = torch.cat([answer.verdict_labels for answer in answers])
+    if len(verdicts):
+        verdict_logits = torch.cat([answer.verdict_logits for answer in answers])
+        loss = loss + functional.cross_entropy(verdict_logits, verdicts)
+    return loss
 
 
 def _lessons_of_step(plan: LanguagePlan, step: int) -> tuple[list[Lesson], list[Lesson]]:

@@ -11,26 +11,23 @@ import sentencepiece
 
 from llava.conversation import conv_templates
 from runners.demo_training.examples import picture_lesson, text_lesson
+from runners.demo_training.sequences import render_prompt
 
 TOKENIZER_FILE = "tokenizer.model"
 VOCABULARY_SIZE = 896
 
 _NUM_LESSONS = 2000
-_SYSTEM_TEXT_REPEATS = 200
 
 
 def read_corpus(seed: int) -> Iterator[str]:
-    """Texts to learn the tokenizer from: questions, answers, and every template's system text.
-
-    The system texts count more than once, or their words would be spelled out in every prompt.
-    """
+    """Texts for the tokenizer: whole prompts, answers, the system text of every template."""
     for number in range(_NUM_LESSONS):
-        for lesson in (picture_lesson(seed, number, 8), text_lesson(seed, number, 4)):
+        for lesson in (picture_lesson(seed, number, 8), text_lesson(seed, number, 8)):
             for example in lesson.examples:
-                yield example.text
+                yield render_prompt(example.text, with_image=False)
                 yield example.answer
-    for _ in range(_SYSTEM_TEXT_REPEATS):
-        yield from (conversation.system for conversation in conv_templates.values())
+    for conversation in conv_templates.values():
+        yield conversation.system
 
 
 def train_tokenizer(texts: Iterable[str], folder: Path) -> Path:

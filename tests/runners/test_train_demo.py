@@ -1,0 +1,351 @@
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import llava
+from evals.demo import ensure_demo_data
+from evals.demo.generate import SeedSpace
+from evals.demo.scene import COLORS, SHAPES, Scene, Thing
+from llava.constants import IGNORE_INDEX
+from llava.conversation import conv_templates
+from llava.model.builder import load_pretrained_model
+from llava.tokenizer import load_tokenizer
+from llava.tokens import tokenizer_image_token
+from runners.demo_training.answering import answer_lessons, preprocess
+from runners.demo_training.checkpoint import (
+    TOWER_NAME,
+    write_checkpoint,
+    write_tokenizer,
+    write_tower,
+)
+from runners.demo_training.examples import Example, Lesson, picture_lesson, text_lesson
+from runners.demo_training.learning import LanguagePlan, learn_language, lesson_loss
+from runners.demo_training.measuring import measure_checkpoint, render_table
+from runners.demo_training.model import DemoModel
+from runners.demo_training.sequences import answer_ids, build_suffixes, prefix_ids, render_prompt
+from runners.demo_training.tokenizer import VOCABULARY_SIZE, read_corpus, train_tokenizer
+from runners.demo_training.tower import NUM_CLASSES, patch_labels, warm_up_tower
+from runners.train_demo import TrainDemoConfig
+
+DEMO = Path(llava.__file__).parent / "demo"
+FINAL, EARLY, TOWER = DEMO / "llava-demo", DEMO / "llava-demo-early", DEMO / "clip-demo"
+TINY_PLAN = LanguagePlan(
+    num_steps=3, num_pictures=2, num_texts=1, num_examples=3, num_text_examples=3
+)
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(FINAL)
+
+
+@pytest.fixture(scope="module")
+def demo_model():
+    torch.manual_seed(0)
+    return DemoModel().half().float()
+
+
+@pytest.fixture(scope="module")
+def written(demo_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    write_tower(demo_model, folder / TOWER_NAME)
+    write_tokenizer(FINAL / "tokenizer.model", folder / "llava-demo")
+    write_checkpoint(demo_model, folder / "llava-demo")
+    return folder / "llava-demo"
+
+
+def digest(tensors):
+    return hashlib.sha256(b"".join(t.numpy().tobytes() for t in tensors)).hexdigest()
+
+
+# Examples
+
+
+def test_lessons_repeat_with_seed_and_number_and_differ_otherwise():
+    lesson, again = picture_lesson(3, 5, 6), picture_lesson(3, 5, 6)
+    assert lesson.examples == again.examples
+    assert lesson.image.tobytes() == again.image.tobytes()
+    others = [picture_lesson(3, 6, 6), picture_lesson(4, 5, 6)]
+    others.append(picture_lesson(3, 5, 6, SeedSpace.EVALUATION))
+    assert len({lesson.image.tobytes(), *(other.image.tobytes() for other in others)}) == 4
+
+
+def test_lessons_mix_all_three_benchmarks():
+    kinds = {e.kind.split(":")[0] for n in range(5) for e in picture_lesson(3, n, 10).examples}
+    assert kinds == {"vqav2", "gqa", "scienceqa"}
+    assert {e.kind.split(":")[0] for e in text_lesson(3, 0, 10).examples} == {"scienceqa"}
+
+
+def test_text_ends_in_the_official_suffix():
+    for example in picture_lesson(3, 0, 20).examples:
+        letter = example.kind.startswith("scienceqa")
+        suffix = (
+            "Answer with the option's letter from the given choices directly."
+            if letter
+            else "Answer the question using a single word or phrase."
+        )
+        assert example.text.endswith(f"\n{suffix}")
+        assert (example.answer in "ABCDE") == letter
+
+
+# Tokenizer
+
+
+def test_a_trained_tokenizer_spells_line_breaks_as_bytes_and_knows_the_demo_words(tmp_path):
+    corpus = [text for _, text in zip(range(4000), read_corpus(1), strict=False)]
+    path = train_tokenizer([*corpus, *(c.system for c in conv_templates.values())] * 2, tmp_path)
+    write_tokenizer(path, tmp_path / "checkpoint")
+    trained = load_tokenizer(tmp_path / "checkpoint")
+    assert len(trained) == VOCABULARY_SIZE
+    assert "<0x0A>" in trained.tokenize("What color\nis it?")
+    for word in (*COLORS, *SHAPES, "yes", "no", "A", "E"):
+        assert trained.tokenize(word) == [f"▁{word}"]
+
+
+@pytest.mark.parametrize(
+    "text", ["Naïve 日本語 café", "{[~^|`\\@#$%&*_+=<>]}", "tab\tand\n\nlines"]
+)
+def test_any_text_survives_the_committed_tokenizer(tokenizer, text):
+    ids = tokenizer(text).input_ids
+    assert tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+# Sequences
+
+
+@pytest.mark.parametrize("answer", ["red", "yes", "A", "3"])
+def test_answer_tokens_are_those_of_the_whole_conversation(tokenizer, answer):
+    conversation = conv_templates["vicuna_v1"].copy()
+    conversation.append_message(conversation.roles[0], "<image>\nWhat?")
+    conversation.append_message(conversation.roles[1], answer)
+    whole = tokenizer_image_token(conversation.get_prompt(), tokenizer)
+    prompt = tokenizer_image_token(render_prompt("What?", with_image=True), tokenizer)
+    assert whole == [*prompt, *answer_ids(tokenizer, answer)]
+
+
+@pytest.mark.parametrize("with_image", [True, False])
+def test_every_prompt_starts_with_the_shared_prefix(tokenizer, with_image):
+    prefix = prefix_ids(tokenizer, with_image=with_image)
+    lesson = picture_lesson(3, 0, 10) if with_image else text_lesson(3, 0, 10)
+    for example in lesson.examples:
+        prompt = render_prompt(example.text, with_image=with_image)
+        assert tokenizer_image_token(prompt, tokenizer)[: len(prefix)] == prefix
+
+
+def verdicts_of(tokenizer, lesson):
+    """For each question, pairs of a piece and the piece that is to be learned there."""
+    pieces = tokenizer.convert_ids_to_tokens
+    for suffix in build_suffixes(tokenizer, [lesson], with_image=lesson.image is not None):
+        pairs = zip(pieces(list(suffix.input_ids)), suffix.verdicts, strict=True)
+        yield [(piece, pieces(verdict)) for piece, verdict in pairs if verdict != IGNORE_INDEX]
+
+
+def test_every_option_gets_a_verdict_and_the_right_one_its_letter(tokenizer):
+    lesson = text_lesson(3, 0, 20)
+    for example, verdicts in zip(lesson.examples, verdicts_of(tokenizer, lesson), strict=True):
+        said = [verdict for _, verdict in verdicts]
+        assert len(said) == example.num_choices
+        assert said["ABCDE".index(example.answer)] == f"▁{example.answer}"
+        assert said.count("▁no") == example.num_choices - 1
+
+
+def test_a_thing_named_in_a_question_gets_its_number(tokenizer):
+    scene = Scene(
+        things=(
+            Thing(color="red", shape="ring", row=0, column=0),
+            Thing(color="blue", shape="ring", row=1, column=1),
+            Thing(color="red", shape="cross", row=2, column=2),
+        )
+    )
+    image = picture_lesson(3, 0, 0).image
+    for text, counts in (
+        ("Is there a red ring?", ["1"]),
+        ("How many red shapes are there?", ["2"]),
+        ("Are there both a ring and a circle?", ["2", "0"]),
+        ("What shape is red?", []),
+    ):
+        examples = (Example(kind="", text=text, answer="yes"),)
+        lesson = Lesson(examples=examples, scene=scene, image=image)
+        (verdicts,) = verdicts_of(tokenizer, lesson)
+        assert [verdict for _, verdict in verdicts] == counts, text
+
+
+# Forward pass
+
+
+@pytest.mark.parametrize("with_image", [True, False])
+def test_logits_behind_a_shared_prefix_equal_those_of_the_loaded_checkpoint(
+    demo_model, written, tokenizer, with_image
+):
+    make = picture_lesson if with_image else text_lesson
+    lessons = [make(3, number, 4) for number in range(3)]
+    model = load_pretrained_model(str(written), None, "llava-demo", device="cpu")[1]
+    with torch.no_grad():
+        packed = list(answer_lessons(demo_model, tokenizer, lessons))
+        for answers in packed:
+            for question, (owner, position) in enumerate(
+                zip(answers.batch.owners, answers.batch.positions, strict=True)
+            ):
+                lesson = lessons[owner]
+                example = lesson.examples[position]
+                prompt = render_prompt(example.text, with_image=with_image)
+                ids = tokenizer_image_token(prompt, tokenizer)
+                answer = answer_ids(tokenizer, example.answer)
+                pixels = preprocess([lesson.image]) if with_image else None
+                logits = model(input_ids=torch.tensor([ids + answer[:-1]]), images=pixels).logits
+                wanted = logits[0, -len(answer) :]
+                torch.testing.assert_close(
+                    answers.logits[answers.questions == question], wanted, rtol=1e-4, atol=1e-4
+                )
+                assert answers.labels[answers.questions == question].tolist() == answer
+
+
+def test_only_the_answers_count_in_the_loss(demo_model, tokenizer):
+    lesson = text_lesson(3, 0, 3)
+    answers = next(answer_lessons(demo_model, tokenizer, [lesson]))
+    num_counted = (answers.batch.labels != IGNORE_INDEX).sum(1)
+    assert num_counted.tolist() == [2] * len(num_counted)  # the letter and the end token
+
+
+def test_lessons_with_and_without_pictures_are_not_mixed(demo_model, tokenizer):
+    with pytest.raises(ValueError, match="all have a picture"):
+        list(answer_lessons(demo_model, tokenizer, [picture_lesson(3, 0, 2), text_lesson(3, 0, 2)]))
+
+
+# Learning
+
+
+def test_patch_labels_say_what_and_where():
+    lesson = picture_lesson(3, 0, 0)
+    labels = patch_labels(lesson.scene)
+    assert labels.shape == (36, 4)
+    assert (labels.amax(0) < torch.tensor(NUM_CLASSES)).all()
+    assert int((labels[:, 0] > 0).sum()) == 4 * len(lesson.scene.things)
+    thing = lesson.scene.things[0]
+    patch = labels[thing.row * 2 * 6 + thing.column * 2].tolist()
+    expected = [1 + list(COLORS).index(thing.color), 1 + SHAPES.index(thing.shape)]
+    assert patch == [*expected, thing.row * 2, thing.column * 2]
+
+
+def test_the_tower_learns_its_pictures():
+    torch.manual_seed(0)
+    model = DemoModel()
+    lessons = [picture_lesson(2, number, 0) for number in range(16)]
+    pixels = preprocess([lesson.image for lesson in lessons])
+    labels = torch.stack([patch_labels(lesson.scene) for lesson in lessons])
+    accuracy = warm_up_tower(model, pixels, labels, num_steps=60, batch_size=16)
+    assert accuracy > 0.7
+
+
+def test_learning_is_deterministic_lowers_the_loss_and_leaves_the_tower(tokenizer):
+    def learned():
+        torch.manual_seed(0)
+        model = DemoModel()
+        tower = digest(model.tower.state_dict().values())
+        lessons = [picture_lesson(0, number, 3) for number in range(2)]
+        before = lesson_loss(model, tokenizer, lessons).item()
+        steps = []
+        learn_language(model, tokenizer, TINY_PLAN, steps.append)
+        assert steps == [1, 2, 3]
+        assert lesson_loss(model, tokenizer, lessons).item() < before
+        assert digest(model.tower.state_dict().values()) == tower
+        return digest(p.detach() for p in model.state_dict().values())
+
+    assert learned() == learned()
+
+
+def test_projected_images_start_at_the_size_that_learns(demo_model):
+    torch.manual_seed(0)
+    model = DemoModel()
+    pixels = preprocess([picture_lesson(2, number, 0).image for number in range(8)])
+    model.scale_projector(pixels)
+    assert model.projector(model.select_features(pixels)).std().item() == pytest.approx(0.5, 0.05)
+
+
+def test_all_widths_fit_four_bit_kernels(demo_model):
+    for name, module in demo_model.named_modules():
+        if isinstance(module, nn.Linear):
+            assert module.out_features % 32 == 0, name
+
+
+@pytest.mark.parametrize("early_step", [0, 6001])
+def test_the_early_step_must_be_one_of_the_run(early_step):
+    with pytest.raises(ValueError, match="early_step"):
+        TrainDemoConfig(early_step=early_step)
+
+
+# The committed checkpoints
+
+
+def test_everything_committed_stays_small():
+    assert sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()) < 5_000_000
+
+
+def test_both_checkpoints_share_tokenizer_and_tower():
+    assert (FINAL / "tokenizer.model").read_bytes() == (EARLY / "tokenizer.model").read_bytes()
+    configs = [json.loads((folder / "config.json").read_text()) for folder in (FINAL, EARLY)]
+    assert configs[0] == configs[1]
+    assert (DEMO / configs[0]["mm_vision_tower"]) == TOWER
+    for folder in (FINAL, EARLY):
+        assert not any("vision_tower" in name for name in load_file(folder / "model.safetensors"))
+
+
+@pytest.mark.parametrize("folder", [FINAL, EARLY, TOWER], ids=lambda folder: folder.name)
+def test_weights_are_finite_float16_without_outliers(folder):
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        assert tensor.dtype == torch.float16
+        assert tensor.isfinite().all(), name
+        if tensor.ndim == 2 and ("layers" in name or "mm_projector" in name):
+            assert tensor.float().abs().max() < 25 * tensor.float().std(), name
+
+
+def test_the_final_checkpoint_reaches_its_bars_and_the_early_one_is_worse(tmp_path):
+    data_root = ensure_demo_data(tmp_path, num_images=2, seed=11)
+    totals = {
+        folder.name: {
+            s.task: s.accuracy for s in measure_checkpoint(folder, data_root) if s.kind == "all"
+        }
+        for folder in (FINAL, EARLY)
+    }
+    final, early = totals["llava-demo"], totals["llava-demo-early"]
+    assert final["vqav2"] >= 0.8
+    assert final["gqa"] >= 0.8
+    assert final["scienceqa"] >= 0.7
+    assert np.mean(list(final.values())) - np.mean(list(early.values())) > 0.03
+    assert early["gqa"] > 0.5
+
+
+def test_the_table_names_every_kind_with_its_baseline(tmp_path):
+    data_root = ensure_demo_data(tmp_path, num_images=1)
+    scores = measure_checkpoint(FINAL, data_root)
+    assert [s.task for s in scores if s.kind == "all"] == ["vqav2", "gqa", "scienceqa"]
+    for score in scores:
+        assert 0 < score.baseline <= 1
+        assert score.num_questions > 0
+    table = render_table(scores)
+    assert len(table.splitlines()) == len(scores) + 1
+    assert "existAttr" in table
+
+
+@pytest.mark.slow
+def test_the_program_writes_what_it_learned(tmp_path):
+    command = [sys.executable, "-m", "runners.train_demo", f"output={tmp_path}/out"]
+    command += ["num_tower_images=64", "num_tower_steps=4", "num_steps=4", "early_step=2"]
+    command += ["trial_every=4", "num_images=1"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "clip-demo", "llava-demo", "llava-demo-early"
+    }  # fmt: skip
+    assert finished.stdout.count("scienceqa  all") == 2
