@@ -90,3 +90,18 @@ def imply_checkpoint(argv: Sequence[str]) -> list[str]:
     names_path = any(word.startswith("model.path=") for word in words)
     names_model = any(word.startswith("model=") for word in words)
     return ["model=checkpoint", *words] if names_path and not names_model else words
+
+
+def nest(argv: Sequence[str], name: str) -> list[str]:
+    """Returns the command line with every option below a name.
+
+    For a program with options that are called like configuration groups of other programs, which
+    Hydra would look for otherwise.
+
+    >>> nest(["model=random-25m", "--help"], "bench")
+    ['bench.model=random-25m', '--help']
+    """
+    return [
+        f"{name}.{word}" if _KEY.match(word) and not word.startswith(("+", "hydra.")) else word
+        for word in argv
+    ]

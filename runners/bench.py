@@ -1,0 +1,62 @@
+"""Measures the engines side by side: `python -m runners.bench workload=... engine=...`.
+
+Ratios within one run are what counts: the machine's speed is in all of them alike. The time for
+finding the near-tie threshold of short formats is not counted.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def bench(config: DictConfig) -> int:
+    """Runs one composed configuration and returns the exit code."""
+    from runners.benchmarking.session import run_session
+    from runners.build import read_settings
+    from runners.config import BenchProgramConfig
+
+    settings = read_settings(config, BenchProgramConfig).bench
+    report = run_session(settings)
+    _print(report)
+    if settings.output:
+        from pathlib import Path
+
+        from runners.files import write_json
+
+        write_json(Path(settings.output), report)
+    return 0
+
+
+def _print(report: dict[str, Any]) -> None:
+    print(f"{report['device']['name']}, matmul {report['matmul_flops_per_s'] / 1e9:,.0f} GFLOP/s")
+    row = "{:<10} {:<11} {:>9} {:>12} {:>8} {:>6} {:>9}"
+    print(row.format("workload", "engine", "ratio", "questions/s", "equal", "MFU", "memory"))
+    for result in report["results"]:
+        print(
+            row.format(
+                result["workload"],
+                result["engine"],
+                f"{result['ratio_to_sequential']:.2f}" if result["ratio_to_sequential"] else "",
+                f"{result['questions_per_s']:.2f}",
+                f"{result['answers_equal']:.2%}" if result["answers_equal"] is not None else "",
+                f"{result['mfu']:.0%}",
+                f"{result['peak_memory_bytes'] / 2**30:.2f} GiB",
+            )
+        )
+
+
+def main() -> None:
+    """The program."""
+    from runners.cli import main as run_program
+    from runners.overrides import nest
+
+    sys.argv[1:] = nest(sys.argv[1:], "bench")
+    run_program("bench", bench)
+
+
+if __name__ == "__main__":
+    main()

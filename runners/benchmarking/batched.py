@@ -1,0 +1,80 @@
+"""What other harnesses do: batches of questions, left-padded, through `model.generate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from llava.constants import IMAGE_TOKEN_INDEX
+from llava.generation.preprocess import prepare_images
+from llava.generation.request import Completion, Request, RequestFailure
+from llava.generation.sequential import SequentialEngine
+
+
+class BatchedEngine:
+    """A baseline to compare with: no prefix is shared, answers may change with the batch.
+
+    Args:
+        tokenizer: Decodes answers.
+        model: A LLaVA model.
+        image_processor: Of its vision tower.
+        context_len: See `SequentialEngine`.
+        batch_size: Questions of a batch.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        model: Any,
+        image_processor: Any,
+        context_len: int,
+        *,
+        batch_size: int = 8,
+    ) -> None:
+        self._sequential = SequentialEngine(tokenizer, model, image_processor, context_len)
+        self._model = model
+        self._image_processor = image_processor
+        self._batch_size = batch_size
+
+    @torch.inference_mode()
+    def run(self, requests: Sequence[Request]) -> Iterator[Completion | RequestFailure]:
+        """Yields the completions, batch by batch; requests have one image each."""
+        for start in range(0, len(requests), self._batch_size):
+            yield from self._batch(requests[start : start + self._batch_size])
+
+    def _batch(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        model = self._model
+        prepared = [prepare_images(r.images, self._image_processor, model.config) for r in requests]
+        pixels = torch.stack([images.pixel_values[0] for images in prepared if images is not None])
+        longest = max(len(request.prompt_ids) for request in requests)
+        ids = torch.zeros(len(requests), longest, dtype=torch.long)
+        mask = torch.zeros(len(requests), longest, dtype=torch.long)
+        for row, request in enumerate(requests):
+            ids[row, longest - len(request.prompt_ids) :] = torch.from_numpy(request.prompt_ids)
+            mask[row, longest - len(request.prompt_ids) :] = 1
+        model.config.tokenizer_padding_side = "left"
+        output = model.generate(
+            ids.to(model.device),
+            images=pixels.to(model.device, model.dtype),
+            attention_mask=mask.to(model.device),
+            do_sample=False,
+            max_new_tokens=max(request.generation.max_new_tokens for request in requests),
+            past_key_values=DynamicCache(),
+        )
+        num_patches = model.get_vision_tower().num_patches
+        for request, tokens in zip(requests, output.tolist(), strict=True):
+            end = next(
+                (i + 1 for i, t in enumerate(tokens) if t in self._sequential.stops), len(tokens)
+            )
+            num_images = int((request.prompt_ids == IMAGE_TOKEN_INDEX).sum())
+            yield self._sequential.completion(
+                request,
+                tokens[:end],
+                margins=None,
+                num_prompt_tokens=len(request.prompt_ids) + num_images * (num_patches - 1),
+                latency_s=0.0,
+                image_sha256=(),
+            )
