@@ -1,0 +1,121 @@
+"""One question: what is asked, what goes to stdout, what is refused."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from evals.sources import ImageFile
+from runners.errors import ConfigError
+from runners.remote_images import ImageBytes, fetch, open_sources
+
+
+def ask(*options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "runners.ask", *options], capture_output=True, text=True, check=False
+    )
+
+
+def png(width: int, height: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), (200, 30, 30)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A web server on this machine with an image, a large file, text and a dead end."""
+    pages = {"/red.png": png(40, 30), "/large.bin": b"x" * 5000, "/text.png": b"no image"}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = pages.get(self.path)
+            self.send_response(200 if content else 404)
+            self.end_headers()
+            if content:
+                self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+    httpd.server_close()
+
+
+def test_answer_alone_goes_to_stdout(tmp_path: Path, server: str) -> None:
+    path = tmp_path / "a, b=c.png"
+    path.write_bytes(png(48, 48))
+    done = ask(f"image={path}", "prompt=What color is it, really?", "max_new_tokens=4")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert "conversation vicuna_v1" in done.stderr
+    assert "Traceback" not in done.stderr
+    fetched = ask(f"image={server}/red.png", "prompt=<image> What color?", "max_new_tokens=4")
+    assert fetched.returncode == 0, fetched.stderr
+    assert fetched.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["image=nowhere.png", "prompt=What?"], "'nowhere.png' is neither"),
+        (["prompt=a <image> b"], "places 1 images, but the question has 0"),
+        (["prompt=What?", "temperature=-1"], "`temperature` must be 0 or larger"),
+        (["prompt=What?", "quantization.name=int3"], "quantization.name"),
+        (["prompt=What?", "model.attention=fast"], "`model.attention` must be one of"),
+    ],
+)
+def test_bad_questions_are_refused(options: list[str], message: str) -> None:
+    done = ask(*options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+
+
+def test_comma_separates_images_unless_it_belongs_to_a_name(tmp_path: Path, server: str) -> None:
+    first, second = tmp_path / "a.png", tmp_path / "b.png"
+    both = tmp_path / "a.png,b.png"
+    for path in (first, second, both):
+        path.write_bytes(png(4, 4))
+    sources = open_sources(f"{first}, {second},{server}/red.png")
+    assert [type(source) for source in sources] == [ImageFile, ImageFile, ImageBytes]
+    assert [source.open().size for source in sources] == [(4, 4), (4, 4), (40, 30)]
+    assert len(open_sources(str(both))) == 1
+    assert open_sources(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("page", "message"), [("nothing.png", "cannot be fetched"), ("large.bin", "larger than 4,000")]
+)
+def test_addresses_are_fetched_within_limits(server: str, page: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        fetch(f"{server}/{page}", max_bytes=4000)
+
+
+def test_what_is_no_image_or_too_large_cannot_be_opened(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (text,) = open_sources(f"{server}/text.png")
+    with pytest.raises(OSError, match=r"identify|decoded"):
+        text.open()
+    monkeypatch.setattr("runners.remote_images.MAX_PIXELS", 100)
+    (image,) = open_sources(f"{server}/red.png")
+    with pytest.raises(OSError, match="more than 100"):
+        image.open()
+
+
+def test_unreachable_address_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"127\.0\.0\.1:9/x\.png cannot be fetched"):
+        open_sources("http://127.0.0.1:9/x.png")
