@@ -1,6 +1,7 @@
 """Scores saved answers without the model: `python -m runners.score task=... predictions=...`.
 
-Or scores a stored run again: `python -m runners.score run=NAME`.
+`predictions=FILE output=DIR` scores an answer file, `predictions=FILE run=NAME` makes a stored run
+of it, and `run=NAME` alone scores a stored run again.
 """
 
 from __future__ import annotations
@@ -10,13 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evals.answers import AnswerFile, read_answers
-from evals.records import Failure
-from evals.summary import summarize
-from evals.task import Task
-from runners.answer_lines import key_of
+from evals.scorers.judge import Judged
+from evals.submission import Submittable
+from evals.summary import Summary, summarize, summarize_unscored
+from runners.answer_lines import is_failure, key_of, read_prediction
 from runners.build import build_task, read_settings, read_task_specs
-from runners.config import ScoreConfig
 from runners.errors import ConfigError
 from runners.files import (
     hash_data_files,
@@ -24,10 +23,15 @@ from runners.files import (
     sha256_of_file,
     sha256_of_json,
 )
+from runners.importing import read_import, store_import
+from runners.judge_endpoint import JudgeError
+from runners.judging import Judgment, judge_answers
 from runners.logs import RunLog
-from runners.manifest import read_manifest
+from runners.offline_config import ScoreConfig
 from runners.scoring import read_summary, score_run, write_results
-from runners.tables import render_summaries
+from runners.store import PREDICTIONS_FILE
+from runners.stored_runs import read_run_specs
+from runners.tables import render_summaries, write_tables
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -40,118 +44,196 @@ _COMPLETE, _INCOMPLETE = 0, 1
 def score(config: DictConfig) -> int:
     """Scores what one composed configuration names and returns the exit code."""
     settings = read_settings(config, ScoreConfig)
-    if (settings.predictions is None) == (settings.run is None):
-        raise ConfigError(
-            "Exactly one of `predictions` and `run` must be given. Use predictions=ANSWERS.jsonl "
-            "for an answer file, run=NAME for a stored run."
-        )
+    _check_form(config, settings)
     with RunLog():
-        if settings.predictions is not None:
-            specs = list(read_task_specs(config).values())
-            summaries = [score_file(specs, settings.predictions, settings.output)]
-        else:
-            summaries = _score_stored(config, settings)
-        print(render_summaries(summaries))
-    complete = all(summary["num_answered"] == summary["num_questions"] for summary in summaries)
+        try:
+            return _score(config, settings)
+        except JudgeError as error:
+            logger.error("%s", error)
+            return _INCOMPLETE
+
+
+def _check_form(config: DictConfig, settings: ScoreConfig) -> None:
+    """Checks that the options name one of the three things that can be scored.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if settings.predictions is None and settings.run is None:
+        raise ConfigError(
+            "`predictions` or `run` must be given. Use predictions=ANSWERS.jsonl for an answer "
+            "file, run=NAME for a stored run."
+        )
+    if settings.predictions is not None and (settings.run is None) == (settings.output is None):
+        raise ConfigError(
+            "`predictions` needs either an `output` folder, or a `run` to be made of it. Use "
+            "output=DIR or run=NAME."
+        )
+    if settings.predictions is not None and len(config.tasks) != 1:
+        raise ConfigError("`predictions` needs exactly one `task`. Use task=NAME.")
+    if settings.run is not None and (settings.run in ("", ".", "..") or "/" in settings.run):
+        raise ConfigError(
+            f"`run` must be a name without slashes, but is {settings.run!r}. Use results_dir=DIR "
+            "for runs elsewhere."
+        )
+
+
+def _score(config: DictConfig, settings: ScoreConfig) -> int:
+    run_dir = Path(settings.results_dir) / str(settings.run)
+    output = run_dir if settings.output is None else Path(settings.output)
+    if settings.predictions is None:
+        specs = read_run_specs(config, run_dir)
+    else:
+        specs = read_task_specs(config)
+    _check_judge(specs, settings)
+    if settings.predictions is None:
+        scored = [_Stored(spec, run_dir / name, settings) for name, spec in specs.items()]
+        results = [task.score(output / task.folder.name) for task in scored]
+    else:
+        work = _score_file if settings.run is None else _import_file
+        results = [work(spec, settings, output) for spec in specs.values()]
+    if output == run_dir:
+        write_tables(run_dir)
+    print(render_summaries(results))
+    complete = all(_is_complete(summary) for summary in results)
     return _COMPLETE if complete else _INCOMPLETE
 
 
-def score_file(specs: list[dict[str, Any]], predictions: str, output: str | None) -> dict[str, Any]:
-    """Scores a foreign answer file and returns the summary, which is also written.
+def _check_judge(specs: Mapping[str, Mapping[str, Any]], settings: ScoreConfig) -> None:
+    judged = [name for name, spec in specs.items() if isinstance(build_task(spec), Judged)]
+    if settings.judge.name != "none" and not judged:
+        raise ConfigError(
+            f"judge={settings.judge.name} is given, but no judge grades {', '.join(specs)}. Leave "
+            "it out."
+        )
+
+
+def _is_complete(summary: Mapping[str, Any]) -> bool:
+    unjudged = "judge" in summary and summary["judge"] is None
+    return summary["num_answered"] == summary["num_questions"] and not unjudged
+
+
+def _score_file(spec: dict[str, Any], settings: ScoreConfig, output: Path) -> dict[str, Any]:
+    """Scores a foreign answer file and returns the summary, which is also written."""
+    path = str(settings.predictions)
+    found = read_import(build_task(spec), path)
+    folder = output / build_task(spec).name
+    judgment = judge_answers(spec, found.predictions, folder, settings.judge)
+    task = judgment.task
+    if judgment.missing:
+        number = len(task.samples())
+        summary = summarize_unscored(task, number, len(found.predictions), found.failures)
+        scores = []
+    else:
+        scores = task.score(found.predictions)
+        summary = summarize(task, scores, found.failures)
+    _tell(judgment, summary)
+    content = summary.to_json() | _extras(judgment, Path(path))
+    write_results(folder, content, scores)
+    return content
+
+
+def _import_file(spec: dict[str, Any], settings: ScoreConfig, run_dir: Path) -> dict[str, Any]:
+    """Makes a run of a foreign answer file, scores it and returns the summary."""
+    task = build_task(spec)
+    found = read_import(task, str(settings.predictions))
+    origin = store_import(found, task, spec, run_dir, overwrite=settings.overwrite)
+    summary = {
+        "num_questions": origin["num_questions"],
+        "limited": False,
+        "imported": {"sha256": found.sha256, "num_unreadable": found.num_unreadable},
+        "hashes": {"answers": None, "prompts": origin["prompts"]},
+        "timing": {},
+    }
+    stored = _Stored(spec, run_dir / task.name, settings, summary)
+    return stored.score(stored.folder)
+
+
+class _Stored:
+    """The stored answers of a task.
 
     Args:
-        specs: The one task.
-        predictions: An answer file in LLaVA's JSONL.
-        output: Where the results go, in a folder named after the task.
+        spec: The task, as `_target_` plus values.
+        folder: The task's folder.
+        settings: The options.
+        summary: What is known of the answers beside their scores; None reads what is stored.
 
     Raises:
-        ConfigError: there is not exactly one task, or no output folder.
-        DataError: a file is missing or malformed, or the answers are of another split.
+        ConfigError: the folder holds no complete run.
     """
-    if len(specs) != 1 or output is None:
-        raise ConfigError(
-            "`predictions` needs exactly one `task` and an `output` folder. Use task=NAME "
-            "predictions=ANSWERS.jsonl output=DIR."
-        )
-    task = build_task(specs[0])
-    answers = read_answers(predictions)
-    for line in answers.unreadable:
-        logger.warning("skipped: %s", line)
-    scores = task.score(task.match(answers.answers))
-    summary = summarize(task, scores, _read_failures(task, answers))
+
+    def __init__(
+        self,
+        spec: Mapping[str, Any],
+        folder: Path,
+        settings: ScoreConfig,
+        summary: dict[str, Any] | None = None,
+    ) -> None:
+        stored = summary or read_summary(folder)
+        if stored is None:
+            raise ConfigError(
+                f"{folder} holds no complete run. Repeat the command of runners.eval that began it."
+            )
+        self.folder = folder
+        self._spec = spec
+        self._settings = settings
+        self._summary = stored
+
+    def score(self, output: Path) -> dict[str, Any]:
+        """Scores the answers and returns the summary, which is also written.
+
+        Which questions were asked is in the summary that is there.
+        """
+        lines = read_intact_lines(self.folder / PREDICTIONS_FILE)
+        answers = [read_prediction(line) for line in lines if not is_failure(line)]
+        by_key = {answer.key: answer for answer in answers}
+        judgment = judge_answers(self._spec, by_key, self.folder, self._settings.judge)
+        keys = {key for line in lines if (key := key_of(line)) is not None}
+        limited = keys if self._summary.get("limited") else None
+        number = int(self._summary.get("num_questions", len(lines)))
+        summary, scores = score_run(judgment.task, lines, number, only=limited)
+        _tell(judgment, summary)
+        extras = _extras(judgment, self.folder / PREDICTIONS_FILE)
+        content = self._summary | summary.to_json() | extras
+        content["hashes"] = {**self._summary.get("hashes", {}), **extras["hashes"]}
+        write_results(output, content, scores)
+        return content
+
+
+def _tell(judgment: Judgment, summary: Summary) -> None:
+    """Says what the figures do not."""
     expected = summary.expected_num_questions
     if expected not in (None, summary.num_questions):
         logger.warning(
             "%s %s has %d questions here, but %d are published",
-            task.name,
-            task.split,
+            summary.task,
+            summary.split,
             summary.num_questions,
             expected,
         )
-    content = summary.to_json() | _extras(task, Path(predictions))
-    write_results(Path(output) / task.name, content, scores)
-    return content
-
-
-def _score_stored(config: DictConfig, settings: ScoreConfig) -> list[dict[str, Any]]:
-    run_dir = Path(settings.results_dir) / str(settings.run)
-    specs = read_task_specs(config) if config.tasks else _stored_specs(run_dir)
-    output = run_dir if settings.output is None else Path(settings.output)
-    return [_score_task(build_task(spec), run_dir / name, output) for name, spec in specs.items()]
-
-
-def _stored_specs(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """How the tasks were configured when the run was made."""
-    if not run_dir.is_dir():
-        raise ConfigError(f"{run_dir} does not exist. Check `run` and `results_dir`.")
-    specs = {}
-    for folder in sorted(run_dir.iterdir()):
-        manifest = read_manifest(folder) if folder.is_dir() and ".old-" not in folder.name else None
-        if manifest is not None:
-            specs[folder.name] = manifest["environment"]["task"]
-    if not specs:
-        raise ConfigError(f"{run_dir} holds no task. Run runners.eval first, or check `run`.")
-    return specs
-
-
-def _score_task(task: Task, folder: Path, output: Path) -> dict[str, Any]:
-    """Scores the stored answers of a task again; which questions were asked is in its summary."""
-    stored = read_summary(folder)
-    if stored is None:
-        raise ConfigError(
-            f"{folder} holds no complete run. Repeat the command of runners.eval that began it."
+    if judgment.missing:
+        logger.error("Not scored: %s", judgment.missing)
+    elif not judgment.task.has_annotations and isinstance(judgment.task, Submittable):
+        logger.info(
+            "%s %s has no public annotations: runners.submit writes the file for the server",
+            summary.task,
+            summary.split,
         )
-    lines = read_intact_lines(folder / "predictions.jsonl")
-    keys = {key for line in lines if (key := key_of(line)) is not None}
-    limited = keys if stored.get("limited") else None
-    summary, scores = score_run(task, lines, len(lines), only=limited)
-    content = stored | summary.to_json() | _extras(task, folder / "predictions.jsonl")
-    content["hashes"] = {**stored.get("hashes", {}), **content["hashes"]}
-    write_results(output / task.name, content, scores)
-    return content
 
 
-def _read_failures(task: Task, answers: AnswerFile) -> dict[str, Failure]:
-    """Failures that a run of this project recorded in its answer file."""
-    failures = {}
-    for line in answers.failed:
-        for key in task.match([line]):
-            error: Mapping[str, Any] = line["metadata"]["error"]
-            cause, message = str(error.get("cause")), str(error.get("message"))
-            failures[key] = Failure(key=key, cause=cause, message=message)
-    return failures
-
-
-def _extras(task: Task, answers: Path) -> dict[str, Any]:
-    data = hash_data_files(task.data_files())
-    return {
+def _extras(judgment: Judgment, answers: Path) -> dict[str, Any]:
+    task = judgment.task
+    extras: dict[str, Any] = {
         "primary_metric": task.primary_metric,
         "hashes": {
             "answers": sha256_of_file(answers),
-            "data": sha256_of_json(data),
-            "scorer": sha256_of_json(task.definition),
+            "data": sha256_of_json(hash_data_files(task.data_files())),
+            "scorer": judgment.scorer_hash,
         },
     }
+    if judgment.is_judged:
+        extras["judge"] = judgment.record
+    return extras
 
 
 def main() -> None:

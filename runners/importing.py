@@ -1,0 +1,209 @@
+"""A foreign answer file becomes a run, so that it can stand beside those that were made here."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from evals.answers import AnswerFile, read_answers
+from evals.errors import DataError
+from evals.records import Failure, Prediction, Sample
+from evals.task import Task
+from runners.answer_lines import answer_id, failure_line
+from runners.environment import describe_environment, now
+from runners.errors import ConfigError
+from runners.files import hash_data_files, sha256_of_file, sha256_of_json, write_jsonl
+from runners.manifest import UNKNOWN, read_manifest, write_manifest
+from runners.store import PREDICTIONS_FILE
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Import:
+    """An answer file, matched with the questions of a task.
+
+    Attributes:
+        path: The file.
+        sha256: Its hash.
+        predictions: Its answers by key.
+        failures: Its recorded failures by key.
+        model_id: The model that its lines name, if all name the same.
+        num_unreadable: Lines that are no answer.
+    """
+
+    path: Path
+    sha256: str
+    predictions: Mapping[str, Prediction]
+    failures: Mapping[str, Failure]
+    model_id: str | None
+    num_unreadable: int
+
+
+def read_import(task: Task, path: str) -> Import:
+    """Returns what an answer file says about a task; lines that are no answer are logged.
+
+    Raises:
+        DataError: a file is missing or malformed, or the answers are of another split.
+    """
+    answers = read_answers(path)
+    for line in answers.unreadable:
+        logger.warning("skipped: %s", line)
+    predictions = task.match(answers.answers)
+    failures = {k: f for k, f in _read_failures(task, answers).items() if k not in predictions}
+    names = {str(line["model_id"]) for line in answers.answers if line.get("model_id")}
+    return Import(
+        path=Path(path),
+        sha256=sha256_of_file(Path(path)),
+        predictions=predictions,
+        failures=failures,
+        model_id=names.pop() if len(names) == 1 else None,
+        num_unreadable=len(answers.unreadable),
+    )
+
+
+def _read_failures(task: Task, answers: AnswerFile) -> dict[str, Failure]:
+    """Failures that a run of this project recorded in its answer file."""
+    failures = {}
+    for line in answers.failed:
+        for key in task.match([line]):
+            error: Mapping[str, Any] = line["metadata"]["error"]
+            cause, message = str(error.get("cause")), str(error.get("message"))
+            failures[key] = Failure(key=key, cause=cause, message=message)
+    return failures
+
+
+def store_import(
+    found: Import, task: Task, spec: Mapping[str, Any], run_dir: Path, *, overwrite: bool
+) -> dict[str, Any]:
+    """Writes answers and manifest as those of a run, and returns what its summary adds.
+
+    The same file may be imported again; anything else that lies there is left alone.
+
+    Args:
+        found: The answers.
+        task: The task that they answer.
+        spec: The task, as `_target_` plus values.
+        run_dir: The run's folder.
+        overwrite: Set what lies there aside.
+
+    Raises:
+        ConfigError: there are other answers, or another process writes there.
+        DataError: the questions of a split without annotations cannot be read.
+    """
+    samples = _read_samples(task)
+    folder = run_dir / task.name
+    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run_dir / f".{task.name}.lock", timeout=0):
+            stored = _make_room(folder, found, overwrite=overwrite)
+            hashes = {
+                "prompts": _hash_prompts(samples, found.predictions),
+                "data": hash_data_files(task.data_files()),
+            }
+            environment = describe_environment()
+            event = {"imported": now(), "file": str(found.path), "sha256": found.sha256}
+            write_manifest(
+                folder,
+                identity={"imported": found.sha256, **hashes},
+                environment={"imported_from": str(found.path), **environment, "task": dict(spec)},
+                history=[*(stored or {}).get("history", []), event],
+            )
+            order = _order(task, samples, found)
+            lines = _render_lines(found, samples, order, run_dir.name)
+            write_jsonl(folder / PREDICTIONS_FILE, lines)
+    except Timeout as error:
+        raise ConfigError(
+            f"{folder} is being written by another process. Wait for it, or choose another name "
+            "with run=NAME."
+        ) from error
+    return {
+        "num_questions": len(samples) if samples is not None else len(order),
+        "prompts": hashes["prompts"],
+    }
+
+
+def _read_samples(task: Task) -> list[Sample] | None:
+    """The questions; None if annotations are there, but not the files that questions are read from.
+
+    Scoring needs less than asking does: an imported file may be scored where nothing can be asked.
+    """
+    try:
+        return task.samples()
+    except DataError as error:
+        if not task.has_annotations:
+            raise
+        logger.info("%s: the questions cannot be compared with the prompts: %s", task.name, error)
+        return None
+
+
+def _make_room(folder: Path, found: Import, *, overwrite: bool) -> dict[str, Any] | None:
+    """The manifest of an earlier import of the same file, None if the folder is free."""
+    if overwrite and folder.exists():
+        names = (folder.with_name(f"{folder.name}.old-{n}") for n in itertools.count(1))
+        aside = next(name for name in names if not name.exists())
+        folder.rename(aside)
+        logger.info("%s is kept as %s", folder, aside)
+        return None
+    stored = read_manifest(folder)
+    if stored is not None and stored["identity"].get("imported") != found.sha256:
+        raise ConfigError(
+            f"{folder} holds other answers than those of {found.path}. Choose another name with "
+            "run=NAME, or set it aside with overwrite=true."
+        )
+    return stored
+
+
+def _hash_prompts(samples: Sequence[Sample] | None, predictions: Mapping[str, Prediction]) -> str:
+    """The hash of all question texts, if every answer carries the prompt that is asked here."""
+    if samples is None:
+        return UNKNOWN
+    prompts = {sample.key: sample.prompt for sample in samples}
+    if any(prediction.prompt != prompts.get(key) for key, prediction in predictions.items()):
+        return UNKNOWN
+    return sha256_of_json([[s.key, s.text, s.image_keys] for s in samples])
+
+
+def _order(task: Task, samples: Sequence[Sample] | None, found: Import) -> list[str]:
+    """The keys of the answers and failures in the benchmark's order."""
+    given = {**found.predictions, **found.failures}
+    keys = [sample.key for sample in samples or ()]
+    if samples is None:
+        keys = [score.key for score in task.score(found.predictions)]
+    known = set(keys)
+    # TextVQA's official scorer counts a repeated answer line again, under a key of its own.
+    return [*(key for key in keys if key in given), *(key for key in given if key not in known)]
+
+
+def _render_lines(
+    found: Import, samples: Sequence[Sample] | None, order: Sequence[str], run: str
+) -> list[dict[str, Any]]:
+    model_id = found.model_id or run
+    by_key = {sample.key: sample for sample in samples or ()}
+    lines = []
+    for key in order:
+        if key in found.predictions:
+            lines.append(_answer_line(found.predictions[key], model_id))
+        else:
+            sample = by_key.get(key) or Sample(key=key, question_id=key, text="", prompt="")
+            lines.append(failure_line(sample, found.failures[key], model_id))
+    return lines
+
+
+def _answer_line(prediction: Prediction, model_id: str) -> dict[str, Any]:
+    """The line of an answer; how it came about is not known."""
+    unknown = dict.fromkeys(("finish_reason", "num_prompt_tokens", "num_new_tokens"))
+    return {
+        "question_id": prediction.question_id,
+        "prompt": prediction.prompt,
+        "text": prediction.text,
+        "answer_id": answer_id(prediction.key, prediction.text, model_id),
+        "model_id": model_id,
+        "metadata": {"key": prediction.key, **unknown},
+    }

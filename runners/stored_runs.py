@@ -1,0 +1,60 @@
+"""Runs on disk: how their tasks were configured when they were made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runners.build import build_task, read_task_specs
+from runners.errors import ConfigError
+from runners.manifest import read_manifest
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def read_run_specs(config: DictConfig, run_dir: Path) -> dict[str, dict[str, Any]]:
+    """Returns the tasks of a run by the names of their folders.
+
+    Each is configured as it was when the run was made; what the command line says about a task or
+    about where data lie goes before that.
+
+    Args:
+        config: The composed options; `tasks` selects, and is empty for all tasks of the run.
+        run_dir: The run's folder.
+
+    Raises:
+        ConfigError: the run does not exist, or holds no task.
+    """
+    stored = _read_stored(run_dir)
+    if not config.tasks:
+        if not stored:
+            raise ConfigError(f"{run_dir} holds no task. Run runners.eval first, or check `run`.")
+        return stored
+    words = _given_options()
+    specs = {}
+    for name, spec in read_task_specs(config).items():
+        folder = build_task(spec).name
+        given = {key: value for key, value in spec.items() if f"tasks.{name}.{key}" in words}
+        moved = any(word == "data" or word.startswith("data.") for word in words)
+        specs[folder] = spec if moved else stored.get(folder, spec) | given
+    return specs
+
+
+def _read_stored(run_dir: Path) -> dict[str, dict[str, Any]]:
+    if not run_dir.is_dir():
+        raise ConfigError(f"{run_dir} does not exist. Check `run` and `results_dir`.")
+    specs = {}
+    for folder in sorted(run_dir.iterdir()):
+        manifest = read_manifest(folder) if folder.is_dir() and ".old-" not in folder.name else None
+        if manifest is not None:
+            specs[folder.name] = dict(manifest["environment"]["task"])
+    return specs
+
+
+def _given_options() -> set[str]:
+    """The names of the options on the command line."""
+    from hydra.core.hydra_config import HydraConfig
+
+    words = HydraConfig.get().overrides.task
+    return {word.partition("=")[0].lstrip("+~") for word in words}

@@ -1,0 +1,132 @@
+"""Writes the file that a benchmark's server takes: `python -m runners.submit task=... run=...`.
+
+The answers are checked first: all of the split, no others, none empty, none twice with different
+texts. Only then the file is written, whole or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evals.answers import read_answers
+from evals.submission import Submission, Submittable, build_submission
+from evals.task import Task
+from runners.build import build_task, read_settings, read_task_specs
+from runners.errors import ConfigError
+from runners.logs import RunLog
+from runners.offline_config import SubmitConfig
+from runners.store import PREDICTIONS_FILE
+from runners.stored_runs import read_run_specs
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+logger = logging.getLogger(__name__)
+
+_COMPLETE = 0
+
+
+def submit(config: DictConfig) -> int:
+    """Writes the upload of one composed configuration and returns the exit code."""
+    settings = read_settings(config, SubmitConfig)
+    with RunLog():
+        spec, answer_path = _find_answers(config, settings)
+        task = build_task(spec)
+        output = Path(settings.output)
+        _check_output(task, output, overwrite=settings.overwrite)
+        answers = read_answers(answer_path)
+        for line in answers.unreadable:
+            logger.warning("skipped: %s", line)
+        submission = build_submission(task, answers, allow_missing=settings.allow_missing)
+        _write(output, submission.content)
+        num_answered = len({str(line["question_id"]) for line in answers.answers})
+        print(_describe(task, submission, num_answered, output))
+    return _COMPLETE
+
+
+def _find_answers(config: DictConfig, settings: SubmitConfig) -> tuple[dict[str, Any], Path]:
+    """The task, and the file with its answers.
+
+    Raises:
+        ConfigError: the options do not name exactly one of each.
+    """
+    if (settings.predictions is None) == (settings.run is None):
+        raise ConfigError(
+            "Exactly one of `predictions` and `run` must be given. Use predictions=ANSWERS.jsonl "
+            "for an answer file, run=NAME for a stored run."
+        )
+    if len(config.tasks) != 1:
+        raise ConfigError("`task` must name exactly one benchmark. Use task=NAME.")
+    if settings.predictions is not None:
+        [spec] = read_task_specs(config).values()
+        return spec, Path(settings.predictions)
+    run_dir = Path(settings.results_dir) / str(settings.run)
+    [(folder, spec)] = read_run_specs(config, run_dir).items()
+    path = run_dir / folder / PREDICTIONS_FILE
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist. Answer the questions with runners.eval first.")
+    return spec, path
+
+
+def _check_output(task: Task, output: Path, *, overwrite: bool) -> None:
+    """Checks the file's name before anything is read.
+
+    Raises:
+        ConfigError: it has another suffix than the server expects, or something lies there.
+    """
+    if isinstance(task, Submittable) and output.suffix != task.submission_suffix:
+        raise ConfigError(
+            f"`output` must end in {task.submission_suffix}, as the server of {task.name} expects, "
+            f"but is {output}."
+        )
+    if output.is_dir():
+        raise ConfigError(f"{output} is a folder. Name a file as `output`.")
+    if output.exists() and not overwrite:
+        raise ConfigError(
+            f"{output} exists. Choose another `output`, or replace it with overwrite=true."
+        )
+
+
+def _write(output: Path, content: bytes) -> None:
+    scratch = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_bytes(content)
+        scratch.replace(output)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise ConfigError(f"{output} cannot be written: {error}.") from error
+    finally:
+        if scratch.exists():
+            scratch.unlink()
+
+
+def _describe(task: Any, submission: Submission, num_answered: int, output: Path) -> str:
+    counts = {
+        "without an answer": submission.num_missing,
+        "with an empty answer": submission.num_empty,
+        "with several answers, of which the last counts": submission.num_repeated,
+    }
+    found = [f"{number:,} {state}" for state, number in counts.items() if number]
+    if submission.num_unreadable:
+        found.append(f"{submission.num_unreadable:,} unreadable lines were left out")
+    lines = [
+        f"{output}: {len(submission.content):,} bytes, {task.name} {task.split}",
+        f"  {submission.num_listed:,} questions listed, {num_answered:,} answered"
+        + "".join(f", {text}" for text in found),
+        f"  to be uploaded at {task.submission_server}",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The program."""
+    from runners.cli import main as run_program
+
+    run_program("submit", submit)
+
+
+if __name__ == "__main__":
+    main()
