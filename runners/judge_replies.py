@@ -69,6 +69,7 @@ class ReplyStore:
         with self._lock:
             self._found[question_id, digest] = content
             if self._file is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self._path.open("ab")
             self._file.write(json_line(reply.to_line()).encode())
             self._file.flush()

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
@@ -167,10 +166,10 @@ def _ask(
         "prompt_sha256": _hash_text(task.judge_prompt),
     }
     place = folder / _folder_name(model, base_url)
-    place.mkdir(parents=True, exist_ok=True)
     requests = task.judge_requests(predictions)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(place / ".lock", timeout=0):
+        with FileLock(folder / f".{place.name}.lock", timeout=0):
             (place / RECORD_FILE).unlink(missing_ok=True)  # until all replies are there
             with ExitStack() as resources:
                 calls = [
@@ -185,9 +184,6 @@ def _ask(
         raise ConfigError(
             f"{place} is being written by another process. Wait for it; it asks the same judge."
         ) from error
-    finally:
-        if not any(place.glob("run-*.jsonl")):  # nothing was asked
-            shutil.rmtree(place, ignore_errors=True)
     return _with_replies(spec, place, record)
 
 
