@@ -165,6 +165,7 @@ class EvalConfig(SubjectConfig):
         retry_failed: Ask questions again that failed before.
         max_failures: How many failed questions of a task still count as complete.
         check_counts: Stop when a published split has another number of questions.
+        dry_run: Say what the run would take, and load nothing.
     """
 
     tasks: dict[str, Any] = field(default_factory=dict)
@@ -179,6 +180,7 @@ class EvalConfig(SubjectConfig):
     retry_failed: bool = True
     max_failures: int = 0
     check_counts: bool = True
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         SubjectConfig.__post_init__(self)  # slots leave `super()` without its class

@@ -19,6 +19,7 @@ from llava.model.content_hash import cached_hash
 from runners.asking import Asker
 from runners.build import build_worker, read_task_specs
 from runners.config import EvalConfig
+from runners.dry_run import memory_bytes, plan_task, render_plans
 from runners.environment import command, describe_environment
 from runners.errors import ConfigError
 from runners.logs import RunLog
@@ -71,6 +72,8 @@ class Evaluation:
 
     def run(self) -> int:
         """Returns the exit code: 0, 1 with failures, 130 or 143 if interrupted."""
+        if self._settings.dry_run:
+            return self._plan()
         if self._settings.overwrite or not self._looks_complete():
             # The worker's imports take seconds, in which the data can be read.
             self._worker.start(self._settings.device)
@@ -95,6 +98,20 @@ class Evaluation:
             logger.warning("Stopped. To go on: %s", command(PROGRAM))
             return self._interruption.exit_code
         return self._report(task_runs, timings)
+
+    def _plan(self) -> int:
+        """Prints what the run would take; returns the exit code."""
+        subject, task_runs = self._prepare()
+        renderer = subject.build_renderer()
+        plans = [plan_task(run.name, run.samples, renderer, subject) for run in task_runs]
+        dtype = self._settings.dtype or "float16"
+        memory = memory_bytes(
+            subject.checkpoint.config,
+            subject.stored_dtype() if dtype == "auto" else dtype,
+            self._settings.quantization.name,
+        )
+        print(f"{self._run_dir.name}\n{render_plans(plans, memory)}")
+        return _COMPLETE
 
     def __enter__(self) -> Evaluation:
         return self

@@ -53,6 +53,16 @@ class PromptRenderer:
         conversation.append_message(conversation.roles[1], None)
         return conversation.get_prompt()
 
+    def count_tokens(self, sample: Sample) -> int:
+        """Returns the number of ids of a prompt; an image counts as one."""
+        return len(tokenizer_image_token(self.render(sample), self._tokenizer))
+
+    def count_shared_tokens(self, sample: Sample) -> int:
+        """Returns the number of ids up to and including the last image, which its group shares."""
+        ids = tokenizer_image_token(self.render(sample), self._tokenizer)
+        places = [i for i, token in enumerate(ids) if token == IMAGE_TOKEN_INDEX]
+        return places[-1] + 1 if places else 0
+
     def build_request(self, sample: Sample, generation: GenerationConfig) -> Request | Failure:
         """Returns the request of a question, or a failure if its placeholders do not fit."""
         prompt_ids = np.array(

@@ -91,7 +91,9 @@ def truncated_bin(shop: Workshop) -> Broken:
 
 def pickle_with_code(shop: Workshop) -> Broken:
     folder = shop.llava(safetensors=False)
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"w": Payload(folder / "executed")}, protocol=2))
+    (folder / "pytorch_model.bin").write_bytes(
+        pickle.dumps({"w": Payload(folder / "executed")}, protocol=2)
+    )
     return Broken(folder, r"pytorch_model\.bin holds something else than tensors")
 
 
