@@ -66,6 +66,6 @@ def test_every_recorded_output_is_reproduced(parts, part):
 
     failed = [result for result in report.results if not result["ok"]]
     for result in failed:
-        print(f"{result['name']}: {result['problem']}")  # noqa: T201 - shown by pytest
+        print(f"{result['name']}: {result['problem']}")
     assert report.results, "nothing was checked"
     assert not failed, f"{len(failed)} of {len(report.results)} checks failed, see above"
