@@ -99,16 +99,17 @@ class POPE:
         self,
         *,
         data_dir: str | Path,
-        questions: int = 8_910,
+        questions: int | str = 8_910,
         prompt_suffix: str = SHORT_ANSWER_SUFFIX,
         source: str = "files",
         max_new_tokens: int = 128,
         check_counts: bool = True,
     ) -> None:
-        if questions not in _NUM_QUESTIONS:
+        if str(questions) not in map(str, _NUM_QUESTIONS):
             raise ValueError(
                 f"`questions` of pope must be one of {list(_NUM_QUESTIONS)}, but is {questions}."
             )
+        questions = int(questions)  # the command line takes an option of this name for a path
         check_source(self.name, source)
         self.data_dir = Path(data_dir)
         self.definition = "pope_llava/1" if questions == 8_910 else f"pope_llava_{questions}/1"

@@ -1,0 +1,124 @@
+"""Every benchmark runs from its configuration to its table, on small data in its own format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_module
+
+from llava.generation.request import Completion
+from runners.build import read_task_specs
+from runners.config import EvalConfig, ModelConfig, register
+from runners.task_run import TaskRun
+from tests.evals.small_data import SMALL_DATA
+from tests.runners.chat_server import ChatServer
+from tests.runners.conftest import Finished, read_lines
+
+JUDGED = {
+    "mmvet": {"judge": "j", "replies": "grades.json"},
+    "llavabench": {"replies": "reviews.jsonl"},
+}
+CHOSEN = ("pope", "seedbench", "mmvet")
+
+
+@pytest.fixture(scope="module")
+def composed() -> Iterator[None]:
+    register()
+    with initialize_config_module(version_base="1.3", config_module="conf"):
+        yield
+
+
+def read_spec(name: str, data_dir: Path) -> dict[str, Any]:
+    """How `runners.eval` would describe the task."""
+    options: dict[str, Any] = {"data_dir": data_dir, **SMALL_DATA[name].options}
+    for key, value in JUDGED.get(name, {}).items():
+        options[key] = data_dir / value if key == "replies" else value
+    overrides = [f"tasks.{name}.{key}={value}" for key, value in options.items()]
+    [spec] = read_task_specs(compose("eval", overrides=[f"task={name}", *overrides])).values()
+    return spec
+
+
+@pytest.mark.parametrize("name", SMALL_DATA)
+def test_right_answers_are_stored_and_get_the_best_score(
+    name: str, composed: None, tmp_path: Path
+) -> None:
+    small = SMALL_DATA[name]
+    small.write(tmp_path / "data")
+    settings = EvalConfig(model=ModelConfig(path="/models/m"), check_counts=False)
+    with TaskRun(read_spec(name, tmp_path / "data"), tmp_path / "run", settings) as task_run:
+        task_run.lock()
+        task_run.check({})
+        task_run.open()
+        pending = task_run.pending()
+        task_run.begin({}, {})
+        for number, (sample, text) in reversed(
+            list(enumerate(zip(pending, small.right, strict=True)))
+        ):
+            assert [image.open().mode for image in sample.images]
+            completion = Completion(
+                key=sample.key,
+                token_ids=(number,),
+                text=text,
+                finish_reason="stop",
+                num_prompt_tokens=5,
+                min_margin=None,
+                latency_s=0.1,
+            )
+            task_run.record(sample, completion, worker="w")
+        summary = task_run.finish(None)
+    assert summary["metrics"][summary["primary_metric"]] == small.perfect
+    assert summary["coverage"] == 1
+    lines = read_lines(tmp_path / "run" / name / "predictions.jsonl")
+    assert [line["text"] for line in lines] == small.right
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    shell: Callable[[str, Path], Finished],
+    tiny_checkpoint: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Finished:
+    """A run of three benchmarks with an untrained model."""
+    workspace = tmp_path_factory.mktemp("every_task")
+    for name in CHOSEN:
+        SMALL_DATA[name].write(workspace / name)
+    places = " ".join(f"tasks.{name}.data_dir={name}" for name in CHOSEN)
+    return shell(
+        f"python -m runners.eval model.path={tiny_checkpoint} task=[{','.join(CHOSEN)}] {places} "
+        "check_counts=false generation.max_new_tokens=4 runner.num_threads=1 run=r",
+        workspace,
+    )
+
+
+def test_benchmarks_run_through_the_program(evaluated: Finished) -> None:
+    assert evaluated.code == 0, evaluated.stderr
+    for name in CHOSEN:
+        summary = evaluated.json(f"results/r/{name}/summary.json")
+        assert summary["num_answered"] == summary["num_questions"] > 0
+        assert name in evaluated.stdout
+    assert evaluated.stderr.count("model loaded") == 1
+
+
+def test_judged_answers_are_graded_afterwards(
+    evaluated: Finished, shell: Callable[[str, Path], Finished]
+) -> None:
+    pytest.importorskip("openai")
+    with ChatServer() as server:
+        command = "python -m runners.score run=r task=mmvet judge=openai judge.base_url="
+        finished = shell(f"{command}{server.base_url}", evaluated.workspace)
+    assert finished.code == 0, finished.stderr
+    summary = evaluated.json("results/r/mmvet/summary.json")
+    assert summary["metrics"]["score"] == 1.0
+    assert "mmvet" in (evaluated.workspace / "results/r/summary.md").read_text()
+
+
+def test_upload_is_made_of_the_run(
+    evaluated: Finished, shell: Callable[[str, Path], Finished]
+) -> None:
+    command = "python -m runners.submit task=seedbench run=r output=up.jsonl allow_missing=true"
+    finished = shell(command, evaluated.workspace)
+    assert finished.code == 0, finished.stderr
+    assert "3 questions listed, 3 answered" in finished.stdout

@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evals.tasks.custom import Custom
+from runners import cli
+from runners.config import EvalConfig, ModelConfig
+from runners.errors import ConfigError
+from runners.importing import read_import
+from runners.score import score
+from runners.task_run import TaskRun
+from tests.evals.small_data import SMALL_DATA, put_json, put_lines, write_mmvet
+from tests.runners.conftest import Finished, read_lines
+
+QUESTIONS = {"1": "red", "2": "blue", "3": "green"}
+
+
+@pytest.fixture(autouse=True)
+def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> list[str]:
+    """A custom task with three questions."""
+    lines = [{"question_id": q, "text": "Color?", "answer": a} for q, a in QUESTIONS.items()]
+    put_lines(tmp_path / "questions.jsonl", lines)
+    return [
+        "task=custom",
+        "tasks.custom.questions=questions.jsonl",
+        "tasks.custom.scorer=exact",
+        "predictions=answers.jsonl",
+        "run=foreign",
+    ]
+
+
+def write_answers(answers: dict[str, str], *extra: dict[str, Any], **fields: str) -> None:
+    lines = [{"question_id": q, "text": a, **fields} for q, a in answers.items()]
+    put_lines(Path("answers.jsonl"), [*lines, *extra])
+
+
+def summary_of(run: str = "foreign", task: str = "custom") -> dict[str, Any]:
+    return json.loads(Path("results", run, task, "summary.json").read_text())
+
+
+def manifest_of(run: str = "foreign", task: str = "custom") -> dict[str, Any]:
+    return json.loads(Path("results", run, task, "manifest.json").read_text())
+
+
+def test_answer_file_becomes_a_run(options: list[str]) -> None:
+    write_answers({"3": "green", "1": "red", "2": "red"}, prompt="Color?", model_id="theirs")
+    assert cli.run("score", score, options) == 0
+    folder = Path("results/foreign/custom")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "manifest.json",
+        "predictions.jsonl",
+        "scores.jsonl",
+        "summary.json",
+    ]
+    lines = read_lines(folder / "predictions.jsonl")
+    assert [(line["question_id"], line["text"]) for line in lines] == [
+        ("1", "red"),
+        ("2", "red"),
+        ("3", "green"),
+    ]
+    assert {line["model_id"] for line in lines} == {"theirs"}
+    assert [line["metadata"]["key"] for line in lines] == ["1", "2", "3"]
+    assert summary_of()["metrics"] == {"accuracy": pytest.approx(2 / 3)}
+    assert Path("results/foreign/summary.md").exists()
+
+
+def test_manifest_says_where_the_answers_are_from(options: list[str]) -> None:
+    write_answers(QUESTIONS)
+    assert cli.run("score", score, options) == 0
+    manifest = manifest_of()
+    digest = hashlib.sha256(Path("answers.jsonl").read_bytes()).hexdigest()
+    assert manifest["identity"]["imported"] == digest
+    assert manifest["environment"]["imported_from"] == "answers.jsonl"
+    assert manifest["environment"]["task"]["_target_"] == "evals.tasks.custom.Custom"
+    assert [event["sha256"] for event in manifest["history"]] == [digest]
+    assert summary_of()["imported"]["sha256"] == digest
+
+
+def test_imported_run_is_scored_again_to_the_same_files(options: list[str]) -> None:
+    write_answers({"1": "red", "3": "no"})
+    assert cli.run("score", score, options) == 1
+    folder = Path("results/foreign/custom")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "scores.jsonl").unlink()
+    assert cli.run("score", score, ["run=foreign"]) == 1
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_same_file_may_be_imported_again_and_another_may_not(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_answers(QUESTIONS)
+    assert cli.run("score", score, options) == 0
+    assert cli.run("score", score, options) == 0
+    assert len(manifest_of()["history"]) == 2
+    write_answers(QUESTIONS | {"1": "other"})
+    assert cli.run("score", score, options) == 2
+    assert "run=NAME" in capsys.readouterr().err
+    assert summary_of()["metrics"] == {"accuracy": 1.0}
+    assert cli.run("score", score, [*options, "overwrite=true"]) == 0
+    assert summary_of()["metrics"] == {"accuracy": pytest.approx(2 / 3)}
+    assert Path("results/foreign/custom.old-1/summary.json").exists()
+
+
+def test_run_that_was_made_here_is_not_touched(
+    demo_run: Finished, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(demo_run.workspace / "results", tmp_path / "results")
+    folder = tmp_path / "results/demo/gqa"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    spec = json.loads(before["manifest.json"])["environment"]["task"]
+    argv = ["task=gqa", "predictions=answers.jsonl", "run=demo"]
+    argv += [f"tasks.gqa.{name}={spec[name]}" for name in ("data_dir", "split")]
+    shutil.copy(folder / "predictions.jsonl", tmp_path / "answers.jsonl")
+    assert cli.run("score", score, argv) == 2
+    assert "other answers" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_own_answers_imported_are_comparable_with_their_run(
+    demo_run: Finished, tmp_path: Path
+) -> None:
+    """Text, data and scorer agree, and so do the scores."""
+    folder = demo_run.workspace / "results/demo/gqa"
+    spec = demo_run.json("results/demo/gqa/manifest.json")["environment"]["task"]
+    argv = ["task=gqa", f"predictions={folder}/predictions.jsonl", "run=copy"]
+    argv += [f"tasks.gqa.{name}={spec[name]}" for name in ("data_dir", "split")]
+    assert cli.run("score", score, argv) == 0
+    original, copy = demo_run.json("results/demo/gqa/summary.json"), summary_of("copy", "gqa")
+    for name in ("prompts", "data", "scorer"):
+        assert copy["hashes"][name] == original["hashes"][name]
+    assert copy["metrics"] == original["metrics"]
+    scores = (tmp_path / "results/copy/gqa/scores.jsonl").read_bytes()
+    assert scores == (folder / "scores.jsonl").read_bytes()
+
+
+def test_prompts_that_differ_or_are_not_there_are_unknown(options: list[str]) -> None:
+    for number, prompt in enumerate(("Colour?", "")):
+        write_answers(QUESTIONS, prompt=prompt)
+        assert cli.run("score", score, [*options, f"run=r{number}"]) == 0
+        assert summary_of(f"r{number}")["hashes"]["prompts"] == "unknown"
+
+
+def test_missing_answers_and_recorded_failures_are_kept_apart(options: list[str]) -> None:
+    failure = {
+        "question_id": "2",
+        "text": "",
+        "metadata": {"key": "2", "error": {"cause": "image_missing", "message": "gone"}},
+    }
+    write_answers({"1": "red"}, failure)
+    assert cli.run("score", score, options) == 1
+    summary = summary_of()
+    assert (summary["num_questions"], summary["num_answered"]) == (3, 1)
+    assert summary["num_failed"] == {"image_missing": 1}
+    lines = read_lines(Path("results/foreign/custom/predictions.jsonl"))
+    assert [line["metadata"]["key"] for line in lines] == ["1", "2"]
+    assert lines[1]["metadata"]["error"]["cause"] == "image_missing"
+
+
+@pytest.mark.parametrize(
+    ("dropped", "added", "named"),
+    [
+        ("nothing", ["output=out"], "`run`"),
+        ("run=", [], "`output`"),
+        ("run=", ["run=a/b"], "`run`"),
+        ("run=", ["run=.."], "`run`"),
+        ("task", [], "`task`"),
+        ("predictions=", ["predictions=none.jsonl"], "none.jsonl"),
+    ],
+)
+def test_bad_input_is_one_paragraph_and_makes_no_run(
+    options: list[str],
+    capsys: pytest.CaptureFixture[str],
+    dropped: str,
+    added: list[str],
+    named: str,
+) -> None:
+    write_answers(QUESTIONS)
+    argv = [option for option in options if not option.startswith(dropped)] + added
+    assert cli.run("score", score, argv) == 2
+    said = capsys.readouterr().err
+    assert named in said
+    assert "Traceback" not in said
+    assert not Path("results").exists()
+
+
+def test_answers_of_another_benchmark_make_no_run(options: list[str]) -> None:
+    write_answers({"77": "x"})
+    assert cli.run("score", score, options) == 2
+    assert not Path("results").exists()
+
+
+def test_split_without_annotations_is_kept_for_its_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    questions = [{"question_id": n, "image_id": 7, "question": "Is it?"} for n in (1, 2)]
+    name = "v2_OpenEnded_mscoco_test-dev2015_questions.json"
+    put_json(tmp_path / "vqav2" / name, {"questions": questions})
+    write_answers({"1": "yes"})
+    argv = ["task=vqav2", "tasks.vqav2.data_dir=vqav2", "predictions=answers.jsonl", "run=r"]
+    for options, code in ((argv, 1), (["run=r"], 1)):
+        assert cli.run("score", score, options) == code
+        assert "runners.submit" in capsys.readouterr().err
+        summary = summary_of("r", "vqav2")
+        assert (summary["metrics"], summary["num_answered"], summary["num_questions"]) == ({}, 1, 2)
+    write_answers({"1": "yes", "2": "no"})
+    assert cli.run("score", score, [*argv, "run=s"]) == 0
+
+
+@pytest.mark.parametrize("name", [n for n in SMALL_DATA if n not in ("mmvet", "llavabench")])
+def test_every_benchmark_can_be_imported(name: str, tmp_path: Path) -> None:
+    small = SMALL_DATA[name]
+    small.write(tmp_path / "data")
+    samples = small.build(data_dir=tmp_path / "data", **small.options).samples()
+    lines = [
+        {"question_id": sample.question_id, "prompt": sample.prompt, "text": text}
+        for sample, text in zip(samples, small.right, strict=True)
+    ]
+    put_lines(tmp_path / "answers.jsonl", lines[::-1])
+    argv = [f"task={name}", f"tasks.{name}.data_dir=data", "predictions=answers.jsonl", "run=r"]
+    argv += [f"tasks.{name}.{key}={value}" for key, value in small.options.items()]
+    assert cli.run("score", score, argv) == 0
+    summary = summary_of("r", name)
+    assert summary["metrics"][summary["primary_metric"]] == small.perfect
+    assert summary["hashes"]["prompts"] != "unknown"
+    stored = read_lines(tmp_path / "results/r" / name / "predictions.jsonl")
+    assert [line["metadata"]["key"] for line in stored] == [sample.key for sample in samples]
+
+
+def test_repeated_answers_of_textvqa_stay_lines_of_their_own(tmp_path: Path) -> None:
+    small = SMALL_DATA["textvqa"]
+    small.write(tmp_path / "data")
+    samples = small.build(data_dir=tmp_path / "data").samples()
+    lines = [
+        {"question_id": sample.question_id, "prompt": sample.prompt, "text": text}
+        for sample, text in zip(samples, small.right, strict=True)
+    ]
+    put_lines(tmp_path / "answers.jsonl", [*lines, lines[0] | {"text": "wrong"}])
+    argv = ["task=textvqa", "tasks.textvqa.data_dir=data", "predictions=answers.jsonl", "run=r"]
+    assert cli.run("score", score, argv) == 0
+    before = (tmp_path / "results/r/textvqa/summary.json").read_bytes()
+    assert json.loads(before)["metrics"] == {"vqa_accuracy": 0.75}
+    assert cli.run("score", score, ["run=r"]) == 0
+    assert (tmp_path / "results/r/textvqa/summary.json").read_bytes() == before
+
+
+def test_judged_answers_are_imported_and_wait_for_their_judge(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mmvet(tmp_path / "mmvet")
+    write_answers({"0": "1 and 2", "1": "A cat."})
+    argv = ["task=mmvet", "tasks.mmvet.data_dir=mmvet", "predictions=answers.jsonl", "run=r"]
+    assert cli.run("score", score, argv) == 1
+    assert "judge=openai" in capsys.readouterr().err
+    assert cli.run("score", score, ["run=r"]) == 1
+    given = ["run=r", "task=mmvet", "tasks.mmvet.replies=mmvet/grades.json", "tasks.mmvet.judge=j"]
+    assert cli.run("score", score, given) == 0  # the run itself says where its data lie
+    assert summary_of("r", "mmvet")["metrics"]["score"] == 1.0
+
+
+def test_options_about_data_go_before_what_the_run_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    SMALL_DATA["seedbench"].write(tmp_path / "data")
+    write_answers({"101": "A", "102": "D", "v1": "B"})
+    argv = ["task=seedbench", "tasks.seedbench.data_dir=data"]
+    assert cli.run("score", score, [*argv, "predictions=answers.jsonl", "run=r"]) == 0
+    assert cli.run("score", score, ["run=r", "task=seedbench"]) == 0
+    capsys.readouterr()
+    for option in ("data.root=elsewhere", "tasks.seedbench.data_dir=elsewhere"):
+        assert cli.run("score", score, ["run=r", "task=seedbench", option]) == 2
+        assert "elsewhere/" in capsys.readouterr().err
+
+
+def test_evaluation_does_not_go_on_with_imported_answers(
+    options: list[str], tmp_path: Path
+) -> None:
+    write_answers(QUESTIONS)
+    assert cli.run("score", score, options) == 0
+    spec = manifest_of()["environment"]["task"]
+    task_run = TaskRun(
+        spec, Path("results/foreign"), EvalConfig(model=ModelConfig(path="/models/m"))
+    )
+    with pytest.raises(ConfigError, match="`imported`"):
+        task_run.check({"model": "m"})
+
+
+def test_unreadable_lines_are_counted(options: list[str]) -> None:
+    write_answers(QUESTIONS)
+    path = Path("answers.jsonl")
+    path.write_text(path.read_text() + '{"question_id": ')
+    assert cli.run("score", score, options) == 0
+    assert summary_of()["imported"]["num_unreadable"] == 1
+
+
+def test_lines_of_several_models_name_none(tmp_path: Path) -> None:
+    put_lines(tmp_path / "questions.jsonl", [{"question_id": n, "text": "?"} for n in (1, 2)])
+    lines = [{"question_id": n, "text": "a", "model_id": f"m{n}"} for n in (1, 2)]
+    put_lines(tmp_path / "answers.jsonl", lines)
+    found = read_import(Custom(questions=tmp_path / "questions.jsonl"), "answers.jsonl")
+    assert found.model_id is None
