@@ -7,6 +7,7 @@ a `tokenizer.json` only were trained with that and load as they are. Imports no 
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -222,7 +223,7 @@ def load_tokenizer(folder: str | Path, *, legacy: bool | None = None) -> PreTrai
         )
     try:
         if name == _FAST_FILE:
-            return PreTrainedTokenizerFast.from_pretrained(str(folder))
+            return PreTrainedTokenizerFast.from_pretrained(str(folder), **_clean_up(folder))
         options = {} if legacy is None else {"legacy": legacy}
         return SentencePieceTokenizer.from_pretrained(str(folder), **options)
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
@@ -238,8 +239,12 @@ def load_checkpoint_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase
     Raises:
         CheckpointError: the tokenizer cannot be read.
     """
-    # Mistral was trained with the merge-table tokenizer, which behaves as the legacy switch says
-    legacy = True if checkpoint.family == "mistral" else None
+    from llava.model.checkpoint import CheckpointKind
+
+    # the reference loads a complete Mistral with the merge-table tokenizer, which always behaves as
+    # the legacy switch says
+    complete = checkpoint.kind is CheckpointKind.LLAVA
+    legacy = True if checkpoint.family == "mistral" and complete else None
     tokenizer = load_tokenizer(checkpoint.tokenizer_dir, legacy=legacy)
     if checkpoint.is_multimodal:
         add_image_tokens(tokenizer, checkpoint.config)
@@ -257,6 +262,22 @@ def add_image_tokens(tokenizer: PreTrainedTokenizerBase, config: Mapping[str, An
         tokenizer.add_tokens([DEFAULT_IMAGE_PATCH_TOKEN], special_tokens=True)
     if config.get("mm_use_im_start_end", False):
         tokenizer.add_tokens([DEFAULT_IM_START_TOKEN, DEFAULT_IM_END_TOKEN], special_tokens=True)
+
+
+def _clean_up(folder: Path) -> dict[str, bool]:
+    """Whether spaces before punctuation are dropped from decoded text, as options.
+
+    They were when LLaVA's MPT was evaluated, unless the tokenizer's configuration says otherwise;
+    today that has to be insisted on.
+    """
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    is_llama = str(config.get("tokenizer_class")).startswith("Llama")
+    clean_up = bool(config.get("clean_up_tokenization_spaces", not is_llama))
+    return {
+        "clean_up_tokenization_spaces": clean_up,
+        "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output": clean_up,
+    }
 
 
 def _as_special(token: str | AddedToken) -> AddedToken:

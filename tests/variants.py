@@ -27,7 +27,7 @@ def make_mistral(folder: Path, tower: Path, **config_overrides: Any) -> Path:
 def make_mpt(folder: Path, tower: Path, *, seed: int = 0, **config_overrides: Any) -> Path:
     """Writes a LLaVA on MPT with a byte-level tokenizer.json and returns its folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    vocab_size = _write_byte_level_tokenizer(folder)
+    vocab_size = write_byte_level_tokenizer(folder)
     width, tower_config = 64, json.loads((tower / "config.json").read_text(encoding="utf-8"))
     config = {
         "architectures": ["LlavaMptForCausalLM"],
@@ -213,7 +213,7 @@ def merged_by_hand(tensors: dict[str, torch.Tensor], adapter: Path) -> dict[str,
     return merged
 
 
-def _write_byte_level_tokenizer(folder: Path) -> int:
+def write_byte_level_tokenizer(folder: Path) -> int:
     """Trains a GPT-NeoX-like tokenizer on a few sentences and returns its size."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -13,6 +13,7 @@ from transformers import AddedToken, PreTrainedTokenizerFast
 from llava.errors import CheckpointError
 from llava.tokenizer import SentencePieceTokenizer, load_tokenizer
 from tests.checkpoints import make_tokenizer
+from tests.variants import write_byte_level_tokenizer
 
 BOS, EOS, UNK = 1, 2, 0
 
@@ -273,3 +274,20 @@ assert "torch" not in sys.modules
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({}, "Is it red, or isn't it?"),
+        ({"clean_up_tokenization_spaces": False}, "Is it red , or is n't it ?"),
+        ({"tokenizer_class": "LlamaTokenizerFast"}, "Is it red , or is n't it ?"),
+    ],
+)
+def test_byte_level_tokenizers_clean_up_as_they_did(tmp_path, config, text):
+    write_byte_level_tokenizer(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    tokenizer = load_tokenizer(tmp_path)
+    ids = tokenizer("Is it red , or is n't it ?").input_ids
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
