@@ -25,6 +25,7 @@ from tqdm import tqdm
 from evals.errors import DataError
 from evals.records import Prediction
 from evals.scorers.judge import Judged
+from evals.sources import require
 from evals.task import Task
 from runners.build import build_task
 from runners.errors import ConfigError
@@ -137,11 +138,11 @@ def _take_stored(
 def _read_record(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_bytes())
-        if {"model", "base_url", "num_runs"} <= record.keys():
-            return dict(record)
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise DataError(f"{path} is no record of a judge: {error}. Remove it.") from error
-    raise DataError(f"{path} is no record of a judge. Remove it.")
+    for name, kind in (("model", str), ("base_url", str), ("num_runs", int)):
+        require(record, name, kind, str(path))
+    return dict(record)
 
 
 def _with_replies(spec: Mapping[str, Any], place: Path, record: Mapping[str, Any]) -> Judgment:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runners.build import build_task, read_task_specs
 from runners.errors import ConfigError
-from runners.manifest import read_manifest
+from runners.manifest import MANIFEST_FILE, read_manifest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -48,8 +49,20 @@ def _read_stored(run_dir: Path) -> dict[str, dict[str, Any]]:
     for folder in sorted(run_dir.iterdir()):
         manifest = read_manifest(folder) if folder.is_dir() and ".old-" not in folder.name else None
         if manifest is not None:
-            specs[folder.name] = dict(manifest["environment"]["task"])
+            specs[folder.name] = _read_spec(manifest, folder)
     return specs
+
+
+def _read_spec(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The task of a manifest, which may be anyone's: values in it must not build objects."""
+    environment = manifest.get("environment")
+    spec = environment.get("task") if isinstance(environment, dict) else None
+    if not isinstance(spec, dict) or any(isinstance(value, dict) for value in spec.values()):
+        raise ConfigError(
+            f"{folder / MANIFEST_FILE} does not say how its task was configured. Name the task "
+            "and its options."
+        )
+    return dict(spec)
 
 
 def _given_options() -> set[str]:

@@ -423,3 +423,16 @@ def test_killed_and_repeated_it_goes_on_where_it_was(
     assert cli.run("score", score, argv) == 0
     assert len(slow_server.requests) - asked_before == 10 - stored
     assert summary_of(tmp_path)["metrics"]["score"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "record", ["{", "[]", '{"model": "j"}', '{"model": {"_target_": "os.system"}, "num_runs": 1}']
+)
+def test_spoiled_record_of_a_judge_is_bad_input(
+    record: str, mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "out/mmvet/judge-x/judge.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(record)
+    assert cli.run("score", score, options("mmvet", mmvet)) == 2
+    assert "judge-x/judge.json" in capsys.readouterr().err

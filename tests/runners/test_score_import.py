@@ -311,3 +311,17 @@ def test_lines_of_several_models_name_none(tmp_path: Path) -> None:
     put_lines(tmp_path / "answers.jsonl", lines)
     found = read_import(Custom(questions=tmp_path / "questions.jsonl"), "answers.jsonl")
     assert found.model_id is None
+
+
+def test_manifest_cannot_build_objects(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_answers(QUESTIONS)
+    assert cli.run("score", score, options) == 0
+    manifest = manifest_of()
+    touch = {"_target_": "os.mkdir", "path": "owned"}
+    manifest["environment"]["task"]["questions"] = touch
+    Path("results/foreign/custom/manifest.json").write_text(json.dumps(manifest))
+    assert cli.run("score", score, ["run=foreign"]) == 2
+    assert "manifest.json" in capsys.readouterr().err
+    assert not Path("owned").exists()
