@@ -57,7 +57,6 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["limit=[1"], "limit"),
         (["model=checkpoint"], "model.path"),
         (["-m", "limit=1,x"], "limit"),
-        (["dry_run=true"], "dry_run"),
     ],
 )
 def test_wrong_option_is_one_paragraph_that_names_it(
