@@ -56,7 +56,8 @@ def build_task(spec: Mapping[str, Any]) -> Task:
     target = str(spec.get("_target_"))
     if not target.startswith(TASK_PACKAGE):
         raise ConfigError(f"`_target_` of a task must lie in {TASK_PACKAGE[:-1]}, but is {target}.")
-    task: Task = _instantiate(spec)
+    # what a task is given are plain values; nothing inside them is built
+    task: Task = _instantiate(spec, _recursive_=False)
     return task
 
 

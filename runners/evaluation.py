@@ -238,11 +238,16 @@ class Evaluation:
         print(f"{self._run_dir.name}\n{render_summaries(summaries)}\n")
         for task_run in task_runs:
             if not task_run.task.has_annotations:
+                way = "runners.submit writes the file for the server"
+                if hasattr(task_run.task, "judge_requests"):
+                    way = (
+                        f"a judge scores them: runners.score run={self._run_dir.name} judge=openai"
+                    )
                 logger.info(
-                    "%s %s has no public annotations: runners.submit writes the file for the "
-                    "server; the answers are in %s",
+                    "%s %s is not scored here: %s; the answers are in %s",
                     task_run.name,
                     task_run.task.split,
+                    way,
                     task_run.folder,
                 )
         logger.info("results in %s", self._run_dir)

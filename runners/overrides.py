@@ -18,7 +18,15 @@ PROSE = frozenset({"prompt"})
 UNSWEPT = PROSE | {"image"}
 """Options in which a comma never sweeps, because it belongs to the value."""
 
-FILES = UNSWEPT - PROSE | {"questions", "images", "predictions", "output", "root", "base"}
+FILES = UNSWEPT - PROSE | {
+    "questions",
+    "images",
+    "predictions",
+    "output",
+    "root",
+    "base",
+    "replies",
+}
 """Options that name files or folders, beside every `*path` and `*dir`."""
 
 _KEY = re.compile(r"^(?P<mark>\+{0,2})(?P<key>[\w.]+)=(?P<value>.*)$", re.DOTALL)
