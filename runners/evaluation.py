@@ -157,6 +157,8 @@ class Evaluation:
             "dtype": dtype or UNKNOWN,
             "vision_tower_dtype": settings.model.vision_tower_dtype,
             "quantization": settings.quantization.to_plain(),
+            # answers that packing may have changed are kept as they come only without replay
+            "engine": {"replay": "off" if settings.engine.get("replay") == "off" else "near_ties"},
         }
 
     def _weight_hashes(self, subject: Subject) -> dict[str, str]:

@@ -100,7 +100,7 @@ def demo_options(tiny_checkpoint: Path) -> str:
     """Options of a run over two small demo tasks with an untrained model."""
     return (
         f"model.path={tiny_checkpoint} task=[gqa,vqav2] data=demo data.demo.num_images=1 "
-        "generation.max_new_tokens=6 runner.num_threads=1"
+        "generation.max_new_tokens=6 runner.num_threads=1 engine=sequential"
     )
 
 

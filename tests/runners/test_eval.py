@@ -195,6 +195,24 @@ def test_interrupted_run_goes_on_to_the_same_bytes(
     assert len(history) >= 3
 
 
+def test_packed_run_killed_and_resumed_ends_in_the_sequential_bytes(
+    shell: Shell, start: Start, demo_run: Finished, demo_options: str, tmp_path: Path
+) -> None:
+    options = demo_options.replace("engine=sequential", "engine=packed")
+    command = f"python -m runners.eval {options} run=demo"
+    results = tmp_path / "results" / "demo"
+    program = start(command, tmp_path)
+    interrupt(program, results / "gqa" / "predictions.jsonl", 1, signal.SIGKILL)
+    finished = shell(command, tmp_path)
+    assert finished.code == 0
+    for task in ("gqa", "vqav2"):
+        for name in ("predictions.jsonl", "scores.jsonl"):
+            expected = demo_run.workspace / "results" / "demo" / task / name
+            assert (results / task / name).read_bytes() == expected.read_bytes()
+    summary = json.loads((results / "gqa" / "summary.json").read_text())
+    assert summary["batch_check"]["flipped"] == 0
+
+
 def test_interrupt_while_the_worker_starts_is_quiet(
     start: Start, demo_options: str, tmp_path: Path
 ) -> None:
