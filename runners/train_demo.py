@@ -51,12 +51,13 @@ from pathlib import Path
 
 import torch
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from evals.demo import ensure_demo_data
 from evals.demo.generate import SeedSpace
 from llava.tokenizer import SentencePieceTokenizer, load_tokenizer
 from runners import cli
+from runners.build import read_settings
 from runners.demo_training.answering import answer_lessons, preprocess
 from runners.demo_training.checkpoint import (
     TOWER_NAME,
@@ -70,6 +71,7 @@ from runners.demo_training.measuring import measure_checkpoint, render_table
 from runners.demo_training.model import DemoModel
 from runners.demo_training.tokenizer import read_corpus, train_tokenizer
 from runners.demo_training.tower import patch_labels, warm_up_tower
+from runners.errors import ConfigError
 
 _logger = logging.getLogger(__name__)
 
@@ -176,10 +178,11 @@ def _print_measurement(checkpoint: Path, num_images: int) -> None:
 
 
 def _job(config: DictConfig) -> int:
-    options = OmegaConf.to_object(config)
-    if not isinstance(options, TrainDemoConfig):
-        raise TypeError(
-            f"`config` must compose to TrainDemoConfig, but is {type(options).__name__}."
+    options = read_settings(config, TrainDemoConfig)
+    if not hasattr(torch.optim, "Muon"):
+        raise ConfigError(
+            f"`torch` must be 2.9 or newer, for its Muon, but is {torch.__version__}. "
+            "Install the tested versions of constraints.txt."
         )
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
     train(options)

@@ -319,10 +319,10 @@ def test_the_final_checkpoint_reaches_its_bars_and_the_early_one_is_worse(tmp_pa
         for folder in (FINAL, EARLY)
     }
     final, early = totals["llava-demo"], totals["llava-demo-early"]
-    assert final["vqav2"] >= 0.8
-    assert final["gqa"] >= 0.8
-    assert final["scienceqa"] >= 0.7
-    assert np.mean(list(final.values())) - np.mean(list(early.values())) > 0.03
+    assert final["vqav2"] >= 0.93
+    assert final["gqa"] >= 0.93
+    assert final["scienceqa"] >= 0.8
+    assert np.mean(list(final.values())) - np.mean(list(early.values())) > 0.05
     assert early["gqa"] > 0.5
 
 
@@ -336,6 +336,15 @@ def test_the_table_names_every_kind_with_its_baseline(tmp_path):
     table = render_table(scores)
     assert len(table.splitlines()) == len(scores) + 1
     assert "existAttr" in table
+
+
+@pytest.mark.parametrize("option", ["early_step=9999", "num_stepz=1"])
+def test_bad_options_stop_before_anything_is_trained(tmp_path, option):
+    command = [sys.executable, "-m", "runners.train_demo", f"output={tmp_path}/out", option]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 2
+    assert option.split("=")[0] in finished.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
