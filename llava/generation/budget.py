@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 CPU_MAX_TOKENS = 8192
+CPU_JOINED_TOKENS = 1200
 GPU_MAX_TOKENS = 65536
 _MIN_TOKENS = 512
 _SHARE_OF_FREE = 0.7

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from llava.constants import IMAGE_TOKEN_INDEX
-from llava.generation.budget import estimate_max_tokens, is_out_of_memory
+from llava.generation.budget import CPU_JOINED_TOKENS, estimate_max_tokens, is_out_of_memory
 from llava.generation.decoding import PackDecoder, Question
 from llava.generation.neartie import NearTies
 from llava.generation.plan import Pack, halve, plan_packs, without
@@ -29,8 +29,6 @@ PACKS_AHEAD = 2
 
 PACKABLE = frozenset({"llava_llama", "llava_mistral", "llama", "mistral"})
 """Model types whose attention takes a mask of its own; others go one by one."""
-
-_GPU_ROWS = 64
 
 Result = Completion | RequestFailure
 Images = Mapping[str, "Future[PreparedImages | None]"]
@@ -72,7 +70,8 @@ class PackedEngine:
         image_processor: Of the model's vision tower.
         context_len: See `SequentialEngine`.
         max_tokens: Cache slots of a pack; None for what the device's memory allows.
-        max_rows: Rows of a pack; None for 1 on a CPU, where more gain nothing, and 64 elsewhere.
+        max_rows: Rows of a pack. On a CPU rows are joined only while they are short: it gains
+            nothing from more work at once, but every pass costs the same overhead.
         replay: Which answers are computed again, alone: `near_ties`, `all` or `off`.
         near_tie_threshold: Distance of the two largest logits under which a token counts as nearly
             tied; None for the rule of `NearTies`.
@@ -87,7 +86,7 @@ class PackedEngine:
         context_len: int,
         *,
         max_tokens: int | None = None,
-        max_rows: int | None = None,
+        max_rows: int = 64,
         replay: str = "near_ties",
         near_tie_threshold: float | None = None,
         num_preprocess_threads: int = 2,
@@ -98,7 +97,8 @@ class PackedEngine:
         self._model = model
         self._image_processor = image_processor
         self._max_tokens = max_tokens or estimate_max_tokens(model)
-        self._max_rows = max_rows or (1 if model.device.type == "cpu" else _GPU_ROWS)
+        self._max_rows = max_rows
+        self._max_joined_tokens = CPU_JOINED_TOKENS if model.device.type == "cpu" else None
         self._num_threads = num_preprocess_threads
 
     def run(self, requests: Sequence[Request]) -> Iterator[Result]:
@@ -109,6 +109,7 @@ class PackedEngine:
             max_tokens=self._max_tokens,
             max_rows=self._max_rows,
             num_image_tokens=self._usual_image_tokens(),
+            max_joined_tokens=self._max_joined_tokens,
         )
         with ThreadPoolExecutor(self._num_threads, thread_name_prefix="images") as pool:
             ahead: deque[tuple[Pack, Images]] = deque()

@@ -75,6 +75,7 @@ def plan_packs(
     max_tokens: int,
     max_rows: int,
     num_image_tokens: int,
+    max_joined_tokens: int | None = None,
 ) -> list[Pack]:
     """Returns packs that hold every request exactly once, the most expensive first.
 
@@ -86,6 +87,8 @@ def plan_packs(
         max_tokens: Largest cost of a pack, in cache slots.
         max_rows: Largest number of rows of a pack.
         num_image_tokens: Embeddings of a usual image.
+        max_joined_tokens: Rows are joined up to so many embeddings, padding included; None for no
+            other limit than the budget.
     """
     rows: list[Row] = []
     for group in _groups(requests):
@@ -96,8 +99,13 @@ def plan_packs(
     for row in rows:
         # single requests need no second pass, so they do not go with others
         fits = current and (len(row.requests) == 1) == (len(current[0].requests) == 1)
-        slots = (len(current) + 1) * max([row.cost, *(other.cost for other in current)])
-        if current and not (fits and len(current) < max_rows and slots <= max_tokens):
+        joined = [*current, row]
+        fits = fits and len(joined) <= max_rows
+        fits = fits and len(joined) * max(other.cost for other in joined) <= max_tokens
+        if max_joined_tokens is not None:
+            longest = max(other.num_tokens for other in joined)
+            fits = fits and len(joined) * longest <= max_joined_tokens
+        if current and not fits:
             packs.append(Pack(rows=tuple(current)))
             current = []
         current.append(row)
