@@ -21,7 +21,6 @@ JUDGED = {
     "mmvet": {"judge": "j", "replies": "grades.json"},
     "llavabench": {"replies": "reviews.jsonl"},
 }
-CHOSEN = ("pope", "seedbench", "mmvet")
 
 
 @pytest.fixture(scope="module")
@@ -78,24 +77,26 @@ def test_right_answers_are_stored_and_get_the_best_score(
 @pytest.fixture(scope="module")
 def evaluated(
     shell: Callable[[str, Path], Finished],
-    tiny_checkpoint: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Finished:
-    """A run of three benchmarks with an untrained model."""
+    """A run of every benchmark with the demo checkpoint: one load serves all."""
     workspace = tmp_path_factory.mktemp("every_task")
-    for name in CHOSEN:
-        SMALL_DATA[name].write(workspace / name)
-    places = " ".join(f"tasks.{name}.data_dir={name}" for name in CHOSEN)
+    options = []
+    for name, small in SMALL_DATA.items():
+        small.write(workspace / name)
+        options += [f"tasks.{name}.data_dir={name}"]
+        options += [f"tasks.{name}.{key}={value}" for key, value in small.options.items()]
     return shell(
-        f"python -m runners.eval model.path={tiny_checkpoint} task=[{','.join(CHOSEN)}] {places} "
-        "check_counts=false generation.max_new_tokens=4 runner.num_threads=1 run=r",
+        f"python -m runners.eval model=llava-demo task=[{','.join(SMALL_DATA)}] "
+        f"{' '.join(options)} check_counts=false generation.max_new_tokens=4 "
+        "runner.num_threads=1 run=r",
         workspace,
     )
 
 
 def test_benchmarks_run_through_the_program(evaluated: Finished) -> None:
     assert evaluated.code == 0, evaluated.stderr
-    for name in CHOSEN:
+    for name in SMALL_DATA:
         summary = evaluated.json(f"results/r/{name}/summary.json")
         assert summary["num_answered"] == summary["num_questions"] > 0
         assert name in evaluated.stdout
