@@ -1,0 +1,67 @@
+"""What only a CUDA device shows; `pytest -m gpu` runs it where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from llava.generation.packed import PackedEngine
+from llava.generation.sequential import SequentialEngine
+from llava.model.builder import load_pretrained_model
+from llava.model.quantization import Quantization
+from tests.checkpoints import LoadedModel
+from tests.llava.generation.test_packed import facts, memory_for, random_requests
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+]
+
+
+def load(checkpoint: Path, **options: Any) -> LoadedModel:
+    return LoadedModel(*load_pretrained_model(str(checkpoint), None, checkpoint.name, **options))
+
+
+def test_default_dtype_is_half_and_a_frozen_tower_stays_single(tiny_checkpoint: Path) -> None:
+    model = load(tiny_checkpoint).model
+    assert model.device.type == "cuda"
+    assert model.lm_head.weight.dtype == torch.float16
+    assert model.get_vision_tower().dtype == torch.float32
+    assert model.get_vision_tower().device.type == "cuda"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_packed_answers_equal_the_sequential_ones(tiny_checkpoint: Path, dtype: str) -> None:
+    model = load(tiny_checkpoint, dtype=dtype)
+    engine = PackedEngine(*model)
+    for seed in range(12):
+        requests = random_requests(model, seed)
+        expected = facts(list(SequentialEngine(*model).run(requests)))
+        assert facts(list(engine.run(requests))) == expected
+
+
+def test_packs_that_do_not_fit_are_halved(tiny_checkpoint: Path) -> None:
+    model = load(tiny_checkpoint, dtype="float32")
+    requests = random_requests(model, 3)
+    expected = facts(list(SequentialEngine(*model).run(requests)))
+    engine = PackedEngine(*model)
+    with memory_for(model, 260):
+        assert facts(list(engine.run(requests))) == expected
+    assert engine.stats.num_halvings > 0
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4", "fp4"])
+def test_quantized_models_answer(tiny_checkpoint: Path, kind: str) -> None:
+    pytest.importorskip("bitsandbytes")
+    model = load(tiny_checkpoint, quantization=Quantization(kind=kind))
+    requests = random_requests(model, 0)
+    results = list(PackedEngine(*model).run(requests))
+    assert not any(hasattr(result, "cause") for result in results)
+
+
+def test_one_device_can_be_named(tiny_checkpoint: Path) -> None:
+    model = load(tiny_checkpoint, device="cuda:0").model
+    assert {str(parameter.device) for parameter in model.parameters()} == {"cuda:0"}
