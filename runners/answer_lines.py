@@ -86,8 +86,25 @@ def read_prediction(line: Mapping[str, Any]) -> Prediction:
     )
 
 
+def image_stats(sample: Sample) -> list[list[int] | None]:
+    """Returns size and time of change of each image's file; None for one that is not there."""
+    stats: list[list[int] | None] = []
+    for image in sample.images:
+        try:
+            stat = image.path.stat()
+        except (OSError, ValueError):
+            stats.append(None)
+        else:
+            stats.append([stat.st_size, stat.st_mtime_ns])
+    return stats
+
+
 def trace_line(
-    result: Completion | RequestFailure | Failure, *, worker: str | None, attempts: int
+    sample: Sample,
+    result: Completion | RequestFailure | Failure,
+    *,
+    worker: str | None,
+    attempts: int,
 ) -> dict[str, Any]:
     """Returns the trace of one attempt; `worker` is None where no worker was asked."""
     completion = result if isinstance(result, Completion) else None
@@ -100,4 +117,5 @@ def trace_line(
         "latency_s": round(completion.latency_s, 6) if completion else None,
         "attempts": attempts,
         "image_sha256": list(completion.image_sha256) if completion else [],
+        "image_stat": image_stats(sample),
     }

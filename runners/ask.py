@@ -49,6 +49,11 @@ def ask(config: DictConfig) -> int:
         raise ConfigError(
             f"{request.message} Write one `<image>` for each image into the prompt, or none at all."
         )
+    if images and not subject.checkpoint.is_multimodal:
+        raise ConfigError(
+            f"{subject.name} is a language model without a vision tower. Leave `image` out, or "
+            "give a LLaVA checkpoint."
+        )
     print(f"conversation {subject.template}: {subject.template_reason}", file=sys.stderr)
     return _answer(settings, subject, request)
 

@@ -155,10 +155,10 @@ class _Jobs:
             report(error)
             return INCOMPLETE
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS):
                 raise
             report(error)
-            return INCOMPLETE
+            return INCOMPLETE if error.errno == errno.ENOSPC else BAD_INPUT
 
 
 def _options(argv: Sequence[str], scratch: str) -> list[str]:

@@ -23,6 +23,7 @@ _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 DTYPES = ("float32", "float16", "bfloat16")
 QUANTIZATIONS = ("none", "int8", "nf4", "fp4")
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2")
+REPLAYS = ("near_ties", "all", "off")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -184,6 +185,10 @@ class EvalConfig(SubjectConfig):
 
     def __post_init__(self) -> None:
         SubjectConfig.__post_init__(self)  # slots leave `super()` without its class
+        for name in ("max_tokens", "max_rows", "num_preprocess_threads"):
+            _check_count(f"engine.{name}", self.engine.get(name))
+        _check_count("runner.num_threads", self.runner.get("num_threads"))
+        _check_replay(self.engine)
         if self.limit is not None and self.limit < 1:
             raise ValueError(
                 f"`limit` must be at least 1, but is {self.limit}. Leave it out for all."
@@ -264,6 +269,22 @@ class BenchProgramConfig:
     """`runners.bench`: its options, below a name so that they are not taken for groups."""
 
     bench: BenchConfig = field(default_factory=BenchConfig)
+
+
+def _check_count(name: str, value: Any) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError(f"`{name}` must be a whole number of at least 1, but is {value!r}.")
+
+
+def _check_replay(engine: dict[str, Any]) -> None:
+    replay, threshold = engine.get("replay", "near_ties"), engine.get("near_tie_threshold")
+    if replay not in REPLAYS:
+        raise ValueError(f"`engine.replay` must be one of {', '.join(REPLAYS)}, but is {replay!r}.")
+    if threshold is not None and (not isinstance(threshold, (int, float)) or threshold < 0):
+        raise ValueError(
+            f"`engine.near_tie_threshold` must be a number of at least 0, but is {threshold!r}. "
+            "Leave it out for the measured one."
+        )
 
 
 def _check_dtype(name: str, dtype: str | None, known: tuple[str, ...]) -> None:

@@ -141,6 +141,7 @@ class Evaluation:
             except DataError as error:
                 problems.append(error)
         _raise_together(problems)
+        _raise_together(_blind(subject, task_runs))
         return subject, task_runs
 
     def _identity(self, subject: Subject) -> dict[str, Any]:
@@ -240,8 +241,10 @@ class Evaluation:
         print(f"{self._run_dir.name}\n{render_summaries(summaries)}\n")
         for task_run in task_runs:
             if not task_run.task.has_annotations:
-                way = "runners.submit writes the file for the server"
-                if hasattr(task_run.task, "judge_requests"):
+                way = "it has no scorer"
+                if hasattr(task_run.task, "submission_server"):
+                    way = "runners.submit writes the file for the server"
+                elif hasattr(task_run.task, "judge_requests"):
                     way = (
                         f"a judge scores them: runners.score run={self._run_dir.name} judge=openai"
                     )
@@ -288,6 +291,21 @@ def _timing(num_asked: int, wall_s: float, load_s: float, first_answer_s: float 
 def _progress(task_runs: Sequence[TaskRun]) -> Progress:
     total = sum(len(task_run.samples) for task_run in task_runs)
     return Progress(total, total - sum(len(task_run.pending()) for task_run in task_runs))
+
+
+def _blind(subject: Subject, task_runs: Sequence[TaskRun]) -> list[Exception]:
+    """What is wrong with asking a model without a vision tower about images."""
+    if subject.checkpoint.is_multimodal:
+        return []
+    return [
+        CheckpointError(
+            f"{subject.name} is a language model without a vision tower, but {number:,} questions "
+            f"of {task_run.name} show images. Give a LLaVA checkpoint, or the adapter or projector "
+            "that was trained over this model, with `model.path=`, and this one as `model.base=`."
+        )
+        for task_run in task_runs
+        if (number := sum(bool(sample.images) for sample in task_run.samples))
+    ]
 
 
 def _check_all(task_runs: Sequence[TaskRun], identity: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ def read_import(task: Task, path: str) -> Import:
     for line in answers.unreadable:
         logger.warning("skipped: %s", line)
     predictions = task.match(answers.answers)
+    _tell_oddities(answers, predictions)
     failures = {k: f for k, f in _read_failures(task, answers).items() if k not in predictions}
     names = {str(line["model_id"]) for line in answers.answers if line.get("model_id")}
     return Import(
@@ -66,6 +68,22 @@ def read_import(task: Task, path: str) -> Import:
         model_id=names.pop() if len(names) == 1 else None,
         num_unreadable=len(answers.unreadable),
     )
+
+
+def _tell_oddities(answers: AnswerFile, predictions: Mapping[str, Prediction]) -> None:
+    """Logs what the official scorers pass over in silence."""
+    asked = Counter(
+        (str(line["question_id"]), str(line.get("prompt", ""))) for line in answers.answers
+    )
+    repeated = sum(count > 1 for count in asked.values())
+    if repeated:
+        logger.warning("%d questions are answered more than once; the last answer counts", repeated)
+    known = {str(prediction.question_id) for prediction in predictions.values()}
+    foreign = {question_id for question_id, _ in asked if question_id not in known}
+    if foreign:
+        logger.warning(
+            "%d ids are not of this split and are ignored, such as %s", len(foreign), min(foreign)
+        )
 
 
 def _read_failures(task: Task, answers: AnswerFile) -> dict[str, Failure]:

@@ -47,6 +47,11 @@ class AnswerStore:
         """How often a question was tried, as far as the trace says."""
         return int(self._traces.get(key, {}).get("attempts", 0))
 
+    def image_stats(self, key: str) -> list[Any] | None:
+        """Size and time of each image file when a question was asked; None if that is not known."""
+        stats: list[Any] | None = self._traces.get(key, {}).get("image_stat")
+        return stats
+
     def batch_check(self) -> dict[str, int]:
         """How many answers were computed again, alone, and how many of these came out otherwise."""
         traces = [self._traces[key] for key in self._lines if key in self._traces]

@@ -15,7 +15,7 @@ from evals.errors import DataError
 from evals.records import Failure, Sample
 from evals.sources import check_num_questions
 from llava.generation.request import Completion, RequestFailure
-from runners.answer_lines import answer_line, failure_line, trace_line
+from runners.answer_lines import answer_line, failure_line, image_stats, trace_line
 from runners.build import build_task
 from runners.config import EvalConfig
 from runners.environment import now
@@ -152,14 +152,24 @@ class TaskRun:
             )
 
     def pending(self) -> list[Sample]:
-        """The questions that a worker has to be asked: not stored, or failed and to be retried."""
+        """The questions that a worker has to be asked.
+
+        They are not stored, or failed and to be retried, or were asked about an image that has
+        changed since.
+        """
         lines = self._answers.lines
         retried = self._answers.failed() if self._settings.retry_failed else frozenset()
         return [
             sample
             for sample in self.samples
-            if sample.key not in self.missing and (sample.key not in lines or sample.key in retried)
+            if sample.key not in self.missing
+            and (sample.key not in lines or sample.key in retried or self._has_changed(sample))
         ]
+
+    def _has_changed(self, sample: Sample) -> bool:
+        """Whether an image is another than when the question was asked."""
+        before = self._answers.image_stats(sample.key)
+        return before is not None and before != image_stats(sample)
 
     def begin(self, run_identity: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Writes the manifest before the first answer of this session, then the missing images."""
@@ -184,7 +194,7 @@ class TaskRun:
             failure = Failure(key=result.key, cause=result.cause, message=result.message)
             line = failure_line(sample, failure, self._model_id)
         attempts = self._answers.num_attempts(sample.key) + 1
-        self._answers.add(line, trace_line(result, worker=worker, attempts=attempts))
+        self._answers.add(line, trace_line(sample, result, worker=worker, attempts=attempts))
 
     def finish(self, timing: Mapping[str, Any] | None) -> dict[str, Any]:
         """Rewrites the answers in order, scores them and returns the summary.
@@ -278,7 +288,7 @@ def _find_missing_images(samples: Iterable[Sample]) -> dict[str, Failure]:
             if image.key not in there:
                 there[image.key] = image.exists()
             if not there[image.key]:
-                reason = image.refused or f"{image.path} does not exist."
+                reason = image.refused or f"Image {image.key} does not exist."
                 missing[sample.key] = Failure(key=sample.key, cause="image_missing", message=reason)
                 break
     return missing

@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from filelock import FileLock
 from PIL import Image
 
 from tests.runners.conftest import CHECKOUT, TIMEOUT_S, Finished, Start, read_lines
+from tests.variants import make_base
 
 Shell = Callable[[str, Path], Finished]
 NUM_QUESTIONS = {"gqa": 31, "vqav2": 25}
@@ -365,3 +367,60 @@ def test_golden_answers_of_the_batch_script(shell: Shell, tmp_path: Path) -> Non
     for answer, expected in zip(answers, golden[:5], strict=True):
         for field in ("question_id", "prompt", "text", "model_id"):
             assert answer[field] == expected[field]
+
+
+def test_questions_about_a_changed_image_are_asked_again(
+    shell: Shell, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for number, color in enumerate(("red", "blue", "white")):
+        Image.new("RGB", (40, 40), color).save(images / f"{number}.png")
+    lines = [{"question_id": i, "image": f"{i}.png", "text": "What?"} for i in range(3)]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    command = (
+        f"python -m runners.eval model.path={tiny_checkpoint} task=custom run=r "
+        "tasks.custom.questions=q.jsonl tasks.custom.images=images generation.max_new_tokens=4"
+    )
+    assert shell(command, tmp_path).code == 0
+    before = {line["key"]: line for line in read_lines(tmp_path / "results/r/custom/trace.jsonl")}
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 255, (60, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(images / "1.png")
+    again = shell(command, tmp_path)
+    assert again.code == 0
+    assert "model loaded" in again.stderr
+    after = {line["key"]: line for line in read_lines(tmp_path / "results/r/custom/trace.jsonl")}
+    assert [after[key]["attempts"] for key in "012"] == [1, 2, 1]
+    assert after["1"]["image_sha256"] != before["1"]["image_sha256"]
+
+
+def test_model_without_a_tower_is_not_asked_about_images(
+    shell: Shell, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    base = make_base(tmp_path / "vicuna-v1.5-tiny", tiny_checkpoint)
+    done = shell(f"python -m runners.eval model.path={base} task=vqav2 data=demo", tmp_path)
+    assert done.code == 2
+    assert "without a vision tower" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "engine.near_tie_threshold=foo",
+        "engine.near_tie_threshold=-1",
+        "engine.replay=nevr",
+        "engine.num_preprocess_threads=-3",
+        "engine.max_tokens=-5",
+        "engine.max_rows=0",
+        "runner.num_threads=x",
+    ],
+)
+def test_engine_options_are_checked_before_anything_is_loaded(
+    option: str, shell: Shell, tmp_path: Path
+) -> None:
+    done = shell(f"python -m runners.eval {option}", tmp_path)
+    assert done.code == 2
+    assert option.partition("=")[0] in done.stderr
+    assert "Traceback" not in done.stderr

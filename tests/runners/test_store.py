@@ -47,7 +47,8 @@ def add_answer(store: AnswerStore, key: str, *, text: str = "yes", latency_s: fl
     done = completion(key, text, latency_s)
     attempts = store.num_attempts(key) + 1
     store.add(
-        answer_line(sample(key), done, "model"), trace_line(done, worker="w", attempts=attempts)
+        answer_line(sample(key), done, "model"),
+        trace_line(sample(key), done, worker="w", attempts=attempts),
     )
 
 
@@ -56,7 +57,7 @@ def add_failure(store: AnswerStore, key: str) -> None:
     attempts = store.num_attempts(key) + 1
     store.add(
         failure_line(sample(key), failure, "model"),
-        trace_line(failure, worker=None, attempts=attempts),
+        trace_line(sample(key), failure, worker=None, attempts=attempts),
     )
 
 
