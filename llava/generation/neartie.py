@@ -5,16 +5,17 @@ lie closer than these bits can move them, the answer is computed again, alone. I
 distance is fixed. In shorter formats it is measured: the first questions are answered in both
 ways, and it is four times the largest change seen, or two steps of the format's lattice at the
 logit, whichever is more. Until enough questions have been measured, every answer is the
-sequential one.
+sequential one. Several workers measure together: each adopts what all of them have seen.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
+
+from llava.generation.request import Calibration
 
 FLOAT32_THRESHOLD = 1e-3
 NUM_CALIBRATION_QUESTIONS = 200
@@ -42,22 +43,38 @@ class NearTies:
         self._fixed = threshold
         if threshold is None and dtype is torch.float32:
             self._fixed = FLOAT32_THRESHOLD
-        self._num_measured = 0
-        self._largest_change = 0.0
+        self._own = self._shared = Calibration()
+
+    @property
+    def calibration(self) -> Calibration:
+        """What this process itself has measured."""
+        return self._own
 
     @property
     def is_calibrating(self) -> bool:
         """Whether answers still have to be given in both ways to measure the threshold."""
+        num_questions = max(self._own.num_questions, self._shared.num_questions)
         return (
             self.replay == "near_ties"
             and self._fixed is None
-            and self._num_measured < NUM_CALIBRATION_QUESTIONS
+            and num_questions < NUM_CALIBRATION_QUESTIONS
         )
 
     @property
     def threshold(self) -> float:
         """The distance in force, lattice steps not counted."""
-        return self._fixed if self._fixed is not None else _SAFETY * self._largest_change
+        if self._fixed is not None:
+            return self._fixed
+        return _SAFETY * max(self._own.largest_change, self._shared.largest_change)
+
+    def adopt(self, calibration: Calibration) -> None:
+        """Decides from now on by what all workers have measured; a later call replaces it.
+
+        Args:
+            calibration: Of all workers together, this one's measurements included: they stand
+                beside its own and are never added to them.
+        """
+        self._shared = calibration
 
     def must_replay(self, margins: Sequence[float], tops: Sequence[float]) -> bool:
         """Whether an answer is recomputed.
@@ -85,22 +102,14 @@ class NearTies:
             packed: Tokens and margins of the packed answer.
             sequential: Those of the sequential answer.
         """
-        self._num_measured += 1
+        changes = []
         for token, margin, other, other_margin in zip(*packed, *sequential, strict=False):
             same = token == other
-            change = abs(margin - other_margin) if same else margin + other_margin
-            self._largest_change = max(self._largest_change, change)
+            changes.append(abs(margin - other_margin) if same else margin + other_margin)
             if not same:
                 break
-
-    def describe(self) -> dict[str, Any]:
-        """What the threshold is and how it came about."""
-        return {
-            "replay": self.replay,
-            "threshold": self.threshold,
-            "num_calibration_questions": self._num_measured,
-            "largest_change": self._largest_change,
-        }
+        question = Calibration(num_questions=1, largest_change=max(changes, default=0.0))
+        self._own = self._own.merged(question)
 
     def _threshold_at(self, top: float) -> float:
         if self._fixed is not None:

@@ -18,7 +18,13 @@ from llava.generation.decoding import PackDecoder, Question
 from llava.generation.neartie import NearTies
 from llava.generation.plan import Pack, halve, plan_packs, without
 from llava.generation.preprocess import ImageError, PreparedImages, prepare_images
-from llava.generation.request import Completion, Request, RequestFailure
+from llava.generation.request import (
+    Calibration,
+    Completion,
+    EngineReport,
+    Request,
+    RequestFailure,
+)
 from llava.generation.sampling import SeededSampling
 from llava.generation.sequential import PromptTooLongError, SequentialEngine
 
@@ -46,7 +52,9 @@ class PackStats:
         waited_s: Seconds without work for want of images.
         encode_s: Seconds in tower and projector.
         decode_s: Seconds in the language model.
+        busy_s: Seconds of answering, waiting not counted.
         replay_s: Seconds of computing again.
+        calibration_s: Of these, the seconds in which the threshold was being measured.
     """
 
     num_packed: int = 0
@@ -56,7 +64,9 @@ class PackStats:
     waited_s: float = 0.0
     encode_s: float = 0.0
     decode_s: float = 0.0
+    busy_s: float = 0.0
     replay_s: float = 0.0
+    calibration_s: float = 0.0
 
 
 class PackedEngine:
@@ -103,6 +113,37 @@ class PackedEngine:
 
     def run(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Yields one completion or failure a request, pack by pack."""
+        results = self._results(requests)
+        while True:
+            started, waited_s = time.perf_counter(), self.stats.waited_s
+            result = next(results, None)
+            waited_s = self.stats.waited_s - waited_s
+            self.stats.busy_s += time.perf_counter() - started - waited_s
+            if result is None:
+                return
+            yield result
+
+    def report(self) -> EngineReport:
+        """Returns what this engine has done and measured so far."""
+        decides = self.near_ties.replay == "near_ties" and not self.near_ties.is_calibrating
+        return EngineReport(
+            calibration=self.near_ties.calibration,
+            threshold=self.near_ties.threshold if decides else None,
+            num_packed=self.stats.num_packed,
+            num_replayed=self.stats.num_replayed,
+            num_flipped=self.stats.num_flipped,
+            num_halvings=self.stats.num_halvings,
+            waited_s=self.stats.waited_s,
+            busy_s=self.stats.busy_s,
+            replay_s=self.stats.replay_s,
+            calibration_s=self.stats.calibration_s,
+        )
+
+    def adopt(self, calibration: Calibration) -> None:
+        """Decides from now on by what all workers have measured; see `NearTies.adopt`."""
+        self.near_ties.adopt(calibration)
+
+    def _results(self, requests: Sequence[Request]) -> Iterator[Result]:
         alone = [request for request in requests if not self._can_pack(request)]
         packs = plan_packs(
             [request for request in requests if self._can_pack(request)],
@@ -281,7 +322,10 @@ class PackedEngine:
             return packed
         started = time.perf_counter()
         again = self.sequential.answer(request)
-        self.stats.replay_s += time.perf_counter() - started
+        replay_s = time.perf_counter() - started
+        self.stats.replay_s += replay_s
+        if self.near_ties.is_calibrating:
+            self.stats.calibration_s += replay_s
         self.stats.num_replayed += 1
         if isinstance(again, RequestFailure):
             return again

@@ -127,3 +127,58 @@ class RequestFailure:
     key: str
     cause: str
     message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What answering questions both packed and alone has shown about this model and device.
+
+    Attributes:
+        num_questions: Questions answered in both ways.
+        largest_change: By how much packing moved the margin of a token at most.
+    """
+
+    num_questions: int = 0
+    largest_change: float = 0.0
+
+    def merged(self, other: Calibration) -> Calibration:
+        """Returns what two processes that measured different questions know together.
+
+        >>> a = Calibration(num_questions=3, largest_change=0.5)
+        >>> a.merged(Calibration(num_questions=4, largest_change=0.25))
+        Calibration(num_questions=7, largest_change=0.5)
+        """
+        return Calibration(
+            num_questions=self.num_questions + other.num_questions,
+            largest_change=max(self.largest_change, other.largest_change),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineReport:
+    """What an engine has done since it was built.
+
+    Attributes:
+        calibration: What this engine itself has measured, nothing adopted.
+        threshold: The distance under which a token counts as nearly tied, lattice steps not
+            counted; None where there is none (yet).
+        num_packed: Answers from packs.
+        num_replayed: Of these, computed again alone.
+        num_flipped: Of these, with another result.
+        num_halvings: Packs that did not fit and were halved.
+        waited_s: Seconds without work for want of images.
+        busy_s: Seconds of answering without these, replays included.
+        replay_s: Seconds of computing again, calibration included.
+        calibration_s: Of these, the seconds in which the threshold was being measured.
+    """
+
+    calibration: Calibration = field(default_factory=Calibration)
+    threshold: float | None = None
+    num_packed: int = 0
+    num_replayed: int = 0
+    num_flipped: int = 0
+    num_halvings: int = 0
+    waited_s: float = 0.0
+    busy_s: float = 0.0
+    replay_s: float = 0.0
+    calibration_s: float = 0.0

@@ -12,7 +12,14 @@ from transformers import LogitsProcessorList
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.generation.preprocess import ImageError, PreparedImages, prepare_images
-from llava.generation.request import Completion, GenerationConfig, Request, RequestFailure
+from llava.generation.request import (
+    Calibration,
+    Completion,
+    EngineReport,
+    GenerationConfig,
+    Request,
+    RequestFailure,
+)
 from llava.generation.sampling import SeededSampling
 
 logger = logging.getLogger(__name__)
@@ -40,6 +47,7 @@ class SequentialEngine:
         max_length = getattr(model.config, "tokenizer_model_max_length", None)
         self.max_prompt_tokens: int = max_length or context_len
         self.max_total_tokens: int = max(context_len, self.max_prompt_tokens)
+        self._busy_s = 0.0
 
     @property
     def stops(self) -> frozenset[int]:
@@ -50,7 +58,17 @@ class SequentialEngine:
     def run(self, requests: Sequence[Request]) -> Iterator[Completion | RequestFailure]:
         """Yields one completion or failure a request, in the order of the requests."""
         for request in requests:
-            yield self.answer(request)
+            started = time.perf_counter()
+            result = self.answer(request)
+            self._busy_s += time.perf_counter() - started
+            yield result
+
+    def report(self) -> EngineReport:
+        """Returns the time that answering took; there is nothing else to tell."""
+        return EngineReport(busy_s=self._busy_s)
+
+    def adopt(self, calibration: Calibration) -> None:
+        """Does nothing: no answer of this engine has to be computed again."""
 
     def answer(self, request: Request, streamer: Any = None) -> Completion | RequestFailure:
         """Returns the completion of a request, or whatever it raised as its failure.

@@ -6,7 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from llava.generation.request import Completion, Request, RequestFailure
+from llava.generation.request import (
+    Calibration,
+    Completion,
+    EngineReport,
+    Request,
+    RequestFailure,
+)
 from runners.workers.messages import FromWorker, LoadModel, ModelLoaded, Ready, ToWorker
 
 
@@ -15,6 +21,12 @@ class Engine(Protocol):
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion | RequestFailure]:
         """Returns each result as soon as it is there."""
+
+    def report(self) -> EngineReport:
+        """Returns what the engine has done and measured since it was built."""
+
+    def adopt(self, calibration: Calibration) -> None:
+        """Has near ties decided by what all workers together, this one included, have measured."""
 
 
 class Worker(Protocol):

@@ -15,7 +15,14 @@ import torch
 from PIL import Image
 
 from llava.generation.packed import PackedEngine
-from llava.generation.request import Completion, GenerationConfig, Request, RequestFailure
+from llava.generation.request import (
+    Calibration,
+    Completion,
+    EngineReport,
+    GenerationConfig,
+    Request,
+    RequestFailure,
+)
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from llava.tokens import tokenizer_image_token
@@ -229,29 +236,37 @@ def test_single_question_that_does_not_fit_fails_alone(tiny_model: LoadedModel) 
     assert results["large"].cause == "out_of_memory"
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_short_formats_give_the_sequential_answers_after_replay(
-    tiny_checkpoint: Path, dtype: torch.dtype
-) -> None:
+@pytest.fixture(scope="module", params=["bfloat16", "float16"])
+def short_model(tiny_checkpoint: Path, request: pytest.FixtureRequest) -> LoadedModel:
+    """The tiny checkpoint in a short format."""
+    name = tiny_checkpoint.name
     loaded = load_pretrained_model(
-        str(tiny_checkpoint), None, tiny_checkpoint.name, device="cpu", dtype=dtype
+        str(tiny_checkpoint), None, name, device="cpu", dtype=request.param
     )
-    model = LoadedModel(*loaded)
+    return LoadedModel(*loaded)
+
+
+def greedy_requests(model: LoadedModel, number: int) -> list[Request]:
+    """Many questions with short greedy answers."""
     requests = [
         request
         for seed in range(14)
         for request in random_requests(model, seed)
         if not request.generation.do_sample
     ]
-    requests = [
+    return [
         Request(
             key=str(i),
             prompt_ids=r.prompt_ids,
             images=r.images,
             generation=GenerationConfig(max_new_tokens=3),
         )
-        for i, r in enumerate(requests[:215])
+        for i, r in enumerate(requests[:number])
     ]
+
+
+def test_short_formats_give_the_sequential_answers_after_replay(short_model: LoadedModel) -> None:
+    model, requests = short_model, greedy_requests(short_model, 215)
     engine = PackedEngine(*model, max_rows=4)
     packed = [
         result for i in range(0, len(requests), 40) for result in engine.run(requests[i : i + 40])
@@ -259,6 +274,43 @@ def test_short_formats_give_the_sequential_answers_after_replay(
     assert facts(packed) == facts(list(SequentialEngine(*model).run(requests)))
     assert not engine.near_ties.is_calibrating
     assert engine.stats.num_replayed >= 190
+    report = engine.report()
+    assert report.calibration.num_questions == 200
+    assert report.threshold == engine.near_ties.threshold
+    assert 0 < report.calibration_s <= report.replay_s <= report.busy_s
+
+
+def test_adopted_calibration_leaves_only_near_ties_to_replay(short_model: LoadedModel) -> None:
+    requests = greedy_requests(short_model, 60)
+    engine = PackedEngine(*short_model, max_rows=4)
+    calibration = Calibration(num_questions=200, largest_change=0.01)
+    engine.adopt(calibration)
+    results = [result for result in engine.run(requests) if isinstance(result, Completion)]
+    lattice = max(engine.near_ties.threshold, 2 * 2.0**4 * torch.finfo(short_model.model.dtype).eps)
+    assert all(result.replayed or min(result.margins) >= 0.04 for result in results)
+    assert all(not result.replayed or min(result.margins) < 2 * lattice for result in results)
+    report = engine.report()
+    assert 0 < report.num_replayed < report.num_packed == len(requests)
+    assert report.calibration == Calibration()
+    assert report.threshold == pytest.approx(0.04)
+    assert report.calibration_s == 0
+
+
+def test_reports_start_empty_and_name_no_threshold_before_it_is_measured(
+    short_model: LoadedModel, tiny_model: LoadedModel
+) -> None:
+    assert PackedEngine(*short_model).report() == EngineReport()
+    assert PackedEngine(*short_model, replay="off").report().threshold is None
+    assert PackedEngine(*tiny_model).report().threshold == 1e-3
+
+
+def test_sequential_reports_its_time_alone(tiny_model: LoadedModel) -> None:
+    engine = SequentialEngine(*tiny_model)
+    engine.adopt(Calibration(num_questions=200, largest_change=1.0))
+    list(engine.run(random_requests(tiny_model, 5, number=3)))
+    report = engine.report()
+    assert report.busy_s > 0
+    assert report == EngineReport(busy_s=report.busy_s)
 
 
 def test_replay_all_computes_every_answer_again(tiny_model: LoadedModel) -> None:

@@ -89,6 +89,6 @@ def test_five_thousand_questions_in_short_formats(
     root = ensure_demo_data(tmp_path, num_images=NUM_IMAGES, seed=seed)
     asked, differing, packed = compare(root, dtype)
     share = packed.stats.num_replayed / packed.stats.num_packed
-    print(f"{asked} questions, {share:.2%} computed again, {packed.near_ties.describe()}")
+    print(f"{asked} questions, {share:.2%} computed again, {packed.report()}")
     assert asked >= 5000
     assert differing == 0
