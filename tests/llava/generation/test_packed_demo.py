@@ -2,81 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from evals.demo import ensure_demo_data
-from evals.tasks.gqa import GQA
-from evals.tasks.scienceqa import ScienceQA
-from evals.tasks.vqav2 import VQAv2
 from llava.generation.packed import PackedEngine
-from llava.generation.request import GenerationConfig, Request
+from llava.generation.request import Completion, Request, RequestFailure
 from llava.generation.sequential import SequentialEngine
-from llava.model.builder import load_pretrained_model
-from runners.predict import PromptRenderer
-from runners.shard import cut_into_pieces
+from tests.checkpoints import LoadedModel
+from tests.demo_questions import demo_items, load_demo
 
-DEMO = Path(__file__).parents[3] / "llava" / "demo" / "llava-demo"
-NUM_IMAGES = 76  # 5,000 questions
+Answers = dict[str, tuple[Any, ...]]
 
 
-def load(dtype: torch.dtype) -> tuple[Any, Any, Any, int]:
-    return load_pretrained_model(str(DEMO), None, "llava-demo", device="cpu", dtype=dtype)
+def answers(results: Iterable[Completion | RequestFailure]) -> Answers:
+    """What must not depend on how it was computed, by key; no demo question fails."""
+    return {
+        result.key: (result.token_ids, result.text, result.finish_reason)
+        for result in results
+        if isinstance(result, Completion)
+    }
 
 
-def demo_items(root: Path, tokenizer: Any, num_image_tokens: int) -> Iterator[list[Request]]:
-    """The demo questions of all three benchmarks as the programs deal them."""
-    renderer = PromptRenderer("vicuna_v1", tokenizer)
-    for task in (
-        VQAv2(data_dir=root / "vqav2", split="demo"),
-        GQA(data_dir=root / "gqa", split="demo"),
-        ScienceQA(data_dir=root / "scienceqa", split="demo"),
-    ):
-        for piece in cut_into_pieces(task.samples(), num_image_tokens):
-            yield [
-                renderer.build_request(sample, GenerationConfig(max_new_tokens=128))
-                for sample in piece
-            ]
+def compare(items: Sequence[list[Request]], model: LoadedModel, **options: Any) -> PackedEngine:
+    """Asserts that packed answers are the sequential ones; returns the packed engine."""
+    sequential, packed = SequentialEngine(*model), PackedEngine(*model, **options)
+    differing = []
+    for item in items:
+        expected, got = answers(sequential.run(item)), answers(packed.run(item))
+        assert expected.keys() == got.keys() == {request.key for request in item}
+        differing += [key for key in expected if got[key] != expected[key]]
+    assert differing == []
+    return packed
 
 
-def compare(root: Path, dtype: torch.dtype, **options: Any) -> tuple[int, int, PackedEngine]:
-    """Questions asked, answers that differ from the sequential ones, and the engine."""
-    loaded = load(dtype)
-    sequential, packed = SequentialEngine(*loaded), PackedEngine(*loaded, **options)
-    asked = differing = 0
-    for item in demo_items(root, loaded[0], loaded[1].get_vision_tower().num_patches):
-        expected = {result.key: result for result in sequential.run(item)}
-        answers = {result.key: result for result in packed.run(item)}
-        assert answers.keys() == expected.keys()
-        asked += len(item)
-        differing += sum(
-            answers[key].token_ids != expected[key].token_ids
-            or answers[key].finish_reason != expected[key].finish_reason
-            for key in expected
-        )
-    return asked, differing, packed
+@pytest.fixture(scope="module")
+def demo() -> LoadedModel:
+    return load_demo(torch.float32)
 
 
-def test_default_demo_questions_get_the_sequential_answers(tmp_path: Path) -> None:
-    root = ensure_demo_data(tmp_path, num_images=4, seed=0)
-    asked, differing, _ = compare(root, torch.float32)
-    assert asked > 200
-    assert differing == 0
+@pytest.fixture(scope="module")
+def questions(demo: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> list[Request]:
+    """Over a hundred questions of all three benchmarks, with and without an image."""
+    folder = tmp_path_factory.mktemp("demo")
+    requests = [request for item in demo_items(folder, demo, num_images=2) for request in item]
+    assert len(requests) > 100
+    assert {len(request.images) for request in requests} == {0, 1}
+    return requests
+
+
+@pytest.fixture(scope="module")
+def expected(demo: LoadedModel, questions: list[Request]) -> Answers:
+    return answers(SequentialEngine(*demo).run(questions))
+
+
+@pytest.mark.parametrize("item_size", [7, 50, None])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_preprocess_threads": 1},
+        {"num_preprocess_threads": 4, "max_rows": 3},
+        {"max_tokens": 200},
+        {"max_tokens": 1_000_000, "max_rows": 1000},
+    ],
+    ids=["default", "one thread", "four threads", "small budget", "no limits"],
+)
+def test_budget_item_size_and_threads_do_not_matter(
+    demo: LoadedModel,
+    questions: list[Request],
+    expected: Answers,
+    options: dict[str, Any],
+    item_size: int | None,
+) -> None:
+    engine = PackedEngine(*demo, **options)
+    size = item_size or len(questions)
+    got: Answers = {}
+    for start in range(0, len(questions), size):
+        got |= answers(engine.run(questions[start : start + size]))
+    assert got == expected
+
+
+def test_smallest_budget_asks_every_question_alone(
+    demo: LoadedModel, questions: list[Request], expected: Answers
+) -> None:
+    engine = PackedEngine(*demo, max_tokens=1, replay="off")
+    assert answers(engine.run(questions)) == expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_order_of_the_questions_does_not_matter(
+    demo: LoadedModel, questions: list[Request], expected: Answers, seed: int
+) -> None:
+    order = np.random.default_rng(seed).permutation(len(questions))
+    shuffled = [questions[i] for i in order]
+    engine = PackedEngine(*demo)
+    got: Answers = {}
+    for start in range(0, len(shuffled), 40):
+        got |= answers(engine.run(shuffled[start : start + 40]))
+    assert got == expected
+
+
+def test_default_demo_questions_get_the_sequential_answers(
+    demo: LoadedModel, tmp_path: Path
+) -> None:
+    items = list(demo_items(tmp_path, demo, num_images=4))
+    assert sum(map(len, items)) > 200
+    compare(items, demo)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("options", [{}, {"replay": "off"}, {"max_tokens": 700, "max_rows": 3}])
-def test_five_thousand_questions_in_float32(tmp_path: Path, options: dict[str, Any]) -> None:
-    root = ensure_demo_data(tmp_path, num_images=NUM_IMAGES, seed=0)
-    asked, differing, packed = compare(root, torch.float32, **options)
-    print(f"{asked} questions, {packed.stats}")
-    assert asked >= 5000
-    assert differing == 0
+def test_five_thousand_questions_in_float32(
+    demo: LoadedModel, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    items = list(demo_items(tmp_path, demo))
+    assert sum(map(len, items)) >= 5000
+    print(compare(items, demo, **options).report())
 
 
 @pytest.mark.slow
@@ -86,9 +133,7 @@ def test_five_thousand_questions_in_float32(tmp_path: Path, options: dict[str, A
 def test_five_thousand_questions_in_short_formats(
     tmp_path: Path, dtype: torch.dtype, seed: int
 ) -> None:
-    root = ensure_demo_data(tmp_path, num_images=NUM_IMAGES, seed=seed)
-    asked, differing, packed = compare(root, dtype)
-    share = packed.stats.num_replayed / packed.stats.num_packed
-    print(f"{asked} questions, {share:.2%} computed again, {packed.report()}")
-    assert asked >= 5000
-    assert differing == 0
+    model = load_demo(dtype)
+    items = list(demo_items(tmp_path, model, seed=seed))
+    assert sum(map(len, items)) >= 5000
+    print(compare(items, model).report())
