@@ -5,6 +5,7 @@ from __future__ import annotations
 from llava.names import get_model_name_from_path
 from runners.config import EvalConfig, GenerationOptions, SubjectConfig
 from runners.errors import ConfigError
+from runners.shard import read_shard
 
 
 def model_name(settings: SubjectConfig) -> str:
@@ -27,9 +28,16 @@ def model_name(settings: SubjectConfig) -> str:
 def run_name(settings: EvalConfig) -> str:
     """Returns the folder name of a run, for example `llava-demo-limit20`.
 
+    A part of a run ends with which one it is, whatever the name.
+
     Raises:
         ConfigError: `run` is no name of a folder.
     """
+    shard = read_shard(settings.runner.get("shard"))
+    return "-".join([_whole_name(settings), *([shard.suffix] if shard else [])])
+
+
+def _whole_name(settings: EvalConfig) -> str:
     if settings.run is not None:
         if settings.run in ("", ".", "..") or "/" in settings.run:
             raise ConfigError(

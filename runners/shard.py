@@ -5,15 +5,24 @@ The cut knows nothing of a device's memory; a worker packs what it gets as its m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import heapq
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from evals.records import Sample
 
 MAX_TOKENS = 20_000
 """About as many estimated tokens go into one piece; a group is never split."""
 
+_MIN_TOKENS = 2_000
+_PIECES_PER_WORKER = 16
+
 _CHARACTERS_PER_TOKEN = 4
 _TOKENS_AROUND_TEXT = 50  # template and answer
+_TOKENS_OF_AN_IMAGE = 576  # wherever the model is not known: a shard must not depend on it
+
+_SHARD = re.compile(r"(\d+)/(\d+)")
 
 
 def group_by_images(samples: Iterable[Sample]) -> list[list[Sample]]:
@@ -45,7 +54,86 @@ def cut_into_pieces(
         yield piece
 
 
+def item_tokens(total: int, num_workers: int) -> int:
+    """Returns the size of pieces that leaves several workers done at about the same time.
+
+    >>> item_tokens(10_000_000, 8), item_tokens(1_000_000, 8), item_tokens(1_000_000, 1)
+    (20000, 7812, 20000)
+    """
+    if num_workers == 1:
+        return MAX_TOKENS
+    share = total // (num_workers * _PIECES_PER_WORKER)
+    return min(MAX_TOKENS, max(_MIN_TOKENS, share))
+
+
+def estimate_piece(samples: Iterable[Sample], num_image_tokens: int) -> int:
+    """Returns about how many tokens some questions cost if each image is read once."""
+    return sum(estimate_tokens(group, num_image_tokens) for group in group_by_images(samples))
+
+
 def estimate_tokens(group: list[Sample], num_image_tokens: int) -> int:
     """Returns about how many tokens a group costs if its images are read once."""
     texts = sum(len(sample.text) // _CHARACTERS_PER_TOKEN + _TOKENS_AROUND_TEXT for sample in group)
     return len(group[0].images) * num_image_tokens + texts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One of several parts of a run, which other machines may answer at the same time.
+
+    Attributes:
+        index: Which one, from 1.
+        count: How many there are.
+    """
+
+    index: int
+    count: int
+
+    @property
+    def suffix(self) -> str:
+        """What the name of a run ends with when it is this part only."""
+        return f"shard-{self.index}-of-{self.count}"
+
+
+def read_shard(text: object) -> Shard | None:
+    """Returns the part of a run that `runner.shard` names; None for the whole run.
+
+    >>> read_shard("2/8").suffix
+    'shard-2-of-8'
+
+    Raises:
+        ValueError: it names none.
+    """
+    if text is None:
+        return None
+    match = _SHARD.fullmatch(str(text))
+    index, count = (int(number) for number in match.groups()) if match else (0, 0)
+    if not 1 <= index <= count:
+        raise ValueError(
+            f"`runner.shard` must be a part and their number, from 1/8 to 8/8, but is {text!r}. "
+            "Leave it out for the whole run."
+        )
+    return Shard(index=index, count=count)
+
+
+def shard_samples(samples: Sequence[Sample], index: int, count: int) -> list[Sample]:
+    """Returns one part of the questions, in their order; each question is in one part.
+
+    Questions about equal images stay together. The parts are of about equal cost, and depend on
+    nothing but the questions.
+
+    Args:
+        samples: All questions that the whole run asks.
+        index: Which part, from 1.
+        count: How many parts there are.
+    """
+    groups = group_by_images(samples)
+    sizes = [estimate_tokens(group, _TOKENS_OF_AN_IMAGE) for group in groups]
+    loads = [(0, part) for part in range(1, count + 1)]
+    keys: set[str] = set()
+    for place in sorted(range(len(groups)), key=lambda place: -sizes[place]):
+        load, part = loads[0]
+        heapq.heapreplace(loads, (load + sizes[place], part))
+        if part == index:
+            keys.update(sample.key for sample in groups[place])
+    return [sample for sample in samples if sample.key in keys]

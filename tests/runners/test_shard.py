@@ -2,12 +2,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.records import Sample
 from evals.sources import ImageFile
-from runners.shard import cut_into_pieces, estimate_tokens, group_by_images
+from runners.shard import (
+    Shard,
+    cut_into_pieces,
+    estimate_tokens,
+    group_by_images,
+    read_shard,
+    shard_samples,
+)
 
 NUM_IMAGE_TOKENS = 576
 
@@ -60,3 +68,67 @@ def test_every_question_is_in_one_piece_and_groups_are_whole(
         groups = group_by_images(piece)
         size = sum(estimate_tokens(group, NUM_IMAGE_TOKENS) for group in groups)
         assert size <= max_tokens or len(groups) == 1
+
+
+def benchmark(*sizes: int) -> list[Sample]:
+    """Questions about as many images as there are sizes, asked in turn."""
+    return [
+        sample(f"{image}-{number}", str(image))
+        for number in range(max(sizes))
+        for image, size in enumerate(sizes)
+        if number < size
+    ]
+
+
+@given(
+    images=st.lists(st.sampled_from(["", "a", "b", "c", "d"]), max_size=60),
+    count=st.integers(1, 7),
+)
+def test_every_question_is_in_one_shard_in_order_with_its_image(
+    images: list[str], count: int
+) -> None:
+    samples = [sample(str(i), *([name] if name else [])) for i, name in enumerate(images)]
+    shards = [shard_samples(samples, index, count) for index in range(1, count + 1)]
+    assert sorted(s.key for shard in shards for s in shard) == sorted(s.key for s in samples)
+    for shard in shards:
+        assert shard == [s for s in samples if s in shard]
+    for image in "abcd":
+        assert sum(any(s.image_keys == (image,) for s in shard) for shard in shards) <= 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count"),
+    [((1,) * 101, 4), ((30,) + (5,) * 80, 3), (tuple(range(1, 60)), 8), ((20,) * 16, 16)],
+)
+def test_shards_are_of_about_equal_cost(sizes: tuple[int, ...], count: int) -> None:
+    samples = benchmark(*sizes)
+    costs = [
+        sum(estimate_tokens(g, NUM_IMAGE_TOKENS) for g in group_by_images(shard))
+        for shard in (shard_samples(samples, index, count) for index in range(1, count + 1))
+    ]
+    largest_group = estimate_tokens([sample("0", "0")] * max(sizes), NUM_IMAGE_TOKENS)
+    assert max(costs) - min(costs) <= largest_group
+
+
+def test_more_shards_than_images_leave_some_empty() -> None:
+    shards = [shard_samples(benchmark(3, 2), index, 4) for index in range(1, 5)]
+    assert [len(shard) for shard in shards] == [3, 2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "shard"),
+    [
+        (None, None),
+        ("1/1", Shard(index=1, count=1)),
+        ("1/4", Shard(index=1, count=4)),
+        ("16/16", Shard(index=16, count=16)),
+    ],
+)
+def test_shard_is_read(text: str | None, shard: Shard | None) -> None:
+    assert read_shard(text) == shard
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1/0", "1", "a/b", "-1/4", "1/4/2", "", 0.25])
+def test_shard_that_does_not_exist_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match=r"`runner\.shard` must be"):
+        read_shard(text)
