@@ -18,6 +18,7 @@ from omegaconf import MISSING, OmegaConf
 
 from llava.generation.request import GenerationConfig
 from runners.offline_config import DoctorConfig, ScoreConfig, SubmitConfig
+from runners.shard import read_shard
 
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 DTYPES = ("float32", "float16", "bfloat16")
@@ -187,7 +188,11 @@ class EvalConfig(SubjectConfig):
         SubjectConfig.__post_init__(self)  # slots leave `super()` without its class
         for name in ("max_tokens", "max_rows", "num_preprocess_threads"):
             _check_count(f"engine.{name}", self.engine.get(name))
-        _check_count("runner.num_threads", self.runner.get("num_threads"))
+        for name in ("num_workers", "devices_per_worker", "num_threads"):
+            _check_count(f"runner.{name}", self.runner.get(name))
+        for name in ("hang_s", "grace_s"):
+            _check_seconds(f"runner.{name}", self.runner.get(name))
+        read_shard(self.runner.get("shard"))
         _check_replay(self.engine)
         if self.limit is not None and self.limit < 1:
             raise ValueError(
