@@ -16,14 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+
+Values = Sequence[float] | npt.NDArray[np.float64]
+Clusters = Sequence[str] | npt.NDArray[Any]
 
 Z_95 = 1.959963984540054
 """The 97.5% quantile of the standard normal distribution."""
 
 
-def clustered_standard_error(values: Sequence[float], clusters: Sequence[str]) -> float | None:
+def clustered_standard_error(values: Values, clusters: Clusters) -> float | None:
     """The standard error of the mean of the values; None with fewer than two clusters.
 
     Args:
@@ -38,7 +43,7 @@ def clustered_standard_error(values: Sequence[float], clusters: Sequence[str]) -
     >>> clustered_standard_error([1.0, 1.0, 0.0, 0.0], ["a", "a", "b", "b"])
     0.5
     """
-    if len(values) != len(clusters) or not values:
+    if len(values) != len(clusters) or len(values) == 0:
         raise ValueError(
             "`values` and `clusters` must be of one length and not empty, but have "
             f"{len(values)} and {len(clusters)} entries."
@@ -54,9 +59,7 @@ def clustered_standard_error(values: Sequence[float], clusters: Sequence[str]) -
     return sqrt(correction * float(sums @ sums)) / len(values)
 
 
-def confidence_interval(
-    values: Sequence[float], clusters: Sequence[str]
-) -> tuple[float, float] | None:
+def confidence_interval(values: Values, clusters: Clusters) -> tuple[float, float] | None:
     """The 95% interval of the mean; None with fewer than two clusters.
 
     Args:
