@@ -11,7 +11,7 @@ from runners.errors import ConfigError
 
 if TYPE_CHECKING:
     from evals.task import Task
-    from runners.workers.interface import Engine, Worker
+    from runners.workers.interface import Engine, Workers
 
 TASK_PACKAGE = "evals.tasks."
 
@@ -61,10 +61,11 @@ def build_task(spec: Mapping[str, Any]) -> Task:
     return task
 
 
-def build_worker(runner: Mapping[str, Any]) -> Worker:
-    """Returns the worker that `runner` describes, not started."""
-    worker: Worker = _instantiate(runner)
-    return worker
+def build_workers(runner: Mapping[str, Any]) -> Workers:
+    """Returns the workers that `runner` describes, not started."""
+    options = {key: value for key, value in runner.items() if key != "shard"}
+    workers: Workers = _instantiate(options)
+    return workers
 
 
 def build_engine(engine: Mapping[str, Any], **parts: Any) -> Engine:

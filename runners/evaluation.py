@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,34 +13,29 @@ from omegaconf import DictConfig
 
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
-from llava.generation.request import GenerationConfig
 from llava.model.content_hash import cached_hash
-from runners.asking import Asker
-from runners.build import build_worker, read_task_specs
+from runners.build import build_workers, read_task_specs
 from runners.config import EvalConfig
 from runners.dry_run import memory_bytes, plan_task, render_plans
-from runners.environment import command, describe_environment
+from runners.environment import command
 from runners.errors import ConfigError
 from runners.logs import RunLog
 from runners.manifest import UNKNOWN
 from runners.naming import run_name
-from runners.progress import Progress
 from runners.scoring import read_summary
+from runners.session import PROGRAM, Session, Timing
 from runners.signals import Interruption
 from runners.subject import Subject, inspect_subject
 from runners.tables import render_summaries, write_tables
 from runners.task_run import TaskRun
-from runners.workers.messages import ModelLoaded, Ready
 
 logger = logging.getLogger(__name__)
-
-PROGRAM = "runners.eval"
 
 _COMPLETE, _INCOMPLETE = 0, 1
 
 
 class Evaluation:
-    """One run: a model, some tasks, one worker.
+    """One run: a model, some tasks, the workers of the runner.
 
     Args:
         config: The composed options.
@@ -66,9 +60,9 @@ class Evaluation:
         self._interruption = interruption
         self._since_s = since_s
         self._run_dir = Path(settings.results_dir) / run_name(settings)
-        self._worker = build_worker(settings.runner)
+        self._workers = build_workers(settings.runner)
         self._resources = ExitStack()
-        self._resources.callback(self._worker.close)
+        self._resources.callback(self._workers.close)
 
     def run(self) -> int:
         """Returns the exit code: 0, 1 with failures, 130 or 143 if interrupted."""
@@ -76,7 +70,7 @@ class Evaluation:
             return self._plan()
         if self._settings.overwrite or not self._looks_complete():
             # The worker's imports take seconds, in which the data can be read.
-            self._worker.start(self._settings.device)
+            self._workers.start(self._settings.device)
         subject, task_runs = self._prepare()
         identity = self._identity(subject)
         for task_run in task_runs:
@@ -169,68 +163,21 @@ class Evaluation:
         known = {role: value for role, value in hashes.items() if value is not None}
         unknown = {role: paths for role, paths in files.items() if role not in known}
         if unknown:
-            self._worker.start(self._settings.device)
-            known |= self._worker.hash_weights(unknown)
+            self._workers.start(self._settings.device)
+            known |= self._workers.hash_weights(unknown)
         return known
 
     def _answer_all(
         self, subject: Subject, task_runs: Sequence[TaskRun], identity: dict[str, Any]
     ) -> list[Timing] | None:
         """Has all pending questions answered; returns the tasks' timings, None if interrupted."""
-        renderer = subject.build_renderer()
-        self._worker.start(self._settings.device)
-        ready = self._worker.wait_until_ready()
+        self._workers.start(self._settings.device)
+        ready = self._workers.wait_until_ready()
         if identity["dtype"] == UNKNOWN:
             identity = {**identity, "dtype": ready.default_dtype}
         _check_all(task_runs, identity)
-        loaded = self._load(subject, ready, identity["dtype"])
-        environment = {**self._environment(ready), "load_report": dict(loaded.report)}
-        num_image_tokens = subject.checkpoint.num_image_tokens
-        timings: list[Timing] = []
-        with _progress(task_runs) as progress, self._interruption.patience():
-            asker = Asker(
-                self._worker,
-                renderer,
-                num_image_tokens,
-                self._interruption,
-                progress,
-                self._since_s,
-            )
-            for task_run in task_runs:
-                num_asked, started = len(task_run.pending()), time.monotonic()
-                if num_asked:
-                    task_run.begin(identity, environment)
-                    if not asker.ask(task_run, self._generation(task_run)):
-                        return None
-                wall_s = time.monotonic() - started
-                timings.append(_timing(num_asked, wall_s, loaded.load_s, asker.first_answer_s))
-        return timings
-
-    def _load(self, subject: Subject, ready: Ready, dtype: str) -> ModelLoaded:
-        order = subject.load_order(self._settings, dtype=dtype, engine=self._settings.engine)
-        loaded = self._worker.load(order)
-        logger.info("model loaded in %.1f s (%s, %s)", loaded.load_s, ready.device, dtype)
-        return loaded
-
-    def _environment(self, ready: Ready) -> dict[str, Any]:
-        return {
-            "command": command(PROGRAM),
-            **describe_environment(),
-            **ready.environment,
-            "attention": self._settings.model.attention,
-            "engine": self._settings.engine,
-            "runner": self._settings.runner,
-        }
-
-    def _generation(self, task_run: TaskRun) -> GenerationConfig:
-        options = self._settings.generation
-        return GenerationConfig(
-            max_new_tokens=task_run.max_new_tokens,
-            temperature=options.temperature,
-            top_p=options.top_p,
-            num_beams=options.num_beams,
-            seed=self._settings.seed,
-        )
+        session = Session(self._settings, subject, self._workers, self._interruption, self._since_s)
+        return session.answer_all(task_runs, identity, ready)
 
     def _report(self, task_runs: Sequence[TaskRun], timings: Sequence[Timing]) -> int:
         """Scores, prints and writes the tables; returns the exit code."""
@@ -270,27 +217,6 @@ class Evaluation:
             )
             return _INCOMPLETE
         return _COMPLETE
-
-
-Timing = dict[str, Any] | None
-
-
-def _timing(num_asked: int, wall_s: float, load_s: float, first_answer_s: float | None) -> Timing:
-    """What `summary.json` says about this session; None for a task that was not asked."""
-    if num_asked == 0:
-        return None
-    return {
-        "num_asked": num_asked,
-        "wall_s": round(wall_s, 3),
-        "questions_per_s": round(num_asked / wall_s, 3),
-        "load_s": round(load_s, 3),
-        "first_answer_s": None if first_answer_s is None else round(first_answer_s, 3),
-    }
-
-
-def _progress(task_runs: Sequence[TaskRun]) -> Progress:
-    total = sum(len(task_run.samples) for task_run in task_runs)
-    return Progress(total, total - sum(len(task_run.pending()) for task_run in task_runs))
 
 
 def _blind(subject: Subject, task_runs: Sequence[TaskRun]) -> list[Exception]:

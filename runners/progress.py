@@ -28,6 +28,8 @@ class Progress:
         self._before = num_done
         self._done = num_done
         self._num_failed = 0
+        self._num_workers = 1
+        self._shown = (0, 1)
         self._started = time.monotonic()
         self._reported = self._started
         self._bar: tqdm[Any] | None = None
@@ -45,19 +47,38 @@ class Progress:
         self._done += 1
         self._num_failed += failed
         if self._bar is not None:
-            if failed:
-                self._bar.set_postfix(failed=self._num_failed, refresh=False)
+            self._show_postfix()
             self._bar.update()
+
+    def tick(self, num_workers: int) -> None:
+        """Reports once a minute where there is no terminal.
+
+        Args:
+            num_workers: Workers alive.
+        """
+        self._num_workers = num_workers
+        if self._bar is not None:
+            self._show_postfix()
         elif time.monotonic() - self._reported >= _REPORT_EVERY_S:
             self._reported = time.monotonic()
             logger.info("%s", self.describe())
 
+    def _show_postfix(self) -> None:
+        if self._bar is None:
+            return
+        shown = (self._num_failed, self._num_workers)
+        if shown != self._shown:
+            self._shown = shown
+            self._bar.set_postfix(failed=self._num_failed, workers=self._num_workers)
+
     def describe(self) -> str:
-        """Returns one line: done, total, rate, time left, failures."""
+        """Returns one line: done, total, rate, time left, failures, workers."""
         rate = self.questions_per_s
         left = f"{(self._total - self._done) / rate:.0f} s left" if rate else "rate unknown"
         failed = f", {self._num_failed} failed" if self._num_failed else ""
-        return f"{self._done:,}/{self._total:,} questions, {rate:.2f} questions/s, {left}{failed}"
+        workers = f"{self._num_workers} worker{'s' * (self._num_workers != 1)}"
+        done = f"{self._done:,}/{self._total:,} questions, {rate:.2f} questions/s, {left}"
+        return f"{done}{failed}, {workers}"
 
     @property
     def questions_per_s(self) -> float:

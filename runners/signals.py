@@ -23,11 +23,13 @@ class Interruption:
     Attributes:
         requested: Whether a signal has come.
         exit_code: What the program is to exit with: 130 after SIGINT, 143 after SIGTERM.
+        is_urgent: Whether the first signal was SIGTERM, after which a machine is soon gone.
     """
 
     def __init__(self) -> None:
         self.requested = False
         self.exit_code = _EXIT_CODES[signal.SIGINT]
+        self.is_urgent = False
         self._patient = False
         self._before: dict[signal.Signals, Any] = {}
 
@@ -59,6 +61,9 @@ class Interruption:
         if first:
             self.requested = True
             self.exit_code = _EXIT_CODES[signal.Signals(signum)]
+            self.is_urgent = signum == signal.SIGTERM
         if not (first and self._patient):
             raise KeyboardInterrupt
-        logger.warning("Interrupted: the question in flight is finished; once more stops at once.")
+        logger.warning(
+            "Interrupted: what is being computed is finished and stored; once more stops at once."
+        )

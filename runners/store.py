@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
-from runners.answer_lines import is_failure, key_of
-from runners.files import json_line, recover_jsonl, write_atomic
+from runners.answer_lines import is_answer_line, is_failure, is_trace_line, key_of
+from runners.files import json_line, recover_jsonl, sha256_of_json, sync_folder, write_atomic
 
 PREDICTIONS_FILE = "predictions.jsonl"
 TRACE_FILE = "trace.jsonl"
+SYNC_EVERY_S = 2.0
+"""A power cut loses the answers of about this time; a killed process loses none."""
 
 
 class AnswerStore:
     """`predictions.jsonl` and `trace.jsonl` of one task; one process writes at a time.
 
-    Each answer is appended and flushed as it comes, so that a killed process loses at most the line
-    that it was writing. That line is removed when the files are opened again. `finish` rewrites
-    both files in the benchmark's order.
+    Each answer is appended as it comes, first its trace, which names the hash of the line that is
+    to follow, then the line itself. Whatever a crash leaves of the two files, an answer counts only
+    if its trace is there and names it; everything else is asked again. `finish` rewrites both files
+    in the benchmark's order.
 
     Attributes:
-        num_dropped: Spoiled lines that were removed on opening.
+        num_torn: Unfinished last lines that were removed on opening.
+        num_spoiled: Lines that were none of these files' and were set aside on opening.
+        num_unconfirmed: Questions whose stored answer is not the one that the trace names.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._files: dict[str, BinaryIO] = {}
-        predictions, self.num_dropped = recover_jsonl(folder / PREDICTIONS_FILE)
-        traces, _ = recover_jsonl(folder / TRACE_FILE)
+        self._files: dict[str, FileIO] = {}
+        self._unsynced_since: float | None = None
+        traces = recover_jsonl(folder / TRACE_FILE, is_trace_line)
+        predictions = recover_jsonl(folder / PREDICTIONS_FILE, is_answer_line)
+        self.num_torn = traces.num_torn + predictions.num_torn
+        self.num_spoiled = traces.num_spoiled + predictions.num_spoiled
         # The last line of a key wins: a question that failed may have been answered later.
-        self._lines = {key: line for line in predictions if (key := key_of(line)) is not None}
-        self._traces = {trace["key"]: trace for trace in traces if "key" in trace}
+        self._traces = {trace["key"]: trace for trace in traces.records}
+        self._lines: dict[str, dict[str, Any]] = {}
+        keys = set()
+        for line in predictions.records:
+            keys.add(key := key_of(line))
+            if self._traces.get(key, {}).get("line_sha256") == sha256_of_json(line):
+                self._lines[key] = line
+        self.num_unconfirmed = len(keys) - len(self._lines)
 
     @property
     def lines(self) -> Mapping[str, Mapping[str, Any]]:
@@ -47,25 +64,48 @@ class AnswerStore:
         """How often a question was tried, as far as the trace says."""
         return int(self._traces.get(key, {}).get("attempts", 0))
 
-    def image_stats(self, key: str) -> list[Any] | None:
-        """Size and time of each image file when a question was asked; None if that is not known."""
-        stats: list[Any] | None = self._traces.get(key, {}).get("image_stat")
+    def image_stats(self, key: str) -> list[Any]:
+        """Size and time of each image file when a question was asked."""
+        stats: list[Any] = self._traces[key]["image_stat"]
         return stats
+
+    def image_hashes(self, key: str) -> list[str]:
+        """The hash of each image as the worker saw it; none for a question that failed."""
+        hashes: list[str] = self._traces[key]["image_sha256"]
+        return hashes
 
     def batch_check(self) -> dict[str, int]:
         """How many answers were computed again, alone, and how many of these came out otherwise."""
-        traces = [self._traces[key] for key in self._lines if key in self._traces]
+        traces = [self._traces[key] for key in self._lines]
         return {
             "recomputed": sum(bool(trace.get("replayed")) for trace in traces),
             "flipped": sum(bool(trace.get("flipped")) for trace in traces),
         }
 
     def add(self, line: dict[str, Any], trace: dict[str, Any]) -> None:
-        """Appends one answer or failure and its trace, and flushes both."""
-        self._append(PREDICTIONS_FILE, line)
+        """Appends one answer or failure and its trace."""
+        trace = {**trace, "line_sha256": sha256_of_json(line)}
         self._append(TRACE_FILE, trace)
+        self._append(PREDICTIONS_FILE, line)
         self._lines[trace["key"]] = line
         self._traces[trace["key"]] = trace
+        self.sync()
+
+    def update_image_stats(self, key: str, stats: Sequence[Any]) -> None:
+        """Appends to the trace that unchanged images have another size or time now."""
+        trace = {**self._traces[key], "image_stat": list(stats)}
+        self._append(TRACE_FILE, trace)
+        self._traces[key] = trace
+        self.sync()
+
+    def sync(self, max_age_s: float = SYNC_EVERY_S) -> None:
+        """Puts what was added on the disk if any of it has waited that long; else costs nothing."""
+        since = self._unsynced_since
+        if since is None or time.monotonic() - since < max_age_s:
+            return
+        for file in self._files.values():
+            os.fsync(file.fileno())
+        self._unsynced_since = None
 
     def finish(self, order: Sequence[str]) -> None:
         """Rewrites both files with one line a question, in the order of the given keys."""
@@ -74,10 +114,13 @@ class AnswerStore:
             _rewrite(self._folder / name, (records[key] for key in order if key in records))
 
     def close(self) -> None:
-        """Closes the files; `add` opens them again."""
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+        """Puts everything on the disk and closes the files; `add` opens them again."""
+        try:
+            self.sync(max_age_s=0.0)
+        finally:
+            for file in self._files.values():
+                file.close()
+            self._files.clear()
 
     def __enter__(self) -> AnswerStore:
         return self
@@ -91,10 +134,21 @@ class AnswerStore:
         self.close()
 
     def _append(self, name: str, record: dict[str, Any]) -> None:
+        """Writes a whole line or none; what a process has written outlives it without flushing."""
         if name not in self._files:
-            self._files[name] = (self._folder / name).open("ab")
-        self._files[name].write(json_line(record).encode())
-        self._files[name].flush()
+            self._files[name] = FileIO(self._folder / name, "ab")
+            sync_folder(self._folder)
+        file = self._files[name]
+        if self._unsynced_since is None:
+            self._unsynced_since = time.monotonic()
+        size = os.fstat(file.fileno()).st_size
+        rest = memoryview(json_line(record).encode())
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 def _rewrite(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

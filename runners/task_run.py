@@ -184,6 +184,23 @@ class TaskRun:
         )
         self._record_missing_images()
 
+    @property
+    def stored_environment(self) -> Mapping[str, Any]:
+        """Where an earlier session of this run took place; empty if there was none."""
+        return dict(self._manifest["environment"]) if self._manifest else {}
+
+    def amend(self, environment: Mapping[str, Any]) -> None:
+        """Adds what was found out since `begin` to the manifest's environment."""
+        manifest = read_manifest(self.folder)
+        if manifest is None:
+            raise RuntimeError("There is no manifest yet. Call `begin` first.")
+        write_manifest(
+            self.folder,
+            identity=manifest["identity"],
+            environment={**manifest["environment"], **environment},
+            history=manifest["history"],
+        )
+
     def record(
         self, sample: Sample, result: Completion | RequestFailure | Failure, worker: str | None
     ) -> None:
@@ -195,6 +212,10 @@ class TaskRun:
             line = failure_line(sample, failure, self._model_id)
         attempts = self._answers.num_attempts(sample.key) + 1
         self._answers.add(line, trace_line(sample, result, worker=worker, attempts=attempts))
+
+    def sync(self) -> None:
+        """Has the disk take what was stored."""
+        self._answers.sync()
 
     def finish(self, timing: Mapping[str, Any] | None) -> dict[str, Any]:
         """Rewrites the answers in order, scores them and returns the summary.

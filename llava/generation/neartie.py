@@ -18,7 +18,6 @@ import torch
 from llava.generation.request import Calibration
 
 FLOAT32_THRESHOLD = 1e-3
-NUM_CALIBRATION_QUESTIONS = 200
 _SAFETY = 4.0
 _LATTICE_STEPS = 2
 REPLAYS = ("near_ties", "all", "off")
@@ -53,12 +52,8 @@ class NearTies:
     @property
     def is_calibrating(self) -> bool:
         """Whether answers still have to be given in both ways to measure the threshold."""
-        num_questions = max(self._own.num_questions, self._shared.num_questions)
-        return (
-            self.replay == "near_ties"
-            and self._fixed is None
-            and num_questions < NUM_CALIBRATION_QUESTIONS
-        )
+        measured = self._own.is_complete or self._shared.is_complete
+        return self.replay == "near_ties" and self._fixed is None and not measured
 
     @property
     def threshold(self) -> float:

@@ -129,6 +129,10 @@ class RequestFailure:
     message: str
 
 
+NUM_CALIBRATION_QUESTIONS = 200
+"""So many questions are answered in both ways before near ties are decided."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """What answering questions both packed and alone has shown about this model and device.
@@ -140,6 +144,11 @@ class Calibration:
 
     num_questions: int = 0
     largest_change: float = 0.0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether enough questions have been measured to decide near ties."""
+        return self.num_questions >= NUM_CALIBRATION_QUESTIONS
 
     def merged(self, other: Calibration) -> Calibration:
         """Returns what two processes that measured different questions know together.

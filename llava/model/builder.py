@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -67,6 +68,7 @@ def load_pretrained_model(  # noqa: PLR0913, PLR0917 - the reference's signature
     attn_implementation: str | None = None,
     vision_tower_dtype: torch.dtype | str | None = None,
     revision: str | None = None,
+    max_memory: Mapping[int, int] | None = None,
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, Any, int]:
     """Returns tokenizer, model, image processor and context length of a checkpoint.
 
@@ -86,6 +88,8 @@ def load_pretrained_model(  # noqa: PLR0913, PLR0917 - the reference's signature
         vision_tower_dtype: Of the vision tower. None is the reference's: float32 for a tower that
             was frozen in training, `dtype` for one that was tuned.
         revision: Branch, tag or commit of a hub id.
+        max_memory: Bytes that each CUDA device may hold, for `device_map="auto"`; devices that are
+            not named are not used. None for what every visible device has free.
 
     Returns:
         `(tokenizer, model, image_processor, context_len)`; the image processor is None for a plain
@@ -104,6 +108,7 @@ def load_pretrained_model(  # noqa: PLR0913, PLR0917 - the reference's signature
         device_map=device_map if device == "cuda" else {"": device},
         quantization=_resolve_quantization(quantization, load_8bit=load_8bit, load_4bit=load_4bit),
         attention="flash_attention_2" if use_flash_attn else attn_implementation,
+        max_memory=max_memory,
     )
     tokenizer = load_checkpoint_tokenizer(checkpoint)
     _check_tokenizer(tokenizer, model, checkpoint)
@@ -132,6 +137,7 @@ def _build_model(
     device_map: Any,
     quantization: Quantization | None,
     attention: str | None,
+    max_memory: Mapping[int, int] | None,
 ) -> tuple[PreTrainedModel, LoadReport]:
     """The language model with projector, adapters merged, everything checked before it is used."""
     config_class, model_class = _CLASSES[checkpoint.family, checkpoint.is_multimodal]
@@ -148,6 +154,8 @@ def _build_model(
     options: dict[str, Any] = {"config": config, "dtype": dtype, "device_map": device_map}
     if attention is not None:
         options["attn_implementation"] = attention
+    if max_memory is not None:
+        options["max_memory"] = dict(max_memory)
     if adapter:
         check_adapter(adapter, expected, source=checkpoint.path)
         report = replace(report, num_adapter=len(adapter))

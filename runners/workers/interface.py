@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from llava.generation.request import (
     Request,
     RequestFailure,
 )
-from runners.workers.messages import FromWorker, LoadModel, ModelLoaded, Ready, ToWorker
+from runners.workers.messages import LoadModel, ModelLoaded, Ready
 
 
 class Engine(Protocol):
@@ -29,26 +30,59 @@ class Engine(Protocol):
         """Has near ties decided by what all workers together, this one included, have measured."""
 
 
-class Worker(Protocol):
-    """Holds a model in another process. Every method but `start` and `close` can find it dead."""
+class Workers(Protocol):
+    """Processes that hold the same model, here or on other machines.
+
+    Attributes:
+        grace_s: Seconds that work in flight may take once the run is to end.
+    """
+
+    grace_s: float
+
+    @property
+    def num_alive(self) -> int:
+        """How many processes can answer or are about to."""
 
     def start(self, device: str | None) -> None:
-        """Starts the process unless it runs already; does not wait for it."""
+        """Starts what can be started before the model is known; does not wait for it."""
 
     def wait_until_ready(self) -> Ready:
-        """Returns what the worker found once its imports are done."""
+        """Returns what the first worker found once its imports are done."""
 
     def hash_weights(self, files: Mapping[str, Sequence[Path]]) -> Mapping[str, str]:
         """Has weight files hashed, before a model is built; returns hashes by role."""
 
     def load(self, order: LoadModel) -> ModelLoaded:
-        """Has the model built and returns what was loaded."""
+        """Has the model built and returns what the first worker loaded."""
 
-    def send(self, message: ToWorker) -> None:
-        """Sends a message; never waits for the worker."""
+    def adopt(self, calibration: Calibration) -> None:
+        """Has every worker decide near ties by what an earlier run measured."""
 
-    def receive(self, timeout_s: float) -> FromWorker | None:
-        """Returns the next message, or None if none came in time."""
+    def answer(self, items: Iterable[tuple[Request, ...]]) -> Iterator[Result | None]:
+        """Yields a result a request, and None now and then while there is none.
+
+        Args:
+            items: Requests that are computed together, heaviest first; made when needed.
+        """
+
+    def stop(self) -> None:
+        """Lets `answer` end once what is being computed is through."""
+
+    def report(self) -> EngineReport:
+        """Returns what all engines together have done."""
 
     def close(self) -> None:
-        """Ends the process, whatever it is doing."""
+        """Ends the processes, whatever they are doing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came back for one request.
+
+    Attributes:
+        result: The answer or the failure.
+        worker: Who gave it.
+    """
+
+    result: Completion | RequestFailure
+    worker: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,20 +17,20 @@ from runners.workers.interface import Engine
 from runners.workers.messages import LoadModel
 
 
-def load_engine(order: LoadModel, device: str) -> tuple[Engine, dict[str, Any]]:
+def load_engine(
+    order: LoadModel, devices: Sequence[str], on_step: Callable[[], None] | None = None
+) -> tuple[Engine, dict[str, Any]]:
     """Returns the engine around a loaded model, and the load report's fields.
 
     Args:
         order: What to load and how.
-        device: `cpu` or `cuda:N`.
+        devices: `cpu`, `cuda:N`, or several of the latter for a model that one cannot hold.
+        on_step: Called whenever a layer of the model is computed.
 
     Raises:
         CheckpointError: the checkpoint is broken.
         ConfigError: an option does not go with the checkpoint or the machine.
     """
-    options: dict[str, Any] = {"device": device}
-    if device != "cpu":
-        options = {"device": "cuda", "device_map": {"": device}}
     try:
         tokenizer, model, image_processor, context_len = load_pretrained_model(
             order.path,
@@ -39,15 +40,17 @@ def load_engine(order: LoadModel, device: str) -> tuple[Engine, dict[str, Any]]:
             quantization=_quantization(order),
             attn_implementation=order.attention,
             vision_tower_dtype=order.vision_tower_dtype,
-            **options,
+            **_placement(devices),
         )
     except torch.OutOfMemoryError as error:
         raise ConfigError(
-            f"{order.path} does not fit on {device} in {order.dtype}: {error} Choose a smaller "
-            "model, a quantization or another device."
+            f"{order.path} does not fit on {', '.join(devices)} in {order.dtype}: {error} Choose a "
+            "smaller model, a quantization or another device."
         ) from error
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    if on_step is not None:
+        watch_layers(model, on_step)
     engine = build_engine(
         order.engine,
         tokenizer=tokenizer,
@@ -60,15 +63,34 @@ def load_engine(order: LoadModel, device: str) -> tuple[Engine, dict[str, Any]]:
 
 def load_sequential(order: LoadModel, device: str) -> SequentialEngine:
     """Returns the sequential engine around a loaded model; raises as `load_engine` does."""
-    engine, _ = load_engine(order, device)
+    engine, _ = load_engine(order, [device])
     if not isinstance(engine, SequentialEngine):
         raise TypeError(f"`order.engine` must be the sequential engine, but is {type(engine)}.")
     return engine
 
 
+def watch_layers(model: torch.nn.Module, on_step: Callable[[], None]) -> None:
+    """Has a function called before every layer of language model and vision tower."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.ModuleList):
+            for layer in module:
+                layer.register_forward_pre_hook(lambda _module, _arguments: on_step())
+
+
 def default_device() -> str:
     """Returns `cuda:0` where there is a CUDA device, else `cpu`."""
     return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def _placement(devices: Sequence[str]) -> dict[str, Any]:
+    """The arguments of `load_pretrained_model` that put a model on its devices."""
+    if list(devices) == ["cpu"]:
+        return {"device": "cpu"}
+    if len(devices) == 1:
+        return {"device": "cuda", "device_map": {"": devices[0]}}
+    numbers = [torch.device(device).index for device in devices]
+    free = {number: torch.cuda.mem_get_info(number)[0] for number in numbers}
+    return {"device": "cuda", "device_map": "auto", "max_memory": free}
 
 
 def _quantization(order: LoadModel) -> Quantization | None:

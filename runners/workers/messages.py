@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llava.generation.request import Completion, Request, RequestFailure
+from llava.generation.request import (
+    Calibration,
+    Completion,
+    EngineReport,
+    Request,
+    RequestFailure,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +67,14 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """To the worker: finish the request in flight and answer no more."""
+    """To the worker: finish the item in flight and begin no other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopt:
+    """To the worker: what all workers together measured about near ties."""
+
+    calibration: Calibration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +82,14 @@ class Ready:
     """From the worker: imports are done.
 
     Attributes:
-        device: The device that the model will be on.
+        devices: What the model will be on: `cpu`, `cuda:N`, or several of the latter.
+        num_visible: How many CUDA devices the machine shows.
         default_dtype: The dtype that is used there unless another is asked for.
         environment: Device names and library versions.
     """
 
-    device: str
+    devices: tuple[str, ...]
+    num_visible: int
     default_dtype: str
     environment: Mapping[str, Any]
 
@@ -112,11 +127,18 @@ class ItemDone:
 
     Attributes:
         number: The item's number.
-        stopped: Whether the worker was told to stop before the item was through.
+        stopped: Whether the worker was told to stop before it began the item.
+        report: What the engine has done so far; None if it was not asked.
     """
 
     number: int
     stopped: bool
+    report: EngineReport | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """From the worker: the model is computing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,5 +158,5 @@ class Logged:
     traceback: str | None
 
 
-ToWorker = HashWeights | LoadModel | WorkItem | Stop
-FromWorker = Ready | WeightsHashed | ModelLoaded | Answered | ItemDone | BadInput | Logged
+ToWorker = HashWeights | LoadModel | WorkItem | Adopt | Stop
+FromWorker = Ready | WeightsHashed | ModelLoaded | Answered | ItemDone | Beat | BadInput | Logged

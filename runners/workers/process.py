@@ -9,17 +9,21 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from tqdm import tqdm
 
 from llava.errors import CheckpointError
+from runners.environment import num_cores
 from runners.errors import ConfigError
 from runners.workers.interface import Engine
 from runners.workers.messages import (
+    Adopt,
     Answered,
     BadInput,
+    Beat,
     FromWorker,
     HashWeights,
     ItemDone,
@@ -33,14 +37,35 @@ from runners.workers.messages import (
     WorkItem,
 )
 
+_BEAT_EVERY_S = 1.0
 
-def serve(connection: Connection, device: str | None, num_threads: int) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """What a worker process is told when it starts.
+
+    Attributes:
+        name: Of the worker.
+        number: Counts the workers of a machine from 0.
+        device: Where the model goes; None or `cuda` for this worker's share of the CUDA devices,
+            or the CPU where there are none.
+        num_devices: CUDA devices that hold the model together.
+        num_threads: Threads of torch; None for this worker's share of the cores.
+    """
+
+    name: str
+    number: int = 0
+    device: str | None = None
+    num_devices: int = 1
+    num_threads: int | None = None
+
+
+def serve(connection: Connection, seat: Seat) -> None:
     """Answers what comes through the connection until its other end is closed.
 
     Args:
         connection: The worker's end of the pipe to the parent.
-        device: Where the model goes; None for CUDA where there is one, else the CPU.
-        num_threads: Threads of torch.
+        seat: Devices and threads.
     """
     # The parent decides when to stop; a Ctrl-C reaches every process of the terminal.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -52,22 +77,25 @@ def serve(connection: Connection, device: str | None, num_threads: int) -> None:
     logging.getLogger("llava").addHandler(_Forwarder(outbox))
     logging.getLogger("llava").setLevel(logging.INFO)
     try:
-        outbox.send(_prepare(device, num_threads))
-        engine = _load(inbox, outbox, device)
+        ready = prepare_process(seat)
+        outbox.send(ready)
+        engine = _load(inbox, outbox, ready.devices)
     except (CheckpointError, ConfigError) as error:
         outbox.send(BadInput(message=str(error)))
         return
     while True:
-        item = inbox.take()
-        if isinstance(item, WorkItem):
-            for message in _answer(engine, item, inbox.stop):
-                outbox.send(message)
+        message = inbox.take()
+        if isinstance(message, Adopt):
+            engine.adopt(message.calibration)
+        elif isinstance(message, WorkItem):
+            for reply in _answer(engine, message, inbox.stop):
+                outbox.send(reply)
 
 
-def _load(inbox: _Inbox, outbox: _Outbox, device: str | None) -> Engine:
+def _load(inbox: _Inbox, outbox: _Outbox, devices: Sequence[str]) -> Engine:
     """Hashes weights as often as that is asked for, then builds the model."""
     from llava.model.content_hash import hash_weight_files
-    from runners.workers.loading import default_device, load_engine
+    from runners.workers.loading import load_engine
 
     while True:
         order = inbox.take()
@@ -76,7 +104,7 @@ def _load(inbox: _Inbox, outbox: _Outbox, device: str | None) -> Engine:
             outbox.send(WeightsHashed(hashes=hashes))
         elif isinstance(order, LoadModel):
             started = time.perf_counter()
-            engine, report = load_engine(order, device or default_device())
+            engine, report = load_engine(order, devices, outbox.beat)
             outbox.send(ModelLoaded(load_s=time.perf_counter() - started, report=report))
             return engine
 
@@ -111,11 +139,18 @@ class _Outbox:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
+        self._sent = 0.0
 
     def send(self, message: FromWorker) -> None:
         """Sends one message."""
+        self._sent = time.monotonic()
         with self._lock:
             self._connection.send(message)
+
+    def beat(self) -> None:
+        """Says that the model is computing, unless something was said a moment ago."""
+        if time.monotonic() - self._sent >= _BEAT_EVERY_S:
+            self.send(Beat())
 
 
 class _Forwarder(logging.Handler):
@@ -141,51 +176,78 @@ class _Forwarder(logging.Handler):
 
 
 def _answer(engine: Engine, item: WorkItem, stop: threading.Event) -> Iterator[FromWorker]:
-    results = engine.run(item.requests)
-    while not stop.is_set():
-        result = next(results, None)
-        if result is None:
-            yield ItemDone(number=item.number, stopped=False)
-            return
+    """Computes an item to its end, unless the worker was told to stop before it began."""
+    if stop.is_set():
+        yield ItemDone(number=item.number, stopped=True)
+        return
+    for result in engine.run(item.requests):
         yield Answered(result=result)
-    yield ItemDone(number=item.number, stopped=True)
+    yield ItemDone(number=item.number, stopped=False, report=engine.report())
 
 
-def _prepare(device: str | None, num_threads: int) -> Ready:
+def prepare_process(seat: Seat) -> Ready:
+    """Imports torch, sets it up for one worker and returns what is there.
+
+    Raises:
+        ConfigError: a device does not exist.
+    """
     import torch
     from transformers.utils import logging as transformers_logging
 
-    # imported now, while the parent reads the data
-    from runners.workers.loading import default_device
+    import runners.workers.loading  # noqa: F401 - imported now, while the parent reads the data
 
-    torch.set_num_threads(num_threads)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names kernels that it lacks
     # The default lock of tqdm is a semaphore, which a killed process would leave behind.
     tqdm.set_lock(threading.RLock())
-    chosen = device or default_device()
-    on_cuda = torch.device(chosen).type == "cuda"
-    if on_cuda:
-        _check_cuda(chosen)
+    num_visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    devices = choose_devices(seat, num_visible)
+    on_cuda = devices != ("cpu",)
+    beside = max(1, num_visible // seat.num_devices) if on_cuda else 1
+    num_threads = seat.num_threads or max(1, num_cores() // beside)
+    torch.set_num_threads(num_threads)
+    names = [torch.cuda.get_device_name(device) for device in devices] if on_cuda else ["cpu"]
     return Ready(
-        device=chosen,
+        devices=devices,
+        num_visible=num_visible,
         default_dtype="float16" if on_cuda else "float32",
         environment={
-            "device": chosen,
-            "device_name": torch.cuda.get_device_name(chosen) if on_cuda else "cpu",
+            "device": ",".join(devices),
+            "device_name": ", ".join(dict.fromkeys(names)),
             "cuda": torch.version.cuda if on_cuda else None,
             "num_threads": num_threads,
         },
     )
 
 
-def _check_cuda(device: str) -> None:
-    import torch
+def choose_devices(seat: Seat, num_visible: int) -> tuple[str, ...]:
+    """Returns what a worker's model goes on.
 
-    num_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if (torch.device(device).index or 0) >= num_devices:
+    Several workers take the devices in turn, so that more workers than devices share them.
+
+    Args:
+        seat: What the worker was told.
+        num_visible: CUDA devices that there are.
+
+    Raises:
+        ConfigError: a device does not exist, or there are fewer than one model needs.
+
+    >>> choose_devices(Seat(name="a", number=1, num_devices=2), 4)
+    ('cuda:2', 'cuda:3')
+    >>> choose_devices(Seat(name="a"), 0)
+    ('cpu',)
+    """
+    kind, _, index = (seat.device or ("cuda" if num_visible else "cpu")).partition(":")
+    if kind == "cpu" and seat.num_devices == 1:
+        return ("cpu",)
+    first = int(index) if index else 0
+    num_groups = 1 if index else max(1, num_visible // seat.num_devices)
+    first += (seat.number % num_groups) * seat.num_devices
+    if first + seat.num_devices > num_visible:
+        wanted = seat.device or f"runner.devices_per_worker={seat.num_devices}"
         raise ConfigError(
-            f"`device` is {device}, but torch sees {num_devices} CUDA devices. Choose one of them, "
-            "or device=cpu."
+            f"{wanted} needs CUDA devices up to cuda:{first + seat.num_devices - 1}, but torch "
+            f"sees {num_visible} of them. Choose others, or device=cpu."
         )
+    return tuple(f"cuda:{first + i}" for i in range(seat.num_devices))

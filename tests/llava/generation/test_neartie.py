@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llava.generation.neartie import FLOAT32_THRESHOLD, NUM_CALIBRATION_QUESTIONS, NearTies
-from llava.generation.request import Calibration
+from llava.generation.neartie import FLOAT32_THRESHOLD, NearTies
+from llava.generation.request import NUM_CALIBRATION_QUESTIONS, Calibration
 
 
 def measured(near_ties: NearTies, changes: list[float]) -> NearTies:

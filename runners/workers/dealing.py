@@ -1,0 +1,119 @@
+"""Work items on their way: what is asked next, what is open, what a dead worker leaves behind.
+
+A worker that dies takes the item that it was computing with it. What it had not answered is asked
+again; if that ends a second worker, it is cut in halves until the question that does it is alone,
+and that one becomes a failure. Knows nothing of processes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from llava.generation.request import Request, RequestFailure
+from runners.workers.messages import WorkItem
+
+MAX_DEATHS = 2
+"""So many workers may die over an item before it is cut, and over a question that is alone."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """An item that a worker has; `waiting` holds what it has not answered."""
+
+    waiting: dict[str, Request]
+    num_deaths: int
+
+
+@dataclass(slots=True)
+class _Returned:
+    """Requests that are to be dealt again."""
+
+    requests: tuple[Request, ...]
+    num_deaths: int
+
+
+@dataclass(slots=True)
+class Dealer:
+    """Deals every request until it is answered or fails.
+
+    Args:
+        items: Groups of requests, in the order in which they are to be dealt; made when needed.
+
+    Attributes:
+        open: Items that workers have, by number.
+    """
+
+    items: Iterable[tuple[Request, ...]]
+    open: dict[int, _Open] = field(default_factory=dict)
+    _innocent: deque[_Returned] = field(default_factory=deque)
+    _suspect: deque[_Returned] = field(default_factory=deque)
+    _num_dealt: int = 0
+
+    def __post_init__(self) -> None:
+        self.items = iter(self.items)
+
+    def take(self) -> WorkItem | None:
+        """Returns the next item; None if nothing is left to deal for now.
+
+        What a dead worker had not begun comes first, what it may have died of last.
+        """
+        returned = self._next()
+        if returned is None:
+            return None
+        self._num_dealt += 1
+        waiting = {request.key: request for request in returned.requests}
+        self.open[self._num_dealt] = _Open(waiting, returned.num_deaths)
+        return WorkItem(number=self._num_dealt, requests=returned.requests)
+
+    def answered(self, number: int, key: str) -> bool:
+        """Notes an answer; returns whether it was still open."""
+        return self.open[number].waiting.pop(key, None) is not None
+
+    def done(self, number: int) -> list[RequestFailure]:
+        """Notes that no more answers of an item will come; returns what the engine left out."""
+        return [
+            RequestFailure(key=key, cause="error", message="The engine returned no answer.")
+            for key in self.open.pop(number).waiting
+        ]
+
+    def give_back(self, number: int) -> None:
+        """Takes an item back from a worker that had not begun it, or was told to leave it."""
+        item = self.open.pop(number)
+        if item.waiting:
+            self._innocent.append(_Returned(tuple(item.waiting.values()), item.num_deaths))
+
+    def lost(self, number: int, cause: str, message: str) -> RequestFailure | None:
+        """Takes an item back over which a worker died.
+
+        Args:
+            number: The item's.
+            cause: Of the failure, should it be one.
+            message: What happened, for a person.
+
+        Returns:
+            The failure of a question that was alone; None if the item's rest is asked again.
+        """
+        item = self.open.pop(number)
+        requests, num_deaths = tuple(item.waiting.values()), item.num_deaths + 1
+        if not requests:
+            return None
+        if num_deaths < MAX_DEATHS:
+            self._suspect.append(_Returned(requests, num_deaths))
+        elif len(requests) == 1:
+            return RequestFailure(key=requests[0].key, cause=cause, message=message)
+        else:
+            middle = len(requests) // 2
+            # one death more tells enough of a half
+            for half in (requests[:middle], requests[middle:]):
+                self._suspect.append(_Returned(half, MAX_DEATHS - 1))
+        return None
+
+    def _next(self) -> _Returned | None:
+        if self._innocent:
+            return self._innocent.popleft()
+        fresh = next(iter(self.items), None)
+        if fresh is not None:
+            return _Returned(fresh, 0)
+        return self._suspect.popleft() if self._suspect else None

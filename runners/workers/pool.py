@@ -1,0 +1,380 @@
+"""The workers of this machine: one process a device, dealt work as they get free.
+
+The parent hands out items one ahead, heaviest first, and is told of every answer. A worker that
+dies, or says nothing for too long, is replaced, and what it had goes back to the dealer. There is
+nothing that all workers wait for together, so one of them cannot hold up the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from llava.generation.request import Calibration, EngineReport, Request
+from runners.environment import num_cores
+from runners.errors import ConfigError, WorkerError
+from runners.workers.dealing import Dealer
+from runners.workers.interface import Result
+from runners.workers.local import LocalWorker
+from runners.workers.messages import (
+    Adopt,
+    Answered,
+    BadInput,
+    HashWeights,
+    ItemDone,
+    LoadModel,
+    ModelLoaded,
+    Ready,
+    Stop,
+    WeightsHashed,
+)
+from runners.workers.process import Seat
+from runners.workers.reports import merge_reports
+
+logger = logging.getLogger(__name__)
+
+M = TypeVar("M", Ready, WeightsHashed, ModelLoaded)
+
+MAX_DEATHS_IN_A_ROW = 16
+"""A worker that dies so often without one answer in between is not replaced any more."""
+
+MAX_FAILED_LOADS = 3
+"""Nor is one that so often came to no model."""
+
+_POLL_S = 0.2
+_ITEMS_EACH = 2  # the one being computed and the next
+_LOAD_LIMIT_S = 3600.0
+_SECONDS_TO_END = 5.0
+
+
+@dataclass(slots=True)
+class _Slot:
+    """The place of one worker; the process in it may be replaced."""
+
+    seat: Seat
+    process: LocalWorker | None
+    is_loaded: bool = False
+    items: deque[int] = field(default_factory=deque)
+    heard: float = field(default_factory=time.monotonic)
+    deaths_in_a_row: int = 0
+    failed_loads: int = 0
+    report: EngineReport = field(default_factory=EngineReport)
+
+
+class LocalWorkers:
+    """Spawned processes on this machine, each with the model on devices of its own.
+
+    `start` returns at once, so that imports overlap with what the parent does next.
+
+    Args:
+        num_workers: Processes; None for one a device, or one on a CPU. More than there are devices
+            share them.
+        devices_per_worker: CUDA devices that hold one model together.
+        num_threads: Threads of torch in each; None for an equal share of the cores.
+        hang_s: A worker that has work and computes no layer for so long is taken for dead.
+        grace_s: See `Workers`.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_workers: int | None = None,
+        devices_per_worker: int = 1,
+        num_threads: int | None = None,
+        hang_s: float = 600.0,
+        grace_s: float = 25.0,
+    ) -> None:
+        self.grace_s = grace_s
+        self._num_workers = num_workers
+        self._num_devices = devices_per_worker
+        self._num_threads = num_threads
+        if num_threads is None and num_workers is not None:
+            self._num_threads = max(1, num_cores() // num_workers)
+        self._hang_s = hang_s
+        self._device: str | None = None
+        self._slots: list[_Slot] = []
+        self._ready: Ready | None = None
+        self._order: LoadModel | None = None
+        self._content_hash: str | None = None
+        self._calibration: Calibration | None = None
+        self._is_shared = False
+        self._past = EngineReport()
+        self._dealer = Dealer([])
+        self._is_stopping = False
+
+    @property
+    def num_alive(self) -> int:
+        """How many processes can answer or are about to."""
+        return sum(slot.process is not None for slot in self._slots)
+
+    def start(self, device: str | None) -> None:
+        """Starts the workers whose number is known; does not wait for them."""
+        if not self._slots:
+            self._device = device
+            self._add_slots(self._num_workers or 1)
+
+    def wait_until_ready(self) -> Ready:
+        """Returns what the first worker found once its imports are done.
+
+        Raises:
+            ConfigError: a device does not exist.
+            WorkerError: the process died.
+        """
+        if self._ready is None:
+            self._ready = self._expect(Ready)
+            if self._num_workers is None and self._device in (None, "cuda"):
+                self._add_slots(max(1, self._ready.num_visible // self._num_devices))
+        return self._ready
+
+    def hash_weights(self, files: Mapping[str, Sequence[Path]]) -> Mapping[str, str]:
+        """Has weight files hashed, before a model is built; returns hashes by role.
+
+        Raises:
+            ConfigError: a file cannot be read.
+            WorkerError: the process died.
+        """
+        self.wait_until_ready()
+        self._first.send(HashWeights(files={role: tuple(paths) for role, paths in files.items()}))
+        return self._expect(WeightsHashed).hashes
+
+    def load(self, order: LoadModel) -> ModelLoaded:
+        """Has every worker build the model; returns what the first loaded, waiting for no other.
+
+        Raises:
+            ConfigError: the checkpoint cannot be loaded.
+            WorkerError: the process died.
+        """
+        self.wait_until_ready()
+        self._order = order
+        for slot in self._slots:
+            if slot.process is not None:
+                slot.process.send(order)
+                slot.heard = time.monotonic()
+        loaded = self._expect(ModelLoaded)
+        self._content_hash = loaded.report["content_hash"]
+        self._slots[0].is_loaded = True
+        return loaded
+
+    def adopt(self, calibration: Calibration) -> None:
+        """Has every worker decide near ties by what was measured, whenever it is loaded."""
+        self._calibration = calibration
+        self._is_shared = True
+        for slot in self._slots:
+            if slot.process is not None and slot.is_loaded:
+                slot.process.send(Adopt(calibration=calibration))
+
+    def answer(self, items: Iterable[tuple[Request, ...]]) -> Iterator[Result | None]:
+        """Yields a result a request, and None now and then while there is none.
+
+        Raises:
+            WorkerError: no worker is left, or one loaded other weights than the first.
+        """
+        self._dealer = Dealer(items)
+        while True:
+            for slot in self._slots:
+                self._deal(slot)
+            if not self._dealer.open:
+                return
+            if self.num_alive == 0:
+                raise WorkerError(
+                    "No worker process is left: each died again and again. What was answered is "
+                    "stored; the same command goes on from there."
+                )
+            yield from self._hear_all()
+            yield None
+
+    def stop(self) -> None:
+        """Lets `answer` end once the items that are being computed are through."""
+        self._is_stopping = True
+        for slot in self._slots:
+            if slot.process is not None:
+                slot.process.send(Stop())
+
+    def report(self) -> EngineReport:
+        """Returns what all engines together have done, those of dead workers included."""
+        return merge_reports([self._past, *(slot.report for slot in self._slots)])
+
+    def close(self) -> None:
+        """Ends the processes, whatever they are doing."""
+        for slot in self._slots:
+            if slot.process is not None:
+                slot.process.kill()
+                slot.process = None
+        self._slots.clear()
+        self._ready = None
+
+    def __enter__(self) -> LocalWorkers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def _first(self) -> LocalWorker:
+        if not self._slots or self._slots[0].process is None:
+            raise RuntimeError("The workers must be started first. Call `start`.")
+        return self._slots[0].process
+
+    def _add_slots(self, up_to: int) -> None:
+        for number in range(len(self._slots), up_to):
+            seat = Seat(
+                name=f"local-{number}",
+                number=number,
+                device=self._device,
+                num_devices=self._num_devices,
+                num_threads=self._num_threads,
+            )
+            self._slots.append(_Slot(seat, self._spawn(seat)))
+
+    def _spawn(self, seat: Seat) -> LocalWorker:
+        """A new process, in a method of its own so that a test can put something else there."""
+        return LocalWorker(seat)
+
+    def _expect(self, kind: type[M]) -> M:
+        """Waits for the first worker alone, before there is work: here its death is the end."""
+        while True:
+            if not self._first.connection.poll(_POLL_S):
+                continue
+            try:
+                message = self._first.receive()
+            except EOFError as error:
+                cause = _describe_exit(self._first.kill(after_s=_SECONDS_TO_END))
+                raise WorkerError(
+                    f"The worker process {cause} before it could answer anything. The same command "
+                    "starts again."
+                ) from error
+            if isinstance(message, BadInput):
+                raise ConfigError(message.message)
+            if isinstance(message, kind):
+                return message
+
+    def _deal(self, slot: _Slot) -> None:
+        """Keeps a worker in work, one item ahead."""
+        while (
+            slot.process is not None
+            and slot.is_loaded
+            and not self._is_stopping
+            and len(slot.items) < _ITEMS_EACH
+        ):
+            item = self._dealer.take()
+            if item is None:
+                return
+            if not slot.items:
+                slot.heard = time.monotonic()
+            slot.items.append(item.number)
+            slot.process.send(item)
+
+    def _hear_all(self) -> Iterator[Result]:
+        """Waits a moment for messages of any worker and deals with those that are there."""
+        slots = {slot.process.connection: slot for slot in self._slots if slot.process is not None}
+        for connection in wait(list(slots), timeout=_POLL_S):
+            slot = slots[connection]  # type: ignore[index]
+            try:
+                yield from self._hear(slot)
+            except EOFError:
+                yield from self._bury(slot, hung=False)
+        for slot in self._slots:
+            if self._is_hung(slot):
+                yield from self._bury(slot, hung=True)
+
+    def _hear(self, slot: _Slot) -> Iterator[Result]:
+        """Deals with all that one worker has said."""
+        process = slot.process
+        while process is not None and process.connection.poll():
+            message = process.receive()
+            slot.heard = time.monotonic()
+            if isinstance(message, Answered):
+                slot.deaths_in_a_row = 0
+                if self._dealer.answered(slot.items[0], message.result.key):
+                    yield Result(result=message.result, worker=slot.seat.name)
+            elif isinstance(message, ItemDone):
+                yield from self._end_item(slot, message)
+            elif isinstance(message, ModelLoaded):
+                self._bring_up(slot, message)
+            elif isinstance(message, BadInput):
+                logger.error("%s: %s", slot.seat.name, message.message)
+
+    def _end_item(self, slot: _Slot, message: ItemDone) -> Iterator[Result]:
+        slot.items.popleft()
+        if message.stopped:
+            self._dealer.give_back(message.number)
+            return
+        if message.report is not None:
+            slot.report = message.report
+            self._share_calibration()
+        for failure in self._dealer.done(message.number):
+            yield Result(result=failure, worker=slot.seat.name)
+
+    def _bring_up(self, slot: _Slot, loaded: ModelLoaded) -> None:
+        """A worker that is not the first, or that was replaced, has its model."""
+        if loaded.report["content_hash"] != self._content_hash:
+            raise WorkerError(
+                f"Worker {slot.seat.name} found other weights than the run began with: the "
+                "checkpoint was written to meanwhile. What was answered is stored; begin a new run "
+                "with run=NAME, or overwrite=true."
+            )
+        slot.is_loaded, slot.failed_loads = True, 0
+        if self._calibration is not None and slot.process is not None:
+            slot.process.send(Adopt(calibration=self._calibration))
+
+    def _share_calibration(self) -> None:
+        """Tells all workers the threshold once all of them together have measured enough."""
+        calibration = self.report().calibration
+        if not self._is_shared and calibration.is_complete:
+            self.adopt(calibration)
+
+    def _is_hung(self, slot: _Slot) -> bool:
+        if slot.process is None or (slot.is_loaded and not slot.items):
+            return False
+        return time.monotonic() - slot.heard > (self._hang_s if slot.is_loaded else _LOAD_LIMIT_S)
+
+    def _bury(self, slot: _Slot, *, hung: bool) -> Iterator[Result]:
+        """Takes a worker's work back and puts another process into its place."""
+        if slot.process is None:
+            return
+        code = slot.process.kill(after_s=0.0 if hung else _SECONDS_TO_END)
+        cause, what = "worker_died", _describe_exit(code)
+        if hung:
+            cause, what = "worker_hung", f"computed nothing for {self._hang_s:.0f} s and was killed"
+        logger.warning("worker %s %s", slot.seat.name, what)
+        self._past, slot.report = merge_reports([self._past, slot.report]), EngineReport()
+        yield from self._take_back(slot, cause, f"The worker process {what} over this question.")
+        slot.deaths_in_a_row += 1
+        slot.failed_loads += not slot.is_loaded
+        slot.process, slot.is_loaded = None, False
+        if slot.deaths_in_a_row > MAX_DEATHS_IN_A_ROW or slot.failed_loads >= MAX_FAILED_LOADS:
+            logger.error("worker %s is given up; %d go on", slot.seat.name, self.num_alive)
+        elif not self._is_stopping and self._order is not None:
+            slot.process = self._spawn(slot.seat)
+            slot.process.send(self._order)
+            slot.heard = time.monotonic()
+
+    def _take_back(self, slot: _Slot, cause: str, message: str) -> Iterator[Result]:
+        """Only the item that was being computed is under suspicion."""
+        for place, number in enumerate(slot.items):
+            if place > 0 or self._is_stopping:
+                self._dealer.give_back(number)
+                continue
+            failure = self._dealer.lost(number, cause, message)
+            if failure is not None:
+                yield Result(result=failure, worker=slot.seat.name)
+        slot.items.clear()
+
+
+def _describe_exit(code: int | None) -> str:
+    if code is not None and code < 0:
+        hint = ", often for want of memory" if code == -9 else ""
+        return f"was ended by signal {-code}{hint}"
+    return f"ended with exit code {code}"
