@@ -18,6 +18,7 @@ from omegaconf import MISSING, OmegaConf
 
 from llava.generation.request import GenerationConfig
 from runners.offline_config import DoctorConfig, ScoreConfig, SubmitConfig
+from runners.report_config import ReportConfig
 from runners.shard import read_shard
 
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
@@ -281,6 +282,11 @@ def _check_count(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must be a whole number of at least 1, but is {value!r}.")
 
 
+def _check_seconds(name: str, value: Any) -> None:
+    if value is not None and (not isinstance(value, (int, float)) or not value >= 0):
+        raise ValueError(f"`{name}` must be a number of seconds, but is {value!r}.")
+
+
 def _check_replay(engine: dict[str, Any]) -> None:
     replay, threshold = engine.get("replay", "near_ties"), engine.get("near_tie_threshold")
     if replay not in REPLAYS:
@@ -306,6 +312,7 @@ def register() -> None:
     store.store(name="score_schema", node=ScoreConfig)
     store.store(name="submit_schema", node=SubmitConfig)
     store.store(name="doctor_schema", node=DoctorConfig)
+    store.store(name="report_schema", node=ReportConfig)
     OmegaConf.register_new_resolver("package_dir", package_dir, replace=True)
     OmegaConf.register_new_resolver("cache_dir", cache_dir, replace=True)
 

@@ -1,0 +1,54 @@
+"""The typed schema of the report page's options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+MAX_RUNS = 2
+
+
+@dataclass(kw_only=True, slots=True)
+class ReportConfig:
+    """Options of `runners.report`.
+
+    Attributes:
+        runs: One run or two, each by its name in `results_dir` or by its folder.
+        tasks: The benchmarks that are shown; empty for all of the runs.
+        data: Where the benchmarks lie.
+        results_dir: Where runs are kept.
+        output: The page that is written; null for `report.html` in the first run's folder.
+        max_thumbnails: How many images are shown at most.
+        thumbnail_px: The longer side of a thumbnail.
+        max_mb: Above this size of the page, thumbnails go to a folder beside it.
+    """
+
+    runs: Any = MISSING
+    tasks: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    results_dir: str = "results"
+    output: str | None = None
+    max_thumbnails: int = 2000
+    thumbnail_px: int = 160
+    max_mb: float = 50.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.runs, str):
+            self.runs = [self.runs]
+        names = self.runs if isinstance(self.runs, list) else []
+        if not 1 <= len(names) <= MAX_RUNS or not all(isinstance(name, str) for name in names):
+            raise ValueError(
+                f"`runs` must be one run or two, such as runs=[A,B], but is {self.runs!r}."
+            )
+        if len(set(names)) < len(names):
+            raise ValueError(f"`runs` must be two different runs, but is {names!r} twice.")
+        if self.max_thumbnails < 0:
+            raise ValueError(f"`max_thumbnails` must be 0 or larger, but is {self.max_thumbnails}.")
+        if not 16 <= self.thumbnail_px <= 2048:
+            raise ValueError(f"`thumbnail_px` must be 16 to 2048, but is {self.thumbnail_px}.")
+        if self.max_mb < 0:
+            raise ValueError(f"`max_mb` must be 0 or larger, but is {self.max_mb}.")
+        if self.output is not None and not self.output.endswith(".html"):
+            raise ValueError(f"`output` must end in .html, but is {self.output!r}.")
