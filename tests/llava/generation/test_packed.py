@@ -27,7 +27,6 @@ from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from llava.tokens import tokenizer_image_token
 from tests.checkpoints import LoadedModel
-from tests.variants import make_mistral, make_mpt
 
 WORDS = tuple("What color is the dog cat car bus tree on near red green table How many".split())  # noqa: SIM905
 SIZES = {"wide": (90, 40), "tall": (30, 70), "square": (56, 56), "large": (130, 120)}
@@ -47,19 +46,6 @@ class Picture:
         rng = np.random.default_rng(len(self.key))
         width, height = SIZES[self.key]
         return Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8))
-
-
-@pytest.fixture(scope="module")
-def mistral_model(tiny_tower: Path) -> LoadedModel:
-    """Grouped key-value heads and a window shorter than the prompts."""
-    folder = make_mistral(tiny_tower.parent / "llava-mistral-window", tiny_tower, sliding_window=24)
-    return LoadedModel(*load_pretrained_model(str(folder), None, folder.name, device="cpu"))
-
-
-@pytest.fixture(scope="module")
-def mpt_model(tiny_tower: Path) -> LoadedModel:
-    folder = make_mpt(tiny_tower.parent / "llava-mpt-packed", tiny_tower)
-    return LoadedModel(*load_pretrained_model(str(folder), None, folder.name, device="cpu"))
 
 
 def build_request(
