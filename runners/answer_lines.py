@@ -8,7 +8,7 @@ on it stands in `trace.jsonl`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evals.records import Failure, Prediction, Sample
@@ -65,6 +65,31 @@ def key_of(line: Mapping[str, Any]) -> str | None:
     return key if isinstance(key, str) else None
 
 
+def is_answer_line(line: Mapping[str, Any]) -> bool:
+    """Whether an object is a line of a run: it has all fields, and its id is that of its content.
+
+    >>> is_answer_line({"question_id": 1, "text": "cat"})
+    False
+    """
+    key = key_of(line)
+    texts = [line.get(name) for name in ("prompt", "text", "answer_id", "model_id")]
+    if key is None or "question_id" not in line or not all(isinstance(t, str) for t in texts):
+        return False
+    error = line["metadata"].get("error", {"cause": "", "message": ""})
+    if not isinstance(error, dict) or not {"cause", "message"} <= error.keys():
+        return False
+    return bool(line["answer_id"] == answer_id(key, line["text"], line["model_id"]))
+
+
+def is_trace_line(line: Mapping[str, Any]) -> bool:
+    """Whether an object is a line of a run's trace."""
+    return (
+        isinstance(line.get("key"), str)
+        and isinstance(line.get("attempts"), int)
+        and all(isinstance(line.get(name), list) for name in ("image_sha256", "image_stat"))
+    )
+
+
 def is_failure(line: Mapping[str, Any]) -> bool:
     """Whether a line records a failure."""
     return "error" in line["metadata"]
@@ -86,27 +111,21 @@ def read_prediction(line: Mapping[str, Any]) -> Prediction:
     )
 
 
-def image_stats(sample: Sample) -> list[list[int] | None]:
-    """Returns size and time of change of each image's file; None for one that is not there."""
-    stats: list[list[int] | None] = []
-    for image in sample.images:
-        try:
-            stat = image.path.stat()
-        except (OSError, ValueError):
-            stats.append(None)
-        else:
-            stats.append([stat.st_size, stat.st_mtime_ns])
-    return stats
-
-
 def trace_line(
-    sample: Sample,
     result: Completion | RequestFailure | Failure,
     *,
     worker: str | None,
     attempts: int,
+    image_stat: Sequence[Any] = (),
 ) -> dict[str, Any]:
-    """Returns the trace of one attempt; `worker` is None where no worker was asked."""
+    """Returns the trace of one attempt.
+
+    Args:
+        result: What came of the question.
+        worker: Who was asked; None where nobody was.
+        attempts: How often the question was tried, this time included.
+        image_stat: Size and time of each image's file before it was opened.
+    """
     completion = result if isinstance(result, Completion) else None
     return {
         "key": result.key,
@@ -117,5 +136,5 @@ def trace_line(
         "latency_s": round(completion.latency_s, 6) if completion else None,
         "attempts": attempts,
         "image_sha256": list(completion.image_sha256) if completion else [],
-        "image_stat": image_stats(sample),
+        "image_stat": list(image_stat),
     }

@@ -7,3 +7,7 @@ class ConfigError(Exception):
 
 class WorkerError(Exception):
     """A worker process ended before its work was done; what it had answered is stored."""
+
+
+class StoreError(Exception):
+    """Answers cannot be written any more, as on a full disk; what was answered before is stored."""

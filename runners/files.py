@@ -2,26 +2,84 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+SPOILED_SUFFIX = ".spoiled"
+"""Added to the name of a file for the lines of it that were set aside."""
+
+_CANNOT_SYNC_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """What was in a file that somebody had been appending to.
+
+    Attributes:
+        records: The objects of its good lines.
+        num_torn: 1 if the last line was unfinished; it was removed.
+        num_spoiled: Lines that are none of the file's; they were set aside.
+    """
+
+    records: list[dict[str, Any]]
+    num_torn: int = 0
+    num_spoiled: int = 0
+
 
 def write_atomic(path: Path, content: str) -> None:
-    """Replaces a file by new content, so that a reader sees the old or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Replaces a file by new content, so that a reader sees the old or the new, never a part.
+
+    The new content is on the disk before it takes the old one's place, and has taken it for good
+    when this returns.
+    """
+    _replace(path, content.encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    make_folder(path.parent)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with scratch.open("w", encoding="utf-8", newline="\n") as file:
+        with scratch.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def remove_scratch(path: Path) -> None:
+    """Removes what a killed process left of replacing a file; for the only writer of that file."""
+    for scratch in path.parent.glob(f".{path.name}.*.tmp"):
+        scratch.unlink()
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, so that they outlive a power cut."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Puts the names in a folder on the disk: a new file is lost in a power cut without this."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Such file systems keep names without being asked, or leave no way to ask.
+        if error.errno not in _CANNOT_SYNC_FOLDERS:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -46,20 +104,42 @@ def json_line(value: Mapping[str, Any]) -> str:
     return json.dumps(value) + "\n"
 
 
-def recover_jsonl(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Returns the objects of a file that was being appended to, and how many lines were dropped.
+def recover_jsonl(
+    path: Path, is_own: Callable[[Mapping[str, Any]], bool] | None = None
+) -> Recovered:
+    """Returns the lines of a file that was being appended to, and mends the file.
 
-    A line that a dying process left unfinished, or that a crash of the machine spoiled, is removed
-    from the file, so that appending can go on. Nothing is lost but that line's answer, which is
-    asked again.
+    The line that a dying process left unfinished is removed, so that appending can go on. Whole
+    lines that are none of this file's, spoiled or put there by somebody else, go to a file of the
+    same name with `.spoiled` behind it.
+
+    Args:
+        path: The file; it need not be there.
+        is_own: Whether an object is one that this file holds; None where all are.
     """
-    content = path.read_bytes() if path.exists() else b""
-    *lines, torn = content.split(b"\n")
-    kept = [line for line in lines if _parse(line) is not None]
-    num_dropped = len(lines) - len(kept) + bool(torn)
-    if num_dropped:
-        write_atomic(path, b"".join(line + b"\n" for line in kept).decode())
-    return read_intact_lines(path), num_dropped
+    remove_scratch(path)
+    *lines, torn = (path.read_bytes() if path.exists() else b"").split(b"\n")
+    kept, records, spoiled = [], [], []
+    for line in lines:
+        record = _parse(line)
+        if record is not None and (is_own is None or is_own(record)):
+            kept.append(line)
+            records.append(record)
+        else:
+            spoiled.append(line)
+    if spoiled:
+        _set_aside(path, spoiled)
+    if spoiled or torn:
+        _replace(path, b"".join(line + b"\n" for line in kept))
+    return Recovered(records=records, num_torn=bool(torn), num_spoiled=len(spoiled))
+
+
+def _set_aside(path: Path, lines: Iterable[bytes]) -> None:
+    with path.with_name(path.name + SPOILED_SUFFIX).open("ab") as file:
+        file.writelines(line + b"\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
 
 
 def read_intact_lines(path: Path) -> list[dict[str, Any]]:

@@ -42,12 +42,17 @@ class ReplyStore:
         self._run = run
         self._lock = threading.Lock()
         path = run_path(place, run)
-        lines, num_dropped = recover_jsonl(path)
-        if num_dropped:
-            logger.warning("%s: %d spoiled lines were removed", path, num_dropped)
+        found = recover_jsonl(path)
+        if found.num_torn or found.num_spoiled:
+            logger.warning(
+                "%s: %d unfinished lines were removed, %d spoiled ones set aside",
+                path,
+                found.num_torn,
+                found.num_spoiled,
+            )
         self._found = {
             (str(line.get("question_id")), str(line.get("request_sha256"))): str(line["content"])
-            for line in lines
+            for line in found.records
             if isinstance(line.get("content"), str)
         }
         self._path = path

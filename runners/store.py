@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from runners.answer_lines import is_answer_line, is_failure, is_trace_line, key_of
+from runners.answer_lines import is_answer_line, is_failure, is_trace_line
 from runners.files import json_line, recover_jsonl, sha256_of_json, sync_folder, write_atomic
 
 PREDICTIONS_FILE = "predictions.jsonl"
@@ -46,7 +46,7 @@ class AnswerStore:
         self._lines: dict[str, dict[str, Any]] = {}
         keys = set()
         for line in predictions.records:
-            keys.add(key := key_of(line))
+            keys.add(key := line["metadata"]["key"])
             if self._traces.get(key, {}).get("line_sha256") == sha256_of_json(line):
                 self._lines[key] = line
         self.num_unconfirmed = len(keys) - len(self._lines)

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from evals.errors import DataError
-from evals.records import Failure, Sample
+from evals.records import Failure, Sample, Score
 from evals.sources import check_num_questions
 from llava.generation.request import Completion, RequestFailure
-from runners.answer_lines import answer_line, failure_line, image_stats, trace_line
+from runners.answer_lines import answer_line, failure_line, trace_line
 from runners.build import build_task
 from runners.config import EvalConfig
 from runners.environment import now
-from runners.errors import ConfigError
-from runners.files import hash_data_files, sha256_of_file, sha256_of_json
+from runners.files import (
+    SPOILED_SUFFIX,
+    hash_data_files,
+    sha256_of_file,
+    sha256_of_json,
+    sync_folder,
+)
+from runners.folder_lock import FolderLock, explaining_disk_errors
+from runners.image_files import ImageFiles
 from runners.manifest import check_identity, read_manifest, write_manifest
 from runners.naming import model_name
 from runners.predict import PROMPT_VERSION
 from runners.scoring import read_summary, score_run, write_results
-from runners.store import PREDICTIONS_FILE, AnswerStore
+from runners.store import PREDICTIONS_FILE, TRACE_FILE, AnswerStore
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +48,6 @@ class TaskRun:
     Attributes:
         task: The benchmark.
         samples: The questions that are asked: the first `limit` of the split.
-        missing: Failures of questions whose images are not there, by key.
 
     Raises:
         DataError: the questions cannot be read, are not as many as published, or none of them can
@@ -61,9 +65,10 @@ class TaskRun:
             expected = task.expected_num_questions
             check_num_questions(task.name, task.split, len(self._all_samples), expected)
         self.samples = self._all_samples[: settings.limit]
-        self.missing = _find_missing_images(self.samples)
-        self._report_missing_images()
-        self._lock = FileLock(run_dir / f".{task.name}.lock", timeout=0)
+        self._images = ImageFiles(self.samples)
+        self._check_images()
+        self._changed: set[str] = set()
+        self._lock = FolderLock(self.folder)
         self._manifest: dict[str, Any] | None = None
         self._store: AnswerStore | None = None
 
@@ -108,21 +113,10 @@ class TaskRun:
         """Takes the folder for this process.
 
         Raises:
-            ConfigError: another process has it.
+            ConfigError: another process has it, or what lies there cannot be read and written.
+            StoreError: the disk is full.
         """
-        try:
-            self._lock_path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout as error:
-            raise ConfigError(
-                f"{self.folder} is being written by another process, which holds "
-                f"{self._lock_path}. Wait for it, or choose another name with run=NAME."
-            ) from error
-        except OSError as error:
-            raise ConfigError(
-                f"{self._lock_path.parent} cannot be written: {error}. Keep results elsewhere with "
-                "results_dir=DIR."
-            ) from error
+        self._lock.acquire()
 
     def check(self, run_identity: Mapping[str, Any]) -> None:
         """Checks that what lies in the folder is of this run.
@@ -138,18 +132,16 @@ class TaskRun:
 
     def open(self) -> None:
         """Reads the stored answers; with `overwrite`, sets them aside first."""
-        if self._settings.overwrite and self.folder.exists():
-            aside = _free_name(self.folder)
-            self.folder.rename(aside)
-            logger.info("%s is kept as %s", self.folder, aside)
-        self._store = AnswerStore(self.folder)
-        if self._store.num_dropped:
-            logger.warning(
-                "%s: %d unfinished or unreadable lines of an interrupted run were removed; their "
-                "questions are asked again",
-                self.folder / PREDICTIONS_FILE,
-                self._store.num_dropped,
-            )
+        with explaining_disk_errors(self.folder):
+            if self._settings.overwrite and self.folder.exists():
+                aside = _free_name(self.folder)
+                self.folder.rename(aside)
+                sync_folder(self.folder.parent)
+                logger.info("%s is kept as %s", self.folder, aside)
+            self._store = AnswerStore(self.folder)
+            self._report_repairs(self._store)
+            self._report_missing_images()
+            self._changed = self._images.find_changed(self.samples, self._store)
 
     def pending(self) -> list[Sample]:
         """The questions that a worker has to be asked.
@@ -162,26 +154,21 @@ class TaskRun:
         return [
             sample
             for sample in self.samples
-            if sample.key not in self.missing
-            and (sample.key not in lines or sample.key in retried or self._has_changed(sample))
+            if sample.key not in self._images.missing
+            and (sample.key not in lines or sample.key in retried or sample.key in self._changed)
         ]
-
-    def _has_changed(self, sample: Sample) -> bool:
-        """Whether an image is another than when the question was asked."""
-        before = self._answers.image_stats(sample.key)
-        return before is not None and before != image_stats(sample)
 
     def begin(self, run_identity: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Writes the manifest before the first answer of this session, then the missing images."""
         history = list(self._manifest["history"]) if self._manifest else []
         history.append({"started": now(), "num_stored": len(self._answers.lines), **environment})
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_manifest(
-            self.folder,
-            identity=self.identity(run_identity),
-            environment={**environment, "task": self._spec},
-            history=history,
-        )
+        with explaining_disk_errors(self.folder):
+            write_manifest(
+                self.folder,
+                identity=self.identity(run_identity),
+                environment={**environment, "task": self._spec},
+                history=history,
+            )
         self._record_missing_images()
 
     @property
@@ -204,49 +191,98 @@ class TaskRun:
     def record(
         self, sample: Sample, result: Completion | RequestFailure | Failure, worker: str | None
     ) -> None:
-        """Stores one answer or failure."""
+        """Stores one answer or failure.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
         if isinstance(result, Completion):
             line = answer_line(sample, result, self._model_id)
         else:
             failure = Failure(key=result.key, cause=result.cause, message=result.message)
             line = failure_line(sample, failure, self._model_id)
-        attempts = self._answers.num_attempts(sample.key) + 1
-        self._answers.add(line, trace_line(sample, result, worker=worker, attempts=attempts))
+        trace = trace_line(
+            result,
+            worker=worker,
+            attempts=self._answers.num_attempts(sample.key) + 1,
+            image_stat=self._images.stats(sample),
+        )
+        with explaining_disk_errors(self.folder):
+            self._answers.add(line, trace)
+        self._changed.discard(sample.key)
 
     def sync(self) -> None:
-        """Has the disk take what was stored."""
-        self._answers.sync()
+        """Puts answers on the disk that have waited for it; cheap, and to be called all the time.
+
+        Raises:
+            StoreError: that is not possible.
+        """
+        with explaining_disk_errors(self.folder):
+            self._answers.sync()
 
     def finish(self, timing: Mapping[str, Any] | None) -> dict[str, Any]:
         """Rewrites the answers in order, scores them and returns the summary.
 
+        Results over more questions than this run's `limit` are kept up to date, not replaced: then
+        what is returned is not what is written.
+
         Args:
             timing: Of this session; None if nothing was asked, which keeps that of the last one.
+
+        Raises:
+            StoreError: the results cannot be written.
         """
-        self._answers.finish([sample.key for sample in self._all_samples])
-        keys = {sample.key for sample in self.samples}
+        self._record_missing_images()
+        with explaining_disk_errors(self.folder):
+            self._answers.finish([sample.key for sample in self._all_samples])
+        stored = read_summary(self.folder) or {}
+        num_stored = self._num_asked(stored)
+        content, scores = self._score(len(self.samples), stored, timing)
+        written = content
+        if num_stored > len(self.samples):
+            logger.info(
+                "%s: the table is over the first %d questions; the results over %d are kept",
+                self.folder,
+                len(self.samples),
+                num_stored,
+            )
+            written, scores = self._score(num_stored, stored, timing)
+        answers_hash = written["hashes"]["answers"]
+        if stored.get("judge") and stored.get("hashes", {}).get("answers") == answers_hash:
+            return stored  # a judge's scores of these very answers
+        with explaining_disk_errors(self.folder):
+            write_results(self.folder, written, scores)
+        return content
+
+    def _num_asked(self, stored: Mapping[str, Any]) -> int:
+        """How many questions a stored summary is over; 0 if there is none."""
+        if not stored:
+            return 0
+        return min(stored.get("limit") or len(self._all_samples), len(self._all_samples))
+
+    def _score(
+        self, num_asked: int, stored: Mapping[str, Any], timing: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any], list[Score]]:
+        """Summary and scores of the first questions."""
+        keys = {sample.key for sample in self._all_samples[:num_asked]}
         lines = [line for key, line in self._answers.lines.items() if key in keys]
         limited = keys if len(keys) < len(self._all_samples) else None
         summary, scores = score_run(self.task, lines, len(keys), only=limited)
-        stored = read_summary(self.folder) or {}
-        answers_hash = sha256_of_file(self.folder / PREDICTIONS_FILE)
-        if stored.get("judge") and stored.get("hashes", {}).get("answers") == answers_hash:
-            return stored  # a judge's scores of these very answers
         content = {
             **summary.to_json(),
             "primary_metric": self.task.primary_metric,
             "limited": limited is not None,
+            "limit": None if limited is None else len(keys),
             "batch_check": self._answers.batch_check(),
             "hashes": {
-                "answers": answers_hash,
+                "answers": sha256_of_file(self.folder / PREDICTIONS_FILE),
                 "prompts": self.prompts_hash,
                 "data": sha256_of_json(self.data_hashes),
                 "scorer": sha256_of_json(self.task.definition),
             },
             "timing": stored.get("timing", {}) if timing is None else dict(timing),
         }
-        write_results(self.folder, content, scores)
-        return content
+        return content, scores
 
     def num_unanswered(self) -> int:
         """How many of the questions that are asked have no answer."""
@@ -255,9 +291,12 @@ class TaskRun:
 
     def close(self) -> None:
         """Closes the files and gives the folder free."""
-        if self._store is not None:
-            self._store.close()
-        self._lock.release()
+        try:
+            if self._store is not None:
+                with explaining_disk_errors(self.folder):
+                    self._store.close()
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> TaskRun:
         return self
@@ -271,48 +310,72 @@ class TaskRun:
         self.close()
 
     @property
-    def _lock_path(self) -> Path:
-        return Path(self._lock.lock_file)
-
-    @property
     def _answers(self) -> AnswerStore:
         if self._store is None:
             raise RuntimeError("The stored answers must be read first. Call `open`.")
         return self._store
 
-    def _report_missing_images(self) -> None:
-        if not self.missing:
+    def _check_images(self) -> None:
+        """Stops where no question can be answered; a dry run only says so."""
+        missing = list(self._images.missing)
+        if not missing:
             return
-        example = next(iter(self.missing.values())).message
-        text = f"{self.name}: {len(self.missing):,} of {len(self.samples):,} questions have images"
-        text = f"{text} that are not there (for example: {example})"
-        none_stored = not (self.folder / PREDICTIONS_FILE).exists()
-        hopeless = len(self.missing) == len(self.samples) and none_stored
-        if hopeless and not self._settings.dry_run:
-            raise DataError(f"{text} Put the images in place; no question can be answered.")
-        logger.warning("%s They count as failed.", text)
+        has_answers = (self.folder / PREDICTIONS_FILE).exists() and not self._settings.overwrite
+        hopeless = len(missing) == len(self.samples) and not has_answers
+        if self._settings.dry_run:
+            logger.warning(
+                "%s: %s They would count as failed.",
+                self.name,
+                self._images.describe_missing(missing),
+            )
+        elif hopeless:
+            raise DataError(
+                f"{self.name}: {self._images.describe_missing(missing)} Put the images in place; "
+                "no question can be answered."
+            )
+
+    def _report_missing_images(self) -> None:
+        """Says what becomes of questions without their images: an answer that is stored stays."""
+        answered = self._answers.lines.keys() - self._answers.failed()
+        failing = [key for key in self._images.missing if key not in answered]
+        staying = [key for key in self._images.missing if key in answered]
+        if failing:
+            logger.warning(
+                "%s: %s They count as failed.", self.name, self._images.describe_missing(failing)
+            )
+        if staying:
+            logger.info(
+                "%s: %s Their stored answers stay.",
+                self.name,
+                self._images.describe_missing(staying),
+            )
+
+    def _report_repairs(self, store: AnswerStore) -> None:
+        path = self.folder / PREDICTIONS_FILE
+        if store.num_spoiled:
+            logger.warning(
+                "%s: %d lines here or in %s were no answers of this run and were moved to files "
+                "named *%s",
+                path,
+                store.num_spoiled,
+                TRACE_FILE,
+                SPOILED_SUFFIX,
+            )
+        if store.num_torn or store.num_unconfirmed:
+            logger.warning(
+                "%s: an interrupted run left %d unfinished lines and %d answers without their "
+                "trace; these questions are asked again",
+                path,
+                store.num_torn,
+                store.num_unconfirmed,
+            )
 
     def _record_missing_images(self) -> None:
         stored = self._answers.lines
         for sample in self.samples:
             # An answer that is stored stays, whatever has become of its image.
-            if sample.key in self.missing and sample.key not in stored:
-                self.record(sample, self.missing[sample.key], worker=None)
-
-
-def _find_missing_images(samples: Iterable[Sample]) -> dict[str, Failure]:
-    """Failures of the questions with images that are not there, found by stat alone."""
-    there: dict[str, bool] = {}
-    missing: dict[str, Failure] = {}
-    for sample in samples:
-        for image in sample.images:
-            if image.key not in there:
-                there[image.key] = image.exists()
-            if not there[image.key]:
-                reason = image.refused or f"Image {image.key} does not exist."
-                missing[sample.key] = Failure(key=sample.key, cause="image_missing", message=reason)
-                break
-    return missing
+            if sample.key in self._images.missing and sample.key not in stored:
+                self.record(sample, self._images.missing[sample.key], worker=None)
 
 
 def _free_name(folder: Path) -> Path:

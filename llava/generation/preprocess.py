@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from PIL import Image
 
 from llava.generation.request import ImageSource
+from llava.image_hash import hash_image
 from llava.images import process_images
 
 
@@ -56,7 +56,7 @@ def prepare_images(
     return PreparedImages(
         pixel_values=tuple(pixel_values),
         sizes=tuple(image.size for image in images),
-        sha256=tuple(_hash(image) for image in images),
+        sha256=tuple(hash_image(image) for image in images),
     )
 
 
@@ -68,8 +68,3 @@ def _open(source: ImageSource) -> Image.Image:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         # PIL answers damaged files with any of these
         raise ImageError("image_unreadable", f"{source.key}: {error}") from error
-
-
-def _hash(image: Image.Image) -> str:
-    header = f"{image.mode} {image.size[0]}x{image.size[1]} ".encode()
-    return hashlib.sha256(header + image.tobytes()).hexdigest()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.files import read_intact_lines, recover_jsonl, sha256_of_file, write_atomic
+from runners.files import Recovered, read_intact_lines, recover_jsonl, sha256_of_file, write_atomic
 
 WHOLE = b'{"a": 1}\n{"a": 2}\n'
 
@@ -27,13 +27,14 @@ def test_unfinished_lines_are_removed(
 ) -> None:
     path = tmp_path / "lines.jsonl"
     path.write_bytes(content)
-    records, dropped = recover_jsonl(path)
+    found = recover_jsonl(path)
     assert path.read_bytes() == kept
-    assert (len(records), dropped) == (kept.count(b"\n"), num_dropped)
+    assert len(found.records) == kept.count(b"\n")
+    assert found.num_torn + found.num_spoiled == num_dropped
 
 
 def test_missing_file_holds_nothing(tmp_path: Path) -> None:
-    assert recover_jsonl(tmp_path / "none.jsonl") == ([], 0)
+    assert recover_jsonl(tmp_path / "none.jsonl") == Recovered(records=[])
     assert not (tmp_path / "none.jsonl").exists()
 
 

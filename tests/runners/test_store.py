@@ -48,7 +48,7 @@ def add_answer(store: AnswerStore, key: str, *, text: str = "yes", latency_s: fl
     attempts = store.num_attempts(key) + 1
     store.add(
         answer_line(sample(key), done, "model"),
-        trace_line(sample(key), done, worker="w", attempts=attempts),
+        trace_line(done, worker="w", attempts=attempts),
     )
 
 
@@ -57,7 +57,7 @@ def add_failure(store: AnswerStore, key: str) -> None:
     attempts = store.num_attempts(key) + 1
     store.add(
         failure_line(sample(key), failure, "model"),
-        trace_line(sample(key), failure, worker=None, attempts=attempts),
+        trace_line(failure, worker=None, attempts=attempts),
     )
 
 
@@ -111,7 +111,7 @@ def test_torn_last_line_is_asked_again_and_the_bytes_are_the_same(
     path = torn / PREDICTIONS_FILE
     path.write_bytes(path.read_bytes()[:-num_bytes_lost])
     with AnswerStore(torn) as store:
-        assert store.num_dropped == 1
+        assert store.num_torn == 1
         assert list(store.lines) == ["a", "b"]
         add_answer(store, "c", latency_s=9.0)
         store.finish(KEYS)

@@ -1,0 +1,102 @@
+"""The right to write to the folder of a task: one process at a time, and what stands in the way."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from runners.errors import ConfigError, StoreError
+from runners.files import make_folder
+from runners.manifest import MANIFEST_FILE
+from runners.store import PREDICTIONS_FILE, TRACE_FILE
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP})
+
+
+class FolderLock:
+    """A lock beside the folder of a task, so that the folder itself can be set aside.
+
+    Args:
+        folder: The task's folder, in the run's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
+
+    def acquire(self) -> None:
+        """Takes the folder for this process.
+
+        Raises:
+            ConfigError: another process has it, or what lies there cannot be read and written.
+            StoreError: the disk is full.
+        """
+        run_dir = self._folder.parent
+        try:
+            make_folder(run_dir)
+            self._lock.acquire()
+        except Timeout as error:
+            raise ConfigError(
+                f"{self._folder} is being written by another process, which holds "
+                f"{self._lock.lock_file}. Wait for it, or choose another name with run=NAME."
+            ) from error
+        except NotImplementedError as error:
+            raise ConfigError(_no_locks(run_dir)) from error
+        except OSError as error:
+            if error.errno in _FULL:
+                raise _store_error(run_dir, error) from error
+            if error.errno in _NO_LOCKS:
+                raise ConfigError(_no_locks(run_dir)) from error
+            raise ConfigError(
+                f"{run_dir} cannot be written: {error}. Keep results elsewhere with "
+                "results_dir=DIR."
+            ) from error
+        self._require_access()
+
+    def release(self) -> None:
+        """Gives the folder free."""
+        self._lock.release()
+
+    def _require_access(self) -> None:
+        names = (MANIFEST_FILE, PREDICTIONS_FILE, TRACE_FILE)
+        for path in (self._folder.parent, self._folder, *(self._folder / name for name in names)):
+            wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
+            if path.exists() and not os.access(path, wanted):
+                raise ConfigError(
+                    f"{path} cannot be read and written by this user. Change its permissions, or "
+                    "keep results elsewhere with results_dir=DIR."
+                )
+
+
+@contextmanager
+def explaining_disk_errors(folder: Path) -> Iterator[None]:
+    """While it is entered, a disk that does not take what is written stops the run.
+
+    Raises:
+        StoreError: the disk is full, broken or gone.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _store_error(folder, error) from error
+
+
+def _store_error(folder: Path, error: OSError) -> StoreError:
+    remedy = "Make room there." if error.errno in _FULL else "See what is wrong with that disk."
+    return StoreError(
+        f"{folder} cannot be written: {error}. {remedy} What was answered before is stored; the "
+        "same command goes on from there."
+    )
+
+
+def _no_locks(folder: Path) -> str:
+    return (
+        f"{folder} lies on a file system without locks, so that nothing would keep two runs from "
+        "writing there at once. Keep results on another one with results_dir=DIR."
+    )
