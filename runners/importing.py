@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from evals.answers import AnswerFile, read_answers
 from evals.errors import DataError
@@ -22,6 +19,7 @@ from runners.errors import ConfigError
 from runners.files import hash_data_files, sha256_of_file, sha256_of_json, write_jsonl
 from runners.manifest import UNKNOWN, read_manifest, write_manifest
 from runners.store import PREDICTIONS_FILE
+from runners.stored_runs import set_aside, writing
 
 logger = logging.getLogger(__name__)
 
@@ -117,30 +115,23 @@ def store_import(
     """
     samples = _read_samples(task)
     folder = run_dir / task.name
-    run_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(run_dir / f".{task.name}.lock", timeout=0):
-            stored = _make_room(folder, found, overwrite=overwrite)
-            hashes = {
-                "prompts": _hash_prompts(samples, found.predictions),
-                "data": hash_data_files(task.data_files()),
-            }
-            environment = describe_environment()
-            event = {"imported": now(), "file": str(found.path), "sha256": found.sha256}
-            write_manifest(
-                folder,
-                identity={"imported": found.sha256, **hashes},
-                environment={"imported_from": str(found.path), **environment, "task": dict(spec)},
-                history=[*(stored or {}).get("history", []), event],
-            )
-            order = _order(task, samples, found)
-            lines = _render_lines(found, samples, order, run_dir.name)
-            write_jsonl(folder / PREDICTIONS_FILE, lines)
-    except Timeout as error:
-        raise ConfigError(
-            f"{folder} is being written by another process. Wait for it, or choose another name "
-            "with run=NAME."
-        ) from error
+    with writing(folder):
+        stored = _make_room(folder, found, overwrite=overwrite)
+        hashes = {
+            "prompts": _hash_prompts(samples, found.predictions),
+            "data": hash_data_files(task.data_files()),
+        }
+        environment = describe_environment()
+        event = {"imported": now(), "file": str(found.path), "sha256": found.sha256}
+        write_manifest(
+            folder,
+            identity={"imported": found.sha256, **hashes},
+            environment={"imported_from": str(found.path), **environment, "task": dict(spec)},
+            history=[*(stored or {}).get("history", []), event],
+        )
+        order = _order(task, samples, found)
+        lines = _render_lines(found, samples, order, run_dir.name)
+        write_jsonl(folder / PREDICTIONS_FILE, lines)
     return {
         "num_questions": len(samples) if samples is not None else len(order),
         "prompts": hashes["prompts"],
@@ -163,12 +154,8 @@ def _read_samples(task: Task) -> list[Sample] | None:
 
 def _make_room(folder: Path, found: Import, *, overwrite: bool) -> dict[str, Any] | None:
     """The manifest of an earlier import of the same file, None if the folder is free."""
-    if overwrite and folder.exists():
-        names = (folder.with_name(f"{folder.name}.old-{n}") for n in itertools.count(1))
-        aside = next(name for name in names if not name.exists())
-        folder.rename(aside)
-        logger.info("%s is kept as %s", folder, aside)
-        return None
+    if overwrite:
+        set_aside(folder)
     stored = read_manifest(folder)
     if stored is not None and stored["identity"].get("imported") != found.sha256:
         raise ConfigError(

@@ -60,14 +60,23 @@ def check_identity(folder: Path, stored: Mapping[str, Any], current: Mapping[str
     """
     differing = differences(stored, current)
     if differing:
-        fields = "; ".join(
-            f"`{name}` is {_shown(before)} there and {_shown(now)} here"
-            for name, (before, now) in differing.items()
-        )
         raise ConfigError(
-            f"{folder} holds answers of another run: {fields}. Use the options of that run to go "
-            "on with it, choose another name with run=NAME, or set it aside with overwrite=true."
+            f"{folder} holds answers of another run: {describe_differences(differing)}. Use the "
+            "options of that run to go on with it, choose another name with run=NAME, or set it "
+            "aside with overwrite=true."
         )
+
+
+def describe_differences(differing: Mapping[str, tuple[Any, Any]]) -> str:
+    """Returns the fields that `differences` found, with both values, as text.
+
+    >>> describe_differences({"seed": (0, 1)})
+    '`seed` is 0 there and 1 here'
+    """
+    return "; ".join(
+        f"`{name}` is {_shown(before)} there and {_shown(now)} here"
+        for name, (before, now) in differing.items()
+    )
 
 
 def differences(

@@ -79,7 +79,8 @@ class ScoreConfig:
         run: The stored run whose answers are scored again, or that is made of the answer file.
         results_dir: Where runs are kept.
         output: Where the results go, in a folder named after the task; null for the run's folder.
-        overwrite: Set a run that is there aside and import the answer file anew.
+        merge: The runs that are parts of `run`, or how many shards of it there are; null for none.
+        overwrite: Set a run that is there aside, and import the answer file or join the parts anew.
     """
 
     tasks: dict[str, Any] = field(default_factory=dict)
@@ -89,7 +90,17 @@ class ScoreConfig:
     run: str | None = None
     results_dir: str = "results"
     output: str | None = None
+    merge: Any = None
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.merge is not None and not (
+            _is_number_of_parts(self.merge) or _is_names(self.merge)
+        ):
+            raise ValueError(
+                "`merge` must be a list of runs such as [A-shard-1-of-2,A-shard-2-of-2], or the "
+                f"number of shards, but is {self.merge!r}."
+            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -154,3 +165,15 @@ def _is_price(value: Any) -> bool:
         and len(value) == 2
         and all(isinstance(part, (int, float)) and part >= 0 for part in value)
     )
+
+
+def _is_number_of_parts(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_name, value))
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value

@@ -1,13 +1,14 @@
 """Scores saved answers without the model: `python -m runners.score task=... predictions=...`.
 
 `predictions=FILE output=DIR` scores an answer file, `predictions=FILE run=NAME` makes a stored run
-of it, and `run=NAME` alone scores a stored run again.
+of it, `run=NAME merge=[PART,PART]` joins the parts of a run, and `run=NAME` alone scores a stored
+run again.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from runners.importing import read_import, store_import
 from runners.judge_endpoint import JudgeError
 from runners.judging import Judgment, judge_answers
 from runners.logs import RunLog
+from runners.merging import merge_task, part_names, read_part_specs
 from runners.offline_config import ScoreConfig
 from runners.scoring import read_summary, score_run, write_results
 from runners.store import PREDICTIONS_FILE
@@ -54,11 +56,16 @@ def score(config: DictConfig) -> int:
 
 
 def _check_form(config: DictConfig, settings: ScoreConfig) -> None:
-    """Checks that the options name one of the three things that can be scored.
+    """Checks that the options name one of the things that can be scored.
 
     Raises:
         ConfigError: they do not.
     """
+    if settings.merge is not None and (settings.predictions is not None or settings.run is None):
+        raise ConfigError(
+            "`merge` needs the `run` that its parts are joined into, and no `predictions`. Use "
+            "run=NAME."
+        )
     if settings.predictions is None and settings.run is None:
         raise ConfigError(
             "`predictions` or `run` must be given. Use predictions=ANSWERS.jsonl for an answer "
@@ -81,12 +88,11 @@ def _check_form(config: DictConfig, settings: ScoreConfig) -> None:
 def _score(config: DictConfig, settings: ScoreConfig) -> int:
     run_dir = Path(settings.results_dir) / str(settings.run)
     output = run_dir if settings.output is None else Path(settings.output)
-    if settings.predictions is None:
-        specs = read_run_specs(config, run_dir)
-    else:
-        specs = read_task_specs(config)
+    specs = _read_specs(config, settings, run_dir)
     _check_judge(specs, settings)
-    if settings.predictions is None:
+    if settings.merge is not None:
+        results = [_merge(spec, settings, run_dir, output) for spec in specs.values()]
+    elif settings.predictions is None:
         scored = [_Stored(spec, run_dir / name, settings) for name, spec in specs.items()]
         results = [task.score(output / task.folder.name) for task in scored]
     else:
@@ -97,6 +103,21 @@ def _score(config: DictConfig, settings: ScoreConfig) -> int:
     print(render_summaries(results))
     complete = all(_is_complete(summary) for summary in results)
     return _COMPLETE if complete else _INCOMPLETE
+
+
+def _read_specs(
+    config: DictConfig, settings: ScoreConfig, run_dir: Path
+) -> dict[str, dict[str, Any]]:
+    """The tasks that are scored, by name."""
+    if settings.merge is not None:
+        return read_part_specs(config, _part_dirs(settings, run_dir))
+    return (
+        read_run_specs(config, run_dir) if settings.predictions is None else read_task_specs(config)
+    )
+
+
+def _part_dirs(settings: ScoreConfig, run_dir: Path) -> list[Path]:
+    return [run_dir.with_name(name) for name in part_names(settings.merge, run_dir.name)]
 
 
 def _check_judge(specs: Mapping[str, Mapping[str, Any]], settings: ScoreConfig) -> None:
@@ -149,6 +170,17 @@ def _import_file(spec: dict[str, Any], settings: ScoreConfig, run_dir: Path) -> 
     return stored.score(stored.folder)
 
 
+def _merge(
+    spec: dict[str, Any], settings: ScoreConfig, run_dir: Path, output: Path
+) -> dict[str, Any]:
+    """Joins the parts of a task, scores the whole and returns the summary."""
+    parts = _part_dirs(settings, run_dir)
+    merged = merge_task(spec, parts, run_dir, overwrite=settings.overwrite)
+    folder = run_dir / build_task(spec).name
+    stored = _Stored(spec, folder, settings, dict(merged.summary), asked=merged.asked)
+    return stored.score(output / folder.name)
+
+
 class _Stored:
     """The stored answers of a task.
 
@@ -157,6 +189,7 @@ class _Stored:
         folder: The task's folder.
         settings: The options.
         summary: What is known of the answers beside their scores; None reads what is stored.
+        asked: The keys of the questions that were asked; None takes those that are stored.
 
     Raises:
         ConfigError: the folder holds no complete run.
@@ -168,6 +201,8 @@ class _Stored:
         folder: Path,
         settings: ScoreConfig,
         summary: dict[str, Any] | None = None,
+        *,
+        asked: Collection[str] | None = None,
     ) -> None:
         stored = summary or read_summary(folder)
         if stored is None:
@@ -178,6 +213,7 @@ class _Stored:
         self._spec = spec
         self._settings = settings
         self._summary = stored
+        self._asked = asked
 
     def score(self, output: Path) -> dict[str, Any]:
         """Scores the answers and returns the summary, which is also written.
@@ -188,7 +224,7 @@ class _Stored:
         answers = [read_prediction(line) for line in lines if not is_failure(line)]
         by_key = {answer.key: answer for answer in answers}
         judgment = judge_answers(self._spec, by_key, self.folder, self._settings.judge)
-        keys = {key for line in lines if (key := key_of(line)) is not None}
+        keys = self._asked or {key for line in lines if (key := key_of(line)) is not None}
         limited = keys if self._summary.get("limited") else None
         number = int(self._summary.get("num_questions", len(lines)))
         summary, scores = score_run(judgment.task, lines, number, only=limited)

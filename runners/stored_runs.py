@@ -1,10 +1,15 @@
-"""Runs on disk: how their tasks were configured when they were made."""
+"""Runs on disk: how their tasks were configured when they were made, and who may write them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from runners.build import build_task, read_task_specs
 from runners.errors import ConfigError
@@ -12,6 +17,8 @@ from runners.manifest import MANIFEST_FILE, read_manifest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+logger = logging.getLogger(__name__)
 
 
 def read_run_specs(config: DictConfig, run_dir: Path) -> dict[str, dict[str, Any]]:
@@ -40,6 +47,34 @@ def read_run_specs(config: DictConfig, run_dir: Path) -> dict[str, dict[str, Any
         moved = any(word == "data" or word.startswith("data.") for word in words)
         specs[folder] = spec if moved else stored.get(folder, spec) | given
     return specs
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """While it is entered, no other process writes a task's folder.
+
+    Raises:
+        ConfigError: another process writes there.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
+            yield
+    except Timeout as error:
+        raise ConfigError(
+            f"{folder} is being written by another process. Wait for it, or choose another name "
+            "with run=NAME."
+        ) from error
+
+
+def set_aside(folder: Path) -> None:
+    """Renames a task's folder, if it is there, to the first free `<task>.old-N`."""
+    if not folder.exists():
+        return
+    names = (folder.with_name(f"{folder.name}.old-{number}") for number in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    folder.rename(aside)
+    logger.info("%s is kept as %s", folder, aside)
 
 
 def _read_stored(run_dir: Path) -> dict[str, dict[str, Any]]:
