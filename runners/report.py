@@ -1,0 +1,86 @@
+"""Writes a page that shows what runs answered: `python -m runners.report runs=[A,B]`.
+
+One HTML file, which opens from disk and asks no network: scores with intervals, failures by cause,
+and every question with its image, prompt, targets and answers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runners.build import read_settings
+from runners.logs import RunLog
+from runners.report_config import ReportConfig
+from runners.reporting.gathering import find_run, gather
+from runners.reporting.page import WrittenPage, check_output, write_page
+from runners.reporting.payload import LEFT_OUT, UNREADABLE, build_payload
+from runners.reporting.records import Report
+from runners.reporting.thumbnails import ImageName, choose_images, make_thumbnails
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+logger = logging.getLogger(__name__)
+
+_COMPLETE = 0
+
+
+def report(config: DictConfig) -> int:
+    """Writes the page of one composed configuration and returns the exit code."""
+    settings = read_settings(config, ReportConfig)
+    with RunLog():
+        folders = [find_run(name, Path(settings.results_dir)) for name in settings.runs]
+        output = _default_output(folders) if settings.output is None else Path(settings.output)
+        check_output(output)
+        gathered = gather(config, folders)
+        for task in gathered.tasks:
+            for note in task.notes:
+                logger.warning("%s: %s", task.name, note)
+        page, num_thumbnails = _write(gathered, output, settings)
+        print(_describe(gathered, page, num_thumbnails))
+    return _COMPLETE
+
+
+def _default_output(folders: Sequence[Path]) -> Path:
+    others = "".join(f"-{folder.resolve().name}" for folder in folders[1:])
+    return folders[0] / f"report{others}.html"
+
+
+def _write(gathered: Report, output: Path, settings: ReportConfig) -> tuple[WrittenPage, int]:
+    """Writes the page; returns it and the number of its thumbnails."""
+    images = choose_images(gathered.tasks, settings.max_thumbnails)
+    made = make_thumbnails(images, settings.thumbnail_px)
+    distinct = list(dict.fromkeys(content for content in made.values() if content is not None))
+    numbers = {content: i for i, content in enumerate(distinct)}
+    places = {
+        name: UNREADABLE if content is None else numbers[content] for name, content in made.items()
+    }
+
+    def place_of(name: ImageName) -> int:
+        return places.get(name, LEFT_OUT)
+
+    payload = build_payload(gathered, place_of)
+    return write_page(output, payload, distinct, max_mb=settings.max_mb), len(distinct)
+
+
+def _describe(gathered: Report, page: WrittenPage, num_thumbnails: int) -> str:
+    num_rows = sum(len(task.rows) for task in gathered.tasks)
+    where = "" if page.image_dir is None else f" in {page.image_dir}"
+    return (
+        f"{page.path}: {page.num_bytes / 1e6:.1f} MB, {num_rows:,} questions, "
+        f"{num_thumbnails:,} images{where}"
+    )
+
+
+def main() -> None:
+    """The program."""
+    from runners.cli import main as run_program
+
+    run_program("report", report)
+
+
+if __name__ == "__main__":
+    main()

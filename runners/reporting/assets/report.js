@@ -1,0 +1,93 @@
+// The report as objects. The positions are those that `runners/reporting/payload.py` writes.
+const Report = (() => {
+  const parse = (id) => JSON.parse(Dom.byId(id).textContent);
+  const { runs, outcomes, tasks: written, texts } = parse("data");
+  const LEFT_OUT = -1;
+  let pictures = null; // read when the first one is shown
+
+  const text = (number) => (number === null ? null : texts[number]);
+
+  function readAnswer(entry) {
+    if (entry === null) return null;
+    const [outcome, answer, score, compared, prompt, failure, ending, ...rest] = entry;
+    const [numPromptTokens, numNewTokens, margin, replayed, flipped, latency, attempts] = rest;
+    return {
+      outcome: outcomes[outcome],
+      text: texts[answer],
+      score,
+      compared: text(compared),
+      prompt: {
+        isRendered: Boolean(prompt[0]),
+        head: texts[prompt[1]],
+        turn: texts[prompt[2]],
+        tail: texts[prompt[3]],
+      },
+      failure: failure && { cause: texts[failure[0]], message: texts[failure[1]] },
+      ending: text(ending),
+      numPromptTokens,
+      numNewTokens,
+      margin,
+      replayed: Boolean(replayed),
+      flipped: Boolean(flipped),
+      latency,
+      attempts,
+    };
+  }
+
+  function readRow([key, id, question, images, targets, groups, answers], task) {
+    return {
+      task,
+      key: texts[key],
+      id: texts[id],
+      question: texts[question],
+      images: images.map(([name, picture]) => ({ name: texts[name], picture })),
+      targets: targets.map(([target, count]) => ({ text: texts[target], count })),
+      groups: groups.map(text),
+      answers: answers.map(readAnswer),
+      searched: null,
+    };
+  }
+
+  const tasks = written.map((entry) => ({ ...entry, rows: null }));
+  const rows = written.flatMap((entry, i) => entry.rows.map((row) => readRow(row, tasks[i])));
+  for (const task of tasks) task.rows = rows.filter((row) => row.task === task);
+  rows.forEach((row, i) => {
+    row.index = i;
+  });
+
+  // The part of the address that leads to a question.
+  const addressOf = (row) =>
+    `#question/${[row.task.name, row.key].map((s) => encodeURIComponent(s.toWellFormed())).join("/")}`;
+  const byAddress = new Map(rows.map((row) => [addressOf(row), row]));
+
+  // The address of a picture; null if it is not among those that the page holds.
+  function pictureOf(image) {
+    if (image.picture < 0) return null;
+    pictures ??= parse("pictures");
+    return pictures[image.picture];
+  }
+
+  const whyNoPicture = (image) =>
+    image.picture === LEFT_OUT ? "not among the pictures of this page" : "cannot be opened";
+
+  // Better or worse in the second run; null where either has no score.
+  function change(row) {
+    const [before, after] = row.answers;
+    if (!before || !after || before.score === null || after.score === null) return null;
+    return after.score - before.score;
+  }
+
+  return {
+    runs,
+    tasks,
+    rows,
+    outcomes,
+    isPair: runs.length === 2,
+    letters: ["A", "B"],
+    addressOf,
+    rowAt: (address) => byAddress.get(address) ?? null,
+    pictureOf,
+    whyNoPicture,
+    change,
+  };
+})();

@@ -1,0 +1,167 @@
+// The summary: what the runs are, their scores with intervals, failures, and every breakdown.
+const Summary = (() => {
+  const { h, foreign, byId } = Dom;
+  const { runs, tasks, letters, isPair } = Report;
+
+  const runLabel = (i) =>
+    h("span", { class: `run run-${letters[i].toLowerCase()}` }, isPair && h("b", {}, letters[i]), foreign(runs[i].name));
+
+  const sum = (counts) => Object.values(counts).reduce((total, n) => total + n, 0);
+
+  // A link that opens the questions under a filter.
+  const questionsLink = (open, filter, ...content) =>
+    h("button", { type: "button", class: "link", onclick: () => open(filter) }, ...content);
+
+  function table(head, body, caption) {
+    const cells = head.map((cell) => h("th", { scope: "col" }, cell));
+    return h("div", { class: "scroll" },
+      h("table", {}, h("caption", { class: "hidden" }, caption), h("thead", {}, h("tr", {}, cells)), h("tbody", {}, body)));
+  }
+
+  function scoreRow(task, i, open) {
+    const summary = task.summaries[i];
+    if (!summary) return null;
+    const name = summary.primary_metric;
+    const value = summary.metrics[name] ?? null;
+    const largest = Math.max(1, ...task.summaries.map((other) => other?.metrics[name] ?? 0));
+    const text = value === null ? "no annotations" : `${Format.metric(value, name)} ${Format.interval(summary.interval)}`;
+    const failed = sum(summary.num_failed);
+    const filter = { task: task.name, run: i, outcomes: ["failed"] };
+    return h("tr", {},
+      h("th", { scope: "row" }, questionsLink(open, { task: task.name }, foreign(task.name)),
+        h("small", {}, ` ${summary.split} · ${name}`)),
+      isPair && h("td", {}, runLabel(i)),
+      h("td", { class: "number strong" }, Format.metric(value, name), summary.coverage < 1 && "*"),
+      h("td", { class: "plot" }, value !== null && Charts.bar(value, summary.interval, {
+        largest, className: `run-${letters[i].toLowerCase()}`, label: text })),
+      h("td", { class: "number" }, Format.interval(summary.interval)),
+      h("td", { class: "number" }, `${Format.count(summary.num_answered)} / ${Format.count(summary.num_questions)}`),
+      h("td", { class: "number" }, failed ? questionsLink(open, filter, Format.count(failed)) : "0"),
+      h("td", { class: "number" }, Format.count(summary.num_unparsed)));
+  }
+
+  function scores(open) {
+    const head = ["Benchmark", isPair && "Run", "Score", "0 to 100", "95% interval", "Answered", "Failed", "Unread"];
+    const body = tasks.flatMap((task) => runs.map((_, i) => scoreRow(task, i, open)));
+    const incomplete = tasks.some((task) => task.summaries.some((s) => s && s.coverage < 1));
+    return h("section", {}, h("h2", {}, "Scores"),
+      table(head.filter(Boolean), body.filter(Boolean), "Scores by benchmark and run"),
+      h("p", { class: "fine" }, "Whiskers are 95% intervals, with errors clustered by image. Unread: answers from which no choice could be read.",
+        incomplete && " * Questions without an answer count as wrong."));
+  }
+
+  function comparisonRow(task, largest, open) {
+    const found = task.comparison;
+    if (!found) return null;
+    const text = `${Format.signed(found.difference)} points`;
+    const filter = (changes) => ({ task: task.name, changes: [changes] });
+    const bounds = found.interval && found.interval.map(Format.signed).join(" to ");
+    return h("tr", {},
+      h("th", { scope: "row" }, questionsLink(open, { task: task.name }, foreign(task.name))),
+      h("td", { class: "number strong" }, Format.signed(found.difference)),
+      h("td", { class: "plot" }, Charts.difference(found.difference, found.interval, { largest, label: text })),
+      h("td", { class: "number" }, bounds ?? ""),
+      h("td", { class: "number" }, questionsLink(open, filter("better"), Format.count(found.num_better))),
+      h("td", { class: "number" }, questionsLink(open, filter("worse"), Format.count(found.num_worse))),
+      h("td", { class: "number" }, Format.count(found.num_common)));
+  }
+
+  function comparison(open) {
+    const known = tasks.filter((task) => task.comparison);
+    if (!known.length) return null;
+    const ends = known.flatMap(({ comparison: c }) => [c.difference, ...(c.interval ?? [])]);
+    const largest = Math.max(0.01, ...ends.map(Math.abs));
+    const head = ["Benchmark", "B − A", "around 0", "95% interval", "Better in B", "Worse in B", "Questions"];
+    return h("section", {}, h("h2", {}, "From A to B"),
+      table(head, known.map((task) => comparisonRow(task, largest, open)), "Differences between the runs"),
+      h("p", { class: "fine" }, "Mean score of a question on those that both runs were asked, in percentage points, paired and clustered by image."));
+  }
+
+  function failures(open) {
+    const body = tasks.flatMap((task) => runs.flatMap((_, i) =>
+      Object.entries(task.summaries[i]?.num_failed ?? {}).map(([cause, number]) => {
+        const example = task.rows.find((row) => row.answers[i]?.failure?.cause === cause);
+        return h("tr", {},
+          h("th", { scope: "row" }, foreign(task.name)),
+          isPair && h("td", {}, runLabel(i)),
+          h("td", {}, questionsLink(open, { task: task.name, run: i, cause }, foreign(cause))),
+          h("td", { class: "number" }, Format.count(number)),
+          h("td", { class: "message" }, example && foreign(Dom.brief(example.answers[i].failure.message))));
+      })));
+    const head = ["Benchmark", isPair && "Run", "Cause", "Questions", "For example"].filter(Boolean);
+    return h("section", {}, h("h2", {}, "Failures"),
+      body.length ? table(head, body, "Failures by cause") : h("p", {}, "Every question was answered."));
+  }
+
+  function notes() {
+    const found = tasks.flatMap((task) => task.notes.map((note) =>
+      h("li", {}, h("b", {}, foreign(task.name)), " ", foreign(note))));
+    const lost = tasks.flatMap((task) => task.rows).flatMap((row) => row.images);
+    const leftOut = new Set(lost.filter((image) => image.picture === -1).map((image) => image.name)).size;
+    if (leftOut) {
+      found.push(h("li", {}, `${Format.plural(leftOut, "image")} left out to keep the page small (max_thumbnails).`));
+    }
+    return found.length ? h("section", { class: "notes" }, h("h2", {}, "Before you read on"), h("ul", {}, found)) : null;
+  }
+
+  function facts() {
+    const names = [...new Set(runs.flatMap((run) => Object.keys(run.facts)))];
+    const body = names.map((name) => {
+      const values = runs.map((run) => run.facts[name] ?? "");
+      const differs = isPair && values[0] !== values[1];
+      return h("tr", { class: differs ? "differs" : null }, h("th", { scope: "row" }, name.replaceAll("_", " ")),
+        values.map((value) => h("td", { class: "fact" }, foreign(value))));
+    });
+    return h("section", {}, h("h2", {}, isPair ? "The runs" : "The run"),
+      table(["", ...runs.map((_, i) => runLabel(i))], body, "What the runs are"));
+  }
+
+  function breakdown(task, field, open) {
+    const groups = [...new Set(task.summaries.flatMap((s) => Object.keys(s?.breakdowns?.[field] ?? {})))];
+    const canOpen = task.fields.includes(field);
+    const body = groups.flatMap((group) => runs.map((_, i) => {
+      const figures = task.summaries[i]?.breakdowns?.[field]?.[group];
+      if (!figures) return null;
+      const [name, value] = Object.entries(figures).find(([metric]) => metric !== "num_questions") ?? ["", null];
+      const label = `${group}: ${Format.metric(value, name)}`;
+      const first = i === 0 || !task.summaries[0]?.breakdowns?.[field]?.[group];
+      return h("tr", {},
+        h("th", { scope: "row", class: first ? null : "again" },
+          canOpen ? questionsLink(open, { task: task.name, field, group }, foreign(group)) : foreign(group)),
+        h("td", { class: "plot" }, value !== null && value <= 1 &&
+          Charts.bar(value, null, { className: `run-${letters[i].toLowerCase()}`, label })),
+        h("td", { class: "number strong" }, Format.metric(value, name)),
+        h("td", { class: "number" }, Format.count(figures.num_questions ?? 0)));
+    }));
+    return h("div", { class: "breakdown" }, h("h4", {}, field.replaceAll("_", " ")),
+      table(["Group", "", "Score", "Questions"], body.filter(Boolean), `${task.name} by ${field}`));
+  }
+
+  function metrics(task) {
+    const names = [...new Set(task.summaries.flatMap((s) => Object.keys(s?.metrics ?? {})))];
+    if (!names.length) return null;
+    const body = names.map((name) => h("tr", {}, h("th", { scope: "row" }, name),
+      task.summaries.map((s) => h("td", { class: "number" }, Format.metric(s?.metrics[name] ?? null, name)))));
+    return h("div", { class: "breakdown" }, h("h4", {}, "all metrics"),
+      table(["Metric", ...runs.map((_, i) => runLabel(i))], body, `Metrics of ${task.name}`));
+  }
+
+  function taskSection(task, open) {
+    const fields = [...new Set(task.summaries.flatMap((s) => Object.keys(s?.breakdowns ?? {})))];
+    const definition = task.summaries.find(Boolean)?.definition;
+    const changed = task.differences.length && h("details", {}, h("summary", {}, "What differs between the runs"),
+      h("ul", { class: "plain" }, task.differences.map(([name, before, after]) =>
+        h("li", {}, h("code", {}, name), " ", foreign(Dom.brief(JSON.stringify(before), 60)), " → ", foreign(Dom.brief(JSON.stringify(after), 60))))));
+    return h("section", { class: "task" }, h("h3", {}, foreign(task.name), " ", definition && h("small", {}, definition)),
+      changed || null,
+      h("div", { class: "breakdowns" }, metrics(task), fields.map((field) => breakdown(task, field, open))));
+  }
+
+  // Draws the summary once; `open` shows the questions under a filter.
+  function draw(open) {
+    byId("summary-view").append(...[notes(), scores(open), isPair && comparison(open), failures(open), facts(),
+      h("h2", {}, "Benchmarks"), ...tasks.map((task) => taskSection(task, open))].filter(Boolean));
+  }
+
+  return { draw, runLabel };
+})();
