@@ -1,0 +1,108 @@
+"""Every table from what lies in results: `python -m runners.leaderboard`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runners.build import read_settings
+from runners.errors import ConfigError
+from runners.files import write_atomic
+from runners.leaderboard_config import LeaderboardConfig
+from runners.leaderboards.page import render_page
+from runners.leaderboards.records import Leaderboard
+from runners.leaderboards.table import build_leaderboard
+from runners.leaderboards.text import render_csv, render_latex, render_markdown
+from runners.logs import RunLog
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+logger = logging.getLogger(__name__)
+
+NAME = "leaderboard"
+_COMPLETE, _INCOMPLETE = 0, 1
+_RENDERERS = {
+    "csv": render_csv,
+    "md": render_markdown,
+    "tex": render_latex,
+    "html": render_page,
+}
+
+
+def leaderboard(config: DictConfig) -> int:
+    """Writes and prints the leaderboard of one composed configuration; returns the exit code."""
+    settings = read_settings(config, LeaderboardConfig)
+    with RunLog():
+        board = build_leaderboard(settings, _published_dir(settings))
+        print(render_markdown(board))
+        return _write(board, settings)
+
+
+def _published_dir(settings: LeaderboardConfig) -> Path | None:
+    """The folder with the tables of published figures, None if none are wanted or there.
+
+    Raises:
+        ConfigError: the folder that was named is not there.
+    """
+    if settings.published == ["none"]:
+        return None
+    if settings.published_dir is not None:
+        named = Path(settings.published_dir)
+        if not named.is_dir():
+            raise ConfigError(
+                f"`published_dir` must be a folder, but {named} is none. Leave it out for the "
+                "figures that come with the project."
+            )
+        return named
+    of_project = Path(__file__).resolve().parents[1] / "results" / "published"
+    for folder in (Path(settings.results_dir) / "published", of_project):
+        if any(folder.glob("*.csv")):
+            return folder
+    if settings.published != ["auto"]:
+        raise ConfigError(
+            f"`published` asks for published figures, but there is no table in {of_project}. Name "
+            "the folder with published_dir=DIR."
+        )
+    logger.info("no published figures are at hand; published_dir=DIR names a folder with them")
+    return None
+
+
+def _write(board: Leaderboard, settings: LeaderboardConfig) -> int:
+    output = Path(settings.output or settings.results_dir)
+    for suffix, render in _RENDERERS.items():
+        if suffix in settings.formats:
+            write_atomic(output / f"{NAME}.{suffix}", render(board))
+    code = _COMPLETE
+    if "png" in settings.formats:
+        code = _draw(board, output)
+    logger.info("written to %s", output)
+    return code
+
+
+def _draw(board: Leaderboard, output: Path) -> int:
+    try:
+        from runners.leaderboards.chart import write_chart
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        logger.error(
+            "%s.png is not drawn: it needs matplotlib, which is not installed. Install it with "
+            "pip install 'llava-evals[plots]', or leave it out with formats=[csv,md,tex,html].",
+            NAME,
+        )
+        return _INCOMPLETE
+    write_chart(board, output / f"{NAME}.png")
+    return _COMPLETE
+
+
+def main() -> None:
+    """The program."""
+    from runners.cli import main as run_program
+
+    run_program("leaderboard", leaderboard)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The typed schema of `runners.leaderboard`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+FORMATS = ("csv", "md", "tex", "html", "png")
+PUBLISHED = ("auto", "all", "none")
+_BEST = ("bold", "none")
+
+
+@dataclass(kw_only=True, slots=True)
+class LeaderboardConfig:
+    """Options of `runners.leaderboard`.
+
+    Attributes:
+        results_dir: Where runs are kept.
+        output: Where the files go; null for `results_dir`.
+        models: Names of runs, with `*` and `?`; empty for all.
+        tasks: Names of benchmarks; empty for all.
+        published: Which published rows stand beside the runs: `auto` for LLaVA-1.5 and every model
+            that was run, `all`, `none`, or names with `*` and `?`.
+        published_dir: The tables of published figures; null takes those in `results_dir`, or else
+            those that come with the project.
+        sort: The benchmark by which rows are sorted, best first, or `name`; null puts every run
+            beside the published row of its model.
+        best: `bold` marks the best figure of a column, `none` marks nothing.
+        formats: Which files are written.
+    """
+
+    results_dir: str = "results"
+    output: str | None = None
+    models: Any = field(default_factory=list)
+    tasks: Any = field(default_factory=list)
+    published: Any = "auto"
+    published_dir: str | None = None
+    sort: str | None = None
+    best: str = "bold"
+    formats: Any = field(default_factory=lambda: list(FORMATS))
+
+    def __post_init__(self) -> None:
+        for name in ("models", "tasks", "published", "formats"):
+            setattr(self, name, _names(name, getattr(self, name)))
+        if self.best not in _BEST:
+            raise ValueError(f"`best` must be one of {', '.join(_BEST)}, but is {self.best!r}.")
+        unknown = sorted(set(self.formats) - set(FORMATS))
+        if unknown or not self.formats:
+            raise ValueError(
+                f"`formats` must be some of {', '.join(FORMATS)}, but is {self.formats}."
+            )
+
+
+def _names(option: str, value: Any) -> list[str]:
+    """A list of names; one name alone is one."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, (str, int)) for name in names):
+        raise ValueError(f"`{option}` must be a name or a list of names, but is {value!r}.")
+    return [str(name) for name in names]

@@ -1,0 +1,144 @@
+"""The columns of the leaderboard: a figure of a benchmark, and how it is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+_POINTS = frozenset({"perception", "cognition"})
+"""Metrics that are sums of points; all others are shares of 1."""
+_NUM_DIGITS = 1
+"""As in the table of the LLaVA-1.5 paper, for shares (in percent) and for points."""
+
+
+class Part(IntEnum):
+    """The parts of the leaderboard, each a table of its own, in their order."""
+
+    PAPER = 0
+    OTHER = 1
+    DEMO = 2
+
+
+PART_TITLES = {
+    Part.PAPER: "Benchmarks of the LLaVA-1.5 paper",
+    Part.OTHER: "Other splits, metrics and questions",
+    Part.DEMO: "Generated demo data: no published benchmark",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One figure of one split of a benchmark.
+
+    Attributes:
+        task: The task's name.
+        split: The split's name.
+        metric: The metric's key in `summary.json`.
+    """
+
+    task: str
+    split: str
+    metric: str
+
+    @property
+    def key(self) -> str:
+        """The column's name for machines."""
+        return f"{self.task}/{self.split}/{self.metric}"
+
+    @property
+    def part(self) -> Part:
+        """Which table the column stands in."""
+        if self.split == "demo":
+            return Part.DEMO
+        return Part.PAPER if self in PAPER_TITLES else Part.OTHER
+
+    @property
+    def title(self) -> str:
+        """The column's head, as in the paper where it has the column."""
+        known = PAPER_TITLES.get(self) or OTHER_TITLES.get(self)
+        if known is not None:
+            return known
+        return f"{self.task} {self.metric}" if self.split == "demo" else f"{self.task} {self.split}"
+
+    @property
+    def is_points(self) -> bool:
+        """Whether the figure is a sum of points and no share."""
+        return self.metric in _POINTS
+
+    def render(self, value: float) -> str:
+        """Returns a value as it is printed: percent, or points.
+
+        >>> Column(task="gqa", split="testdev_balanced", metric="accuracy").render(0.62)
+        '62.0'
+        """
+        return f"{self.scaled(value):.{_NUM_DIGITS}f}"
+
+    def render_difference(self, difference: float) -> str:
+        """Returns a difference of two values with its sign, in percentage points or points.
+
+        >>> Column(task="gqa", split="testdev_balanced", metric="accuracy").render_difference(-1e-9)
+        '0.0'
+        """
+        text = f"{self.scaled(difference):+.{_NUM_DIGITS}f}"
+        return text if float(text) else text.lstrip("+-")
+
+    def scaled(self, value: float) -> float:
+        """Returns a value in the unit in which it is printed."""
+        return value if self.is_points else 100 * value
+
+
+def _column(key: str) -> Column:
+    task, split, metric = key.split("/")
+    return Column(task=task, split=split, metric=metric)
+
+
+PAPER_TITLES = {
+    _column("vqav2/test-dev2015/vqa_accuracy"): "VQAv2",
+    _column("gqa/testdev_balanced/accuracy"): "GQA",
+    _column("vizwiz/test/vqa_accuracy"): "VizWiz",
+    _column("scienceqa/test/accuracy_image"): "SQA-I",
+    _column("textvqa/val/vqa_accuracy"): "TextVQA",
+    _column("pope/coco/f1"): "POPE",
+    _column("mme/release/perception"): "MME",
+    _column("mmbench/dev_20230712/accuracy"): "MMB",
+    _column("mmbench_cn/dev_cn_20231003/accuracy"): "MMB-CN",
+    _column("seedbench/v1/accuracy"): "SEED",
+    _column("llavabench/wild/score"): "LLaVA-W",
+    _column("mmvet/v1/score"): "MM-Vet",
+}
+"""The columns of the paper's table, in its order."""
+
+OTHER_TITLES = {
+    _column("scienceqa/test/accuracy"): "SQA",
+    _column("mme/release/cognition"): "MME-C",
+    _column("mmbench/dev_20230712/accuracy_first_pass"): "MMB 1st pass",
+    _column("seedbench/v1/accuracy_image"): "SEED-I",
+}
+"""Further figures that are published for models of the family."""
+
+_DEMO_ORDER = ("vqav2", "gqa", "scienceqa")
+
+
+def in_order(columns: Iterable[Column]) -> list[Column]:
+    """Returns the columns in the order of the table: the paper's, then further ones by name."""
+    known = [*PAPER_TITLES, *OTHER_TITLES]
+    tasks = [*_DEMO_ORDER, *(column.task for column in known)]
+
+    def place(column: Column) -> tuple[int, int, int, str]:
+        in_table = known.index(column) if column in known else len(known)
+        task = tasks.index(column.task) if column.task in tasks else len(tasks)
+        return column.part, in_table, task, column.key
+
+    return sorted(columns, key=place)
+
+
+def columns_of(task: str, split: str, primary_metric: str) -> list[Column]:
+    """Returns the columns that a task of a run has figures for.
+
+    >>> [column.title for column in columns_of("mme", "release", "perception")]
+    ['MME', 'MME-C']
+    """
+    known = [c for c in (*PAPER_TITLES, *OTHER_TITLES) if (c.task, c.split) == (task, split)]
+    primary = Column(task=task, split=split, metric=primary_metric)
+    return known if primary in known else [*known, primary]
