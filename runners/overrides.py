@@ -25,6 +25,8 @@ FILES = UNSWEPT - PROSE | {
     "output",
     "root",
     "base",
+    "baseline",
+    "candidate",
     "replies",
 }
 """Options that name files or folders, beside every `*path` and `*dir`."""

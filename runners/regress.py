@@ -1,0 +1,82 @@
+"""Holds a candidate against a baseline: `python -m runners.regress baseline=RUN candidate=RUN`.
+
+The exit code is the verdict: 0 no significant drop, 1 a significant drop, 2 it cannot be told, or
+the runs cannot be compared. Only stored scores are read; no model is loaded.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runners.build import read_settings
+from runners.errors import ConfigError
+from runners.files import write_atomic, write_json
+from runners.logs import RunLog
+from runners.regress_config import RegressConfig
+from runners.regression.gate import FAIL, PASS, UNDECIDED, Rule, judge, overall
+from runners.regression.pairing import pair_runs
+from runners.regression.report import (
+    JSON_FILE,
+    JUNIT_FILE,
+    MARKDOWN_FILE,
+    render_junit,
+    render_markdown_page,
+    render_text,
+    to_json,
+)
+from runners.regression.stored import find_run
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+logger = logging.getLogger(__name__)
+
+_EXIT_CODES = {PASS: 0, FAIL: 1, UNDECIDED: 2}
+
+
+def regress(config: DictConfig) -> int:
+    """Compares the runs that one composed configuration names and returns the exit code."""
+    named = list(config.tasks)
+    config.tasks, config.data = {}, {}  # nothing is asked of them, so they need not be complete
+    settings = read_settings(config, RegressConfig)
+    with RunLog():
+        baseline, candidate = (
+            find_run(getattr(settings, option), Path(settings.results_dir), option)
+            for option in ("baseline", "candidate")
+        )
+        output = _prepare_output(settings, baseline, candidate)
+        runs = pair_runs(baseline, candidate, named)
+        rule = Rule(alpha=settings.alpha, max_drop=settings.max_drop)
+        verdicts = judge(runs.pairs, rule, seed=settings.seed)
+        title = f"{candidate.name} against {baseline.name}"
+        print(render_text(title, verdicts, runs.remarks))
+        write_atomic(output / MARKDOWN_FILE, render_markdown_page(title, verdicts, runs.remarks))
+        write_atomic(output / JUNIT_FILE, render_junit(title, verdicts))
+        write_json(output / JSON_FILE, to_json(verdicts))
+        logger.info("verdict in %s", output)
+    return _EXIT_CODES[overall(verdicts)]
+
+
+def _prepare_output(settings: RegressConfig, baseline: Path, candidate: Path) -> Path:
+    """The folder for the verdict, cleared of the last one, which must not outlive a refusal."""
+    output = candidate / f"regress-{baseline.name}"
+    if settings.output is not None:
+        output = Path(settings.output)
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"`output` must name a folder, but {output} is a file.")
+    for name in (JSON_FILE, MARKDOWN_FILE, JUNIT_FILE):
+        (output / name).unlink(missing_ok=True)
+    return output
+
+
+def main() -> None:
+    """The program."""
+    from runners.cli import main as run_program
+
+    run_program("regress", regress)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The typed schema of `runners.regress`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass(kw_only=True, slots=True)
+class RegressConfig:
+    """Options of `runners.regress`.
+
+    Attributes:
+        baseline: The run that is held against: its name, its folder, or a model of the zoo.
+        candidate: The run that is judged, likewise.
+        tasks: The benchmarks that are compared; empty for all that both runs have.
+        data: Where the benchmarks lie; not looked at.
+        alpha: The chance of a false alarm over all benchmarks together.
+        max_drop: The drop that is put up with, as a fraction (0.01 is one point); null fails any
+            significant drop, and passes what is surely no larger than 0.03.
+        output: Where the verdict goes; null for a folder in the candidate's.
+        seed: Of the permutation test.
+        results_dir: Where runs are kept.
+    """
+
+    baseline: str = MISSING
+    candidate: str = MISSING
+    tasks: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    alpha: float = 0.05
+    max_drop: float | None = None
+    output: str | None = None
+    seed: int = 0
+    results_dir: str = "results"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 0.5:
+            raise ValueError(f"`alpha` must be larger than 0 and below 0.5, but is {self.alpha}.")
+        if self.max_drop is not None and not 0 <= self.max_drop < 1:
+            raise ValueError(
+                f"`max_drop` must be at least 0 and below 1, but is {self.max_drop}. It is a "
+                "fraction: 0.01 is one point."
+            )
+        if self.seed < 0:
+            raise ValueError(f"`seed` must be 0 or larger, but is {self.seed}.")

@@ -1,0 +1,1 @@
+"""The regression gate: two stored runs become a verdict."""
