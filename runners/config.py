@@ -19,6 +19,7 @@ from omegaconf import MISSING, OmegaConf
 from llava.generation.request import GenerationConfig
 from runners.leaderboard_config import LeaderboardConfig
 from runners.offline_config import DoctorConfig, ScoreConfig, SubmitConfig
+from runners.regress_config import RegressConfig
 from runners.report_config import ReportConfig
 from runners.shard import read_shard
 
@@ -313,6 +314,7 @@ def register() -> None:
     store.store(name="score_schema", node=ScoreConfig)
     store.store(name="submit_schema", node=SubmitConfig)
     store.store(name="doctor_schema", node=DoctorConfig)
+    store.store(name="regress_schema", node=RegressConfig)
     store.store(name="leaderboard_schema", node=LeaderboardConfig)
     store.store(name="report_schema", node=ReportConfig)
     OmegaConf.register_new_resolver("package_dir", package_dir, replace=True)
