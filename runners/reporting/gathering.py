@@ -59,7 +59,7 @@ def gather(config: DictConfig, folders: Sequence[Path]) -> Report:
             _read_task(folder / name, spec.get(name), read)
             for folder, spec in zip(folders, specs, strict=True)
         ]
-        if not any(stored):
+        if all(task is None for task in stored):
             places = " nor in ".join(map(str, folders))
             raise ConfigError(f"There are no answers to {name} in {places}. Check `task`.")
         tasks[name] = stored
@@ -117,7 +117,10 @@ def _keys(tasks: Sequence[StoredTask]) -> list[str]:
     """Every key that was asked, in the benchmark's order where that is known."""
     asked = dict.fromkeys(chain.from_iterable(task.lines for task in tasks))
     ordered = dict.fromkeys(chain.from_iterable(task.questions.samples for task in tasks))
-    return [*(key for key in ordered if key in asked), *(key for key in asked if key not in ordered)]
+    return [
+        *(key for key in ordered if key in asked),
+        *(key for key in asked if key not in ordered),
+    ]
 
 
 def _row(key: str, stored: Sequence[StoredTask | None]) -> Row:

@@ -156,7 +156,7 @@ def _sha256(text: str) -> str:
 
 
 def _write_images(folder: Path, thumbnails: Sequence[bytes]) -> list[str]:
-    """Writes thumbnails under names that their content decides, so that a repetition changes none."""
+    """Writes thumbnails under names by content, so that a repetition changes none."""
     folder.mkdir(parents=True, exist_ok=True)
     names = []
     for thumbnail in thumbnails:

@@ -16,6 +16,7 @@ from runners.reporting.records import TaskReport
 MIME_TYPE = "image/webp"
 SUFFIX = ".webp"
 _QUALITY = 78
+_TINY_PX = 64
 
 ImageName = tuple[str, str]
 """Task and key of an image."""
@@ -40,7 +41,9 @@ def choose_images(tasks: Sequence[TaskReport], limit: int) -> dict[ImageName, Im
     return dict(chosen[:limit])
 
 
-def _distinct(queue: Iterable[tuple[ImageName, ImageSource]]) -> list[tuple[ImageName, ImageSource]]:
+def _distinct(
+    queue: Iterable[tuple[ImageName, ImageSource]],
+) -> list[tuple[ImageName, ImageSource]]:
     first: dict[ImageName, ImageSource] = {}
     for name, image in queue:
         first.setdefault(name, image)
@@ -63,7 +66,9 @@ def _encode(source: ImageSource, max_px: int) -> bytes | None:
     except OSError:  # counted on the page: the run itself may have failed at it
         return None
     buffer = io.BytesIO()
-    shrink(image, max_px).save(buffer, "WEBP", quality=_QUALITY, method=4)
+    small = shrink(image, max_px)
+    # Pictures of a few pixels are shown enlarged, where losses would be seen, and cost nothing.
+    small.save(buffer, "WEBP", quality=_QUALITY, method=4, lossless=max(small.size) <= _TINY_PX)
     return buffer.getvalue()
 
 

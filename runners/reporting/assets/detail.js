@@ -2,6 +2,7 @@
 const Detail = (() => {
   const { h, foreign, byId } = Dom;
   const { isPair } = Report;
+  let promptsOpen = false; // stays as it was from question to question
   const SMALL = 96; // pictures below this many pixels are enlarged without blurring
 
   function figure(image) {
@@ -61,7 +62,10 @@ const Detail = (() => {
 
   function prompt({ isRendered, head, turn, tail }, label) {
     const title = isRendered ? "Prompt as rendered" : "Question as stored; the template is not known";
-    return h("details", { class: "prompt" }, h("summary", {}, title, label && [" · ", label]),
+    const remember = (event) => {
+      promptsOpen = event.target.open;
+    };
+    return h("details", { class: "prompt", open: promptsOpen, ontoggle: remember }, h("summary", {}, title, label && [" · ", label]),
       h("pre", { dir: "auto" }, h("span", { class: "frame" }, Dom.visible(head)), Dom.visible(turn), h("span", { class: "frame" }, Dom.visible(tail))));
   }
 

@@ -39,7 +39,7 @@ const List = (() => {
     },
       thumbnail(row),
       h("div", { class: "body" },
-        h("div", { class: "question" }, foreign(brief(row.question.replaceAll("<image>", "")))),
+        h("div", { class: "question" }, foreign(brief(Report.essence(row)))),
         h("div", { class: "answers" }, row.answers.map(answer),
           targets && h("span", { class: "target" }, "→ ", foreign(brief(targets, 80))))),
       Report.tasks.length > 1 && h("span", { class: "tag" }, row.task.name));

@@ -16,12 +16,12 @@ function showView(name) {
 
 const setAddress = (address) => history.replaceState(null, "", address);
 
-function select(row, { opened = false } = {}) {
+function select(row, { opened = false, linked = true } = {}) {
   current = row;
   List.select(row);
   Detail.show(row, { go, back });
   if (!row) return;
-  setAddress(Report.addressOf(row));
+  if (linked) setAddress(Report.addressOf(row));
   if (opened) body.classList.add("reading"); // on a narrow screen the question covers the list
 }
 
@@ -43,7 +43,7 @@ function filtered(state) {
   byId("result-count").textContent = rows.length === all
     ? Format.plural(all, "question") : `${Format.count(rows.length)} of ${Format.plural(all, "question")}`;
   byId("filter-count").textContent = Filters.isActive(state) ? "· active" : "";
-  if (!List.has(current)) select(null);
+  if (!List.has(current)) select(List.first(), { linked: false });
   else Detail.show(current, { go, back });
   performance.measure("filter", { start: started });
 }

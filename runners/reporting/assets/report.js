@@ -48,9 +48,23 @@ const Report = (() => {
     };
   }
 
+  // The line with which all questions end, such as "Answer with a single word."; empty if none.
+  function sharedLastLine(questions) {
+    const [first] = questions;
+    const line = first ? first.question.slice(first.question.lastIndexOf("\n") + 1) : "";
+    const ending = `\n${line}`;
+    return line && questions.length > 1 && questions.every((row) => row.question.endsWith(ending)) ? ending : "";
+  }
+
+  // A question without what all of its benchmark have in common.
+  const essence = (row) => row.question.slice(0, row.question.length - row.task.instruction.length).replaceAll("<image>", "");
+
   const tasks = written.map((entry) => ({ ...entry, rows: null }));
   const rows = written.flatMap((entry, i) => entry.rows.map((row) => readRow(row, tasks[i])));
-  for (const task of tasks) task.rows = rows.filter((row) => row.task === task);
+  for (const task of tasks) {
+    task.rows = rows.filter((row) => row.task === task);
+    task.instruction = sharedLastLine(task.rows);
+  }
   rows.forEach((row, i) => {
     row.index = i;
   });
@@ -84,6 +98,7 @@ const Report = (() => {
     outcomes,
     isPair: runs.length === 2,
     letters: ["A", "B"],
+    essence,
     addressOf,
     rowAt: (address) => byAddress.get(address) ?? null,
     pictureOf,

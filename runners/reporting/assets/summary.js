@@ -13,7 +13,8 @@ const Summary = (() => {
     h("button", { type: "button", class: "link", onclick: () => open(filter) }, ...content);
 
   function table(head, body, caption) {
-    const cells = head.map((cell) => h("th", { scope: "col" }, cell));
+    const figures = new Set(["Score", "B − A", "95% interval", "Answered", "Failed", "Unread", "Better in B", "Worse in B", "Questions"]);
+    const cells = head.map((cell) => h("th", { scope: "col", class: figures.has(cell) ? "number" : null }, cell));
     return h("div", { class: "scroll" },
       h("table", {}, h("caption", { class: "hidden" }, caption), h("thead", {}, h("tr", {}, cells)), h("tbody", {}, body)));
   }
@@ -27,9 +28,11 @@ const Summary = (() => {
     const text = value === null ? "no annotations" : `${Format.metric(value, name)} ${Format.interval(summary.interval)}`;
     const failed = sum(summary.num_failed);
     const filter = { task: task.name, run: i, outcomes: ["failed"] };
+    const scored = task.summaries.filter(Boolean);
     return h("tr", {},
-      h("th", { scope: "row" }, questionsLink(open, { task: task.name }, foreign(task.name)),
-        h("small", {}, ` ${summary.split} · ${name}`)),
+      summary === scored[0] && h("th", { scope: "rowgroup", rowspan: scored.length },
+        questionsLink(open, { task: task.name }, foreign(task.name)),
+        h("small", { class: "below" }, `${summary.split} · ${name}`)),
       isPair && h("td", {}, runLabel(i)),
       h("td", { class: "number strong" }, Format.metric(value, name), summary.coverage < 1 && "*"),
       h("td", { class: "plot" }, value !== null && Charts.bar(value, summary.interval, {
@@ -119,14 +122,13 @@ const Summary = (() => {
   function breakdown(task, field, open) {
     const groups = [...new Set(task.summaries.flatMap((s) => Object.keys(s?.breakdowns?.[field] ?? {})))];
     const canOpen = task.fields.includes(field);
-    const body = groups.flatMap((group) => runs.map((_, i) => {
-      const figures = task.summaries[i]?.breakdowns?.[field]?.[group];
-      if (!figures) return null;
+    const figuresOf = (i, group) => task.summaries[i]?.breakdowns?.[field]?.[group];
+    const body = groups.flatMap((group) => runs.map((_, i) => i).filter((i) => figuresOf(i, group)).map((i, place, known) => {
+      const figures = figuresOf(i, group);
       const [name, value] = Object.entries(figures).find(([metric]) => metric !== "num_questions") ?? ["", null];
       const label = `${group}: ${Format.metric(value, name)}`;
-      const first = i === 0 || !task.summaries[0]?.breakdowns?.[field]?.[group];
       return h("tr", {},
-        h("th", { scope: "row", class: first ? null : "again" },
+        place === 0 && h("th", { scope: "rowgroup", rowspan: known.length },
           canOpen ? questionsLink(open, { task: task.name, field, group }, foreign(group)) : foreign(group)),
         h("td", { class: "plot" }, value !== null && value <= 1 &&
           Charts.bar(value, null, { className: `run-${letters[i].toLowerCase()}`, label })),
@@ -134,7 +136,7 @@ const Summary = (() => {
         h("td", { class: "number" }, Format.count(figures.num_questions ?? 0)));
     }));
     return h("div", { class: "breakdown" }, h("h4", {}, field.replaceAll("_", " ")),
-      table(["Group", "", "Score", "Questions"], body.filter(Boolean), `${task.name} by ${field}`));
+      table(["Group", "", "Score", "Questions"], body, `${task.name} by ${field}`));
   }
 
   function metrics(task) {
