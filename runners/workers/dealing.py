@@ -67,6 +67,14 @@ class Dealer:
         self.open[self._num_dealt] = _Open(waiting, returned.num_deaths)
         return WorkItem(number=self._num_dealt, requests=returned.requests)
 
+    def is_through(self) -> bool:
+        """Whether nothing is open and nothing is left to deal."""
+        if not self.open and not self._innocent and not self._suspect:
+            fresh = next(iter(self.items), None)
+            if fresh is not None:
+                self._innocent.append(_Returned(fresh, 0))
+        return not (self.open or self._innocent or self._suspect)
+
     def answered(self, number: int, key: str) -> bool:
         """Notes an answer; returns whether it was still open."""
         return self.open[number].waiting.pop(key, None) is not None

@@ -180,7 +180,7 @@ class LocalWorkers:
         while True:
             for slot in self._slots:
                 self._deal(slot)
-            if not self._dealer.open:
+            if not self._dealer.open and (self._is_stopping or self._dealer.is_through()):
                 return
             if self.num_alive == 0:
                 raise WorkerError(

@@ -239,7 +239,12 @@ def choose_devices(seat: Seat, num_visible: int) -> tuple[str, ...]:
     ('cpu',)
     """
     kind, _, index = (seat.device or ("cuda" if num_visible else "cpu")).partition(":")
-    if kind == "cpu" and seat.num_devices == 1:
+    if kind == "cpu":
+        if seat.num_devices > 1:
+            raise ConfigError(
+                f"runner.devices_per_worker={seat.num_devices} is for CUDA devices, but the model "
+                "goes on the CPU. Leave it out."
+            )
         return ("cpu",)
     first = int(index) if index else 0
     num_groups = 1 if index else max(1, num_visible // seat.num_devices)

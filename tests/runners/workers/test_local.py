@@ -10,17 +10,21 @@ import numpy as np
 import pytest
 
 from llava.generation.request import Completion, GenerationConfig, Request, RequestFailure
-from runners.errors import ConfigError, WorkerError
+from runners.errors import ConfigError
 from runners.workers.local import LocalWorker
 from runners.workers.messages import (
     Answered,
+    BadInput,
+    Beat,
     FromWorker,
     ItemDone,
     LoadModel,
     ModelLoaded,
+    Ready,
     Stop,
     WorkItem,
 )
+from runners.workers.process import Seat, choose_devices
 
 DEADLINE_S = 60
 ENGINE = {"_target_": "llava.generation.sequential.SequentialEngine"}
@@ -28,16 +32,14 @@ ENGINE = {"_target_": "llava.generation.sequential.SequentialEngine"}
 
 @pytest.fixture
 def worker() -> Iterator[LocalWorker]:
-    with LocalWorker(num_threads=1) as started:
-        started.start("cpu")
+    with LocalWorker(Seat(name="local-0", device="cpu", num_threads=1)) as started:
         yield started
 
 
-def load(worker: LocalWorker, checkpoint: Path) -> ModelLoaded:
-    order = LoadModel(
+def order(checkpoint: Path) -> LoadModel:
+    return LoadModel(
         path=str(checkpoint), base=None, name=checkpoint.name, dtype="float32", engine=ENGINE
     )
-    return worker.load(order)
 
 
 def item(number: int, *keys: str, max_new_tokens: int = 2) -> WorkItem:
@@ -49,74 +51,117 @@ def item(number: int, *keys: str, max_new_tokens: int = 2) -> WorkItem:
 
 def next_message(worker: LocalWorker) -> FromWorker:
     deadline = time.monotonic() + DEADLINE_S
-    while (message := worker.receive(0.5)) is None:
+    while True:
         assert time.monotonic() < deadline
-    return message
+        if worker.connection.poll(0.5):
+            message = worker.receive()
+            if message is not None and not isinstance(message, Beat):
+                return message
 
 
 def test_items_are_answered_in_turn_and_the_worker_can_be_stopped(
     worker: LocalWorker, tiny_checkpoint: Path
 ) -> None:
-    ready = worker.wait_until_ready()
-    assert (ready.device, ready.default_dtype) == ("cpu", "float32")
+    ready = next_message(worker)
+    assert isinstance(ready, Ready)
+    assert (ready.devices, ready.default_dtype) == (("cpu",), "float32")
     assert ready.environment["num_threads"] == 1
-    loaded = load(worker, tiny_checkpoint)
+    worker.send(order(tiny_checkpoint))
+    loaded = next_message(worker)
+    assert isinstance(loaded, ModelLoaded)
     assert loaded.load_s > 0
     assert loaded.report["content_hash"]
 
     broken = Request(key="broken", prompt_ids=np.array([1, -200], dtype=np.int32))
     worker.send(WorkItem(number=1, requests=(*item(1, "a").requests, broken)))
     worker.send(item(2, "c"))
-    messages = [next_message(worker) for _ in range(3)]
-    first, second, done = messages
+    first, second, done = (next_message(worker) for _ in range(3))
     assert isinstance(first, Answered)
     assert isinstance(first.result, Completion)
     assert first.result.key == "a"
     assert isinstance(second, Answered)
     assert isinstance(second.result, RequestFailure)
     assert second.result.key == "broken"
-    assert done == ItemDone(number=1, stopped=False)
+    assert isinstance(done, ItemDone)
+    assert (done.number, done.stopped) == (1, False)
+    assert done.report is not None
+    assert done.report.busy_s > 0
     assert isinstance(next_message(worker), Answered)
-    assert next_message(worker) == ItemDone(number=2, stopped=False)
+    assert isinstance(next_message(worker), ItemDone)
 
-    worker.send(item(3, *map(str, range(500)), max_new_tokens=64))
+    worker.send(item(3, *map(str, range(40)), max_new_tokens=32))
     assert isinstance(next_message(worker), Answered)
     worker.send(Stop())
+    worker.send(item(4, "never"))
     num_more = 0
     while isinstance(message := next_message(worker), Answered):
         num_more += 1
-    assert message == ItemDone(number=3, stopped=True)
-    assert num_more < 499
+    assert isinstance(message, ItemDone)
+    assert (message.number, message.stopped, num_more) == (3, False, 39)
+    assert next_message(worker) == ItemDone(number=4, stopped=True)
 
 
 def test_broken_checkpoint_is_told_and_ends_the_worker(worker: LocalWorker, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"config\.json"):
-        load(worker, tmp_path)
+    worker.send(order(tmp_path))
+    assert isinstance(next_message(worker), Ready)
+    message = next_message(worker)
+    assert isinstance(message, BadInput)
+    assert "config.json" in message.message
+    with pytest.raises(EOFError):
+        next_message(worker)
+    assert worker.kill(after_s=DEADLINE_S) == 0
 
 
 def test_killed_worker_is_noticed(worker: LocalWorker) -> None:
-    assert worker._process is not None
-    assert worker._process.pid is not None
-    os.kill(worker._process.pid, signal.SIGKILL)
-    with pytest.raises(WorkerError, match="same command"):
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(EOFError):
         next_message(worker)
+    assert worker.kill(after_s=DEADLINE_S) == -signal.SIGKILL
+
+
+def test_worker_that_reads_nothing_does_not_hold_up_its_parent(worker: LocalWorker) -> None:
+    assert isinstance(next_message(worker), Ready)
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGSTOP)
+    for number in range(300):  # far more than a pipe holds
+        worker.send(item(number, *map(str, range(50))))
+    assert worker.kill() == -signal.SIGKILL
 
 
 def test_device_that_is_not_there_is_named() -> None:
-    with LocalWorker(num_threads=1) as worker:
-        worker.start("cuda:99")
-        with pytest.raises(ConfigError, match="cuda:99"):
-            worker.wait_until_ready()
+    with LocalWorker(Seat(name="local-0", device="cuda:99", num_threads=1)) as worker:
+        message = next_message(worker)
+    assert isinstance(message, BadInput)
+    assert "cuda:99" in message.message
 
 
-def test_closing_twice_or_unstarted_does_no_harm() -> None:
-    worker = LocalWorker()
-    worker.close()
-    worker.start("cpu")
-    worker.close()
-    worker.close()
+@pytest.mark.parametrize(
+    ("number", "device", "num_devices", "num_visible", "expected"),
+    [
+        (0, None, 1, 0, ("cpu",)),
+        (3, "cpu", 1, 8, ("cpu",)),
+        (0, None, 1, 8, ("cuda:0",)),
+        (7, "cuda", 1, 8, ("cuda:7",)),
+        (2, None, 1, 2, ("cuda:0",)),  # three workers on two devices
+        (1, None, 4, 8, ("cuda:4", "cuda:5", "cuda:6", "cuda:7")),
+        (1, "cuda:5", 1, 8, ("cuda:5",)),  # two workers on one device
+        (0, "cuda:2", 2, 8, ("cuda:2", "cuda:3")),
+    ],
+)
+def test_workers_take_the_devices_in_turn(
+    number: int, device: str | None, num_devices: int, num_visible: int, expected: tuple[str, ...]
+) -> None:
+    seat = Seat(name="w", number=number, device=device, num_devices=num_devices)
+    assert choose_devices(seat, num_visible) == expected
 
 
-def test_number_of_threads_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="num_threads"):
-        LocalWorker(num_threads=0)
+@pytest.mark.parametrize(
+    ("device", "num_devices", "num_visible"),
+    [(None, 2, 1), (None, 2, 0), ("cpu", 2, 4), ("cuda", 1, 0), ("cuda:4", 1, 4)],
+)
+def test_too_few_devices_are_bad_input(
+    device: str | None, num_devices: int, num_visible: int
+) -> None:
+    with pytest.raises(ConfigError, match=r"devices_per_worker|cuda|cpu"):
+        choose_devices(Seat(name="w", device=device, num_devices=num_devices), num_visible)

@@ -1,0 +1,98 @@
+"""Engines that fail where a test says so; put into a worker with `engine._target_=`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llava.generation.packed import PackedEngine
+from llava.generation.plan import Pack
+from llava.generation.preprocess import PreparedImages
+from llava.generation.request import Completion, Request, RequestFailure
+
+
+class FaultyEngine(PackedEngine):
+    """The packed engine on a model that fails over some questions, together or alone.
+
+    Args:
+        parts: Of `PackedEngine`.
+        fault: `raise`, `hang`, `exit`, `kill`, `oom`, or `none`.
+        keys: The questions, separated by commas.
+        once: A file that is made at the first fault; from then on there is none.
+        slow_worker: Name of a thread-independent marker file; the worker that makes it is slow.
+        slowness: How many times slower that worker is.
+        options: Of `PackedEngine`.
+    """
+
+    def __init__(
+        self,
+        *parts: Any,
+        fault: str = "none",
+        keys: str = "",
+        once: str | None = None,
+        slow_worker: str | None = None,
+        slowness: float = 1.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(*parts, **options)
+        self._fault = fault
+        self._keys = frozenset(str(keys).split(","))
+        self._once = once
+        self._slowness = slowness if slow_worker and _takes(slow_worker) else 1.0
+        answer = self.sequential.answer
+        self.sequential.answer = lambda request, streamer=None: (  # type: ignore[method-assign]
+            self._fail_alone(request) or answer(request, streamer)
+        )
+
+    def run(self, requests: Sequence[Request]) -> Iterator[Completion | RequestFailure]:
+        """As the packed engine does, more slowly if this is the slow worker."""
+        started = time.perf_counter()
+        results = list(super().run(requests)) if self._slowness > 1 else super().run(requests)
+        if self._slowness > 1:
+            time.sleep((self._slowness - 1) * (time.perf_counter() - started))
+        yield from results
+
+    def _decode(self, pack: Pack, prepared: Mapping[str, PreparedImages]) -> Any:
+        if self._keys & {request.key for request in pack.requests}:
+            self._fail()
+        return super()._decode(pack, prepared)
+
+    def _fail_alone(self, request: Request) -> RequestFailure | None:
+        if request.key not in self._keys:
+            return None
+        try:
+            self._fail()
+        except torch.OutOfMemoryError as error:
+            return RequestFailure(key=request.key, cause="out_of_memory", message=str(error))
+        except RuntimeError as error:
+            return RequestFailure(key=request.key, cause="error", message=str(error))
+        return None
+
+    def _fail(self) -> None:
+        if self._once is not None and not _takes(self._once):
+            return
+        if self._fault == "raise":
+            raise RuntimeError("a fault of the test")
+        if self._fault == "oom":
+            raise torch.OutOfMemoryError("a fault of the test")
+        if self._fault == "hang":
+            time.sleep(3600)
+        if self._fault == "exit":
+            os._exit(7)
+        if self._fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _takes(marker: str) -> bool:
+    """Whether this process is the first to make the file."""
+    try:
+        Path(marker).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True

@@ -1,0 +1,126 @@
+"""Every request is dealt until it is answered or fails, whatever workers do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llava.generation.request import Request, RequestFailure
+from runners.workers.dealing import Dealer
+from runners.workers.messages import WorkItem
+
+
+def requests(*keys: str) -> tuple[Request, ...]:
+    ids = np.array([1, 2], dtype=np.int32)
+    return tuple(Request(key=key, prompt_ids=ids) for key in keys)
+
+
+def keys(item: WorkItem | None) -> list[str]:
+    assert item is not None
+    return [request.key for request in item.requests]
+
+
+def test_items_come_in_their_order_and_are_made_when_they_are_needed() -> None:
+    made = []
+
+    def items():
+        for name in "abc":
+            made.append(name)
+            yield requests(name)
+
+    dealer = Dealer(items())
+    assert keys(dealer.take()) == ["a"]
+    assert made == ["a"]
+    assert not dealer.is_through()
+    assert [keys(dealer.take()), keys(dealer.take())] == [["b"], ["c"]]
+    assert dealer.take() is None
+
+
+def test_what_was_not_begun_comes_next_and_what_a_worker_died_of_comes_last() -> None:
+    dealer = Dealer([requests("a"), requests("b"), requests("c")])
+    first, second = dealer.take(), dealer.take()
+    assert first is not None
+    assert second is not None
+    assert dealer.lost(first.number, "worker_died", "gone") is None
+    dealer.give_back(second.number)
+    assert [keys(dealer.take()) for _ in range(3)] == [["b"], ["c"], ["a"]]
+
+
+def test_only_the_unanswered_rest_of_an_item_is_asked_again() -> None:
+    dealer = Dealer([requests("a", "b", "c")])
+    item = dealer.take()
+    assert item is not None
+    assert dealer.answered(item.number, "b")
+    assert not dealer.answered(item.number, "b")
+    dealer.lost(item.number, "worker_died", "gone")
+    assert not dealer.is_through()
+    assert keys(dealer.take()) == ["a", "c"]
+
+
+def test_item_that_was_through_when_its_worker_died_is_not_asked_again() -> None:
+    dealer = Dealer([requests("a")])
+    item = dealer.take()
+    assert item is not None
+    dealer.answered(item.number, "a")
+    assert dealer.lost(item.number, "worker_died", "gone") is None
+    assert dealer.take() is None
+
+
+def test_question_that_the_engine_left_out_fails() -> None:
+    dealer = Dealer([requests("a", "b")])
+    item = dealer.take()
+    assert item is not None
+    dealer.answered(item.number, "a")
+    [failure] = dealer.done(item.number)
+    assert (failure.key, failure.cause) == ("b", "error")
+    assert not dealer.open
+
+
+@settings(max_examples=200, derandomize=True)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    poison=st.sets(st.integers(0, 60), max_size=4),
+    order=st.randoms(use_true_random=False),
+)
+def test_poisonous_questions_are_found_and_all_others_answered(
+    sizes: list[int], poison: set[int], order
+) -> None:
+    numbers = iter(range(sum(sizes)))
+    items = [requests(*(str(next(numbers)) for _ in range(size))) for size in sizes]
+    dealer = Dealer(items)
+    answered: list[str] = []
+    failed: list[str] = []
+    num_deaths = 0
+    while (item := dealer.take()) is not None:
+        for request in item.requests:
+            if int(request.key) in poison:
+                num_deaths += 1
+                failure = dealer.lost(item.number, "worker_died", "gone")
+                if failure is not None:
+                    failed.append(failure.key)
+                break
+            if order.random() < 0.5 or len(item.requests) == 1:  # the others were in its pack
+                answered.append(request.key)
+                assert dealer.answered(item.number, request.key)
+        else:
+            for request in item.requests:
+                if dealer.answered(item.number, request.key):
+                    answered.append(request.key)
+            assert dealer.done(item.number) == []
+    poisonous = {number for number in poison if number < sum(sizes)}
+    assert sorted(map(int, failed)) == sorted(poisonous)
+    assert sorted(map(int, answered)) == sorted(set(range(sum(sizes))) - poisonous)
+    assert dealer.is_through()
+    assert num_deaths <= len(poisonous) * (2 + int(np.ceil(np.log2(max(sizes)))) + 1)
+    assert not dealer.open
+
+
+@pytest.mark.parametrize("cause", ["worker_died", "worker_hung"])
+def test_failure_of_a_single_question_says_what_happened(cause: str) -> None:
+    dealer = Dealer([requests("a")])
+    for expected in (None, RequestFailure(key="a", cause=cause, message="twice")):
+        item = dealer.take()
+        assert item is not None
+        assert dealer.lost(item.number, cause, "twice") == expected

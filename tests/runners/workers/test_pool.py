@@ -1,0 +1,280 @@
+"""Several workers: who gets what, and what happens when one dies, hangs or stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llava.generation.request import (
+    NUM_CALIBRATION_QUESTIONS,
+    Completion,
+    GenerationConfig,
+    Request,
+    RequestFailure,
+)
+from runners.errors import ConfigError, WorkerError
+from runners.workers.interface import Result
+from runners.workers.messages import LoadModel
+from runners.workers.pool import LocalWorkers
+
+SEQUENTIAL = {"_target_": "llava.generation.sequential.SequentialEngine"}
+FAULTY = {"_target_": "tests.faults.faulty_engine.FaultyEngine", "replay": "off"}
+IDS = np.array([1, 300, 301, 302], dtype=np.int32)
+
+
+def order(checkpoint: Path, engine: dict[str, Any], dtype: str = "float32") -> LoadModel:
+    return LoadModel(
+        path=str(checkpoint), base=None, name=checkpoint.name, dtype=dtype, engine=engine
+    )
+
+
+def items(number: int, size: int, max_new_tokens: int = 2) -> list[tuple[Request, ...]]:
+    generation = GenerationConfig(max_new_tokens=max_new_tokens)
+    keys = iter(range(number * size))
+    return [
+        tuple(
+            Request(key=str(next(keys)), prompt_ids=IDS, generation=generation) for _ in range(size)
+        )
+        for _ in range(number)
+    ]
+
+
+def results_of(answers: Iterator[Result | None]) -> list[Result]:
+    return [result for result in answers if result is not None]
+
+
+def keys(results: Sequence[Result], kind: type) -> list[str]:
+    return sorted(
+        (result.result.key for result in results if isinstance(result.result, kind)), key=int
+    )
+
+
+def numbers(count: int, *without: str) -> list[str]:
+    return [str(number) for number in range(count) if str(number) not in without]
+
+
+@pytest.fixture
+def pool() -> Iterator[LocalWorkers]:
+    with LocalWorkers(num_workers=2, num_threads=1, hang_s=4.0) as workers:
+        workers.start("cpu")
+        yield workers
+
+
+def test_two_workers_share_the_work_and_the_threshold(
+    pool: LocalWorkers, tiny_checkpoint: Path
+) -> None:
+    engine = {"_target_": "llava.generation.packed.PackedEngine"}
+    pool.load(order(tiny_checkpoint, engine, "bfloat16"))
+    while not all(slot.is_loaded for slot in pool._slots):
+        assert list(pool._hear_all()) == []
+    results = results_of(pool.answer(items(40, 15, max_new_tokens=1)))
+    assert keys(results, Completion) == numbers(600)
+    by_worker = Counter(result.worker for result in results)
+    assert set(by_worker) == {"local-0", "local-1"}
+    report = pool.report()
+    assert report.num_packed == 600
+    assert report.calibration.num_questions >= NUM_CALIBRATION_QUESTIONS
+    # together, not each: two items each may have been under way when the threshold was known
+    assert report.calibration.num_questions <= NUM_CALIBRATION_QUESTIONS + 4 * 15
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause", "said"),
+    [
+        ("exit", "worker_died", "exit code 7"),
+        pytest.param("kill", "worker_died", "signal 9", marks=pytest.mark.slow),
+        pytest.param("hang", "worker_hung", "computed nothing for 4 s", marks=pytest.mark.slow),
+    ],
+)
+def test_poisonous_question_is_recorded_alone_and_all_others_are_answered(
+    pool: LocalWorkers, tiny_checkpoint: Path, fault: str, cause: str, said: str
+) -> None:
+    pool.load(order(tiny_checkpoint, {**FAULTY, "fault": fault, "keys": "5"}))
+    results = results_of(pool.answer(items(3, 4)))
+    assert keys(results, Completion) == numbers(12, "5")
+    [failure] = [r.result for r in results if isinstance(r.result, RequestFailure)]
+    assert (failure.key, failure.cause) == ("5", cause)
+    assert said in failure.message
+    assert pool.num_alive == 2
+
+
+def test_worker_that_dies_once_loses_nothing(
+    pool: LocalWorkers, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    engine = {**FAULTY, "fault": "kill", "keys": "9", "once": str(tmp_path / "once")}
+    pool.load(order(tiny_checkpoint, engine))
+    results = results_of(pool.answer(items(6, 3)))
+    assert keys(results, Completion) == numbers(18)
+    assert (tmp_path / "once").exists()
+
+
+def test_errors_and_want_of_memory_do_not_cost_the_worker(
+    pool: LocalWorkers, tiny_checkpoint: Path
+) -> None:
+    pool.load(order(tiny_checkpoint, {**FAULTY, "fault": "oom", "keys": "1,7"}))
+    pids = [slot.process.pid for slot in pool._slots if slot.process]
+    results = results_of(pool.answer(items(3, 4)))
+    assert keys(results, Completion) == numbers(12, "1", "7")
+    assert {r.result.cause for r in results if isinstance(r.result, RequestFailure)} == {
+        "out_of_memory"
+    }
+    assert [slot.process.pid for slot in pool._slots if slot.process] == pids
+    assert pool.report().num_halvings > 0
+
+
+@pytest.mark.slow
+def test_frozen_worker_is_replaced(pool: LocalWorkers, tiny_checkpoint: Path) -> None:
+    pool.load(order(tiny_checkpoint, SEQUENTIAL))
+    answers = pool.answer(items(4, 30, max_new_tokens=8))
+    results = []
+    frozen = None
+    for result in answers:
+        if result is not None:
+            results.append(result)
+        if frozen is None and results:
+            frozen = next(s.process for s in pool._slots if s.seat.name == results[0].worker)
+            assert frozen is not None
+            assert frozen.pid is not None
+            os.kill(frozen.pid, signal.SIGSTOP)
+    assert keys(results, Completion) == numbers(120)
+
+
+def test_stop_lets_the_item_in_flight_end_and_begins_no_other(
+    pool: LocalWorkers, tiny_checkpoint: Path
+) -> None:
+    pool.load(order(tiny_checkpoint, SEQUENTIAL))
+    answers = pool.answer(items(10, 6, max_new_tokens=16))
+    results = []
+    for result in answers:
+        if result is not None:
+            results.append(result)
+            if len(results) == 2:
+                pool.stop()
+    finished = Counter(int(key) // 6 for key in keys(results, Completion))
+    assert set(finished.values()) == {6}
+    assert 1 <= len(finished) <= 4
+
+
+def test_worker_that_cannot_be_kept_alive_ends_the_run_with_what_is_stored(
+    tiny_checkpoint: Path,
+) -> None:
+    every = ",".join(numbers(2000))
+    with LocalWorkers(num_workers=1, num_threads=1) as pool:
+        pool.start("cpu")
+        pool.load(order(tiny_checkpoint, {**FAULTY, "fault": "exit", "keys": every}))
+        for slot in pool._slots:
+            slot.deaths_in_a_row = 15
+        with pytest.raises(WorkerError, match="same command"):
+            results_of(pool.answer(items(40, 2)))
+
+
+def test_replaced_worker_must_find_the_same_weights(
+    pool: LocalWorkers, tiny_checkpoint: Path
+) -> None:
+    pool.load(order(tiny_checkpoint, SEQUENTIAL))
+    pool._content_hash = "another"
+    with pytest.raises(WorkerError, match="other weights"):
+        results_of(pool.answer(items(40, 6, max_new_tokens=16)))
+
+
+def test_first_worker_that_dies_while_it_starts_ends_the_run() -> None:
+    with LocalWorkers(num_workers=1, num_threads=1) as pool:
+        pool.start("cpu")
+        [slot] = pool._slots
+        assert slot.process is not None
+        assert slot.process.pid is not None
+        os.kill(slot.process.pid, signal.SIGKILL)
+        with pytest.raises(WorkerError, match="signal 9"):
+            pool.wait_until_ready()
+
+
+def test_broken_checkpoint_is_bad_input(pool: LocalWorkers, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        pool.load(order(tmp_path, SEQUENTIAL))
+
+
+def test_closing_twice_or_unstarted_does_no_harm() -> None:
+    pool = LocalWorkers()
+    pool.close()
+    pool.start("cpu")
+    pool.close()
+    pool.close()
+
+
+class SimulatedWorker:
+    """Takes as long over an item as its requests say, in a thread instead of a process."""
+
+    def __init__(self, seconds_of: dict[str, float]) -> None:
+        import multiprocessing
+        import threading
+
+        from runners.workers.messages import Answered, ItemDone, ModelLoaded, WorkItem
+
+        self.connection, theirs = multiprocessing.Pipe()
+        self.pid = None
+
+        def work() -> None:
+            theirs.send(ModelLoaded(load_s=0.0, report={"content_hash": "x"}))
+            while True:
+                try:
+                    message = theirs.recv()
+                except (EOFError, OSError):
+                    return
+                if isinstance(message, WorkItem):
+                    time.sleep(sum(seconds_of[request.key] for request in message.requests))
+                    for request in message.requests:
+                        theirs.send(
+                            Answered(
+                                result=RequestFailure(
+                                    key=request.key, cause="simulated", message=""
+                                )
+                            )
+                        )
+                    theirs.send(ItemDone(number=message.number, stopped=False))
+
+        threading.Thread(target=work, daemon=True).start()
+
+    def send(self, message: Any) -> None:
+        self.connection.send(message)
+
+    def receive(self) -> Any:
+        return self.connection.recv()
+
+    def kill(self, *, after_s: float = 0.0) -> int:  # noqa: ARG002
+        self.connection.close()
+        return -9
+
+
+def simulate(num_workers: int, costs: list[float], speeds: Sequence[float]) -> float:
+    """Seconds that simulated workers take over single-request items, heaviest first."""
+
+    class Simulated(LocalWorkers):
+        def _spawn(self, seat: Any) -> Any:
+            slowness = 1 / speeds[seat.number]
+            return SimulatedWorker({str(i): c * slowness for i, c in enumerate(costs)})
+
+    with Simulated(num_workers=num_workers) as pool:
+        pool.start("cpu")
+        pool._content_hash = "x"
+        heaviest_first = sorted(range(len(costs)), key=lambda number: -costs[number])
+        work = [(Request(key=str(number), prompt_ids=IDS),) for number in heaviest_first]
+        for slot in pool._slots:
+            slot.is_loaded = True
+        started = time.monotonic()
+        assert len(results_of(pool.answer(work))) == len(costs)
+        return time.monotonic() - started
+
+
+def test_slow_worker_does_not_hold_up_the_others() -> None:
+    rng = np.random.default_rng(0)
+    costs = list(rng.uniform(0.01, 0.06, 120))
+    wall_s = simulate(2, costs, [1.0, 1 / 3])
+    assert wall_s <= 1.15 * sum(costs) / (1 + 1 / 3)
