@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.generation.neartie import top_two
 from llava.generation.plan import Row
 from llava.generation.prefix import NOBODY, RowCache
 from llava.generation.request import Request
@@ -52,7 +53,7 @@ class PackDecoder:
     """Writes the answers of one pack.
 
     Args:
-        model: A LLaMA- or Mistral-based LLaVA.
+        model: LLaMA or Mistral, with or without LLaVA's parts.
         rows: Of the pack.
         features: (S, D) embeddings of each image by its key.
         questions: One a request, in the order of the rows.
@@ -170,14 +171,11 @@ class PackDecoder:
         for i, question in enumerate(questions):
             if question.sampling is not None:
                 scores[i] = question.sampling(scores.new_empty(1, 0), scores[i : i + 1])[0]
-        values, indices = scores.topk(2, dim=-1)
         going_on = []
-        for question, token, (first, second) in zip(
-            questions, indices[:, 0].tolist(), values.tolist(), strict=True
-        ):
+        for question, token, top, margin in zip(questions, *top_two(scores), strict=True):
             question.tokens.append(token)
-            question.tops.append(first)
-            question.margins.append(first - second)
+            question.tops.append(top)
+            question.margins.append(margin)
             if token not in self._stops and len(question.tokens) < question.max_new_tokens:
                 going_on.append(question)
         return going_on

@@ -21,6 +21,7 @@ FLOAT32_THRESHOLD = 1e-3
 _SAFETY = 4.0
 _LATTICE_STEPS = 2
 REPLAYS = ("near_ties", "all", "off")
+_LEAST_SCORE = -1e9  # of a token that sampling has ruled out
 
 
 class NearTies:
@@ -111,3 +112,19 @@ class NearTies:
             return self._fixed
         exponent = math.floor(math.log2(abs(top))) if top else 0
         return max(self.threshold, _LATTICE_STEPS * 2.0 ** (exponent - self._mantissa_bits))
+
+
+def top_two(scores: torch.Tensor) -> tuple[list[int], list[float], list[float]]:
+    """Returns the best token of each row, its score, and its margin over the second best.
+
+    >>> top_two(torch.tensor([[1.0, 4.0, 2.5], [3.0, -torch.inf, -torch.inf]]))
+    ([1, 0], [4.0, 3.0], [1.5, 1000000000.0])
+
+    Args:
+        scores: (N, V), logits or what sampling makes of them.
+    """
+    values, tokens = scores.float().topk(2, dim=-1)
+    values = values.clamp(min=_LEAST_SCORE)
+    tops, seconds = values[:, 0], values[:, 1]
+    rows = torch.stack((tops, tops - seconds)).tolist()  # with the tokens, all that leaves a device
+    return tokens[:, 0].tolist(), rows[0], rows[1]

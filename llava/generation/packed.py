@@ -76,8 +76,8 @@ class PackedEngine:
 
     Args:
         tokenizer: Decodes answers.
-        model: A LLaVA model in evaluation mode.
-        image_processor: Of the model's vision tower.
+        model: A LLaVA or plain language model in evaluation mode.
+        image_processor: Of the model's vision tower; None without one.
         context_len: See `SequentialEngine`.
         max_tokens: Cache slots of a pack; None for what the device's memory allows.
         max_rows: Rows of a pack. On a CPU rows are joined only while they are short: it gains

@@ -23,13 +23,13 @@ class RowCache:
     """The key-value cache of G rows with the owner and the position of every slot.
 
     Args:
-        model: A LLaMA- or Mistral-based LLaVA.
+        model: LLaMA or Mistral, with or without LLaVA's parts.
         num_rows: G.
     """
 
     def __init__(self, model: Any, num_rows: int) -> None:
         self._model = model
-        self._inner = model.get_model()
+        self._inner = model.base_model
         self._window: int | None = getattr(model.config, "sliding_window", None)
         device = model.device
         self.cache = DynamicCache()

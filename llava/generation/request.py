@@ -91,8 +91,8 @@ class Completion:
         text: The decoded tokens, special tokens skipped, stripped.
         finish_reason: `stop` (end token), `length` (max_new_tokens) or `context` (context full).
         num_prompt_tokens: Length of the prompt with its image embeddings.
-        min_margin: Smallest distance of the two largest logits over all steps; None where the
-            engine does not measure it (beams, sampling).
+        min_margin: Smallest distance of the two largest logits over all steps, their noise
+            included when sampling; None where it is not measured (beams).
         latency_s: Seconds that the answer took.
         image_sha256: Hash of the decoded pixels of each image, as hex.
         margins: The distance at each step, where it was measured.

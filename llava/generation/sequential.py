@@ -11,6 +11,7 @@ import torch
 from transformers import LogitsProcessorList
 
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.generation.neartie import top_two
 from llava.generation.preprocess import ImageError, PreparedImages, prepare_images
 from llava.generation.request import (
     Calibration,
@@ -21,6 +22,7 @@ from llava.generation.request import (
     RequestFailure,
 )
 from llava.generation.sampling import SeededSampling
+from llava.model.llava_arch import LlavaMetaForCausalLM
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +36,8 @@ class SequentialEngine:
 
     Args:
         tokenizer: Decodes answers.
-        model: A LLaVA model in evaluation mode.
-        image_processor: Of the model's vision tower.
+        model: A LLaVA or plain language model in evaluation mode.
+        image_processor: Of the model's vision tower; None without one.
         context_len: As `load_pretrained_model` gives it. A config with `tokenizer_model_max_length`
             (the length at which the reference cuts prompts) has its own limit.
     """
@@ -113,14 +115,17 @@ class SequentialEngine:
             max_new_tokens=min(request.generation.max_new_tokens, room),
             streamer=streamer,
             return_dict_in_generate=True,
-            output_logits=True,
+            output_logits=not request.generation.do_sample,
+            output_scores=request.generation.do_sample,
         )
         tokens = output.sequences[0].tolist()
+        if not isinstance(self.model, LlavaMetaForCausalLM):
+            tokens = tokens[ids.shape[1] :]  # a plain language model repeats the prompt
         length = next((i + 1 for i, token in enumerate(tokens) if token in self.stops), len(tokens))
         return self.completion(
             request,
             tokens[:length],
-            margins=_margins(output.logits[:length], request.generation),
+            margins=_margins(output, request.generation)[:length],
             num_prompt_tokens=num_prompt_tokens,
             latency_s=time.perf_counter() - start,
             image_sha256=images.sha256 if images else (),
@@ -131,7 +136,7 @@ class SequentialEngine:
         request: Request,
         tokens: Sequence[int],
         *,
-        margins: Sequence[float] | None,
+        margins: Sequence[float],
         num_prompt_tokens: int,
         latency_s: float,
         image_sha256: tuple[str, ...],
@@ -141,7 +146,7 @@ class SequentialEngine:
         Args:
             request: The question.
             tokens: The new tokens, the end token included if it was reached.
-            margins: Distance of the two largest logits at each step; None if not measured.
+            margins: Distance of the two largest scores at each step; empty if not measured.
             num_prompt_tokens: Length of the prompt with its images.
             latency_s: Seconds that the answer took.
             image_sha256: Hashes of the images.
@@ -155,7 +160,7 @@ class SequentialEngine:
             finish_reason="stop" if tokens and tokens[-1] in self.stops else reason,
             num_prompt_tokens=num_prompt_tokens,
             min_margin=min(margins) if margins else None,
-            margins=tuple(margins or ()),
+            margins=tuple(margins),
             latency_s=latency_s,
             image_sha256=image_sha256,
         )
@@ -185,7 +190,7 @@ class SequentialEngine:
                 f"The prompt has {num_placeholders} image placeholders, but {len(request.images)} "
                 "images were given. Give one image for each."
             )
-        arguments: dict[str, Any] = {"images": None}
+        arguments: dict[str, Any] = {}
         num_prompt_tokens = len(ids)
         if images is not None:
             pixel_values = [
@@ -211,10 +216,7 @@ def _search(request: Request) -> dict[str, Any]:
     return options
 
 
-def _margins(logits: Sequence[torch.Tensor], generation: GenerationConfig) -> list[float] | None:
-    """Distance of the two largest logits at each step; logits: (1, V) a step."""
-    if generation.do_sample or generation.num_beams > 1 or not logits:
-        return None
-    top = torch.cat(list(logits)).float().topk(2, dim=-1).values  # (N, 2)
-    margins: list[float] = (top[:, 0] - top[:, 1]).tolist()
-    return margins
+def _margins(output: Any, generation: GenerationConfig) -> list[float]:
+    """Margin at each step of what `generate` returned; none with beams."""
+    steps = output.scores if generation.do_sample else output.logits  # (1, V) a step
+    return [] if generation.num_beams > 1 or not steps else top_two(torch.cat(list(steps)))[2]

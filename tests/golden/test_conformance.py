@@ -16,6 +16,11 @@ PARTS = (
     "v15_pad",
     "v15_pad_sharded",
     "v1_startend",
+    "v16_anyres_unpad",
+    "v15_lora",
+    "v15_pretrain",
+    "plain_lm",
+    "plain_lm_adapter",
     "functions",
     "evaluation",
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,18 @@ def test_short_formats_give_the_sequential_answers_after_replay(short_model: Loa
     assert report.calibration.num_questions == 200
     assert report.threshold == engine.near_ties.threshold
     assert 0 < report.calibration_s <= report.replay_s <= report.busy_s
+
+
+def test_sampled_answers_measure_the_threshold_too(short_model: LoadedModel) -> None:
+    requests = [
+        replace(request, generation=GenerationConfig(max_new_tokens=3, temperature=0.7, top_p=0.9))
+        for request in greedy_requests(short_model, 12)
+    ]
+    engine = PackedEngine(*short_model, max_rows=4)
+    packed = list(engine.run(requests))
+    assert facts(packed) == facts(list(SequentialEngine(*short_model).run(requests)))
+    assert engine.report().calibration.num_questions == 12
+    assert math.isfinite(engine.near_ties.threshold)
 
 
 def test_adopted_calibration_leaves_only_near_ties_to_replay(short_model: LoadedModel) -> None:
