@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -43,6 +44,7 @@ def write_atomic(path: Path, content: str) -> None:
 
 def _replace(path: Path, content: bytes) -> None:
     make_folder(path.parent)
+    _remove_dead_scratch(path)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with scratch.open("wb") as file:
@@ -55,10 +57,21 @@ def _replace(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def remove_scratch(path: Path) -> None:
-    """Removes what a killed process left of replacing a file; for the only writer of that file."""
-    for scratch in path.parent.glob(f".{path.name}.*.tmp"):
-        scratch.unlink()
+def _remove_dead_scratch(path: Path) -> None:
+    """Removes what a killed process left of replacing a file."""
+    for scratch in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if not _is_alive(scratch.name.split(".")[-2]):
+            scratch.unlink(missing_ok=True)
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:  # somebody else's
+        return True
+    except (ProcessLookupError, ValueError):
+        return False
+    return True
 
 
 def make_folder(path: Path) -> None:
@@ -117,7 +130,6 @@ def recover_jsonl(
         path: The file; it need not be there.
         is_own: Whether an object is one that this file holds; None where all are.
     """
-    remove_scratch(path)
     *lines, torn = (path.read_bytes() if path.exists() else b"").split(b"\n")
     kept, records, spoiled = [], [], []
     for line in lines:

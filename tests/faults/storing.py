@@ -1,0 +1,71 @@
+"""Stores the answers of a task that no model is needed for; killed where a test says so.
+
+`python -m tests.faults.storing --step STEP --after K -- FOLDER`: see `tests.faults.killing_eval`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from llava.generation.request import Completion, RequestFailure
+from runners.config import EvalConfig, ModelConfig
+from runners.task_run import TaskRun
+
+NUM_QUESTIONS = 9
+IDENTITY = {"model": "m", "dtype": "float32"}
+
+
+def write_questions(folder: Path) -> None:
+    lines = [
+        {"question_id": number, "text": f"What is {number}?", "answer": f"it is {number}"}
+        for number in range(NUM_QUESTIONS)
+    ]
+    content = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "questions.jsonl").write_text(content)
+
+
+def store_answers(folder: Path, *, failing: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
+    """Goes on with the run in a folder, to its end; returns the summary."""
+    spec = {
+        "_target_": "evals.tasks.custom.Custom",
+        "questions": str(folder / "questions.jsonl"),
+        "scorer": "exact",
+    }
+    settings = EvalConfig(model=ModelConfig(path="/models/m"), **options)
+    with TaskRun(spec, folder / "run", settings) as task_run:
+        task_run.lock()
+        task_run.check(IDENTITY)
+        task_run.open()
+        pending = task_run.pending()
+        if pending:
+            task_run.begin(IDENTITY, {"host": "h"})
+        for sample in reversed(pending):
+            if sample.key in failing:
+                failure = RequestFailure(key=sample.key, cause="error", message="no")
+                task_run.record(sample, failure, worker="w")
+            else:
+                task_run.record(sample, answer(sample.key), worker="w")
+        return task_run.finish(None)
+
+
+def answer(key: str) -> Completion:
+    return Completion(
+        key=key,
+        token_ids=(1, 2),
+        text=f"it is {key}",
+        finish_reason="stop",
+        num_prompt_tokens=5,
+        min_margin=None,
+        latency_s=0.1,
+    )
+
+
+if __name__ == "__main__":
+    from tests.faults.killing_eval import arm, read_trap
+
+    trap, [folder] = read_trap(sys.argv[1:])
+    arm(trap)
+    store_answers(Path(folder))
