@@ -103,9 +103,10 @@ def _origin(stored: StoredTask) -> Iterator[Mark]:
 
 def _has_other_answers(stored: StoredTask) -> bool:
     hashes, path = stored.summary.get("hashes"), stored.folder / PREDICTIONS_FILE
-    if not isinstance(hashes, dict) or not path.is_file():
+    answers = hashes.get("answers") if isinstance(hashes, dict) else None
+    if answers is None or not path.is_file():
         return False
-    return hashes.get("answers") != sha256_of_file(path)
+    return bool(answers != sha256_of_file(path))
 
 
 def _why_unscored(summary: Mapping[str, Any]) -> str:
