@@ -196,11 +196,12 @@ def detectable_difference(
 def drop_bound(comparison: PairedComparison, *, alpha: float = 0.05) -> float | None:
     """The largest drop that the data leave open: the upper (1 - alpha) bound of the true drop.
 
-    Where few answers flip, a normal bound is too sure of itself: with none at all it says that the
-    drop is 0, after however few questions. So t^2 questions are added, half of them lost and half
-    gained, as Agresti and Coull do for a proportion ("Approximate is better than exact", The
-    American Statistician 52, 1998). Without any flip this is Wilson's bound t^2 / (n + t^2); with
-    many it is the usual one. t is the quantile of Student's distribution for so many clusters.
+    Where few answers flip, the usual normal bound is too sure of itself: with none at all it says
+    that the drop is 0, after however few questions. This is Wilson's score bound of a proportion
+    (Journal of the American Statistical Association 22, 1927), with the clustered variance of the
+    differences in place of the binomial one. Where all flips are losses it is Wilson's own; without
+    any flip it is t^2 / (n + t^2); with many it becomes the usual one. t is the quantile of
+    Student's distribution for so many clusters.
 
     Args:
         comparison: The comparison.
@@ -212,11 +213,10 @@ def drop_bound(comparison: PairedComparison, *, alpha: float = 0.05) -> float | 
     if comparison.standard_error is None:
         return None
     t = float(stats.t.ppf(1 - alpha, comparison.num_clusters - 1))
-    added = t * t
-    total = comparison.num_questions + added
-    spread = (comparison.standard_error * comparison.num_questions) ** 2 + added
-    center = -comparison.difference * comparison.num_questions / total
-    return min(1.0, center + t * sqrt(spread) / total)
+    squared, number = t * t, comparison.num_questions
+    spread = sqrt((comparison.standard_error * number) ** 2 + squared / 4)
+    upper = squared / 2 - comparison.difference * number + t * spread
+    return min(1.0, upper / (number + squared))
 
 
 def _on_lattice(values: Floats) -> npt.NDArray[np.int64] | None:

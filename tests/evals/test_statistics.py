@@ -2,6 +2,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 
 from evals.statistics import clustered_standard_error, confidence_interval
 
@@ -33,6 +34,21 @@ def test_equals_the_sum_over_pairs_within_clusters():
     expected = sqrt(6 / 5 * pairs) / 40
     got = clustered_standard_error(list(values), [str(c) for c in clusters])
     assert got == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("num_questions", "num_clusters"), [(12, 3), (500, 40), (12_578, 398)])
+def test_equals_the_clustered_error_of_statsmodels(seed, num_questions, num_clusters):
+    generator = np.random.default_rng(seed)
+    clusters = generator.integers(0, num_clusters, num_questions)
+    values = (generator.random(num_questions) < generator.random(num_clusters)[clusters]) * 1.0
+    fitted = sm.OLS(values, np.ones(num_questions)).fit(
+        cov_type="cluster", cov_kwds={"groups": clusters}
+    )
+    got = clustered_standard_error(values, [str(c) for c in clusters])
+    assert got == pytest.approx(fitted.bse[0], abs=1e-9, rel=1e-9)
+    low, high = confidence_interval(values, [str(c) for c in clusters])
+    assert (low, high) == pytest.approx(tuple(fitted.conf_int()[0]), abs=1e-9)
 
 
 def test_interval_is_centered_on_the_mean():
