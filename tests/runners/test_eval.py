@@ -194,7 +194,7 @@ def test_interrupted_run_goes_on_to_the_same_bytes(
     assert [line["num_stored"] for line in history] == sorted(
         line["num_stored"] for line in history
     )
-    assert len(history) >= 3
+    assert len(history) == 2  # the second session ended with the last item of this task
 
 
 def test_packed_run_killed_and_resumed_ends_in_the_sequential_bytes(
