@@ -6,11 +6,15 @@ The values of free-text options are therefore quoted here, so that they mean wha
 
 from __future__ import annotations
 
+import glob
+import importlib.resources
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 PROSE = frozenset({"prompt"})
 """Options that hold prose: nothing in them is syntax."""
@@ -37,15 +41,30 @@ _OUTSIDE_QUOTES = re.compile(r"""(?:[^,'"]|"[^"]*"|'[^']*'|['"])+""")
 
 
 def is_multirun(argv: Sequence[str]) -> bool:
-    """Whether the command line asks for a sweep."""
-    return any(word in ("-m", "--multirun") for word in argv)
+    """Whether the command line asks for a sweep: by `-m`, or by an experiment that is one."""
+    if any(word in ("-m", "--multirun") for word in argv):
+        return True
+    names = [word.removeprefix("experiment=") for word in argv if word.startswith("experiment=")]
+    # Beside a flag such as `--cfg` the experiment is looked at, not run.
+    return any(map(_is_sweep, names)) and not any(word.startswith("-") for word in argv)
+
+
+def _is_sweep(experiment: str) -> bool:
+    """Whether a file in `conf/experiment` sets `hydra.mode` to MULTIRUN."""
+    folder = importlib.resources.files("conf") / "experiment"
+    files = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
+    if f"{experiment}.yaml" not in files:
+        return False  # Hydra will say so
+    config = OmegaConf.create(files[f"{experiment}.yaml"].read_text(encoding="utf-8"))
+    return bool(OmegaConf.select(config, "hydra.mode") == RunMode.MULTIRUN.name)
 
 
 def quote_free_text(argv: Sequence[str]) -> list[str]:
     """Returns the command line with the values of free-text options quoted for Hydra.
 
-    With `-m` a comma separates the jobs of a sweep, in all free-text options but `prompt` and
-    `image`. A path that is already in quotes, and `null`, are left as they are.
+    In a sweep a comma separates the jobs, in all free-text options but `prompt` and `image`, and
+    `*` in `model.path` stands for every folder that it matches, those with lower numbers first. A
+    path that is already in quotes, and `null`, are left as they are.
 
     >>> quote_free_text(["task=gqa", "model.path=/a/b=c"])
     ['task=gqa', "model.path='/a/b=c'"]
@@ -67,7 +86,10 @@ def _quote_word(word: str, *, sweeps: bool) -> str:
     elif not _names_file(name):
         return word
     elif sweeps and name not in UNSWEPT:
-        quoted = ",".join(_quote_path(part) for part in _OUTSIDE_QUOTES.findall(value))
+        parts = _OUTSIDE_QUOTES.findall(value)
+        if match["key"] == "model.path":
+            parts = [path for part in parts for path in _expand(part)]
+        quoted = ",".join(map(_quote_path, parts))
     else:
         quoted = _quote_path(value)
     return f"{match['mark']}{match['key']}={quoted}"
@@ -75,6 +97,21 @@ def _quote_word(word: str, *, sweeps: bool) -> str:
 
 def _names_file(name: str) -> bool:
     return name in FILES or name.endswith(("path", "dir"))
+
+
+def _expand(pattern: str) -> list[str]:
+    """The paths that a pattern matches; itself if there is none, or if it is no pattern."""
+    if not any(character in pattern for character in "*?") or _QUOTED.match(pattern):
+        return [pattern]
+    found = glob.glob(str(Path(pattern).expanduser()))  # noqa: PTH207 - patterns may be absolute
+    return sorted(found, key=_with_numbers) or [pattern]
+
+
+def _with_numbers(text: str) -> list[tuple[int, str]]:
+    """A key that sorts `checkpoint-500` before `checkpoint-1000`."""
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)
+    ]
 
 
 def _quote_path(value: str) -> str:

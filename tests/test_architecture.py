@@ -98,7 +98,10 @@ def test_importing_llava_imports_nothing() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["runners.evaluation", "runners.score", "runners.cli", "runners.submit", "runners.doctor"],
+    [
+        *("runners.evaluation", "runners.score", "runners.cli", "runners.submit", "runners.doctor"),
+        "runners.leaderboard",
+    ],
 )
 def test_parent_process_imports_no_torch(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {HEAVY[:1]} if name in sys.modules])"
@@ -126,7 +129,7 @@ def composed() -> Iterator[None]:
 @pytest.mark.parametrize("path", CONFIGS, ids=str)
 def test_every_choice_composes(path: Path, composed: None) -> None:
     overrides = [f"{path.parent}={path.stem}"]
-    if path.stem == "checkpoint":
+    if path.stem in ("checkpoint", "lora-sweep"):
         overrides.append("model.path=x")
     if path.parent.name == "judge":  # the only group that an evaluation does not know
         assert read_settings(compose("score", overrides=overrides), ScoreConfig).judge.name
