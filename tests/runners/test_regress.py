@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,6 +16,7 @@ from runners.regress import regress
 from runners.score import score
 from tests.evals.small_data import put_lines
 from tests.runners.conftest import CHECKOUT, Finished
+from tests.runners.gated_runs import right, store
 
 TASK_KEYS = {
     "task",
@@ -41,63 +41,12 @@ def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
-def store(
-    run: str,
-    task: str,
-    scores: Sequence[float],
-    *,
-    answers: Sequence[str] | None = None,
-    questions_per_image: int = 1,
-    identity: dict[str, Any] | None = None,
-    **summary: Any,
-) -> Path:
-    """Writes one scored task of a run."""
-    folder = Path("results", run, task)
-    folder.mkdir(parents=True)
-    given = answers or [f"answer {value}" for value in scores]
-    put_lines(folder / "predictions.jsonl", [{"text": text} for text in given])
-    lines = [
-        {
-            "question_id": n,
-            "key": str(n),
-            "cluster": f"{n // questions_per_image}.jpg",
-            "score": value,
-            "answer": given[n],
-        }
-        for n, value in enumerate(scores)
-    ]
-    put_lines(folder / "scores.jsonl", lines)
-    content = {
-        "task": task,
-        "split": "test",
-        "definition": "exact/1",
-        "primary_metric": "accuracy",
-        "metrics": {"accuracy": sum(scores) / len(scores)},
-        "num_questions": len(scores),
-        "num_answered": len(scores),
-        "limited": False,
-        **summary,
-    }
-    digest = hashlib.sha256((folder / "predictions.jsonl").read_bytes()).hexdigest()
-    hashes = {"answers": digest, "prompts": "p", "data": "d", "scorer": "s"}
-    content["hashes"] = hashes | summary.get("hashes", {})
-    (folder / "summary.json").write_text(json.dumps(content))
-    made_by = {"model": run, "data": {"questions.json": content["hashes"]["data"]}}
-    manifest = {"identity": made_by | (identity or {}), "environment": {}, "history": []}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folder
-
-
 def gate(*options: str, baseline: str = "old", candidate: str = "new") -> int:
     return cli.run("regress", regress, [f"baseline={baseline}", f"candidate={candidate}", *options])
 
 
 def verdict(folder: str = "results/new/regress-old") -> dict[str, Any]:
     return json.loads(Path(folder, "verdict.json").read_text())
-
-
-def right(number: int, wrong: int = 0) -> list[float]:
-    return [0.0] * wrong + [1.0] * (number - wrong)
 
 
 def test_run_against_itself_passes() -> None:
