@@ -67,7 +67,7 @@ def _encode(source: ImageSource, max_px: int) -> bytes | None:
         return None
     buffer = io.BytesIO()
     small = shrink(image, max_px)
-    # Pictures of a few pixels are shown enlarged, where losses would be seen, and cost nothing.
+    # Pictures of a few pixels are shown enlarged, where losses would be seen.
     small.save(buffer, "WEBP", quality=_QUALITY, method=4, lossless=max(small.size) <= _TINY_PX)
     return buffer.getvalue()
 

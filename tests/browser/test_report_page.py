@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.browser.conftest import NUM_IMAGES, NUM_QUESTIONS, NewPage, write_report
+from tests.browser.driving import measure_filters_ms, measure_opening_s, open_page, watch
+from tests.browser.synthetic_runs import Reply, write_data, write_picture, write_run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+MAX_OPENING_S = 2.0
+MAX_FILTER_MS = 100.0
+MARKUP = "</script><script>hacked=1</script><img src=x onerror='hacked=2'><b>bold</b>{{data}}"
+ODD = {
+    "markup": MARKUP,
+    "long": "word " * 20_000,
+    "unbroken": "x" * 100_000,
+    "rtl": "\u202eevil\u202c שלום",
+    "emoji": "👩‍👩‍👧‍👦 🏳️‍🌈",
+    "control": "a\x00b\x1b[31m",
+    "surrogate": "half \ud800 pair",
+    "empty": "",
+}
+
+
+@pytest.fixture(scope="module")
+def pair_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs A and B: both right, lost, gained, wrong, failed, and nearly tied."""
+    folder = tmp_path_factory.mktemp("pair")
+    names = ("same", "lost", "gained", "wrong", "failed", "tied")
+    records = [
+        {"question_id": name, "text": f"Why {name}?\nBe brief.", "answer": name}
+        | {"image": f"{i % 2}.jpg"}
+        for i, name in enumerate(names)
+    ]
+    data = write_data(folder / "data", records)
+    for i in range(2):
+        write_picture(data.images / f"{i}.jpg", i)
+    kinds = [{"kind": kind} for kind in ("new", "old", "old", "new", "new", "new")]
+    said = {
+        "A": ["same", "lost", "no", "blue", "failed", "tied"],
+        "B": ["same", "no", "gained", "green", "", "tied"],
+    }
+    for name, texts in said.items():
+        replies = [Reply(text, groups=kind) for text, kind in zip(texts, kinds, strict=True)]
+        replies[5] = Reply("tied", margin=1e-5, replayed=True, groups=kinds[5])
+        if name == "B":
+            replies[4] = Reply(cause="out_of_memory", message="no room", groups=kinds[4])
+        write_run(folder / "results" / name, data, replies)
+    return write_report(folder, "runs=[A,B]")
+
+
+@pytest.fixture(scope="module")
+def odd_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every odd text as key, question, target, answer, group, cause of failure and run's name."""
+    folder = tmp_path_factory.mktemp("odd")
+    records = [
+        {"question_id": text or "empty", "text": text or " ", "answer": text}
+        for text in ODD.values()
+    ]
+    data = write_data(folder / "data", records)
+    replies = [Reply(text, groups={text: text, "kind": text}) for text in ODD.values()]
+    failures = [Reply(cause=text or "error", message=text) for text in ODD.values()]
+    write_run(folder / "results" / "<b>bold", data, replies)
+    write_run(folder / "results" / "B", data, failures)
+    return write_report(folder, "runs=['<b>bold',B]")
+
+
+def ids_shown(page: Page) -> list[str]:
+    """The questions in the list, top down."""
+    found: list[list[Any]] = page.evaluate(
+        "[...document.querySelectorAll('#list .item')].map((item) =>"
+        " [item.offsetTop, item.querySelector('.question').textContent])"
+    )
+    return [text.removeprefix("Why ").removesuffix("?") for _, text in sorted(found)]
+
+
+def selected(page: Page) -> str:
+    return page.locator("#detail .asked").inner_text().split("?")[0].removeprefix("Why ")
+
+
+def click_chip(page: Page, value: str, run: int = 0) -> None:
+    page.locator(f"#filters input[value={value}]").nth(run).click()
+
+
+def test_large_page_opens_fast(large_page: Path, browser: Browser) -> None:
+    times = measure_opening_s(browser, large_page)
+    assert statistics.median(times) < MAX_OPENING_S, times
+
+
+def test_large_page_filters_fast(large_page: Path, new_page: NewPage) -> None:
+    page = new_page()
+    open_page(page, large_page, "#questions")
+    assert (
+        page.evaluate("JSON.parse(document.getElementById('pictures').textContent).length")
+        == NUM_IMAGES
+    )
+    assert page.locator("#result-count").inner_text() == f"{NUM_QUESTIONS:,} questions"
+    times = measure_filters_ms(page)
+    assert max(times.values()) < MAX_FILTER_MS, times
+    assert page.locator("#list .item").count() < 60
+
+
+def test_large_page_shows_the_pictures_of_the_rows_in_sight(
+    large_page: Path, new_page: NewPage
+) -> None:
+    page = new_page()
+    open_page(page, large_page, "#questions")
+    page.locator("#list").evaluate("list => { list.scrollTop = 5000 * 66; }")
+    page.wait_for_function("document.querySelector('#list').textContent.includes('number 5003')")
+    loaded = "[...document.querySelectorAll('#list img')].every(i => i.complete && i.naturalWidth)"
+    page.wait_for_function(loaded)
+
+
+def test_page_asks_no_network_and_complains_of_nothing(pair_page: Path, new_page: NewPage) -> None:
+    page = new_page()
+    seen = watch(page)
+    open_page(page, pair_page, "#questions")
+    for key in ("j", "j", "Enter", "Escape", "s", "s", "?"):
+        page.keyboard.press(key)
+    assert {url.split(":")[0] for url in seen["requests"]} <= {"file", "data"}
+    assert [url for url in seen["requests"] if url.startswith("file")] == [pair_page.as_uri()]
+    assert seen["console"] == seen["errors"] == []
+
+
+def test_page_could_not_reach_the_network(pair_page: Path, new_page: NewPage) -> None:
+    page = new_page()
+    open_page(page, pair_page)
+    for act in ("fetch('https://example.com')", "import('data:text/javascript,')"):
+        assert (
+            page.evaluate(f"{act}.then(() => 'went through', () => 'was refused')") == "was refused"
+        )
+
+
+@pytest.mark.parametrize(
+    ("chips", "expected"),
+    [
+        ([("better", 0)], ["gained"]),
+        ([("worse", 0)], ["lost", "failed"]),
+        ([("better", 0), ("worse", 0)], ["lost", "gained", "failed"]),
+        ([("reworded", 0)], ["wrong"]),
+        ([("same", 0)], ["same", "tied"]),
+        ([("wrong", 0)], ["gained", "wrong"]),
+        ([("wrong", 1)], ["lost", "wrong"]),
+        ([("wrong", 0), ("wrong", 1)], ["wrong"]),
+        ([("failed", 0)], ["failed"]),
+        ([("near", 0)], ["tied"]),
+        ([("replayed", 0)], ["tied"]),
+    ],
+)
+def test_filters_show_what_they_say(
+    chips: list[tuple[str, int]], expected: list[str], pair_page: Path, new_page: NewPage
+) -> None:
+    page = new_page()
+    open_page(page, pair_page, "#questions")
+    for value, run in chips:
+        click_chip(page, value, run)
+    assert ids_shown(page) == expected
+    page.get_by_text("Clear all filters").click()
+    assert len(ids_shown(page)) == 6
+
+
+def test_category_narrows_and_is_kept_beside_other_filters(
+    pair_page: Path, new_page: NewPage
+) -> None:
+    page = new_page()
+    open_page(page, pair_page, "#questions")
+    page.get_by_label("kind").select_option("old")
+    assert ids_shown(page) == ["lost", "gained"]
+    click_chip(page, "better")
+    assert ids_shown(page) == ["gained"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("GREEN", ["wrong"]), ("why blue", ["wrong"]), ("nowhere", [])]
+)
+def test_search_looks_at_questions_targets_and_answers(
+    text: str, expected: list[str], pair_page: Path, new_page: NewPage
+) -> None:
+    page = new_page()
+    open_page(page, pair_page, "#questions")
+    page.keyboard.press("/")
+    page.keyboard.type(text)
+    assert ids_shown(page) == expected
+
+
+def test_order_by_margin_puts_near_ties_first(pair_page: Path, new_page: NewPage) -> None:
+    page = new_page()
+    open_page(page, pair_page, "#questions")
+    page.get_by_label("Order").select_option("margin")
+    assert ids_shown(page)[0] == "tied"
+
+
+def test_a_question_shows_both_runs_side_by_side(pair_page: Path, new_page: NewPage) -> None:
+    page = new_page()
+    open_page(page, pair_page, "#question/custom/lost")
+    cards = page.locator("#detail .card")
+    assert cards.nth(0).locator(".answer").inner_text() == "lost"
+    assert cards.nth(1).locator(".answer").inner_text() == "no"
+    assert "right" in cards.nth(0).inner_text()
+    assert "wrong" in cards.nth(1).inner_text()
+    boxes = [cards.nth(i).bounding_box() or {} for i in range(2)]
+    assert boxes[0]["y"] == boxes[1]["y"]
+    assert boxes[0]["x"] < boxes[1]["x"]
+    assert page.locator("#detail .targets").inner_text().split() == ["Target", "lost"]
+    page.get_by_text("Prompt as rendered").click()
+    assert (
+        "USER: <image>\nWhy lost?\nBe brief. ASSISTANT:" in page.locator(".prompt pre").inner_text()
+    )
+    picture = page.locator("#detail figure img")
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 160
+
+
+def test_failure_shows_cause_and_message(pair_page: Path, new_page: NewPage) -> None:
+    page = new_page()
+    open_page(page, pair_page, "#question/custom/failed")
+    text = page.locator("#detail .card").nth(1).inner_text()
+    assert "out_of_memory" in text
+    assert "no room" in text
+
+
+def test_link_leads_to_the_question_and_follows_the_selection(
+    pair_page: Path, new_page: NewPage
+) -> None:
+    page = new_page()
+    open_page(page, pair_page, "#question/custom/gained")
+    assert selected(page) == "gained"
+    page.keyboard.press("j")
+    assert page.url.endswith("#question/custom/wrong")
+    address = page.get_by_title("Link to this question").get_attribute("href")
+    assert address == "#question/custom/wrong"
+    click_chip(page, "worse")
+    page.evaluate("location.hash = '#question/custom/gained'")  # which the filter hides
+    page.wait_for_function("document.querySelector('.asked').textContent.includes('gained')")
+    assert len(ids_shown(page)) == 6
+
+
+def test_keys_walk_through_the_questions(pair_page: Path, new_page: NewPage) -> None:
+    page = new_page()
+    open_page(page, pair_page, "#questions")
+    walked = []
+    for key in ("j", "j", "k", "End", "j", "Home", "ArrowDown"):
+        page.keyboard.press(key)
+        walked.append(selected(page))
+    assert walked == ["lost", "gained", "lost", "tied", "tied", "same", "lost"]
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "detail"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.id") == "list"
+    page.keyboard.press("/")
+    page.keyboard.type("jk?")  # typed, not obeyed
+    assert page.locator("#search").input_value() == "jk?"
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    assert page.locator("#help-dialog").is_visible()
+    page.keyboard.press("Escape")
+    assert not page.locator("#help-dialog").is_visible()
+    page.keyboard.press("s")
+    assert page.locator("#summary-view").is_visible()
+
+
+def test_list_tells_assistive_technology_where_one_is(pair_page: Path, new_page: NewPage) -> None:
+    page = new_page()
+    open_page(page, pair_page, "#question/custom/gained")
+    chosen = page.locator("#list [aria-selected=true]")
+    assert chosen.get_attribute("id") == page.locator("#list").get_attribute(
+        "aria-activedescendant"
+    )
+    assert (chosen.get_attribute("aria-posinset"), chosen.get_attribute("aria-setsize")) == (
+        "3",
+        "6",
+    )
+    unnamed = """[...document.querySelectorAll('button, select, input, a, [role=img]')].filter(
+      (e) => !(e.ariaLabel || e.textContent.trim() || e.labels?.length)).length"""
+    assert page.evaluate(unnamed) == 0
+
+
+def test_summary_leads_to_the_questions_behind_a_figure(pair_page: Path, new_page: NewPage) -> None:
+    page = new_page()
+    open_page(page, pair_page)
+    scores = page.locator("#summary-view table").first.inner_text()
+    for figure in ("66.67", "50.00", "6 / 6", "5 / 6"):
+        assert figure in scores
+    assert page.locator("#summary-view svg").count() >= 3
+    page.get_by_role("button", name="out_of_memory").click()
+    assert ids_shown(page) == ["failed"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_text_is_shown_as_text(name: str, odd_page: Path, new_page: NewPage) -> None:
+    page = new_page()
+    seen = watch(page)
+    open_page(page, odd_page, "#questions")
+    place = list(ODD).index(name)
+    page.locator("#list").evaluate("(list, top) => { list.scrollTop = top; }", place * 66)
+    page.locator(f"#row-{place}").click()
+    shown = page.locator("#detail .card").nth(0).inner_text()
+    replaced = {"\x00": "␀", "\x1b": "␛", "\ud800": "\ufffd"}
+    expected = "".join(replaced.get(character, character) for character in ODD[name])
+    assert (expected.strip() or "The answer is empty.") in shown
+    assert page.evaluate("typeof hacked") == "undefined"
+    assert page.locator("#detail b:has-text('bold'), #detail script").count() == 0
+    assert page.evaluate("document.scripts.length") == 3
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator("#title").inner_text().split()[:2] == ["A", "<b>bold"]
+    assert seen["console"] == seen["errors"] == []
+
+
+@pytest.mark.parametrize("address", ["#summary", "#questions"])
+@pytest.mark.parametrize("width", [320, 390, 768])
+def test_narrow_screens_scroll_in_one_direction(
+    width: int, address: str, pair_page: Path, odd_page: Path, new_page: NewPage
+) -> None:
+    for path in (pair_page, odd_page):
+        page = new_page(viewport={"width": width, "height": 800}, has_touch=True)
+        open_page(page, path, address)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        if address == "#questions":
+            page.locator("#row-0").click()
+            assert page.locator("#detail").is_visible()
+            assert page.locator("#detail").evaluate("pane => pane.scrollWidth <= pane.clientWidth")
+
+
+def test_question_covers_the_list_on_a_phone_and_gives_it_back(
+    pair_page: Path, new_page: NewPage
+) -> None:
+    page = new_page(viewport={"width": 390, "height": 844})
+    open_page(page, pair_page, "#questions")
+    assert not page.locator("#detail").is_visible()
+    page.locator("#row-1").click()
+    assert (page.locator("#detail").bounding_box() or {})["width"] == 390
+    page.get_by_text("‹ List").click()
+    assert not page.locator("#detail").is_visible()
+    assert page.locator("#row-1").is_visible()
+
+
+def brightness(page: Page) -> float:
+    color: str = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    return sum(float(part) for part in color[4:-1].split(",")) / 3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_light_and_dark_follow_the_system_until_switched(
+    scheme: Any, pair_page: Path, new_page: NewPage
+) -> None:
+    page = new_page(color_scheme=scheme)
+    open_page(page, pair_page)
+    assert (brightness(page) > 128) == (scheme == "light")
+    page.locator("#theme").click()
+    assert (brightness(page) > 128) == (scheme == "dark")
+
+
+def test_pictures_beside_the_page_are_shown(
+    pair_page: Path, new_page: NewPage, tmp_path: Path
+) -> None:
+    folder = pair_page.parent
+    (tmp_path / "results").symlink_to(folder / "results")
+    page = new_page()
+    open_page(page, write_report(tmp_path, "runs=[A,B]", "max_mb=0"), "#question/custom/lost")
+    picture = page.locator("#detail figure img")
+    assert "page-images/" in str(picture.get_attribute("src"))
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 160

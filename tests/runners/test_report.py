@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from runners import cli
+from runners.report import report
+from runners.reporting.page import to_json
+from runners.reporting.thumbnails import shrink
+from tests.browser.synthetic_runs import Data, Reply, write_data, write_picture, write_run
+from tests.runners.conftest import Finished
+
+HOSTILE = "</script><script>alert(1)</script>{{data}}<!--\u202e\x00\ud800"
+
+
+@pytest.fixture(autouse=True)
+def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Data:
+    """Four questions on three pictures, of which one is not there."""
+    names = {"1": "a.jpg", "2": "b.jpg", "3": "a.jpg", "4": "gone.jpg"}
+    records = [
+        {"question_id": key, "image": name, "text": f"What is {key}?", "answer": f"thing {key}"}
+        for key, name in names.items()
+    ]
+    data = write_data(tmp_path / "data", records)
+    for seed, name in enumerate(("a.jpg", "b.jpg")):
+        write_picture(data.images / name, seed)
+    return data
+
+
+@pytest.fixture
+def runs(data: Data) -> Data:
+    """Run A is right, wrong, nearly tied and failed; run B loses the first and gains the second."""
+    write_run(
+        Path("results/A"),
+        data,
+        [
+            Reply("thing 1", groups={"kind": "easy"}),
+            Reply("other"),
+            Reply("thing 3", margin=1e-4, replayed=True),
+            Reply(cause="image_missing", message="gone.jpg does not exist"),
+        ],
+    )
+    write_run(Path("results/B"), data, [Reply("no"), Reply("thing 2"), Reply("thing 3"), None])
+    return data
+
+
+def make(*options: str) -> int:
+    return cli.run("report", report, list(options))
+
+
+class Page:
+    """What a page holds, read as its script reads it."""
+
+    def __init__(self, path: str) -> None:
+        self.html = Path(path).read_text()
+        self.data: dict[str, Any] = json.loads(self._block("data"))
+        self.pictures: list[str] = json.loads(self._block("pictures"))
+        self.texts: list[str] = self.data["texts"]
+
+    def _block(self, name: str) -> str:
+        found = re.findall(
+            rf'<script type="application/json" id="{name}">(.*?)</script>', self.html
+        )
+        assert len(found) == 1
+        return str(found[0])
+
+    @property
+    def task(self) -> dict[str, Any]:
+        [task] = self.data["tasks"]
+        return dict(task)
+
+    def row(self, key: str) -> list[Any]:
+        [row] = [row for row in self.task["rows"] if self.texts[row[0]] == key]
+        return list(row)
+
+    def answer(self, key: str, run: int = 0) -> list[Any] | None:
+        answer = self.row(key)[6][run]
+        return None if answer is None else list(answer)
+
+    def outcome(self, key: str, run: int = 0) -> str | None:
+        answer = self.answer(key, run)
+        return None if answer is None else str(self.data["outcomes"][answer[0]])
+
+    def prompt(self, key: str) -> str:
+        answer = self.answer(key)
+        assert answer is not None
+        return "".join(self.texts[part] for part in answer[4][1:])
+
+
+def test_one_run_becomes_a_page_beside_its_answers(
+    runs: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert make("runs=A") == 0
+    assert "results/A/report.html: " in capsys.readouterr().out
+    page = Page("results/A/report.html")
+    assert [page.outcome(key) for key in "1234"] == ["right", "wrong", "right", "failed"]
+    assert [page.texts[text] for text, _ in page.row("2")[4]] == ["thing 2"]
+    assert page.task["fields"] == ["kind"]
+    assert page.texts[page.row("1")[5][0]] == "easy"
+    [summary] = page.task["summaries"]
+    assert summary["metrics"] == {"accuracy": 0.5}
+    assert summary["num_failed"] == {"image_missing": 1}
+    assert "3 of 4 questions were answered" in " ".join(page.task["notes"])
+
+
+def test_two_runs_are_joined_by_key(runs: Data) -> None:
+    assert make("runs=[A,B]") == 0
+    page = Page("results/A/report-B.html")
+    assert [page.outcome(key, 1) for key in "1234"] == ["wrong", "right", "right", None]
+    comparison = page.task["comparison"]
+    assert comparison["num_common"] == 3
+    assert comparison["difference"] == 0
+    assert (comparison["num_better"], comparison["num_worse"]) == (1, 1)
+    assert ["model", "A", "B"] in page.task["differences"]
+    assert "not asked the same questions" in " ".join(page.task["notes"])
+
+
+def test_prompt_is_the_template_around_the_question(runs: Data) -> None:
+    make("runs=A")
+    assert Page("results/A/report.html").prompt("1") == (
+        "A chat between a curious user and an artificial intelligence assistant. The assistant "
+        "gives helpful, detailed, and polite answers to the user's questions. "
+        "USER: <image>\nWhat is 1? ASSISTANT:"
+    )
+
+
+def test_prompt_of_an_unknown_template_is_the_stored_question(data: Data) -> None:
+    write_run(Path("results/A"), data, [Reply("x")] * 4, template="unheard_of")
+    make("runs=A")
+    page = Page("results/A/report.html")
+    answer = page.answer("1")
+    assert answer is not None
+    assert answer[4][0] == 0
+    assert page.prompt("1") == "What is 1?"
+
+
+def test_trace_stands_beside_the_answer(runs: Data) -> None:
+    make("runs=A")
+    answer = Page("results/A/report.html").answer("3")
+    assert answer is not None
+    assert answer[9:13] == [1e-4, 1, 0, 0.012]
+
+
+def test_answers_are_shown_where_the_data_are_gone(runs: Data) -> None:
+    runs.questions.unlink()
+    assert make("runs=A") == 0
+    page = Page("results/A/report.html")
+    assert "images and targets are missing" in page.task["notes"][0]
+    assert str(runs.questions) in page.task["notes"][0]
+    assert page.row("1")[3:5] == [[], []]
+    assert page.outcome("1") == "right"
+    assert page.prompt("1") == "What is 1?"
+    assert page.pictures == []
+
+
+def test_data_that_moved_are_read_where_they_are_now(runs: Data) -> None:
+    runs.folder.rename("elsewhere")
+    options = ["task=custom", "tasks.custom.questions=elsewhere/questions.jsonl"]
+    assert make("runs=A", *options, "tasks.custom.images=elsewhere/images") == 0
+    page = Page("results/A/report.html")
+    assert [page.texts[text] for text, _ in page.row("2")[4]] == ["thing 2"]
+    assert len(page.pictures) == 2
+
+
+def test_data_that_changed_since_the_run_are_told(runs: Data) -> None:
+    runs.questions.write_text(runs.questions.read_text().replace("thing 2", "other"))
+    make("runs=A")
+    assert "data files have changed" in " ".join(Page("results/A/report.html").task["notes"])
+
+
+def test_unfinished_run_is_shown_without_scores(data: Data) -> None:
+    replies = [Reply("thing 1"), Reply(cause="error"), None, None]
+    write_run(Path("results/A"), data, replies, finished=False)
+    assert make("runs=A") == 0
+    page = Page("results/A/report.html")
+    assert [page.outcome(key) for key in "12"] == ["unscored", "failed"]
+    assert len(page.task["rows"]) == 2
+    assert "not finished; 2 answers so far" in page.task["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["runs=C"], "results holds A, B"),
+        (["runs=[A,..]"], ".. is no run"),
+        (["runs=[A,B,A]"], "one run or two"),
+        (["runs=[A,A]"], "two different runs"),
+        (["runs=[]"], "one run or two"),
+        ([], "runs"),
+        (["runs=results/nowhere"], "results/nowhere is no run"),
+        (["runs=data"], "results/data is no run"),
+        (["runs=./data"], "data holds no task"),
+        (["runs=A", "task=gqa"], "no answers to gqa in results/A"),
+        (["runs=A", "output=data/questions.jsonl"], "must end in .html"),
+        (["runs=A", "output=folder.html"], "is a folder"),
+        (["runs=A", "output=mine.html"], "is no report"),
+        (["runs=A", "output=data/questions.jsonl/x.html"], "cannot be written"),
+        (["runs=A", "max_thumbnails=-1"], "`max_thumbnails`"),
+        (["runs=A", "thumbnail_px=1"], "`thumbnail_px`"),
+        (["runs=A", "max_mb=-1"], "`max_mb`"),
+        (["runs=A", "max_mb=many"], "max_mb"),
+    ],
+)
+def test_bad_options_are_named_and_write_nothing(
+    runs: Data, options: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("folder.html").mkdir()
+    Path("mine.html").write_text("<p>My own page.</p>")
+    before = sorted(Path().rglob("*"))
+    assert make(*options) == 2
+    said = capsys.readouterr()
+    assert named in said.err
+    assert "Traceback" not in said.err
+    assert said.out == ""
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_run_is_also_named_by_its_folder(runs: Data) -> None:
+    Path("results/B").rename("elsewhere")
+    assert make("runs=[A,./elsewhere]", "output=page.html") == 0
+    assert [run["name"] for run in Page("page.html").data["runs"]] == ["A", "elsewhere"]
+
+
+def test_each_picture_is_held_once_and_those_that_cannot_be_opened_are_told(runs: Data) -> None:
+    (runs.images / "c.jpg").write_bytes((runs.images / "a.jpg").read_bytes())
+    runs.questions.write_text(runs.questions.read_text().replace('"gone.jpg"', '"c.jpg"'))
+    (runs.images / "b.jpg").write_bytes(b"no picture")
+    make("runs=A", "thumbnail_px=64")
+    page = Page("results/A/report.html")
+    assert len(page.pictures) == 1
+    assert [page.row(key)[3][0][1] for key in "1234"] == [0, -2, 0, 0]
+    kind, content = page.pictures[0].split(",")
+    assert kind == "data:image/webp;base64"
+    assert base64.b64decode(content)[8:12] == b"WEBP"
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (["runs=A", "max_thumbnails=1"], ["2"]),  # the first that is not right
+        (["runs=[A,B]", "max_thumbnails=1"], ["1", "3"]),  # the first on which the runs differ
+        (["runs=A", "max_thumbnails=0"], []),
+    ],
+)
+def test_pictures_of_interest_come_first(runs: Data, options: list[str], shown: list[str]) -> None:
+    make(*options, "output=page.html")
+    page = Page("page.html")
+    assert [key for key in "123" if page.row(key)[3][0][1] >= 0] == shown
+
+
+def test_pictures_of_a_large_page_lie_beside_it(runs: Data) -> None:
+    for _ in range(2):  # again over what is there
+        assert make("runs=A", "output=sub/page.html", "max_mb=0.001") == 0
+    page = Page("sub/page.html")
+    assert len(page.pictures) == 2
+    assert sorted(page.pictures) == [
+        f"page-images/{path.name}" for path in sorted(Path("sub/page-images").iterdir())
+    ]
+    with Image.open(Path("sub") / page.pictures[0]) as image:
+        assert image.size == (160, 120)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "L", "1", "I;16", "CMYK", "F"])
+def test_every_kind_of_picture_becomes_small_and_rgb(mode: str) -> None:
+    small = shrink(Image.new(mode, (400, 100)), 160)
+    assert (small.mode, small.size) == ("RGB", (160, 40))
+
+
+def test_transparent_parts_become_white() -> None:
+    assert shrink(Image.new("RGBA", (4, 4), (0, 0, 0, 0)), 160).getpixel((0, 0)) == (255,) * 3
+
+
+def test_no_text_of_a_run_becomes_markup(tmp_path: Path) -> None:
+    record = {"question_id": HOSTILE, "text": HOSTILE, "answer": HOSTILE}
+    data = write_data(tmp_path / "data", [record])
+    write_run(Path("results/A"), data, [Reply(HOSTILE, groups={HOSTILE: HOSTILE})])
+    assert make("runs=A") == 0
+    page = Page("results/A/report.html")
+    assert HOSTILE in page.texts
+    assert len(re.findall("<script", page.html)) == 3
+    assert "alert(1)</script>" not in page.html
+    assert "\u202e" not in page.html
+
+
+def test_run_name_is_escaped_in_the_title(data: Data) -> None:
+    write_run(Path("results/<i>x"), data, [Reply("x")] * 4)
+    assert make("runs=['<i>x']", "output=page.html") == 0
+    assert "<title>&lt;i&gt;x - report</title>" in Path("page.html").read_text()
+
+
+def test_the_policy_names_this_script_and_this_style(runs: Data) -> None:
+    make("runs=A")
+    html = Page("results/A/report.html").html
+    [policy] = re.findall('Content-Security-Policy" content="(.*?)"', html)
+    for tag, rule in (("script", "script-src"), ("style", "style-src")):
+        [content] = re.findall(f"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{rule} 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'")
+    assert set(re.findall(r"https?://[^\s\"']+", html)) == {"http://www.w3.org/2000/svg"}  # a name
+
+
+def test_the_same_runs_give_the_same_bytes(runs: Data) -> None:
+    pages = []
+    for _ in range(2):
+        make("runs=[A,B]", "output=page.html")
+        pages.append(Path("page.html").read_bytes())
+    assert pages[0] == pages[1]
+
+
+def test_numbers_that_json_lacks_become_null(data: Data) -> None:
+    write_run(Path("results/A"), data, [Reply("x", margin=float("inf"))] * 4)
+    assert make("runs=A") == 0
+    answer = Page("results/A/report.html").answer("1")
+    assert answer is not None
+    assert answer[9] is None
+
+
+def test_json_for_a_script_element_reads_back() -> None:
+    value = {"<": ["</script>", "é", "\ud800", None]}
+    assert json.loads(to_json(value)) == value
+    assert "<" not in to_json(value)
+
+
+def test_run_of_the_program_itself_is_shown(
+    shell: Callable[[str, Path], Finished], demo_run: Finished, tmp_path: Path
+) -> None:
+    results = demo_run.workspace / "results"
+    finished = shell(
+        f"python -m runners.report runs=demo results_dir={results} output=x.html", tmp_path
+    )
+    assert (finished.code, finished.stderr) == (0, "")
+    page = Page("x.html")
+    assert [task["name"] for task in page.data["tasks"]] == ["gqa", "vqav2"]
+    assert page.data["runs"][0]["facts"]["conversation"] == "vicuna_v1"
+    assert all(image[1] >= 0 for task in page.data["tasks"] for r in task["rows"] for image in r[3])
