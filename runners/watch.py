@@ -1,0 +1,86 @@
+"""Evaluates checkpoints as a training run writes them: `python -m runners.watch dir=... task=...`.
+
+A folder counts once it is complete and nothing in it has changed for a while. Each checkpoint is
+evaluated by a `runners.eval` of its own, with the options given here; what has been evaluated is
+known from the results, so that the same command goes on after any interruption.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import OmegaConf
+
+from runners.build import build_task, read_settings, read_task_specs
+from runners.config import WatchConfig
+from runners.errors import ConfigError
+from runners.logs import RunLog
+from runners.overrides import is_multirun
+from runners.watching import Signals, Watch
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_OWN_OPTIONS = frozenset({"dir", "poll_s", "quiet_s", "once"})
+_CHOSEN_HERE = frozenset({"model", "model.path", "run", "runner.shard"})
+
+
+def watch(config: DictConfig) -> int:
+    """Watches as one composed configuration says and returns the exit code."""
+    words = sys.argv[1:]
+    _check_words(words)
+    if OmegaConf.is_missing(config, "dir"):
+        raise ConfigError("`dir` must be given: the folder that the training writes into.")
+    config.model.path = config.dir  # each checkpoint's own is set when it is evaluated
+    settings = read_settings(config, WatchConfig)
+    root = Path(settings.dir)
+    if not root.is_dir():
+        raise ConfigError(
+            f"`dir` must be a folder, but {settings.dir!r} is none. Check the path, or make the "
+            "folder that the training will write into."
+        )
+    with RunLog(), Signals() as signals:
+        tasks = _read_tasks(config)
+        return Watch(root, settings, tasks, _passed_on(words), signals).run()
+
+
+def _check_words(words: Sequence[str]) -> None:
+    if is_multirun(words):
+        raise ConfigError("`-m` cannot be used here. Start one watch for each set of options.")
+    given = [word for word in words if _name_of(word) in _CHOSEN_HERE]
+    if given:
+        raise ConfigError(
+            f"`{given[0]}` cannot be given: every checkpoint that is found is evaluated, each in a "
+            "run of its own. Name the folder with `dir=`, and leave it out."
+        )
+
+
+def _read_tasks(config: DictConfig) -> list[str]:
+    """The names of the benchmarks, whose questions are read once to see that they are there."""
+    tasks = [build_task(spec) for spec in read_task_specs(config).values()]
+    for task in tasks:
+        task.samples()
+    return [task.name for task in tasks]
+
+
+def _passed_on(words: Iterable[str]) -> list[str]:
+    """The options that are those of `runners.eval`, as they were typed."""
+    return [word for word in words if _name_of(word) not in _OWN_OPTIONS]
+
+
+def _name_of(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~")
+
+
+def main() -> None:
+    """The program."""
+    from runners.cli import main as run_program
+
+    run_program("watch", watch)
+
+
+if __name__ == "__main__":
+    main()

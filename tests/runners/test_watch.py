@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from PIL import Image
+
+from runners import cli
+from runners.watch import watch
+from tests.checkpoints import make_checkpoint
+from tests.runners.conftest import TIMEOUT_S, Finished, Start, read_lines
+
+Shell = Callable[[str, Path], Finished]
+Save = Callable[[str], Path]
+
+NUM_QUESTIONS = 4
+OPTIONS = (
+    "task=custom tasks.custom.questions=questions.jsonl tasks.custom.images=images "
+    "tasks.custom.scorer=exact generation.max_new_tokens=2 runner.num_threads=1"
+)
+WATCH = f"python -m runners.watch dir=runs {OPTIONS} poll_s=0.2 quiet_s=1"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """Questions about one image, and the empty folder that a training is going to write into."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "runs").mkdir()
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "images" / "red.png")
+    lines = [
+        {"question_id": i, "image": "red.png", "text": f"What is {i}?", "answer": "red"}
+        for i in range(NUM_QUESTIONS)
+    ]
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return tmp_path
+
+
+@pytest.fixture
+def save(workspace: Path, tiny_tower: Path, tiny_checkpoint: Path) -> Save:
+    """Writes a complete checkpoint, as a training run would, and returns its folder."""
+
+    def write(name: str) -> Path:
+        folder = workspace / "runs" / name
+        folder.mkdir(parents=True)
+        shutil.copy(tiny_checkpoint / "tokenizer.model", folder)
+        shutil.copy(tiny_checkpoint / "tokenizer_config.json", folder)
+        seed = int(re.sub(r"\D", "", name) or 0)
+        return make_checkpoint(folder, tiny_tower, seed=seed, sharded=True)
+
+    return write
+
+
+def wait_for(path: Path, program: subprocess.Popen[str], num_lines: int = 1) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not path.exists() or path.read_bytes().count(b"\n") < num_lines:
+        assert program.poll() is None, program.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def stop(program: subprocess.Popen[str], signum: int = signal.SIGTERM) -> str:
+    program.send_signal(signum)
+    return program.communicate(timeout=TIMEOUT_S)[1]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_checkpoints_are_evaluated_once_when_they_are_whole(
+    shell: Shell, start: Start, save: Save, workspace: Path
+) -> None:
+    results = workspace / "results"
+    late = save("llava-v1.5-a/checkpoint-500")
+    shard = late / "model-00002-of-00003.safetensors"
+    content = shard.read_bytes()
+    shard.write_bytes(content[: len(content) // 2])
+    save("llava-v1.5-b/checkpoint-500")
+    (workspace / "runs" / "clip").mkdir()
+    (workspace / "runs" / "clip" / "config.json").write_text('{"model_type": "clip"}')
+
+    program = start(WATCH, workspace)
+    first = results / "llava-v1.5-b_checkpoint-500-max_new_tokens2" / "custom"
+    wait_for(first / "summary.json", program)
+    second = results / "llava-v1.5-a_checkpoint-500-max_new_tokens2" / "custom"
+    assert not second.parent.exists()
+    shard.write_bytes(content)
+    wait_for(second / "summary.json", program)
+    said = stop(program)
+    assert program.returncode == 143
+    assert said.count("model loaded in") == 2
+    assert said.count("is incomplete: model-00002-of-00003.safetensors is not whole") == 1
+    assert "Traceback" not in said
+    for folder in (first, second):
+        summary = json.loads((folder / "summary.json").read_text())
+        assert summary["num_answered"] == NUM_QUESTIONS
+    assert {path.name for path in results.iterdir()} == {first.parent.name, second.parent.name}
+
+    again = shell(f"{WATCH} once=true", workspace)
+    assert again.code == 0, again.stderr
+    assert again.stderr.count("evaluated before, as run") == 2
+    assert "runners.eval" not in again.stderr
+
+
+@pytest.mark.slow
+def test_run_is_that_of_a_direct_evaluation(shell: Shell, save: Save, workspace: Path) -> None:
+    folder = save("llava-v1.5-mine/checkpoint-7")
+    direct = shell(
+        f"python -m runners.eval {OPTIONS} model=checkpoint model.path={folder}", workspace
+    )
+    assert direct.code == 0, direct.stderr
+    watched = shell(f"{WATCH} once=true", workspace)
+    assert watched.code == 0, watched.stderr
+    assert "evaluated before" in watched.stderr
+
+
+@pytest.mark.slow
+def test_other_weights_under_the_same_name_are_not_taken_for_evaluated(
+    shell: Shell, save: Save, workspace: Path
+) -> None:
+    folder = save("llava-v1.5-a")
+    command = f"{WATCH} once=true quiet_s=0"
+    assert shell(command, workspace).code == 0
+    shutil.rmtree(folder)
+    save("1").rename(folder)
+    other = shell(command, workspace)
+    assert other.code == 1
+    assert "holds answers of another run: `checkpoint." in other.stderr
+    assert "ended with exit code 2" in other.stderr
+
+
+def test_failed_checkpoint_is_reported_once_and_tried_again_when_it_changes(
+    start: Start, save: Save, workspace: Path
+) -> None:
+    folder = save("llava-v1.5-a")
+    config = (folder / "config.json").read_text()
+    tower = json.loads(config)["mm_vision_tower"]
+    (folder / "config.json").write_text(config.replace(tower, "/nowhere/clip"))
+    program = start(WATCH.replace("quiet_s=1", "quiet_s=0"), workspace)
+    log = workspace / "results" / "llava-v1.5-a-max_new_tokens2" / "custom" / "summary.json"
+    lines = []
+    while "ended with exit code" not in "".join(lines):
+        lines.append(program.stderr.readline())
+        assert program.poll() is None
+    time.sleep(1)
+    (folder / "config.json").write_text(config)
+    wait_for(log, program)
+    said = "".join(lines) + stop(program, signal.SIGINT)
+    assert program.returncode == 130
+    assert said.count("ended with exit code 2") == 1
+    assert said.count("model loaded in") == 1
+
+
+def test_signal_ends_the_evaluation_too(start: Start, save: Save, workspace: Path) -> None:
+    lines = [
+        {"question_id": i, "image": "red.png", "text": f"What is {i}?", "answer": "red"}
+        for i in range(3000)
+    ]
+    (workspace / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    save("llava-v1.5-a")
+    command = f"{WATCH} quiet_s=0 engine=sequential"
+    program = start(command, workspace)
+    answers = workspace / "results" / "llava-v1.5-a-max_new_tokens2" / "custom/predictions.jsonl"
+    wait_for(answers, program, num_lines=3)
+    children = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
+    said = stop(program)
+    assert program.returncode == 143
+    assert children
+    assert not any(is_running(int(child)) for child in children)
+    assert "To go on: python -m runners.eval" in said
+    assert "Traceback" not in said
+    assert 3 <= len(read_lines(answers)) < len(lines)
+
+
+@pytest.mark.slow
+def test_run_that_another_process_writes_is_waited_for(
+    start: Start, save: Save, workspace: Path
+) -> None:
+    save("llava-v1.5-a")
+    run_dir = workspace / "results" / "llava-v1.5-a-max_new_tokens2"
+    run_dir.mkdir(parents=True)
+    lock = FileLock(run_dir / ".custom.lock")
+    with lock:
+        program = start(f"{WATCH} once=true quiet_s=0", workspace)
+        said = ""
+        while "another process is writing its run" not in said:
+            assert program.poll() is None
+            said += program.stderr.readline()
+        time.sleep(0.5)
+        assert program.poll() is None
+    program.communicate(timeout=TIMEOUT_S)
+    assert program.returncode == 0
+    assert (run_dir / "custom" / "summary.json").exists()
+
+
+def in_process(options: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, *extra: str) -> int:
+    monkeypatch.chdir(workspace)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    words = [*options.split(), *extra]
+    monkeypatch.setattr(sys, "argv", ["watch.py", *words])
+    return cli.run("watch", watch, words)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (f"{OPTIONS}", "dir"),
+        (f"dir=nowhere {OPTIONS}", "`dir` must be a folder"),
+        ("dir=runs", "`task` must name"),
+        (f"dir=runs {OPTIONS} poll_s=0", "`poll_s`"),
+        (f"dir=runs {OPTIONS} quiet_s=-1", "`quiet_s`"),
+        (f"dir=runs {OPTIONS} limits=3", "limits"),
+        (f"dir=runs {OPTIONS} limit=0", "`limit`"),
+        (f"dir=runs {OPTIONS} run=mine", "`run=mine` cannot be given"),
+        (f"dir=runs {OPTIONS} model=llava-demo", "`model=llava-demo` cannot be given"),
+        (f"dir=runs {OPTIONS} model.path=a", "`model.path=a` cannot be given"),
+        (f"dir=runs {OPTIONS} runner.shard=1/2", "`runner.shard=1/2` cannot be given"),
+        (f"-m dir=runs {OPTIONS} limit=1,2", "`-m` cannot be used"),
+        ("dir=runs task=gqa", "testdev_balanced"),
+    ],
+)
+def test_wrong_option_stops_before_anything_is_evaluated(
+    options: str,
+    named: str,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert in_process(options, workspace, monkeypatch, "once=true") == 2
+    said = capsys.readouterr().err
+    assert named in said
+    assert "Traceback" not in said
+    assert not (workspace / "results").exists()
+
+
+def test_nothing_there_is_nothing_to_do(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert in_process(f"dir=runs {OPTIONS} once=true", workspace, monkeypatch) == 0
+
+
+def test_incomplete_checkpoint_fails_once(
+    save: Save,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (save("llava-v1.5-a") / "tokenizer.model").unlink()
+    assert in_process(f"dir=runs {OPTIONS} once=true quiet_s=0", workspace, monkeypatch) == 1
+    assert "tokenizer.model or tokenizer.json is missing" in capsys.readouterr().err
+    assert not (workspace / "results").exists()
