@@ -206,6 +206,29 @@ class EvalConfig(SubjectConfig):
 
 
 @dataclass(kw_only=True, slots=True)
+class WatchConfig(EvalConfig):
+    """Options of `runners.watch`, beside those of `runners.eval`.
+
+    Attributes:
+        dir: The folder that a training run writes its checkpoints into.
+        poll_s: How often it is looked at.
+        quiet_s: How long a checkpoint's files must not have changed.
+        once: Evaluate what is there, and end.
+    """
+
+    dir: str = MISSING
+    poll_s: float = 30.0
+    quiet_s: float = 60.0
+    once: bool = False
+
+    def __post_init__(self) -> None:
+        EvalConfig.__post_init__(self)
+        if self.poll_s <= 0:
+            raise ValueError(f"`poll_s` must be larger than 0, but is {self.poll_s}.")
+        _check_seconds("quiet_s", self.quiet_s)
+
+
+@dataclass(kw_only=True, slots=True)
 class AskConfig(SubjectConfig):
     """Options of `runners.ask`.
 
@@ -309,6 +332,7 @@ def register() -> None:
     """Makes the schemas and the resolvers known to Hydra; calling it twice does no harm."""
     store = ConfigStore.instance()
     store.store(name="eval_schema", node=EvalConfig)
+    store.store(name="watch_schema", node=WatchConfig)
     store.store(name="ask_schema", node=AskConfig)
     store.store(name="bench_schema", node=BenchProgramConfig)
     store.store(name="score_schema", node=ScoreConfig)
