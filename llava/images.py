@@ -15,6 +15,10 @@ import torch
 from PIL import Image
 
 _HOLDS_RGB_COLOR = frozenset({"RGB", "RGBA", "P"})
+_LARGE_SQUARE = 32_000_000
+"""Squares of more pixels are not held whole: an image of 1 x 20,000 would take 6 GB."""
+
+_STRIP_HEIGHT = 256
 
 Size = tuple[int, int]
 Pinpoints = str | Sequence[Sequence[int]]
@@ -45,6 +49,27 @@ def expand2square(image: Image.Image, background_color: tuple[int, int, int]) ->
     square = Image.new(image.mode, (side, side), background_color)
     square.paste(image, ((side - width) // 2, (side - height) // 2))
     return square
+
+
+def shrink_to_square(
+    image: Image.Image,
+    background_color: tuple[int, int, int],
+    side: int,
+    resample: Image.Resampling,
+) -> Image.Image:
+    """Returns what resizing the padded square of an image to `side` gives, bit for bit.
+
+    PIL resizes rows first, then columns; so the rows of the square can be made in strips.
+    """
+    width, height = image.size
+    full = max(image.size)
+    left, top = (full - width) // 2, (full - height) // 2
+    narrow = Image.new("RGB", (side, full))
+    for start in range(0, full, _STRIP_HEIGHT):
+        strip = Image.new("RGB", (full, min(_STRIP_HEIGHT, full - start)), background_color)
+        strip.paste(image, (left, top - start))
+        narrow.paste(strip.resize((side, strip.height), resample), (0, start))
+    return narrow.resize((side, side), resample)
 
 
 def select_best_resolution(original_size: Size, possible_resolutions: Sequence[Size]) -> Size:
@@ -137,20 +162,48 @@ def process_images(
     Returns:
         (B, 3, H, W) float32, CLIP-normalized; (B, 1 + T, 3, H, W) for `anyres`; a list where the
         images have different numbers of tiles.
+
+    Raises:
+        ValueError: an image is so narrow that its center crop would not fit into memory.
     """
     aspect_ratio = getattr(model_cfg, "image_aspect_ratio", None)
     if aspect_ratio == "pad":
         red, green, blue = (int(mean * 255) for mean in image_processor.image_mean)
-        squares = [expand2square(image, (red, green, blue)) for image in images]
-        pixels = [_pixels(square, image_processor) for square in squares]
+        pixels = [_padded_pixels(image, (red, green, blue), image_processor) for image in images]
     elif aspect_ratio == "anyres":
         pinpoints = model_cfg.image_grid_pinpoints
         pixels = [process_anyres_image(image, image_processor, pinpoints) for image in images]
     else:
-        pixels = [_pixels(image, image_processor) for image in images]
+        pixels = [_cropped_pixels(image, image_processor) for image in images]
     if all(values.shape == pixels[0].shape for values in pixels):
         return torch.stack(pixels)
     return pixels
+
+
+def _padded_pixels(
+    image: Image.Image, background_color: tuple[int, int, int], processor: Any
+) -> torch.Tensor:
+    """The padded square through the processor: (3, H, W) float32."""
+    side = processor.size["shortest_edge"]
+    if max(image.size) ** 2 > _LARGE_SQUARE and image.mode != "P":
+        resample = Image.Resampling(processor.resample)
+        square = shrink_to_square(to_rgb(image), background_color, side, resample)
+    else:
+        square = expand2square(image, background_color)
+    return _pixels(square, processor)
+
+
+def _cropped_pixels(image: Image.Image, processor: Any) -> torch.Tensor:
+    """The center crop that the processor makes: (3, H, W) float32."""
+    side = processor.size["shortest_edge"]
+    num_pixels = side * side * max(image.size) // min(image.size)
+    largest = 2 * (Image.MAX_IMAGE_PIXELS or num_pixels)  # as of images that PIL does not open
+    if num_pixels > largest:
+        raise ValueError(
+            f"An image of {image.width} x {image.height} pixels would be enlarged to "
+            f"{num_pixels:,} before it is cropped, which is more than {largest:,}."
+        )
+    return _pixels(image, processor)
 
 
 def _pixels(image: Image.Image, processor: Any) -> torch.Tensor:

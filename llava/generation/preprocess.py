@@ -52,7 +52,11 @@ def prepare_images(
     if not sources:
         return None
     images = [_open(source) for source in sources]
-    pixel_values = process_images(images, image_processor, config)
+    try:
+        pixel_values = process_images(images, image_processor, config)
+    except (OSError, ValueError, MemoryError) as error:
+        names = ", ".join(source.key for source in sources)
+        raise ImageError("image_unreadable", f"{names}: {error}") from error
     return PreparedImages(
         pixel_values=tuple(pixel_values),
         sizes=tuple(image.size for image in images),
@@ -65,6 +69,5 @@ def _open(source: ImageSource) -> Image.Image:
         return source.open()
     except FileNotFoundError as error:
         raise ImageError("image_missing", f"{source.key}: no such file") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        # PIL answers damaged files with any of these
+    except Exception as error:  # damaged files make PIL's readers raise whatever there is
         raise ImageError("image_unreadable", f"{source.key}: {error}") from error

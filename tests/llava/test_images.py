@@ -17,6 +17,7 @@ from llava.images import (
     read_pinpoints,
     resize_and_pad_image,
     select_best_resolution,
+    shrink_to_square,
     to_rgb,
 )
 
@@ -298,3 +299,25 @@ def test_processing_leaves_the_image_as_it_was(processor):
         process_images([image], processor, config)
     assert image.tobytes() == before
     assert image.info == {"transparency": RED}
+
+
+@pytest.mark.parametrize("resample", [Image.Resampling.BICUBIC, Image.Resampling.BILINEAR])
+@pytest.mark.parametrize("size", [(3, 900), (900, 3), (700, 701), (611, 97), (1, 1300)])
+def test_square_made_in_strips_is_that_of_the_reference(size, resample):
+    noise = Image.effect_noise(size, 120)
+    image = Image.merge("RGB", (noise, noise.rotate(180), Image.effect_noise(size, 60)))
+    expected = expand2square(image, PADDING).resize((SIDE, SIDE), resample)
+    assert shrink_to_square(image, PADDING, SIDE, resample).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK"])
+def test_large_squares_give_the_same_pixels(processor, mode, monkeypatch):
+    image = Image.effect_noise((40, 300), 120).convert("RGB").convert(mode)
+    whole = process_images([image], processor, PAD)
+    monkeypatch.setattr("llava.images._LARGE_SQUARE", 1000)
+    assert torch.equal(process_images([image], processor, PAD), whole)
+
+
+def test_image_that_would_be_enlarged_beyond_memory_is_refused(processor):
+    with pytest.raises(ValueError, match="1 x 60000 pixels would be enlarged to"):
+        process_images([Image.new("RGB", (1, 60_000))], processor, SQUARE)
