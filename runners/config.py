@@ -171,6 +171,8 @@ class EvalConfig(SubjectConfig):
         max_failures: How many failed questions of a task still count as complete.
         check_counts: Stop when a published split has another number of questions.
         dry_run: Say what the run would take, and load nothing.
+        manifest: A stored run's folder or a task's `manifest.json` in it; the run is repeated and
+            its answers are compared.
     """
 
     tasks: dict[str, Any] = field(default_factory=dict)
@@ -186,6 +188,7 @@ class EvalConfig(SubjectConfig):
     max_failures: int = 0
     check_counts: bool = True
     dry_run: bool = False
+    manifest: str | None = None
 
     def __post_init__(self) -> None:
         SubjectConfig.__post_init__(self)  # slots leave `super()` without its class

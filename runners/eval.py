@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
 
 def evaluate(config: DictConfig) -> int:
-    """Runs one composed configuration and returns the exit code."""
+    """Runs one composed configuration, or a stored run again; returns the exit code."""
+    if config.manifest is None:
+        return _evaluate(config)
+    from runners.rerun import rerun
+
+    return rerun(config, config.manifest, _evaluate)
+
+
+def _evaluate(config: DictConfig) -> int:
     from runners.build import read_settings
     from runners.cli import is_later_job
     from runners.config import EvalConfig

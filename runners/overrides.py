@@ -32,6 +32,7 @@ FILES = UNSWEPT - PROSE | {
     "baseline",
     "candidate",
     "replies",
+    "manifest",
 }
 """Options that name files or folders, beside every `*path` and `*dir`."""
 

@@ -13,6 +13,7 @@ from runners.asking import Asker
 from runners.config import EvalConfig
 from runners.environment import command, describe_environment
 from runners.progress import Progress
+from runners.rerun import repeatable_options
 from runners.signals import Interruption
 from runners.subject import Subject
 from runners.task_run import TaskRun
@@ -120,6 +121,7 @@ class Session:
             "attention": self._settings.model.attention,
             "engine": self._settings.engine,
             "runner": self._settings.runner,
+            "options": repeatable_options(self._settings),
         }
 
     def _near_ties(self, known: Calibration | None) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def read_run_specs(config: DictConfig, run_dir: Path) -> dict[str, dict[str, Any
         if not stored:
             raise ConfigError(f"{run_dir} holds no task. Run runners.eval first, or check `run`.")
         return stored
-    words = _given_options()
+    words = given_options()
     specs = {}
     for name, spec in read_task_specs(config).items():
         folder = build_task(spec).name
@@ -84,12 +84,22 @@ def _read_stored(run_dir: Path) -> dict[str, dict[str, Any]]:
     for folder in sorted(run_dir.iterdir()):
         manifest = read_manifest(folder) if folder.is_dir() and ".old-" not in folder.name else None
         if manifest is not None:
-            specs[folder.name] = _read_spec(manifest, folder)
+            specs[folder.name] = read_spec(manifest, folder)
     return specs
 
 
-def _read_spec(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The task of a manifest, which may be anyone's: values in it must not build objects."""
+def read_spec(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Returns the task of a manifest, as `_target_` plus values.
+
+    The manifest may be anyone's: values in it must not build objects.
+
+    Args:
+        manifest: Its content.
+        folder: Where it lies, for the message.
+
+    Raises:
+        ConfigError: it does not describe a task.
+    """
     environment = manifest.get("environment")
     spec = environment.get("task") if isinstance(environment, dict) else None
     if not isinstance(spec, dict) or any(isinstance(value, dict) for value in spec.values()):
@@ -100,8 +110,8 @@ def _read_spec(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return dict(spec)
 
 
-def _given_options() -> set[str]:
-    """The names of the options on the command line."""
+def given_options() -> set[str]:
+    """Returns the names of the options on the command line."""
     from hydra.core.hydra_config import HydraConfig
 
     words = HydraConfig.get().overrides.task
