@@ -1,6 +1,6 @@
 // One question in full: images, targets, what each run answered, and the prompt as it was given.
 const Detail = (() => {
-  const { h, foreign, byId } = Dom;
+  const { h, foreign, name, byId } = Dom;
   const { isPair } = Report;
   let promptsOpen = false; // stays as it was from question to question
   const SMALL = 96; // pictures below this many pixels are enlarged without blurring
@@ -78,7 +78,7 @@ const Detail = (() => {
   function groups(row) {
     const known = row.task.fields.map((field, i) => [field, row.groups[i]]).filter(([, group]) => group !== null);
     return known.length ? h("dl", { class: "groups" }, known.map(([field, group]) =>
-      h("div", {}, h("dt", {}, foreign(field.replaceAll("_", " "))), h("dd", {}, foreign(group))))) : null;
+      h("div", {}, h("dt", {}, name(field.replaceAll("_", " "))), h("dd", {}, foreign(Dom.brief(group)))))) : null;
   }
 
   // Shows a question; `go` moves by steps, `back` returns to the list.
@@ -92,7 +92,7 @@ const Detail = (() => {
     pane.replaceChildren(
       h("div", { class: "detail-head" },
         h("button", { type: "button", class: "back", onclick: back }, "‹ List"),
-        h("h2", {}, foreign(row.task.name), " ", foreign(row.id)),
+        h("h2", {}, name(row.task.name), " ", name(row.id)),
         h("span", { class: "fine" }, place),
         h("a", { href: Report.addressOf(row), title: "Link to this question" }, "link"),
         h("button", { type: "button", "aria-label": "Previous question", onclick: () => go(-1) }, "‹"),

@@ -38,7 +38,10 @@ const Dom = (() => {
     return line.length > length || text.length > 2 * length ? `${line.slice(0, length)}…` : line;
   }
 
+  // A short name of a run, a group or a field, which may be anything.
+  const name = (text) => foreign(brief(text, 60));
+
   const byId = (id) => document.getElementById(id);
 
-  return { h, s, foreign, brief, visible, byId };
+  return { h, s, foreign, brief, name, visible, byId };
 })();

@@ -1,7 +1,8 @@
 // The form over the filters; only what occurs in the report is offered.
 const FilterForm = (() => {
-  const { h, foreign, byId } = Dom;
+  const { h, name, brief, visible, byId } = Dom;
   const { rows, tasks, runs, isPair } = Report;
+  const IS = "="; // before the value of a group, which may be empty
   let state = Filters.initial();
   let changed = () => {};
 
@@ -10,6 +11,8 @@ const FilterForm = (() => {
     for (const item of items) counts.set(item, (counts.get(item) ?? 0) + 1);
     return counts;
   };
+
+  const described = (text, count) => `${visible(brief(text, 60))} (${Format.count(count)})`;
 
   function update(change) {
     state = { ...state, ...change };
@@ -66,7 +69,7 @@ const FilterForm = (() => {
   function causeSelect() {
     const causes = tally(rows.flatMap((row) => row.answers).map((answer) => answer?.failure?.cause).filter(Boolean));
     if (!causes.size) return null;
-    const options = [...causes].map(([cause, count]) => [cause, `${Dom.visible(cause)} (${Format.count(count)})`]);
+    const options = [...causes].map(([cause, count]) => [cause, described(cause, count)]);
     return select("Cause of failure", [["", "any"], ...options], state.cause, (cause) => update({ cause }));
   }
 
@@ -86,11 +89,11 @@ const FilterForm = (() => {
     byId("group-fields").replaceChildren(...fields.map((field, place) => {
       const counts = tally(task.rows.map((row) => row.groups[place]).filter((group) => group !== null));
       const options = [...counts].sort(([a], [b]) => a.localeCompare(b, "en", { numeric: true }))
-        .map(([group, count]) => [group, `${Dom.visible(group)} (${Format.count(count)})`]);
-      const label = foreign(field.replaceAll("_", " "));
-      return select(label, [["", "any"], ...options], state.groups[field] ?? "", (group) => {
+        .map(([group, count]) => [IS + group, described(group, count)]);
+      const chosen = field in state.groups ? IS + state.groups[field] : "";
+      return select(name(field.replaceAll("_", " ")), [["", "any"], ...options], chosen, (value) => {
         const { [field]: _, ...others } = state.groups;
-        update({ groups: group ? { ...others, [field]: group } : others });
+        update({ groups: value ? { ...others, [field]: value.slice(IS.length) } : others });
       });
     }));
   }

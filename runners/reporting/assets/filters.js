@@ -69,7 +69,7 @@ const Filters = (() => {
     const found = [];
     const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);
     const task = tasks.find((entry) => entry.name === state.task);
-    if (task) found.push((row) => row.task === task);
+    if (task && tasks.length > 1) found.push((row) => row.task === task);
     for (const [field, group] of Object.entries(state.groups)) {
       const place = task ? task.fields.indexOf(field) : -1;
       if (place >= 0) found.push((row) => row.groups[place] === group);

@@ -14,6 +14,7 @@ const List = (() => {
   const rowHeight = () => parseFloat(getComputedStyle(box).getPropertyValue("--row-height"));
 
   function thumbnail(row) {
+    if (!Report.hasImages) return null;
     const [image] = row.images;
     const source = image && Report.pictureOf(image);
     if (!source) return h("span", { class: "thumb none", "aria-hidden": "true" }, image ? "?" : "");

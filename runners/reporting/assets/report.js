@@ -99,6 +99,7 @@ const Report = (() => {
     isPair: runs.length === 2,
     letters: ["A", "B"],
     essence,
+    hasImages: rows.some((row) => row.images.length),
     addressOf,
     rowAt: (address) => byAddress.get(address) ?? null,
     pictureOf,

@@ -1,10 +1,10 @@
 // The summary: what the runs are, their scores with intervals, failures, and every breakdown.
 const Summary = (() => {
-  const { h, foreign, byId } = Dom;
+  const { h, foreign, name: named, byId } = Dom;
   const { runs, tasks, letters, isPair } = Report;
 
   const runLabel = (i) =>
-    h("span", { class: `run run-${letters[i].toLowerCase()}` }, isPair && h("b", {}, letters[i]), foreign(runs[i].name));
+    h("span", { class: `run run-${letters[i].toLowerCase()}` }, isPair && h("b", {}, letters[i]), named(runs[i].name));
 
   const sum = (counts) => Object.values(counts).reduce((total, n) => total + n, 0);
 
@@ -31,7 +31,7 @@ const Summary = (() => {
     const scored = task.summaries.filter(Boolean);
     return h("tr", {},
       summary === scored[0] && h("th", { scope: "rowgroup", rowspan: scored.length },
-        questionsLink(open, { task: task.name }, foreign(task.name)),
+        questionsLink(open, { task: task.name }, named(task.name)),
         h("small", { class: "below" }, `${summary.split} · ${name}`)),
       isPair && h("td", {}, runLabel(i)),
       h("td", { class: "number strong" }, Format.metric(value, name), summary.coverage < 1 && "*"),
@@ -60,7 +60,7 @@ const Summary = (() => {
     const filter = (changes) => ({ task: task.name, changes: [changes] });
     const bounds = found.interval && found.interval.map(Format.signed).join(" to ");
     return h("tr", {},
-      h("th", { scope: "row" }, questionsLink(open, { task: task.name }, foreign(task.name))),
+      h("th", { scope: "row" }, questionsLink(open, { task: task.name }, named(task.name))),
       h("td", { class: "number strong" }, Format.signed(found.difference)),
       h("td", { class: "plot" }, Charts.difference(found.difference, found.interval, { largest, label: text })),
       h("td", { class: "number" }, bounds ?? ""),
@@ -85,9 +85,9 @@ const Summary = (() => {
       Object.entries(task.summaries[i]?.num_failed ?? {}).map(([cause, number]) => {
         const example = task.rows.find((row) => row.answers[i]?.failure?.cause === cause);
         return h("tr", {},
-          h("th", { scope: "row" }, foreign(task.name)),
+          h("th", { scope: "row" }, named(task.name)),
           isPair && h("td", {}, runLabel(i)),
-          h("td", {}, questionsLink(open, { task: task.name, run: i, cause }, foreign(cause))),
+          h("td", {}, questionsLink(open, { task: task.name, run: i, cause }, named(cause))),
           h("td", { class: "number" }, Format.count(number)),
           h("td", { class: "message" }, example && foreign(Dom.brief(example.answers[i].failure.message))));
       })));
@@ -98,7 +98,7 @@ const Summary = (() => {
 
   function notes() {
     const found = tasks.flatMap((task) => task.notes.map((note) =>
-      h("li", {}, h("b", {}, foreign(task.name)), " ", foreign(note))));
+      h("li", {}, h("b", {}, named(task.name)), " ", foreign(note))));
     const lost = tasks.flatMap((task) => task.rows).flatMap((row) => row.images);
     const leftOut = new Set(lost.filter((image) => image.picture === -1).map((image) => image.name)).size;
     if (leftOut) {
@@ -113,7 +113,7 @@ const Summary = (() => {
       const values = runs.map((run) => run.facts[name] ?? "");
       const differs = isPair && values[0] !== values[1];
       return h("tr", { class: differs ? "differs" : null }, h("th", { scope: "row" }, name.replaceAll("_", " ")),
-        values.map((value) => h("td", { class: "fact" }, foreign(value))));
+        values.map((value) => h("td", { class: "fact" }, foreign(Dom.brief(value, 600)))));
     });
     return h("section", {}, h("h2", {}, isPair ? "The runs" : "The run"),
       table(["", ...runs.map((_, i) => runLabel(i))], body, "What the runs are"));
@@ -126,16 +126,16 @@ const Summary = (() => {
     const body = groups.flatMap((group) => runs.map((_, i) => i).filter((i) => figuresOf(i, group)).map((i, place, known) => {
       const figures = figuresOf(i, group);
       const [name, value] = Object.entries(figures).find(([metric]) => metric !== "num_questions") ?? ["", null];
-      const label = `${group}: ${Format.metric(value, name)}`;
+      const label = `${Dom.brief(group, 60)}: ${Format.metric(value, name)}`;
       return h("tr", {},
         place === 0 && h("th", { scope: "rowgroup", rowspan: known.length },
-          canOpen ? questionsLink(open, { task: task.name, field, group }, foreign(group)) : foreign(group)),
+          canOpen ? questionsLink(open, { task: task.name, field, group }, named(group)) : named(group)),
         h("td", { class: "plot" }, value !== null && value <= 1 &&
           Charts.bar(value, null, { className: `run-${letters[i].toLowerCase()}`, label })),
         h("td", { class: "number strong" }, Format.metric(value, name)),
         h("td", { class: "number" }, Format.count(figures.num_questions ?? 0)));
     }));
-    return h("div", { class: "breakdown" }, h("h4", {}, field.replaceAll("_", " ")),
+    return h("div", { class: "breakdown" }, h("h4", {}, named(field.replaceAll("_", " "))),
       table(["Group", "", "Score", "Questions"], body, `${task.name} by ${field}`));
   }
 
@@ -154,7 +154,7 @@ const Summary = (() => {
     const changed = task.differences.length && h("details", {}, h("summary", {}, "What differs between the runs"),
       h("ul", { class: "plain" }, task.differences.map(([name, before, after]) =>
         h("li", {}, h("code", {}, name), " ", foreign(Dom.brief(JSON.stringify(before), 60)), " → ", foreign(Dom.brief(JSON.stringify(after), 60))))));
-    return h("section", { class: "task" }, h("h3", {}, foreign(task.name), " ", definition && h("small", {}, definition)),
+    return h("section", { class: "task" }, h("h3", {}, named(task.name), " ", definition && h("small", {}, definition)),
       changed || null,
       h("div", { class: "breakdowns" }, metrics(task), fields.map((field) => breakdown(task, field, open))));
   }
