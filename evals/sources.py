@@ -73,16 +73,19 @@ class ImageFile:
 
     def exists(self) -> bool:
         """Whether a regular file lies at the path; the file is not opened."""
-        if self.refused:
-            return False
-        try:
-            return stat.S_ISREG(self.path.stat().st_mode)
-        except (OSError, ValueError):  # nothing there, out of reach, or no possible file name
-            return False
+        return not self.refused and stat.S_ISREG(self._mode())
 
     def is_something_else(self) -> bool:
         """Whether a folder, a pipe, a socket or a device lies at the path."""
-        return self.path.exists() and not self.exists()
+        mode = self._mode()
+        return mode != 0 and not stat.S_ISREG(mode)
+
+    def _mode(self) -> int:
+        """What lies at the path; 0 for nothing, or for what is out of reach."""
+        try:
+            return self.path.stat().st_mode
+        except (OSError, ValueError):  # ValueError: no possible name of a file
+            return 0
 
     def open(self) -> Image.Image:
         """Returns the decoded image, in RGB or, without `convert_rgb`, in the mode of the file.
@@ -93,8 +96,12 @@ class ImageFile:
         if self.refused:
             raise OSError(f"Image {self.key!r} is not opened: {self.refused}")
         if self.is_something_else():  # opening a pipe would wait, reading a device never end
-            raise OSError(f"Image {self.key} is no regular file.")
-        with self.path.open("rb") as file:
+            raise OSError(f"Image {self.key!r} is no regular file.")
+        try:
+            file = self.path.open("rb")
+        except ValueError as error:
+            raise OSError(f"Image {self.key!r} has no possible name of a file: {error}") from error
+        with file:
             return decode_image(file, str(self.path), convert_rgb=self.convert_rgb)
 
 
@@ -112,10 +119,12 @@ def decode_image(file: BinaryIO, name: str, *, convert_rgb: bool = True) -> Imag
     try:
         image: Image.Image = Image.open(file)
         image.load()
+        return _to_rgb(image) if convert_rgb else image
     except Exception as error:  # damaged files make PIL's readers raise whatever there is
         raise OSError(f"Image {name} cannot be decoded: {error}") from error
-    if not convert_rgb:
-        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
     # Without the entry PIL converts the same pixels and does not warn about it; what remains
     # in `info` would make an image processor composite the picture onto a background.
     image.info.pop("transparency", None)

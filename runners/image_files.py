@@ -103,7 +103,7 @@ def _problem(image: ImageSource) -> str:
     if image.refused:
         return f"Image {image.key!r} is not opened: {image.refused}"
     if isinstance(image, ImageFile) and image.is_something_else():
-        return f"Image {image.key} is no regular file."
+        return f"Image {image.key!r} is no regular file."
     return f"Image {image.key} does not exist."
 
 
