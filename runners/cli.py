@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
 from runners.config import register
-from runners.errors import ConfigError, StoreError, WorkerError
+from runners.errors import CanaryError, ConfigError, StoreError, WorkerError
 from runners.overrides import is_multirun, quote_free_text
 
 COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
@@ -151,7 +151,7 @@ class _Jobs:
         except BAD_INPUT_ERRORS as error:
             report(error)
             return BAD_INPUT
-        except (StoreError, WorkerError) as error:
+        except (CanaryError, StoreError, WorkerError) as error:
             report(error)
             return INCOMPLETE
         except OSError as error:

@@ -171,6 +171,7 @@ class EvalConfig(SubjectConfig):
         max_failures: How many failed questions of a task still count as complete.
         check_counts: Stop when a published split has another number of questions.
         dry_run: Say what the run would take, and load nothing.
+        canary: `on` asks a few questions with and without their image before a run, `off` not.
         manifest: A stored run's folder or a task's `manifest.json` in it; the run is repeated and
             its answers are compared.
     """
@@ -188,10 +189,15 @@ class EvalConfig(SubjectConfig):
     max_failures: int = 0
     check_counts: bool = True
     dry_run: bool = False
+    canary: Any = "on"
     manifest: str | None = None
 
     def __post_init__(self) -> None:
         SubjectConfig.__post_init__(self)  # slots leave `super()` without its class
+        if isinstance(self.canary, bool):  # YAML reads on and off so
+            self.canary = "on" if self.canary else "off"
+        if self.canary not in ("on", "off"):
+            raise ValueError(f"`canary` must be on or off, but is {self.canary!r}.")
         for name in ("max_tokens", "max_rows", "num_preprocess_threads"):
             _check_count(f"engine.{name}", self.engine.get(name))
         for name in ("num_workers", "devices_per_worker", "num_threads"):

@@ -11,3 +11,7 @@ class WorkerError(Exception):
 
 class StoreError(Exception):
     """Answers cannot be written any more, as on a full disk; what was answered before is stored."""
+
+
+class CanaryError(Exception):
+    """A few questions asked first show that the model is broken; nothing was stored."""

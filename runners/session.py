@@ -10,6 +10,7 @@ from typing import Any
 
 from llava.generation.request import Calibration, EngineReport, GenerationConfig
 from runners.asking import Asker
+from runners.canary import check_canary
 from runners.config import EvalConfig
 from runners.environment import command, describe_environment
 from runners.progress import Progress
@@ -65,11 +66,14 @@ class Session:
 
         Raises:
             ConfigError: the checkpoint cannot be loaded.
+            CanaryError: the model does not see, or computes no numbers.
             WorkerError: no worker is left.
         """
         renderer = self._subject.build_renderer()
         loaded = self._load(ready, identity["dtype"])
         environment = {**self._environment(ready), "load_report": dict(loaded.report)}
+        if self._settings.canary == "on":
+            check_canary(self._workers, renderer, task_runs)
         known = _known_calibration(task_runs, environment)
         if known is not None:
             self._workers.adopt(known)

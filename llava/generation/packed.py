@@ -22,6 +22,7 @@ from llava.generation.request import (
     Calibration,
     Completion,
     EngineReport,
+    ImageProbe,
     Request,
     RequestFailure,
 )
@@ -161,6 +162,10 @@ class PackedEngine:
             while ahead:
                 yield from self._answer(*ahead.popleft())
         yield from self.sequential.run(alone)
+
+    def probe(self, request: Request) -> ImageProbe | RequestFailure:
+        """See `SequentialEngine.probe`."""
+        return self.sequential.probe(request)
 
     def _can_pack(self, request: Request) -> bool:
         num_places = int((request.prompt_ids == IMAGE_TOKEN_INDEX).sum())

@@ -26,6 +26,22 @@ class ImageError(Exception):
         self.cause = cause
 
 
+@dataclass(frozen=True, slots=True)
+class BlankImage:
+    """A gray image of the size of another one."""
+
+    of: ImageSource
+
+    @property
+    def key(self) -> str:
+        """Another key than the image's own."""
+        return f"blank {self.of.key}"
+
+    def open(self) -> Image.Image:
+        """Returns the gray image; raises what the other one raises."""
+        return Image.new("RGB", self.of.open().size, (127, 127, 127))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedImages:
     """The images of one request.

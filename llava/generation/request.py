@@ -129,6 +129,25 @@ class RequestFailure:
     message: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageProbe:
+    """What a question's image does to its answer.
+
+    Attributes:
+        key: The request's key.
+        logit_change: By how much a blank image moves a logit of the first new token at most.
+        is_finite: Whether all these logits are numbers, with either image.
+        text: The answer, cut short.
+        blank_text: The answer about a blank image of the same size.
+    """
+
+    key: str
+    logit_change: float
+    is_finite: bool
+    text: str
+    blank_text: str
+
+
 NUM_CALIBRATION_QUESTIONS = 200
 """So many questions are answered in both ways before near ties are decided."""
 

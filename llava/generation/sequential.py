@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,12 +13,13 @@ from transformers import LogitsProcessorList
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.generation.neartie import top_two
-from llava.generation.preprocess import ImageError, PreparedImages, prepare_images
+from llava.generation.preprocess import BlankImage, ImageError, PreparedImages, prepare_images
 from llava.generation.request import (
     Calibration,
     Completion,
     EngineReport,
     GenerationConfig,
+    ImageProbe,
     Request,
     RequestFailure,
 )
@@ -25,6 +27,9 @@ from llava.generation.sampling import SeededSampling
 from llava.model.llava_arch import LlavaMetaForCausalLM
 
 logger = logging.getLogger(__name__)
+
+PROBE_TOKENS = 8
+"""The length of the answers by which `probe` compares images."""
 
 
 class PromptTooLongError(Exception):
@@ -130,6 +135,43 @@ class SequentialEngine:
             latency_s=time.perf_counter() - start,
             image_sha256=images.sha256 if images else (),
         )
+
+    @torch.inference_mode()
+    def probe(self, request: Request) -> ImageProbe | RequestFailure:
+        """Returns what a request's images do to the beginning of its greedy answer.
+
+        Args:
+            request: A question with images.
+        """
+        blank = replace(request, images=tuple(BlankImage(image) for image in request.images))
+        try:
+            (logits, text), (blank_logits, blank_text) = map(self._begin, (request, blank))
+        except (ImageError, PromptTooLongError) as error:
+            cause = getattr(error, "cause", "prompt_too_long")
+            return RequestFailure(key=request.key, cause=cause, message=str(error))
+        return ImageProbe(
+            key=request.key,
+            logit_change=float((logits - blank_logits).abs().max()),
+            is_finite=bool(torch.isfinite(logits).all() and torch.isfinite(blank_logits).all()),
+            text=text,
+            blank_text=blank_text,
+        )
+
+    def _begin(self, request: Request) -> tuple[torch.Tensor, str]:
+        """(V,) float32 logits of the first new token, and the first words of the answer."""
+        images = prepare_images(request.images, self.image_processor, self.model.config)
+        ids, arguments, num_prompt_tokens = self._inputs(request, images)
+        output = self.model.generate(
+            ids,
+            **arguments,
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=min(PROBE_TOKENS, self.room(num_prompt_tokens)),
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        text = self.tokenizer.decode(output.sequences[0].tolist(), skip_special_tokens=True)
+        return output.logits[0][0].float(), text.strip()
 
     def completion(
         self,

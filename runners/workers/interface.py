@@ -11,6 +11,7 @@ from llava.generation.request import (
     Calibration,
     Completion,
     EngineReport,
+    ImageProbe,
     Request,
     RequestFailure,
 )
@@ -25,6 +26,9 @@ class Engine(Protocol):
 
     def report(self) -> EngineReport:
         """Returns what the engine has done and measured since it was built."""
+
+    def probe(self, request: Request) -> ImageProbe | RequestFailure:
+        """Returns what a request's images do to the beginning of its answer."""
 
     def adopt(self, calibration: Calibration) -> None:
         """Has near ties decided by what all workers together, this one included, have measured."""
@@ -54,6 +58,9 @@ class Workers(Protocol):
 
     def load(self, order: LoadModel) -> ModelLoaded:
         """Has the model built and returns what the first worker loaded."""
+
+    def probe(self, requests: Sequence[Request]) -> Sequence[ImageProbe | RequestFailure]:
+        """Has one worker find out what the images of some requests do to their answers."""
 
     def adopt(self, calibration: Calibration) -> None:
         """Has every worker decide near ties by what an earlier run measured."""

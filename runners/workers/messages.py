@@ -11,6 +11,7 @@ from llava.generation.request import (
     Calibration,
     Completion,
     EngineReport,
+    ImageProbe,
     Request,
     RequestFailure,
 )
@@ -66,6 +67,13 @@ class WorkItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeImages:
+    """To the worker: find out what the images of some requests do to their answers."""
+
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
     """To the worker: finish the item in flight and begin no other."""
 
@@ -115,6 +123,13 @@ class WeightsHashed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImagesProbed:
+    """From the worker: one finding a request."""
+
+    probes: tuple[ImageProbe | RequestFailure, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
     """From the worker: one request is done."""
 
@@ -158,5 +173,15 @@ class Logged:
     traceback: str | None
 
 
-ToWorker = HashWeights | LoadModel | WorkItem | Adopt | Stop
-FromWorker = Ready | WeightsHashed | ModelLoaded | Answered | ItemDone | Beat | BadInput | Logged
+ToWorker = HashWeights | LoadModel | ProbeImages | WorkItem | Adopt | Stop
+FromWorker = (
+    Ready
+    | WeightsHashed
+    | ModelLoaded
+    | ImagesProbed
+    | Answered
+    | ItemDone
+    | Beat
+    | BadInput
+    | Logged
+)

@@ -17,7 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from llava.generation.request import Calibration, EngineReport, Request
+from llava.generation.request import (
+    Calibration,
+    EngineReport,
+    ImageProbe,
+    Request,
+    RequestFailure,
+)
 from runners.environment import num_cores
 from runners.errors import ConfigError, WorkerError
 from runners.workers.dealing import Dealer
@@ -28,9 +34,11 @@ from runners.workers.messages import (
     Answered,
     BadInput,
     HashWeights,
+    ImagesProbed,
     ItemDone,
     LoadModel,
     ModelLoaded,
+    ProbeImages,
     Ready,
     Stop,
     WeightsHashed,
@@ -40,7 +48,7 @@ from runners.workers.reports import merge_reports
 
 logger = logging.getLogger(__name__)
 
-M = TypeVar("M", Ready, WeightsHashed, ModelLoaded)
+M = TypeVar("M", Ready, WeightsHashed, ModelLoaded, ImagesProbed)
 
 MAX_DEATHS_IN_A_ROW = 16
 """A worker that dies so often without one answer in between is not replaced any more."""
@@ -161,6 +169,15 @@ class LocalWorkers:
         self._content_hash = loaded.report["content_hash"]
         self._slots[0].is_loaded = True
         return loaded
+
+    def probe(self, requests: Sequence[Request]) -> Sequence[ImageProbe | RequestFailure]:
+        """Has the first worker find out what the images of some requests do to their answers.
+
+        Raises:
+            WorkerError: the process died.
+        """
+        self._first.send(ProbeImages(requests=tuple(requests)))
+        return self._expect(ImagesProbed).probes
 
     def adopt(self, calibration: Calibration) -> None:
         """Has every worker decide near ties by what was measured, whenever it is loaded."""

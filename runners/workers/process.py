@@ -26,10 +26,12 @@ from runners.workers.messages import (
     Beat,
     FromWorker,
     HashWeights,
+    ImagesProbed,
     ItemDone,
     LoadModel,
     Logged,
     ModelLoaded,
+    ProbeImages,
     Ready,
     Stop,
     ToWorker,
@@ -87,6 +89,8 @@ def serve(connection: Connection, seat: Seat) -> None:
         message = inbox.take()
         if isinstance(message, Adopt):
             engine.adopt(message.calibration)
+        elif isinstance(message, ProbeImages):
+            outbox.send(ImagesProbed(probes=tuple(map(engine.probe, message.requests))))
         elif isinstance(message, WorkItem):
             for reply in _answer(engine, message, inbox.stop):
                 outbox.send(reply)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class FaultyEngine(PackedEngine):
         once: A file that is made at the first fault; from then on there is none.
         slow_worker: Name of a thread-independent marker file; the worker that makes it is slow.
         slowness: How many times slower that worker is.
+        log: A file that gets a line an answer: process, item, key.
         options: Of `PackedEngine`.
     """
 
@@ -38,6 +40,7 @@ class FaultyEngine(PackedEngine):
         once: str | None = None,
         slow_worker: str | None = None,
         slowness: float = 1.0,
+        log: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(*parts, **options)
@@ -45,6 +48,8 @@ class FaultyEngine(PackedEngine):
         self._keys = frozenset(str(keys).split(","))
         self._once = once
         self._slowness = slowness if slow_worker and _takes(slow_worker) else 1.0
+        self._log = log
+        self._num_items = 0
         answer = self.sequential.answer
         self.sequential.answer = lambda request, streamer=None: (  # type: ignore[method-assign]
             self._fail_alone(request) or answer(request, streamer)
@@ -56,7 +61,14 @@ class FaultyEngine(PackedEngine):
         results = list(super().run(requests)) if self._slowness > 1 else super().run(requests)
         if self._slowness > 1:
             time.sleep((self._slowness - 1) * (time.perf_counter() - started))
-        yield from results
+        self._num_items += 1
+        prompts = {request.key: zlib.crc32(request.prompt_ids.tobytes()) for request in requests}
+        for result in results:
+            if self._log is not None:
+                # keys are unique within a task; with the prompt they are over all tasks
+                question = f"{result.key}/{prompts[result.key]}"
+                _append(self._log, f"{os.getpid()} {self._num_items} {question}\n")
+            yield result
 
     def _decode(self, pack: Pack, prepared: Mapping[str, PreparedImages]) -> Any:
         if self._keys & {request.key for request in pack.requests}:
@@ -96,3 +108,12 @@ def _takes(marker: str) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _append(path: str, line: str) -> None:
+    """Writes a line that no other process's line can get into."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
