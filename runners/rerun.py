@@ -6,11 +6,13 @@ with the resolved values of its identity they say everything that can change an 
 
 from __future__ import annotations
 
-import logging
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf, open_dict
 
 from runners.answer_lines import is_failure, key_of
 from runners.config import EvalConfig
@@ -23,8 +25,6 @@ from runners.stored_runs import given_options, read_spec
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-logger = logging.getLogger(__name__)
 
 _COMPLETE, _INCOMPLETE = 0, 1
 _FREE = frozenset(
@@ -166,54 +166,48 @@ def _check_given_options() -> None:
 
 def _configure(config: DictConfig, originals: list[Original]) -> Path:
     """Puts the options of the manifests into the composed ones; returns the new run's folder."""
-    from omegaconf import OmegaConf, open_dict
-
-    given, first = given_options(), originals[0]
-    identity, options = first.manifest["identity"], first.options
-    moved = {n: config.model[n] for n in ("path", "base") if f"model.{n}" in given}
-    task_options = OmegaConf.to_container(config.tasks, resolve=False)
-    specs = {
-        original.folder.name: {
-            **original.spec,
-            **_given_places(original.folder.name, task_options, given),
-        }
-        for original in originals
-    }
+    first, given = originals[0], given_options()
+    stored = _stored_options(first)
+    moved = {name: config.model[name] for name in ("path", "base") if f"model.{name}" in given}
+    specs = {original.folder.name: dict(original.spec) for original in originals}
+    for name, spec in specs.items():
+        spec.update(_given_places(name, config, given))
+    if "check_counts" in given:
+        del stored["check_counts"]
+    run = config.run or f"{first.folder.parent.name}-rerun"
     with open_dict(config):
-        config.model = {**options["model"], **moved}
-        config.conversation = {"template": identity["conversation"]}
-        for name in ("quantization", "generation", "seed", "limit"):
-            config[name] = options[name]
-        config.dtype = identity["dtype"]
-        config.tasks = OmegaConf.create(specs)
-        config.data = {}
-        if "check_counts" not in given:
-            config.check_counts = options["check_counts"]
-        if identity["engine"]["replay"] == "off":
-            config.engine["replay"] = "off"
-        shard = first.manifest["environment"].get("runner", {}).get("shard")
-        if shard is not None:
-            config.runner["shard"] = shard
-        if config.run is None:
-            config.run = f"{first.folder.parent.name}-rerun"
-    repeated = Path(config.results_dir, config.run)
+        config.tasks, config.data = {}, {}  # replaced, where the others are merged
+        config.merge_with({**stored, "model": stored["model"] | moved, "tasks": specs, "run": run})
+    repeated = Path(config.results_dir, run)
     if repeated.resolve() == first.folder.parent:
         raise ConfigError(
-            f"`run` must be another name than that of the run that is repeated, but is "
-            f"{config.run!r}. Leave it out for {config.run}-rerun."
+            f"`run` must be another name than that of the run that is repeated, but is {run!r}. "
+            f"Leave it out for {run}-rerun."
         )
-    logger.info("repeating %s as %s", first.folder.parent, repeated)
+    print(f"repeating {first.folder.parent} as {repeated}", file=sys.stderr)
     return repeated
 
 
-def _given_places(name: str, composed: Any, given: set[str]) -> dict[str, Any]:
-    """Where the command line says that a task's data lie now."""
-    options = dict((composed or {}).get(name) or {})
-    return {
-        key: value
-        for key, value in options.items()
-        if key.endswith("_dir") and f"tasks.{name}.{key}" in given
+def _stored_options(original: Original) -> dict[str, Any]:
+    """The options of a run; what they left open is taken from its identity."""
+    identity, environment = original.manifest["identity"], original.manifest["environment"]
+    options: dict[str, Any] = {
+        **original.options,
+        "dtype": identity["dtype"],
+        "conversation": {"template": identity["conversation"]},
     }
+    if identity["engine"]["replay"] == "off":
+        options["engine"] = {"replay": "off"}
+    shard = environment.get("runner", {}).get("shard")
+    if shard is not None:
+        options["runner"] = {"shard": shard}
+    return options
+
+
+def _given_places(name: str, config: DictConfig, given: set[str]) -> dict[str, Any]:
+    """Where the command line says that a task's data lie now."""
+    places = {word.rpartition(".")[2]: word for word in given if word.startswith(f"tasks.{name}.")}
+    return {option: OmegaConf.select(config, word) for option, word in places.items()}
 
 
 def _compare(original: Original, repeated: Path) -> bool:

@@ -1,0 +1,132 @@
+"""A run again from its manifest: the same answers, or what differs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runners.cli import run
+from runners.config import EvalConfig, ModelConfig
+from runners.eval import evaluate
+from runners.rerun import repeatable_options
+from tests.runners.conftest import Finished, read_lines
+from tests.runners.synthetic_runs import write_task
+
+Shell = Callable[[str, Path], Finished]
+OPTIONS = repeatable_options(EvalConfig(model=ModelConfig(path="owner/model", name="model")))
+
+
+@pytest.fixture(scope="module")
+def repeated(
+    shell: Shell, demo_run: Finished, tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
+    """A copy of the demo run, repeated beside it; tests leave both as they are."""
+    workspace = tmp_path_factory.mktemp("repeated")
+    shutil.copytree(demo_run.workspace / "results", workspace / "results")
+    return shell("python -m runners.eval manifest=results/demo runner.num_threads=1", workspace)
+
+
+@pytest.fixture
+def workspace(repeated: Finished, tmp_path: Path) -> Path:
+    shutil.copytree(repeated.workspace / "results", tmp_path / "results")
+    return tmp_path
+
+
+def test_repeated_run_has_the_same_answers_under_another_name(repeated: Finished) -> None:
+    assert repeated.code == 0, repeated.stderr
+    for task in ("gqa", "vqav2"):
+        files = [
+            repeated.workspace / f"results/{run}/{task}/predictions.jsonl"
+            for run in ("demo", "demo-rerun")
+        ]
+        assert files[0].read_bytes() == files[1].read_bytes()
+        assert f"{task}: the same answers, sha256 " in repeated.stdout
+
+
+def test_identity_is_repeated_as_it_was(repeated: Finished) -> None:
+    for task in ("gqa", "vqav2"):
+        manifests = [
+            repeated.json(f"results/{run}/{task}/manifest.json") for run in ("demo", "demo-rerun")
+        ]
+        assert manifests[0]["identity"] == manifests[1]["identity"]
+        assert manifests[0]["environment"]["options"] == manifests[1]["environment"]["options"]
+
+
+def test_differing_answers_are_counted_and_fail(shell: Shell, workspace: Path) -> None:
+    path = workspace / "results/demo/gqa/predictions.jsonl"
+    lines = read_lines(path)
+    lines[1]["text"] += " or not"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    manifest = path.with_name("manifest.json")
+    content = json.loads(manifest.read_text())
+    content["identity"]["checkpoint"]["weights"] = "of another day"
+    manifest.write_text(json.dumps(content))
+    finished = shell(f"python -m runners.eval manifest={manifest} run=demo-rerun", workspace)
+    assert finished.code == 1
+    assert f"gqa: 1 of {len(lines)} answers differ" in finished.stdout
+    assert "not the same run any more: checkpoint.weights changed" in finished.stdout
+    assert "vqav2" not in finished.stdout
+
+
+@pytest.mark.slow
+def test_planned_rerun_compares_nothing(shell: Shell, workspace: Path) -> None:
+    finished = shell("python -m runners.eval manifest=results/demo dry_run=true run=x", workspace)
+    assert finished.code == 0, finished.stderr
+    assert "answers" not in finished.stdout
+    assert not (workspace / "results/x").exists()
+
+
+def stored(folder: Path, name: str = "gqa", **environment: object) -> Path:
+    """A stored run in `folder`, with a complete identity."""
+    identity = {"engine": {"replay": "near_ties"}, "conversation": "vicuna_v1"}
+    return write_task(folder, name, [1.0], identity=identity, environment=environment)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["manifest=nowhere"], "`manifest` must be a run's folder or a manifest.json in it"),
+        (["manifest=old"], "does not keep the options of its run"),
+        (["manifest=imported"], "was imported from an answer file"),
+        (["manifest=torn"], "is no manifest"),
+        (["manifest=foreign"], "does not say how its task was configured"),
+        (["manifest=mixed"], "were answered under different options: limit"),
+        (["manifest=fine", "limit=3"], "limit cannot be given with it"),
+        (["manifest=fine", "model.name=x", "seed=1"], "model.name, seed cannot be given with it"),
+        (["manifest=fine", "run=fine", "results_dir=."], "`run` must be another name"),
+    ],
+)
+def test_what_cannot_be_repeated_is_refused(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stored(tmp_path / "fine", options=OPTIONS)
+    stored(tmp_path / "old")
+    stored(tmp_path / "foreign", options=OPTIONS, task={"_target_": "x", "y": {"_target_": "z"}})
+    write_task(tmp_path / "imported", "gqa", [1.0], identity={"imported": "sha"})
+    (stored(tmp_path / "torn") / "manifest.json").write_text("{")
+    stored(tmp_path / "mixed", options=OPTIONS)
+    stored(tmp_path / "mixed", "textvqa", options=OPTIONS | {"limit": 3})
+    assert run("eval", evaluate, words) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+def test_folders_are_kept_as_absolute_paths_and_hub_ids_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "checkpoint-500").mkdir()
+    monkeypatch.chdir(tmp_path)
+    model = ModelConfig(path="checkpoint-500", base="lmsys/vicuna-13b-v1.5")
+    options = repeatable_options(EvalConfig(model=model))["model"]
+    assert options["path"] == str(tmp_path / "checkpoint-500")
+    assert options["base"] == "lmsys/vicuna-13b-v1.5"
+    assert options["name"] == "checkpoint-500"
