@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from tests.runners.conftest import TIMEOUT_S, Finished, Start, read_lines
 
 Shell = Callable[[str, Path], Finished]
 Save = Callable[[str], Path]
+Begin = Callable[[str], "subprocess.Popen[str]"]
 
 NUM_QUESTIONS = 4
 OPTIONS = (
@@ -60,6 +61,21 @@ def save(workspace: Path, tiny_tower: Path, tiny_checkpoint: Path) -> Save:
     return write
 
 
+@pytest.fixture
+def begin(start: Start, workspace: Path) -> Iterator[Begin]:
+    """Starts a watch, which ends with the test."""
+    programs = []
+
+    def run(command: str) -> subprocess.Popen[str]:
+        programs.append(start(command, workspace))
+        return programs[-1]
+
+    yield run
+    for program in programs:
+        program.kill()
+        program.communicate()
+
+
 def wait_for(path: Path, program: subprocess.Popen[str], num_lines: int = 1) -> None:
     deadline = time.monotonic() + TIMEOUT_S
     while not path.exists() or path.read_bytes().count(b"\n") < num_lines:
@@ -82,7 +98,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_checkpoints_are_evaluated_once_when_they_are_whole(
-    shell: Shell, start: Start, save: Save, workspace: Path
+    shell: Shell, begin: Begin, save: Save, workspace: Path
 ) -> None:
     results = workspace / "results"
     late = save("llava-v1.5-a/checkpoint-500")
@@ -93,7 +109,7 @@ def test_checkpoints_are_evaluated_once_when_they_are_whole(
     (workspace / "runs" / "clip").mkdir()
     (workspace / "runs" / "clip" / "config.json").write_text('{"model_type": "clip"}')
 
-    program = start(WATCH, workspace)
+    program = begin(WATCH)
     first = results / "llava-v1.5-b_checkpoint-500-max_new_tokens2" / "custom"
     wait_for(first / "summary.json", program)
     second = results / "llava-v1.5-a_checkpoint-500-max_new_tokens2" / "custom"
@@ -144,13 +160,13 @@ def test_other_weights_under_the_same_name_are_not_taken_for_evaluated(
 
 
 def test_failed_checkpoint_is_reported_once_and_tried_again_when_it_changes(
-    start: Start, save: Save, workspace: Path
+    begin: Begin, save: Save, workspace: Path
 ) -> None:
     folder = save("llava-v1.5-a")
     config = (folder / "config.json").read_text()
     tower = json.loads(config)["mm_vision_tower"]
     (folder / "config.json").write_text(config.replace(tower, "/nowhere/clip"))
-    program = start(WATCH.replace("quiet_s=1", "quiet_s=0"), workspace)
+    program = begin(WATCH.replace("quiet_s=1", "quiet_s=0"))
     log = workspace / "results" / "llava-v1.5-a-max_new_tokens2" / "custom" / "summary.json"
     lines = []
     while "ended with exit code" not in "".join(lines):
@@ -165,7 +181,7 @@ def test_failed_checkpoint_is_reported_once_and_tried_again_when_it_changes(
     assert said.count("model loaded in") == 1
 
 
-def test_signal_ends_the_evaluation_too(start: Start, save: Save, workspace: Path) -> None:
+def test_signal_ends_the_evaluation_too(begin: Begin, save: Save, workspace: Path) -> None:
     lines = [
         {"question_id": i, "image": "red.png", "text": f"What is {i}?", "answer": "red"}
         for i in range(3000)
@@ -173,7 +189,7 @@ def test_signal_ends_the_evaluation_too(start: Start, save: Save, workspace: Pat
     (workspace / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     save("llava-v1.5-a")
     command = f"{WATCH} quiet_s=0 engine=sequential"
-    program = start(command, workspace)
+    program = begin(command)
     answers = workspace / "results" / "llava-v1.5-a-max_new_tokens2" / "custom/predictions.jsonl"
     wait_for(answers, program, num_lines=3)
     children = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
@@ -188,14 +204,14 @@ def test_signal_ends_the_evaluation_too(start: Start, save: Save, workspace: Pat
 
 @pytest.mark.slow
 def test_run_that_another_process_writes_is_waited_for(
-    start: Start, save: Save, workspace: Path
+    begin: Begin, save: Save, workspace: Path
 ) -> None:
     save("llava-v1.5-a")
     run_dir = workspace / "results" / "llava-v1.5-a-max_new_tokens2"
     run_dir.mkdir(parents=True)
     lock = FileLock(run_dir / ".custom.lock")
     with lock:
-        program = start(f"{WATCH} once=true quiet_s=0", workspace)
+        program = begin(f"{WATCH} once=true quiet_s=0")
         said = ""
         while "another process is writing its run" not in said:
             assert program.poll() is None
