@@ -156,6 +156,16 @@ def test_tasks_are_one_family() -> None:
     assert [task["task"] for task in verdict()["tasks"]] == ["gqa"]
 
 
+def test_detectable_drop_is_larger_where_tasks_share_alpha() -> None:
+    for task in ("gqa", "pope"):
+        store("old", task, right(20))
+        store("new", task, right(20, 1))
+    assert gate("task=gqa") == gate("task=gqa", "alpha=0.025", "output=half") == gate() == 2
+    shared, half = verdict()["tasks"][0], verdict("half")["tasks"][0]
+    assert shared["detectable_difference"] == pytest.approx(half["detectable_difference"])
+    assert shared["detectable_difference"] > 2.9 * 0.05
+
+
 def test_one_failing_task_fails_the_candidate_whatever_the_others() -> None:
     store("old", "gqa", right(100))
     store("new", "gqa", right(100, 30))
