@@ -1,6 +1,7 @@
 """Stores the answers of a task that no model is needed for; killed where a test says so.
 
-`python -m tests.faults.storing --step STEP --after K -- FOLDER`: see `tests.faults.killing_eval`.
+`python -m tests.faults.storing [--step STEP --after K --] FOLDER`: the steps are those of
+`tests.faults.killing_eval`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from evals.errors import DataError
 from llava.generation.request import Completion, RequestFailure
 from runners.config import EvalConfig, ModelConfig
+from runners.errors import ConfigError, StoreError
 from runners.task_run import TaskRun
 
 NUM_QUESTIONS = 9
@@ -63,9 +66,20 @@ def answer(key: str) -> Completion:
     )
 
 
-if __name__ == "__main__":
-    from tests.faults.killing_eval import arm, read_trap
+def main(words: list[str]) -> int:
+    """Returns the exit code that the programs have."""
+    if "--" in words:
+        from tests.faults.killing_eval import arm, read_trap
 
-    trap, [folder] = read_trap(sys.argv[1:])
-    arm(trap)
-    store_answers(Path(folder))
+        trap, words = read_trap(words)
+        arm(trap)
+    try:
+        store_answers(Path(words[0]))
+    except (ConfigError, DataError, StoreError) as error:
+        print(error, file=sys.stderr)
+        return 1 if isinstance(error, StoreError) else 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
