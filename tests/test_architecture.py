@@ -100,7 +100,7 @@ def test_importing_llava_imports_nothing() -> None:
     "module",
     [
         *("runners.evaluation", "runners.score", "runners.cli", "runners.submit", "runners.doctor"),
-        *("runners.leaderboard", "runners.regress"),
+        *("runners.leaderboard", "runners.regress", "runners.report"),
     ],
 )
 def test_parent_process_imports_no_torch(module: str) -> None:

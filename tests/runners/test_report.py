@@ -16,7 +16,7 @@ from runners.report import report
 from runners.reporting.page import to_json
 from runners.reporting.thumbnails import shrink
 from tests.browser.synthetic_runs import Data, Reply, write_data, write_picture, write_run
-from tests.runners.conftest import Finished
+from tests.runners.conftest import CHECKOUT, Finished
 
 HOSTILE = "</script><script>alert(1)</script>{{data}}<!--\u202e\x00\ud800"
 
@@ -348,3 +348,19 @@ def test_run_of_the_program_itself_is_shown(
     assert [task["name"] for task in page.data["tasks"]] == ["gqa", "vqav2"]
     assert page.data["runs"][0]["facts"]["conversation"] == "vicuna_v1"
     assert all(image[1] >= 0 for task in page.data["tasks"] for r in task["rows"] for image in r[3])
+
+
+def test_commands_of_the_documentation_run(runs: Data) -> None:
+    for name, run in (("llava-demo", "A"), ("llava-demo-early", "B")):
+        Path("results", run).rename(Path("results", name))
+    Path("Q.jsonl").write_text(runs.questions.read_text())
+    runs.images.rename("DIR")
+    page = (CHECKOUT / "docs" / "report.md").read_text()
+    [block] = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    commands = [line.split("#")[0].split() for line in block.splitlines()]
+    assert len(commands) == 4
+    for command in commands:
+        assert command[:3] == ["python", "-m", "runners.report"]
+        assert make(*command[3:]) == 0
+    assert Path("results/llava-demo/report.html").exists()
+    assert Path("page.html").exists()
