@@ -167,7 +167,11 @@ def _options(argv: Sequence[str], scratch: str) -> list[str]:
     if is_multirun(argv):
         # In front, because argparse does not accept overrides on both sides of a flag.
         options = [word for word in options if word not in ("-m", "--multirun")]
-        options = ["--multirun", f"hydra.sweep.dir='{scratch}'", *options]
+        return ["--multirun", f"hydra.sweep.dir='{scratch}'", *options]
+    # An experiment that is not in `conf` may be a sweep too; only Hydra can find it.
+    experiments = (n for n, word in enumerate(options) if word.startswith("experiment="))
+    for place in list(experiments)[:1]:
+        options.insert(place, f"hydra.sweep.dir='{scratch}'")
     return options
 
 

@@ -17,7 +17,7 @@ _QUANTIZATION = "quantization"
 
 def marks_of(stored: StoredTask) -> tuple[Mark, ...]:
     """Returns what has to be known about all figures of a stored task."""
-    found = [*_extent(stored.summary), *_origin(stored)]
+    found = [*_extent(stored), *_origin(stored)]
     if not stored.summary["metrics"]:
         found.append(Mark(text=_why_unscored(stored.summary)))
     return tuple(found)
@@ -50,9 +50,14 @@ def _describe_generation(generation: Mapping[str, Any]) -> Iterator[str]:
         yield f"{generation['num_beams']} beams"
 
 
-def _extent(summary: Mapping[str, Any]) -> Iterator[Mark]:
+def _extent(stored: StoredTask) -> Iterator[Mark]:
     """What of the split the figure is over."""
-    if summary.get("limited"):
+    summary = stored.summary
+    runner = _environment(stored).get("runner")
+    shard = runner.get("shard") if isinstance(runner, dict) else None
+    if shard is not None:
+        yield Mark(text=f"only shard {printable(str(shard))} of the questions (runner.shard)")
+    elif summary.get("limited"):
         yield Mark(text=f"only the first {summary['num_questions']:,} questions (limit)")
     expected = summary.get("expected_num_questions")
     if expected not in (None, summary["num_questions"]) and not summary.get("limited"):
@@ -70,9 +75,8 @@ def _extent(summary: Mapping[str, Any]) -> Iterator[Mark]:
 
 def _origin(stored: StoredTask) -> Iterator[Mark]:
     """By which rules, and from which answers, the figure was made."""
-    summary, manifest = stored.summary, stored.manifest
-    environment = (manifest or {}).get("environment")
-    spec = environment.get("task") if isinstance(environment, dict) else None
+    summary = stored.summary
+    spec = _environment(stored).get("task")
     if not isinstance(spec, dict):
         yield Mark(text="without a manifest: how it was answered and scored is not known")
         return
@@ -99,6 +103,11 @@ def _origin(stored: StoredTask) -> Iterator[Mark]:
         yield Mark(text="the stored answers are others than those that were scored")
     if summary.get("imported"):
         yield Mark(text="answers were imported from a file", is_comparable=True)
+
+
+def _environment(stored: StoredTask) -> Mapping[str, Any]:
+    environment = (stored.manifest or {}).get("environment")
+    return environment if isinstance(environment, dict) else {}
 
 
 def _has_other_answers(stored: StoredTask) -> bool:

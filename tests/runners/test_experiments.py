@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from runners import cli
@@ -15,7 +18,7 @@ from runners.build import build_task, read_settings, read_task_specs
 from runners.config import EvalConfig
 from runners.naming import run_name
 from runners.overrides import imply_checkpoint, quote_free_text
-from tests.runners.conftest import Finished
+from tests.runners.conftest import CHECKOUT, Finished
 
 PAPER = [
     *("vqav2", "gqa", "vizwiz", "scienceqa", "textvqa", "pope", "mme", "mmbench", "mmbench_cn"),
@@ -34,12 +37,13 @@ class Jobs:
     def __init__(self, *codes: int) -> None:
         self.settings: list[EvalConfig] = []
         self.tasks: list[list[str]] = []
+        self.is_sweep = False
         self._codes = list(codes)
 
     def __call__(self, config: DictConfig) -> int:
         self.settings.append(read_settings(config, EvalConfig))
         self.tasks.append([build_task(spec).name for spec in read_task_specs(config).values()])
-        assert HydraConfig.get().job.num == len(self.settings) - 1
+        self.is_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
         return self._codes.pop(0) if self._codes else 0
 
     def run(self, *words: str) -> int:
@@ -155,3 +159,32 @@ def test_quantization_study_runs_on_the_demo(
         assert summary["num_answered"] == 4
         assert run in finished.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def commands() -> list[str]:
+    """The commands of the page, in its blocks and in its table."""
+    page = (CHECKOUT / "docs/sweeps.md").read_text(encoding="utf-8")
+    found = re.findall(r"^(?:\| `)?(python -m runners\.eval .*?)(?:` \|.*)?$", page, re.MULTILINE)
+    assert len(found) == 8
+    return found
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_of_the_page_compose_as_they_stand(command: str) -> None:
+    for step in (500, 1000):
+        Path(f"out/checkpoint-{step}").mkdir(parents=True)
+    jobs = Jobs()
+    assert jobs.run(*shlex.split(command)[3:]) == 0
+    assert jobs.is_sweep == ("manifest=" not in command)
+    assert (len(jobs.settings) > 1) == jobs.is_sweep
+
+
+def test_experiment_of_the_page_is_a_sweep() -> None:
+    page = (CHECKOUT / "docs/sweeps.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    Path("experiment").mkdir()
+    Path("experiment/own.yaml").write_text(block)
+    jobs = Jobs()
+    assert jobs.run("--config-dir", str(Path.cwd()), "experiment=own") == 0
+    assert jobs.names == ["llava-v1.5-7b-nf4-limit1000", "llava-v1.6-vicuna-7b-nf4-limit1000"]
+    assert [path.name for path in Path.cwd().iterdir()] == ["experiment"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -162,6 +163,11 @@ def test_rebuilt_from_nothing_every_file_has_the_same_bytes(results: Path, build
     ("fields", "note", "is_comparable"),
     [
         ({"limited": True}, "only the first 100 questions (limit)", False),
+        (
+            {"limited": True, "environment": {"runner": {"shard": "1/4"}}},
+            "only shard 1/4 of the questions (runner.shard)",
+            False,
+        ),
         (
             {"coverage": 0.97, "num_answered": 97, "num_failed": {"image_missing": 3}},
             "incomplete: 97 of 100 questions were answered, the others count as wrong "
@@ -576,3 +582,24 @@ def test_finished_run_of_the_program_is_a_row(demo_run: Finished, build: Build) 
     assert float(record["gqa/demo/accuracy"]) == summary["metrics"]["accuracy"]
     assert record["gqa/demo/accuracy notes"] == ""
     assert record["setup"] == "float32"
+
+
+def commands() -> list[str]:
+    """The commands of the page, without their comments."""
+    page = (CHECKOUT / "docs/leaderboard.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if "runners.leaderboard" in line]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_of_the_page_work_as_they_stand(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, task in (("llava-v1.5-7b", "gqa"), ("llava-v1.5-7b", "scienceqa"), ("mine", "gqa")):
+        write_task(tmp_path / "results" / name, task, [1.0, 0.0])
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "runners.leaderboard"]
+    assert run("leaderboard", leaderboard, words[3:]) == 0
+    assert list(tmp_path.rglob("leaderboard.csv"))
