@@ -170,6 +170,12 @@ class LocalWorkers:
         self._slots[0].is_loaded = True
         return loaded
 
+    def wait_for_all(self) -> None:
+        """Waits until every worker has its model or is given up; only measurements need that."""
+        while any(slot.process is not None and not slot.is_loaded for slot in self._slots):
+            for _ in self._hear_all():
+                raise RuntimeError("There are results of work that was not dealt.")
+
     def probe(self, requests: Sequence[Request]) -> Sequence[ImageProbe | RequestFailure]:
         """Has the first worker find out what the images of some requests do to their answers.
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evals.records import Sample
 from llava.generation.request import (
     NUM_CALIBRATION_QUESTIONS,
     Completion,
@@ -20,7 +21,9 @@ from llava.generation.request import (
     Request,
     RequestFailure,
 )
+from runners.benchmarking.workloads import build_workload
 from runners.errors import ConfigError, WorkerError
+from runners.shard import cut_into_pieces, estimate_piece, item_tokens
 from runners.workers.interface import Result
 from runners.workers.messages import LoadModel
 from runners.workers.pool import LocalWorkers
@@ -73,8 +76,7 @@ def test_two_workers_share_the_work_and_the_threshold(
 ) -> None:
     engine = {"_target_": "llava.generation.packed.PackedEngine"}
     pool.load(order(tiny_checkpoint, engine, "bfloat16"))
-    while not all(slot.is_loaded for slot in pool._slots):
-        assert list(pool._hear_all()) == []
+    pool.wait_for_all()
     results = results_of(pool.answer(items(40, 15, max_new_tokens=1)))
     assert keys(results, Completion) == numbers(600)
     by_worker = Counter(result.worker for result in results)
@@ -266,8 +268,7 @@ def simulate(num_workers: int, costs: list[float], speeds: Sequence[float]) -> f
         pool._content_hash = "x"
         heaviest_first = sorted(range(len(costs)), key=lambda number: -costs[number])
         work = [(Request(key=str(number), prompt_ids=IDS),) for number in heaviest_first]
-        for slot in pool._slots:
-            slot.is_loaded = True
+        pool.wait_for_all()
         started = time.monotonic()
         assert len(results_of(pool.answer(work))) == len(costs)
         return time.monotonic() - started
@@ -278,3 +279,23 @@ def test_slow_worker_does_not_hold_up_the_others() -> None:
     costs = list(rng.uniform(0.01, 0.06, 120))
     wall_s = simulate(2, costs, [1.0, 1 / 3])
     assert wall_s <= 1.15 * sum(costs) / (1 + 1 / 3)
+
+
+@pytest.mark.slow
+def test_eight_workers_are_nearly_eight_times_as_fast() -> None:
+    """The items of a real plan: GQA's group sizes, cut as the programs cut them."""
+    samples = [
+        Sample(
+            key=request.key,
+            question_id=request.key,
+            text="x" * 4 * len(request.prompt_ids),
+            prompt="",
+            images=request.images,
+        )
+        for request in build_workload("gqa", 398, 1000, seed=0)
+    ]
+    total = estimate_piece(samples, num_image_tokens=576)
+    pieces = cut_into_pieces(samples, 576, item_tokens(total, 8))
+    tokens = [estimate_piece(piece, 576) for piece in pieces]
+    costs = [40.0 * cost / sum(tokens) for cost in tokens]
+    assert simulate(8, costs, [1.0] * 8) <= 40.0 / 7.6
