@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,24 @@ class _ConsoleHandler(logging.Handler):
         tqdm.write(record.getMessage(), file=sys.stderr)
 
 
+class _LogFile(logging.FileHandler):
+    """A log on a disk that may be full: what it does not take is passed over.
+
+    The next answer fails on the same disk and stops the run with one paragraph, which tracebacks
+    about lines of a log would bury.
+    """
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - name of the library
+        """Lets go of a line that the disk did not take; other errors are told as usual."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Closes the file, also if the disk does not take its last lines."""
+        with suppress(OSError):
+            super().close()
+
+
 class RunLog:
     """While it is entered, the packages log to stderr and, once attached, to a file.
 
@@ -41,7 +60,7 @@ class RunLog:
     def attach(self, folder: Path) -> None:
         """Goes on in `run.log` in the given folder, which is created."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = logging.FileHandler(folder / LOG_FILE, encoding="utf-8")
+        self._file = _LogFile(folder / LOG_FILE, encoding="utf-8")
         self._file.setFormatter(
             logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
         )

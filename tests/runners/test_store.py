@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,6 +143,107 @@ def test_killed_writer_loses_no_answer_that_it_had_added(tmp_path: Path) -> None
     writer.stdout.close()
     with AnswerStore(tmp_path) as store:
         assert {str(number) for number in range(max(told) + 1)} <= set(store.lines)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """The time, which stands still unless a test moves it."""
+    now = [1000.0]
+    monkeypatch.setattr("runners.store.time.monotonic", lambda: now[0])
+    yield now
+    monkeypatch.undo()
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of what is put on the disk, as it happens."""
+    names: list[str] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        names.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    return names
+
+
+def test_answers_are_on_the_disk_within_two_seconds(
+    tmp_path: Path, clock: list[float], synced: list[str]
+) -> None:
+    with AnswerStore(tmp_path) as store:
+        add_answer(store, "a")
+        assert synced == [tmp_path.name] * 2  # the new names
+        synced.clear()
+        for passed in (0.5, 0.5, 0.9):
+            clock[0] += passed
+            store.sync()
+            add_answer(store, "b")
+        assert synced == []
+        clock[0] += 0.2
+        store.sync()  # as while waiting for a worker
+        assert synced == [TRACE_FILE, PREDICTIONS_FILE]
+        clock[0] += 100.0
+        store.sync()
+        assert len(synced) == 2  # nothing has come since
+        add_answer(store, "c")
+        clock[0] += 2.0
+        add_answer(store, "a")  # as while answers come one after the other
+        assert synced[2:] == [TRACE_FILE, PREDICTIONS_FILE]
+        add_answer(store, "b")
+    assert synced[4:] == [TRACE_FILE, PREDICTIONS_FILE]  # on closing
+
+
+def test_rewritten_file_is_on_the_disk_before_it_takes_its_place(
+    tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def note(path: Path, target: Path) -> Path:
+        synced.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", note)
+    with AnswerStore(tmp_path) as store:
+        for key in ("b", "a"):
+            add_answer(store, key)
+        store.close()
+        synced.clear()
+        store.finish(KEYS)
+    scratch = [f".{name}.{os.getpid()}.tmp" for name in (PREDICTIONS_FILE, TRACE_FILE)]
+    folder = tmp_path.name
+    assert synced == [scratch[0], "rename", folder, scratch[1], "rename", folder]
+
+
+def test_line_that_does_not_fit_is_not_written_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SmallDisk(FileIO):
+        def write(self, data: Any) -> int:
+            left = 700 - os.fstat(self.fileno()).st_size
+            if left <= 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(bytes(data)[:left])  # as a disk does on its last bytes
+
+    monkeypatch.setattr("runners.store.FileIO", SmallDisk)
+    store = AnswerStore(tmp_path)
+    added: list[str] = []
+
+    def fill_disk() -> None:
+        for key in ("a", "b", "c", "d"):
+            add_answer(store, key)
+            added.append(key)
+
+    with pytest.raises(OSError, match="No space left"):
+        fill_disk()
+    store.close()
+    content = (tmp_path / TRACE_FILE).read_bytes()
+    assert content.endswith(b"}\n")
+    assert len(content) < 700
+    monkeypatch.undo()
+    with AnswerStore(tmp_path) as store:
+        assert list(store.lines) == added
+        assert (store.num_torn, store.num_spoiled) == (0, 0)
 
 
 def test_nothing_in_a_prediction_depends_on_how_it_was_computed() -> None:

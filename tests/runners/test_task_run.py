@@ -11,6 +11,7 @@ from PIL import Image
 
 from evals.errors import DataError
 from llava.generation.request import Completion, RequestFailure
+from llava.image_hash import hash_image
 from runners.config import EvalConfig, GenerationOptions, ModelConfig
 from runners.errors import ConfigError
 from runners.task_run import TaskRun
@@ -48,13 +49,16 @@ def answer_pending(task_run: TaskRun, *, failing: tuple[str, ...] = ()) -> list[
             failure = RequestFailure(key=sample.key, cause="error", message="no")
             task_run.record(sample, failure, worker="w")
         else:
-            task_run.record(sample, completion(sample.key, str(sample.target)), worker="w")
+            hashes = tuple(hash_image(image.open()) for image in sample.images)
+            done = completion(sample.key, str(sample.target), hashes)
+            task_run.record(sample, done, worker="w")
     return [sample.key for sample in pending]
 
 
-def completion(key: str, text: str) -> Completion:
+def completion(key: str, text: str, image_sha256: tuple[str, ...] = ()) -> Completion:
     return Completion(
         key=key,
+        image_sha256=image_sha256,
         token_ids=(1,),
         text=text,
         finish_reason="stop",
@@ -75,16 +79,42 @@ def test_only_what_is_not_stored_is_asked(questions: Path, tmp_path: Path) -> No
     assert (summary["limited"], summary["num_failed"]) == (False, {"image_missing": 1})
 
 
-def test_smaller_limit_scores_less_and_loses_nothing(questions: Path, tmp_path: Path) -> None:
+PROMISED = ("predictions.jsonl", "scores.jsonl", "summary.json")
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / "custom" / name).read_bytes() for name in PROMISED}
+
+
+def test_smaller_limit_shows_less_and_keeps_the_results(
+    questions: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "runners")
     with opened(questions, tmp_path / "run") as task_run:
         answer_pending(task_run)
         task_run.finish(None)
-    before = (tmp_path / "run/custom/predictions.jsonl").read_bytes()
+    before = files_of(tmp_path / "run")
+    for limit in (1, 3):
+        with opened(questions, tmp_path / "run", limit=limit) as task_run:
+            assert answer_pending(task_run) == []
+            summary = task_run.finish(None)
+        assert (summary["num_questions"], summary["limited"]) == (limit, True)
+        assert f"the first {limit} questions; the results over 4 are kept" in caplog.text
+        assert files_of(tmp_path / "run") == before
+
+
+def test_results_over_more_questions_follow_what_a_smaller_limit_answers(
+    questions: Path, tmp_path: Path
+) -> None:
+    with opened(questions, tmp_path / "run", limit=3) as task_run:
+        answer_pending(task_run, failing=("1",))
+        task_run.finish(None)
     with opened(questions, tmp_path / "run", limit=1) as task_run:
-        assert answer_pending(task_run) == []
-        summary = task_run.finish(None)
-    assert (summary["num_questions"], summary["limited"]) == (1, True)
-    assert (tmp_path / "run/custom/predictions.jsonl").read_bytes() == before
+        assert answer_pending(task_run) == ["1"]
+        assert task_run.finish(None)["num_questions"] == 1
+    stored = json.loads((tmp_path / "run/custom/summary.json").read_text())
+    assert (stored["num_questions"], stored["limit"], stored["num_answered"]) == (3, 3, 2)
+    assert len(read_lines(tmp_path / "run/custom/scores.jsonl")) == 3
 
 
 @pytest.mark.parametrize(("retry_failed", "asked"), [(True, ["3"]), (False, [])])
@@ -98,14 +128,61 @@ def test_failed_questions_are_asked_again_if_wanted(
         assert answer_pending(task_run) == asked
 
 
-def test_answer_stays_when_its_image_goes(questions: Path, tmp_path: Path) -> None:
+def test_answer_stays_when_its_image_goes(
+    questions: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "runners")
     with opened(questions, tmp_path / "run") as task_run:
         answer_pending(task_run)
+    assert "1 of 4 questions have images that are not there" in caplog.text
+    assert "They count as failed" in caplog.text
     for image in (tmp_path / "images").iterdir():
         image.unlink()
+    caplog.clear()
     with opened(questions, tmp_path / "run") as task_run:
         assert task_run.pending() == []
         assert task_run.finish(None)["num_answered"] == 3
+    failing, staying = (record.getMessage() for record in caplog.records[:2])
+    assert failing.startswith("custom: 1 of 4 questions have images")
+    assert failing.endswith("gone.png does not exist.) They count as failed.")
+    assert staying.startswith("custom: 2 of 4 questions have images")
+    assert staying.endswith("Their stored answers stay.")
+
+
+def test_kept_failures_are_not_asked_again_though_their_images_come(
+    questions: Path, tmp_path: Path
+) -> None:
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "gone.png")
+    with opened(questions, tmp_path / "run", retry_failed=False) as task_run:
+        assert task_run.pending() == []
+        assert task_run.finish(None)["num_failed"] == {"image_missing": 1}
+
+
+def test_missing_images_are_counted_though_nothing_else_is_left_to_ask(
+    questions: Path, tmp_path: Path
+) -> None:
+    with opened(questions, tmp_path / "run", limit=1) as task_run:
+        answer_pending(task_run)
+        task_run.finish(None)
+    with opened(questions, tmp_path / "run", limit=2) as task_run:
+        assert task_run.pending() == []
+        summary = task_run.finish(None)
+    assert (summary["num_failed"], summary["num_questions"]) == ({"image_missing": 1}, 2)
+
+
+def test_overwriting_a_run_without_any_image_is_refused(questions: Path, tmp_path: Path) -> None:
+    questions.write_text('{"question_id": 1, "image": "red.png", "text": "a", "answer": "b"}\n')
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+    (tmp_path / "images" / "red.png").unlink()
+    with (
+        pytest.raises(DataError, match="no question can be answered"),
+        opened(questions, tmp_path / "run", overwrite=True),
+    ):
+        pass
+    assert (tmp_path / "run/custom/predictions.jsonl").exists()
 
 
 def test_image_that_comes_later_is_asked_about(questions: Path, tmp_path: Path) -> None:
