@@ -27,9 +27,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
-from runners.config import register
+from runners.config import cache_dir, register
 from runners.errors import CanaryError, ConfigError, StoreError, WorkerError
 from runners.overrides import is_multirun, quote_free_text
+from runners.remote_jobs import RemoteJobs, is_lost_job
 
 COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 BAD_INPUT_ERRORS = (
@@ -78,7 +79,12 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
             raise
         report(error)
         return BAD_INPUT
-    return exit_code(jobs.codes)
+    except RuntimeError as error:
+        if jobs.running or not is_lost_job(error):
+            raise
+        report(error)
+        jobs.codes.append(INCOMPLETE)
+    return exit_code(jobs.codes + jobs.remote.collect())
 
 
 def is_later_job() -> bool:
@@ -133,6 +139,7 @@ class _Jobs:
         self._full_error = full_error
         self.codes: list[int] = []
         self.running = False
+        self.remote = RemoteJobs(cache_dir())
 
     def __call__(self, config: DictConfig) -> None:
         if INTERRUPTED in self.codes or TERMINATED in self.codes:
@@ -144,6 +151,8 @@ class _Jobs:
         with _command_line(self._argv[1:]), _environment(_FULL_ERROR, self._full_error):
             self.codes.append(self._run(config))
         self.running = False
+        if self.remote.is_remote:
+            self.remote.tell(HydraConfig.get().job.num, self.codes[-1])
 
     def _run(self, config: DictConfig) -> int:
         try:

@@ -1,0 +1,137 @@
+"""Sweeps whose jobs run elsewhere: on a cluster, or here in processes of a launcher's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig
+
+from runners import cli
+from runners.config import register
+from runners.remote_jobs import RemoteJobs
+from tests.runners.conftest import CHECKOUT, Finished
+
+pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+
+LOCAL = ["-m", "hydra/launcher=submitit_local", "hydra.launcher.submitit_folder=jobs/%j"]
+FILES = ("predictions.jsonl", "scores.jsonl")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    return tmp_path
+
+
+def ending_as_its_path_says(config: DictConfig) -> int:
+    word = Path(config.model.path).name
+    Path(f"{word}.pid").write_text(str(os.getpid()))
+    if word == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if word == "defect":
+        raise KeyError("a bug")
+    return int(word)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("0", "00"), 0),
+        (("1", "0", "2"), 2),
+        (("143", "2"), 143),
+    ],
+)
+def test_sweep_of_a_launcher_ends_with_the_gravest_code_of_its_jobs(
+    words: tuple[str, ...], code: int, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = ",".join(f"/{word}" for word in words)
+    assert cli.run("eval", ending_as_its_path_says, [*LOCAL, f"model.path={paths}"]) == code
+    said = capsys.readouterr().err
+    for number, word in enumerate(words, 1):
+        assert f"Job {number} of the sweep ended with exit code {int(word)}" in said
+    pids = {Path(f"{word}.pid").read_text() for word in words}
+    assert len(pids) == len(words)
+    assert str(os.getpid()) not in pids
+    assert list((workspace / "cache" / "llava-evals" / "sweeps").iterdir()) == []
+
+
+@pytest.mark.slow  # the launcher waits for a while before it gives a job up
+def test_killed_job_makes_the_sweep_incomplete(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [*LOCAL, "model.path=/killed"]
+    assert cli.run("eval", ending_as_its_path_says, argv) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_defect_of_a_job_elsewhere_is_not_taken_for_bad_input(workspace: Path) -> None:
+    with pytest.raises(KeyError, match="a bug"):
+        cli.run("eval", ending_as_its_path_says, [*LOCAL, "model.path=/defect"])
+
+
+def test_codes_are_those_of_one_sweep(tmp_path: Path) -> None:
+    first, second = RemoteJobs(str(tmp_path)), RemoteJobs(str(tmp_path))
+    for num, code in ((10, 1), (2, 0)):
+        first.tell(num, code)
+    second.tell(0, 2)
+    assert first.collect() == [0, 1]
+    assert first.collect() == []
+    assert second.collect() == [2]
+
+
+def test_slurm_experiment_composes_and_names_the_resources() -> None:
+    register()
+    with initialize_config_module(version_base="1.3", config_module="conf"):
+        config = compose(
+            "eval",
+            overrides=["experiment=slurm-sweep", "model.path=a", "hydra.launcher.partition=gpu"],
+            return_hydra_config=True,
+        )
+    launcher = config.hydra.launcher
+    assert launcher._target_.endswith("SlurmLauncher")
+    assert (launcher.gpus_per_node, launcher.partition) == (1, "gpu")
+    assert str(launcher.submitit_folder) == "results/.slurm/%j"
+    assert config.hydra.mode.name == "MULTIRUN"
+
+
+@pytest.mark.slow
+def test_sweep_over_nodes_gives_the_bytes_of_a_sweep_here(
+    shell: Callable[[str, Path], Finished], tmp_path: Path
+) -> None:
+    options = "task=gqa data=demo limit=4 quantization=none,nf4 runner.num_threads=1"
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder, launcher in ((here, ""), (there, " ".join(LOCAL[1:]))):
+        folder.mkdir()
+        finished = shell(f"python -m runners.eval -m {launcher} {options}", folder)
+        assert finished.code == 0, finished.stderr
+    runs = {path.name for path in (here / "results").iterdir()}
+    assert len(runs) == 2
+    for run in runs:
+        for name in FILES:
+            made = there / "results" / run / "gqa" / name
+            assert made.read_bytes() == (here / "results" / run / "gqa" / name).read_bytes()
+        manifest = json.loads((there / "results" / run / "gqa" / "manifest.json").read_text())
+        assert "hydra/launcher=submitit_local" in manifest["environment"]["command"]
+
+
+@pytest.mark.slow
+def test_bad_job_of_a_launcher_does_not_stop_the_others(
+    shell: Callable[[str, Path], Finished], tmp_path: Path
+) -> None:
+    command = (
+        f"python -m runners.eval {' '.join(LOCAL)} task=gqa data=demo limit=4 "
+        "model.path=/nowhere/llava-v1.5-a,llava-demo model.name=llava-v1.5-x"
+    ).replace("llava-demo", str(CHECKOUT / "llava" / "demo" / "llava-demo"), 1)
+    finished = shell(command, tmp_path)
+    assert finished.code == 2, finished.stderr
+    assert "Job 1 of the sweep ended with exit code 2" in finished.stderr
+    assert "Job 2 of the sweep ended with exit code 0" in finished.stderr
