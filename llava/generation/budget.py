@@ -12,36 +12,62 @@ GPU_MAX_TOKENS = 65536
 _MIN_TOKENS = 512
 _SHARE_OF_FREE = 0.7
 _MASK_BYTES = 4096
+_SIGNS = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def estimate_max_tokens(model: Any) -> int:
-    """Returns the cache slots that a pack may take, from what the device has free.
+    """Returns the cache slots that a pack may take, from what the devices have free.
 
     On a CPU large packs gain nothing; there the number is fixed. An estimate that proves too large
     costs little: a pack that does not fit is halved.
     """
     if model.device.type != "cuda":
         return CPU_MAX_TOKENS
-    free, _ = torch.cuda.mem_get_info(model.device)
-    fitting = int(free * _SHARE_OF_FREE / bytes_per_token(model))
-    return max(_MIN_TOKENS, min(GPU_MAX_TOKENS, fitting))
+    fitting = []
+    for device, share in _weights_by_device(model).items():
+        free, _ = torch.cuda.mem_get_info(device)
+        fitting.append(int(free * _SHARE_OF_FREE / bytes_per_token(model, share)))
+    return max(_MIN_TOKENS, min(GPU_MAX_TOKENS, *fitting))
 
 
-def bytes_per_token(model: Any) -> int:
-    """Returns about how many bytes a token takes: its keys and values, activations, mask."""
+def _weights_by_device(model: Any) -> dict[torch.device, float]:
+    """What share of the weights, and so of the layers, lies on each CUDA device."""
+    sizes: dict[torch.device, int] = {}
+    for parameter in model.parameters():
+        if parameter.device.type == "cuda":
+            sizes[parameter.device] = sizes.get(parameter.device, 0) + parameter.numel()
+    return {device: size / sum(sizes.values()) for device, size in sizes.items()}
+
+
+def bytes_per_token(model: Any, share_of_layers: float = 1.0) -> int:
+    """Returns about how many bytes a token takes on a device: keys and values, activations, mask.
+
+    Args:
+        model: The model.
+        share_of_layers: How many of its layers lie there.
+    """
     config = model.config
     num_heads = config.num_attention_heads
     num_kv_heads = getattr(config, "num_key_value_heads", None) or num_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // num_heads
     item = torch.finfo(model.dtype).bits // 8
-    cache = 2 * config.num_hidden_layers * num_kv_heads * head_dim * item
+    cache = int(2 * config.num_hidden_layers * share_of_layers * num_kv_heads * head_dim * item)
     inner = getattr(config, "intermediate_size", 4 * config.hidden_size)
     activations = (8 * config.hidden_size + 3 * inner) * item
     return cache + activations + _MASK_BYTES
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    """Whether an error says that memory ran out, on a GPU or on the CPU.
+
+    >>> is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling ..."))
+    True
+    """
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+def has_lost_device(error: BaseException) -> bool:
+    """Whether an error leaves the device unusable for this process, so that all else would fail."""
+    return isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from llava.constants import IMAGE_TOKEN_INDEX
@@ -88,31 +89,34 @@ class PackDecoder:
 
     def _prefill(self) -> torch.Tensor:
         """(N, D): hidden states of the last token of every prompt."""
-        prefix = self._cache.prefill([self._prefix_embeds(row) for row in self._rows])
+        prefix = self._cache.prefill(self._prefix_embeds())
         suffixes = [
             question.request.prompt_ids[self._rows[question.row].prefix_length :].tolist()
             for question in self._questions
         ]
         if not any(suffixes):
             places = [(question.row, question.position - 1) for question in self._questions]
-            return self._at(prefix, places)
+            return _pick(prefix, self._index(places, prefix.shape[1]))
         starts = [
             question.position - len(suffix)
             for question, suffix in zip(self._questions, suffixes, strict=True)
         ]
         return self._extend(self._questions, suffixes, starts)
 
-    def _prefix_embeds(self, row: Row) -> torch.Tensor:
-        """(L, D): the shared ids of a row with image features in place of the placeholders."""
-        request = row.requests[0]
-        ids = torch.from_numpy(request.prompt_ids[: row.prefix_length]).long().to(self._device)
-        text = self._embed(ids.clamp(min=0))  # (S, D), image rows to be replaced
-        parts, start = [], 0
-        places = (ids == IMAGE_TOKEN_INDEX).nonzero()[:, 0].tolist()
-        for place, image in zip(places, request.images, strict=True):
-            parts += [text[start:place], self._features[image.key].to(text)]
-            start = place + 1
-        return torch.cat([*parts, text[start:]])
+    def _prefix_embeds(self) -> list[torch.Tensor]:
+        """(L_i, D): each row's shared ids, image features in place of the placeholders."""
+        shared = [row.requests[0].prompt_ids[: row.prefix_length] for row in self._rows]
+        ids = torch.from_numpy(np.concatenate(shared)).long().clamp(min=0)
+        texts = self._embed(ids.to(self._device, non_blocking=True)).split(list(map(len, shared)))
+        embeds = []
+        for row, row_ids, text in zip(self._rows, shared, texts, strict=True):
+            parts, start = [], 0
+            places = np.flatnonzero(row_ids == IMAGE_TOKEN_INDEX).tolist()
+            for place, image in zip(places, row.requests[0].images, strict=True):
+                parts += [text[start:place], self._features[image.key].to(text)]
+                start = place + 1
+            embeds.append(torch.cat([*parts, text[start:]]))
+        return embeds
 
     def _decode(self, active: Sequence[Question]) -> torch.Tensor:
         """(N, D): hidden states after each active question's newest token."""
@@ -156,14 +160,16 @@ class PackDecoder:
             ids[row, place] = torch.tensor(tokens)
             owners[row, place] = question.owner
             positions[row, place] = torch.arange(start, start + len(tokens))
-        embeds = self._embed(ids.to(self._device))
-        hidden = self._cache.extend(embeds, owners.to(self._device), positions.to(self._device))
-        return self._at(hidden, ends)
+        index = self._index(ends, size[1])
+        return _pick(self._cache.extend(ids, owners, positions), index)
 
-    def _at(self, hidden: torch.Tensor, places: Sequence[tuple[int, int]]) -> torch.Tensor:
-        """Picks (N, D) out of (G, L, D)."""
-        rows, columns = torch.tensor(places, device=hidden.device).T
-        return hidden[rows, columns]
+    def _index(self, places: Sequence[tuple[int, int]], length: int) -> torch.Tensor:
+        """(N,) int64: (row, column) pairs as places in rows of a length, one after the other.
+
+        Goes to the device before the pass is started: later it would wait for its end.
+        """
+        flat = torch.tensor([row * length + column for row, column in places])
+        return flat.to(self._device, non_blocking=True)
 
     def _take(self, questions: Sequence[Question], hidden: torch.Tensor) -> list[Question]:
         """Appends each question's next token; returns those that go on. hidden: (N, D)."""
@@ -194,3 +200,8 @@ class PackDecoder:
             for question in active:
                 alive[question.row, question.owner] = True
             self._cache.compact(alive.to(self._device))
+
+
+def _pick(hidden: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Picks (N, D) out of (G, L, D), which may lie on another device than the model's input."""
+    return hidden.flatten(0, 1)[index.to(hidden.device)]

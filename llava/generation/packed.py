@@ -13,7 +13,12 @@ from typing import Any
 import torch
 
 from llava.constants import IMAGE_TOKEN_INDEX
-from llava.generation.budget import CPU_JOINED_TOKENS, estimate_max_tokens, is_out_of_memory
+from llava.generation.budget import (
+    CPU_JOINED_TOKENS,
+    estimate_max_tokens,
+    has_lost_device,
+    is_out_of_memory,
+)
 from llava.generation.decoding import PackDecoder, Question
 from llava.generation.neartie import NearTies
 from llava.generation.plan import Pack, halve, plan_packs, without
@@ -239,6 +244,8 @@ class PackedEngine:
         try:
             questions = self._decode(pack, prepared)
         except Exception as error:
+            if has_lost_device(error):
+                raise
             if not is_out_of_memory(error):
                 logger.exception("a pack of %d questions failed", len(pack.requests))
                 yield from self.sequential.run(pack.requests)

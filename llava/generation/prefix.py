@@ -9,7 +9,8 @@ Legend: G rows, L cache slots, N new tokens of a row, D embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from transformers import DynamicCache
 
 PREFIX = -1
 NOBODY = -2
+FLASH = "flash_attention_2"
+"""Attention that takes no mask of its own; it reads prefixes, and `sdpa` the questions."""
 
 
 class RowCache:
@@ -28,13 +31,18 @@ class RowCache:
     """
 
     def __init__(self, model: Any, num_rows: int) -> None:
-        self._model = model
         self._inner = model.base_model
+        self._embed = model.get_input_embeddings()
+        self._device = model.device
         self._window: int | None = getattr(model.config, "sliding_window", None)
-        device = model.device
+        # Whether every slot is the prefix's or its row's only question's, so that a single new
+        # token sees all of them; kept on the host, as asking the device would wait for it.
+        self._is_uniform = True
+        self._last_position = 0
         self.cache = DynamicCache()
-        self.owners = torch.empty(num_rows, 0, dtype=torch.long, device=device)  # (G, L)
-        self.positions = torch.empty(num_rows, 0, dtype=torch.long, device=device)  # (G, L)
+        empty = torch.empty(num_rows, 0, dtype=torch.long, device=self._device)
+        self.owners = empty  # (G, L)
+        self.positions = empty  # (G, L)
 
     @property
     def num_slots(self) -> int:
@@ -47,29 +55,42 @@ class RowCache:
         Args:
             embeds: (L_i, D), one a row.
         """
-        lengths = torch.tensor([len(row) for row in embeds], device=self.owners.device)
+        lengths = [len(row) for row in embeds]
+        self._is_uniform = len(set(lengths)) == 1
+        ends = torch.tensor(lengths).to(self._device, non_blocking=True)
         padded = torch.nn.utils.rnn.pad_sequence(list(embeds), batch_first=True)
-        steps = torch.arange(padded.shape[1], device=lengths.device).expand(len(embeds), -1)
-        owners = torch.where(steps < lengths[:, None], PREFIX, NOBODY)
+        steps = torch.arange(padded.shape[1], device=self._device).expand(len(embeds), -1)
+        owners = torch.where(steps < ends[:, None], PREFIX, NOBODY)
         # padding comes last, so plain causal attention keeps it from every token that counts
-        return self._forward(padded, owners, steps, mask=None)
+        return self._forward(padded, owners, steps)
 
     def extend(
-        self, embeds: torch.Tensor, owners: torch.Tensor, positions: torch.Tensor
+        self, ids: torch.Tensor, owners: torch.Tensor, positions: torch.Tensor
     ) -> torch.Tensor:
         """Computes new tokens of questions; returns their hidden states (G, N, D).
 
         Args:
-            embeds: (G, N, D).
+            ids: (G, N) int64 tokens; all three tensors on the CPU.
             owners: (G, N) int64, the question within the row, or `NOBODY` for padding.
             positions: (G, N) int64, counted from the start of each question's prompt.
         """
-        mask = self._visible(owners, positions)
-        return self._forward(embeds, owners, positions, mask=mask)
+        self._is_uniform &= not bool(owners.any())  # a row's only question has number 0
+        self._last_position = max(self._last_position, int(positions.max()))
+        fits = self._window is None or self._last_position < self._window
+        sees_all = owners.shape[1] == 1 and self._is_uniform and fits
+        stacked = torch.stack((ids, owners, positions)).to(self._device, non_blocking=True)
+        ids, owners, positions = stacked.unbind()
+        embeds = self._embed(ids)
+        if sees_all:
+            return self._forward(embeds, owners, positions)
+        mask = self._as_taken(self._visible(owners, positions), embeds.dtype)
+        with self._attention_with_masks():
+            return self._forward(embeds, owners, positions, mask)
 
     def keep_rows(self, rows: torch.Tensor) -> None:
         """Drops all rows but these; rows: (G',) int64."""
-        self.cache.batch_select_indices(rows)
+        for layer in self.cache.layers:  # each on the device of its weights
+            layer.batch_select_indices(rows.to(layer.keys.device))
         self.owners, self.positions = self.owners[rows], self.positions[rows]
 
     def compact(self, alive: torch.Tensor) -> None:
@@ -88,29 +109,30 @@ class RowCache:
         self.owners = torch.where(keep.gather(1, order), self.owners.gather(1, order), NOBODY)
         self.positions = self.positions.gather(1, order)
         for layer in self.cache.layers:
-            index = order[:, None, :, None].expand(-1, layer.keys.shape[1], -1, layer.keys.shape[3])
+            index = order.to(layer.keys.device)[:, None, :, None]
+            index = index.expand(-1, layer.keys.shape[1], -1, layer.keys.shape[3])
             layer.keys, layer.values = layer.keys.gather(2, index), layer.values.gather(2, index)
 
-    def _visible(self, owners: torch.Tensor, positions: torch.Tensor) -> torch.Tensor | None:
-        """(G, 1, N, L + N) bool: what each new token sees; None if that is everything."""
+    def _visible(self, owners: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """(G, 1, N, L + N) bool: what each new token sees."""
         slot_owners = torch.cat((self.owners, owners), dim=1)[:, None, :]
         slot_positions = torch.cat((self.positions, positions), dim=1)[:, None, :]
         own = slot_owners == owners[:, :, None]
         visible = (slot_owners == PREFIX) | (own & (slot_positions <= positions[:, :, None]))
         if self._window is not None:
             visible &= positions[:, :, None] - slot_positions < self._window
-        return None if owners.shape[1] == 1 and bool(visible.all()) else visible[:, None]
+        return visible[:, None]
 
     def _forward(
         self,
         embeds: torch.Tensor,
         owners: torch.Tensor,
         positions: torch.Tensor,
-        mask: torch.Tensor | None,
+        mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         outputs = self._inner(
             inputs_embeds=embeds,
-            attention_mask=mask if mask is None else self._as_additive(mask, embeds.dtype),
+            attention_mask=mask,
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
@@ -119,9 +141,27 @@ class RowCache:
         self.positions = torch.cat((self.positions, positions), dim=1)
         return outputs.last_hidden_state
 
-    def _as_additive(self, mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """A bool mask where attention takes one, else 0 and the dtype's lowest value."""
-        if self._model.config._attn_implementation == "sdpa":  # noqa: SLF001
+    @contextmanager
+    def _attention_with_masks(self) -> Iterator[None]:
+        """Has attention that takes no masks stand back for one that does."""
+        config = self._inner.config
+        chosen = config._attn_implementation  # noqa: SLF001 - transformers has no other name for it
+        if chosen != FLASH:
+            yield
+            return
+        config._attn_implementation = "sdpa"  # noqa: SLF001
+        try:
+            yield
+        finally:
+            config._attn_implementation = chosen  # noqa: SLF001
+
+    def _as_taken(self, mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """The mask as attention takes it: bool on a CPU, else 0 and the dtype's lowest value.
+
+        `sdpa` takes a bool mask on every device, but on a GPU makes numbers of it in each layer.
+        """
+        eager = self._inner.config._attn_implementation == "eager"  # noqa: SLF001
+        if mask.device.type == "cpu" and not eager:
             return mask
         return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
             ~mask, torch.finfo(dtype).min

@@ -12,6 +12,7 @@ import torch
 from transformers import LogitsProcessorList
 
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.generation.budget import has_lost_device, is_out_of_memory
 from llava.generation.neartie import top_two
 from llava.generation.preprocess import BlankImage, ImageError, PreparedImages, prepare_images
 from llava.generation.request import (
@@ -83,6 +84,9 @@ class SequentialEngine:
         Args:
             request: The question.
             streamer: Gets the tokens as they come, as transformers' `generate` passes them on.
+
+        Raises:
+            AcceleratorError: the device is lost to this process, and every other request with it.
         """
         try:
             return self.complete(request, streamer)
@@ -90,11 +94,14 @@ class SequentialEngine:
             cause, message = error.cause, str(error)
         except PromptTooLongError as error:
             cause, message = "prompt_too_long", str(error)
-        except torch.OutOfMemoryError as error:
-            cause, message = "out_of_memory", str(error)
         except Exception as error:
-            logger.exception("request %s failed", request.key)
+            if has_lost_device(error):
+                raise
             cause, message = "error", f"{type(error).__name__}: {error}"
+            if is_out_of_memory(error):
+                cause, message = "out_of_memory", str(error)
+            else:
+                logger.exception("request %s failed", request.key)
         return RequestFailure(key=request.key, cause=cause, message=message)
 
     @torch.inference_mode()
