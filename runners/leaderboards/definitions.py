@@ -57,7 +57,7 @@ def is_present_definition(spec: Mapping[str, Any], summary: Mapping[str, Any]) -
         summary: The content of `summary.json`.
     """
     judge = summary.get("judge")
-    options = {**spec, "judge": judge["model"]} if isinstance(judge, dict) else dict(spec)
+    options = {**spec, "judge": judge.get("model")} if isinstance(judge, dict) else dict(spec)
     try:
         task = build_task(options)
     except (ConfigError, HydraException, OmegaConfBaseException):

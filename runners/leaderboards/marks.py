@@ -106,8 +106,7 @@ def _origin(stored: StoredTask) -> Iterator[Mark]:
 
 
 def _environment(stored: StoredTask) -> Mapping[str, Any]:
-    environment = (stored.manifest or {}).get("environment")
-    return environment if isinstance(environment, dict) else {}
+    return {} if stored.manifest is None else dict(stored.manifest["environment"])
 
 
 def _has_other_answers(stored: StoredTask) -> bool:

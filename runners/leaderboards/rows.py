@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from evals.statistics import confidence_interval
 from evals.tasks.scienceqa import IMAGE_PLACEHOLDER
@@ -85,14 +84,12 @@ def _published_model(stored: StoredTask) -> str:
 
     A run says so itself; of an imported answer file the name in its lines is taken.
     """
-    manifest = stored.manifest or {}
-    options = manifest.get("environment", {}).get("options")
+    if stored.manifest is None:
+        return _first_model_id(stored)
+    identity, options = stored.manifest["identity"], stored.manifest["environment"].get("options")
     if isinstance(options, dict) and isinstance(options.get("model"), dict):
         return str(options["model"].get("published"))
-    identity: Mapping[str, Any] = manifest.get("identity", {})
-    if "model" in identity:
-        return str(identity["model"])
-    return _first_model_id(stored)
+    return str(identity["model"]) if "model" in identity else _first_model_id(stored)
 
 
 def _first_model_id(stored: StoredTask) -> str:

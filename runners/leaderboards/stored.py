@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,8 @@ from runners.manifest import MANIFEST_FILE, read_manifest
 from runners.scoring import SUMMARY_FILE
 from runners.store import PREDICTIONS_FILE
 
+_LARGEST = 1e6
+"""No benchmark gives as many points; NaN and infinity are not below it either."""
 _SET_ASIDE = re.compile(r"\.old-\d+$")
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "task": (str,),
@@ -127,6 +128,8 @@ def _read_task(folder: Path) -> StoredTask | str:
         manifest = read_manifest(folder)
     except ConfigError:
         manifest = None  # the cell says so
+    if manifest is not None and not isinstance(manifest.get("environment"), dict):
+        manifest = None
     return StoredTask(folder=folder, summary=summary, manifest=manifest)
 
 
@@ -139,16 +142,19 @@ def _find_fault(summary: Any) -> str:
             return f"`{name}` is missing or of another type"
     numbers = [value for value in summary["metrics"].values() if value is not None]
     numbers += [summary["coverage"], *(summary["interval"] or [])]
-    if not all(_is_number(value) for value in numbers):
-        return "a figure is no finite number"
+    if not all(_is_number(value) and abs(value) < _LARGEST for value in numbers):
+        return "a figure is no number, or beyond any scale"
     if summary["interval"] is not None and len(summary["interval"]) != 2:
         return "`interval` has other than two ends"
+    expected = summary.get("expected_num_questions")
+    counts = [0 if expected is None else expected, *summary["num_failed"].values()]
+    if not all(isinstance(count, int) for count in counts):
+        return "a count is no whole number"
     return ""
 
 
 def _is_number(value: Any) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _count_lines(path: Path) -> int:

@@ -18,7 +18,7 @@ from runners.leaderboards.published import (
 )
 from runners.leaderboards.records import Leaderboard, Mark, Row, Section
 from runners.leaderboards.rows import build_row
-from runners.leaderboards.stored import find_runs
+from runners.leaderboards.stored import StoredRun, find_runs
 
 PAPER_MODELS = ("llava-v1.5-7b", "llava-v1.5-13b")
 """Their published rows are shown unless others are asked for."""
@@ -35,11 +35,10 @@ def build_leaderboard(settings: LeaderboardConfig, published_dir: Path | None) -
         ConfigError: there is no results folder, or an option names what is not there.
         DataError: a table of published figures is malformed.
     """
-    stored = find_runs(Path(settings.results_dir))
+    stored = _select_runs(find_runs(Path(settings.results_dir)), settings.models)
     figures = [] if published_dir is None else read_published(published_dir)
     by_model = figures_by_model(figures)
     runs = [build_row(run, by_model) for run in stored if run.tasks]
-    runs = _select_runs(runs, settings.models)
     rows = [*_select_published(published_rows(figures), runs, settings.published), *runs]
     columns = in_order({column for row in rows for column in row.cells})
     _check_tasks("tasks", settings.tasks, columns)
@@ -57,7 +56,7 @@ def build_leaderboard(settings: LeaderboardConfig, published_dir: Path | None) -
     )
 
 
-def _select_runs(runs: Sequence[Row], patterns: Sequence[str]) -> list[Row]:
+def _select_runs(runs: Sequence[StoredRun], patterns: Sequence[str]) -> list[StoredRun]:
     names = [run.name for run in runs]
     _check_patterns("models", patterns, names)
     return [run for run in runs if not patterns or _matches(run.name, patterns)]

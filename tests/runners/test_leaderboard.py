@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import re
@@ -14,7 +15,13 @@ from pathlib import Path
 import pytest
 
 from runners.cli import run
+from runners.config import EvalConfig, ModelConfig
 from runners.leaderboard import leaderboard
+from runners.leaderboard_config import LeaderboardConfig
+from runners.leaderboards.page import render_page
+from runners.leaderboards.table import build_leaderboard
+from runners.leaderboards.text import render_csv, render_latex, render_markdown
+from runners.rerun import repeatable_options
 from runners.score import score
 from tests.runners.conftest import Finished
 from tests.runners.synthetic_runs import METRICS, scores_of_mean, write_task
@@ -47,6 +54,8 @@ TITLES = {
     "MM-Vet": "MM-Vet",
 }
 """The columns of the source table under their titles here, in the paper's order."""
+
+OPTIONS = repeatable_options(EvalConfig(model=ModelConfig(path="owner/model", name="model")))
 
 Build = Callable[..., "Built"]
 
@@ -603,3 +612,46 @@ def test_commands_of_the_page_work_as_they_stand(
     assert words[:3] == ["python", "-m", "runners.leaderboard"]
     assert run("leaderboard", leaderboard, words[3:]) == 0
     assert list(tmp_path.rglob("leaderboard.csv"))
+
+
+RENDERERS = (render_csv, render_markdown, render_latex, render_page)
+JUNK = (None, [], {}, "x", -1, 1e300, float("inf"), True, [[]], {"model": [], "name": {}})
+
+
+@pytest.mark.parametrize("file", ["summary.json", "manifest.json"])
+def test_odd_files_are_a_row_or_a_remark_and_never_a_crash(file: str, tmp_path: Path) -> None:
+    folder = write_task(
+        tmp_path / "results/odd-run",
+        "mmvet",
+        [1.0, 0.0],
+        judge={"model": "gpt-4-0613"},
+        environment={"options": OPTIONS, "runner": {"shard": None}},
+    )
+    path = folder / file
+    whole = json.loads(path.read_text())
+    places = [(name,) for name in whole]
+    places += [
+        (name, inner) for name in whole if isinstance(whole[name], dict) for inner in whole[name]
+    ]
+    settings = LeaderboardConfig(results_dir=str(tmp_path / "results"))
+    for place in places:
+        for junk in JUNK:
+            content = copy.deepcopy(whole)
+            within = content if len(place) == 1 else content[place[0]]
+            within[place[-1]] = junk
+            path.write_text(json.dumps(content))
+            board = build_leaderboard(settings, None)
+            csv_text, *texts = (render(board) for render in RENDERERS)
+            assert all("odd-run" in text for text in texts), (place, junk)
+            assert ("odd-run" in csv_text) == bool(board.sections)
+            assert board.sections or board.unfinished
+
+
+def test_filter_by_run_holds_for_unfinished_ones_too(results: Path, build: Build) -> None:
+    for name in ("half", "other"):
+        (results / name / "gqa").mkdir(parents=True)
+        (results / name / "gqa/predictions.jsonl").write_text("{}\n")
+    built = build("models=[half,demo]")
+    assert built.code == 0
+    assert "half, gqa: not finished" in built.stdout
+    assert "other, gqa" not in built.stdout
