@@ -61,7 +61,8 @@ class Part:
     @property
     def limit(self) -> int | None:
         """How many questions the whole run asks; None for all."""
-        limit: int | None = self._environment.get("limit")
+        options = self._environment.get("options")
+        limit: int | None = options.get("limit") if isinstance(options, Mapping) else None
         return limit
 
     @property

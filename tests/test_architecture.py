@@ -129,7 +129,7 @@ def composed() -> Iterator[None]:
 @pytest.mark.parametrize("path", CONFIGS, ids=str)
 def test_every_choice_composes(path: Path, composed: None) -> None:
     overrides = [f"{path.parent}={path.stem}"]
-    if path.stem in ("checkpoint", "lora-sweep"):
+    if path.stem in ("checkpoint", "lora-sweep", "slurm-sweep"):
         overrides.append("model.path=x")
     if path.parent.name == "judge":  # the only group that an evaluation does not know
         assert read_settings(compose("score", overrides=overrides), ScoreConfig).judge.name

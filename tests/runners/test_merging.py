@@ -72,7 +72,7 @@ def put_part(
             "data": hash_data_files(task.data_files()),
             **identity,
         },
-        environment={"runner": {"shard": shard}, "limit": limit, "task": spec},
+        environment={"runner": {"shard": shard}, "options": {"limit": limit}, "task": spec},
         history=[{"started": "then"}],
     )
     with AnswerStore(folder) as store:
