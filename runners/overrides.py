@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-PROSE = frozenset({"prompt"})
+PROSE = frozenset({"prompt", "prompt_suffix"})
 """Options that hold prose: nothing in them is syntax."""
 
 UNSWEPT = PROSE | {"image"}
