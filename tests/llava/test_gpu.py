@@ -65,3 +65,33 @@ def test_quantized_models_answer(tiny_checkpoint: Path, kind: str) -> None:
 def test_one_device_can_be_named(tiny_checkpoint: Path) -> None:
     model = load(tiny_checkpoint, device="cuda:0").model
     assert {str(parameter.device) for parameter in model.parameters()} == {"cuda:0"}
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "flash_attention_2"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_every_attention_gives_the_sequential_answers(
+    tiny_checkpoint: Path, attention: str, dtype: str
+) -> None:
+    if attention == "flash_attention_2":
+        pytest.importorskip("flash_attn", reason="flash_attn is not installed")
+    model = load(tiny_checkpoint, dtype=dtype, attn_implementation=attention)
+    engine = PackedEngine(*model)
+    for seed in range(12):
+        requests = random_requests(model, seed)
+        expected = facts(list(SequentialEngine(*model).run(requests)))
+        assert facts(list(engine.run(requests))) == expected
+    assert model.model.config._attn_implementation == attention
+
+
+def test_layers_on_two_devices_give_the_answers_of_one(tiny_checkpoint: Path) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("there is one CUDA device only")
+    first = {"model.embed_tokens": 0, "model.layers.0": 0, "model.rotary_emb": 0}
+    rest = {"model.layers.1": 1, "model.norm": 1, "lm_head": 1, "model.mm_projector": 1}
+    one = load(tiny_checkpoint, dtype="float32", device="cuda:0")
+    two = load(tiny_checkpoint, dtype="float32", device_map=first | rest)
+    assert {parameter.device.index for parameter in two.model.parameters()} == {0, 1}
+    requests = random_requests(one, 3, number=40)  # long answers among them: rows are dropped
+    expected = facts(list(SequentialEngine(*one).run(requests)))
+    for options in ({}, {"max_tokens": 300, "max_rows": 3}):
+        assert facts(list(PackedEngine(*two, **options).run(requests))) == expected

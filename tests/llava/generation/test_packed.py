@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from llava.generation.packed import PackedEngine
 from llava.generation.request import (
@@ -318,3 +319,81 @@ def test_replay_all_computes_every_answer_again(tiny_model: LoadedModel) -> None
     results = list(engine.run(requests))
     assert all(result.replayed for result in results if isinstance(result, Completion))
     assert engine.stats.num_flipped == 0
+
+
+def failing_with(model: LoadedModel, error: Exception) -> Any:
+    """Lets every pass of the inner model end in an error; returns what undoes it."""
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    return model.model.get_model().register_forward_pre_hook(fail)
+
+
+@pytest.mark.parametrize("engine", [SequentialEngine, PackedEngine])
+def test_lost_device_is_no_failure_of_a_question(tiny_model: LoadedModel, engine: Any) -> None:
+    requests = random_requests(tiny_model, 6, number=3)
+    hook = failing_with(tiny_model, torch.AcceleratorError("CUDA error: device-side assert"))
+    try:
+        with pytest.raises(torch.AcceleratorError, match="device-side assert"):
+            list(engine(*tiny_model).run(requests))
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
+        (torch.AcceleratorError("CUDA error: out of memory"), "out_of_memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out_of_memory"),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "out_of_memory"),
+        (RuntimeError("shape mismatch"), "error"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("engine", [SequentialEngine, PackedEngine])
+def test_failures_are_told_by_what_caused_them(
+    tiny_model: LoadedModel, engine: Any, error: Exception, cause: str
+) -> None:
+    requests = random_requests(tiny_model, 6, number=3)
+    hook = failing_with(tiny_model, error)
+    try:
+        results = list(engine(*tiny_model).run(requests))
+    finally:
+        hook.remove()
+    told = [result.cause for result in results if isinstance(result, RequestFailure)]
+    assert len(told) == len(requests)
+    assert set(told[:3]) == {cause}
+
+
+def attend_without_masks(
+    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any
+) -> Any:
+    """What `flash_attention_2` can do, for a machine that lacks it."""
+    assert attention_mask is None or attention_mask.ndim == 2
+    attend = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    return attend(module, query, key, value, None, **options)
+
+
+def test_attention_without_masks_reads_prefixes_only(
+    tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = random_requests(tiny_model, 1)
+    expected = facts(list(SequentialEngine(*tiny_model).run(requests)))
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "flash_attention_2", attend_without_masks)
+    monkeypatch.setattr(tiny_model.model.config, "_attn_implementation", "flash_attention_2")
+    engine = PackedEngine(*tiny_model, replay="off")
+    assert facts(list(engine.run(requests))) == expected
+    assert engine.stats.num_packed == len(requests)
+    assert tiny_model.model.config._attn_implementation == "flash_attention_2"
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_attention_implementations_agree(
+    tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch, attention: str
+) -> None:
+    requests = random_requests(tiny_model, 1)
+    expected = facts(list(SequentialEngine(*tiny_model).run(requests)))
+    monkeypatch.setattr(tiny_model.model.config, "_attn_implementation", attention)
+    assert facts(list(PackedEngine(*tiny_model, replay="off").run(requests))) == expected
