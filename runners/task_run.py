@@ -258,7 +258,7 @@ class TaskRun:
         """How many questions a stored summary is over; 0 if there is none."""
         if not stored:
             return 0
-        return min(stored.get("limit") or len(self._all_samples), len(self._all_samples))
+        return int(stored.get("limit") or 0) if stored.get("limited") else len(self._all_samples)
 
     def _score(
         self, num_asked: int, stored: Mapping[str, Any], timing: Mapping[str, Any] | None
