@@ -115,7 +115,7 @@ def join(name: str, stored: Sequence[StoredTask | None], labels: Sequence[str]) 
 
 def _keys(tasks: Sequence[StoredTask]) -> list[str]:
     """Every key that was asked, in the benchmark's order where that is known."""
-    asked = dict.fromkeys(chain.from_iterable(task.lines for task in tasks))
+    asked = dict.fromkeys(chain.from_iterable((*task.lines, *task.scores) for task in tasks))
     ordered = dict.fromkeys(chain.from_iterable(task.questions.samples for task in tasks))
     return [
         *(key for key in ordered if key in asked),
@@ -126,14 +126,14 @@ def _keys(tasks: Sequence[StoredTask]) -> list[str]:
 def _row(key: str, stored: Sequence[StoredTask | None]) -> Row:
     there = [task for task in stored if task is not None]
     sample = next((task.questions.samples[key] for task in there if _knows(task, key)), None)
-    line = next(task.lines[key] for task in there if key in task.lines)
+    line = next(lines[key] for task in there for lines in (task.lines, task.scores) if key in lines)
     groups: dict[str, str | None] = {}
     for task in reversed(there):
         groups |= task.group_fields(key)
     return Row(
         key=key,
         question_id=line["question_id"],
-        question=line["prompt"] if sample is None else sample.text,
+        question=line.get("prompt", "") if sample is None else sample.text,
         images=() if sample is None else sample.images,
         targets=() if sample is None else _targets(sample),
         groups=groups,

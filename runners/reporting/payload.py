@@ -27,7 +27,6 @@ _SUMMARY_FIELDS = (
     "num_failed",
     "num_unparsed",
     "batch_check",
-    "judge",
 )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.errors import DataError
-from evals.records import Sample
+from evals.records import Failure, Sample
 from llava.conversation import conv_templates
 from runners.answer_lines import is_failure, key_of, read_failure
 from runners.build import build_task
@@ -30,6 +30,9 @@ from runners.scoring import SCORES_FILE, read_summary
 from runners.store import PREDICTIONS_FILE, TRACE_FILE
 
 _SCORE_FIELDS = frozenset({"question_id", "key", "cluster", "score", "answer"})
+NO_ANSWER = "no_answer"
+"""The cause where an imported answer file does not name a question at all."""
+
 _TURN = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 
@@ -130,14 +133,14 @@ class StoredTask:
         """What the run made of a question; None if it was not asked."""
         line = self.lines.get(key)
         if line is None:
-            return None
+            return self._unanswered(key) if key in self.scores else None
         failure = read_failure(line) if is_failure(line) else None
         score = self.scores.get(key)
         value = None if score is None else float(score["score"])
         return Answer(
             outcome=FAILED if failure is not None else _outcome(value),
             text=line["text"],
-            prompt=self._prompt(key, line),
+            prompt=self._prompt(key, line["prompt"]),
             score=value,
             compared=None if score is None else score["answer"],
             failure=failure,
@@ -145,10 +148,21 @@ class StoredTask:
             trace=self._traces.get(key, {}),
         )
 
-    def _prompt(self, key: str, line: Mapping[str, Any]) -> Prompt:
+    def _unanswered(self, key: str) -> Answer:
+        """Stands for an answer that an imported file lacks; its question counts as wrong."""
+        message = "The imported answer file has no answer to this question."
+        return Answer(
+            outcome=FAILED,
+            text="",
+            prompt=self._prompt(key, ""),
+            score=float(self.scores[key]["score"]),
+            failure=Failure(key=key, cause=NO_ANSWER, message=message),
+        )
+
+    def _prompt(self, key: str, stored: str) -> Prompt:
         sample = self.questions.samples.get(key)
         if sample is None or self._frame is None:
-            return Prompt(turn=line["prompt"], is_rendered=False)
+            return Prompt(turn=stored or (sample.prompt if sample else ""), is_rendered=False)
         renderer, head, tail = self._frame
         prompt = renderer.render(sample)
         if prompt.startswith(head) and prompt.endswith(tail):

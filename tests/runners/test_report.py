@@ -15,6 +15,7 @@ from runners import cli
 from runners.report import report
 from runners.reporting.page import to_json
 from runners.reporting.thumbnails import shrink
+from runners.score import score
 from tests.browser.synthetic_runs import Data, Reply, write_data, write_picture, write_run
 from tests.runners.conftest import CHECKOUT, Finished
 
@@ -364,3 +365,18 @@ def test_commands_of_the_documentation_run(runs: Data) -> None:
         assert make(*command[3:]) == 0
     assert Path("results/llava-demo/report.html").exists()
     assert Path("page.html").exists()
+
+
+def test_question_that_an_imported_file_lacks_is_shown_as_unanswered(data: Data) -> None:
+    Path("answers.jsonl").write_text('{"question_id": "2", "prompt": "", "text": "thing 2"}\n')
+    options = [f"tasks.custom.questions={data.questions}", f"tasks.custom.images={data.images}"]
+    options += ["task=custom", "tasks.custom.scorer=exact", "predictions=answers.jsonl", "run=A"]
+    cli.run("score", score, options)
+    assert make("runs=A") == 0
+    page = Page("results/A/report.html")
+    assert [page.outcome(key) for key in "1234"] == ["failed", "right", "failed", "failed"]
+    answer = page.answer("1")
+    assert answer is not None
+    assert page.texts[answer[5][0]] == "no_answer"
+    assert answer[4][0] == 0  # the template of an imported file is not known
+    assert page.prompt("1") == "What is 1?"

@@ -19,6 +19,13 @@ const Summary = (() => {
       h("table", {}, h("caption", { class: "hidden" }, caption), h("thead", {}, h("tr", {}, cells)), h("tbody", {}, body)));
   }
 
+  // The score over the questions that were answered, where these are not all.
+  function ofAnswered(summary) {
+    const value = summary.metrics_answered?.[summary.primary_metric];
+    if (summary.coverage === 1 || value === undefined) return null;
+    return h("small", { class: "below" }, `${Format.metric(value, summary.primary_metric)} of answered`);
+  }
+
   function scoreRow(task, i, open) {
     const summary = task.summaries[i];
     if (!summary) return null;
@@ -34,8 +41,8 @@ const Summary = (() => {
         questionsLink(open, { task: task.name }, named(task.name)),
         h("small", { class: "below" }, `${summary.split} · ${name}`)),
       isPair && h("td", {}, runLabel(i)),
-      h("td", { class: "number strong" }, Format.metric(value, name), summary.coverage < 1 && "*"),
-      h("td", { class: "plot" }, value !== null && Charts.bar(value, summary.interval, {
+      h("td", { class: "number strong" }, Format.metric(value, name), summary.coverage < 1 && "*", ofAnswered(summary)),
+      h("td", { class: "plot" }, value !== null && (largest === 1 || isPair) && Charts.bar(value, summary.interval, {
         largest, className: `run-${letters[i].toLowerCase()}`, label: text })),
       h("td", { class: "number" }, Format.interval(summary.interval)),
       h("td", { class: "number" }, `${Format.count(summary.num_answered)} / ${Format.count(summary.num_questions)}`),
@@ -91,9 +98,10 @@ const Summary = (() => {
           h("td", { class: "number" }, Format.count(number)),
           h("td", { class: "message" }, example && foreign(Dom.brief(example.answers[i].failure.message))));
       })));
+    const all = tasks.every((task) => task.summaries.every((s) => s?.coverage === 1));
     const head = ["Benchmark", isPair && "Run", "Cause", "Questions", "For example"].filter(Boolean);
     return h("section", {}, h("h2", {}, "Failures"),
-      body.length ? table(head, body, "Failures by cause") : h("p", {}, "Every question was answered."));
+      body.length ? table(head, body, "Failures by cause") : h("p", {}, all ? "Every question was answered." : "None is recorded."));
   }
 
   function notes() {
@@ -148,6 +156,13 @@ const Summary = (() => {
       table(["Metric", ...runs.map((_, i) => runLabel(i))], body, `Metrics of ${task.name}`));
   }
 
+  // How many answers were computed again because a token was nearly tied.
+  function recomputed(task) {
+    const known = task.summaries.map((s, i) => [i, s?.batch_check]).filter(([, check]) => check);
+    return h("p", { class: "fine" }, known.map(([i, { recomputed: n, flipped }], place) =>
+      [place > 0 && "; ", isPair && `${letters[i]}: `, `${Format.plural(n, "nearly tied answer")} computed again alone, ${Format.count(flipped)} of them changed`]));
+  }
+
   function taskSection(task, open) {
     const fields = [...new Set(task.summaries.flatMap((s) => Object.keys(s?.breakdowns ?? {})))];
     const definition = task.summaries.find(Boolean)?.definition;
@@ -155,7 +170,7 @@ const Summary = (() => {
       h("ul", { class: "plain" }, task.differences.map(([name, before, after]) =>
         h("li", {}, h("code", {}, name), " ", foreign(Dom.brief(JSON.stringify(before), 60)), " → ", foreign(Dom.brief(JSON.stringify(after), 60))))));
     return h("section", { class: "task" }, h("h3", {}, named(task.name), " ", definition && h("small", {}, definition)),
-      changed || null,
+      recomputed(task), changed || null,
       h("div", { class: "breakdowns" }, metrics(task), fields.map((field) => breakdown(task, field, open))));
   }
 
