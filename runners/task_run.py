@@ -64,7 +64,7 @@ class TaskRun:
         if settings.check_counts:
             expected = task.expected_num_questions
             check_num_questions(task.name, task.split, len(self._all_samples), expected)
-        self.samples = self._all_samples[: settings.limit]
+        self.samples = self._select(settings.limit)
         self._images = ImageFiles(self.samples)
         self._check_images()
         self._changed: set[str] = set()
@@ -236,17 +236,17 @@ class TaskRun:
         with explaining_disk_errors(self.folder):
             self._answers.finish([sample.key for sample in self._all_samples])
         stored = read_summary(self.folder) or {}
-        num_stored = self._num_asked(stored)
-        content, scores = self._score(len(self.samples), stored, timing)
+        before = self._covered(stored)
+        content, scores = self._score(self._settings.limit, stored, timing)
         written = content
-        if num_stored > len(self.samples):
+        if len(before) > len(self.samples):
             logger.info(
                 "%s: the table is over the first %d questions; the results over %d are kept",
                 self.folder,
                 len(self.samples),
-                num_stored,
+                len(before),
             )
-            written, scores = self._score(num_stored, stored, timing)
+            written, scores = self._score(stored.get("limit"), stored, timing)
         answers_hash = written["hashes"]["answers"]
         if stored.get("judge") and stored.get("hashes", {}).get("answers") == answers_hash:
             return stored  # a judge's scores of these very answers
@@ -254,17 +254,21 @@ class TaskRun:
             write_results(self.folder, written, scores)
         return content
 
-    def _num_asked(self, stored: Mapping[str, Any]) -> int:
-        """How many questions a stored summary is over; 0 if there is none."""
-        if not stored:
-            return 0
-        return int(stored.get("limit") or 0) if stored.get("limited") else len(self._all_samples)
+    def _select(self, limit: int | None) -> list[Sample]:
+        """The questions that a run with this `limit` asks."""
+        return self._all_samples[:limit]
+
+    def _covered(self, stored: Mapping[str, Any]) -> list[Sample]:
+        """The questions that a stored summary is over."""
+        if not stored or (stored.get("limited") and "limit" not in stored):
+            return []
+        return self._select(stored.get("limit"))
 
     def _score(
-        self, num_asked: int, stored: Mapping[str, Any], timing: Mapping[str, Any] | None
+        self, limit: int | None, stored: Mapping[str, Any], timing: Mapping[str, Any] | None
     ) -> tuple[dict[str, Any], list[Score]]:
-        """Summary and scores of the first questions."""
-        keys = {sample.key for sample in self._all_samples[:num_asked]}
+        """Summary and scores of the questions that a run with this `limit` asks."""
+        keys = {sample.key for sample in self._select(limit)}
         lines = [line for key, line in self._answers.lines.items() if key in keys]
         limited = keys if len(keys) < len(self._all_samples) else None
         summary, scores = score_run(self.task, lines, len(keys), only=limited)
@@ -272,7 +276,7 @@ class TaskRun:
             **summary.to_json(),
             "primary_metric": self.task.primary_metric,
             "limited": limited is not None,
-            "limit": None if limited is None else len(keys),
+            "limit": None if limited is None else limit,
             "batch_check": self._answers.batch_check(),
             "hashes": {
                 "answers": sha256_of_file(self.folder / PREDICTIONS_FILE),
