@@ -15,7 +15,6 @@ from llava.generation.request import Request, RequestFailure
 from runners.workers.messages import WorkItem
 
 MAX_DEATHS = 2
-"""So many workers may die over an item before it is cut, and over a question that is alone."""
 
 
 @dataclass(slots=True)
@@ -40,12 +39,15 @@ class Dealer:
 
     Args:
         items: Groups of requests, in the order in which they are to be dealt; made when needed.
+        max_deaths: So many workers may die over an item before it is cut, and over a question that
+            is alone.
 
     Attributes:
         open: Items that workers have, by number.
     """
 
     items: Iterable[tuple[Request, ...]]
+    max_deaths: int = MAX_DEATHS
     open: dict[int, _Open] = field(default_factory=dict)
     _innocent: deque[_Returned] = field(default_factory=deque)
     _suspect: deque[_Returned] = field(default_factory=deque)
@@ -107,7 +109,7 @@ class Dealer:
         requests, num_deaths = tuple(item.waiting.values()), item.num_deaths + 1
         if not requests:
             return None
-        if num_deaths < MAX_DEATHS:
+        if num_deaths < self.max_deaths:
             self._suspect.append(_Returned(requests, num_deaths))
         elif len(requests) == 1:
             return RequestFailure(key=requests[0].key, cause=cause, message=message)
@@ -115,7 +117,7 @@ class Dealer:
             middle = len(requests) // 2
             # one death more tells enough of a half
             for half in (requests[:middle], requests[middle:]):
-                self._suspect.append(_Returned(half, MAX_DEATHS - 1))
+                self._suspect.append(_Returned(half, self.max_deaths - 1))
         return None
 
     def _next(self) -> _Returned | None:

@@ -1,0 +1,86 @@
+"""What a Ray actor does: what a local worker process does, called instead of sent messages."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llava.generation.request import (
+    Calibration,
+    Completion,
+    EngineReport,
+    ImageProbe,
+    Request,
+    RequestFailure,
+)
+from runners.workers.messages import LoadModel, ModelLoaded, Ready, WorkItem
+from runners.workers.process import Seat, prepare_process
+
+
+class ModelActor:
+    """Holds a model, if it is told which; Ray makes it anew with the same arguments.
+
+    Args:
+        seat: Device and threads.
+        order: What to load; None for an actor that only looks around.
+        folder: Working folder of the program, below which relative paths lie.
+        environment: Variables of the program that decide where models and data are found.
+    """
+
+    def __init__(
+        self, seat: Seat, order: LoadModel | None, folder: str, environment: Mapping[str, str]
+    ) -> None:
+        os.environ.update(environment)
+        if Path(folder).is_dir():
+            os.chdir(folder)
+        self._seat = seat
+        self._order = order
+        self._engine: Any = None
+        self._loaded: ModelLoaded | None = None
+        self._adopted: Calibration | None = None
+        self._ready: Ready | None = None
+
+    def prepare(self) -> Ready:
+        """Returns what is there; raises ConfigError."""
+        if self._ready is None:
+            self._ready = prepare_process(self._seat)
+        return self._ready
+
+    def hash_weights(self, files: Mapping[str, Sequence[Path]]) -> dict[str, str]:
+        """Returns hashes of weight files by role."""
+        from llava.model.content_hash import hash_weight_files
+
+        return {role: hash_weight_files(paths) for role, paths in files.items()}
+
+    def loaded(self) -> ModelLoaded:
+        """Loads the model unless it is there; raises ConfigError and CheckpointError."""
+        if self._loaded is None:
+            if self._order is None:
+                raise RuntimeError("This actor was given no model.")
+            devices = self.prepare().devices
+            from runners.workers.loading import load_engine
+
+            started = time.perf_counter()
+            self._engine, report = load_engine(self._order, devices)
+            self._loaded = ModelLoaded(load_s=time.perf_counter() - started, report=report)
+        return self._loaded
+
+    def probe(self, requests: Sequence[Request]) -> tuple[ImageProbe | RequestFailure, ...]:
+        """See `Workers.probe`."""
+        self.loaded()
+        return tuple(map(self._engine.probe, requests))
+
+    def answer(
+        self, item: WorkItem, calibration: Calibration | None
+    ) -> tuple[list[Completion | RequestFailure], str, str, EngineReport]:
+        """Returns the item's results, this process, the weights' hash and the engine's report."""
+        loaded = self.loaded()
+        if calibration is not None and calibration != self._adopted:
+            self._engine.adopt(calibration)
+            self._adopted = calibration
+        results = list(self._engine.run(item.requests))
+        process = f"{os.uname().nodename}:{os.getpid()}"
+        return results, process, loaded.report["content_hash"], self._engine.report()
