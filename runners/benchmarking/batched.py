@@ -73,7 +73,7 @@ class BatchedEngine:
             yield self._sequential.completion(
                 request,
                 tokens[:end],
-                margins=None,
+                margins=(),
                 num_prompt_tokens=len(request.prompt_ids) + num_images * (num_patches - 1),
                 latency_s=0.0,
                 image_sha256=(),
