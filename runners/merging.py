@@ -15,6 +15,7 @@ from runners.build import build_task
 from runners.environment import now
 from runners.errors import ConfigError
 from runners.files import read_intact_lines, sha256_of_file, sha256_of_json, write_jsonl
+from runners.folder_lock import explaining_disk_errors
 from runners.manifest import (
     MANIFEST_FILE,
     describe_differences,
@@ -140,6 +141,7 @@ def merge_task(
         ConfigError: parts are of different identity or contradict each other, the questions have
             changed, or another process writes the run.
         DataError: the questions cannot be read.
+        StoreError: the run cannot be written.
     """
     task = build_task(spec)
     folder = run_dir / task.name
@@ -154,9 +156,10 @@ def merge_task(
         lines, traces = _join(sources, task.name)
         asked = [sample.key for sample in samples[: _common_limit(sources, task.name)]]
         _tell_missing(sources, task.name, [key for key in asked if key not in lines])
-        if overwrite:
-            set_aside(folder)
-        _write(folder, sources, spec, [sample.key for sample in samples], (lines, traces))
+        with explaining_disk_errors(folder):
+            if overwrite:
+                set_aside(folder)
+            _write(folder, sources, spec, [sample.key for sample in samples], (lines, traces))
     summary = {
         "num_questions": len(asked),
         "limited": len(asked) < len(samples),

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from runners.build import build_task, read_task_specs
 from runners.errors import ConfigError
+from runners.folder_lock import FolderLock
 from runners.manifest import MANIFEST_FILE, read_manifest
 
 if TYPE_CHECKING:
@@ -54,17 +53,15 @@ def writing(folder: Path) -> Iterator[None]:
     """While it is entered, no other process writes a task's folder.
 
     Raises:
-        ConfigError: another process writes there.
+        ConfigError: another process writes there, or this one may not.
+        StoreError: the disk is full.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(folder)
+    lock.acquire()
     try:
-        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
-            yield
-    except Timeout as error:
-        raise ConfigError(
-            f"{folder} is being written by another process. Wait for it, or choose another name "
-            "with run=NAME."
-        ) from error
+        yield
+    finally:
+        lock.release()
 
 
 def set_aside(folder: Path) -> None:
