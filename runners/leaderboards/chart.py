@@ -28,7 +28,7 @@ _MAX_PANELS_A_ROW = 4
 _MAX_ROWS = 60
 _MAX_LABEL = 44
 _PANEL_WIDTH, _BAR_HEIGHT, _PANEL_MARGIN = 2.5, 0.3, 0.62
-_TITLE_HEIGHT, _LEGEND_HEIGHT = 0.5, 0.3
+_TITLE_HEIGHT, _LEGEND_HEIGHT, _MIN_WIDTH = 0.5, 0.3, 6.5
 _DPI = 150
 
 
@@ -59,7 +59,8 @@ def _draw(board: Leaderboard) -> Figure:
     heights = [_height(section, len(panels)) for section, panels in sections] or [1.0]
     labels = [_label(row) for section, _ in sections for row in section.rows[:_MAX_ROWS]]
     label_width = 0.3 + 0.075 * max(map(len, labels), default=0)
-    width = label_width + _PANEL_WIDTH * _MAX_PANELS_A_ROW
+    num_beside = min(_MAX_PANELS_A_ROW, max((len(panels) for _, panels in sections), default=1))
+    width = max(label_width + _PANEL_WIDTH * num_beside, _MIN_WIDTH)
     top = sum(heights) + _LEGEND_HEIGHT
     figure = Figure(figsize=(width, top), facecolor="white")
     FigureCanvasAgg(figure)
