@@ -8,6 +8,7 @@ again.
 from __future__ import annotations
 
 import logging
+import stat
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,12 +48,10 @@ class ImageFiles:
         for sample in samples:
             for image in sample.images:
                 if image.key not in problems:
-                    problems[image.key] = _problem(image)
-                    self._stats[image.key] = _stat(image)
-                if problems[image.key]:
-                    self.missing.setdefault(
-                        sample.key,
-                        Failure(key=sample.key, cause="image_missing", message=problems[image.key]),
+                    self._stats[image.key], problems[image.key] = _look_at(image)
+                if problems[image.key] and sample.key not in self.missing:
+                    self.missing[sample.key] = Failure(
+                        key=sample.key, cause="image_missing", message=problems[image.key]
                     )
 
     def describe_missing(self, keys: Sequence[str]) -> str:
@@ -96,23 +95,22 @@ class ImageFiles:
         return changed
 
 
-def _problem(image: ImageSource) -> str:
-    """Why an image is not there; empty if it is."""
-    if image.exists():
-        return ""
+def _look_at(image: ImageSource) -> tuple[Stat, str]:
+    """Size and time of an image's file, and why it is not there; the latter is empty if it is."""
     if image.refused:
-        return f"Image {image.key!r} is not opened: {image.refused}"
-    if isinstance(image, ImageFile) and image.is_something_else():
-        return f"Image {image.key!r} is no regular file."
-    return f"Image {image.key} does not exist."
-
-
-def _stat(image: ImageSource) -> Stat:
-    # An image inside a data file is covered by that file's hash, which is part of the identity.
-    if not isinstance(image, ImageFile) or not image.exists():
-        return None
-    stat = image.path.stat()
-    return [stat.st_size, stat.st_mtime_ns]
+        return None, f"Image {image.key!r} is not opened: {image.refused}"
+    if not isinstance(image, ImageFile):
+        # Such an image lies in a data file, whose hash is part of the identity.
+        return None, "" if image.exists() else f"Image {image.key} does not exist."
+    try:
+        found = image.path.stat()
+    except FileNotFoundError:
+        return None, f"Image {image.key} does not exist."
+    except (OSError, ValueError) as error:  # out of reach, or no possible name
+        return None, f"Image {image.key!r} cannot be there: {error}."
+    if not stat.S_ISREG(found.st_mode):
+        return None, f"Image {image.key!r} is no regular file."
+    return [found.st_size, found.st_mtime_ns], ""
 
 
 def _hash_images(images: Mapping[str, ImageSource]) -> dict[str, str | None]:
