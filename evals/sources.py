@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar, overload
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from evals.errors import DataError, MissingFileError
 
@@ -120,6 +120,8 @@ def decode_image(file: BinaryIO, name: str, *, convert_rgb: bool = True) -> Imag
         image: Image.Image = Image.open(file)
         image.load()
         return _to_rgb(image) if convert_rgb else image
+    except UnidentifiedImageError as error:  # PIL's message names an object in memory
+        raise OSError(f"Image {name} is in no format that can be read.") from error
     except Exception as error:  # damaged files make PIL's readers raise whatever there is
         raise OSError(f"Image {name} cannot be decoded: {error}") from error
 

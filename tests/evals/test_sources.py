@@ -1,4 +1,5 @@
 import gzip
+import io
 import json
 import pickle
 import warnings
@@ -12,6 +13,7 @@ from evals.sources import (
     ImageFile,
     check_num_questions,
     check_unique,
+    decode_image,
     find_file,
     find_optional,
     image_in,
@@ -198,3 +200,12 @@ def test_image_file_survives_pickling():
     image = ImageFile("a", Path("folder/a.png"), convert_rgb=False)
     assert pickle.loads(pickle.dumps(image)) == image
     assert json.dumps(image.key) == '"a"'
+
+
+def test_message_about_a_spoiled_image_is_the_same_every_time():
+    messages = set()
+    for file in [io.BytesIO(b"no image") for _ in range(3)]:
+        with pytest.raises(OSError, match="Image t: row 1 is in no format") as caught:
+            decode_image(file, "t: row 1")
+        messages.add(str(caught.value))
+    assert len(messages) == 1
