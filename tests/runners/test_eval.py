@@ -215,6 +215,40 @@ def test_packed_run_killed_and_resumed_ends_in_the_sequential_bytes(
     assert summary["batch_check"]["flipped"] == 0
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "engine.max_tokens=150 engine.num_preprocess_threads=4 runner.num_workers=2",
+        pytest.param("engine.max_rows=2 engine.num_preprocess_threads=1", marks=pytest.mark.slow),
+        pytest.param("engine.max_tokens=100000 runner.num_workers=3", marks=pytest.mark.slow),
+    ],
+)
+def test_bytes_do_not_depend_on_how_answers_were_computed(
+    options: str, shell: Shell, demo_run: Finished, demo_options: str, tmp_path: Path
+) -> None:
+    packed = demo_options.replace("engine=sequential", "engine=packed")
+    finished = shell(f"python -m runners.eval {packed} {options} run=demo", tmp_path)
+    assert finished.code == 0, finished.stderr
+    assert bytes_of(tmp_path) == bytes_of(demo_run.workspace)
+
+
+def test_order_of_the_questions_changes_only_the_order_of_the_lines(
+    shell: Shell, custom_options: str, questions: Path, tmp_path: Path
+) -> None:
+    lines = questions.read_text().splitlines(keepends=True)
+    reversed_file = tmp_path / "reversed.jsonl"
+    reversed_file.write_text("".join(reversed(lines)))
+    command = f"python -m runners.eval {custom_options} max_failures=1"
+    assert shell(command, tmp_path).code == 0
+    other = shell(f"{command} run=other tasks.custom.questions={reversed_file}", tmp_path)
+    assert other.code == 0
+    stored = [
+        (tmp_path / f"results/{run}/custom/predictions.jsonl").read_bytes().splitlines()
+        for run in ("own", "other")
+    ]
+    assert stored[0] == stored[1][::-1]
+
+
 def test_interrupt_while_the_worker_starts_is_quiet(
     start: Start, demo_options: str, tmp_path: Path
 ) -> None:

@@ -118,18 +118,30 @@ def test_worker_that_dies_once_loses_nothing(
     assert (tmp_path / "once").exists()
 
 
+@pytest.mark.parametrize(("fault", "cause"), [("oom", "out_of_memory"), ("raise", "error")])
 def test_errors_and_want_of_memory_do_not_cost_the_worker(
-    pool: LocalWorkers, tiny_checkpoint: Path
+    fault: str, cause: str, pool: LocalWorkers, tiny_checkpoint: Path
 ) -> None:
-    pool.load(order(tiny_checkpoint, {**FAULTY, "fault": "oom", "keys": "1,7"}))
+    pool.load(order(tiny_checkpoint, {**FAULTY, "fault": fault, "keys": "1,7"}))
     pids = [slot.process.pid for slot in pool._slots if slot.process]
     results = results_of(pool.answer(items(3, 4)))
     assert keys(results, Completion) == numbers(12, "1", "7")
-    assert {r.result.cause for r in results if isinstance(r.result, RequestFailure)} == {
-        "out_of_memory"
-    }
+    assert {r.result.cause for r in results if isinstance(r.result, RequestFailure)} == {cause}
     assert [slot.process.pid for slot in pool._slots if slot.process] == pids
-    assert pool.report().num_halvings > 0
+    assert (pool.report().num_halvings > 0) == (fault == "oom")
+
+
+@pytest.mark.slow
+def test_worker_that_is_five_times_slower_gets_less_to_do(
+    pool: LocalWorkers, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    slow = {"slow_worker": str(tmp_path / "marker"), "slowness": 5.0}
+    pool.load(order(tiny_checkpoint, {**FAULTY, **slow}))
+    pool.wait_for_all()
+    results = results_of(pool.answer(items(60, 10, max_new_tokens=12)))
+    assert keys(results, Completion) == numbers(600)
+    counts = sorted(Counter(result.worker for result in results).values())
+    assert counts[0] < 0.45 * counts[1]
 
 
 @pytest.mark.slow
