@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers.cache_utils import Cache
+
+from llava.generation.slots import SlotLayer
 
 PREFIX = -1
 NOBODY = -2
@@ -39,7 +41,7 @@ class RowCache:
         # token sees all of them; kept on the host, as asking the device would wait for it.
         self._is_uniform = True
         self._last_position = 0
-        self.cache = DynamicCache()
+        self.cache = Cache(layer_class_to_replicate=SlotLayer)
         empty = torch.empty(num_rows, 0, dtype=torch.long, device=self._device)
         self.owners = empty  # (G, L)
         self.positions = empty  # (G, L)
@@ -89,8 +91,8 @@ class RowCache:
 
     def keep_rows(self, rows: torch.Tensor) -> None:
         """Drops all rows but these; rows: (G',) int64."""
-        for layer in self.cache.layers:  # each on the device of its weights
-            layer.batch_select_indices(rows.to(layer.keys.device))
+        for layer in self.cache.layers:
+            layer.keep_rows(rows)
         self.owners, self.positions = self.owners[rows], self.positions[rows]
 
     def compact(self, alive: torch.Tensor) -> None:
@@ -109,9 +111,7 @@ class RowCache:
         self.owners = torch.where(keep.gather(1, order), self.owners.gather(1, order), NOBODY)
         self.positions = self.positions.gather(1, order)
         for layer in self.cache.layers:
-            index = order.to(layer.keys.device)[:, None, :, None]
-            index = index.expand(-1, layer.keys.shape[1], -1, layer.keys.shape[3])
-            layer.keys, layer.values = layer.keys.gather(2, index), layer.values.gather(2, index)
+            layer.keep_slots(order)
 
     def _visible(self, owners: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """(G, 1, N, L + N) bool: what each new token sees."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from llava.generation.budget import is_out_of_memory
 from llava.generation.request import ImageSource
 from llava.image_hash import hash_image
 from llava.images import process_images
@@ -86,4 +87,6 @@ def _open(source: ImageSource) -> Image.Image:
     except FileNotFoundError as error:
         raise ImageError("image_missing", f"{source.key}: no such file") from error
     except Exception as error:  # damaged files make PIL's readers raise whatever there is
+        if is_out_of_memory(error):
+            raise
         raise ImageError("image_unreadable", f"{source.key}: {error}") from error

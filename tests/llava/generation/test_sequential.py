@@ -43,6 +43,16 @@ class RaisingSource:
 
 
 @dataclass
+class EmptySource:
+    """Breaks the source's contract: what it opens is no image."""
+
+    key: str
+
+    def open(self):
+        return None
+
+
+@dataclass
 class CountingSource:
     """Counts how often it is opened."""
 
@@ -165,7 +175,8 @@ def test_failures_stay_alone(engine, pictures, ask, tmp_path):
         ask("none for one", QUESTION),
         ask("two for one", QUESTION, pictures[:2]),
         ask("memory", images=[RaisingSource(torch.OutOfMemoryError("no memory left"))]),
-        ask("bug", images=[RaisingSource(ZeroDivisionError("oops"))]),
+        ask("damaged", images=[RaisingSource(ZeroDivisionError("oops"))]),
+        ask("bug", images=[EmptySource("nothing")]),
         good[1],
     ]
     answers = list(engine.run(requests))
@@ -180,19 +191,21 @@ def test_failures_stay_alone(engine, pictures, ask, tmp_path):
         "error",
         "error",
         "out_of_memory",
+        "image_unreadable",
         "error",
     ]
     assert "gone.png" in failures[0].message
     assert "text.png" in failures[1].message
     assert "1 image placeholders, but 0 images were given" in failures[4].message
     assert "1 image placeholders, but 2 images were given" in failures[5].message
-    assert failures[7].message == "ZeroDivisionError: oops"
+    assert failures[7].message.endswith("oops")
+    assert failures[8].message.startswith("AttributeError: ")
     alone = [engine.complete(request) for request in good]
     assert untimed([answers[0], answers[-1]]) == untimed(alone)
 
 
 def test_failure_without_a_known_cause_is_logged_with_its_request(engine, ask, caplog):
-    list(engine.run([ask("q7", images=[RaisingSource(ZeroDivisionError("oops"))])]))
+    list(engine.run([ask("q7", images=[EmptySource("nothing")])]))
     [record] = caplog.records
     assert "q7" in record.getMessage()
     assert record.exc_info is not None
