@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,6 +102,60 @@ def test_slurm_experiment_composes_and_names_the_resources() -> None:
     assert (launcher.gpus_per_node, launcher.partition) == (1, "gpu")
     assert str(launcher.submitit_folder) == "results/.slurm/%j"
     assert config.hydra.mode.name == "MULTIRUN"
+
+
+SBATCH = """#!{python}
+import os, re, subprocess, sys
+script = open(sys.argv[1]).read()
+assert "--gpus-per-node=1" in script and "--partition=gpu" in script, script
+[last] = re.findall(r"--array=0-([0-9]+)", script)
+one = dict.fromkeys(("SLURM_JOB_NUM_NODES", "SLURM_NTASKS"), "1")
+first = dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"), "0")
+where = dict(SLURM_JOB_NODELIST="here", SLURM_ARRAY_JOB_ID="7")
+for task in range(int(last) + 1):
+    which = dict(SLURM_ARRAY_TASK_ID=str(task), SLURM_JOB_ID=str(70 + task))
+    subprocess.Popen(
+        ["bash", "-c", script],
+        env={{**os.environ, **one, **first, **where, **which}},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+print("Submitted batch job 7")
+"""
+SRUN = """#!/bin/bash
+shift 5  # --unbuffered --output FILE --error FILE
+exec "$@"
+"""
+SACCT = """#!/bin/bash
+echo 'JobID|State|NodeList'
+for task in 0 1 2; do echo "7_$task|RUNNING|here"; done
+"""
+
+
+@pytest.fixture
+def slurm(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of SLURM that a sweep uses, for this machine alone."""
+    folder = workspace / "bin"
+    folder.mkdir()
+    commands = {"sbatch": SBATCH.format(python=sys.executable), "srun": SRUN, "sacct": SACCT}
+    for name, content in commands.items():
+        (folder / name).write_text(content)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.timeout(90)
+def test_slurm_experiment_submits_a_job_for_each_checkpoint(
+    slurm: None, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for word in ("0", "1", "2"):
+        (workspace / "runs" / word).mkdir(parents=True)
+    argv = ["experiment=slurm-sweep", "model.path=runs/*", "hydra.launcher.partition=gpu"]
+    assert cli.run("eval", ending_as_its_path_says, argv) == 2
+    said = capsys.readouterr().err
+    for number in range(3):
+        assert f"Job {number + 1} of the sweep ended with exit code {number}" in said
+    assert (workspace / "results" / ".slurm").is_dir()
 
 
 @pytest.mark.slow
