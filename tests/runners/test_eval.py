@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import indent
 
 import numpy as np
 import pytest
@@ -230,6 +231,22 @@ def test_bytes_do_not_depend_on_how_answers_were_computed(
     finished = shell(f"python -m runners.eval {packed} {options} run=demo", tmp_path)
     assert finished.code == 0, finished.stderr
     assert bytes_of(tmp_path) == bytes_of(demo_run.workspace)
+
+
+def test_parent_process_never_imports_torch(
+    shell: Shell, custom_options: str, tmp_path: Path
+) -> None:
+    code = (
+        "import sys, runners.eval\n"
+        "try:\n"
+        "    runners.eval.main()\n"
+        "except SystemExit as exit:\n"
+        "    print('exit', exit.code, 'torch' in sys.modules)\n"
+    )
+    (tmp_path / "program.py").write_text(f"if __name__ == '__main__':\n{indent(code, '    ')}")
+    options = f"{custom_options} max_failures=1 runner.num_workers=2"
+    finished = shell(f"python program.py {options}", tmp_path)
+    assert finished.stdout.splitlines()[-1] == "exit 0 False", finished.stderr
 
 
 def test_order_of_the_questions_changes_only_the_order_of_the_lines(
