@@ -38,6 +38,12 @@ def command(module: str) -> str:
     return shlex.join(["python", "-m", module, *sys.argv[1:]])
 
 
+def resume_command(module: str) -> str:
+    """Returns the command that goes on with a run: without what would set its answers aside."""
+    words = [word for word in sys.argv[1:] if not word.startswith("overwrite=")]
+    return shlex.join(["python", "-m", module, *words])
+
+
 def describe_environment() -> dict[str, Any]:
     """Returns versions, machine and source state, none of which may change an answer."""
     return {

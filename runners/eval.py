@@ -26,7 +26,7 @@ def _evaluate(config: DictConfig) -> int:
     from runners.build import read_settings
     from runners.cli import is_later_job
     from runners.config import EvalConfig
-    from runners.environment import process_age_s
+    from runners.environment import process_age_s, resume_command
     from runners.evaluation import Evaluation
     from runners.logs import RunLog
     from runners.signals import Interruption
@@ -44,7 +44,7 @@ def _evaluate(config: DictConfig) -> int:
             with evaluation:
                 return evaluation.run()
         except KeyboardInterrupt:
-            print("Stopped. The same command goes on from here.", file=sys.stderr)
+            print(f"Stopped. To go on: {resume_command('runners.eval')}", file=sys.stderr)
             return interruption.exit_code
 
 

@@ -17,7 +17,7 @@ from llava.model.content_hash import cached_hash
 from runners.build import build_workers, read_task_specs
 from runners.config import EvalConfig
 from runners.dry_run import memory_bytes, plan_task, render_plans
-from runners.environment import command
+from runners.environment import command, resume_command
 from runners.errors import ConfigError
 from runners.logs import RunLog
 from runners.manifest import UNKNOWN
@@ -89,7 +89,7 @@ class Evaluation:
             logger.info("every question has been asked before; no model is loaded")
             timings = [None] * len(task_runs)
         if timings is None:
-            logger.warning("Stopped. To go on: %s", command(PROGRAM))
+            logger.warning("Stopped. To go on: %s", resume_command(PROGRAM))
             return self._interruption.exit_code
         return self._report(task_runs, timings)
 
