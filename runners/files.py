@@ -96,8 +96,8 @@ def sync_folder(path: Path) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes one JSON object, indented for people."""
-    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Writes one JSON object, indented for people; ASCII, as `json_line` writes it."""
+    write_atomic(path, json.dumps(value, indent=2) + "\n")
 
 
 def hash_data_files(paths: Iterable[Path]) -> dict[str, str]:

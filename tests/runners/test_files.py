@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from runners.files import Recovered, read_intact_lines, recover_jsonl, sha256_of_file, write_atomic
+from runners.files import (
+    Recovered,
+    read_intact_lines,
+    recover_jsonl,
+    sha256_of_file,
+    write_atomic,
+    write_json,
+)
 
 WHOLE = b'{"a": 1}\n{"a": 2}\n'
 
@@ -52,6 +60,12 @@ def test_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
         write_atomic(path, "new \ud800")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\u2028", "\x00", "\u00e9 \U0001f600"])
+def test_any_text_stands_in_a_json_file(tmp_path: Path, text: str) -> None:
+    write_json(tmp_path / "file.json", {text: [text]})
+    assert json.loads((tmp_path / "file.json").read_bytes()) == {text: [text]}
 
 
 def test_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
