@@ -100,6 +100,7 @@ def test_importing_llava_imports_nothing() -> None:
     "module",
     [
         *("runners.evaluation", "runners.score", "runners.cli", "runners.submit", "runners.doctor"),
+        "runners.watch",
         *("runners.leaderboard", "runners.regress", "runners.report"),
     ],
 )

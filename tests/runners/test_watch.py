@@ -159,6 +159,7 @@ def test_other_weights_under_the_same_name_are_not_taken_for_evaluated(
     assert "ended with exit code 2" in other.stderr
 
 
+@pytest.mark.slow
 def test_failed_checkpoint_is_reported_once_and_tried_again_when_it_changes(
     begin: Begin, save: Save, workspace: Path
 ) -> None:
@@ -181,10 +182,11 @@ def test_failed_checkpoint_is_reported_once_and_tried_again_when_it_changes(
     assert said.count("model loaded in") == 1
 
 
+@pytest.mark.slow
 def test_signal_ends_the_evaluation_too(begin: Begin, save: Save, workspace: Path) -> None:
     lines = [
         {"question_id": i, "image": "red.png", "text": f"What is {i}?", "answer": "red"}
-        for i in range(3000)
+        for i in range(800)
     ]
     (workspace / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     save("llava-v1.5-a")
