@@ -186,7 +186,7 @@ def test_failed_checkpoint_is_reported_once_and_tried_again_when_it_changes(
 def test_signal_ends_the_evaluation_too(begin: Begin, save: Save, workspace: Path) -> None:
     lines = [
         {"question_id": i, "image": "red.png", "text": f"What is {i}?", "answer": "red"}
-        for i in range(800)
+        for i in range(3000)
     ]
     (workspace / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     save("llava-v1.5-a")
