@@ -20,6 +20,8 @@ PERCEPTION = (
 )
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 CATEGORIES = (*PERCEPTION, *COGNITION)
+MAX_SCORE = 200.0
+"""The points of a category in which every answer is right."""
 YES_NO_REQUEST = "Please answer yes or no."
 _LABELS = frozenset(["yes", "no"])
 

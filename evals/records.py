@@ -104,6 +104,7 @@ class Aggregate:
             where the metric cannot be computed (no such file, empty group).
         breakdowns: Field to group to `{metric: value, "num_questions": n}`.
         num_unparsed: Answers given from which nothing could be read.
+        maxima: The largest possible value of each metric that is not bounded by 1.
     """
 
     metrics: Mapping[str, float | None]
@@ -111,3 +112,4 @@ class Aggregate:
         default_factory=dict
     )
     num_unparsed: int = 0
+    maxima: Mapping[str, float] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The uncertainty of a mean over questions that are not independent of each other.
+"""The uncertainty of figures over questions that are not independent of each other.
 
 Questions about one image share its difficulty, so the standard error is clustered by image. With
 scores s_i, their mean m, n questions and G clusters g:
@@ -10,11 +10,23 @@ Practitioner's Guide to Cluster-Robust Inference", 2015, section II), applied to
 Miller, "Adding Error Bars to Evals", arXiv:2411.00640, equation 4. The factor G / (G - 1) is the
 usual correction for few clusters; with every question its own cluster it gives the sample variance
 with n - 1 over n. The interval is the normal one, m +- 1.96 SE.
+
+A figure that is no mean (an F1, a sum of shares, a ratio of means) has no such formula. Its
+standard error is the jackknife's: with f_g the figure over all clusters but g, and f their mean,
+
+    SE^2 = (G - 1) / G * sum_g (f_g - f)^2
+
+(Efron and Stein, "The Jackknife Estimate of Variance", Annals of Statistics 9(3), 1981; over
+clusters: MacKinnon, Nielsen and Webb, "Fast and reliable jackknife and bootstrap methods for
+cluster-robust inference", Journal of Applied Econometrics 38(5), 2023). For the mean of clusters of
+equal size it is the formula above. Of more than 200 clusters not one but a random group is left out
+at a time (Wolter, "Introduction to Variance Estimation", 2nd edition, 2007, chapter 4).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import Any
 
@@ -24,8 +36,12 @@ import numpy.typing as npt
 Values = Sequence[float] | npt.NDArray[np.float64]
 Clusters = Sequence[str] | npt.NDArray[Any]
 
+Mask = npt.NDArray[np.bool_]
+
 Z_95 = 1.959963984540054
 """The 97.5% quantile of the standard normal distribution."""
+MAX_JACKKNIFE_GROUPS = 200
+"""How often the jackknife computes a figure at most; its error is then known to 5%."""
 
 
 def clustered_standard_error(values: Values, clusters: Clusters) -> float | None:
@@ -78,3 +94,47 @@ def confidence_interval(values: Values, clusters: Clusters) -> tuple[float, floa
         return None
     center = float(np.mean(values))
     return center - Z_95 * error, center + Z_95 * error
+
+
+def jackknife_standard_error(
+    compute: Callable[[Mask], float | None], clusters: Clusters
+) -> float | None:
+    """The standard error of any smooth figure, by leaving out clusters.
+
+    None with fewer than two clusters, or where the figure does not exist without one of them.
+
+    Args:
+        compute: The figure over the questions that a mask marks, None if it does not exist.
+        clusters: The cluster of each question; the mask has the same order.
+
+    Raises:
+        ValueError: there are no questions.
+
+    >>> values = np.array([1.0, 1.0, 0.0, 0.0])
+    >>> jackknife_standard_error(lambda kept: values[kept].mean(), ["a", "a", "b", "b"])
+    0.5
+    """
+    if len(clusters) == 0:
+        raise ValueError("`clusters` must hold at least one entry, but is empty.")
+    names, indices = np.unique(np.asarray(clusters), return_inverse=True)
+    if len(names) < 2:
+        return None
+    groups = _deal(names)[indices]
+    num_groups = int(groups.max()) + 1
+    figures = [compute(groups != left_out) for left_out in range(num_groups)]
+    known = np.array([figure for figure in figures if figure is not None], dtype=np.float64)
+    if len(known) < num_groups:
+        return None
+    residuals = known - known.mean()
+    return sqrt((num_groups - 1) / num_groups * float(residuals @ residuals))
+
+
+def _deal(names: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """The group of each cluster: random, equally large, and the same whenever it is asked for."""
+    digests = [
+        hashlib.sha256(str(name).encode("utf-8", "surrogatepass")).digest() for name in names
+    ]
+    order = sorted(range(len(names)), key=digests.__getitem__)
+    groups = np.empty(len(names), dtype=np.intp)
+    groups[order] = np.arange(len(names)) % MAX_JACKKNIFE_GROUPS
+    return groups

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import compress
 from typing import Any
 
 from evals.records import Aggregate, Failure, Score
-from evals.statistics import confidence_interval
+from evals.statistics import Z_95, clustered_standard_error, jackknife_standard_error
 from evals.task import Task
 
 
@@ -24,8 +25,8 @@ class Summary:
             annotations.
         metrics_answered: The same over answered questions only; empty if there are none.
         breakdowns: Field to group to figures, over all questions.
-        interval: 95% interval of the primary metric, clustered by image; None where that metric is
-            no mean of scores, or with fewer than two clusters.
+        interval: 95% interval of the primary metric, clustered by image, in its unit; None where
+            the metric is None, or would be without one of the clusters, or with fewer than two.
         num_questions: Questions of the split.
         num_answered: Those with an answer.
         coverage: `num_answered / num_questions`.
@@ -75,15 +76,17 @@ def summarize(
     hidden = task.grouped_metrics if limit_cuts_groups else frozenset()
     everything = task.aggregate(scores)
     answered = [score for score in scores if score.answered]
+    metrics = _metrics(everything, hidden)
     metrics_answered = _metrics(task.aggregate(answered), hidden) if answered else {}
+    primary = metrics.get(task.primary_metric)
     return Summary(
         task=task.name,
         split=task.split,
         definition=task.definition,
-        metrics=_metrics(everything, hidden),
+        metrics=metrics,
         metrics_answered=metrics_answered,
         breakdowns=_breakdowns(everything, hidden),
-        interval=_interval(scores) if task.primary_is_mean else None,
+        interval=None if primary is None else _interval(task, scores, primary, everything.maxima),
         num_questions=len(scores),
         num_answered=len(answered),
         coverage=len(answered) / len(scores),
@@ -135,14 +138,20 @@ def _breakdowns(
     }
 
 
-def _interval(scores: Sequence[Score]) -> tuple[float, float] | None:
-    interval = confidence_interval(
-        [score.value for score in scores], [score.cluster for score in scores]
-    )
-    if interval is None:
+def _interval(
+    task: Task, scores: Sequence[Score], value: float, maxima: Mapping[str, float]
+) -> tuple[float, float] | None:
+    """The interval around the primary metric, within the metric's scale."""
+    name, clusters = task.primary_metric, [score.cluster for score in scores]
+    if task.primary_is_mean:
+        error = clustered_standard_error([score.value for score in scores], clusters)
+    else:
+        error = jackknife_standard_error(
+            lambda kept: task.aggregate(list(compress(scores, kept))).metrics[name], clusters
+        )
+    if error is None:
         return None
-    low, high = interval
-    return max(0.0, low), min(1.0, high)  # scores lie in 0..1, so does their mean
+    return max(0.0, value - Z_95 * error), min(maxima.get(name, 1.0), value + Z_95 * error)
 
 
 def _count_causes(failures: Mapping[str, Failure]) -> dict[str, int]:

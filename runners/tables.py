@@ -85,7 +85,7 @@ def render_markdown(table: pd.DataFrame) -> str:
 def _summary_row(summary: Mapping[str, Any]) -> dict[str, str]:
     metric = summary["primary_metric"]
     interval = summary["interval"]
-    shown = "" if interval is None else f"{_shown(interval[0])} to {_shown(interval[1])}"
+    shown = "" if interval is None else _shown_interval(summary["metrics"][metric], interval)
     failed = sum(summary["num_failed"].values())
     complete = summary["coverage"] == 1
     return {
@@ -123,3 +123,9 @@ def _shown(value: float | None, metric: str = "") -> str:
     if metric in _NOT_A_SHARE:
         return f"{value:.4f}"
     return f"{100 * value:.2f}" if value <= _LARGEST_FRACTION else f"{value:.2f}"
+
+
+def _shown_interval(value: float, interval: Sequence[float]) -> str:
+    """Both ends in the unit of the value, on whichever side of 1 they lie."""
+    scale = 100 if value <= _LARGEST_FRACTION else 1
+    return " to ".join(f"{scale * end:.2f}" for end in interval)

@@ -18,6 +18,7 @@ Published: LLaVA-1.5-7B 65.4, 13B 72.5 (judge gpt-4-0314).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -203,6 +204,7 @@ class LLaVABench:
             metrics=overall,
             breakdowns={"category": table},
             num_unparsed=sum(UNREADABLE_PAIR in score.details["pairs"] for score in scores),
+            maxima={"score": math.inf},  # the model may be graded better than the reference
         )
 
     @cached_property

@@ -35,6 +35,7 @@ from evals.metrics import group_by, require_scores
 from evals.mme_format import (
     CATEGORIES,
     COGNITION,
+    MAX_SCORE,
     PERCEPTION,
     ReleasedQuestion,
     bare_question,
@@ -200,6 +201,10 @@ class MME:
             },
             breakdowns={"category": table},
             num_unparsed=sum(score.answer == "other" for score in scores),
+            maxima={
+                "perception": MAX_SCORE * len(PERCEPTION),
+                "cognition": MAX_SCORE * len(COGNITION),
+            },
         )
 
     def render_results(self, predictions: Mapping[str, Prediction]) -> dict[str, str]:

@@ -106,7 +106,7 @@ def _first_model_id(stored: StoredTask) -> str:
 
 
 def _interval(stored: StoredTask, column: Column, value: float) -> tuple[float, float] | None:
-    """The 95% interval of a figure; None where the figure is no mean over questions."""
+    """The 95% interval of a figure; None where none was computed, as of secondary metrics."""
     summary = stored.summary
     if column.metric == summary["primary_metric"]:
         interval = summary["interval"]

@@ -1,11 +1,21 @@
 import json
+import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from evals.records import Failure, Prediction
+from evals.mme_format import CATEGORIES
+from evals.records import Failure, Prediction, Score
+from evals.statistics import Z_95, clustered_standard_error
 from evals.summary import summarize, summarize_unscored
 from evals.tasks.custom import Custom
 from evals.tasks.gqa import GQA
+from evals.tasks.llavabench import LLaVABench
+from evals.tasks.mmbench import MMBench
+from evals.tasks.mme import MME
+from evals.tasks.pope import CATEGORIES as OBJECT_CATEGORIES
+from evals.tasks.pope import POPE
 
 
 @pytest.fixture
@@ -113,3 +123,152 @@ def test_figures_over_nothing_are_an_error(task):
         summarize(task, [], {})
     with pytest.raises(ValueError, match="at least 1"):
         summarize_unscored(task, 0, 0, {})
+
+
+def make_score(number, cluster, value, **fields):
+    defaults = {"question_id": number, "answer": "x", "answered": True}
+    return Score(
+        key=str(number), cluster=str(cluster), value=float(value), **{**defaults, **fields}
+    )
+
+
+def pope_scores(num_images, seed=0):
+    """Six questions an image in each category; images are harder or easier as a whole."""
+    generator = np.random.default_rng(seed)
+    skill = generator.beta(6, 1, num_images)
+    scores = []
+    for category in OBJECT_CATEGORIES:
+        for number in range(6 * num_images):
+            image, label = number // 6, "yes" if number % 2 else "no"
+            is_right = generator.random() < skill[image]
+            answer = label if is_right else {"yes": "no", "no": "yes"}[label]
+            scores.append(
+                make_score(
+                    len(scores),
+                    image,
+                    is_right,
+                    answer=answer,
+                    groups={"category": category},
+                    details={"label": label},
+                )
+            )
+    return scores
+
+
+def mme_scores(num_images, seed=0, wrong=0.2):
+    """Two questions on each of so many images a category."""
+    generator = np.random.default_rng(seed)
+    return [
+        make_score(
+            f"{category}/{number}",
+            f"{category}/{number // 2}",
+            generator.random() >= wrong,
+            groups={"category": category},
+        )
+        for category in CATEGORIES
+        for number in range(2 * num_images)
+    ]
+
+
+def mmbench_scores(num_questions, seed=0):
+    """Four rows a question."""
+    generator = np.random.default_rng(seed)
+    return [
+        make_score(turn * 1_000_000 + number, number, generator.random() < 0.9)
+        for turn in range(4)
+        for number in range(num_questions)
+    ]
+
+
+def half_width(interval):
+    low, high = interval
+    return (high - low) / 2
+
+
+def test_interval_of_f1_is_that_of_resampled_images(tmp_path):
+    task, scores = POPE(data_dir=tmp_path), pope_scores(60)
+    summary = summarize(task, scores, {})
+    by_image = {str(n): [s for s in scores if s.cluster == str(n)] for n in range(60)}
+    generator = np.random.default_rng(1)
+    resampled = [
+        task.aggregate([s for n in generator.integers(0, 60, 60) for s in by_image[str(n)]])
+        for _ in range(300)
+    ]
+    error = np.std([figures.metrics["f1"] for figures in resampled])
+    assert sum(summary.interval) / 2 == pytest.approx(summary.metrics["f1"])
+    assert half_width(summary.interval) == pytest.approx(Z_95 * error, rel=0.15)
+
+
+def test_missing_answers_count_in_the_interval_as_in_the_score(tmp_path):
+    task, scores = POPE(data_dir=tmp_path), pope_scores(30)
+    missing = [replace(s, answer=None, answered=False, value=0.0) for s in scores[:40]]
+    other = {"yes": "no", "no": "yes"}
+    wrong = [replace(s, answer=other[s.details["label"]], value=0.0) for s in scores[:40]]
+    without, with_wrong = (summarize(task, [*part, *scores[40:]], {}) for part in (missing, wrong))
+    assert without.metrics == with_wrong.metrics
+    assert without.interval == with_wrong.interval
+    assert without.interval != summarize(task, scores[40:], {}).interval
+
+
+def test_interval_of_points_is_that_of_the_sum_of_the_categories(tmp_path):
+    scores = mme_scores(60)
+    summary = summarize(MME(data_dir=tmp_path), scores, {})
+    variance = 0.0
+    for category in CATEGORIES[:10]:
+        right = np.array([s.value for s in scores if s.groups["category"] == category])
+        points = 50 * right[::2] + 50 * right[1::2] + 100 * right[::2] * right[1::2]
+        variance += points.var(ddof=1) / 60
+    assert half_width(summary.interval) == pytest.approx(Z_95 * variance**0.5, rel=0.12)
+    assert sum(summary.interval) / 2 == pytest.approx(summary.metrics["perception"])
+
+
+def test_interval_ends_where_the_points_do(tmp_path):
+    scores = mme_scores(20, wrong=0.0)
+    scores[0] = replace(scores[0], value=0.0)
+    low, high = summarize(MME(data_dir=tmp_path), scores, {}).interval
+    assert low < 1992.5
+    assert high == 2000.0
+
+
+def test_interval_of_circular_accuracy_is_the_clustered_one_over_questions(tmp_path):
+    scores = mmbench_scores(150)
+    summary = summarize(MMBench(data_dir=tmp_path), scores, {})
+    hits = np.min(np.array([s.value for s in scores]).reshape(4, 150), axis=0)
+    error = clustered_standard_error(hits, np.arange(150))
+    assert half_width(summary.interval) == pytest.approx(Z_95 * error)
+
+
+def test_interval_of_a_share_of_the_reference_may_go_beyond_it(tmp_path):
+    generator = np.random.default_rng(0)
+    pairs = [(8.0, float(points)) for points in generator.integers(5, 11, 24)]
+    scores = [
+        make_score(n, n, 0, groups={"category": "conv"}, details={"pairs": [pair]})
+        for n, pair in enumerate(pairs)
+    ]
+    summary = summarize(LLaVABench(data_dir=tmp_path), scores, {})
+    error = np.std([model / 8 for _, model in pairs], ddof=1) / 24**0.5
+    assert summary.metrics["score"] < 1 < summary.interval[1]
+    assert half_width(summary.interval) == pytest.approx(Z_95 * error, rel=0.01)
+    unjudged = [replace(score, details={"pairs": []}) for score in scores]
+    assert summarize(LLaVABench(data_dir=tmp_path), unjudged, {}).interval is None
+
+
+def test_cut_groups_and_figures_that_hang_on_one_image_have_no_interval(tmp_path):
+    task = MME(data_dir=tmp_path)
+    cut = summarize(task, mme_scores(20), {}, limit_cuts_groups=True)
+    assert (cut.metrics["perception"], cut.interval) == (None, None)
+    thin = summarize(task, mme_scores(1), {})  # without its image a category has no score
+    assert thin.metrics["perception"] is not None
+    assert thin.interval is None
+    assert summarize(POPE(data_dir=tmp_path), pope_scores(1), {}).interval is None
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "make_scores", "size"),
+    [(POPE, pope_scores, 495), (MME, mme_scores, 85), (MMBench, mmbench_scores, 1_100)],
+)
+def test_intervals_of_real_sizes_take_no_more_than_seconds(tmp_path, benchmark, make_scores, size):
+    task, scores = benchmark(data_dir=tmp_path), make_scores(size)
+    started = time.process_time()
+    assert summarize(task, scores, {}).interval is not None
+    assert time.process_time() - started < 10  # about 1 s

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from runners.tables import render_summaries, write_tables
 
 
@@ -47,8 +49,20 @@ def test_further_metrics_stand_below_without_those_that_are_null() -> None:
 
 
 def test_points_are_shown_as_points() -> None:
-    mme = summary(metrics={"accuracy": 1531.3}, interval=None)
-    assert "1531.30" in render_summaries([mme])
+    mme = summary(metrics={"accuracy": 1531.3}, interval=[1507.25, 1555.35])
+    shown = render_summaries([mme])
+    assert "1531.30" in shown
+    assert "1507.25 to 1555.35" in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "expected"),
+    [(0.97, [0.92, 1.02], "92.00 to 102.00"), (2.5, [0.0, 7.4], "0.00 to 7.40")],
+)
+def test_ends_of_an_interval_are_in_the_unit_of_the_value(
+    value: float, interval: list[float], expected: str
+) -> None:
+    assert expected in render_summaries([summary(metrics={"accuracy": value}, interval=interval)])
 
 
 def test_unparsed_answers_are_told() -> None:

@@ -9,7 +9,12 @@ const Format = (() => {
     return Math.abs(value) <= 1 ? (100 * value).toFixed(2) : value.toFixed(2);
   }
 
-  const interval = (pair) => (pair ? `${metric(pair[0])} to ${metric(pair[1])}` : "");
+  // The ends of an interval, in the unit of the value on whichever side of 1 they lie.
+  function interval(pair, value) {
+    if (!pair) return "";
+    const scale = Math.abs(value) <= 1 ? 100 : 1;
+    return pair.map((end) => (scale * end).toFixed(2)).join(" to ");
+  }
 
   const signed = (value) =>
     value === null ? "–" : `${value > 0 ? "+" : value < 0 ? "−" : ""}${metric(Math.abs(value))}`;

@@ -31,8 +31,12 @@ const Summary = (() => {
     if (!summary) return null;
     const name = summary.primary_metric;
     const value = summary.metrics[name] ?? null;
-    const largest = Math.max(1, ...task.summaries.map((other) => other?.metrics[name] ?? 0));
-    const text = value === null ? "no annotations" : `${Format.metric(value, name)} ${Format.interval(summary.interval)}`;
+    const values = task.summaries.map((other) => other?.metrics[name] ?? 0);
+    const isShare = Math.max(...values) <= 1; // otherwise points, whose scale the runs decide
+    const ends = task.summaries.map((other) => other?.interval?.[1] ?? 0);
+    const largest = isShare ? 1 : Math.max(...values, ...ends);
+    const interval = Format.interval(summary.interval, value);
+    const text = value === null ? "no annotations" : `${Format.metric(value, name)} ${interval}`;
     const failed = sum(summary.num_failed);
     const filter = { task: task.name, run: i, outcomes: ["failed"] };
     const scored = task.summaries.filter(Boolean);
@@ -42,9 +46,9 @@ const Summary = (() => {
         h("small", { class: "below" }, `${summary.split} · ${name}`)),
       isPair && h("td", {}, runLabel(i)),
       h("td", { class: "number strong" }, Format.metric(value, name), summary.coverage < 1 && "*", ofAnswered(summary)),
-      h("td", { class: "plot" }, value !== null && (largest === 1 || isPair) && Charts.bar(value, summary.interval, {
+      h("td", { class: "plot" }, value !== null && (isShare || isPair) && Charts.bar(value, summary.interval, {
         largest, className: `run-${letters[i].toLowerCase()}`, label: text })),
-      h("td", { class: "number" }, Format.interval(summary.interval)),
+      h("td", { class: "number" }, interval),
       h("td", { class: "number" }, `${Format.count(summary.num_answered)} / ${Format.count(summary.num_questions)}`),
       h("td", { class: "number" }, failed ? questionsLink(open, filter, Format.count(failed)) : "0"),
       h("td", { class: "number" }, Format.count(summary.num_unparsed)));
