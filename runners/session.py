@@ -123,6 +123,7 @@ class Session:
             **ready.environment,
             "num_workers": self._workers.num_alive,
             "attention": self._settings.model.attention,
+            "marks_images": self._subject.marks_images,
             "engine": self._settings.engine,
             "runner": self._settings.runner,
             "options": repeatable_options(self._settings),

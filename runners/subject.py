@@ -34,6 +34,11 @@ class Subject:
     template: str
     template_reason: str
 
+    @property
+    def marks_images(self) -> bool:
+        """Whether the checkpoint wants images between start and end tokens."""
+        return bool(self.checkpoint.config.get("mm_use_im_start_end", False))
+
     def file_hashes(self) -> dict[str, dict[str, str]]:
         """Returns the hash of every small file that decides an answer, by folder role and name."""
         hashes: dict[str, dict[str, str]] = {}
@@ -60,9 +65,8 @@ class Subject:
         Raises:
             CheckpointError: the tokenizer cannot be read.
         """
-        marks_images = bool(self.checkpoint.config.get("mm_use_im_start_end", False))
         tokenizer = load_checkpoint_tokenizer(self.checkpoint)
-        return PromptRenderer(self.template, tokenizer, marks_images=marks_images)
+        return PromptRenderer(self.template, tokenizer, marks_images=self.marks_images)
 
     def load_order(
         self, settings: SubjectConfig, *, dtype: str, engine: Mapping[str, Any]

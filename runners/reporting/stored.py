@@ -117,7 +117,9 @@ class StoredTask:
         template = self.identity.get("conversation")
         if template not in conv_templates or self.identity.get("prompt_version") != PROMPT_VERSION:
             return None
-        renderer = PromptRenderer(template, None)  # rendering, unlike tokenizing, needs no more
+        # Rendering, unlike tokenizing, needs no tokenizer.
+        marks_images = bool(self.environment.get("marks_images", False))
+        renderer = PromptRenderer(template, None, marks_images=marks_images)
         empty = Sample(key="", question_id="", text=_TURN, prompt="")
         head, _, tail = renderer.render(empty).partition(_TURN)
         return renderer, head, tail

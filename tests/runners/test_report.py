@@ -139,6 +139,16 @@ def test_prompt_is_the_template_around_the_question(runs: Data) -> None:
     )
 
 
+def test_prompt_of_a_checkpoint_that_marks_images_has_the_marks(runs: Data) -> None:
+    manifest = Path("results/A/custom/manifest.json")
+    content = json.loads(manifest.read_text())
+    content["environment"]["marks_images"] = True
+    manifest.write_text(json.dumps(content))
+    make("runs=A")
+    prompt = Page("results/A/report.html").prompt("1")
+    assert "USER: <im_start><image><im_end>\nWhat is 1? ASSISTANT:" in prompt
+
+
 def test_prompt_of_an_unknown_template_is_the_stored_question(data: Data) -> None:
     write_run(Path("results/A"), data, [Reply("x")] * 4, template="unheard_of")
     make("runs=A")
@@ -341,6 +351,8 @@ def test_run_of_the_program_itself_is_shown(
     shell: Callable[[str, Path], Finished], demo_run: Finished, tmp_path: Path
 ) -> None:
     results = demo_run.workspace / "results"
+    manifest = json.loads((results / "demo/gqa/manifest.json").read_text())
+    assert manifest["environment"]["marks_images"] is False
     finished = shell(
         f"python -m runners.report runs=demo results_dir={results} output=x.html", tmp_path
     )
