@@ -30,6 +30,7 @@ from runners.manifest import check_identity, read_manifest, write_manifest
 from runners.naming import model_name
 from runners.predict import PROMPT_VERSION
 from runners.scoring import read_summary, score_run, write_results
+from runners.shard import read_shard, shard_samples
 from runners.store import PREDICTIONS_FILE, TRACE_FILE, AnswerStore
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class TaskRun:
 
     Attributes:
         task: The benchmark.
-        samples: The questions that are asked: the first `limit` of the split.
+        samples: The questions that are asked: the first `limit` of the split, or a part of them.
 
     Raises:
         DataError: the questions cannot be read, are not as many as published, or none of them can
@@ -64,7 +65,13 @@ class TaskRun:
         if settings.check_counts:
             expected = task.expected_num_questions
             check_num_questions(task.name, task.split, len(self._all_samples), expected)
+        self._shard = read_shard(settings.runner.get("shard"))
         self.samples = self._select(settings.limit)
+        if not self.samples:
+            raise DataError(
+                f"{task.name} {task.split} has no questions for runner.shard="
+                f"{settings.runner.get('shard')}: there are more parts than images. Use fewer."
+            )
         self._images = ImageFiles(self.samples)
         self._check_images()
         self._changed: set[str] = set()
@@ -255,8 +262,11 @@ class TaskRun:
         return content
 
     def _select(self, limit: int | None) -> list[Sample]:
-        """The questions that a run with this `limit` asks."""
-        return self._all_samples[:limit]
+        """The questions that a run with this `limit` asks, or this part of it."""
+        asked = self._all_samples[:limit]
+        if self._shard is None:
+            return asked
+        return shard_samples(asked, self._shard.index, self._shard.count)
 
     def _covered(self, stored: Mapping[str, Any]) -> list[Sample]:
         """The questions that a stored summary is over."""
