@@ -18,7 +18,6 @@ from runners.build import build_task
 from runners.config import EvalConfig
 from runners.environment import now
 from runners.files import (
-    SPOILED_SUFFIX,
     hash_data_files,
     sha256_of_file,
     sha256_of_json,
@@ -31,7 +30,8 @@ from runners.naming import model_name
 from runners.predict import PROMPT_VERSION
 from runners.scoring import read_summary, score_run, write_results
 from runners.shard import read_shard, shard_samples
-from runners.store import PREDICTIONS_FILE, TRACE_FILE, AnswerStore
+from runners.store import PREDICTIONS_FILE, AnswerStore
+from runners.task_notes import report_missing_images, report_repairs
 
 logger = logging.getLogger(__name__)
 
@@ -146,8 +146,9 @@ class TaskRun:
                 sync_folder(self.folder.parent)
                 logger.info("%s is kept as %s", self.folder, aside)
             self._store = AnswerStore(self.folder)
-            self._report_repairs(self._store)
-            self._report_missing_images()
+            report_repairs(self.folder, self._store)
+            answered = self._answers.lines.keys() - self._answers.failed()
+            report_missing_images(self.name, self._images, answered)
             self._changed = self._images.find_changed(self.samples, self._store)
 
     def pending(self) -> list[Sample]:
@@ -346,42 +347,6 @@ class TaskRun:
             raise DataError(
                 f"{self.name}: {self._images.describe_missing(missing)} Put the images in place; "
                 "no question can be answered."
-            )
-
-    def _report_missing_images(self) -> None:
-        """Says what becomes of questions without their images: an answer that is stored stays."""
-        answered = self._answers.lines.keys() - self._answers.failed()
-        failing = [key for key in self._images.missing if key not in answered]
-        staying = [key for key in self._images.missing if key in answered]
-        if failing:
-            logger.warning(
-                "%s: %s They count as failed.", self.name, self._images.describe_missing(failing)
-            )
-        if staying:
-            logger.info(
-                "%s: %s Their stored answers stay.",
-                self.name,
-                self._images.describe_missing(staying),
-            )
-
-    def _report_repairs(self, store: AnswerStore) -> None:
-        path = self.folder / PREDICTIONS_FILE
-        if store.num_spoiled:
-            logger.warning(
-                "%s: %d lines here or in %s were no answers of this run and were moved to files "
-                "named *%s",
-                path,
-                store.num_spoiled,
-                TRACE_FILE,
-                SPOILED_SUFFIX,
-            )
-        if store.num_torn or store.num_unconfirmed:
-            logger.warning(
-                "%s: an interrupted run left %d unfinished lines and %d answers without their "
-                "trace; these questions are asked again",
-                path,
-                store.num_torn,
-                store.num_unconfirmed,
             )
 
     def _record_missing_images(self) -> None:
