@@ -1,0 +1,160 @@
+"""A model in the middle of its training, lent to an evaluation and given back as it was."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import extract_model_from_parallel
+from peft import PeftModel
+
+from llava.model.content_hash import combine_digests, digest_tensor
+from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
+
+
+def unwrap_model(model: Any) -> Any:
+    """Returns the language model inside what torch, accelerate, deepspeed and peft put around it.
+
+    Adapters stay in force: their layers are part of the model that they were put into.
+
+    Raises:
+        ValueError: no process holds all weights, or the adapter is no part of the model.
+    """
+    _require_whole(model)
+    inner = None
+    while inner is not model:
+        inner = model
+        model = extract_model_from_parallel(model, keep_torch_compile=False)
+        if isinstance(model, PeftModel):
+            if model.active_peft_config.is_prompt_learning:
+                raise ValueError(
+                    "`model` must not learn prompts, but is a PeftModel with "
+                    f"{model.active_peft_config.peft_type}. Its questions cannot be packed; LoRA's "
+                    "can."
+                )
+            model = model.get_base_model()
+    return model
+
+
+def _require_whole(model: torch.nn.Module) -> None:
+    """Stops where the processes of a training hold parts of the weights."""
+    if not torch.distributed.is_available():
+        return
+    from torch.distributed.fsdp import FullyShardedDataParallel
+    from torch.distributed.tensor import DTensor
+
+    sharded = any(
+        isinstance(module, FullyShardedDataParallel) for module in model.modules()
+    ) or any(
+        isinstance(parameter, DTensor) or hasattr(parameter, "ds_id")  # of DeepSpeed's ZeRO 3
+        for parameter in model.parameters()
+    )
+    if sharded:
+        raise ValueError(
+            "`model` must be whole in every process, but its weights are sharded (FSDP, ZeRO 3 or "
+            "tensor parallelism). Save checkpoints, and evaluate them with runners.watch."
+        )
+
+
+@contextmanager
+def lent(model: Any, autocast: torch.dtype | None) -> Iterator[None]:
+    """While it is entered, a model answers as one that was just loaded would.
+
+    It is in evaluation mode, keeps a cache and computes in the dtype of its weights, float32 in
+    full. On leaving, the mode of every module, the configuration, the state of all random
+    generators and whatever accelerate had put around `forward` are as they were.
+
+    Args:
+        model: From `unwrap_model`.
+        autocast: Compute under autocast in this dtype instead, as a training in mixed precision.
+    """
+    on_cuda = model.device.type == "cuda"
+    with ExitStack() as stack:
+        stack.callback(_restore_modes, [(module, module.training) for module in model.modules()])
+        stack.callback(random.setstate, random.getstate())
+        stack.callback(np.random.set_state, np.random.get_state())
+        stack.enter_context(torch.random.fork_rng(devices=_cuda_indices(model)))
+        stack.enter_context(_no_mixed_precision(model))
+        stack.enter_context(_no_tensor_float())
+        stack.enter_context(torch.no_grad())
+        stack.callback(torch.clear_autocast_cache)  # what it holds was made without gradients
+        stack.enter_context(
+            torch.autocast(model.device.type, dtype=autocast, enabled=autocast is not None)
+        )
+        for options in (model.config, model.generation_config):
+            stack.callback(setattr, options, "use_cache", options.use_cache)
+            options.use_cache = True
+        model.eval()
+        _load_tower(model)
+        if on_cuda:  # what training has freed is the room for questions, and the other way round
+            torch.cuda.empty_cache()
+            stack.callback(torch.cuda.empty_cache)
+        yield
+
+
+def find_tower(model: Any) -> CLIPVisionTower | None:
+    """Returns a model's vision tower; None for a model without images."""
+    get_tower = getattr(model, "get_vision_tower", None)
+    return get_tower() if get_tower else None
+
+
+def hash_model(model: Any) -> str:
+    """Returns the sha256 (hex) of a model's tensors as they are in memory."""
+    tensors = {k: v for k, v in model.state_dict().items() if isinstance(v, torch.Tensor)}
+    return combine_digests({name: digest_tensor(name, t) for name, t in tensors.items()})
+
+
+def _restore_modes(modes: list[tuple[torch.nn.Module, bool]]) -> None:
+    for module, training in modes:
+        module.training = training
+
+
+def _cuda_indices(model: torch.nn.Module) -> list[int]:
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    return sorted(device.index for device in devices)
+
+
+def _load_tower(model: Any) -> None:
+    """Loads a tower whose loading was put off: weights made while answering cannot be trained."""
+    tower = find_tower(model)
+    if tower is not None:
+        tower.load_model(device=model.device)
+
+
+@contextmanager
+def _no_mixed_precision(model: Any) -> Iterator[None]:
+    """Takes off what accelerate puts around `forward` for mixed precision, and puts it on again.
+
+    Only `generate` would go through it, a pack would not.
+    """
+    original = vars(model).get("_original_forward")
+    if original is None:
+        yield
+        return
+    wrapped = model.forward
+    model.forward = original
+    try:
+        yield
+    finally:
+        model.forward = wrapped
+
+
+@contextmanager
+def _no_tensor_float() -> Iterator[None]:
+    """Multiplies float32 in full, as torch does unless told otherwise; transformers' Trainer tells.
+
+    The distance under which a token counts as nearly tied is fixed for float32.
+    """
+    matmul = torch.backends.cuda.matmul
+    has_names = hasattr(matmul, "fp32_precision")  # since torch 2.9, which refuses a mix of both
+    name, full = ("fp32_precision", "ieee") if has_names else ("allow_tf32", False)
+    before = getattr(matmul, name)
+    setattr(matmul, name, full)
+    try:
+        yield
+    finally:
+        setattr(matmul, name, before)
