@@ -1,0 +1,352 @@
+"""The pages for users: commands run or compose, links lead somewhere, messages are the programs'.
+
+Blocks marked `console` are run as they stand, and must print what the page shows (`...` stands for
+any lines). Blocks marked `bash`, and commands within a text, need a checkpoint or data that are not
+here: they are composed, so that an option that does not exist fails.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
+
+from runners import cli
+from runners.build import build_task, read_settings, read_task_specs
+from runners.config import AskConfig, BenchProgramConfig, EvalConfig, WatchConfig
+from runners.leaderboard_config import LeaderboardConfig
+from runners.offline_config import DoctorConfig, ScoreConfig, SubmitConfig
+from runners.overrides import imply_checkpoint, nest
+from runners.regress_config import RegressConfig
+from runners.report_config import ReportConfig
+from runners.train_demo import TrainDemoConfig
+from tests.runners.conftest import program_environment
+
+CHECKOUT = Path(__file__).parents[2]
+DOCS = CHECKOUT / "docs"
+PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))]
+SCHEMAS: dict[str, type[Any]] = {
+    "ask": AskConfig,
+    "bench": BenchProgramConfig,
+    "doctor": DoctorConfig,
+    "eval": EvalConfig,
+    "leaderboard": LeaderboardConfig,
+    "regress": RegressConfig,
+    "report": ReportConfig,
+    "score": ScoreConfig,
+    "submit": SubmitConfig,
+    "train_demo": TrainDemoConfig,
+    "watch": WatchConfig,
+}
+VARIABLES = {
+    "SLURM_ARRAY_TASK_ID": "2",
+    "SLURM_ARRAY_TASK_COUNT": "4",
+    "OUTPUT_DIR": "out/llava-v1.5-mine",
+    "ARRAY_JOB": "7",
+    "NAME": "mine",
+    "CHECKPOINT": "out/llava-v1.5-mine",
+}
+OTHER_PROGRAMS = {"cat", "cp", "echo", "exec", "hf", "ls", "mkdir", "sbatch", "srun"}
+HYDRA_WORDS = {
+    "Could not override '...'",
+    "Key '...' not in 'EvalConfig'",
+    "Could not find 'model/...'",
+    "could not be converted to Integer",
+}
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_INLINE = re.compile(r"`(python -m runners\.[^`]+)`")
+
+
+def blocks(page: Path, *languages: str) -> Iterator[str]:
+    for language, content in _BLOCK.findall(page.read_text(encoding="utf-8")):
+        if language in languages:
+            yield content
+
+
+def statements(script: str) -> Iterator[list[str]]:
+    """The commands of a shell script as words, without comments and redirections."""
+    for line in script.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;>")
+        lexer.whitespace_split = True
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            if set(word) <= set("|&;>"):
+                if words:
+                    yield words
+                words = []
+            else:
+                words.append(re.sub(r"\$\{?(\w+)\}?", lambda m: VARIABLES[m[1]], word))
+
+
+def without_assignments(words: list[str]) -> list[str]:
+    while words and re.match(r"[A-Z_]+=", words[0]):
+        words = words[1:]
+    return words
+
+
+def has_own_test(page: Path, call: tuple[str, ...]) -> bool:
+    """Whether a command is run by the test of its page, or is of the example that it builds."""
+    programs = {"leaderboard": "leaderboard", "regression_gate": "regress", "report": "report"}
+    own = programs.get(page.stem) in {word.removeprefix("runners.") for word in call}
+    return own or page.stem == "sweeps" or "task=counting" in call
+
+
+def commands() -> list[Any]:
+    """Every call of a program of the project on any page, and what else is called."""
+    found: dict[tuple[str, ...], Any] = {}
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        inline = [line for line in _INLINE.findall(text) if len(line.split()) > 3]
+        script = "\n".join([*blocks(page, "bash"), *inline])
+        for words in statements(script):
+            call = tuple(without_assignments(words))
+            if has_own_test(page, call):
+                continue
+            found.setdefault(call, pytest.param(list(call), id=f"{page.stem}-{len(found)}"))
+    return list(found.values())
+
+
+class Composed:
+    """Checks the composed options of a job as the program does, and ends it there."""
+
+    def __init__(self, schema: type[Any]) -> None:
+        self._schema = schema
+        self.num_jobs = 0
+
+    def __call__(self, config: DictConfig) -> int:
+        self.num_jobs += 1
+        read_settings(config, self._schema)
+        if "data" in config and config.tasks:
+            for spec in read_task_specs(config).values():
+                build_task(spec)
+        return 0
+
+
+def compose(program: str, words: list[str]) -> None:
+    """Composes a program's options; the option of a launcher is looked at, and nothing launched."""
+    if program in ("ask", "eval"):
+        words = imply_checkpoint(words)
+    if program == "bench":
+        words = nest(words, "bench")
+    if program == "watch":
+        words = [*words, "model.path=out"]  # which `watch` fills in for each checkpoint
+    if any("launcher" in word or word == "experiment=slurm-sweep" for word in words):
+        words = ["--cfg", "hydra", *(word for word in words if word not in ("-m", "--multirun"))]
+    ConfigStore.instance().store(name="train_demo_schema", node=TrainDemoConfig)
+    composed = Composed(SCHEMAS[program])
+    try:
+        code: Any = cli.run(program, composed, words)
+    except SystemExit as ended:  # Hydra's way to end after `--help`
+        code = ended.code
+    assert code == 0
+    assert composed.num_jobs or {"--help", "--cfg"} & set(words)
+
+
+def check_other_program(words: list[str]) -> None:
+    """What is no program of the project must at least be what it is called."""
+    if words[0] == "make":
+        targets = re.findall(r"^(\S+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+        assert set(words[1:]) <= set(targets)
+    elif words[:3] == ["python", "-m", "pytest"] or words[0] == "pytest":
+        assert (CHECKOUT / words[-1]).exists() or "-m" in words
+    elif words[:2] == ["python", "-m"]:
+        assert find_spec(words[2]) is not None
+    elif words[:2] == ["pip", "install"]:
+        project = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
+        section = project.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+        known = set(re.findall(r"^(\w+) = ", section, re.MULTILINE))
+        for extras in re.findall(r"(?:llava-evals|\.)\[(.*)\]", " ".join(words)):
+            assert set(extras.split(",")) <= known
+    else:
+        assert words[0] in OTHER_PROGRAMS or words[:2] == ["python", "-c"]
+
+
+@pytest.fixture
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for step in (500, 1000):
+        (tmp_path / f"out/checkpoint-{step}").mkdir(parents=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("words", commands())
+def test_every_command_exists_with_its_options(words: list[str], in_empty_folder: Path) -> None:
+    nested = [word for word in words if word.startswith("python -m ")]
+    for line in nested:  # a command within a command, as for `sbatch --wrap`
+        for inner in statements(line):
+            compose(inner[2].removeprefix("runners."), inner[3:])
+    start = words.index("python") if "python" in words else 0
+    if words[start : start + 2] == ["python", "-m"] and words[start + 2].startswith("runners."):
+        compose(words[start + 2].removeprefix("runners."), words[start + 3 :])
+    elif not nested:
+        check_other_program(words)
+
+
+def test_misspelt_option_on_a_page_would_be_noticed(in_empty_folder: Path) -> None:
+    with pytest.raises(AssertionError):
+        compose("eval", ["model=llava-v1.5-7b", "task=gqa", "limitt=3"])
+    with pytest.raises(AssertionError):
+        compose("eval", ["model=llava-v1.5-7b", "task=gqa", "tasks.gqa.data_dirr=X"])
+
+
+def sessions() -> list[Path]:
+    return [page for page in PAGES if next(blocks(page, "console"), None) is not None]
+
+
+def steps(page: Path) -> list[tuple[str, list[str]]]:
+    """The commands of a page's `console` blocks, each with the lines that it is to print."""
+    found: list[tuple[str, list[str]]] = []
+    for block in blocks(page, "console"):
+        heredoc_end = None
+        for line in block.splitlines():
+            if heredoc_end is not None:
+                command, shown = found[-1]
+                found[-1] = (f"{command}\n{line}", shown)
+                heredoc_end = None if line == heredoc_end else heredoc_end
+            elif line.startswith("$ "):
+                found.append((line[2:], []))
+                match = re.search(r"<<'?(\w+)'?", line)
+                heredoc_end = match[1] if match else None
+            else:
+                found[-1][1].append(line)
+    return found
+
+
+def run_session(page: Path, home: Path) -> list[str]:
+    """Runs a page's commands one after the other in one shell; returns what each printed."""
+    mark = "--- end of command ---"
+    script = "".join(
+        f"{{ {command}\n}} 2>stderr.txt; code=$?; [ $code = 0 ] || cat stderr.txt; rm stderr.txt\n"
+        f"echo '{mark}'; (exit $code)\n"
+        for command, _ in steps(page)
+    )
+    folder = home / "work"
+    folder.mkdir(parents=True)
+    environment = program_environment(home) | {"HOME": str(home)}
+    del environment["XDG_CACHE_HOME"]
+    finished = subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    return finished.stdout.split(f"{mark}\n")[:-1]
+
+
+@pytest.mark.parametrize("page", sessions(), ids=lambda page: page.stem)
+def test_shown_sessions_are_what_happens(page: Path, tmp_path: Path) -> None:
+    printed = run_session(page, tmp_path)
+    expected = steps(page)
+    assert len(printed) == len(expected)
+    for (command, shown), output in zip(expected, printed, strict=True):
+        lines = "\n".join(line.rstrip() for line in output.splitlines()).strip()
+        pattern = re.escape("\n".join(shown).strip()).replace(re.escape("..."), ".*")
+        assert re.fullmatch(pattern, lines, re.DOTALL), f"{command}\n{lines}"
+
+
+def links(page: Path) -> list[str]:
+    found = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    return [link for link in found if not link.startswith(("http://", "https://"))]
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    kept = (re.sub(r"[^\w\- ]", "", title.lower()) for title in titles)
+    return {title.replace(" ", "-") for title in kept}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        target, _, anchor = link.partition("#")
+        path = page.parent / target if target else page
+        assert path.exists(), link
+        assert not anchor or anchor in anchors(path), link
+
+
+def test_every_page_is_in_the_index() -> None:
+    assert {link for link in links(DOCS / "README.md") if link.endswith(".md")} >= {
+        page.name for page in DOCS.glob("*.md") if page.name != "README.md"
+    }
+
+
+def test_every_picture_is_shown_on_a_page() -> None:
+    shown = {Path(link).name for page in PAGES for link in links(page)}
+    assert {path.name for path in (DOCS / "images").iterdir()} <= shown
+
+
+def messages() -> list[str]:
+    """Every text in the packages, with `{}` for what is filled in."""
+    found = []
+    for package in ("evals", "llava", "runners"):
+        for path in (CHECKOUT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.JoinedStr):
+                    parts = [
+                        str(p.value) if isinstance(p, ast.Constant) else "{}" for p in node.values
+                    ]
+                    found.append("".join(parts))
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.append(node.value)
+    return found
+
+
+def test_messages_in_troubleshooting_are_the_programs() -> None:
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    tables = page.partition("## Options")[2]
+    shown = re.findall(r"(?:^\| |, )(`{2,3})(.+?)\1(?= \||, )", tables, re.MULTILINE)
+    texts = "\n".join(messages())
+    assert len(shown) > 50
+    for _, words in shown:
+        if words.strip() in HYDRA_WORDS:
+            continue
+        pattern = re.escape(words.strip()).replace(re.escape("..."), ".*")
+        assert re.search(pattern, texts), words
+
+
+def test_hydra_says_what_troubleshooting_quotes(
+    in_empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["limitt=3"], ["model=none-such"], ["limit=three"]):
+        assert cli.run("eval", Composed(EvalConfig), words) == 2
+    said = capsys.readouterr().err
+    for words in HYDRA_WORDS:
+        assert re.search(re.escape(words).replace(re.escape("..."), ".*"), said)
+
+
+def test_every_cause_of_a_failure_is_explained() -> None:
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    known = set()
+    for package in ("llava/generation", "runners"):
+        for path in (CHECKOUT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                known |= causes(node)
+    assert explained == known - {"no_answer"}  # which only the report page says, of imported files
+
+
+def causes(node: ast.AST) -> set[str]:
+    """The causes of failures that a statement or call names."""
+    given: list[ast.expr] = []
+    if isinstance(node, ast.keyword) and node.arg == "cause":
+        given = [node.value]
+    elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
+        names = [getattr(name, "id", "") for name in node.targets[0].elts]
+        if names[0] == "cause" and isinstance(node.value, ast.Tuple):
+            given = node.value.elts[:1]
+    elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "ImageError":
+        given = node.args[:1]
+    return {str(value.value) for value in given if isinstance(value, ast.Constant)}
