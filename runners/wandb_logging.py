@@ -1,0 +1,73 @@
+"""Weights & Biases: the figures of an evaluation in a W&B run. Needs `llava-evals[wandb]`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runners.errors import ConfigError
+from runners.flat_metrics import flatten_metrics
+from runners.manifest import read_manifest
+from runners.scoring import read_summary
+from runners.tables import summary_table
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+
+def log_summaries(
+    summaries: Mapping[str, Mapping[str, Any]],
+    run: Run,
+    *,
+    step: int | None = None,
+    prefix: str = "eval",
+) -> dict[str, float]:
+    """Logs every metric as `<prefix>/<task>/<metric>`, and the table that `runners.eval` prints.
+
+    Args:
+        summaries: What `runners.evaluate` returned.
+        run: What `wandb.init` returned.
+        step: The training step; None for W&B's own count.
+        prefix: What the names begin with.
+
+    Returns:
+        What was logged, without the table.
+    """
+    import wandb
+
+    metrics = flatten_metrics(summaries, prefix)
+    table = wandb.Table(dataframe=summary_table(list(summaries.values())))
+    run.log({**metrics, f"{prefix}/summary": table}, step=step)
+    return metrics
+
+
+def log_run(
+    run_dir: str | Path, run: Run, *, step: int | None = None, prefix: str = "eval"
+) -> dict[str, float]:
+    """Logs the finished benchmarks of a stored run, and in the configuration what decided them.
+
+    Args:
+        run_dir: The run's folder, such as `results/llava-v1.5-7b`.
+        run: See `log_summaries`.
+        step: See `log_summaries`.
+        prefix: See `log_summaries`.
+
+    Returns:
+        What was logged, without the table.
+
+    Raises:
+        ConfigError: the folder holds no finished benchmark.
+    """
+    folders = [path for path in sorted(Path(run_dir).glob("*/")) if ".old-" not in path.name]
+    found = {path: read_summary(path) for path in folders}
+    summaries = {path.name: summary for path, summary in found.items() if summary is not None}
+    if not summaries:
+        raise ConfigError(
+            f"`run_dir` must be the folder of a run with a finished benchmark, but {run_dir} holds "
+            "none. Give results/NAME."
+        )
+    manifests = {name: read_manifest(Path(run_dir) / name) for name in summaries}
+    identities = {name: m["identity"] for name, m in manifests.items() if m is not None}
+    run.config.update({prefix: {"run": Path(run_dir).name, "identity": identities}})
+    return log_summaries(summaries, run, step=step, prefix=prefix)
