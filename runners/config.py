@@ -10,6 +10,7 @@ import importlib.util
 import os
 import re
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -337,8 +338,9 @@ def _check_dtype(name: str, dtype: str | None, known: tuple[str, ...]) -> None:
         raise ValueError(f"`{name}` must be one of {', '.join(known)}, but is {dtype!r}.")
 
 
+@cache
 def register() -> None:
-    """Makes the schemas and the resolvers known to Hydra; calling it twice does no harm."""
+    """Makes the schemas and the resolvers known to Hydra, once in a process."""
     store = ConfigStore.instance()
     store.store(name="eval_schema", node=EvalConfig)
     store.store(name="watch_schema", node=WatchConfig)

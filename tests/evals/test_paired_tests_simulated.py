@@ -135,6 +135,7 @@ def test_bound_of_the_drop_holds_however_few_questions(num_questions, to_lose, t
     assert held / 500 >= 0.95 - error_of(0.95, 500)
 
 
+@pytest.mark.slow
 def test_equal_models_on_gqa_differ_no_more_often_than_alpha():
     generator = np.random.default_rng(28)
     images = GQA.images(generator)

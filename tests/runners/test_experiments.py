@@ -106,13 +106,13 @@ def test_lora_sweep_without_checkpoints_is_refused(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(("codes", "expected"), [((1, 0), 1), ((1, 2), 2), ((143, 0), 143)])
 def test_exit_code_is_that_of_a_sweep(codes: tuple[int, ...], expected: int) -> None:
     jobs = Jobs(*codes)
-    assert jobs.run("experiment=llava-1.5-table") == expected
+    assert jobs.run("experiment=llava-1.5-table", "task=gqa") == expected
     assert len(jobs.settings) == (1 if codes[0] == 143 else 2)
 
 
 def test_sweep_flag_beside_an_experiment_changes_nothing() -> None:
     jobs = Jobs()
-    assert jobs.run("-m", "experiment=llava-1.5-table") == 0
+    assert jobs.run("-m", "experiment=llava-1.5-table", "task=gqa") == 0
     assert len(jobs.settings) == 2
 
 
@@ -169,6 +169,7 @@ def commands() -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", commands())
 def test_commands_of_the_page_compose_as_they_stand(command: str) -> None:
     for step in (500, 1000):

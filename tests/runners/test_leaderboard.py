@@ -524,19 +524,32 @@ def test_published_rows_equal_the_source_table(results: Path, build: Build) -> N
     assert published_cells(build()) == expected
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_every_task_of_the_paper_fills_its_column(name: str, tmp_path: Path, build: Build) -> None:
-    metric = "accuracy_image" if name == "scienceqa" else METRICS[name]
-    judge = {"mmvet": "gpt-4-0613", "llavabench": "gpt-4-0314"}.get(name)
-    fields = {"judge": {"model": judge}} if judge else {}
-    value = 1500.0 if name == "mme" else 0.5
-    metrics = {METRICS[name]: value, metric: value}
-    write_task(tmp_path / "results/mine", name, [1.0, 0.0], metrics=metrics, **fields)
+def test_every_task_of_the_paper_fills_its_column(tmp_path: Path, build: Build) -> None:
+    values = {name: 0.5 + number / 100 for number, name in enumerate(METRICS)} | {"mme": 1500.0}
+    for name, value in values.items():
+        metric = "accuracy_image" if name == "scienceqa" else METRICS[name]
+        judge = {"mmvet": "gpt-4-0613", "llavabench": "gpt-4-0314"}.get(name)
+        fields = {"judge": {"model": judge}} if judge else {}
+        metrics = {METRICS[name]: 0.25, metric: value}
+        write_task(tmp_path / "results/mine", name, [1.0, 0.0], metrics=metrics, **fields)
     [row] = [row for row in build("best=none").tables()[0] if row[0] == "mine"]
-    place = list(METRICS).index(name)
-    assert row[2:] == [
-        "" if i != place else f"{1500 if name == 'mme' else 50}.0" for i in range(12)
-    ]
+    assert row[2:] == [f"{v if v > 1 else 100 * v:.1f}" for v in values.values()]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "interval", "shown"),
+    [
+        ("pope", 0.859, [0.85, 0.868], "85.0 to 86.8"),
+        ("mme", 1531.3, [1507.2, 1555.4], "1507.2 to 1555.4"),
+    ],
+)
+def test_figures_that_are_no_means_have_their_interval(
+    name: str, value: float, interval: list[float], shown: str, tmp_path: Path, build: Build
+) -> None:
+    metrics = {METRICS[name]: value}
+    write_task(tmp_path / "results/mine", name, [1.0], metrics=metrics, interval=interval)
+    [row] = [row for row in build("published=none").tables()[1] if row[0] == "mine"]
+    assert row[3] == shown
 
 
 def test_without_matplotlib_the_other_files_are_written_and_the_program_says_so(
@@ -550,6 +563,7 @@ def test_without_matplotlib_the_other_files_are_written_and_the_program_says_so(
     assert [path.name for path in built.folder.iterdir()] == ["leaderboard.csv"]
 
 
+@pytest.mark.slow
 def test_picture_has_room_for_many_rows_and_for_none(tmp_path: Path, build: Build) -> None:
     (tmp_path / "results").mkdir()
     assert build("formats=[png]", "published=none").code == 0
@@ -601,6 +615,7 @@ def commands() -> list[str]:
     return [line for line in lines if "runners.leaderboard" in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", commands())
 def test_commands_of_the_page_work_as_they_stand(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

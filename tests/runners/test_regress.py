@@ -398,6 +398,7 @@ def test_files_for_people_and_for_continuous_integration() -> None:
     assert "- mme: undecided, because its 60 questions" in page
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not GPT3.parent.is_dir(), reason="the released answers are not here")
 def test_imported_answer_files_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
     from evals.answers import read_answers
