@@ -98,13 +98,16 @@ class Evaluation:
         subject, task_runs = self._prepare()
         renderer = subject.build_renderer()
         plans = [plan_task(run.name, run.samples, renderer, subject) for run in task_runs]
-        dtype = self._settings.dtype or "float16"
+        on_cpu = self._settings.device == "cpu"
+        dtype = self._settings.dtype or ("float32" if on_cpu else "float16")
+        if dtype == "auto":
+            dtype = subject.stored_dtype()
+        checkpoint = subject.checkpoint
         memory = memory_bytes(
-            subject.checkpoint.config,
-            subject.stored_dtype() if dtype == "auto" else dtype,
-            self._settings.quantization.name,
+            checkpoint.config, dtype, self._settings.quantization.name, checkpoint.tower_config
         )
-        print(f"{self._run_dir.name}\n{render_plans(plans, memory)}")
+        shown = render_plans(plans, memory, dtype=dtype, device=self._settings.device)
+        print(f"{self._run_dir.name}\n{shown}")
         return _COMPLETE
 
     def __enter__(self) -> Evaluation:
