@@ -8,6 +8,8 @@ here: they are composed, so that an option that does not exist fails.
 from __future__ import annotations
 
 import ast
+import doctest
+import json
 import re
 import shlex
 import subprocess
@@ -350,3 +352,23 @@ def causes(node: ast.AST) -> set[str]:
     elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "ImageError":
         given = node.args[:1]
     return {str(value.value) for value in given if isinstance(value, ast.Constant)}
+
+
+def test_examples_on_the_page_of_differences_hold() -> None:
+    results = doctest.testfile(str(DOCS / "differences.md"), module_relative=False)
+    assert results.attempted > 10
+    assert results.failed == 0
+
+
+def test_speeds_on_the_page_of_the_engine_are_the_measured_ones() -> None:
+    page = (DOCS / "packed_engine.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
+    measured: dict[tuple[str, str], str] = {}
+    for path in (CHECKOUT / "results/bench").glob("cpu-random-25m-*.json"):
+        for result in json.loads(path.read_text())["results"]:
+            assert result["answers_equal"] == 1
+            place = result["workload"], result["engine"]
+            measured[place] = f"{result['ratio_to_sequential']:.2f}"
+    assert len(rows) == 3
+    for workload, packed, batched in rows:
+        assert (packed, batched) == (measured[workload, "packed"], measured[workload, "batched"])
