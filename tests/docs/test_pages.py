@@ -248,6 +248,7 @@ def run_session(page: Path, home: Path) -> list[str]:
     return finished.stdout.split(f"{mark}\n")[:-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", sessions(), ids=lambda page: page.stem)
 def test_shown_sessions_are_what_happens(page: Path, tmp_path: Path) -> None:
     printed = run_session(page, tmp_path)
