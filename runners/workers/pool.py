@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +43,7 @@ from runners.workers.messages import (
 )
 from runners.workers.process import Seat
 from runners.workers.reports import merge_reports
+from runners.workers.slot import Slot, describe_exit
 
 logger = logging.getLogger(__name__)
 
@@ -58,22 +57,7 @@ MAX_FAILED_LOADS = 3
 
 _POLL_S = 0.2
 _ITEMS_EACH = 2  # the one being computed and the next
-_LOAD_LIMIT_S = 3600.0
 _SECONDS_TO_END = 5.0
-
-
-@dataclass(slots=True)
-class _Slot:
-    """The place of one worker; the process in it may be replaced."""
-
-    seat: Seat
-    process: LocalWorker | None
-    is_loaded: bool = False
-    items: deque[int] = field(default_factory=deque)
-    heard: float = field(default_factory=time.monotonic)
-    deaths_in_a_row: int = 0
-    failed_loads: int = 0
-    report: EngineReport = field(default_factory=EngineReport)
 
 
 class LocalWorkers:
@@ -107,7 +91,7 @@ class LocalWorkers:
             self._num_threads = max(1, num_cores() // num_workers)
         self._hang_s = hang_s
         self._device: str | None = None
-        self._slots: list[_Slot] = []
+        self._slots: list[Slot] = []
         self._ready: Ready | None = None
         self._order: LoadModel | None = None
         self._content_hash: str | None = None
@@ -259,7 +243,7 @@ class LocalWorkers:
                 num_devices=self._num_devices,
                 num_threads=self._num_threads,
             )
-            self._slots.append(_Slot(seat, self._spawn(seat)))
+            self._slots.append(Slot(seat, self._spawn(seat)))
 
     def _spawn(self, seat: Seat) -> LocalWorker:
         """A new process, in a method of its own so that a test can put something else there."""
@@ -273,7 +257,7 @@ class LocalWorkers:
             try:
                 message = self._first.receive()
             except EOFError as error:
-                cause = _describe_exit(self._first.kill(after_s=_SECONDS_TO_END))
+                cause = describe_exit(self._first.kill(after_s=_SECONDS_TO_END))
                 raise WorkerError(
                     f"The worker process {cause} before it could answer anything. The same command "
                     "starts again."
@@ -283,7 +267,7 @@ class LocalWorkers:
             if isinstance(message, kind):
                 return message
 
-    def _deal(self, slot: _Slot) -> None:
+    def _deal(self, slot: Slot) -> None:
         """Keeps a worker in work, one item ahead."""
         while (
             slot.process is not None
@@ -309,10 +293,10 @@ class LocalWorkers:
             except EOFError:
                 yield from self._bury(slot, hung=False)
         for slot in self._slots:
-            if self._is_hung(slot):
+            if slot.is_hung(self._hang_s):
                 yield from self._bury(slot, hung=True)
 
-    def _hear(self, slot: _Slot) -> Iterator[Result]:
+    def _hear(self, slot: Slot) -> Iterator[Result]:
         """Deals with all that one worker has said."""
         process = slot.process
         while process is not None and process.connection.poll():
@@ -329,7 +313,7 @@ class LocalWorkers:
             elif isinstance(message, BadInput):
                 logger.error("%s: %s", slot.seat.name, message.message)
 
-    def _end_item(self, slot: _Slot, message: ItemDone) -> Iterator[Result]:
+    def _end_item(self, slot: Slot, message: ItemDone) -> Iterator[Result]:
         slot.items.popleft()
         if message.stopped:
             self._dealer.give_back(message.number)
@@ -340,7 +324,7 @@ class LocalWorkers:
         for failure in self._dealer.done(message.number):
             yield Result(result=failure, worker=slot.seat.name)
 
-    def _bring_up(self, slot: _Slot, loaded: ModelLoaded) -> None:
+    def _bring_up(self, slot: Slot, loaded: ModelLoaded) -> None:
         """A worker that is not the first, or that was replaced, has its model."""
         if loaded.report["content_hash"] != self._content_hash:
             raise WorkerError(
@@ -358,17 +342,12 @@ class LocalWorkers:
         if not self._is_shared and calibration.is_complete:
             self.adopt(calibration)
 
-    def _is_hung(self, slot: _Slot) -> bool:
-        if slot.process is None or (slot.is_loaded and not slot.items):
-            return False
-        return time.monotonic() - slot.heard > (self._hang_s if slot.is_loaded else _LOAD_LIMIT_S)
-
-    def _bury(self, slot: _Slot, *, hung: bool) -> Iterator[Result]:
+    def _bury(self, slot: Slot, *, hung: bool) -> Iterator[Result]:
         """Takes a worker's work back and puts another process into its place."""
         if slot.process is None:
             return
         code = slot.process.kill(after_s=0.0 if hung else _SECONDS_TO_END)
-        cause, what = "worker_died", _describe_exit(code)
+        cause, what = "worker_died", describe_exit(code)
         if hung:
             cause, what = "worker_hung", f"computed nothing for {self._hang_s:.0f} s and was killed"
         logger.warning("worker %s %s", slot.seat.name, what)
@@ -384,7 +363,7 @@ class LocalWorkers:
             slot.process.send(self._order)
             slot.heard = time.monotonic()
 
-    def _take_back(self, slot: _Slot, cause: str, message: str) -> Iterator[Result]:
+    def _take_back(self, slot: Slot, cause: str, message: str) -> Iterator[Result]:
         """Only the item that was being computed is under suspicion."""
         for place, number in enumerate(slot.items):
             if place > 0 or self._is_stopping:
@@ -394,10 +373,3 @@ class LocalWorkers:
             if failure is not None:
                 yield Result(result=failure, worker=slot.seat.name)
         slot.items.clear()
-
-
-def _describe_exit(code: int | None) -> str:
-    if code is not None and code < 0:
-        hint = ", often for want of memory" if code == -9 else ""
-        return f"was ended by signal {-code}{hint}"
-    return f"ended with exit code {code}"

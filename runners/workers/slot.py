@@ -1,0 +1,62 @@
+"""The place of one worker of this machine, whatever process is in it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from llava.generation.request import EngineReport
+from runners.workers.local import LocalWorker
+from runners.workers.process import Seat
+
+LOAD_LIMIT_S = 3600.0
+"""A model that is not loaded after so long will not be."""
+
+
+@dataclass(slots=True)
+class Slot:
+    """One place; the process in it may be replaced.
+
+    Attributes:
+        seat: Devices and threads.
+        process: What runs there; None once it is given up.
+        is_loaded: Whether it has its model.
+        items: Numbers of the items it has, the one being computed first.
+        heard: When it said something, or was given work, by the monotonic clock.
+        deaths_in_a_row: Processes that died here since the last answer.
+        failed_loads: Of these, those that came to no model.
+        report: What the engine in the process has done.
+    """
+
+    seat: Seat
+    process: LocalWorker | None
+    is_loaded: bool = False
+    items: deque[int] = field(default_factory=deque)
+    heard: float = field(default_factory=time.monotonic)
+    deaths_in_a_row: int = 0
+    failed_loads: int = 0
+    report: EngineReport = field(default_factory=EngineReport)
+
+    def is_hung(self, hang_s: float) -> bool:
+        """Whether it has something to do and has been silent for too long.
+
+        Args:
+            hang_s: So long it may be silent over work; loading has a limit of its own.
+        """
+        if self.process is None or (self.is_loaded and not self.items):
+            return False
+        limit = hang_s if self.is_loaded else LOAD_LIMIT_S
+        return time.monotonic() - self.heard > limit
+
+
+def describe_exit(code: int | None) -> str:
+    """Says how a process ended.
+
+    >>> describe_exit(7), describe_exit(-9)
+    ('ended with exit code 7', 'was ended by signal 9, often for want of memory')
+    """
+    if code is not None and code < 0:
+        hint = ", often for want of memory" if code == -9 else ""
+        return f"was ended by signal {-code}{hint}"
+    return f"ended with exit code {code}"
