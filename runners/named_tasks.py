@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,8 +11,8 @@ from typing import Any, cast
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -129,12 +130,14 @@ def _fill_in(config: DictConfig, options: Options) -> None:
 
 @contextmanager
 def _own_hydra() -> Iterator[None]:
-    """Composes beside a program that uses Hydra itself, and leaves its state as it was."""
-    state = Singleton.get_state()
-    GlobalHydra.instance().clear()
+    """Composes beside a program that uses Hydra itself, which goes on with its own afterwards."""
     register()
+    of_program = copy.copy(GlobalHydra.instance())
+    version = copy.copy(VersionBase.instance())
+    GlobalHydra.instance().clear()
     try:
         with initialize_config_module(version_base="1.3", config_module="conf"):
             yield
     finally:
-        Singleton.set_state(state)
+        VersionBase.set_instance(version)
+        GlobalHydra.set_instance(of_program)
