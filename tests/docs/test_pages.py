@@ -194,6 +194,30 @@ def test_every_command_exists_with_its_options(words: list[str], in_empty_folder
         check_other_program(words)
 
 
+def options() -> list[str]:
+    """Options with a value that a text names on their own, such as `engine.replay=off`."""
+    found: dict[str, None] = {}
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for option in re.findall(r"`((?:[a-z_]+\.)+[a-z_]+=[^`\s]+)`", text):
+            found.setdefault(option)
+    return [option for option in found if not option.startswith("tasks.counting.")]
+
+
+@pytest.mark.parametrize("option", options())
+def test_every_option_in_a_text_exists(option: str, in_empty_folder: Path) -> None:
+    group, task = option.split(".")[:2]
+    words = [f"task={task if group == 'tasks' else 'gqa'}"]
+    local = (CHECKOUT / "conf/runner/local.yaml").read_text(encoding="utf-8")
+    if group == "runner" and f"\n{task.partition('=')[0]}:" not in local:
+        words.append("runner=ray")
+    if group == "judge":
+        compose("score", [*words, "judge=openai", option])
+    else:
+        needed = ["tasks.custom.questions=Q"] if task == "custom" else []
+        compose("eval", ["model.path=out", *words, *needed, option])
+
+
 def test_misspelt_option_on_a_page_would_be_noticed(in_empty_folder: Path) -> None:
     with pytest.raises(AssertionError):
         compose("eval", ["model=llava-v1.5-7b", "task=gqa", "limitt=3"])
