@@ -1,4 +1,4 @@
-"""The pages for users: commands run or compose, links lead somewhere, messages are the programs'.
+"""The pages for users: commands run or compose, links lead somewhere, figures are as measured.
 
 Blocks marked `console` are run as they stand, and must print what the page shows (`...` stands for
 any lines). Blocks marked `bash`, and commands within a text, need a checkpoint or data that are not
@@ -7,48 +7,25 @@ here: they are composed, so that an option that does not exist fails.
 
 from __future__ import annotations
 
-import ast
 import doctest
 import json
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig
 
-from runners import cli
-from runners.build import build_task, read_settings, read_task_specs
-from runners.config import AskConfig, BenchProgramConfig, EvalConfig, WatchConfig
-from runners.leaderboard_config import LeaderboardConfig
-from runners.offline_config import DoctorConfig, ScoreConfig, SubmitConfig
-from runners.overrides import imply_checkpoint, nest
-from runners.regress_config import RegressConfig
-from runners.report_config import ReportConfig
-from runners.train_demo import TrainDemoConfig
+from tests.docs.composing import compose
 from tests.runners.conftest import program_environment
 
 CHECKOUT = Path(__file__).parents[2]
 DOCS = CHECKOUT / "docs"
 PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))]
-SCHEMAS: dict[str, type[Any]] = {
-    "ask": AskConfig,
-    "bench": BenchProgramConfig,
-    "doctor": DoctorConfig,
-    "eval": EvalConfig,
-    "leaderboard": LeaderboardConfig,
-    "regress": RegressConfig,
-    "report": ReportConfig,
-    "score": ScoreConfig,
-    "submit": SubmitConfig,
-    "train_demo": TrainDemoConfig,
-    "watch": WatchConfig,
-}
 VARIABLES = {
     "SLURM_ARRAY_TASK_ID": "2",
     "SLURM_ARRAY_TASK_COUNT": "4",
@@ -58,12 +35,6 @@ VARIABLES = {
     "CHECKPOINT": "out/llava-v1.5-mine",
 }
 OTHER_PROGRAMS = {"cat", "cp", "echo", "exec", "hf", "ls", "mkdir", "sbatch", "srun"}
-HYDRA_WORDS = {
-    "Could not override '...'",
-    "Key '...' not in 'EvalConfig'",
-    "Could not find 'model/...'",
-    "could not be converted to Integer",
-}
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`(python -m runners\.[^`]+)`")
 
@@ -117,42 +88,6 @@ def commands() -> list[Any]:
     return list(found.values())
 
 
-class Composed:
-    """Checks the composed options of a job as the program does, and ends it there."""
-
-    def __init__(self, schema: type[Any]) -> None:
-        self._schema = schema
-        self.num_jobs = 0
-
-    def __call__(self, config: DictConfig) -> int:
-        self.num_jobs += 1
-        read_settings(config, self._schema)
-        if "data" in config and config.tasks:
-            for spec in read_task_specs(config).values():
-                build_task(spec)
-        return 0
-
-
-def compose(program: str, words: list[str]) -> None:
-    """Composes a program's options; the option of a launcher is looked at, and nothing launched."""
-    if program in ("ask", "eval"):
-        words = imply_checkpoint(words)
-    if program == "bench":
-        words = nest(words, "bench")
-    if program == "watch":
-        words = [*words, "model.path=out"]  # which `watch` fills in for each checkpoint
-    if any("launcher" in word or word == "experiment=slurm-sweep" for word in words):
-        words = ["--cfg", "hydra", *(word for word in words if word not in ("-m", "--multirun"))]
-    ConfigStore.instance().store(name="train_demo_schema", node=TrainDemoConfig)
-    composed = Composed(SCHEMAS[program])
-    try:
-        code: Any = cli.run(program, composed, words)
-    except SystemExit as ended:  # Hydra's way to end after `--help`
-        code = ended.code
-    assert code == 0
-    assert composed.num_jobs or {"--help", "--cfg"} & set(words)
-
-
 def check_other_program(words: list[str]) -> None:
     """What is no program of the project must at least be what it is called."""
     if words[0] == "make":
@@ -170,15 +105,6 @@ def check_other_program(words: list[str]) -> None:
             assert set(extras.split(",")) <= known
     else:
         assert words[0] in OTHER_PROGRAMS or words[:2] == ["python", "-c"]
-
-
-@pytest.fixture
-def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for step in (500, 1000):
-        (tmp_path / f"out/checkpoint-{step}").mkdir(parents=True)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path
 
 
 @pytest.mark.parametrize("words", commands())
@@ -284,6 +210,25 @@ def test_shown_sessions_are_what_happens(page: Path, tmp_path: Path) -> None:
         assert re.fullmatch(pattern, lines, re.DOTALL), f"{command}\n{lines}"
 
 
+@pytest.mark.slow
+def test_table_of_the_readme_is_what_the_demo_prints(tmp_path: Path) -> None:
+    (block,) = (
+        found
+        for found in re.findall(r"```\n(.*?)```", PAGES[0].read_text(encoding="utf-8"), re.DOTALL)
+        if found.startswith("llava-demo\n")
+    )
+    finished = subprocess.run(
+        [sys.executable, "-m", "runners.eval"],
+        cwd=tmp_path,
+        env=program_environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=True,
+    )
+    assert finished.stdout.startswith(block)
+
+
 def links(page: Path) -> list[str]:
     found = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
     return [link for link in found if not link.startswith(("http://", "https://"))]
@@ -313,70 +258,6 @@ def test_every_page_is_in_the_index() -> None:
 def test_every_picture_is_shown_on_a_page() -> None:
     shown = {Path(link).name for page in PAGES for link in links(page)}
     assert {path.name for path in (DOCS / "images").iterdir()} <= shown
-
-
-def messages() -> list[str]:
-    """Every text in the packages, with `{}` for what is filled in."""
-    found = []
-    for package in ("evals", "llava", "runners"):
-        for path in (CHECKOUT / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.JoinedStr):
-                    parts = [
-                        str(p.value) if isinstance(p, ast.Constant) else "{}" for p in node.values
-                    ]
-                    found.append("".join(parts))
-                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    found.append(node.value)
-    return found
-
-
-def test_messages_in_troubleshooting_are_the_programs() -> None:
-    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
-    tables = page.partition("## Options")[2]
-    shown = re.findall(r"(?:^\| |, )(`{2,3})(.+?)\1(?= \||, )", tables, re.MULTILINE)
-    texts = "\n".join(messages())
-    assert len(shown) > 50
-    for _, words in shown:
-        if words.strip() in HYDRA_WORDS:
-            continue
-        pattern = re.escape(words.strip()).replace(re.escape("..."), ".*")
-        assert re.search(pattern, texts), words
-
-
-def test_hydra_says_what_troubleshooting_quotes(
-    in_empty_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for words in (["limitt=3"], ["model=none-such"], ["limit=three"]):
-        assert cli.run("eval", Composed(EvalConfig), words) == 2
-    said = capsys.readouterr().err
-    for words in HYDRA_WORDS:
-        assert re.search(re.escape(words).replace(re.escape("..."), ".*"), said)
-
-
-def test_every_cause_of_a_failure_is_explained() -> None:
-    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
-    explained = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
-    known = set()
-    for package in ("llava/generation", "runners"):
-        for path in (CHECKOUT / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                known |= causes(node)
-    assert explained == known - {"no_answer"}  # which only the report page says, of imported files
-
-
-def causes(node: ast.AST) -> set[str]:
-    """The causes of failures that a statement or call names."""
-    given: list[ast.expr] = []
-    if isinstance(node, ast.keyword) and node.arg == "cause":
-        given = [node.value]
-    elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
-        names = [getattr(name, "id", "") for name in node.targets[0].elts]
-        if names[0] == "cause" and isinstance(node.value, ast.Tuple):
-            given = node.value.elts[:1]
-    elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "ImageError":
-        given = node.args[:1]
-    return {str(value.value) for value in given if isinstance(value, ast.Constant)}
 
 
 def test_examples_on_the_page_of_differences_hold() -> None:

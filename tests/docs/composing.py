@@ -1,0 +1,68 @@
+"""Commands of a page composed by their programs, up to where the work would begin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
+
+from runners import cli
+from runners.build import build_task, read_settings, read_task_specs
+from runners.config import AskConfig, BenchProgramConfig, EvalConfig, WatchConfig
+from runners.leaderboard_config import LeaderboardConfig
+from runners.offline_config import DoctorConfig, ScoreConfig, SubmitConfig
+from runners.overrides import imply_checkpoint, nest
+from runners.regress_config import RegressConfig
+from runners.report_config import ReportConfig
+from runners.train_demo import TrainDemoConfig
+
+SCHEMAS: dict[str, type[Any]] = {
+    "ask": AskConfig,
+    "bench": BenchProgramConfig,
+    "doctor": DoctorConfig,
+    "eval": EvalConfig,
+    "leaderboard": LeaderboardConfig,
+    "regress": RegressConfig,
+    "report": ReportConfig,
+    "score": ScoreConfig,
+    "submit": SubmitConfig,
+    "train_demo": TrainDemoConfig,
+    "watch": WatchConfig,
+}
+
+
+class Composed:
+    """Checks the composed options of a job as the program does, and ends it there."""
+
+    def __init__(self, schema: type[Any]) -> None:
+        self._schema = schema
+        self.num_jobs = 0
+
+    def __call__(self, config: DictConfig) -> int:
+        self.num_jobs += 1
+        read_settings(config, self._schema)
+        if "data" in config and config.tasks:
+            for spec in read_task_specs(config).values():
+                build_task(spec)
+        return 0
+
+
+def compose(program: str, words: list[str]) -> None:
+    """Composes a program's options; the option of a launcher is looked at, and nothing launched."""
+    if program in ("ask", "eval"):
+        words = imply_checkpoint(words)
+    if program == "bench":
+        words = nest(words, "bench")
+    if program == "watch":
+        words = [*words, "model.path=out"]  # which `watch` fills in for each checkpoint
+    if any("launcher" in word or word == "experiment=slurm-sweep" for word in words):
+        words = ["--cfg", "hydra", *(word for word in words if word not in ("-m", "--multirun"))]
+    ConfigStore.instance().store(name="train_demo_schema", node=TrainDemoConfig)
+    composed = Composed(SCHEMAS[program])
+    try:
+        code: Any = cli.run(program, composed, words)
+    except SystemExit as ended:  # Hydra's way to end after `--help`
+        code = ended.code
+    assert code == 0
+    assert composed.num_jobs or {"--help", "--cfg"} & set(words)

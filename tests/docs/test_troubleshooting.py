@@ -1,0 +1,86 @@
+"""The page on messages: they are the programs' own, and no cause of a failure is left out."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from runners import cli
+from runners.config import EvalConfig
+from tests.docs.composing import Composed
+
+CHECKOUT = Path(__file__).parents[2]
+PAGE = CHECKOUT / "docs" / "troubleshooting.md"
+HYDRA_WORDS = {
+    "Could not override '...'",
+    "Key '...' not in 'EvalConfig'",
+    "Could not find 'model/...'",
+    "could not be converted to Integer",
+}
+
+
+def messages() -> list[str]:
+    """Every text in the packages, with `{}` for what is filled in."""
+    found = []
+    for package in ("evals", "llava", "runners"):
+        for path in (CHECKOUT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.JoinedStr):
+                    parts = [
+                        str(p.value) if isinstance(p, ast.Constant) else "{}" for p in node.values
+                    ]
+                    found.append("".join(parts))
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.append(node.value)
+    return found
+
+
+def test_messages_in_troubleshooting_are_the_programs() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    tables = page.partition("## Options")[2]
+    shown = re.findall(r"(?:^\| |, )(`{2,3})(.+?)\1(?= \||, )", tables, re.MULTILINE)
+    texts = "\n".join(messages())
+    assert len(shown) > 50
+    for _, words in shown:
+        if words.strip() in HYDRA_WORDS:
+            continue
+        pattern = re.escape(words.strip()).replace(re.escape("..."), ".*")
+        assert re.search(pattern, texts), words
+
+
+def test_hydra_says_what_troubleshooting_quotes(
+    in_empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["limitt=3"], ["model=none-such"], ["limit=three"]):
+        assert cli.run("eval", Composed(EvalConfig), words) == 2
+    said = capsys.readouterr().err
+    for words in HYDRA_WORDS:
+        assert re.search(re.escape(words).replace(re.escape("..."), ".*"), said)
+
+
+def test_every_cause_of_a_failure_is_explained() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    explained = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    known = set()
+    for package in ("llava/generation", "runners"):
+        for path in (CHECKOUT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                known |= causes(node)
+    assert explained == known - {"no_answer"}  # which only the report page says, of imported files
+
+
+def causes(node: ast.AST) -> set[str]:
+    """The causes of failures that a statement or call names."""
+    given: list[ast.expr] = []
+    if isinstance(node, ast.keyword) and node.arg == "cause":
+        given = [node.value]
+    elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
+        names = [getattr(name, "id", "") for name in node.targets[0].elts]
+        if names[0] == "cause" and isinstance(node.value, ast.Tuple):
+            given = node.value.elts[:1]
+    elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "ImageError":
+        given = node.args[:1]
+    return {str(value.value) for value in given if isinstance(value, ast.Constant)}
