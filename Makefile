@@ -1,11 +1,12 @@
 # Every target sets up what it needs: a virtual environment in .venv with the tested versions.
 PYTHON ?= python3
 BIN := .venv/bin
-STAMP := .venv/.installed
+BASE := .venv/.installed
+STAMP := .venv/.installed-dev
 
 .PHONY: demo test check test-all format clean
 
-demo: $(STAMP)  ## the main job: the demo checkpoint on VQAv2, GQA and ScienceQA demo data
+demo: $(BASE)  ## the main job: the demo checkpoint on VQAv2, GQA and ScienceQA demo data
 	$(BIN)/python -m runners.eval
 
 test: $(STAMP)  ## the default tests
@@ -19,14 +20,19 @@ check: $(STAMP)  ## format, lint, types, then the tests
 
 test-all: $(STAMP)  ## the slow proofs too
 	$(BIN)/python -m pytest -m "not gpu and not network"
+	$(BIN)/python -m tests.benchmarks.bench_workers --at-least 1.8
 
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-$(STAMP): pyproject.toml constraints.txt
+$(BASE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $(BASE)
+
+$(STAMP): $(BASE)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $(STAMP)
 

@@ -25,8 +25,8 @@ from runners.files import (
     sha256_of_json,
 )
 from runners.importing import read_import, store_import
-from runners.judge_endpoint import JudgeError
-from runners.judging import Judgment, judge_answers
+from runners.judges.endpoint import JudgeError
+from runners.judges.judging import Judgment, judge_answers
 from runners.logs import RunLog
 from runners.merging import merge_task, part_names, read_part_specs
 from runners.offline_config import ScoreConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runners.errors import ConfigError
-from runners.flat_metrics import flatten_metrics
+from runners.in_process.flat_metrics import flatten_metrics
 from runners.manifest import read_manifest
 from runners.scoring import read_summary
 from runners.tables import summary_table

@@ -19,7 +19,7 @@ from runners.config import WatchConfig
 from runners.errors import ConfigError
 from runners.logs import RunLog
 from runners.overrides import is_multirun
-from runners.watching import Signals, Watch
+from runners.watching.loop import Signals, Watch
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runners.build import build_task
 from runners.errors import ConfigError
-from runners.judging import Judgment
+from runners.judges.judging import Judgment
 
 _PLACES = frozenset({"_target_", "data_dir", "source", "split", "check_counts", "judge", "replies"})
 """Options of a task that say where its data lie, or that a column or a mark of its own tells."""

@@ -1,8 +1,9 @@
 """How much faster two workers of one thread are than one.
 
-`python -m tests.benchmarks.bench_workers`: both answer the bench's `gqa` workload with `random-25m`,
-in turn, through the pool that the programs use; the time runs from the first item dealt to the last
-answer, with all models loaded.
+Run as `python -m tests.benchmarks.bench_workers`.
+
+Both answer the bench's `gqa` workload with `random-25m`, in turn, through the pool that the
+programs use; the time runs from the first item dealt to the last answer, with all models loaded.
 """
 
 from __future__ import annotations

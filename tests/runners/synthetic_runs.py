@@ -10,7 +10,7 @@ from typing import Any
 from evals.statistics import confidence_interval
 from runners.build import build_task
 from runners.files import sha256_of_file
-from runners.judging import Judgment
+from runners.judges.judging import Judgment
 from runners.leaderboards.definitions import default_options
 
 METRICS = {

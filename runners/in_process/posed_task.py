@@ -17,8 +17,8 @@ from runners.config import EvalConfig
 from runners.environment import now
 from runners.files import hash_data_files, json_line, sha256_of_json
 from runners.image_files import ImageFiles
+from runners.in_process.named_tasks import NamedTask
 from runners.manifest import write_manifest
-from runners.named_tasks import NamedTask
 from runners.predict import PromptRenderer
 from runners.scoring import score_run, write_results
 from runners.shard import cut_into_pieces, shard_samples

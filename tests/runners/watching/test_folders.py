@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from runners.checkpoint_folders import (
+from runners.watching.folders import (
     find_checkpoints,
     fingerprint,
     is_whole,

@@ -30,8 +30,8 @@ from evals.task import Task
 from runners.build import build_task
 from runners.errors import ConfigError
 from runners.files import sha256_of_file, sha256_of_json, write_json
-from runners.judge_endpoint import Budget, Endpoint, OpenAIJudge, Price, estimate_prompt_tokens
-from runners.judge_replies import Call, NotStoredError, ReplyStore, run_path
+from runners.judges.endpoint import Budget, Endpoint, OpenAIJudge, Price, estimate_prompt_tokens
+from runners.judges.replies import Call, NotStoredError, ReplyStore, run_path
 from runners.offline_config import JudgeOptions
 
 logger = logging.getLogger(__name__)

@@ -24,12 +24,12 @@ from runners.build import build_engine
 from runners.config import EvalConfig
 from runners.environment import describe_environment
 from runners.errors import ConfigError
-from runners.lent_model import find_tower, hash_model, lent, unwrap_model
+from runners.in_process.lent_model import find_tower, hash_model, lent, unwrap_model
+from runners.in_process.named_tasks import Options, TaskLike, resolve_tasks
+from runners.in_process.posed_task import Answer, PosedTask
+from runners.in_process.ranks import Ranks
 from runners.manifest import UNKNOWN
-from runners.named_tasks import Options, TaskLike, resolve_tasks
-from runners.posed_task import Answer, PosedTask
 from runners.predict import PROMPT_VERSION, PromptRenderer
-from runners.ranks import Ranks
 from runners.tables import write_tables
 from runners.workers.interface import Engine
 

@@ -12,7 +12,7 @@ import pytest
 
 from evals.scorers.judge import JudgeRequest
 from runners import cli
-from runners.judge_endpoint import Budget, JudgeError, Price, estimate_prompt_tokens
+from runners.judges.endpoint import Budget, JudgeError, Price, estimate_prompt_tokens
 from runners.score import score
 from tests.evals.small_data import put_lines, write_llavabench, write_mmvet
 from tests.runners.chat_server import Answer, ChatServer, completion, failure

@@ -20,18 +20,18 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from llava.errors import CheckpointError, ConversationError
 from llava.model.content_hash import cached_hash
 from llava.names import get_model_name_from_path
-from runners.checkpoint_folders import (
+from runners.config import WatchConfig
+from runners.manifest import differences, read_manifest
+from runners.naming import run_name
+from runners.scoring import read_summary
+from runners.subject import inspect_subject
+from runners.watching.folders import (
     Fingerprint,
     find_checkpoints,
     fingerprint,
     last_change_s,
     what_is_missing,
 )
-from runners.config import WatchConfig
-from runners.manifest import differences, read_manifest
-from runners.naming import run_name
-from runners.scoring import read_summary
-from runners.subject import inspect_subject
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from evals.errors import DataError
 from evals.tasks.gqa import GQA
 from llava.errors import ConversationError
 from runners.errors import ConfigError
-from runners.flat_metrics import flatten_metrics
+from runners.in_process.flat_metrics import flatten_metrics
 from runners.manifest import check_identity
 from runners.regression.stored import read_task
 from tests.checkpoints import LoadedModel

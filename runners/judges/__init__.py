@@ -1,0 +1,1 @@
+"""Asking a judge model for grades, and keeping what it said."""

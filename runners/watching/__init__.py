@@ -1,0 +1,1 @@
+"""Finding checkpoints as a training run writes them, and evaluating each once."""
