@@ -39,6 +39,7 @@ from runners.workers.messages import (
     ProbeImages,
     Ready,
     Stop,
+    ToWorker,
     WeightsHashed,
 )
 from runners.workers.process import Seat
@@ -117,10 +118,10 @@ class LocalWorkers:
 
         Raises:
             ConfigError: a device does not exist.
-            WorkerError: the process died.
+            WorkerError: the process died again and again.
         """
         if self._ready is None:
-            self._ready = self._expect(Ready)
+            self._ready = self._ask_first(Ready)
             if self._num_workers is None and self._device in (None, "cuda"):
                 self._add_slots(max(1, self._ready.num_visible // self._num_devices))
         return self._ready
@@ -130,18 +131,18 @@ class LocalWorkers:
 
         Raises:
             ConfigError: a file cannot be read.
-            WorkerError: the process died.
+            WorkerError: the process died again and again.
         """
         self.wait_until_ready()
-        self._first.send(HashWeights(files={role: tuple(paths) for role, paths in files.items()}))
-        return self._expect(WeightsHashed).hashes
+        order = HashWeights(files={role: tuple(paths) for role, paths in files.items()})
+        return self._ask_first(WeightsHashed, order).hashes
 
     def load(self, order: LoadModel) -> ModelLoaded:
         """Has every worker build the model; returns what the first loaded, waiting for no other.
 
         Raises:
             ConfigError: the checkpoint cannot be loaded.
-            WorkerError: the process died.
+            WorkerError: the process died again and again.
         """
         self.wait_until_ready()
         self._order = order
@@ -149,7 +150,7 @@ class LocalWorkers:
             if slot.process is not None:
                 slot.process.send(order)
                 slot.heard = time.monotonic()
-        loaded = self._expect(ModelLoaded)
+        loaded = self._ask_first(ModelLoaded)
         self._content_hash = loaded.report["content_hash"]
         self._slots[0].is_loaded = True
         return loaded
@@ -164,10 +165,9 @@ class LocalWorkers:
         """Has the first worker find out what the images of some requests do to their answers.
 
         Raises:
-            WorkerError: the process died.
+            WorkerError: the process died again and again.
         """
-        self._first.send(ProbeImages(requests=tuple(requests)))
-        return self._expect(ImagesProbed).probes
+        return self._ask_first(ImagesProbed, ProbeImages(requests=tuple(requests))).probes
 
     def adopt(self, calibration: Calibration) -> None:
         """Has every worker decide near ties by what was measured, whenever it is loaded."""
@@ -249,23 +249,45 @@ class LocalWorkers:
         """A new process, in a method of its own so that a test can put something else there."""
         return LocalWorker(seat)
 
-    def _expect(self, kind: type[M]) -> M:
-        """Waits for the first worker alone, before there is work: here its death is the end."""
+    def _ask_first(self, kind: type[M], *messages: ToWorker) -> M:
+        """Asks the first worker alone, before there is work; one that dies is asked again.
+
+        Args:
+            kind: What it is to answer with.
+            messages: What is sent, behind the order to load a model if there is one.
+        """
+        slot, process = self._slots[0], self._first
+        for message in messages:
+            process.send(message)
         while True:
-            if not self._first.connection.poll(_POLL_S):
+            if not process.connection.poll(_POLL_S):
                 continue
             try:
-                message = self._first.receive()
-            except EOFError as error:
-                cause = describe_exit(self._first.kill(after_s=_SECONDS_TO_END))
-                raise WorkerError(
-                    f"The worker process {cause} before it could answer anything. The same command "
-                    "starts again."
-                ) from error
-            if isinstance(message, BadInput):
-                raise ConfigError(message.message)
-            if isinstance(message, kind):
-                return message
+                reply = process.receive()
+            except EOFError:
+                process = self._replace_first(slot, process)
+                for message in messages:
+                    process.send(message)
+                continue
+            if isinstance(reply, BadInput):
+                raise ConfigError(reply.message)
+            if isinstance(reply, kind):
+                return reply
+
+    def _replace_first(self, slot: Slot, dead: LocalWorker) -> LocalWorker:
+        """Starts the first worker again, and has it load the model if one was ordered."""
+        cause = describe_exit(dead.kill(after_s=_SECONDS_TO_END))
+        slot.failed_loads += 1
+        if slot.failed_loads >= MAX_FAILED_LOADS:
+            raise WorkerError(
+                f"The worker process {cause} before it could answer anything, "
+                f"{slot.failed_loads} times. The same command starts again."
+            )
+        logger.warning("worker %s %s and is started again", slot.seat.name, cause)
+        slot.process = process = self._spawn(slot.seat)
+        if self._order is not None:
+            process.send(self._order)
+        return process
 
     def _deal(self, slot: Slot) -> None:
         """Keeps a worker in work, one item ahead."""

@@ -25,8 +25,10 @@ from runners.benchmarking.workloads import build_workload
 from runners.errors import ConfigError, WorkerError
 from runners.shard import cut_into_pieces, estimate_piece, item_tokens
 from runners.workers.interface import Result
+from runners.workers.local import LocalWorker
 from runners.workers.messages import LoadModel
 from runners.workers.pool import LocalWorkers
+from runners.workers.process import Seat
 
 SEQUENTIAL = {"_target_": "llava.generation.sequential.SequentialEngine"}
 FAULTY = {"_target_": "tests.faults.faulty_engine.FaultyEngine", "replay": "off"}
@@ -199,14 +201,35 @@ def test_replaced_worker_must_find_the_same_weights(
         results_of(pool.answer(items(40, 6, max_new_tokens=16)))
 
 
-def test_first_worker_that_dies_while_it_starts_ends_the_run() -> None:
-    with LocalWorkers(num_workers=1, num_threads=1) as pool:
+def kill_first(pool: LocalWorkers) -> None:
+    process = pool._slots[0].process
+    assert process is not None
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+
+
+def test_first_worker_that_dies_before_there_is_work_is_started_again(
+    pool: LocalWorkers, tiny_checkpoint: Path
+) -> None:
+    kill_first(pool)
+    assert pool.wait_until_ready().devices == ("cpu",)
+    kill_first(pool)
+    assert pool.load(order(tiny_checkpoint, SEQUENTIAL)).report["content_hash"]
+    results = results_of(pool.answer(items(2, 2)))
+    assert keys(results, Completion) == numbers(4)
+
+
+def test_first_worker_that_dies_again_and_again_ends_the_run() -> None:
+    class Dying(LocalWorkers):
+        def _spawn(self, seat: Seat) -> LocalWorker:
+            worker = super()._spawn(seat)
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGKILL)
+            return worker
+
+    with Dying(num_workers=1, num_threads=1) as pool:
         pool.start("cpu")
-        [slot] = pool._slots
-        assert slot.process is not None
-        assert slot.process.pid is not None
-        os.kill(slot.process.pid, signal.SIGKILL)
-        with pytest.raises(WorkerError, match="signal 9"):
+        with pytest.raises(WorkerError, match=r"signal 9.* 3 times"):
             pool.wait_until_ready()
 
 
