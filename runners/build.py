@@ -62,9 +62,21 @@ def build_task(spec: Mapping[str, Any]) -> Task:
 
 
 def build_workers(runner: Mapping[str, Any]) -> Workers:
-    """Returns the workers that `runner` describes, not started."""
+    """Returns the workers that `runner` describes, not started.
+
+    Raises:
+        ConfigError: an option is out of its range, or a package is not installed.
+    """
+    from hydra.errors import InstantiationException
+
     options = {key: value for key, value in runner.items() if key != "shard"}
-    workers: Workers = _instantiate(options)
+    try:
+        workers: Workers = _instantiate(options)
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ConfigError):
+            cause = cause.__cause__
+        raise cause or error from error
     return workers
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from runners.build import build_workers
+from runners.errors import ConfigError
 from tests.runners.conftest import Finished
 
 pytest.importorskip("ray")
@@ -57,3 +60,12 @@ def test_poisonous_question_is_recorded_alone(
     summary = finished.json("results/ray/vqav2/summary.json")
     assert summary["num_failed"] == {"worker_died": 1}
     assert summary["num_answered"] == len(lines) - 1
+
+
+def test_missing_package_is_named_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "runners.workers.ray", raising=False)
+    with pytest.raises(ConfigError, match=r"^runner=ray needs Ray.*pip install"):
+        build_workers({"_target_": "runners.workers.ray.RayWorkers"})
