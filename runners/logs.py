@@ -7,7 +7,6 @@ import sys
 from contextlib import suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from types import TracebackType
 
 from tqdm import tqdm
 
@@ -78,12 +77,7 @@ class RunLog:
             package.addHandler(self._waiting)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for name in _PACKAGES:
             for handler in (self._console, self._waiting, self._file):
                 if handler is not None:

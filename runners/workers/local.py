@@ -9,7 +9,6 @@ import signal
 import threading
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from types import TracebackType
 
 from runners.workers.messages import FromWorker, Logged, ToWorker
 from runners.workers.process import Seat, serve
@@ -87,12 +86,7 @@ class LocalWorker:
     def __enter__(self) -> LocalWorker:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.kill()
 
     def _send_all(self) -> None:
