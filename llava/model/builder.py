@@ -238,8 +238,9 @@ def _from_tensors(
         return model_class.from_pretrained(None, state_dict=tensors, **options)
     except ImportError as error:
         raise ValueError(
-            f"An option needs a package that is not installed: {str(error).strip()[:300]}. Install "
-            "it, or leave the option out (attention: `sdpa` needs nothing)."
+            "An option needs a package that is not installed: "
+            f"{str(error).strip()[:300].rstrip('.')}. Install it, or leave the option out "
+            "(attention: `sdpa` needs nothing)."
         ) from error
 
 
@@ -324,7 +325,7 @@ def _load_tower(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None) -
         tower.load_model(device=model.device, dtype=torch.float32 if dtype is None else dtype)
     except (OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(
-            f"The vision tower in {checkpoint.tower_dir} cannot be loaded: {error}. Download it "
-            "again."
+            f"The vision tower in {checkpoint.tower_dir} cannot be loaded: "
+            f"{str(error).rstrip('. ')}. Download it again."
         ) from error
     return tower if dtype is None else tower.to(dtype)
