@@ -25,6 +25,7 @@ from llava.constants import (
     DEFAULT_IMAGE_PATCH_TOKEN,
 )
 from llava.errors import CheckpointError
+from llava.lfs_pointer import refuse_lfs_pointer
 
 if TYPE_CHECKING:
     from llava.model.checkpoint import Checkpoint
@@ -212,7 +213,7 @@ def load_tokenizer(folder: str | Path, *, legacy: bool | None = None) -> PreTrai
         legacy: Overrides the switch of `tokenizer_config.json`; see `SentencePieceTokenizer`.
 
     Raises:
-        CheckpointError: neither file is there, or it cannot be read.
+        CheckpointError: neither file is there, or it cannot be read or is a Git LFS pointer.
     """
     folder = Path(folder)
     name = next((name for name in (_MODEL_FILE, _FAST_FILE) if (folder / name).is_file()), None)
@@ -222,14 +223,15 @@ def load_tokenizer(folder: str | Path, *, legacy: bool | None = None) -> PreTrai
             "the base model's folder, or give the base with `model.base=`."
         )
     try:
+        refuse_lfs_pointer(folder / name)
         if name == _FAST_FILE:
             return PreTrainedTokenizerFast.from_pretrained(str(folder), **_clean_up(folder))
         options = {} if legacy is None else {"legacy": legacy}
         return SentencePieceTokenizer.from_pretrained(str(folder), **options)
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
-            f"The tokenizer {folder / name} cannot be read: {error}. Copy it again from the "
-            "original checkpoint."
+            f"The tokenizer {folder / name} cannot be read: {str(error).rstrip('. ')}. Copy it "
+            "again from the original checkpoint."
         ) from error
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from llava.errors import CheckpointError
+from llava.lfs_pointer import refuse_lfs_pointer
 
 # what torch.load answers damaged files with
 _DAMAGED = (
@@ -32,8 +33,8 @@ def read_tensors(files: Iterable[Path]) -> dict[str, torch.Tensor]:
     """Returns every tensor of the files by its name, on the CPU, memory-mapped where possible.
 
     Raises:
-        CheckpointError: a file is truncated, unreadable or holds something else than tensors, or
-            two files hold the same name.
+        CheckpointError: a file is truncated, unreadable, a Git LFS pointer or holds something else
+            than tensors, or two files hold the same name.
     """
     tensors: dict[str, torch.Tensor] = {}
     for path in files:
@@ -50,6 +51,7 @@ def read_tensors(files: Iterable[Path]) -> dict[str, torch.Tensor]:
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
+        refuse_lfs_pointer(path)
         with safe_open(path, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
@@ -58,6 +60,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _read_bin(path: Path) -> dict[str, torch.Tensor]:
     try:
+        refuse_lfs_pointer(path)
         # only the zip format of torch.save can be mapped; older files are read whole
         content = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)

@@ -257,6 +257,14 @@ def test_broken_tokenizer_is_refused_by_name(tmp_path, name):
     with pytest.raises(CheckpointError, match="cannot be read") as caught:
         load_tokenizer(tmp_path)
     assert str(tmp_path / name) in str(caught.value)
+    assert ".." not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json"])
+def test_git_lfs_pointer_is_refused_as_that(tmp_path, name):
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\nsize 499723\n")
+    with pytest.raises(CheckpointError, match=rf"{name} is a Git LFS pointer.*git lfs pull"):
+        load_tokenizer(tmp_path)
 
 
 def test_tokenizing_and_rendering_import_no_torch(folder):

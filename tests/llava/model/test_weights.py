@@ -16,6 +16,10 @@ TENSORS = {
     "scalar": torch.tensor(3),
 }
 
+LFS_POINTER = (
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9976634558\n"
+)
+
 
 class Trap:
     """Touches a file when it is unpickled."""
@@ -93,6 +97,16 @@ def test_other_content_is_refused_by_name(tmp_path, name, content):
     with pytest.raises(CheckpointError) as caught:
         read_tensors([path])
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "mm_projector.bin"])
+def test_git_lfs_pointer_is_refused_as_that(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(LFS_POINTER)
+    with pytest.raises(CheckpointError, match="is a Git LFS pointer") as caught:
+        read_tensors([path])
+    assert str(path) in str(caught.value)
+    assert "git lfs pull" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
