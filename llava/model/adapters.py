@@ -133,6 +133,10 @@ def merge_adapter(model: Any, folder: Path, adapter: Iterable[str]) -> Any:
         with warnings.catch_warnings():
             # what peft only warns of is an error below
             warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)
+            # peft still asks transformers by the old name; nobody who loads a model can help it
+            warnings.filterwarnings(
+                "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
+            )
             peft_model = PeftModel.from_pretrained(model, str(folder), config=config)
     except (ValueError, TypeError, KeyError, RuntimeError, OSError) as error:
         raise CheckpointError(

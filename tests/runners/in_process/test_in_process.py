@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,10 +134,17 @@ def test_engine_changes_no_answer(demo: LoadedModel, engine: Any) -> None:
     assert answers_hash(ask(demo, engine=engine, limit=12)) == answers_hash(ask(demo, limit=12))
 
 
+def with_peft(model: Any, config: Any) -> Any:
+    with warnings.catch_warnings():
+        # peft on transformers
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+        return get_peft_model(model, config)
+
+
 def lora(model: Any) -> Any:
     model.enable_input_require_grads()  # as with gradient checkpointing
     config = LoraConfig(r=4, target_modules=["q_proj"], exclude_modules=".*vision_tower.*")
-    return get_peft_model(model, config)
+    return with_peft(model, config)
 
 
 def mixed_precision(model: Any) -> Any:
@@ -346,7 +354,7 @@ def sharded(model: Any) -> Any:
 
 def prompted(model: Any) -> Any:
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
-    return get_peft_model(model, config)
+    return with_peft(model, config)
 
 
 @pytest.mark.parametrize(("wrap", "message"), [(sharded, "sharded"), (prompted, "prompts")])
