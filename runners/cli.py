@@ -8,8 +8,10 @@ interrupted, else 2 if any job did, else 1 if any did. An error is one paragraph
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -22,7 +24,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evals.errors import DataError
@@ -42,6 +44,11 @@ BAD_INPUT_ERRORS = (
     OmegaConfBaseException,
 )
 _FULL_ERROR = "HYDRA_FULL_ERROR"
+# an option of its own is of no use to any program, so what Hydra advises leads astray
+_APPENDING = re.compile(
+    r"(?P<refusal>Could not override '(?P<option>.*?)'\..*?)\nTo append to your .+? use \+.*",
+    re.DOTALL,
+)
 
 
 def main(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
@@ -115,6 +122,8 @@ def report(error: BaseException) -> None:
 def paragraph(error: BaseException) -> str:
     """Returns an error's message, with that of the library underneath, as one paragraph."""
     parts = [str(error)]
+    if isinstance(error, HydraException) and (advice := _APPENDING.fullmatch(parts[0])):
+        parts = [_name_option(advice, error.__cause__)]
     if isinstance(error, OverrideParseException) and error.override not in parts[0]:
         parts.insert(0, f"`{error.override}` is no option:")
     if isinstance(error, HydraException) and error.__cause__ is not None:
@@ -125,6 +134,20 @@ def paragraph(error: BaseException) -> str:
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return " ".join(line for line in lines if line)
     return "\n".join(line for line in lines if line)
+
+
+def _name_option(advice: re.Match[str], cause: BaseException | None) -> str:
+    """Names the option that is close to one that does not exist, instead of Hydra's advice."""
+    if not isinstance(cause, OmegaConfBaseException) or not OmegaConf.is_dict(cause.parent_node):
+        return advice["refusal"]
+    missing = str(cause.full_key)
+    rest = advice["option"].removeprefix(missing)
+    known = {str(name) for name in cause.parent_node}
+    if not rest and OmegaConf.is_dict(cause.parent_node.get("tasks")):
+        known = known - {"tasks"} | {"task"}  # the option that fills them
+    near = difflib.get_close_matches(str(cause.key), known, n=1)
+    meant = [missing.removesuffix(str(cause.key)) + name + rest for name in near]
+    return " ".join([advice["refusal"], *(f"Did you mean `{option}`?" for option in meant)])
 
 
 class _Jobs:

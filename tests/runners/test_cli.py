@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -68,6 +69,30 @@ def test_wrong_option_is_one_paragraph_that_names_it(
     assert "Traceback" not in captured.err
     assert "\n\n" not in captured.err.strip()
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [
+        ("taks=gqa", "task"),
+        ("limitt=3", "limit"),
+        ("modl=llava-v1.5-7b", "model"),
+        ("model.paths=x", "model.path"),
+        ("runer.num_workers=1", "runner.num_workers"),
+        ("task.gqa.data_dir=x", "tasks.gqa.data_dir"),
+        ("tasks.gqa.data_dirr=x", "tasks.gqa.data_dir"),
+        ("limit=three", None),
+        ("judge=openai", None),
+        ("zzz=1", None),
+    ],
+)
+def test_misspelt_option_is_told_what_it_is_close_to_and_nothing_else(
+    option: str, meant: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run("eval", composing, [option, *GQA]) == 2
+    said = capsys.readouterr().err
+    assert re.findall("Did you mean `(.+?)`", said) == ([] if meant is None else [meant])
+    assert "To append" not in said
 
 
 @pytest.mark.parametrize(
