@@ -105,6 +105,8 @@ class Aggregate:
         breakdowns: Field to group to `{metric: value, "num_questions": n}`.
         num_unparsed: Answers given from which nothing could be read.
         maxima: The largest possible value of each metric that is not bounded by 1.
+        averaged_groups: The groups over which the primary metric is a mean of figures; over fewer
+            of them it would be another figure. Empty where it is none.
     """
 
     metrics: Mapping[str, float | None]
@@ -113,3 +115,4 @@ class Aggregate:
     )
     num_unparsed: int = 0
     maxima: Mapping[str, float] = field(default_factory=dict)
+    averaged_groups: frozenset[str] = frozenset()

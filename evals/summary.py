@@ -9,7 +9,7 @@ from itertools import compress
 from typing import Any
 
 from evals.records import Aggregate, Failure, Score
-from evals.statistics import Z_95, clustered_standard_error, jackknife_standard_error
+from evals.statistics import Z_95, Mask, clustered_standard_error, jackknife_standard_error
 from evals.task import Task
 
 
@@ -26,7 +26,8 @@ class Summary:
         metrics_answered: The same over answered questions only; empty if there are none.
         breakdowns: Field to group to figures, over all questions.
         interval: 95% interval of the primary metric, clustered by image, in its unit; None where
-            the metric is None, or would be without one of the clusters, or with fewer than two.
+            the metric is None, or would be without one of the clusters (or be a mean over fewer
+            groups), or with fewer than two.
         num_questions: Questions of the split.
         num_answered: Those with an answer.
         coverage: `num_answered / num_questions`.
@@ -86,7 +87,7 @@ def summarize(
         metrics=metrics,
         metrics_answered=metrics_answered,
         breakdowns=_breakdowns(everything, hidden),
-        interval=None if primary is None else _interval(task, scores, primary, everything.maxima),
+        interval=None if primary is None else _interval(task, scores, primary, everything),
         num_questions=len(scores),
         num_answered=len(answered),
         coverage=len(answered) / len(scores),
@@ -139,19 +140,24 @@ def _breakdowns(
 
 
 def _interval(
-    task: Task, scores: Sequence[Score], value: float, maxima: Mapping[str, float]
+    task: Task, scores: Sequence[Score], value: float, everything: Aggregate
 ) -> tuple[float, float] | None:
     """The interval around the primary metric, within the metric's scale."""
     name, clusters = task.primary_metric, [score.cluster for score in scores]
     if task.primary_is_mean:
         error = clustered_standard_error([score.value for score in scores], clusters)
     else:
-        error = jackknife_standard_error(
-            lambda kept: task.aggregate(list(compress(scores, kept))).metrics[name], clusters
-        )
+
+        def compute(kept: Mask) -> float | None:
+            part = task.aggregate(list(compress(scores, kept)))
+            same = part.averaged_groups == everything.averaged_groups
+            return part.metrics[name] if same else None
+
+        error = jackknife_standard_error(compute, clusters)
     if error is None:
         return None
-    return max(0.0, value - Z_95 * error), min(maxima.get(name, 1.0), value + Z_95 * error)
+    largest = everything.maxima.get(name, 1.0)
+    return max(0.0, value - Z_95 * error), min(largest, value + Z_95 * error)
 
 
 def _count_causes(failures: Mapping[str, Failure]) -> dict[str, int]:

@@ -190,6 +190,7 @@ class POPE:
         return Aggregate(
             metrics={"f1": mean(known) if len(known) == len(f1) else None},
             breakdowns={"category": table},
+            averaged_groups=frozenset(table),
         )
 
     def _label_path(self, category: str) -> Path:

@@ -263,6 +263,21 @@ def test_cut_groups_and_figures_that_hang_on_one_image_have_no_interval(tmp_path
     assert summarize(POPE(data_dir=tmp_path), pope_scores(1), {}).interval is None
 
 
+@pytest.mark.parametrize(("num_images", "has_interval"), [(1, False), (2, True)])
+def test_mean_over_categories_has_no_interval_if_one_of_them_hangs_on_an_image(
+    tmp_path, num_images, has_interval
+):
+    last = list(OBJECT_CATEGORIES)[-1]
+    scores = [
+        score
+        for score in pope_scores(20)
+        if score.groups["category"] != last or int(score.cluster) < num_images
+    ]
+    summary = summarize(POPE(data_dir=tmp_path), scores, {})
+    assert summary.metrics["f1"] is not None
+    assert (summary.interval is not None) is has_interval
+
+
 @pytest.mark.parametrize(
     ("benchmark", "make_scores", "size"),
     [(POPE, pope_scores, 495), (MME, mme_scores, 85), (MMBench, mmbench_scores, 1_100)],
