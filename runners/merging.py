@@ -101,6 +101,8 @@ def part_names(merge: Any, run: str) -> list[str]:
 def read_part_specs(config: DictConfig, runs: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """Returns the tasks that any of the runs holds, by name; runs without any are logged.
 
+    A part without answers may be no loss: of fewer images than parts, some parts get no question.
+
     Args:
         config: The composed options; `tasks` selects, and is empty for all tasks.
         runs: The folders of the runs.
@@ -116,7 +118,7 @@ def read_part_specs(config: DictConfig, runs: Sequence[Path]) -> dict[str, dict[
         )
     for path in runs:
         if path not in there:
-            logger.error("%s holds no answers; its questions count as missing", path)
+            logger.warning("%s holds no answers", path)
     specs: dict[str, dict[str, Any]] = {}
     for path in there:
         specs = read_run_specs(config, path) | specs
@@ -267,7 +269,12 @@ def _tell_missing(sources: Sequence[Part], name: str, missing: Sequence[str]) ->
             logger.error("%s: no part %s of the run is given", name, ", ".join(gone))
     if missing:
         shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
-        logger.error("%s: %d questions have not been asked: %s", name, len(missing), shown)
+        logger.error(
+            "%s: %d questions have not been asked and count as missing: %s",
+            name,
+            len(missing),
+            shown,
+        )
 
 
 def _write(

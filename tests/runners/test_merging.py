@@ -174,12 +174,28 @@ def test_missing_part_counts_as_missing_and_is_named(
     gone = shard_samples(task.samples(), 2, COUNT)
     assert f"results/{name_of(2)} holds no answers" in said
     assert f"custom: no part 2/{COUNT} of the run is given" in said
-    assert f"custom: {len(gone)} questions have not been asked: {gone[0].key}," in said
+    assert (
+        f"custom: {len(gone)} questions have not been asked and count as missing: {gone[0].key},"
+        in said
+    )
     summary = summary_of()
     assert summary["num_questions"] == NUM_QUESTIONS
     assert summary["num_answered"] == NUM_QUESTIONS - len(gone)
     assert summary["coverage"] == summary["metrics"]["accuracy"] < 1
     assert len(read_lines(Path("results/A/custom/scores.jsonl"))) == NUM_QUESTIONS
+
+
+def test_part_that_has_no_questions_is_no_loss(
+    task: Custom, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = task.samples()[:1]
+    full = next(i for i in range(1, COUNT + 1) if shard_samples(samples, i, COUNT))
+    put_part(task, name_of(full), samples, shard=f"{full}/{COUNT}", limit=1)
+    assert merge() == 0
+    said = capsys.readouterr().err
+    assert said.count("holds no answers") == COUNT - 1
+    assert "missing" not in said
+    assert summary_of()["coverage"] == 1
 
 
 def test_part_that_was_left_out_of_the_list_is_named(
