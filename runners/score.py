@@ -100,7 +100,8 @@ def _score(config: DictConfig, settings: ScoreConfig) -> int:
         results = [work(spec, settings, output) for spec in specs.values()]
     if output == run_dir:
         write_tables(run_dir)
-    print(render_summaries(results))
+    table = render_summaries(results)
+    print(table if settings.run is None else f"{settings.run}\n{table}")
     complete = all(_is_complete(summary) for summary in results)
     return _COMPLETE if complete else _INCOMPLETE
 

@@ -54,6 +54,17 @@ def manifest_of(run: str = "foreign", task: str = "custom") -> dict[str, Any]:
     return json.loads(Path("results", run, task, "manifest.json").read_text())
 
 
+def test_table_of_a_run_stands_below_its_name(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_answers(QUESTIONS)
+    for words in (options, ["run=foreign"]):
+        assert cli.run("score", score, words) == 0
+        first, second, *_ = capsys.readouterr().out.splitlines()
+        assert first == "foreign"
+        assert second.split()[:2] == ["task", "split"]
+
+
 def test_answer_file_becomes_a_run(options: list[str]) -> None:
     write_answers({"3": "green", "1": "red", "2": "red"}, prompt="Color?", model_id="theirs")
     assert cli.run("score", score, options) == 0
