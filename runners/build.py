@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -22,8 +23,13 @@ def read_settings(config: DictConfig, kind: type[S]) -> S:
     """Returns the composed options as the schema's dataclass.
 
     Raises:
-        ConfigError: a value is out of its range.
+        ConfigError: a value is out of its range, or `+` put in what is no option.
     """
+    unknown = list(_unknown_options(config, kind))
+    if unknown:
+        raise ConfigError(
+            f"`{'`, `'.join(unknown)}` is no option. Check the name; leave out the `+` before it."
+        )
     try:
         settings = OmegaConf.to_object(config)
     except ValueError as error:
@@ -31,6 +37,15 @@ def read_settings(config: DictConfig, kind: type[S]) -> S:
     if not isinstance(settings, kind):
         raise TypeError(f"`config` must compose to {kind.__name__}, but is {type(settings)}.")
     return settings
+
+
+def _unknown_options(config: DictConfig, kind: Any, prefix: str = "") -> Iterator[str]:
+    known = {field.name for field in fields(kind)}
+    for key in map(str, config):
+        if key not in known:
+            yield prefix + key
+        elif is_dataclass(inner := OmegaConf.get_type(config, key)):
+            yield from _unknown_options(config[key], inner, f"{prefix}{key}.")
 
 
 def read_task_specs(config: DictConfig) -> dict[str, dict[str, Any]]:

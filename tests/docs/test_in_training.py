@@ -93,7 +93,9 @@ def test_callback_logs_the_scores_of_a_real_training(
         "arguments": arguments,
         "dataset": examples(loaded, gqa),
     }
-    steps = TRAINING.replace("500, conv", "2, conv").replace("limit=500", f"limit=12, {SHORT}")
+    steps = TRAINING.replace("every_n_steps=500", "every_n_steps=2").replace(
+        "limit=500", f"limit=12, {SHORT}"
+    )
     assert SHORT in steps
     assert "every_n_steps=2" in steps
     untrained = runners.evaluate(

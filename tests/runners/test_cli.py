@@ -17,6 +17,7 @@ from runners import cli
 from runners.build import read_settings
 from runners.config import EvalConfig
 from runners.errors import ConfigError, WorkerError
+from tests.runners.conftest import Finished
 
 GQA = ["task=gqa"]
 
@@ -207,3 +208,12 @@ def test_help_lists_models_tasks_and_quantizations(capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     for name in ("llava-v1.5-13b", "checkpoint", "scienceqa", "custom", "none", "vicuna_v1"):
         assert name in shown
+
+
+@pytest.mark.parametrize("option", ["+limitt=3", "+model.pth=x"])
+def test_option_that_a_plus_put_in_is_refused(
+    option: str, shell: Callable[[str, Path], Finished], tmp_path: Path
+) -> None:
+    finished = shell(f"python -m runners.eval {option}", tmp_path)
+    assert finished.code == 2
+    assert f"`{option[1:].partition('=')[0]}` is no option" in finished.stderr
