@@ -51,6 +51,7 @@ class Dealer:
     open: dict[int, _Open] = field(default_factory=dict)
     _innocent: deque[_Returned] = field(default_factory=deque)
     _suspect: deque[_Returned] = field(default_factory=deque)
+    _fresh: deque[tuple[Request, ...]] = field(default_factory=deque)
     _num_dealt: int = 0
 
     def __post_init__(self) -> None:
@@ -59,7 +60,7 @@ class Dealer:
     def take(self) -> WorkItem | None:
         """Returns the next item; None if nothing is left to deal for now.
 
-        What a dead worker had not begun comes first, what it may have died of last.
+        What was given back comes first, what a worker may have died of last.
         """
         returned = self._next()
         if returned is None:
@@ -69,13 +70,24 @@ class Dealer:
         self.open[self._num_dealt] = _Open(waiting, returned.num_deaths)
         return WorkItem(number=self._num_dealt, requests=returned.requests)
 
+    def prepare(self, number: int) -> bool:
+        """Makes one more item ahead of its turn; returns whether there was one to make.
+
+        Args:
+            number: So many are enough.
+        """
+        if len(self._fresh) >= number:
+            return False
+        fresh = next(iter(self.items), None)
+        if fresh is None:
+            return False
+        self._fresh.append(fresh)
+        return True
+
     def is_through(self) -> bool:
         """Whether nothing is open and nothing is left to deal."""
-        if not self.open and not self._innocent and not self._suspect:
-            fresh = next(iter(self.items), None)
-            if fresh is not None:
-                self._innocent.append(_Returned(fresh, 0))
-        return not (self.open or self._innocent or self._suspect)
+        self.prepare(1)
+        return not (self.open or self._fresh or self._innocent or self._suspect)
 
     def answered(self, number: int, key: str) -> bool:
         """Notes an answer; returns whether it was still open."""
@@ -89,7 +101,7 @@ class Dealer:
         ]
 
     def give_back(self, number: int) -> None:
-        """Takes an item back from a worker that had not begun it, or was told to leave it."""
+        """Takes an item back from a worker that is not under suspicion."""
         item = self.open.pop(number)
         if item.waiting:
             self._innocent.append(_Returned(tuple(item.waiting.values()), item.num_deaths))
@@ -123,7 +135,7 @@ class Dealer:
     def _next(self) -> _Returned | None:
         if self._innocent:
             return self._innocent.popleft()
-        fresh = next(iter(self.items), None)
-        if fresh is not None:
-            return _Returned(fresh, 0)
+        self.prepare(1)
+        if self._fresh:
+            return _Returned(self._fresh.popleft(), 0)
         return self._suspect.popleft() if self._suspect else None

@@ -74,11 +74,6 @@ class ProbeImages:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
-    """To the worker: finish the item in flight and begin no other."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Adopt:
     """To the worker: what all workers together measured about near ties."""
 
@@ -142,12 +137,10 @@ class ItemDone:
 
     Attributes:
         number: The item's number.
-        stopped: Whether the worker was told to stop before it began the item.
         report: What the engine has done so far; None if it was not asked.
     """
 
     number: int
-    stopped: bool
     report: EngineReport | None = None
 
 
@@ -173,7 +166,7 @@ class Logged:
     traceback: str | None
 
 
-ToWorker = HashWeights | LoadModel | ProbeImages | WorkItem | Adopt | Stop
+ToWorker = HashWeights | LoadModel | ProbeImages | WorkItem | Adopt
 FromWorker = (
     Ready
     | WeightsHashed

@@ -1,6 +1,8 @@
 """The workers of this machine: one process a device, dealt work as they get free.
 
-The parent hands out items one ahead, heaviest first, and is told of every answer. A worker that
+The parent hands out items one at a time, heaviest first, and is told of every answer; the next ones
+are made while the workers compute. A worker begins an item when all answers of its last one are
+stored, so a killed program loses at most one item a worker. A worker that
 dies, or says nothing for too long, is replaced, and what it had goes back to the dealer. There is
 nothing that all workers wait for together, so one of them cannot hold up the others.
 """
@@ -37,7 +39,6 @@ from runners.workers.messages import (
     ModelLoaded,
     ProbeImages,
     Ready,
-    Stop,
     ToWorker,
     WeightsHashed,
 )
@@ -56,7 +57,6 @@ MAX_FAILED_LOADS = 3
 """Nor is one that so often came to no model."""
 
 _POLL_S = 0.2
-_ITEMS_EACH = 2  # the one being computed and the next
 _SECONDS_TO_END = 5.0
 
 
@@ -199,9 +199,6 @@ class LocalWorkers:
     def stop(self) -> None:
         """Lets `answer` end once the items that are being computed are through."""
         self._is_stopping = True
-        for slot in self._slots:
-            if slot.process is not None:
-                slot.process.send(Stop())
 
     def report(self) -> EngineReport:
         """Returns what all engines together have done, those of dead workers included."""
@@ -284,25 +281,19 @@ class LocalWorkers:
         return process
 
     def _deal(self, slot: Slot) -> None:
-        """Keeps a worker in work, one item ahead."""
-        while (
-            slot.process is not None
-            and slot.is_loaded
-            and not self._is_stopping
-            and len(slot.items) < _ITEMS_EACH
-        ):
-            item = self._dealer.take()
-            if item is None:
-                return
-            if not slot.items:
-                slot.heard = time.monotonic()
-            slot.items.append(item.number)
+        """Gives a worker that has nothing to do the next item."""
+        if slot.process is None or not slot.is_loaded or slot.item is not None:
+            return
+        item = None if self._is_stopping else self._dealer.take()
+        if item is not None:
+            slot.item, slot.heard = item.number, time.monotonic()
             slot.process.send(item)
 
     def _hear_all(self) -> Iterator[Result]:
         """Waits a moment for messages of any worker and deals with those that are there."""
         slots = {slot.process.connection: slot for slot in self._slots if slot.process is not None}
-        for connection in wait(list(slots), timeout=_POLL_S):
+        is_making = not self._is_stopping and self._dealer.prepare(len(slots))
+        for connection in wait(list(slots), timeout=0 if is_making else _POLL_S):
             slot = slots[connection]  # type: ignore[index]
             try:
                 yield from self._hear(slot)
@@ -320,7 +311,7 @@ class LocalWorkers:
             slot.heard = time.monotonic()
             if isinstance(message, Answered):
                 slot.deaths_in_a_row = 0
-                if self._dealer.answered(slot.items[0], message.result.key):
+                if slot.item is not None and self._dealer.answered(slot.item, message.result.key):
                     yield Result(result=message.result, worker=slot.seat.name)
             elif isinstance(message, ItemDone):
                 yield from self._end_item(slot, message)
@@ -330,15 +321,13 @@ class LocalWorkers:
                 logger.error("%s: %s", slot.seat.name, message.message)
 
     def _end_item(self, slot: Slot, message: ItemDone) -> Iterator[Result]:
-        slot.items.popleft()
-        if message.stopped:
-            self._dealer.give_back(message.number)
-            return
+        slot.item = None
         if message.report is not None:
             slot.report = message.report
             self._share_calibration()
         for failure in self._dealer.done(message.number):
             yield Result(result=failure, worker=slot.seat.name)
+        self._deal(slot)
 
     def _bring_up(self, slot: Slot, loaded: ModelLoaded) -> None:
         """A worker that is not the first, or that was replaced, has its model."""
@@ -380,12 +369,13 @@ class LocalWorkers:
             slot.heard = time.monotonic()
 
     def _take_back(self, slot: Slot, cause: str, message: str) -> Iterator[Result]:
-        """Only the item that was being computed is under suspicion."""
-        for place, number in enumerate(slot.items):
-            if place > 0 or self._is_stopping:
-                self._dealer.give_back(number)
-                continue
-            failure = self._dealer.lost(number, cause, message)
-            if failure is not None:
-                yield Result(result=failure, worker=slot.seat.name)
-        slot.items.clear()
+        """Returns the failure of a question that was alone; the rest is asked again."""
+        number, slot.item = slot.item, None
+        if number is None:
+            return
+        if self._is_stopping:
+            self._dealer.give_back(number)
+            return
+        failure = self._dealer.lost(number, cause, message)
+        if failure is not None:
+            yield Result(result=failure, worker=slot.seat.name)

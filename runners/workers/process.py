@@ -33,7 +33,6 @@ from runners.workers.messages import (
     ModelLoaded,
     ProbeImages,
     Ready,
-    Stop,
     ToWorker,
     WeightsHashed,
     WorkItem,
@@ -92,7 +91,7 @@ def serve(connection: Connection, seat: Seat) -> None:
         elif isinstance(message, ProbeImages):
             outbox.send(ImagesProbed(probes=tuple(map(engine.probe, message.requests))))
         elif isinstance(message, WorkItem):
-            for reply in _answer(engine, message, inbox.stop):
+            for reply in _answer(engine, message):
                 outbox.send(reply)
 
 
@@ -117,7 +116,6 @@ class _Inbox:
     """Takes messages off the pipe as they come, so that the parent never waits on a busy worker."""
 
     def __init__(self, connection: Connection) -> None:
-        self.stop = threading.Event()
         self._messages: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
         threading.Thread(target=self._receive, args=(connection,), daemon=True).start()
 
@@ -131,10 +129,7 @@ class _Inbox:
                 message: ToWorker = connection.recv()
             except (EOFError, OSError):  # the parent closed its end, or died
                 os._exit(0)
-            if isinstance(message, Stop):
-                self.stop.set()
-            else:
-                self._messages.put(message)
+            self._messages.put(message)
 
 
 class _Outbox:
@@ -179,14 +174,10 @@ class _Forwarder(logging.Handler):
         )
 
 
-def _answer(engine: Engine, item: WorkItem, stop: threading.Event) -> Iterator[FromWorker]:
-    """Computes an item to its end, unless the worker was told to stop before it began."""
-    if stop.is_set():
-        yield ItemDone(number=item.number, stopped=True)
-        return
+def _answer(engine: Engine, item: WorkItem) -> Iterator[FromWorker]:
     for result in engine.run(item.requests):
         yield Answered(result=result)
-    yield ItemDone(number=item.number, stopped=False, report=engine.report())
+    yield ItemDone(number=item.number, report=engine.report())
 
 
 def prepare_process(seat: Seat) -> Ready:

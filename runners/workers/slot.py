@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from dataclasses import dataclass, field
 
 from llava.generation.request import EngineReport
@@ -22,7 +21,7 @@ class Slot:
         seat: Devices and threads.
         process: What runs there; None once it is given up.
         is_loaded: Whether it has its model.
-        items: Numbers of the items it has, the one being computed first.
+        item: Number of the item that it has.
         heard: When it said something, or was given work, by the monotonic clock.
         deaths_in_a_row: Processes that died here since the last answer.
         failed_loads: Of these, those that came to no model.
@@ -32,7 +31,7 @@ class Slot:
     seat: Seat
     process: LocalWorker | None
     is_loaded: bool = False
-    items: deque[int] = field(default_factory=deque)
+    item: int | None = None
     heard: float = field(default_factory=time.monotonic)
     deaths_in_a_row: int = 0
     failed_loads: int = 0
@@ -44,7 +43,7 @@ class Slot:
         Args:
             hang_s: So long it may be silent over work; loading has a limit of its own.
         """
-        if self.process is None or (self.is_loaded and not self.items):
+        if self.process is None or (self.is_loaded and self.item is None):
             return False
         limit = hang_s if self.is_loaded else LOAD_LIMIT_S
         return time.monotonic() - self.heard > limit

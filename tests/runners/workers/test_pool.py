@@ -275,7 +275,7 @@ class SimulatedWorker:
                                 )
                             )
                         )
-                    theirs.send(ItemDone(number=message.number, stopped=False))
+                    theirs.send(ItemDone(number=message.number))
 
         threading.Thread(target=work, daemon=True).start()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import runners.workers
 from runners.build import build_workers
 from runners.errors import ConfigError
 from tests.runners.conftest import Finished
@@ -67,5 +68,6 @@ def test_missing_package_is_named_with_the_command_that_installs_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "runners.workers.ray", raising=False)
+    monkeypatch.delattr(runners.workers, "ray", raising=False)
     with pytest.raises(ConfigError, match=r"^runner=ray needs Ray.*pip install"):
         build_workers({"_target_": "runners.workers.ray.RayWorkers"})
