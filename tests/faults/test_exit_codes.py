@@ -53,7 +53,7 @@ CASES = {
     "unreadable image": Case(f"{EVAL} {{torn}} run=e", 1, "Incomplete"),
     "missing image": Case(f"{EVAL} {{gone}} run=f", 1, "not there"),
     "question that ends workers": Case(
-        f"{EVAL} {{own}} run=g {FAULTY} +engine.fault=exit +engine.keys=5", 1, "Incomplete"
+        f"{EVAL} {{own}} limit=6 run=g {FAULTY} +engine.fault=exit +engine.keys=5", 1, "Incomplete"
     ),
     "out of memory over one question": Case(
         f"{EVAL} {{own}} run=h {FAULTY} +engine.fault=oom +engine.keys=5", 1, "Incomplete"
