@@ -120,7 +120,10 @@ def test_worker_that_dies_once_loses_nothing(
     assert (tmp_path / "once").exists()
 
 
-@pytest.mark.parametrize(("fault", "cause"), [("oom", "out_of_memory"), ("raise", "error")])
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [("oom", "out_of_memory"), pytest.param("raise", "error", marks=pytest.mark.slow)],
+)
 def test_errors_and_want_of_memory_do_not_cost_the_worker(
     fault: str, cause: str, pool: LocalWorkers, tiny_checkpoint: Path
 ) -> None:
@@ -179,6 +182,7 @@ def test_stop_lets_the_item_in_flight_end_and_begins_no_other(
     assert 1 <= len(finished) <= 4
 
 
+@pytest.mark.slow
 def test_worker_that_cannot_be_kept_alive_ends_the_run_with_what_is_stored(
     tiny_checkpoint: Path,
 ) -> None:
@@ -192,6 +196,7 @@ def test_worker_that_cannot_be_kept_alive_ends_the_run_with_what_is_stored(
             results_of(pool.answer(items(40, 2)))
 
 
+@pytest.mark.slow
 def test_replaced_worker_must_find_the_same_weights(
     pool: LocalWorkers, tiny_checkpoint: Path
 ) -> None:
