@@ -50,8 +50,9 @@ def test_uninterrupted_run_is_complete(demo_run: Finished) -> None:
 def test_predictions_are_in_the_order_of_the_benchmark(
     demo_run: Finished, cache_home: Path
 ) -> None:
-    [root] = (cache_home / "llava-evals" / "demo").glob("*")
-    questions = json.loads((root / "gqa/data/demo_questions.json").read_text())
+    files = (cache_home / "llava-evals" / "demo").glob("*/gqa/data/demo_questions.json")
+    found = [json.loads(path.read_text()) for path in files]  # other tests have data of their own
+    [questions] = [each for each in found if len(each) == NUM_QUESTIONS["gqa"]]
     lines = demo_run.lines("results/demo/gqa/predictions.jsonl")
     assert [line["question_id"] for line in lines] == list(questions)
     scores = demo_run.lines("results/demo/gqa/scores.jsonl")
