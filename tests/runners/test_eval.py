@@ -52,7 +52,7 @@ def test_predictions_are_in_the_order_of_the_benchmark(
 ) -> None:
     files = (cache_home / "llava-evals" / "demo").glob("*/gqa/data/demo_questions.json")
     found = [json.loads(path.read_text()) for path in files]  # other tests have data of their own
-    [questions] = [each for each in found if len(each) == NUM_QUESTIONS["gqa"]]
+    questions = next(each for each in found if len(each) == NUM_QUESTIONS["gqa"])
     lines = demo_run.lines("results/demo/gqa/predictions.jsonl")
     assert [line["question_id"] for line in lines] == list(questions)
     scores = demo_run.lines("results/demo/gqa/scores.jsonl")
