@@ -46,6 +46,8 @@ def ask(config: DictConfig) -> int:
     )
     request = subject.build_renderer().build_request(sample, generation)
     if isinstance(request, Failure):
+        if request.cause != "image_count":
+            raise ConfigError(request.message)
         raise ConfigError(
             f"{request.message} Write one `<image>` for each image into the prompt, or none at all."
         )

@@ -326,7 +326,7 @@ def _check_replay(engine: dict[str, Any]) -> None:
     replay, threshold = engine.get("replay", "near_ties"), engine.get("near_tie_threshold")
     if replay not in REPLAYS:
         raise ValueError(f"`engine.replay` must be one of {', '.join(REPLAYS)}, but is {replay!r}.")
-    if threshold is not None and (not isinstance(threshold, (int, float)) or threshold < 0):
+    if threshold is not None and (not isinstance(threshold, (int, float)) or not threshold >= 0):
         raise ValueError(
             f"`engine.near_tie_threshold` must be a number of at least 0, but is {threshold!r}. "
             "Leave it out for the measured one."

@@ -60,6 +60,7 @@ class Evaluation:
         self._since_s = since_s
         self._run_dir = Path(settings.results_dir) / run_name(settings)
         self._workers = build_workers(settings.runner)
+        self._weight_stats: Stats = {}
         self._resources = ExitStack()
         self._resources.callback(self._workers.close)
 
@@ -138,6 +139,7 @@ class Evaluation:
     def _identity(self, subject: Subject) -> dict[str, Any]:
         """The part of the identity that all tasks share; the dtype may come from the device."""
         settings = self._settings
+        self._weight_stats = _stats(subject)  # before the hashes: what changes later is noticed
         files = {role: dict(hashes) for role, hashes in subject.file_hashes().items()}
         for role, content_hash in self._weight_hashes(subject).items():
             files.setdefault(role, {})["weights"] = content_hash
@@ -150,7 +152,7 @@ class Evaluation:
             "vision_tower_dtype": settings.model.vision_tower_dtype,
             "quantization": settings.quantization.to_plain(),
             # answers that packing may have changed are kept as they come only without replay
-            "engine": {"replay": "off" if settings.engine.get("replay") == "off" else "near_ties"},
+            "engine": _engine_identity(settings.engine),
         }
 
     def _weight_hashes(self, subject: Subject) -> dict[str, str]:
@@ -174,7 +176,13 @@ class Evaluation:
             identity = {**identity, "dtype": ready.default_dtype}
         _check_all(task_runs, identity)
         session = Session(self._settings, subject, self._workers, self._interruption, self._since_s)
-        return session.answer_all(task_runs, identity, ready)
+        loaded = session.load(ready, identity["dtype"])
+        if _stats(subject) != self._weight_stats:
+            raise ConfigError(
+                f"The weights of {subject.name} were written to while this run began, so it is not "
+                "known which ones were loaded. Start it again once they are complete."
+            )
+        return session.answer_all(task_runs, identity, ready, loaded)
 
     def _report(self, task_runs: Sequence[TaskRun], timings: Sequence[Timing]) -> int:
         """Scores, prints and writes the tables; returns the exit code."""
@@ -214,6 +222,29 @@ class Evaluation:
             )
             return _INCOMPLETE
         return _COMPLETE
+
+
+def _engine_identity(engine: Mapping[str, Any]) -> dict[str, Any]:
+    """The engine's options that can leave an answer other than the sequential one."""
+    if engine.get("replay") == "off":
+        return {"replay": "off"}
+    threshold = engine.get("near_tie_threshold")
+    return {"replay": "near_ties"} | (
+        {} if threshold is None else {"near_tie_threshold": threshold}
+    )
+
+
+Stats = dict[Path, tuple[int, ...]]
+
+
+def _stats(subject: Subject) -> Stats:
+    """What changes whenever a weight file is written to, also under its old size and time."""
+    stats: Stats = {}
+    for paths in subject.weight_files().values():
+        for path in paths:
+            stat = path.stat()
+            stats[path] = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    return stats
 
 
 def _blind(subject: Subject, task_runs: Sequence[TaskRun]) -> list[Exception]:

@@ -65,9 +65,16 @@ class PromptRenderer:
 
     def build_request(self, sample: Sample, generation: GenerationConfig) -> Request | Failure:
         """Returns the request of a question, or a failure if its placeholders do not fit."""
-        prompt_ids = np.array(
-            tokenizer_image_token(self.render(sample), self._tokenizer), dtype=np.int32
-        )
+        prompt = self.render(sample)
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:
+            return Failure(
+                key=sample.key,
+                cause="text_unreadable",
+                message=f"The text is no Unicode: half a character at place {error.start}.",
+            )
+        prompt_ids = np.array(tokenizer_image_token(prompt, self._tokenizer), dtype=np.int32)
         num_places = int(np.count_nonzero(prompt_ids == IMAGE_TOKEN_INDEX))
         if num_places != len(sample.images):
             return Failure(

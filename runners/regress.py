@@ -7,6 +7,8 @@ the runs cannot be compared. Only stored scores are read; no model is loaded.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +43,7 @@ def regress(config: DictConfig) -> int:
     named = list(config.tasks)
     config.tasks, config.data = {}, {}  # nothing is asked of them, so they need not be complete
     settings = read_settings(config, RegressConfig)
-    with RunLog():
+    with RunLog(), _explaining_disk_errors():
         baseline, candidate = (
             find_run(getattr(settings, option), Path(settings.results_dir), option)
             for option in ("baseline", "candidate")
@@ -57,6 +59,17 @@ def regress(config: DictConfig) -> int:
         write_json(output / JSON_FILE, to_json(verdicts))
         logger.info("verdict in %s", output)
     return _EXIT_CODES[overall(verdicts)]
+
+
+@contextmanager
+def _explaining_disk_errors() -> Iterator[None]:
+    """A verdict that cannot be written is no verdict; exit code 1 would be one."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"The verdict cannot be read or written: {error}. Give another folder with output=DIR."
+        ) from error
 
 
 def _prepare_output(settings: RegressConfig, baseline: Path, candidate: Path) -> Path:

@@ -55,7 +55,11 @@ class Session:
         self._since_s = since_s
 
     def answer_all(
-        self, task_runs: Sequence[TaskRun], identity: Mapping[str, Any], ready: Ready
+        self,
+        task_runs: Sequence[TaskRun],
+        identity: Mapping[str, Any],
+        ready: Ready,
+        loaded: ModelLoaded,
     ) -> list[Timing] | None:
         """Has the pending questions answered; returns the tasks' timings, None if interrupted.
 
@@ -63,14 +67,13 @@ class Session:
             task_runs: Open, and checked against the identity.
             identity: What all tasks share of it.
             ready: What the first worker found.
+            loaded: What it loaded.
 
         Raises:
-            ConfigError: the checkpoint cannot be loaded.
             CanaryError: the model does not see, or computes no numbers.
             WorkerError: no worker is left.
         """
         renderer = self._subject.build_renderer()
-        loaded = self._load(ready, identity["dtype"])
         environment = {**self._environment(ready), "load_report": dict(loaded.report)}
         if self._settings.canary == "on":
             check_canary(self._workers, renderer, task_runs)
@@ -108,7 +111,17 @@ class Session:
                 )
         return timings
 
-    def _load(self, ready: Ready, dtype: str) -> ModelLoaded:
+    def load(self, ready: Ready, dtype: str) -> ModelLoaded:
+        """Has the workers load the model; returns what the first one loaded.
+
+        Args:
+            ready: What the first worker found.
+            dtype: float32, float16 or bfloat16.
+
+        Raises:
+            ConfigError: the checkpoint cannot be loaded.
+            WorkerError: no worker is left.
+        """
         order = self._subject.load_order(self._settings, dtype=dtype, engine=self._settings.engine)
         loaded = self._workers.load(order)
         logger.info(

@@ -32,6 +32,7 @@ from runners.workers.messages import (
     Adopt,
     Answered,
     BadInput,
+    FromWorker,
     HashWeights,
     ImagesProbed,
     ItemDone,
@@ -44,7 +45,7 @@ from runners.workers.messages import (
 )
 from runners.workers.process import Seat
 from runners.workers.reports import merge_reports
-from runners.workers.slot import Slot, describe_exit
+from runners.workers.slot import START_LIMIT_S, Slot, describe_exit
 
 logger = logging.getLogger(__name__)
 
@@ -248,15 +249,15 @@ class LocalWorkers:
             messages: What is sent, behind the order to load a model if there is one.
         """
         slot, process = self._slots[0], self._first
+        slot.heard = time.monotonic()
         for message in messages:
             process.send(message)
         while True:
-            if not process.connection.poll(_POLL_S):
-                continue
             try:
-                reply = process.receive()
+                reply = self._hear_first(slot, process)
             except EOFError:
                 process = self._replace_first(slot, process)
+                slot.heard = time.monotonic()
                 for message in messages:
                     process.send(message)
                 continue
@@ -265,9 +266,20 @@ class LocalWorkers:
             if isinstance(reply, kind):
                 return reply
 
+    def _hear_first(self, slot: Slot, process: LocalWorker) -> FromWorker | None:
+        """Returns what the first worker says; raises EOFError once it is dead or silent."""
+        if process.connection.poll(_POLL_S):
+            slot.heard = time.monotonic()
+            return process.receive()
+        if time.monotonic() - slot.heard > max(self._hang_s, START_LIMIT_S):
+            raise EOFError("The worker process says nothing.")
+        return None
+
     def _replace_first(self, slot: Slot, dead: LocalWorker) -> LocalWorker:
         """Starts the first worker again, and has it load the model if one was ordered."""
-        cause = describe_exit(dead.kill(after_s=_SECONDS_TO_END))
+        silent = time.monotonic() - slot.heard > START_LIMIT_S
+        code = dead.kill(after_s=0.0 if silent else _SECONDS_TO_END)
+        cause = "was silent and killed" if silent else describe_exit(code)
         slot.failed_loads += 1
         if slot.failed_loads >= MAX_FAILED_LOADS:
             raise WorkerError(

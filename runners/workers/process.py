@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -80,7 +81,8 @@ def serve(connection: Connection, seat: Seat) -> None:
     try:
         ready = prepare_process(seat)
         outbox.send(ready)
-        engine = _load(inbox, outbox, ready.devices)
+        with outbox.beating():
+            engine = _load(inbox, outbox, ready.devices)
     except (CheckpointError, ConfigError) as error:
         outbox.send(BadInput(message=str(error)))
         return
@@ -107,7 +109,15 @@ def _load(inbox: _Inbox, outbox: _Outbox, devices: Sequence[str]) -> Engine:
             outbox.send(WeightsHashed(hashes=hashes))
         elif isinstance(order, LoadModel):
             started = time.perf_counter()
-            engine, report = load_engine(order, devices, outbox.beat)
+            try:
+                engine, report = load_engine(order, devices, outbox.beat)
+            except (CheckpointError, ConfigError):
+                raise
+            except Exception as error:
+                raise ConfigError(
+                    f"{order.path} cannot be loaded: {type(error).__name__}: {error}. Compare its "
+                    "configuration files with those that were saved with the checkpoint."
+                ) from error
             outbox.send(ModelLoaded(load_s=time.perf_counter() - started, report=report))
             return engine
 
@@ -145,6 +155,21 @@ class _Outbox:
         self._sent = time.monotonic()
         with self._lock:
             self._connection.send(message)
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Says now and then that the process lives, while no layer can say it."""
+        is_over = threading.Event()
+
+        def beat_until_over() -> None:
+            while not is_over.wait(_BEAT_EVERY_S):
+                self.beat()
+
+        threading.Thread(target=beat_until_over, daemon=True).start()
+        try:
+            yield
+        finally:
+            is_over.set()
 
     def beat(self) -> None:
         """Says that the model is computing, unless something was said a moment ago."""

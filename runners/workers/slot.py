@@ -9,8 +9,8 @@ from llava.generation.request import EngineReport
 from runners.workers.local import LocalWorker
 from runners.workers.process import Seat
 
-LOAD_LIMIT_S = 3600.0
-"""A model that is not loaded after so long will not be."""
+START_LIMIT_S = 120.0
+"""A worker says that it lives while it starts and loads; so long it may be silent at least."""
 
 
 @dataclass(slots=True)
@@ -41,11 +41,11 @@ class Slot:
         """Whether it has something to do and has been silent for too long.
 
         Args:
-            hang_s: So long it may be silent over work; loading has a limit of its own.
+            hang_s: So long it may be silent over work, and `START_LIMIT_S` before, if that is more.
         """
         if self.process is None or (self.is_loaded and self.item is None):
             return False
-        limit = hang_s if self.is_loaded else LOAD_LIMIT_S
+        limit = hang_s if self.is_loaded else max(hang_s, START_LIMIT_S)
         return time.monotonic() - self.heard > limit
 
 

@@ -77,3 +77,10 @@ def test_rendering_one_question_leaves_no_trace_in_the_next(tokenizer: Any) -> N
     first = renderer.render(sample("What?", 1))
     renderer.render(sample("Which?", 0))
     assert renderer.render(sample("What?", 1)) == first
+
+
+def test_text_with_half_a_character_fails_alone(tokenizer: Any) -> None:
+    renderer = PromptRenderer("vicuna_v1", tokenizer)
+    failure = renderer.build_request(sample("What \ud83d is it?", 0), GENERATION)
+    assert isinstance(failure, Failure)
+    assert failure.cause == "text_unreadable"

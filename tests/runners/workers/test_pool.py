@@ -224,6 +224,19 @@ def test_first_worker_that_dies_before_there_is_work_is_started_again(
     assert keys(results, Completion) == numbers(4)
 
 
+@pytest.mark.slow
+def test_first_worker_that_is_frozen_before_there_is_work_is_started_again(
+    pool: LocalWorkers, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runners.workers.pool.START_LIMIT_S", 15.0)
+    pool.wait_until_ready()
+    process = pool._slots[0].process
+    assert process is not None
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    assert pool.load(order(tiny_checkpoint, SEQUENTIAL)).report["content_hash"]
+
+
 def test_first_worker_that_dies_again_and_again_ends_the_run() -> None:
     class Dying(LocalWorkers):
         def _spawn(self, seat: Seat) -> LocalWorker:

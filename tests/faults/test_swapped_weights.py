@@ -1,0 +1,64 @@
+"""Weights that are overwritten between a run's beginning and the loading are noticed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.runners.conftest import Finished
+
+PROGRAM = """
+import sys
+from pathlib import Path
+
+import runners.session
+
+load = runners.session.Session.load
+
+if __name__ == "__main__":
+    import runners.eval
+
+    other, weights = map(Path, sys.argv[-2:])
+    sys.argv[-2:] = []
+
+    def load_swapped(session, *arguments):
+        weights.write_bytes(other.read_bytes())
+        return load(session, *arguments)
+
+    runners.session.Session.load = load_swapped
+    runners.eval.main()
+"""
+
+
+def test_weights_that_change_before_they_are_loaded_stop_the_run(
+    shell: Callable[[str, Path], Finished], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    tower = tiny_checkpoint.with_name("clip-tiny-56")
+    shutil.copytree(tower, tmp_path / tower.name)
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / tiny_checkpoint.name)
+    [weights] = folder.glob("*.safetensors")
+    tensors = {name: tensor + 1 for name, tensor in load_file(weights).items()}
+    save_file(tensors, tmp_path / "other.safetensors", metadata={"format": "pt"})
+    (tmp_path / "program.py").write_text(PROGRAM)
+    options = (
+        f"model=checkpoint model.path={folder} task=gqa data=demo data.demo.num_images=1 limit=3 "
+        "generation.max_new_tokens=2 runner.num_threads=1"
+    )
+    assert shell(f"python -m runners.eval {options} run=before", tmp_path).code == 0
+    swap = f"{tmp_path}/other.safetensors {weights}"
+    finished = shell(f"python program.py {options} run=after {swap}", tmp_path)
+    assert finished.code == 2, finished.stderr
+    assert "were written to while this run began" in finished.stderr
+    assert not (tmp_path / "results/after/gqa/predictions.jsonl").exists()
+
+
+@pytest.mark.parametrize("threshold", ["nan", "-1"])
+def test_threshold_that_compares_with_nothing_is_refused(
+    threshold: str, shell: Callable[[str, Path], Finished], tmp_path: Path
+) -> None:
+    finished = shell(f"python -m runners.eval engine.near_tie_threshold={threshold}", tmp_path)
+    assert finished.code == 2
