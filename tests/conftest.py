@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,9 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.checkpoints import LoadedModel
+
+# Where the tests run in the background, Ctrl-C is ignored, also by the programs they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a name that does not resolve locally fails, it does not wait
 os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -430,7 +430,7 @@ def test_demo_checkpoints_from_answers_to_verdicts(
         "",
         "model=llava-demo-early",
         "quantization=nf4 limit=20",
-        "run=asked-otherwise +tasks.gqa.prompt_suffix=' Briefly.'",
+        "run=asked-otherwise tasks.gqa.prompt_suffix=' Briefly.'",
     ):
         assert shell(f"{evaluate} {options}", tmp_path).code == 0
     codes = {

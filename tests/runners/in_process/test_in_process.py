@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
@@ -43,6 +44,12 @@ DEMO = {"conversation": "vicuna_v1", "model_name": "llava-demo"}
 def own_cache(cache_home: Path, monkeypatch: pytest.MonkeyPatch, one_torch_thread: None) -> None:
     """Demo data go where the programs of the other tests have them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache_home))
+
+
+@pytest.fixture(autouse=True)
+def forget_accelerate() -> None:
+    """A training in another test leaves its precision to the process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")
