@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from evals.records import Sample
 
 MAX_TOKENS = 20_000
-"""About as many estimated tokens go into one piece; a group is never split."""
+"""About as many estimated tokens go into one piece; only a group with more is split."""
 
 _MIN_TOKENS = 2_000
 _PIECES_PER_WORKER = 16
@@ -40,10 +40,16 @@ def group_by_images(samples: Iterable[Sample]) -> list[list[Sample]]:
 def cut_into_pieces(
     samples: Iterable[Sample], num_image_tokens: int, max_tokens: int = MAX_TOKENS
 ) -> Iterator[list[Sample]]:
-    """Yields lists of questions of about `max_tokens` estimated tokens, groups kept whole."""
+    """Yields lists of questions of about `max_tokens` estimated tokens.
+
+    Groups are kept whole unless one alone has more than `MAX_TOKENS`.
+    """
     piece: list[Sample] = []
     num_tokens = 0
-    for group in group_by_images(samples):
+    groups = (
+        part for group in group_by_images(samples) for part in _split_long(group, num_image_tokens)
+    )
+    for group in groups:
         size = estimate_tokens(group, num_image_tokens)
         if piece and num_tokens + size > max_tokens:
             yield piece
@@ -52,6 +58,15 @@ def cut_into_pieces(
         num_tokens += size
     if piece:
         yield piece
+
+
+def _split_long(group: list[Sample], num_image_tokens: int) -> Iterator[list[Sample]]:
+    """A group of equal images in parts that are no longer than a piece may be."""
+    size = estimate_tokens(group, num_image_tokens)
+    num_parts = -(-size // MAX_TOKENS)
+    length = -(-len(group) // num_parts)
+    for start in range(0, len(group), length):
+        yield group[start : start + length]
 
 
 def item_tokens(total: int, num_workers: int) -> int:

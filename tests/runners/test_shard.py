@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from evals.records import Sample
 from evals.sources import ImageFile
 from runners.shard import (
+    MAX_TOKENS,
     Shard,
     cut_into_pieces,
+    estimate_piece,
     estimate_tokens,
     group_by_images,
     read_shard,
@@ -132,3 +134,12 @@ def test_shard_is_read(text: str | None, shard: Shard | None) -> None:
 def test_shard_that_does_not_exist_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match=r"`runner\.shard` must be"):
         read_shard(text)
+
+
+def test_group_with_more_than_a_piece_may_have_is_split_evenly() -> None:
+    group = [sample(str(number), "a") for number in range(3000)]
+    pieces = list(cut_into_pieces(group, num_image_tokens=576))
+    assert [s.key for piece in pieces for s in piece] == [s.key for s in group]
+    assert len(pieces) > 5
+    assert max(map(len, pieces)) - min(map(len, pieces)) <= len(pieces)
+    assert all(estimate_piece(piece, 576) <= MAX_TOKENS + 1000 for piece in pieces)
