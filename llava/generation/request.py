@@ -6,6 +6,7 @@ to generate. It never holds the target of the question.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -51,10 +52,16 @@ class GenerationConfig:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ValueError(f"`max_new_tokens` must be at least 1, but is {self.max_new_tokens}.")
-        if self.temperature < 0:
-            raise ValueError(f"`temperature` must be 0 or larger, but is {self.temperature}.")
+        if not 0 <= self.temperature < math.inf:  # nor NaN, which every comparison lets through
+            raise ValueError(
+                f"`temperature` must be 0 or larger and finite, but is {self.temperature}. Use 0 "
+                "for greedy decoding."
+            )
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"`top_p` must be in (0, 1], but is {self.top_p}.")
+            raise ValueError(
+                f"`top_p` must be in (0, 1], but is {self.top_p}. Use null for the whole "
+                "distribution."
+            )
         if self.num_beams < 1:
             raise ValueError(f"`num_beams` must be at least 1, but is {self.num_beams}.")
 

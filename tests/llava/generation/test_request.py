@@ -14,8 +14,11 @@ from llava.generation.request import GenerationConfig, Request
     [
         ("max_new_tokens", 0),
         ("temperature", -0.1),
+        ("temperature", float("nan")),
+        ("temperature", float("inf")),
         ("top_p", 0.0),
         ("top_p", 1.1),
+        ("top_p", float("nan")),
         ("num_beams", 0),
     ],
 )
