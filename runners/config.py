@@ -7,6 +7,7 @@ schema.
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
 from dataclasses import asdict, dataclass, field
@@ -233,8 +234,8 @@ class WatchConfig(EvalConfig):
 
     def __post_init__(self) -> None:
         EvalConfig.__post_init__(self)
-        if self.poll_s <= 0:
-            raise ValueError(f"`poll_s` must be larger than 0, but is {self.poll_s}.")
+        if not 0 < self.poll_s < math.inf:
+            raise ValueError(f"`poll_s` must be larger than 0 and finite, but is {self.poll_s}.")
         _check_seconds("quiet_s", self.quiet_s)
 
 

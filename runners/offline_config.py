@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,9 +54,10 @@ class JudgeOptions:
         for option, least in (("num_runs", 1), ("num_workers", 1), ("max_retries", 0)):
             _check_at_least(f"judge.{option}", getattr(self, option), least)
         for option in ("requests_per_minute", "timeout_s"):
-            if getattr(self, option) <= 0:
+            if not 0 < getattr(self, option) < math.inf:
                 raise ValueError(
-                    f"`judge.{option}` must be larger than 0, but is {getattr(self, option)}."
+                    f"`judge.{option}` must be larger than 0 and finite, but is "
+                    f"{getattr(self, option)}."
                 )
         _check_at_least("judge.backoff_s", self.backoff_s, 0)
         _check_at_least("judge.max_cost", self.max_cost or 0, 0)
@@ -155,7 +157,7 @@ class DoctorConfig:
 
 
 def _check_at_least(name: str, value: float, least: float) -> None:
-    if value < least:
+    if not value >= least:  # NaN is neither smaller nor larger
         raise ValueError(f"`{name}` must be {least} or larger, but is {value}.")
 
 

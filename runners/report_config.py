@@ -48,7 +48,7 @@ class ReportConfig:
             raise ValueError(f"`max_thumbnails` must be 0 or larger, but is {self.max_thumbnails}.")
         if not 16 <= self.thumbnail_px <= 2048:
             raise ValueError(f"`thumbnail_px` must be 16 to 2048, but is {self.thumbnail_px}.")
-        if self.max_mb < 0:
+        if not self.max_mb >= 0:  # NaN is neither smaller nor larger
             raise ValueError(f"`max_mb` must be 0 or larger, but is {self.max_mb}.")
         if self.output is not None and not self.output.endswith(".html"):
             raise ValueError(f"`output` must end in .html, but is {self.output!r}.")

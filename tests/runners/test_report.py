@@ -223,6 +223,7 @@ def test_unfinished_run_is_shown_without_scores(data: Data) -> None:
         (["runs=A", "max_thumbnails=-1"], "`max_thumbnails`"),
         (["runs=A", "thumbnail_px=1"], "`thumbnail_px`"),
         (["runs=A", "max_mb=-1"], "`max_mb`"),
+        (["runs=A", "max_mb=nan"], "`max_mb`"),
         (["runs=A", "max_mb=many"], "max_mb"),
     ],
 )

@@ -240,6 +240,7 @@ def in_process(options: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, *
         (f"dir=nowhere {OPTIONS}", "`dir` must be a folder"),
         ("dir=runs", "`task` must name"),
         (f"dir=runs {OPTIONS} poll_s=0", "`poll_s`"),
+        (f"dir=runs {OPTIONS} poll_s=nan", "`poll_s`"),
         (f"dir=runs {OPTIONS} quiet_s=-1", "`quiet_s`"),
         (f"dir=runs {OPTIONS} limits=3", "limits"),
         (f"dir=runs {OPTIONS} limit=0", "`limit`"),

@@ -322,6 +322,8 @@ def test_budget_counts_what_is_in_flight() -> None:
         (["judge=openai", "judge.num_runs=0"], "judge.num_runs"),
         (["judge=openai", "judge.requests_per_minute=0"], "judge.requests_per_minute"),
         (["judge=openai", "judge.max_cost=-1"], "judge.max_cost"),
+        (["judge=openai", "judge.max_cost=nan"], "judge.max_cost"),
+        (["judge=openai", "judge.timeout_s=inf"], "judge.timeout_s"),
         (["judge=openai", "judge.price=[1]"], "judge.price"),
         (["judge=openai", "judge.modell=x"], "judge.modell"),
         (["judge=cheapest"], "judge/cheapest"),
