@@ -52,13 +52,19 @@ def read_task_specs(config: DictConfig) -> dict[str, dict[str, Any]]:
     """Returns what describes each benchmark: `_target_` plus values. Generates demo data on demand.
 
     Raises:
-        ConfigError: no task is named.
+        ConfigError: no task is named, or one is described by something else than options.
     """
     if not config.tasks:
         raise ConfigError("`task` must name at least one benchmark. See --help for their names.")
     if "demo" in config.data:
         config.data.root = str(_instantiate(config.data.demo))
     specs: Any = OmegaConf.to_container(config.tasks, resolve=True, throw_on_missing=True)
+    for name, spec in specs.items():
+        if not isinstance(spec, dict):
+            raise ConfigError(
+                f"`tasks.{name}` must be a mapping of options, but is {spec!r}. Choose benchmarks "
+                f"with task=NAME, and set one of their options with tasks.{name}.OPTION=VALUE."
+            )
     return dict(specs)
 
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
 from runners import cli
-from runners.build import read_settings
+from runners.build import read_settings, read_task_specs
 from runners.config import EvalConfig
 from runners.errors import ConfigError, WorkerError
 from tests.runners.conftest import Finished
@@ -73,6 +73,21 @@ def test_wrong_option_is_one_paragraph_that_names_it(
     assert "Traceback" not in captured.err
     assert "\n\n" not in captured.err.strip()
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("value", ["null", "5", "gqa"])
+@pytest.mark.parametrize("option", ["tasks.gqa", "+tasks.mine"])
+def test_task_that_is_no_mapping_is_refused(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def reading(config: DictConfig) -> int:
+        read_task_specs(config)
+        return 0
+
+    assert cli.run("eval", reading, [f"{option}={value}", *GQA]) == 2
+    said = capsys.readouterr().err
+    assert f"`{option.lstrip('+')}` must be a mapping of options, but is " in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(
