@@ -19,7 +19,7 @@ from runners.dry_run import memory_bytes, plan_task, render_plans
 from runners.environment import command, resume_command
 from runners.errors import ConfigError
 from runners.logs import RunLog
-from runners.manifest import UNKNOWN
+from runners.manifest import UNKNOWN, engine_identity
 from runners.naming import run_name
 from runners.scoring import read_summary
 from runners.session import PROGRAM, Session, Timing
@@ -152,7 +152,7 @@ class Evaluation:
             "vision_tower_dtype": settings.model.vision_tower_dtype,
             "quantization": settings.quantization.to_plain(),
             # answers that packing may have changed are kept as they come only without replay
-            "engine": _engine_identity(settings.engine),
+            "engine": engine_identity(settings.engine),
         }
 
     def _weight_hashes(self, subject: Subject) -> dict[str, str]:
@@ -222,16 +222,6 @@ class Evaluation:
             )
             return _INCOMPLETE
         return _COMPLETE
-
-
-def _engine_identity(engine: Mapping[str, Any]) -> dict[str, Any]:
-    """The engine's options that can leave an answer other than the sequential one."""
-    if engine.get("replay") == "off":
-        return {"replay": "off"}
-    threshold = engine.get("near_tie_threshold")
-    return {"replay": "near_ties"} | (
-        {} if threshold is None else {"near_tie_threshold": threshold}
-    )
 
 
 Stats = dict[Path, tuple[int, ...]]

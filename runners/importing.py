@@ -16,8 +16,9 @@ from evals.task import Task
 from runners.answer_lines import answer_id, failure_line
 from runners.environment import describe_environment, now
 from runners.errors import ConfigError
-from runners.files import hash_data_files, sha256_of_file, sha256_of_json, write_jsonl
+from runners.files import hash_data_files, sha256_of_file, write_jsonl
 from runners.manifest import UNKNOWN, read_manifest, write_manifest
+from runners.predict import hash_prompts
 from runners.store import PREDICTIONS_FILE
 from runners.stored_runs import set_aside, writing
 
@@ -172,7 +173,7 @@ def _hash_prompts(samples: Sequence[Sample] | None, predictions: Mapping[str, Pr
     prompts = {sample.key: sample.prompt for sample in samples}
     if any(prediction.prompt != prompts.get(key) for key, prediction in predictions.items()):
         return UNKNOWN
-    return sha256_of_json([[s.key, s.text, s.image_keys] for s in samples])
+    return hash_prompts(samples)
 
 
 def _order(task: Task, samples: Sequence[Sample] | None, found: Import) -> list[str]:

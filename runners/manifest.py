@@ -52,6 +52,24 @@ def write_manifest(
     write_json(folder / MANIFEST_FILE, manifest)
 
 
+def engine_identity(engine: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the engine's options that can leave an answer other than the sequential one.
+
+    The options of a run with this identity are the same fields, so that it can be repeated.
+
+    Args:
+        engine: The engine, as `_target_` plus options.
+
+    >>> engine_identity({"_target_": "PackedEngine", "max_tokens": 8, "near_tie_threshold": 0.5})
+    {'replay': 'near_ties', 'near_tie_threshold': 0.5}
+    """
+    if engine.get("replay") == "off":
+        return {"replay": "off"}
+    threshold = engine.get("near_tie_threshold")
+    given = {} if threshold is None else {"near_tie_threshold": threshold}
+    return {"replay": "near_ties"} | given
+
+
 def check_identity(folder: Path, stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:
     """Checks that this run may append to the answers in a folder.
 

@@ -23,6 +23,7 @@ from runners.manifest import (
     read_manifest,
     write_manifest,
 )
+from runners.predict import hash_prompts
 from runners.shard import Shard, read_shard
 from runners.store import PREDICTIONS_FILE, TRACE_FILE, AnswerStore
 from runners.stored_runs import read_run_specs, set_aside, writing
@@ -213,7 +214,7 @@ def _check_identities(sources: Sequence[Part], name: str) -> None:
 
 def _check_questions(part: Part, task: Task, samples: Sequence[Sample]) -> str:
     """Checks that the parts were asked these questions; returns the questions' hash."""
-    prompts = sha256_of_json([[s.key, s.text, s.image_keys] for s in samples])
+    prompts = hash_prompts(samples)
     if differences({"prompts": part.manifest["identity"].get("prompts")}, {"prompts": prompts}):
         raise ConfigError(
             f"{part.folder} was asked other questions than {task.name} {task.split} has here. Give "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,15 @@ from llava.constants import (
 from llava.conversation import conv_templates
 from llava.generation.request import GenerationConfig, Request
 from llava.tokens import tokenizer_image_token
+from runners.files import sha256_of_json
 
 PROMPT_VERSION = 1
 """Goes up whenever the same question, template and tokenizer give another prompt."""
+
+
+def hash_prompts(samples: Iterable[Sample]) -> str:
+    """Returns the hash of all question texts of a split, before the conversation template."""
+    return sha256_of_json([[s.key, s.text, s.image_keys] for s in samples])
 
 
 class PromptRenderer:

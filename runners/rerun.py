@@ -18,7 +18,13 @@ from runners.answer_lines import is_failure, key_of
 from runners.config import EvalConfig
 from runners.errors import ConfigError
 from runners.files import read_intact_lines, sha256_of_file
-from runners.manifest import MANIFEST_FILE, differences, read_manifest
+from runners.manifest import (
+    MANIFEST_FILE,
+    describe_differences,
+    differences,
+    engine_identity,
+    read_manifest,
+)
 from runners.naming import model_name
 from runners.store import PREDICTIONS_FILE
 from runners.stored_runs import given_options, read_spec
@@ -178,6 +184,12 @@ def _configure(config: DictConfig, originals: list[Original]) -> Path:
     with open_dict(config):
         config.tasks, config.data = {}, {}  # replaced, where the others are merged
         config.merge_with({**stored, "model": stored["model"] | moved, "tasks": specs, "run": run})
+    engine = first.manifest["identity"]["engine"]
+    if changed := differences(engine, engine_identity(config.engine), "engine."):
+        raise ConfigError(
+            f"`manifest` says how the run was made, but {describe_differences(changed)}. Leave "
+            f"{', '.join(changed)} out."
+        )
     repeated = Path(config.results_dir, run)
     if repeated.resolve() == first.folder.parent:
         raise ConfigError(
@@ -191,13 +203,16 @@ def _configure(config: DictConfig, originals: list[Original]) -> Path:
 def _stored_options(original: Original) -> dict[str, Any]:
     """The options of a run; what they left open is taken from its identity."""
     identity, environment = original.manifest["identity"], original.manifest["environment"]
+    defaults = engine_identity({})
     options: dict[str, Any] = {
         **original.options,
+        # Other options of the engine are free, also which one it is; not every one has these.
+        "engine": {
+            name: value for name, value in identity["engine"].items() if defaults.get(name) != value
+        },
         "dtype": identity["dtype"],
         "conversation": {"template": identity["conversation"]},
     }
-    if identity["engine"]["replay"] == "off":
-        options["engine"] = {"replay": "off"}
     shard = environment.get("runner", {}).get("shard")
     if shard is not None:
         options["runner"] = {"shard": shard}

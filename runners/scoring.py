@@ -12,7 +12,7 @@ from evals.records import Score
 from evals.summary import Summary, summarize, summarize_unscored
 from evals.task import Task
 from runners.answer_lines import is_failure, read_failure, read_prediction
-from runners.files import write_json, write_jsonl
+from runners.files import sha256_of_json, write_json, write_jsonl
 
 SUMMARY_FILE = "summary.json"
 SCORES_FILE = "scores.jsonl"
@@ -50,6 +50,43 @@ def score_run(
             "score. Raise `limit`."
         )
     return summarize(task, scores, failures, limit_cuts_groups=only is not None), scores
+
+
+def score_asked(  # noqa: PLR0913 - what the parts of a summary come from
+    task: Task,
+    lines: Iterable[Mapping[str, Any]],
+    *,
+    asked: Collection[str],
+    limit: int | None,
+    is_limited: bool,
+    batch_check: Mapping[str, int],
+    hashes: Mapping[str, str],
+    timing: Mapping[str, Any],
+) -> tuple[dict[str, Any], list[Score]]:
+    """Returns what `summary.json` holds of questions that were asked here, and the scores.
+
+    Args:
+        task: The benchmark.
+        lines: Lines of `predictions.jsonl`, one a question.
+        asked: The keys of the questions.
+        limit: The option that they were chosen by.
+        is_limited: Whether they are not all of the split.
+        batch_check: How many answers were computed again, and how many of them changed.
+        hashes: Of answers, prompts and data.
+        timing: What is told about the time.
+    """
+    only = asked if is_limited else None
+    summary, scores = score_run(task, lines, len(asked), only=only)
+    content = {
+        **summary.to_json(),
+        "primary_metric": task.primary_metric,
+        "limited": is_limited,
+        "limit": limit if is_limited else None,
+        "batch_check": dict(batch_check),
+        "hashes": {**hashes, "scorer": sha256_of_json(task.definition)},
+        "timing": dict(timing),
+    }
+    return content, scores
 
 
 def write_results(folder: Path, summary: Mapping[str, Any], scores: list[Score]) -> None:

@@ -26,8 +26,8 @@ from runners.folder_lock import FolderLock, explaining_disk_errors
 from runners.image_files import ImageFiles
 from runners.manifest import check_identity, read_manifest, write_manifest
 from runners.naming import model_name
-from runners.predict import PROMPT_VERSION
-from runners.scoring import read_summary, score_run, write_results
+from runners.predict import PROMPT_VERSION, hash_prompts
+from runners.scoring import read_summary, score_asked, write_results
 from runners.shard import read_shard, shard_samples
 from runners.store import PREDICTIONS_FILE, AnswerStore
 from runners.task_notes import report_missing_images, report_repairs
@@ -91,7 +91,7 @@ class TaskRun:
     @cached_property
     def prompts_hash(self) -> str:
         """The hash of all question texts of the split, before the conversation template."""
-        return sha256_of_json([[s.key, s.text, s.image_keys] for s in self._all_samples])
+        return hash_prompts(self._all_samples)
 
     def identity(self, run_identity: Mapping[str, Any]) -> dict[str, Any]:
         """Returns everything that can change an answer of this task."""
@@ -279,24 +279,20 @@ class TaskRun:
     ) -> tuple[dict[str, Any], list[Score]]:
         """Summary and scores of the questions that a run with this `limit` asks."""
         keys = {sample.key for sample in self._select(limit)}
-        lines = [line for key, line in self._answers.lines.items() if key in keys]
-        limited = keys if len(keys) < len(self._all_samples) else None
-        summary, scores = score_run(self.task, lines, len(keys), only=limited)
-        content = {
-            **summary.to_json(),
-            "primary_metric": self.task.primary_metric,
-            "limited": limited is not None,
-            "limit": None if limited is None else limit,
-            "batch_check": self._answers.batch_check(),
-            "hashes": {
+        return score_asked(
+            self.task,
+            [line for key, line in self._answers.lines.items() if key in keys],
+            asked=keys,
+            limit=limit,
+            is_limited=len(keys) < len(self._all_samples),
+            batch_check=self._answers.batch_check(),
+            hashes={
                 "answers": sha256_of_file(self.folder / PREDICTIONS_FILE),
                 "prompts": self.prompts_hash,
                 "data": sha256_of_json(self.data_hashes),
-                "scorer": sha256_of_json(self.task.definition),
             },
-            "timing": stored.get("timing", {}) if timing is None else dict(timing),
-        }
-        return content, scores
+            timing=stored.get("timing", {}) if timing is None else timing,
+        )
 
     def num_unanswered(self) -> int:
         """How many of the questions that are asked have no answer."""

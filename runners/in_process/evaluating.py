@@ -28,7 +28,7 @@ from runners.in_process.lent_model import find_tower, hash_model, lent, unwrap_m
 from runners.in_process.named_tasks import Options, TaskLike, resolve_tasks
 from runners.in_process.posed_task import Answer, PosedTask
 from runners.in_process.ranks import Ranks
-from runners.manifest import UNKNOWN
+from runners.manifest import UNKNOWN, engine_identity
 from runners.predict import PROMPT_VERSION, PromptRenderer
 from runners.tables import write_tables
 from runners.workers.interface import Engine
@@ -237,7 +237,7 @@ def _identity(
         "dtype": _name(model.dtype),
         "vision_tower_dtype": None if tower is None else _name(tower.dtype),
         "quantization": None,
-        "engine": {"replay": "off" if settings.engine.get("replay") == "off" else "near_ties"},
+        "engine": engine_identity(settings.engine),
         "prompt_version": PROMPT_VERSION,
         "generation": {
             "temperature": options.temperature,

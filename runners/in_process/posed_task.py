@@ -19,8 +19,8 @@ from runners.files import hash_data_files, json_line, sha256_of_json
 from runners.image_files import ImageFiles
 from runners.in_process.named_tasks import NamedTask
 from runners.manifest import write_manifest
-from runners.predict import PromptRenderer
-from runners.scoring import score_run, write_results
+from runners.predict import PromptRenderer, hash_prompts
+from runners.scoring import score_asked, write_results
 from runners.shard import cut_into_pieces, shard_samples
 from runners.store import AnswerStore
 from runners.stored_runs import set_aside, writing
@@ -73,7 +73,7 @@ class PosedTask:
     @cached_property
     def prompts_hash(self) -> str:
         """The hash of all question texts of the split, before the conversation template."""
-        return sha256_of_json([[s.key, s.text, s.image_keys] for s in self._all_samples])
+        return hash_prompts(self._all_samples)
 
     @cached_property
     def _data_hashes(self) -> dict[str, str]:
@@ -128,27 +128,23 @@ class PosedTask:
             timing: What is told about the time.
         """
         lines, traces = self._in_order(answers)
-        keys = {sample.key for sample in self.samples}
-        limited = keys if len(keys) < len(self._all_samples) else None
-        summary, scores = score_run(self.task, lines, len(keys), only=limited)
-        content = {
-            **summary.to_json(),
-            "primary_metric": self.task.primary_metric,
-            "limited": limited is not None,
-            "limit": None if limited is None else self._settings.limit,
-            "batch_check": {
+        return score_asked(
+            self.task,
+            lines,
+            asked={sample.key for sample in self.samples},
+            limit=self._settings.limit,
+            is_limited=len(self.samples) < len(self._all_samples),
+            batch_check={
                 "recomputed": sum(trace["replayed"] for trace in traces),
                 "flipped": sum(trace["flipped"] for trace in traces),
             },
-            "hashes": {
+            hashes={
                 "answers": _hash_lines(lines),
                 "prompts": self.prompts_hash,
                 "data": sha256_of_json(self._data_hashes),
-                "scorer": sha256_of_json(self.task.definition),
             },
-            "timing": dict(timing),
-        }
-        return content, scores
+            timing=timing,
+        )
 
     def store(
         self,

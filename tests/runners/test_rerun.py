@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 
 from runners.cli import run
 from runners.config import EvalConfig, ModelConfig
 from runners.eval import evaluate
-from runners.rerun import repeatable_options
+from runners.rerun import repeatable_options, rerun
 from tests.runners.conftest import Finished, read_lines
 from tests.runners.synthetic_runs import write_task
 
 Shell = Callable[[str, Path], Finished]
+SEQUENTIAL = "llava.generation.sequential.SequentialEngine"
 OPTIONS = repeatable_options(EvalConfig(model=ModelConfig(path="owner/model", name="model")))
 
 
@@ -98,6 +101,8 @@ def stored(folder: Path, name: str = "gqa", **environment: object) -> Path:
         (["manifest=fine", "limit=3"], "limit cannot be given with it"),
         (["manifest=fine", "model.name=x", "seed=1"], "model.name, seed cannot be given with it"),
         (["manifest=fine", "run=fine", "results_dir=."], "`run` must be another name"),
+        (["manifest=fine", "engine.replay=off"], '`engine.replay` is "near_ties" there'),
+        (["manifest=fine", "engine.near_tie_threshold=1"], "`engine.near_tie_threshold` is null"),
     ],
 )
 def test_what_cannot_be_repeated_is_refused(
@@ -130,3 +135,36 @@ def test_folders_are_kept_as_absolute_paths_and_hub_ids_as_they_are(
     assert options["path"] == str(tmp_path / "checkpoint-500")
     assert options["base"] == "lmsys/vicuna-13b-v1.5"
     assert options["name"] == "checkpoint-500"
+
+
+@pytest.mark.parametrize(
+    ("identity", "given", "engine"),
+    [
+        ({"replay": "near_ties"}, [], {"replay": "near_ties", "near_tie_threshold": None}),
+        ({"replay": "off"}, [], {"replay": "off"}),
+        ({"replay": "near_ties", "near_tie_threshold": 0.25}, [], {"near_tie_threshold": 0.25}),
+        ({"replay": "near_ties"}, ["engine.replay=all"], {"replay": "all"}),
+        ({"replay": "near_ties"}, ["engine=sequential"], {"_target_": SEQUENTIAL}),
+        ({"replay": "off"}, ["engine.max_tokens=99"], {"replay": "off", "max_tokens": 99}),
+    ],
+)
+def test_what_the_engine_may_leave_to_chance_is_repeated(
+    identity: dict[str, object],
+    given: list[str],
+    engine: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "original"
+    everything = {"engine": identity, "conversation": "vicuna_v1"}
+    write_task(folder, "gqa", [1.0], identity=everything, environment={"options": OPTIONS})
+    configured = []
+
+    def plan(config: DictConfig) -> int:
+        configured.append(dict(config.engine))
+        return 2
+
+    repeat = partial(rerun, path="original", evaluate=plan)
+    assert run("eval", repeat, ["manifest=original", *given]) == 2
+    assert configured[0].items() >= engine.items()
