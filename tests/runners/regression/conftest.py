@@ -1,0 +1,26 @@
+"""The gate as its program runs it on the runs in `results`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runners import cli
+from runners.regress import regress
+
+
+@pytest.fixture(autouse=True)
+def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+
+def gate(*options: str, baseline: str = "old", candidate: str = "new") -> int:
+    return cli.run("regress", regress, [f"baseline={baseline}", f"candidate={candidate}", *options])
+
+
+def verdict(folder: str = "results/new/regress-old") -> dict[str, Any]:
+    return json.loads(Path(folder, "verdict.json").read_text())
