@@ -50,7 +50,7 @@ def read_answers(path: str | Path) -> AnswerFile:
 def _sort_line(line: bytes, place: str, found: AnswerFile) -> None:
     try:
         record = json.loads(line)
-    except ValueError as error:  # broken JSON or broken UTF-8
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deep
         found.unreadable.append(f"{place} is not JSON: {error}")
         return
     problem = _problem(record)

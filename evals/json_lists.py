@@ -45,6 +45,8 @@ def iterate_json_list(path: Path, field: str, origin: str = "") -> Iterator[tupl
             f"{path}:{error.lineno} is not JSON: {error.msg} (column {error.colno}). "
             "Fetch the file again."
         ) from error
+    except RecursionError as error:
+        raise DataError(f"{path} is nested too deep to be read. Fetch the file again.") from error
     if number < 0:
         raise DataError(f"{path}: `{field}` is empty. Fetch the file again.")
 

@@ -120,6 +120,8 @@ def decode_image(file: BinaryIO, name: str, *, convert_rgb: bool = True) -> Imag
         image: Image.Image = Image.open(file)
         image.load()
         return _to_rgb(image) if convert_rgb else image
+    except MemoryError:  # not the image's fault
+        raise
     except UnidentifiedImageError as error:  # PIL's message names an object in memory
         raise OSError(f"Image {name} is in no format that can be read.") from error
     except Exception as error:  # damaged files make PIL's readers raise whatever there is
@@ -211,6 +213,8 @@ def read_json(path: str | Path, origin: str = "") -> Any:
             f"{path}:{error.lineno} is not JSON: {error.msg} (column {error.colno}). "
             "Fetch the file again."
         ) from error
+    except RecursionError as error:
+        raise DataError(f"{path} is nested too deep to be read. Fetch the file again.") from error
     except _RepeatedNameError as error:
         raise DataError(
             f"{path} holds {error} twice in one object. Every id must occur once; remove one."
@@ -269,7 +273,7 @@ def read_jsonl(path: str | Path, origin: str = "") -> list[tuple[int, dict[str, 
     for number, line in iterate_lines(path):
         try:
             record = json.loads(line)
-        except ValueError as error:  # broken JSON or broken UTF-8
+        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deep
             raise DataError(
                 f"{path}:{number} is not JSON: {error}. Mend or remove the line."
             ) from error

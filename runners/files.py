@@ -7,13 +7,19 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runners.errors import WriteError
+
 SPOILED_SUFFIX = ".spoiled"
 """Added to the name of a file for the lines of it that were set aside."""
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says where there is no room, or none for this user or file."""
 
 _CANNOT_SYNC_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP})
 
@@ -33,13 +39,32 @@ class Recovered:
     num_spoiled: int = 0
 
 
-def write_atomic(path: Path, content: str) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Replaces a file by new content, so that a reader sees the old or the new, never a part.
 
     The new content is on the disk before it takes the old one's place, and has taken it for good
     when this returns.
+
+    Raises:
+        WriteError: the disk does not take it.
     """
-    _replace(path, content.encode())
+    with naming_file(path):
+        _replace(path, content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """While it is entered, an error of the disk says which file was being written.
+
+    The system names no file where a disk is full, and a scratch file where it refuses to replace.
+
+    Raises:
+        WriteError: the disk does not take what is written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(error.errno, error.strerror, str(path)) from error
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -142,7 +167,7 @@ def recover_jsonl(
     if spoiled:
         _set_aside(path, spoiled)
     if spoiled or torn:
-        _replace(path, b"".join(line + b"\n" for line in kept))
+        write_atomic(path, b"".join(line + b"\n" for line in kept))
     return Recovered(records=records, num_torn=bool(torn), num_spoiled=len(spoiled))
 
 
@@ -165,7 +190,7 @@ def read_intact_lines(path: Path) -> list[dict[str, Any]]:
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-    except ValueError:  # broken JSON or broken UTF-8
+    except (ValueError, RecursionError):  # broken JSON, broken UTF-8, or nested too deep
         return None
     return record if isinstance(record, dict) else None
 

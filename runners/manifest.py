@@ -35,7 +35,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         manifest = json.loads(path.read_bytes())
         if isinstance(manifest["identity"], dict) and isinstance(manifest["history"], list):
             return dict(manifest)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f"{path} is no manifest: {error!r}. {way_out}") from error
     raise ConfigError(f"{path} is no manifest. {way_out}")
 

@@ -102,6 +102,6 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     """Returns the summary in a task's folder, None if there is none that can be read."""
     try:
         summary = json.loads((folder / SUMMARY_FILE).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return summary if isinstance(summary, dict) else None

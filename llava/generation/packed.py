@@ -201,33 +201,33 @@ class PackedEngine:
         started = time.perf_counter()
         prepared, broken = _collect(images)
         self.stats.waited_s += time.perf_counter() - started
-        failures = self._failures(pack, prepared, broken)
-        yield from failures
-        rows = without(pack, {failure.key for failure in failures})
+        outside = [
+            result
+            for request in pack.requests
+            if (result := self._answer_outside(request, prepared, broken)) is not None
+        ]
+        yield from outside
+        rows = without(pack, {result.key for result in outside})
         if rows is not None:
             yield from self._answer_prepared(rows, prepared)
 
-    def _failures(
+    def _answer_outside(
         self,
-        pack: Pack,
+        request: Request,
         prepared: Mapping[str, PreparedImages],
-        broken: Mapping[str, ImageError],
-    ) -> list[RequestFailure]:
-        failures = []
-        for request in pack.requests:
-            error = next((broken[i.key] for i in request.images if i.key in broken), None)
-            if error is not None:
-                failures.append(
-                    RequestFailure(key=request.key, cause=error.cause, message=str(error))
-                )
-                continue
-            try:
-                self.sequential.room(self._num_tokens(request, prepared))
-            except PromptTooLongError as long:
-                failures.append(
-                    RequestFailure(key=request.key, cause="prompt_too_long", message=str(long))
-                )
-        return failures
+        broken: Mapping[str, BaseException],
+    ) -> Result | None:
+        """The result of a question that cannot go through the model in a pack; None if it can."""
+        error = next((broken[i.key] for i in request.images if i.key in broken), None)
+        if isinstance(error, ImageError):
+            return RequestFailure(key=request.key, cause=error.cause, message=str(error))
+        if error is not None:  # memory that was short may do for one image, a defect is logged
+            return self.sequential.answer(request)
+        try:
+            self.sequential.room(self._num_tokens(request, prepared))
+        except PromptTooLongError as long:
+            return RequestFailure(key=request.key, cause="prompt_too_long", message=str(long))
+        return None
 
     def _num_tokens(self, request: Request, prepared: Mapping[str, PreparedImages]) -> int:
         """Length of a prompt with its images."""
@@ -350,16 +350,13 @@ class PackedEngine:
         return replace(again, replayed=True, flipped=flipped)
 
 
-def _collect(images: Images) -> tuple[dict[str, PreparedImages], dict[str, ImageError]]:
+def _collect(images: Images) -> tuple[dict[str, PreparedImages], dict[str, BaseException]]:
     """Waits for images; returns those that are there and those that cannot be used, by key."""
     prepared: dict[str, PreparedImages] = {}
-    broken: dict[str, ImageError] = {}
+    broken: dict[str, BaseException] = {}
     for key, future in images.items():
-        try:
-            result = future.result()
-        except ImageError as error:
+        if (error := future.exception()) is not None:
             broken[key] = error
-            continue
-        if result is not None:
+        elif (result := future.result()) is not None:
             prepared[key] = result
     return prepared, broken

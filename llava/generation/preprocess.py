@@ -65,13 +65,14 @@ def prepare_images(
 
     Raises:
         ImageError: an image is missing or unreadable.
+        MemoryError: there is not enough memory to decode an image.
     """
     if not sources:
         return None
     images = [_open(source) for source in sources]
     try:
         pixel_values = process_images(images, image_processor, config)
-    except (OSError, ValueError, MemoryError) as error:
+    except (OSError, ValueError) as error:
         names = ", ".join(source.key for source in sources)
         raise ImageError("image_unreadable", f"{names}: {error}") from error
     return PreparedImages(

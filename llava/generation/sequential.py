@@ -99,7 +99,7 @@ class SequentialEngine:
                 raise
             cause, message = "error", f"{type(error).__name__}: {error}"
             if is_out_of_memory(error):
-                cause, message = "out_of_memory", str(error)
+                cause, message = "out_of_memory", str(error) or "not enough memory"
             else:
                 logger.exception("request %s failed", request.key)
         return RequestFailure(key=request.key, cause=cause, message=message)

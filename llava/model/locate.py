@@ -99,7 +99,7 @@ def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing. {remedy}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. {remedy}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a JSON object. {remedy}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
+from runners.files import write_atomic
 from runners.leaderboards.columns import PART_TITLES, Column
 from runners.leaderboards.records import Leaderboard, Row, Section
 
@@ -38,19 +39,18 @@ def write_chart(board: Leaderboard, path: Path) -> None:
     Args:
         board: The leaderboard.
         path: The file.
+
+    Raises:
+        WriteError: it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with mpl.rc_context():
-            mpl.rcdefaults()
-            mpl.rcParams["font.family"] = _FONT
-            figure = _draw(board)
-            # Neither date nor version: they would change the bytes.
-            figure.savefig(scratch, format="png", dpi=_DPI, metadata={"Software": None})
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    drawn = io.BytesIO()
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams["font.family"] = _FONT
+        figure = _draw(board)
+        # Neither date nor version: they would change the bytes.
+        figure.savefig(drawn, format="png", dpi=_DPI, metadata={"Software": None})
+    write_atomic(path, drawn.getvalue())
 
 
 def _draw(board: Leaderboard) -> Figure:

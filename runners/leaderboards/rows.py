@@ -100,7 +100,7 @@ def _first_model_id(stored: StoredTask) -> str:
         line = file.readline()
     try:
         answer = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     return str(answer.get("model_id")) if isinstance(answer, dict) else ""
 

@@ -119,7 +119,7 @@ def _read_task(folder: Path) -> StoredTask | str:
         return f"not finished, {_count_lines(folder / PREDICTIONS_FILE):,} answers are stored"
     try:
         summary = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return f"its {SUMMARY_FILE} cannot be read ({printable(str(error))})"
     wrong = _find_fault(summary)
     if wrong:

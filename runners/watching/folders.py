@@ -147,7 +147,7 @@ def _is_whole_safetensors(path: Path) -> bool:
     try:
         header = json.loads(content)
         ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-    except (ValueError, AttributeError, KeyError, IndexError, TypeError):
+    except (ValueError, AttributeError, KeyError, IndexError, TypeError, RecursionError):
         return False
     return size == 8 + length + max(ends, default=0)
 
@@ -156,7 +156,7 @@ def _read_object(path: Path) -> dict[str, object] | None:
     """The JSON object in a file, None if it does not hold one, or not yet."""
     try:
         content = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 

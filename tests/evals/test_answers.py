@@ -28,12 +28,13 @@ def test_unreadable_lines_are_listed_and_the_rest_is_read(tmp_path):
         {"text": "no id"},
         {"question_id": True, "text": "no id"},
         {"question_id": 4},
+        "[" * 99_999,
         "",
         answer("5", "no"),
     )
     found = read_answers(path)
     assert [row["question_id"] for row in found.answers] == [1, "5"]
-    assert [line.split(" ")[0].rsplit(":", 1)[1] for line in found.unreadable] == list("234567")
+    assert [line.split(" ")[0].rsplit(":", 1)[1] for line in found.unreadable] == list("2345678")
 
 
 def test_recorded_failure_is_no_answer(tmp_path):

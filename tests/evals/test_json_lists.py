@@ -55,6 +55,7 @@ def test_place_names_the_entry_and_the_file_may_be_compressed(tmp_path):
     ("content", "message"),
     [
         ('{"items": [1,\n2', r"a\.json:2 is not JSON"),
+        ('{"items": [' + "[" * 99_999, r"a\.json is nested too deep"),
         ('{"items": [1,]}', r"a\.json:1 is not JSON"),
         ('{"items": [1 2]}', r"a\.json:1 is not JSON: Expecting ',' delimiter"),
         ('{"items" [1]}', r"is not JSON: Expecting ':' delimiter"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from evals.errors import DataError
 from evals.sources import (
@@ -49,6 +50,7 @@ def test_missing_file_is_named_with_its_origin(tmp_path):
         (b'{"a": "\xff"}', "not UTF-8"),
         (b'{"x": {"q1": 1, "q1": 2}}', "'q1' twice"),
         (b"", r"a\.json:1 is not JSON"),
+        (b"[" * 99_999, r"a\.json is nested too deep"),
     ],
 )
 def test_broken_json_is_located(tmp_path, content, message):
@@ -71,7 +73,12 @@ def test_jsonl_keeps_line_numbers_and_unicode_separators(tmp_path):
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("{", "is not JSON"), ("[1]", "no JSON object"), (b'"\xff"', "is not JSON")],
+    [
+        ("{", "is not JSON"),
+        ("[1]", "no JSON object"),
+        (b'"\xff"', "is not JSON"),
+        ("[" * 99_999, "is not JSON"),
+    ],
 )
 def test_broken_line_is_named_by_number(tmp_path, line, message):
     line = line if isinstance(line, bytes) else line.encode()
@@ -209,3 +216,14 @@ def test_message_about_a_spoiled_image_is_the_same_every_time():
             decode_image(file, "t: row 1")
         messages.add(str(caught.value))
     assert len(messages) == 1
+
+
+def test_lack_of_memory_is_not_the_fault_of_the_image(tmp_path, monkeypatch):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+
+    def run_out(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(PngImageFile, "load", run_out)
+    with pytest.raises(MemoryError):
+        image_in(tmp_path, "a.png").open()

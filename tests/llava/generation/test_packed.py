@@ -45,8 +45,10 @@ class Picture:
         self.opened[self.key] += 1
         if self.key == "broken":
             raise OSError("truncated")
+        if self.key == "immense" or (self.key == "crowded" and self.opened[self.key] == 1):
+            raise MemoryError
         rng = np.random.default_rng(len(self.key))
-        width, height = SIZES[self.key]
+        width, height = SIZES.get(self.key, (20, 20))
         return Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8))
 
 
@@ -177,6 +179,22 @@ def test_broken_images_and_long_prompts_fail_alone(tiny_model: LoadedModel) -> N
     assert expected["broken"] == ("image_unreadable",)
     assert expected["long"] == ("prompt_too_long",)
     assert expected["uneven"] == ("error",)
+
+
+def test_images_that_memory_is_short_for_are_tried_alone(tiny_model: LoadedModel) -> None:
+    opened: Counter[str] = Counter()
+    requests = [
+        build_request(tiny_model, name, "<image>\nWhat?", [Picture(name, opened)])
+        for name in ("wide", "crowded", "immense")
+    ]
+    engine = PackedEngine(*tiny_model, replay="off")
+    results = {result.key: result for result in engine.run(requests)}
+    assert isinstance(results["wide"], Completion)
+    assert isinstance(results["crowded"], Completion)
+    assert results["immense"] == RequestFailure(
+        key="immense", cause="out_of_memory", message="not enough memory"
+    )
+    assert opened == {"wide": 1, "crowded": 2, "immense": 2}
 
 
 @contextmanager

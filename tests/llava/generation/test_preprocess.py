@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -119,3 +120,26 @@ def test_image_too_large_to_decode_is_unreadable(tiny_model, tmp_path, monkeypat
     with pytest.raises(ImageError, match="decompression bomb") as caught:
         prepared(tiny_model, source)
     assert caught.value.cause == "image_unreadable"
+
+
+class RaisingProcessor:
+    """In place of an image processor."""
+
+    image_mean = (0.5, 0.5, 0.5)
+    size: ClassVar = {"shortest_edge": 28}
+
+    def __init__(self, error):
+        self.error = error
+
+    def preprocess(self, *_, **__):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("can't allocate memory"), KeyError()]
+)
+def test_what_is_not_the_fault_of_the_image_is_not_put_down_to_it(tiny_model, tmp_path, error):
+    source, config = saved(tmp_path / "a.png"), tiny_model.model.config
+    with pytest.raises(type(error)) as caught:
+        prepare_images([source], RaisingProcessor(error), config)
+    assert caught.value is error
