@@ -30,7 +30,8 @@ from omegaconf.errors import OmegaConfBaseException
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
 from runners.config import cache_dir, register
-from runners.errors import CanaryError, ConfigError, StoreError, WorkerError
+from runners.errors import CanaryError, ConfigError, StoreError, WorkerError, WriteError
+from runners.files import DISK_FULL
 from runners.overrides import is_multirun, quote_free_text
 from runners.remote_jobs import RemoteJobs, is_lost_job
 
@@ -44,6 +45,10 @@ BAD_INPUT_ERRORS = (
     OmegaConfBaseException,
 )
 _FULL_ERROR = "HYDRA_FULL_ERROR"
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_NO_PLACE = frozenset(
+    {errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR}
+)
 # an option of its own is of no use to any program, so what Hydra advises leads astray
 _APPENDING = re.compile(
     r"(?P<refusal>Could not override '(?P<option>.*?)'\..*?)\nTo append to your .+? use \+.*",
@@ -112,11 +117,16 @@ def exit_code(codes: Sequence[int]) -> int:
     return COMPLETE
 
 
-def report(error: BaseException) -> None:
-    """Prints an error as one paragraph on stderr, with its traceback if that was asked for."""
+def report(error: BaseException, message: str | None = None) -> None:
+    """Prints an error as one paragraph on stderr, with its traceback if that was asked for.
+
+    Args:
+        error: The error.
+        message: What is said of it; None for its own message.
+    """
     if os.environ.get(_FULL_ERROR) == "1":
         traceback.print_exception(error, file=sys.stderr)
-    print(paragraph(error), file=sys.stderr)
+    print(message or paragraph(error), file=sys.stderr)
 
 
 def paragraph(error: BaseException) -> str:
@@ -187,10 +197,27 @@ class _Jobs:
             report(error)
             return INCOMPLETE
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+            if not isinstance(error, WriteError) and error.errno not in DISK_FULL | _FORBIDDEN:
                 raise
-            report(error)
-            return INCOMPLETE if error.errno == errno.ENOSPC else BAD_INPUT
+            report(error, _explain(error, config))
+            return BAD_INPUT if error.errno in _FORBIDDEN | _NO_PLACE else INCOMPLETE
+
+
+def _explain(error: OSError, config: DictConfig) -> str:
+    """Which file the disk does not take or give, and the ways out."""
+    action = "written" if isinstance(error, WriteError) else "read or written"
+    said = (
+        f"{error.filename} cannot be {action}: {error.strerror}" if error.filename else str(error)
+    )
+    if error.errno in DISK_FULL:
+        remedy = "Make room there"
+    elif error.errno in _FORBIDDEN:
+        remedy = "Change its permissions"
+    else:
+        remedy = "Check the path and the disk"
+    names = ["output"] if config.get("output") else ["output", "results_dir"]
+    options = " or ".join(f"`{name}`" for name in names if name in config)
+    return f"{said}. {remedy}{f', or choose another place with {options}' if options else ''}."
 
 
 def _options(argv: Sequence[str], scratch: str) -> list[str]:

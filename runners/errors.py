@@ -13,5 +13,9 @@ class StoreError(Exception):
     """Answers cannot be written any more, as on a full disk; what was answered before is stored."""
 
 
+class WriteError(OSError):
+    """A file could not be written; `filename` says which, also where the system does not."""
+
+
 class CanaryError(Exception):
     """A few questions asked first show that the model is broken; nothing was stored."""

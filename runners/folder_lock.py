@@ -11,11 +11,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from runners.errors import ConfigError, StoreError
-from runners.files import make_folder
+from runners.files import DISK_FULL, make_folder
 from runners.manifest import MANIFEST_FILE
 from runners.store import PREDICTIONS_FILE, TRACE_FILE
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP})
 
 
@@ -49,7 +48,7 @@ class FolderLock:
         except NotImplementedError as error:
             raise ConfigError(_no_locks(run_dir)) from error
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in DISK_FULL:
                 raise _store_error(run_dir, error) from error
             if error.errno in _NO_LOCKS:
                 raise ConfigError(_no_locks(run_dir)) from error
@@ -88,7 +87,7 @@ def explaining_disk_errors(folder: Path) -> Iterator[None]:
 
 
 def _store_error(folder: Path, error: OSError) -> StoreError:
-    remedy = "Make room there." if error.errno in _FULL else "See what is wrong with that disk."
+    remedy = "Make room there." if error.errno in DISK_FULL else "See what is wrong with that disk."
     return StoreError(
         f"{folder} cannot be written: {error}. {remedy} What was answered before is stored; the "
         "same command goes on from there."

@@ -68,7 +68,8 @@ def _explaining_disk_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigError(
-            f"The verdict cannot be read or written: {error}. Give another folder with output=DIR."
+            f"The verdict cannot be read or written: {error}. Make room there, or give another "
+            "folder with output=DIR."
         ) from error
 
 

@@ -7,7 +7,6 @@ texts. Only then the file is written, whole or not at all.
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from evals.submission import Submission, Submittable, build_submission
 from evals.task import Task
 from runners.build import build_task, read_settings, read_task_specs
 from runners.errors import ConfigError
+from runners.files import write_atomic
 from runners.logs import RunLog
 from runners.offline_config import SubmitConfig
 from runners.store import PREDICTIONS_FILE
@@ -41,7 +41,7 @@ def submit(config: DictConfig) -> int:
         for line in answers.unreadable:
             logger.warning("skipped: %s", line)
         submission = build_submission(task, answers, allow_missing=settings.allow_missing)
-        _write(output, submission.content)
+        write_atomic(output, submission.content)
         num_answered = len({str(line["question_id"]) for line in answers.answers})
         print(_describe(task, submission, num_answered, output))
     return _COMPLETE
@@ -88,19 +88,6 @@ def _check_output(task: Task, output: Path, *, overwrite: bool) -> None:
         raise ConfigError(
             f"{output} exists. Choose another `output`, or replace it with overwrite=true."
         )
-
-
-def _write(output: Path, content: bytes) -> None:
-    scratch = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_bytes(content)
-        scratch.replace(output)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise ConfigError(f"{output} cannot be written: {error}.") from error
-    finally:
-        if scratch.exists():
-            scratch.unlink()
 
 
 def _describe(task: Any, submission: Submission, num_answered: int, output: Path) -> str:

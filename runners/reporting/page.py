@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from runners.errors import ConfigError
-from runners.files import write_atomic
+from runners.files import naming_file, write_atomic
 from runners.reporting.thumbnails import MIME_TYPE, SUFFIX
 
 MARK = "<!-- llava-evals report -->"
@@ -84,22 +84,19 @@ def write_page(
         max_mb: The largest page with thumbnails inside, in millions of bytes.
 
     Raises:
-        ConfigError: a file cannot be written there.
+        WriteError: a file cannot be written there.
     """
     data = to_json(payload)
     encoded = [base64.b64encode(thumbnail).decode() for thumbnail in thumbnails]
     inside = len(data) + sum(map(len, encoded)) <= max_mb * _MEGABYTE
     image_dir = None if inside or not thumbnails else path.with_name(f"{path.stem}-images")
-    try:
-        if image_dir is None:
-            pictures = [f"data:{MIME_TYPE};base64,{text}" for text in encoded]
-        else:
-            names = _write_images(image_dir, thumbnails)
-            pictures = [f"{image_dir.name}/{name}" for name in names]
-        text = render_page(data, to_json(pictures), title=_title(payload))
-        write_atomic(path, text)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise ConfigError(f"{path} cannot be written: {error}.") from error
+    if image_dir is None:
+        pictures = [f"data:{MIME_TYPE};base64,{text}" for text in encoded]
+    else:
+        names = _write_images(image_dir, thumbnails)
+        pictures = [f"{image_dir.name}/{name}" for name in names]
+    text = render_page(data, to_json(pictures), title=_title(payload))
+    write_atomic(path, text)
     return WrittenPage(path=path, num_bytes=len(text.encode()), image_dir=image_dir)
 
 
@@ -157,12 +154,12 @@ def _sha256(text: str) -> str:
 
 def _write_images(folder: Path, thumbnails: Sequence[bytes]) -> list[str]:
     """Writes thumbnails under names by content, so that a repetition changes none."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = []
-    for thumbnail in thumbnails:
-        name = hashlib.sha256(thumbnail).hexdigest()[:_DIGITS] + SUFFIX
-        (folder / name).write_bytes(thumbnail)
-        names.append(name)
+    with naming_file(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    names = [hashlib.sha256(thumbnail).hexdigest()[:_DIGITS] + SUFFIX for thumbnail in thumbnails]
+    for name, thumbnail in zip(names, thumbnails, strict=True):
+        with naming_file(folder / name):
+            (folder / name).write_bytes(thumbnail)
     return names
 
 
