@@ -190,7 +190,7 @@ def read_intact_lines(path: Path) -> list[dict[str, Any]]:
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-    except ValueError:  # broken JSON or broken UTF-8
+    except (ValueError, RecursionError):  # broken JSON, broken UTF-8, or nested too deep
         return None
     return record if isinstance(record, dict) else None
 
