@@ -1,0 +1,112 @@
+"""Replies on disk: asked for once, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from runners import cli
+from runners.score import score
+from tests.evals.small_data import put_lines
+from tests.runners.chat_server import ChatServer, completion
+from tests.runners.conftest import Start
+from tests.runners.judges.conftest import judged, options, summary_of
+
+
+def test_stored_replies_are_never_asked_for_again(
+    mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ChatServer() as server:
+        argv = options("mmvet", mmvet, *judged(server))
+        assert cli.run("score", score, argv) == 0
+        first = (tmp_path / "out/mmvet/summary.json").read_bytes()
+        assert cli.run("score", score, argv) == 0
+        assert len(server.requests) == 2
+    assert "all 2 replies" in capsys.readouterr().err
+    assert cli.run("score", score, argv) == 0  # the endpoint is gone by now
+    assert (tmp_path / "out/mmvet/summary.json").read_bytes() == first
+    assert cli.run("score", score, options("mmvet", mmvet)) == 0  # nor need it be named
+    assert (tmp_path / "out/mmvet/summary.json").read_bytes() == first
+
+
+def test_only_a_changed_answer_is_asked_about_again(mmvet: Path, tmp_path: Path) -> None:
+    with ChatServer() as server:
+        argv = options("mmvet", mmvet, *judged(server))
+        assert cli.run("score", score, argv) == 0
+        answers = [{"question_id": "0", "text": "New."}, {"question_id": "1", "text": "Answer 1."}]
+        put_lines(tmp_path / "answers.jsonl", answers)
+        assert cli.run("score", score, argv) == 0
+    assert len(server.requests) == 3
+    assert "New." in server.prompts[2]
+
+
+def test_unreadable_grade_is_asked_for_again_and_found_again(mmvet: Path, tmp_path: Path) -> None:
+    with ChatServer(completion("I think"), completion("well"), completion("0.5")) as server:
+        argv = options("mmvet", mmvet, *judged(server, "judge.num_workers=1"))
+        assert cli.run("score", score, argv) == 0
+        assert cli.run("score", score, argv) == 0
+    assert [r["temperature"] for r in server.requests] == [0.0, 0.5, 1.0, 0.0]
+    assert summary_of(tmp_path)["metrics"]["score"] == 0.75
+
+
+def test_judge_that_never_grades_scores_zero_and_is_left_alone(mmvet: Path, tmp_path: Path) -> None:
+    with ChatServer(otherwise=lambda _: completion("no")) as server:
+        argv = options("mmvet", mmvet, *judged(server))
+        assert cli.run("score", score, argv) == 0
+        assert cli.run("score", score, argv) == 0
+        assert len(server.requests) == 10
+    summary = summary_of(tmp_path)
+    assert (summary["metrics"]["score"], summary["num_unparsed"]) == (0.0, 2)
+
+
+def wait_for(condition: Callable[[], object], limit_s: float = 60) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def slow_server() -> Iterator[ChatServer]:
+    with ChatServer(delay_s=0.15) as server:
+        yield server
+
+
+def test_two_processes_cannot_ask_the_same_judge(
+    mmvet: Path, tmp_path: Path, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ChatServer(delay_s=3) as server:
+        argv = options("mmvet", mmvet, *judged(server))
+        process = start(f"python -m runners.score {' '.join(argv)}", tmp_path)
+        wait_for(lambda: server.requests)
+        assert cli.run("score", score, argv) == 2
+        assert "another process" in capsys.readouterr().err
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
+def test_killed_and_repeated_it_goes_on_where_it_was(
+    signum: signal.Signals, slow_server: ChatServer, mmvet: Path, tmp_path: Path, start: Start
+) -> None:
+    more = ["judge.num_runs=5", "judge.num_workers=1"]
+    argv = options("mmvet", mmvet, *judged(slow_server, *more))
+    process = start(f"python -m runners.score {' '.join(argv)}", tmp_path)
+    wait_for(lambda: len(slow_server.requests) >= 4)
+    os.killpg(process.pid, signum)
+    process.communicate(timeout=60)
+    assert process.returncode == (130 if signum == signal.SIGINT else -signal.SIGKILL)
+    stored = sum(len(p.read_bytes().splitlines()) for p in tmp_path.rglob("run-*.jsonl"))
+    assert stored >= 3
+    [path] = tmp_path.rglob("run-0.jsonl")
+    path.write_bytes(path.read_bytes() + b'{"question_id": "v1_1", "cont')  # a torn line
+    asked_before = len(slow_server.requests)
+    assert cli.run("score", score, argv) == 0
+    assert len(slow_server.requests) - asked_before == 10 - stored
+    assert summary_of(tmp_path)["metrics"]["score"] == 1.0
