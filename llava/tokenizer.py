@@ -24,7 +24,7 @@ from llava.constants import (
     DEFAULT_IM_START_TOKEN,
     DEFAULT_IMAGE_PATCH_TOKEN,
 )
-from llava.errors import CheckpointError
+from llava.errors import CheckpointError, reason_of
 from llava.lfs_pointer import refuse_lfs_pointer
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def load_tokenizer(folder: str | Path, *, legacy: bool | None = None) -> PreTrai
         return SentencePieceTokenizer.from_pretrained(str(folder), **options)
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
-            f"The tokenizer {folder / name} cannot be read: {str(error).rstrip('. ')}. Copy it "
+            f"The tokenizer {folder / name} cannot be read: {reason_of(error)}. Copy it "
             "again from the original checkpoint."
         ) from error
 

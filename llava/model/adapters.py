@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 
-from llava.errors import CheckpointError
+from llava.errors import CheckpointError, reason_of
 
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<part>[AB])(\.default)?\.weight")
 _PEFT_PREFIX = "base_model.model."
 _SHOWN = 3
-_SHOWN_CHARACTERS = 200
 
 
 def normalize_trained_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -140,7 +139,7 @@ def merge_adapter(model: Any, folder: Path, adapter: Iterable[str]) -> Any:
             peft_model = PeftModel.from_pretrained(model, str(folder), config=config)
     except (ValueError, TypeError, KeyError, RuntimeError, OSError) as error:
         raise CheckpointError(
-            f"The adapter in {folder} cannot be applied: {_first_line(error)} Check "
+            f"The adapter in {folder} cannot be applied: {reason_of(error)}. Check "
             f"`target_modules` in its adapter_config.json{_targets(folder)} and `model.base=`."
         ) from error
     applied = set(get_peft_model_state_dict(peft_model, save_embedding_layers=False))
@@ -161,7 +160,3 @@ def _targets(folder: Path) -> str:
     except ValueError:
         return ""
     return f" ({config.get('target_modules')})"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:_SHOWN_CHARACTERS]

@@ -20,7 +20,7 @@ from transformers import (
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from llava.errors import CheckpointError
+from llava.errors import CheckpointError, reason_of
 from llava.model.adapters import (
     check_adapter,
     grow_rows,
@@ -187,8 +187,8 @@ def _build_config(config_class: type, checkpoint: Checkpoint) -> Any:
         return config_class(**fields)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{checkpoint.path / 'config.json'} does not describe a model: {error}. Take the "
-            "config.json that was saved with the checkpoint."
+            f"{checkpoint.path / 'config.json'} does not describe a model: {reason_of(error)}. "
+            "Take the config.json that was saved with the checkpoint."
         ) from error
 
 
@@ -200,8 +200,8 @@ def _expected_shapes(
             skeleton = model_class(config)
     except (TypeError, ValueError, AttributeError, OSError, KeyError) as error:
         raise CheckpointError(
-            f"{checkpoint.path / 'config.json'} does not describe a model: {error}. Take the "
-            "config.json that was saved with the checkpoint."
+            f"{checkpoint.path / 'config.json'} does not describe a model: {reason_of(error)}. "
+            "Take the config.json that was saved with the checkpoint."
         ) from error
     return {name: tensor.shape for name, tensor in skeleton.state_dict().items()}
 
@@ -239,7 +239,7 @@ def _from_tensors(
     except ImportError as error:
         raise ValueError(
             "An option needs a package that is not installed: "
-            f"{str(error).strip()[:300].rstrip('.')}. Install it, or leave the option out "
+            f"{reason_of(error)}. Install it, or leave the option out "
             "(attention: `sdpa` needs nothing)."
         ) from error
 
@@ -326,6 +326,6 @@ def _load_tower(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None) -
     except (OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(
             f"The vision tower in {checkpoint.tower_dir} cannot be loaded: "
-            f"{str(error).rstrip('. ')}. Download it again."
+            f"{reason_of(error)}. Download it again."
         ) from error
     return tower if dtype is None else tower.to(dtype)

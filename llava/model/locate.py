@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from llava.errors import CheckpointError
+from llava.errors import CheckpointError, reason_of
 
 _SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 _INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -100,7 +100,7 @@ def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing. {remedy}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}. {remedy}") from error
+        raise CheckpointError(f"{path} cannot be read: {reason_of(error)}. {remedy}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a JSON object. {remedy}")
     return content

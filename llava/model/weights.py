@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from llava.errors import CheckpointError
+from llava.errors import CheckpointError, reason_of
 from llava.lfs_pointer import refuse_lfs_pointer
 
 # what torch.load answers damaged files with
@@ -68,7 +68,7 @@ def _read_bin(path: Path) -> dict[str, torch.Tensor]:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds something else than tensors, which would run code when loaded: "
-            f"{_first_line(error)}. It was not loaded. Get the weights as safetensors, or from a "
+            f"{reason_of(error)}. It was not loaded. Get the weights as safetensors, or from a "
             "source that you trust."
         ) from error
     except _DAMAGED as error:
@@ -85,10 +85,6 @@ def _read_bin(path: Path) -> dict[str, torch.Tensor]:
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
-        f"{path} cannot be read ({type(error).__name__}: {_first_line(error)}): it is truncated, "
+        f"{path} cannot be read ({type(error).__name__}: {reason_of(error)}): it is truncated, "
         "damaged or not accessible. Download it again, or check its permissions."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]

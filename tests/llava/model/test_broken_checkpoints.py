@@ -30,6 +30,7 @@ def test_broken_checkpoint_is_refused(
     assert re.search(broken.message, message, re.DOTALL), message
     assert "\n" not in message.strip()
     assert message.rstrip().endswith((".", "`"))
+    assert not re.search(r"(?<!\.)\.\.(?!\.)", message), message
 
 
 def test_code_in_a_pickle_is_not_executed(tmp_path: Path) -> None:
