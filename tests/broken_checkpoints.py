@@ -15,7 +15,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.checkpoints import make_checkpoint, make_tokenizer, make_tower
-from tests.variants import make_base, make_lora, make_mistral, make_projector, write_adapter
+from tests.variants import (
+    make_base,
+    make_lora,
+    make_mistral,
+    make_native,
+    make_projector,
+    write_adapter,
+)
 
 
 @dataclass(frozen=True)
@@ -160,6 +167,37 @@ def tower_id_not_found(shop: Workshop) -> Broken:
     return Broken(folder, r"`mm_vision_tower` is 'nobody/clip-elsewhere'.*hub did not give it")
 
 
+def feature_layer_beyond_the_tower(shop: Workshop) -> Broken:
+    folder = shop.llava()
+    edit_config(folder, mm_vision_select_layer=-24)
+    message = r"`mm_vision_select_layer` must be .* -\d to \d, .*clip-tiny .* -24 in .*config\.json"
+    return Broken(folder, message)
+
+
+def feature_layer_before_the_tower(shop: Workshop) -> Broken:
+    folder = shop.llava()
+    edit_config(folder, mm_vision_select_layer=24)
+    return Broken(folder, r"`mm_vision_select_layer` must be .* but is 24 in .*config\.json")
+
+
+def feature_layer_not_named(shop: Workshop) -> Broken:
+    folder = shop.llava()
+    edit_config(folder, mm_vision_select_layer=None)
+    return Broken(folder, r"`mm_vision_select_layer` must be .* but is None in .*config\.json")
+
+
+def several_feature_layers(shop: Workshop) -> Broken:
+    folder = shop.llava()
+    edit_config(folder, mm_vision_select_layer=[-2, -5])
+    return Broken(folder, r"`mm_vision_select_layer` must be .* but is \[-2, -5\]")
+
+
+def native_feature_layer_beyond_the_tower(shop: Workshop) -> Broken:
+    folder = make_native(shop.home / "llava-1.5-tiny-hf", shop.llava(), shop.tower)
+    edit_config(folder, vision_feature_layer=-24)
+    return Broken(folder, r"`vision_feature_layer` must be .* but is -24 in .*hf/config\.json")
+
+
 def tower_of_another_width(shop: Workshop) -> Broken:
     folder = shop.llava()
     make_tower(shop.home / "clip-wide", hidden_size=64)
@@ -300,6 +338,11 @@ WAYS: tuple[Callable[[Workshop], Broken], ...] = (
     tower_not_named,
     tower_not_found,
     tower_id_not_found,
+    feature_layer_beyond_the_tower,
+    feature_layer_before_the_tower,
+    feature_layer_not_named,
+    several_feature_layers,
+    native_feature_layer_beyond_the_tower,
     tower_of_another_width,
     projector_of_another_width,
     missing_projector,

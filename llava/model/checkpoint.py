@@ -27,6 +27,9 @@ from llava.model.native import is_native_config, translate_config
 
 DEFAULT_CONTEXT_LEN = 2048
 
+_CLIP_NUM_LAYERS = 12
+"""Of a CLIP vision model whose config.json names no number."""
+
 _ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 _NON_LORA_FILE = "non_lora_trainables.bin"
@@ -148,6 +151,11 @@ def inspect_checkpoint(
     family = _family_of(config, folder, name, base_dir)
     _require_tokenizer(base_dir or folder)
     tower_dir, tower_config = _tower_of(config, folder, base_dir, native=native)
+    if tower_dir is not None:
+        own = (folder / "config.json").is_file()
+        source = (folder if own or base_dir is None else base_dir) / "config.json"
+        key = "vision_feature_layer" if native else "mm_vision_select_layer"
+        _check_select_layer(config, tower_config, tower_dir, source=source, key=key)
     return Checkpoint(
         kind=kind,
         family=family,
@@ -265,6 +273,26 @@ def _tower_of(
         find_weight_files(tower_dir)
     tower_config = read_config(tower_dir)
     return tower_dir, tower_config.get("vision_config") or tower_config
+
+
+def _check_select_layer(
+    config: Mapping[str, Any],
+    tower_config: Mapping[str, Any],
+    tower_dir: Path,
+    *,
+    source: Path,
+    key: str,
+) -> None:
+    """Refuses a layer that the tower does not have, at which every question would fail."""
+    num_layers = int(tower_config.get("num_hidden_layers") or _CLIP_NUM_LAYERS)
+    layer = config.get("mm_vision_select_layer")
+    # the embeddings count as the output of a layer before the first
+    if type(layer) is not int or not -num_layers - 1 <= layer <= num_layers:
+        raise CheckpointError(
+            f"`{key}` must be a whole number from {-num_layers - 1} to {num_layers}, as the vision "
+            f"tower in {tower_dir} has {num_layers} layers, but is {layer!r} in {source}. Take the "
+            "config.json and the tower that belong to the checkpoint."
+        )
 
 
 def _trained_files(kind: CheckpointKind, folder: Path) -> tuple[Path, ...]:
