@@ -78,7 +78,7 @@ def explaining_disk_errors(folder: Path) -> Iterator[None]:
     """While it is entered, a disk that does not take what is written stops the run.
 
     Raises:
-        StoreError: the disk is full, broken or gone.
+        StoreError: the disk is full, broken or gone, or the folder was removed.
     """
     try:
         yield
@@ -87,6 +87,12 @@ def explaining_disk_errors(folder: Path) -> Iterator[None]:
 
 
 def _store_error(folder: Path, error: OSError) -> StoreError:
+    if error.errno == errno.ENOENT:
+        return StoreError(
+            f"{error.filename or folder} was removed while the run was writing to it. Start it "
+            "again with the same command, which asks whatever is not stored, and leave the folder "
+            "alone meanwhile."
+        )
     remedy = "Make room there." if error.errno in DISK_FULL else "See what is wrong with that disk."
     return StoreError(
         f"{folder} cannot be written: {error}. {remedy} What was answered before is stored; the "

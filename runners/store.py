@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -98,12 +99,17 @@ class AnswerStore:
         self.sync()
 
     def sync(self, max_age_s: float = SYNC_EVERY_S) -> None:
-        """Puts what was added on the disk if any of it has waited that long; else costs nothing."""
+        """Puts what was added on the disk if any of it has waited that long; else costs nothing.
+
+        Raises:
+            OSError: the disk does not take it, or a file was removed since it was opened.
+        """
         since = self._unsynced_since
         if since is None or time.monotonic() - since < max_age_s:
             return
-        for file in self._files.values():
+        for name, file in self._files.items():
             os.fsync(file.fileno())
+            _require_in_place(self._folder / name, file)
         self._unsynced_since = None
 
     def finish(self, order: Sequence[str]) -> None:
@@ -143,6 +149,12 @@ class AnswerStore:
         except OSError:
             file.truncate(size)
             raise
+
+
+def _require_in_place(path: Path, file: FileIO) -> None:
+    """A file that was removed takes whatever is written to it, until it is closed."""
+    if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
 def _rewrite(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
+from evals.records import Failure
 from runners import cli
 from runners.config import EvalConfig, ModelConfig
 from runners.errors import ConfigError, StoreError
@@ -24,10 +25,11 @@ from runners.leaderboard import leaderboard
 from runners.regress import regress
 from runners.report import report
 from runners.score import score
+from runners.store import SYNC_EVERY_S
 from runners.submit import submit
 from runners.task_run import TaskRun
 from tests.evals.small_data import put_json, put_lines
-from tests.faults.storing import NUM_QUESTIONS, store_answers, write_questions
+from tests.faults.storing import IDENTITY, NUM_QUESTIONS, store_answers, write_questions
 from tests.faults.unprivileged import run_unprivileged
 from tests.runners.conftest import CHECKOUT, Finished, Start, read_lines
 
@@ -338,6 +340,30 @@ def locked_run(folder: Path) -> TaskRun:
     task_run = TaskRun(spec, folder / "run", EvalConfig(model=ModelConfig(path="/models/m")))
     task_run.lock()
     return task_run
+
+
+def answer_without(folder: Path, removed: Path) -> None:
+    """Removes something after three questions; at the last one that must have been noticed."""
+    with locked_run(folder) as task_run:
+        task_run.check(IDENTITY)
+        task_run.open()
+        task_run.begin(IDENTITY, {})
+        for number, sample in enumerate(task_run.pending()):
+            if number == 3:
+                shutil.rmtree(removed) if removed.is_dir() else removed.unlink()
+            failure = Failure(key=sample.key, cause="error", message="no")
+            task_run.record(sample, failure, worker="w")
+            time.sleep(SYNC_EVERY_S / 3)
+        pytest.fail("What was removed was not noticed.")
+
+
+@pytest.mark.parametrize("removed", ["run", "run/custom/predictions.jsonl"])
+def test_folder_that_is_removed_meanwhile_stops_the_run(removed: str, tmp_path: Path) -> None:
+    write_questions(tmp_path)
+    with pytest.raises(StoreError, match=r"/run/custom/.*jsonl was removed while .* same command"):
+        answer_without(tmp_path, tmp_path / removed)
+    store_answers(tmp_path)
+    assert whole_lines(tmp_path / "run/custom/predictions.jsonl") == NUM_QUESTIONS
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
