@@ -7,7 +7,8 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ SPOILED_SUFFIX = ".spoiled"
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says where there is no room, or none for this user or file."""
 
+_SCRATCH = re.compile(r"\.(?P<name>.+)\.(?P<pid>[1-9]\d*)\.tmp")
 _CANNOT_SYNC_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP})
 
 
@@ -89,12 +91,29 @@ def _remove_dead_scratch(path: Path) -> None:
             scratch.unlink(missing_ok=True)
 
 
+def remove_scratch(folder: Path, guarded: Collection[str]) -> None:
+    """Removes what killed processes left of replacing files in a folder.
+
+    Args:
+        folder: The folder; it need not be there.
+        guarded: Names of files that no other process can be writing, whatever runs under the
+            number of the one that left something. What belongs to other files stays while a
+            process with that number runs.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        scratch = _SCRATCH.fullmatch(path.name)
+        if scratch is None or not path.is_file():
+            continue
+        if scratch["name"] in guarded or not _is_alive(scratch["pid"]):
+            path.unlink(missing_ok=True)
+
+
 def _is_alive(pid: str) -> bool:
     try:
         os.kill(int(pid), 0)
     except PermissionError:  # somebody else's
         return True
-    except (ProcessLookupError, ValueError):
+    except (ProcessLookupError, OverflowError, ValueError):
         return False
     return True
 

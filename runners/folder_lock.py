@@ -11,9 +11,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from runners.errors import ConfigError, StoreError
-from runners.files import DISK_FULL, make_folder
+from runners.files import DISK_FULL, make_folder, remove_scratch
 from runners.manifest import MANIFEST_FILE
 from runners.store import PREDICTIONS_FILE, TRACE_FILE
+
+_GUARDED = (MANIFEST_FILE, PREDICTIONS_FILE, TRACE_FILE)
+"""What nobody writes without the lock."""
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP})
 
@@ -30,7 +33,7 @@ class FolderLock:
         self._lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
 
     def acquire(self) -> None:
-        """Takes the folder for this process.
+        """Takes the folder for this process, and clears it of what a killed one left.
 
         Raises:
             ConfigError: another process has it, or what lies there cannot be read and written.
@@ -57,14 +60,15 @@ class FolderLock:
                 "results_dir=DIR."
             ) from error
         self._require_access()
+        remove_scratch(self._folder, _GUARDED)
 
     def release(self) -> None:
         """Gives the folder free."""
         self._lock.release()
 
     def _require_access(self) -> None:
-        names = (MANIFEST_FILE, PREDICTIONS_FILE, TRACE_FILE)
-        for path in (self._folder.parent, self._folder, *(self._folder / name for name in names)):
+        files = (self._folder / name for name in _GUARDED)
+        for path in (self._folder.parent, self._folder, *files):
             wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
             if path.exists() and not os.access(path, wanted):
                 raise ConfigError(

@@ -342,6 +342,21 @@ def locked_run(folder: Path) -> TaskRun:
     return task_run
 
 
+def test_what_a_killed_process_left_is_removed_by_whoever_holds_the_folder(tmp_path: Path) -> None:
+    write_questions(tmp_path)
+    store_answers(tmp_path)
+    left = tmp_path / f"run/custom/.manifest.json.{os.getppid()}.tmp"
+    left.write_text("half a manifest")
+    with locked_run(tmp_path):
+        assert not left.exists()
+        left.write_text("written meanwhile")
+        with pytest.raises(ConfigError, match="another process"):
+            locked_run(tmp_path)
+        assert left.exists()  # the folder is not that of the second one
+    store_answers(tmp_path)  # a complete run, of which nothing is written anew
+    assert not left.exists()
+
+
 def answer_without(folder: Path, removed: Path) -> None:
     """Removes something after three questions; at the last one that must have been noticed."""
     with locked_run(folder) as task_run:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from runners.files import (
     Recovered,
     read_intact_lines,
     recover_jsonl,
+    remove_scratch,
     sha256_of_file,
     write_atomic,
     write_json,
@@ -61,6 +63,39 @@ def test_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
         write_atomic(path, "new \ud800")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+DEAD = 2**22 + 1  # larger than any number of a process
+
+
+@pytest.mark.parametrize(
+    ("name", "is_removed"),
+    [
+        (f".manifest.json.{DEAD}.tmp", True),
+        (f".scores.jsonl.{DEAD}.tmp", True),
+        (f".scores.jsonl.{'9' * 30}.tmp", True),
+        (f".manifest.json.{os.getppid()}.tmp", True),  # no other process can be writing it
+        (f".scores.jsonl.{os.getppid()}.tmp", False),
+        (f"manifest.json.{DEAD}.tmp", False),
+        (f".manifest.json.{DEAD}.tmp.txt", False),
+        (".manifest.json.tmp", False),
+        (".manifest.json.mine.tmp", False),
+        (f".{DEAD}.tmp", False),
+        ("manifest.json", False),
+    ],
+)
+def test_only_what_killed_processes_left_is_removed(
+    name: str, is_removed: bool, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text("half")
+    (tmp_path / f".folder.{DEAD}.tmp").mkdir()
+    remove_scratch(tmp_path, ["manifest.json"])
+    assert (tmp_path / name).exists() is not is_removed
+    assert (tmp_path / f".folder.{DEAD}.tmp").is_dir()
+
+
+def test_nothing_is_removed_where_no_folder_is(tmp_path: Path) -> None:
+    remove_scratch(tmp_path / "none", [])
 
 
 @pytest.mark.parametrize("text", ["\ud800", "\u2028", "\x00", "\u00e9 \U0001f600"])
