@@ -107,8 +107,17 @@ def build_engine(engine: Mapping[str, Any], **parts: Any) -> Engine:
     Args:
         engine: `_target_` plus values.
         parts: Tokenizer, model, image processor and context length.
+
+    Raises:
+        ConfigError: the engine has no such option.
     """
-    built: Engine = _instantiate(engine, _partial_=True)(**parts)
+    try:
+        built: Engine = _instantiate(engine, _partial_=True)(**parts)
+    except TypeError as error:
+        raise ConfigError(
+            f"`engine` cannot be built from its options: {error}. Remove the option that does not "
+            "belong to it."
+        ) from error
     return built
 
 

@@ -19,3 +19,7 @@ class WriteError(OSError):
 
 class CanaryError(Exception):
     """A few questions asked first show that the model is broken; nothing was stored."""
+
+
+class RemoteError(Exception):
+    """An error of another process; the message is its traceback, and it is the cause of others."""

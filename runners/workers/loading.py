@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from llava.errors import CheckpointError
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from llava.model.quantization import Quantization
@@ -47,8 +48,15 @@ def load_engine(
             f"{order.path} does not fit on {', '.join(devices)} in {order.dtype}: {error} Choose a "
             "smaller model, a quantization or another device."
         ) from error
+    except (CheckpointError, ConfigError):
+        raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    except Exception as error:
+        raise ConfigError(
+            f"{order.path} cannot be loaded: {type(error).__name__}: {error}. Compare its "
+            "configuration files with those that were saved with the checkpoint."
+        ) from error
     if on_step is not None:
         watch_layers(model, on_step)
     engine = build_engine(

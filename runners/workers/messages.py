@@ -151,9 +151,15 @@ class Beat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadInput:
-    """From the worker: the model cannot be built from what it was given; it ends after this."""
+    """From the worker: the model cannot be built from what it was given; it ends after this.
+
+    Attributes:
+        message: What is wrong, and the remedy.
+        traceback: Where that was found.
+    """
 
     message: str
+    traceback: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from llava.generation.request import (
     RequestFailure,
 )
 from runners.environment import num_cores
-from runners.errors import ConfigError, WorkerError
+from runners.errors import ConfigError, RemoteError, WorkerError
 from runners.workers.dealing import Dealer
 from runners.workers.interface import Result
 from runners.workers.local import LocalWorker
@@ -262,7 +262,7 @@ class LocalWorkers:
                     process.send(message)
                 continue
             if isinstance(reply, BadInput):
-                raise ConfigError(reply.message)
+                raise ConfigError(reply.message) from RemoteError(reply.traceback)
             if isinstance(reply, kind):
                 return reply
 

@@ -84,7 +84,8 @@ def serve(connection: Connection, seat: Seat) -> None:
         with outbox.beating():
             engine = _load(inbox, outbox, ready.devices)
     except (CheckpointError, ConfigError) as error:
-        outbox.send(BadInput(message=str(error)))
+        trace = "".join(traceback.format_exception(error))
+        outbox.send(BadInput(message=str(error), traceback=trace))
         return
     while True:
         message = inbox.take()
@@ -109,15 +110,7 @@ def _load(inbox: _Inbox, outbox: _Outbox, devices: Sequence[str]) -> Engine:
             outbox.send(WeightsHashed(hashes=hashes))
         elif isinstance(order, LoadModel):
             started = time.perf_counter()
-            try:
-                engine, report = load_engine(order, devices, outbox.beat)
-            except (CheckpointError, ConfigError):
-                raise
-            except Exception as error:
-                raise ConfigError(
-                    f"{order.path} cannot be loaded: {type(error).__name__}: {error}. Compare its "
-                    "configuration files with those that were saved with the checkpoint."
-                ) from error
+            engine, report = load_engine(order, devices, outbox.beat)
             outbox.send(ModelLoaded(load_s=time.perf_counter() - started, report=report))
             return engine
 

@@ -7,6 +7,7 @@ the same paths; results are written by the program alone.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,12 +31,16 @@ from runners.workers.reports import merge_reports
 
 try:
     import ray
-    from ray.exceptions import RayActorError, RayTaskError
+    from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
+
+    from runners.workers.ray_pulse import Pulse
 except ImportError as error:
     raise ConfigError(
         "runner=ray needs Ray, which is not installed. Install it with `pip install "
         '"llava-evals[ray]"`, or leave out runner=ray.'
     ) from error
+
+logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
 
@@ -50,10 +55,12 @@ class RayWorkers:
         num_cpus: Cores of an actor.
         num_threads: Threads of torch in each; None for `num_cpus`.
         max_restarts: How often Ray starts a dead actor again.
+        hang_s: An actor that has work and computes no layer for so long is killed, for Ray to start
+            it again.
         grace_s: See `Workers`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the options of `runner`
         self,
         *,
         address: str | None = None,
@@ -62,6 +69,7 @@ class RayWorkers:
         num_cpus: float = 1,
         num_threads: int | None = None,
         max_restarts: int = 100,
+        hang_s: float = 600.0,
         grace_s: float = 25.0,
     ) -> None:
         self.grace_s = grace_s
@@ -71,6 +79,8 @@ class RayWorkers:
         self._num_cpus = num_cpus
         self._num_threads = num_threads or max(1, int(num_cpus))
         self._max_restarts = max_restarts
+        self._pulse = Pulse(hang_s)
+        self._hung: set[str] = set()
         self._device: str | None = None
         self._actors: dict[str, Any] = {}
         self._reports: dict[str, EngineReport] = {}
@@ -154,7 +164,7 @@ class RayWorkers:
         """Yields a result a request, item by item, and None now and then while there is none.
 
         Raises:
-            WorkerError: an actor loaded other weights than the others.
+            WorkerError: an actor loaded other weights than the others, or no actor is left.
         """
         dealer = Dealer(items, max_deaths=1)  # Ray has tried each item again before it comes back
         idle, busy = list(self._actors), {}
@@ -163,13 +173,18 @@ class RayWorkers:
                 name = idle.pop(0)
                 task = self._actors[name].answer.remote(item, self._calibration)
                 busy[task] = (name, item)
+                self._pulse.watch(name, self._actors[name])
             if not busy and (self._is_stopping or dealer.is_through()):
                 return
             done, _ = ray.wait(list(busy), timeout=_POLL_S)
             for task in done:
                 name, item = busy.pop(task)
-                idle.append(name)
+                self._pulse.forget(name)
                 yield from self._collect(task, name, item, dealer)
+                self._hung.discard(name)
+                if name in self._actors:
+                    idle.append(name)
+            self._end_hung()
             yield None
 
     def stop(self) -> None:
@@ -190,9 +205,14 @@ class RayWorkers:
         """The results of one item, or what becomes of it without any."""
         try:
             results, process, content_hash, report = ray.get(task)
+        except ActorDiedError as error:
+            dealer.give_back(item.number)
+            self._lose(name, error)
+            return
         except RayActorError as error:
+            cause = "worker_hung" if name in self._hung else "worker_died"
             first = str(error).splitlines()[0]
-            failure = dealer.lost(item.number, "worker_died", f"{first} Ray tried it twice.")
+            failure = dealer.lost(item.number, cause, f"{first} Ray tried it twice.")
             if failure is not None:
                 yield Result(result=failure, worker=name)
             return
@@ -213,6 +233,23 @@ class RayWorkers:
         for failure in dealer.done(item.number):
             yield Result(result=failure, worker=name)
 
+    def _lose(self, name: str, error: ActorDiedError) -> None:
+        """Goes on without an actor that Ray does not start again."""
+        del self._actors[name]
+        logger.error("actor %s is gone for good: %s", name, " ".join(str(error).split()))
+        if not self._actors:
+            raise WorkerError(
+                "No actor is left on the Ray cluster. What was answered is stored; the same "
+                "command goes on."
+            ) from error
+
+    def _end_hung(self) -> None:
+        """Kills actors that compute nothing; Ray starts them again and tries their items again."""
+        for name in self._pulse.find_hung():
+            logger.warning("actor %s computes nothing and is started again", name)
+            self._hung.add(name)
+            ray.kill(self._actors[name], no_restart=False)
+
     def _add_actor(self, number: int, order: LoadModel | None) -> None:
         name = f"ray-{number}"
         seat = Seat(name=name, device=self._actor_device(), num_threads=self._num_threads)
@@ -221,6 +258,7 @@ class RayWorkers:
             num_cpus=self._num_cpus,
             max_restarts=self._max_restarts,
             max_task_retries=1,
+            concurrency_groups={"pulse": 1},
         )(ModelActor)
         self._actors[name] = kind.remote(seat, order, str(Path.cwd()), dict(_passed_on()))
 

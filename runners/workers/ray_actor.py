@@ -42,6 +42,8 @@ class ModelActor:
         self._loaded: ModelLoaded | None = None
         self._adopted: Calibration | None = None
         self._ready: Ready | None = None
+        self._is_loading = False
+        self._beat()
 
     def prepare(self) -> Ready:
         """Returns what is there; raises ConfigError."""
@@ -64,9 +66,15 @@ class ModelActor:
             from runners.workers.loading import load_engine
 
             started = time.perf_counter()
-            self._engine, report = load_engine(self._order, devices)
+            self._is_loading = True
+            self._engine, report = load_engine(self._order, devices, self._beat)
+            self._is_loading = False
             self._loaded = ModelLoaded(load_s=time.perf_counter() - started, report=report)
         return self._loaded
+
+    def silent_s(self) -> float:
+        """Returns for how many seconds no layer was computed; called beside everything else."""
+        return 0.0 if self._is_loading else time.monotonic() - self._heard
 
     def probe(self, requests: Sequence[Request]) -> tuple[ImageProbe | RequestFailure, ...]:
         """See `Workers.probe`."""
@@ -77,6 +85,7 @@ class ModelActor:
         self, item: WorkItem, calibration: Calibration | None
     ) -> tuple[list[Completion | RequestFailure], str, str, EngineReport]:
         """Returns the item's results, this process, the weights' hash and the engine's report."""
+        self._beat()
         loaded = self.loaded()
         if calibration is not None and calibration != self._adopted:
             self._engine.adopt(calibration)
@@ -84,3 +93,6 @@ class ModelActor:
         results = list(self._engine.run(item.requests))
         process = f"{os.uname().nodename}:{os.getpid()}"
         return results, process, loaded.report["content_hash"], self._engine.report()
+
+    def _beat(self) -> None:
+        self._heard = time.monotonic()

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 
+from runners.errors import ConfigError
 from tests.checkpoints import LoadedModel
 from tests.demo_questions import load_demo
 from tests.runners.in_process.conftest import answers_hash, ask
@@ -132,7 +133,7 @@ def test_model_is_given_back_as_it_was(fresh: LoadedModel) -> None:
 
 def test_model_is_given_back_when_an_evaluation_fails(fresh: LoadedModel) -> None:
     fresh.model.train()
-    with pytest.raises(TypeError, match="max_rowz"):
+    with pytest.raises(ConfigError, match="max_rowz"):
         ask(fresh, engine={"max_rowz": 3}, limit=2)
     assert fresh.model.training
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,22 +30,76 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.slow
-def test_actor_killed_in_mid_run_costs_nothing(
+@pytest.fixture
+def faulty(
     shell: Shell, demo_run: Finished, demo_options: str, tmp_path: Path
-) -> None:
+) -> Callable[[str], Finished]:
+    """Repeats the demo run on Ray with a fault, at most once, over its first GQA question."""
     options = demo_options.replace("engine=sequential", "engine=packed").replace(
-        "runner.num_threads=1", "runner=ray runner.num_workers=2"
+        "runner.num_threads=1", "runner=ray"
     )
     [question] = demo_run.lines("results/demo/gqa/predictions.jsonl")[:1]
-    key = question["metadata"]["key"]
-    fault = f"{FAULTY} +engine.fault=kill +engine.keys={key} +engine.once={tmp_path}/once"
-    finished = shell(f"python -m runners.eval {options} run=ray {fault}", tmp_path)
+    fault = f"{FAULTY} +engine.keys={question['metadata']['key']} +engine.once={tmp_path}/once"
+
+    def repeat(more: str) -> Finished:
+        finished = shell(f"python -m runners.eval {options} run=ray {fault} {more}", tmp_path)
+        assert (tmp_path / "once").exists()
+        return finished
+
+    return repeat
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("+engine.fault=kill runner.num_workers=2", ""),
+        ("+engine.fault=kill runner.num_workers=2 runner.max_restarts=0", "is gone for good"),
+        ("+engine.fault=hang runner.hang_s=4", "computes nothing and is started again"),
+    ],
+    ids=["started again", "gone for good", "hung"],
+)
+def test_actor_lost_in_mid_run_costs_nothing(
+    faulty: Callable[[str], Finished], demo_run: Finished, tmp_path: Path, fault: str, told: str
+) -> None:
+    finished = faulty(fault)
     assert finished.code == 0, finished.stderr
-    assert (tmp_path / "once").exists()
+    assert told in finished.stderr
     assert content(tmp_path / "results/ray") == content(demo_run.workspace / "results/demo")
     workers = {line["worker"] for line in finished.lines("results/ray/gqa/trace.jsonl")}
     assert workers <= {"ray-0", "ray-1"}
+
+
+@pytest.mark.slow
+def test_loss_of_the_last_actor_ends_the_run_and_keeps_its_answers(
+    faulty: Callable[[str], Finished], demo_run: Finished, tmp_path: Path
+) -> None:
+    finished = faulty("+engine.fault=kill runner.max_restarts=0")
+    assert finished.code == 1
+    assert "No actor is left on the Ray cluster. What was answered is stored" in finished.stderr
+    finished = faulty("")
+    assert finished.code == 0, finished.stderr
+    assert content(tmp_path / "results/ray") == content(demo_run.workspace / "results/demo")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("runner", "trace"), [("ray", "RayTaskError"), ("local", "RemoteError")])
+def test_checkpoint_that_cannot_be_loaded_is_told_with_its_place(
+    shell: Shell, tiny_checkpoint: Path, tmp_path: Path, runner: str, trace: str
+) -> None:
+    broken = tmp_path / "llava-v1.5-broken"
+    shutil.copytree(tiny_checkpoint, broken)
+    config = json.loads((broken / "config.json").read_text())
+    tower = tiny_checkpoint.parent / config["mm_vision_tower"]
+    config |= {"num_attention_heads": 0, "mm_vision_tower": str(tower)}
+    (broken / "config.json").write_text(json.dumps(config))
+    command = f"python -m runners.eval model.path={broken} data=demo data.demo.num_images=1"
+    finished = shell(f"env HYDRA_FULL_ERROR=1 {command} runner={runner}", tmp_path)
+    assert finished.code == 2, finished.stderr
+    assert trace in finished.stderr
+    assert "loading.py" in finished.stderr
+    last = finished.stderr.rstrip().splitlines()[-1]
+    assert last.startswith(f"{broken} cannot be loaded: ")
 
 
 @pytest.mark.slow
