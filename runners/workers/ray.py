@@ -197,7 +197,7 @@ class RayWorkers:
 
     def close(self) -> None:
         """Ends the actors and leaves the cluster."""
-        if self._actors:
+        if ray.is_initialized():
             self._drop_actors()
             ray.shutdown()
 
