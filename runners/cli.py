@@ -34,6 +34,7 @@ from runners.errors import CanaryError, ConfigError, StoreError, WorkerError, Wr
 from runners.files import DISK_FULL
 from runners.overrides import is_multirun, quote_free_text
 from runners.remote_jobs import RemoteJobs, is_lost_job
+from runners.signals import ignore_interrupts, stop_once
 
 COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 BAD_INPUT_ERRORS = (
@@ -64,7 +65,13 @@ def main(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
         job: Does the work of one composed configuration and returns its exit code.
     """
     sys.excepthook = _report_unexpected
-    sys.exit(run(config_name, job, sys.argv[1:]))
+    stop_once()
+    try:
+        code = run(config_name, job, sys.argv[1:])
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    ignore_interrupts()
+    sys.exit(code)
 
 
 def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str]) -> int:

@@ -1,9 +1,14 @@
-"""Ctrl-C and SIGTERM: once lets what is being computed end and be stored, twice stops now."""
+"""Ctrl-C and SIGTERM: once lets what is being computed end and be stored, twice stops now.
+
+Once more after that does nothing: what is left to do is to close files and workers, takes seconds,
+and must not be torn apart.
+"""
 
 from __future__ import annotations
 
 import logging
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,13 +17,45 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_TO_CLOSE_S = 15.0
+"""For so long nothing interrupts what closes files and workers."""
+
+
+class Stop:
+    """Raises KeyboardInterrupt; not again while a program that was stopped by it is closing."""
+
+    def __init__(self) -> None:
+        self._raised: float | None = None
+
+    def now(self, *_: object) -> None:
+        """Stops what runs; fit to handle a signal.
+
+        Raises:
+            KeyboardInterrupt: unless it was raised a short time ago.
+        """
+        if self._raised is not None and time.monotonic() - self._raised < _TO_CLOSE_S:
+            return
+        self._raised = time.monotonic()
+        raise KeyboardInterrupt
+
+
+def stop_once() -> None:
+    """From now on one Ctrl-C stops the program, and a few more in a row do not tear it apart."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a script's background
+        signal.signal(signal.SIGINT, Stop().now)
+
+
+def ignore_interrupts() -> None:
+    """From now on Ctrl-C does nothing: the program is about to end, with a code that is known."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Interruption:
     """Handles SIGINT and SIGTERM while it is entered.
 
     Outside of `patience` a signal raises KeyboardInterrupt at once. Inside, the first one only sets
-    `requested`, and the second one raises.
+    `requested`, and the second one raises. Those that follow soon do nothing. If there was any, the
+    signals stay handled after it is left, since the program is about to end.
 
     Attributes:
         requested: Whether a signal has come.
@@ -31,6 +68,7 @@ class Interruption:
         self.exit_code = _EXIT_CODES[signal.SIGINT]
         self.is_urgent = False
         self._patient = False
+        self._stop = Stop()
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -39,6 +77,8 @@ class Interruption:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.requested:
+            return
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
 
@@ -58,7 +98,8 @@ class Interruption:
             self.exit_code = _EXIT_CODES[signal.Signals(signum)]
             self.is_urgent = signum == signal.SIGTERM
         if not (first and self._patient):
-            raise KeyboardInterrupt
+            self._stop.now()
+            return
         logger.warning(
             "Interrupted: what is being computed is finished and stored; once more stops at once."
         )

@@ -16,9 +16,8 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from tests.runners.conftest import TIMEOUT_S, Finished, Start
+from tests.runners.conftest import Finished, Shell, Start, TIMEOUT_S
 
-Shell = Callable[[str, Path], Finished]
 EVAL = "python -m runners.eval"
 FAULTY = "engine._target_=tests.faults.faulty_engine.FaultyEngine"
 NUM_QUESTIONS = 60
@@ -161,10 +160,13 @@ def test_there_are_enough_situations() -> None:
 
 
 SIGNALS = {
-    "Ctrl-C": (signal.SIGINT, 130, ""),
-    "SIGTERM": (signal.SIGTERM, 143, ""),
-    "Ctrl-C in a sweep": (signal.SIGINT, 130, "-m seed=0,1"),
-    "SIGTERM without time": (signal.SIGTERM, 143, "runner.grace_s=0"),
+    "Ctrl-C": (signal.SIGINT, 130, "", 1),
+    "Ctrl-C twice": (signal.SIGINT, 130, "", 2),
+    "Ctrl-C five times": (signal.SIGINT, 130, "", 5),
+    "Ctrl-C five times in a sweep": (signal.SIGINT, 130, "-m seed=0,1", 5),
+    "SIGTERM": (signal.SIGTERM, 143, "", 1),
+    "Ctrl-C in a sweep": (signal.SIGINT, 130, "-m seed=0,1", 1),
+    "SIGTERM without time": (signal.SIGTERM, 143, "runner.grace_s=0", 1),
 }
 
 
@@ -173,7 +175,7 @@ def test_exit_code_after_a_signal(
     name: str, start: Start, workspace: tuple[Path, dict[str, str]]
 ) -> None:
     folder, names = workspace
-    signum, code, options = SIGNALS[name]
+    signum, code, options, num_times = SIGNALS[name]
     run = f"signal-{list(SIGNALS).index(name)}"
     slow = f"{FAULTY} +engine.slow_worker={folder}/{run}.marker +engine.slowness=20"
     command = f"{EVAL} {options} {names['own']} run={run} generation.max_new_tokens=9 {slow}"
@@ -184,7 +186,9 @@ def test_exit_code_after_a_signal(
         assert program.poll() is None, program.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    os.killpg(program.pid, signum)
+    for _ in range(num_times):
+        os.killpg(program.pid, signum)
+        time.sleep(0.2)
     try:
         said = program.communicate(timeout=TIMEOUT_S)[1]
     except subprocess.TimeoutExpired:
