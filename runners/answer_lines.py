@@ -13,6 +13,7 @@ from typing import Any
 
 from evals.records import Failure, Prediction, Sample
 from llava.generation.request import Completion, RequestFailure
+from runners.long_names import shorten_names
 
 ANSWER_ID_LENGTH = 22
 
@@ -42,8 +43,11 @@ def answer_line(sample: Sample, completion: Completion, model_id: str) -> dict[s
 
 
 def failure_line(sample: Sample, failure: Failure, model_id: str) -> dict[str, Any]:
-    """Returns the line of a question that could not be answered; its text is empty."""
-    error = {"cause": failure.cause, "message": failure.message}
+    """Returns the line of a question that could not be answered; its text is empty.
+
+    Very long names in its message are shortened.
+    """
+    error = {"cause": failure.cause, "message": shorten_names(failure.message)}
     return _line(sample, "", model_id, {"key": sample.key, "error": error})
 
 

@@ -19,6 +19,7 @@ from evals.sources import ImageSource, find_optional
 from evals.submission import Submittable
 from evals.task import Task
 from runners.build import build_task
+from runners.long_names import shorten_names
 
 _SHOWN = 10
 _NUM_THREADS = 8
@@ -200,7 +201,7 @@ def _origin(image: ImageSource, data_dir: Path | None, release: Release | None) 
 
 def _list(text: str, lines: Sequence[str]) -> str:
     more = [f"and {len(lines) - _SHOWN:,} more"] if len(lines) > _SHOWN else []
-    return "\n".join([text, *lines[:_SHOWN], *more])
+    return "\n".join([text, *map(shorten_names, lines[:_SHOWN]), *more])
 
 
 def _open_all(images: Sequence[ImageSource]) -> list[str]:

@@ -17,6 +17,7 @@ from evals.records import Failure, Sample
 from evals.sources import ImageFile, ImageSource
 from llava.image_hash import hash_image
 from runners.environment import num_cores
+from runners.long_names import shorten_names
 from runners.store import AnswerStore
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,9 @@ class ImageFiles:
                     self._stats[image.key], problems[image.key] = _look_at(image)
                 if problems[image.key] and sample.key not in self.missing:
                     self.missing[sample.key] = Failure(
-                        key=sample.key, cause="image_missing", message=problems[image.key]
+                        key=sample.key,
+                        cause="image_missing",
+                        message=shorten_names(problems[image.key]),
                     )
 
     def describe_missing(self, keys: Sequence[str]) -> str:
@@ -107,7 +110,8 @@ def _look_at(image: ImageSource) -> tuple[Stat, str]:
     except FileNotFoundError:
         return None, f"Image {image.key} does not exist."
     except (OSError, ValueError) as error:  # out of reach, or no possible name
-        return None, f"Image {image.key!r} cannot be there: {error}."
+        reason = error.strerror if isinstance(error, OSError) else error  # without the name again
+        return None, f"Image {image.key!r} cannot be there: {reason}."
     if not stat.S_ISREG(found.st_mode):
         return None, f"Image {image.key!r} is no regular file."
     return [found.st_size, found.st_mtime_ns], ""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from llava.generation.request import RequestFailure
 from llava.image_hash import hash_image
 from tests.runners.conftest import read_lines
 from tests.runners.test_task_run import IDENTITY, answer_pending, completion, opened
@@ -116,3 +118,36 @@ def test_image_that_is_replaced_before_its_answer_is_stored_is_asked_about_again
         task_run.record(sample, completion("1", "red", (seen,)), worker="w")
     assert "1" in asked_again(questions)
     assert asked_again(questions) == []
+
+
+LONG_NAMES = {
+    "one part": "n" * 5000 + ".jpg",
+    "many parts": "name/" * 1000 + "a.jpg",
+    "outside": "../" + "n" * 5000 + ".jpg",
+    "with spaces": "a name " * 700 + ".jpg",
+}
+
+
+@pytest.mark.parametrize("name", LONG_NAMES.values(), ids=LONG_NAMES)
+def test_very_long_name_is_shortened_where_it_is_told(
+    name: str, questions: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = {"question_id": 5, "image": name, "text": "What?", "answer": "nothing"}
+    with questions.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    first = {"question_id": 0, "image": name, "text": "What?", "answer": "nothing"}
+    questions.write_text(json.dumps(first) + "\n" + questions.read_text())
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+        unreadable = RequestFailure(
+            key="1", cause="image_unreadable", message=f"{name}: Image {name} cannot be decoded: no"
+        )
+        task_run.record(task_run.samples[1], unreadable, worker="w")
+        task_run.finish(None)
+    lines = read_lines(tmp_path / "run/custom/predictions.jsonl")
+    told = [line["metadata"]["error"]["message"] for line in lines if "error" in line["metadata"]]
+    assert len(told) == 4  # both of the name, the one that is gone, and what the worker said
+    assert all(len(message) < 700 for message in told)
+    assert told[0].startswith("Image ")
+    assert told[0] == told[-1]
+    assert max(map(len, caplog.messages)) < 700
