@@ -21,9 +21,8 @@ from runners.store import SYNC_EVERY_S
 from runners.task_run import TaskRun
 from tests.faults.storing import IDENTITY, NUM_QUESTIONS, store_answers, write_questions
 from tests.faults.unprivileged import run_unprivileged
-from tests.runners.conftest import CHECKOUT, Finished, Start, read_lines
+from tests.runners.conftest import CHECKOUT, Finished, Shell, Start, read_lines
 
-Shell = Callable[[str, Path], Finished]
 FILES = ("predictions.jsonl", "scores.jsonl")
 
 

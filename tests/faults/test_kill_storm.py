@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.runners.conftest import CHECKOUT, program_environment, read_lines
+from tests.runners.conftest import CHECKOUT, program_environment, promised_bytes, read_lines
 
 TASKS = ("vqav2", "gqa", "scienceqa")
-PROMISED = ("predictions.jsonl", "scores.jsonl")
 OPTIONS = (
     "data.demo.num_images=3",
     "run=storm",
@@ -89,14 +88,6 @@ def whole_lines(path: Path) -> list[bytes]:
     return [line for line in path.read_bytes().split(b"\n")[:-1] if line]
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    return {
-        f"{task}/{name}": (folder / "storm" / task / name).read_bytes()
-        for task in TASKS
-        for name in PROMISED
-    }
-
-
 def doubled_items(log: Path) -> dict[str, set[tuple[str, str]]]:
     """For each process, the items in it with an answer that another process gave again."""
     by_key = defaultdict(list)
@@ -123,7 +114,7 @@ def storm(undisturbed: Path, name: str, kills: int, seed: int) -> tuple[int, int
     A kill that comes when all is done does not count: the run is begun anew.
     """
     rng = random.Random(seed)
-    expected = content(undisturbed)
+    expected = promised_bytes(undisturbed / "storm")
     total = num_stored(undisturbed)
     num_killed = num_late = attempt = 0
     while num_killed < kills:
@@ -145,7 +136,7 @@ def storm(undisturbed: Path, name: str, kills: int, seed: int) -> tuple[int, int
         assert (
             run(folder, [f"runner.num_workers={rng.choice((1, 2, 3))}", f"+engine.log={log}"]) == 0
         )
-        assert content(folder) == expected
+        assert promised_bytes(folder / "storm") == expected
         for task in TASKS:
             keys = [line["key"] for line in read_lines(folder / "storm" / task / "trace.jsonl")]
             assert len(keys) == len(set(keys))

@@ -16,11 +16,10 @@ from runners import cli
 from runners.errors import ConfigError
 from runners.eval import evaluate
 from runners.manifest import check_identity
-from tests.runners.conftest import CHECKOUT, Finished, read_lines
+from tests.runners.conftest import CHECKOUT, Shell, read_lines
 
 pytestmark = pytest.mark.slow
 
-Shell = Callable[[str, Path], Finished]
 Change = Callable[[Path], None]
 PREDICTIONS = "results/r/custom/predictions.jsonl"
 WEIGHTS = {

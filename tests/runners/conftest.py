@@ -37,8 +37,19 @@ class Finished:
         return json.loads((self.workspace / path).read_text())
 
 
+Shell = Callable[[str, Path], Finished]
+"""Runs a command line in a folder."""
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def promised_bytes(run_dir: Path) -> dict[str, bytes]:
+    """The files of a run that are the same however it was computed, by their path in it."""
+    paths = [*run_dir.glob("*/predictions.jsonl"), *run_dir.glob("*/scores.jsonl")]
+    assert paths, f"{run_dir} holds no answers"
+    return {path.relative_to(run_dir).as_posix(): path.read_bytes() for path in paths}
 
 
 def program_environment(cache: Path) -> dict[str, str]:
@@ -113,6 +124,13 @@ def demo_run(
     """An uninterrupted run, in `results/demo`; tests leave it as it is."""
     workspace = tmp_path_factory.mktemp("demo_run")
     return shell(f"python -m runners.eval {demo_options} run=demo", workspace)
+
+
+@pytest.fixture
+def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a program that is called in this process see what a user in an empty folder does."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
 @pytest.fixture

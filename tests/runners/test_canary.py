@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,7 @@ from safetensors.torch import load_file, save_file
 from llava.generation.request import ImageProbe
 from runners.canary import judge
 from runners.errors import CanaryError
-from tests.runners.conftest import Finished
-
-Shell = Callable[[str, Path], Finished]
+from tests.runners.conftest import Shell
 
 
 def probe(change: float = 1.0, *, is_finite: bool = True, text: str = "a", blank: str = "b"):

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from textwrap import indent
 
@@ -16,20 +11,16 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from tests.runners.conftest import CHECKOUT, TIMEOUT_S, Finished, Start, read_lines
+from tests.runners.conftest import (
+    CHECKOUT,
+    Finished,
+    Shell,
+    promised_bytes,
+    read_lines,
+)
 from tests.variants import make_base
 
-Shell = Callable[[str, Path], Finished]
 NUM_QUESTIONS = {"gqa": 31, "vqav2": 25}
-PROMISED = ("predictions.jsonl", "scores.jsonl")
-
-
-def bytes_of(workspace: Path, run: str = "demo") -> dict[str, bytes]:
-    return {
-        f"{task}/{name}": (workspace / "results" / run / task / name).read_bytes()
-        for task in NUM_QUESTIONS
-        for name in PROMISED
-    }
 
 
 def test_uninterrupted_run_is_complete(demo_run: Finished) -> None:
@@ -102,26 +93,26 @@ def test_nothing_noisy_is_printed(demo_run: Finished) -> None:
 def test_repeated_command_prints_the_table_and_loads_nothing(
     shell: Shell, demo_run: Finished, demo_options: str
 ) -> None:
-    before = bytes_of(demo_run.workspace)
+    before = promised_bytes(demo_run.workspace / "results/demo")
     again = shell(f"python -m runners.eval {demo_options} run=demo", demo_run.workspace)
     assert again.code == 0
     assert again.stdout == demo_run.stdout
     assert "model loaded" not in again.stderr
-    assert bytes_of(demo_run.workspace) == before
+    assert promised_bytes(demo_run.workspace / "results/demo") == before
     assert len(demo_run.json("results/demo/gqa/manifest.json")["history"]) == 1
 
 
 def test_other_options_do_not_mix_into_a_run(
     shell: Shell, demo_run: Finished, demo_options: str
 ) -> None:
-    before = bytes_of(demo_run.workspace)
+    before = promised_bytes(demo_run.workspace / "results/demo")
     command = f"python -m runners.eval {demo_options} run=demo generation.max_new_tokens=5"
     other = shell(command, demo_run.workspace)
     assert other.code == 2
     assert "`generation.max_new_tokens` is 6 there and 5 here" in other.stderr
     assert "results/demo/gqa" in other.stderr
     assert "results/demo/vqav2" in other.stderr
-    assert bytes_of(demo_run.workspace) == before
+    assert promised_bytes(demo_run.workspace / "results/demo") == before
 
 
 def test_run_that_is_being_written_is_refused(
@@ -131,90 +122,6 @@ def test_run_that_is_being_written_is_refused(
         other = shell(f"python -m runners.eval {demo_options} run=demo", demo_run.workspace)
     assert other.code == 2
     assert "another process" in other.stderr
-
-
-def children_of(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(word) for word in path.read_text().split()] if path.exists() else []
-
-
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def interrupt(program: subprocess.Popen[str], predictions: Path, after: int, signum: int) -> str:
-    """Sends a signal once that many answers are stored, and returns what was said on stderr."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while not predictions.exists() or predictions.read_bytes().count(b"\n") < after:
-        assert program.poll() is None, program.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    workers = children_of(program.pid)
-    if signum == signal.SIGKILL:
-        os.kill(program.pid, signum)
-    else:
-        os.killpg(program.pid, signum)  # as a terminal does: to every process of the group
-    said = program.communicate(timeout=TIMEOUT_S)[1]
-    while any(is_running(pid) for pid in workers):
-        assert time.monotonic() < deadline, "a worker outlived its parent"
-        time.sleep(0.05)
-    return said
-
-
-def test_interrupted_run_goes_on_to_the_same_bytes(
-    shell: Shell, start: Start, demo_run: Finished, demo_options: str, tmp_path: Path
-) -> None:
-    command = f"python -m runners.eval {demo_options} run=demo"
-    results = tmp_path / "results" / "demo"
-    points = [
-        ("gqa", 1, signal.SIGKILL, -9),
-        ("gqa", 12, signal.SIGINT, 130),
-        ("vqav2", 5, signal.SIGKILL, -9),
-        ("vqav2", 10, signal.SIGTERM, 143),
-    ]
-    stored = 0
-    for task, num_answers, signum, code in points:
-        program = start(command, tmp_path)
-        said = interrupt(program, results / task / "predictions.jsonl", num_answers, signum)
-        assert program.returncode == code, said
-        if signum != signal.SIGKILL:
-            assert "To go on: python -m runners.eval" in said
-            assert "Traceback" not in said
-        now = sum(len(path.read_bytes()) for path in results.glob("*/predictions.jsonl"))
-        assert now > stored
-        stored = now
-        assert not (results / task / "summary.json").exists()
-    finished = shell(command, tmp_path)
-    assert finished.code == 0
-    assert finished.stdout == demo_run.stdout
-    assert bytes_of(tmp_path) == bytes_of(demo_run.workspace)
-    history = json.loads((results / "gqa" / "manifest.json").read_text())["history"]
-    assert [line["num_stored"] for line in history] == sorted(
-        line["num_stored"] for line in history
-    )
-    assert len(history) == 2  # the second session ended with the last item of this task
-
-
-def test_packed_run_killed_and_resumed_ends_in_the_sequential_bytes(
-    shell: Shell, start: Start, demo_run: Finished, demo_options: str, tmp_path: Path
-) -> None:
-    options = demo_options.replace("engine=sequential", "engine=packed")
-    command = f"python -m runners.eval {options} run=demo"
-    results = tmp_path / "results" / "demo"
-    program = start(command, tmp_path)
-    interrupt(program, results / "gqa" / "predictions.jsonl", 1, signal.SIGKILL)
-    finished = shell(command, tmp_path)
-    assert finished.code == 0
-    for task in ("gqa", "vqav2"):
-        for name in ("predictions.jsonl", "scores.jsonl"):
-            expected = demo_run.workspace / "results" / "demo" / task / name
-            assert (results / task / name).read_bytes() == expected.read_bytes()
-    summary = json.loads((results / "gqa" / "summary.json").read_text())
-    assert summary["batch_check"]["flipped"] == 0
 
 
 @pytest.mark.parametrize(
@@ -231,7 +138,9 @@ def test_bytes_do_not_depend_on_how_answers_were_computed(
     packed = demo_options.replace("engine=sequential", "engine=packed")
     finished = shell(f"python -m runners.eval {packed} {options} run=demo", tmp_path)
     assert finished.code == 0, finished.stderr
-    assert bytes_of(tmp_path) == bytes_of(demo_run.workspace)
+    assert promised_bytes(tmp_path / "results/demo") == promised_bytes(
+        demo_run.workspace / "results/demo"
+    )
 
 
 def test_parent_process_never_imports_torch(
@@ -265,21 +174,6 @@ def test_order_of_the_questions_changes_only_the_order_of_the_lines(
         for run in ("own", "other")
     ]
     assert stored[0] == stored[1][::-1]
-
-
-def test_interrupt_while_the_worker_starts_is_quiet(
-    start: Start, demo_options: str, tmp_path: Path
-) -> None:
-    program = start(f"python -m runners.eval {demo_options}", tmp_path)
-    while not children_of(program.pid):
-        assert program.poll() is None
-        time.sleep(0.005)
-    time.sleep(0.2)
-    os.killpg(program.pid, signal.SIGINT)
-    said = program.communicate(timeout=TIMEOUT_S)[1]
-    assert program.returncode == 130
-    assert "Traceback" not in said
-    assert "To go on: python -m runners.eval" in said
 
 
 @pytest.fixture

@@ -21,15 +21,11 @@ from runners.store import AnswerStore
 from tests.evals.small_data import put_lines
 from tests.runners.conftest import read_lines
 
+pytestmark = pytest.mark.usefixtures("in_own_folder")
+
 COUNT = 3
 NUM_QUESTIONS = 12
 FILES = ("predictions.jsonl", "trace.jsonl", "scores.jsonl")
-
-
-@pytest.fixture(autouse=True)
-def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
 @pytest.fixture

@@ -19,13 +19,9 @@ from runners.score import score
 from tests.browser.synthetic_runs import Data, Reply, write_data, write_picture, write_run
 from tests.runners.conftest import CHECKOUT, Finished
 
+pytestmark = pytest.mark.usefixtures("in_own_folder")
+
 HOSTILE = "</script><script>alert(1)</script>{{data}}<!--\u202e\x00\ud800"
-
-
-@pytest.fixture(autouse=True)
-def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
 @pytest.fixture

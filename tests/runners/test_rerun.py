@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +14,9 @@ from runners.cli import run
 from runners.config import EvalConfig, ModelConfig
 from runners.eval import evaluate
 from runners.rerun import repeatable_options, rerun
-from tests.runners.conftest import Finished, read_lines
+from tests.runners.conftest import Finished, Shell, read_lines
 from tests.runners.synthetic_runs import write_task
 
-Shell = Callable[[str, Path], Finished]
 SEQUENTIAL = "llava.generation.sequential.SequentialEngine"
 OPTIONS = repeatable_options(EvalConfig(model=ModelConfig(path="owner/model", name="model")))
 

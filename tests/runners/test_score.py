@@ -14,13 +14,9 @@ from runners import cli
 from runners.score import score
 from tests.runners.conftest import CHECKOUT, Finished, read_lines
 
+pytestmark = pytest.mark.usefixtures("in_own_folder")
+
 QUESTIONS = {"1": "red", "2": "blue", "3": "green"}
-
-
-@pytest.fixture(autouse=True)
-def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
 @pytest.fixture

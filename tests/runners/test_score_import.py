@@ -18,13 +18,9 @@ from runners.task_run import TaskRun
 from tests.evals.small_data import SMALL_DATA, put_json, put_lines, write_mmvet
 from tests.runners.conftest import Finished, read_lines
 
+pytestmark = pytest.mark.usefixtures("in_own_folder")
+
 QUESTIONS = {"1": "red", "2": "blue", "3": "green"}
-
-
-@pytest.fixture(autouse=True)
-def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
 @pytest.fixture

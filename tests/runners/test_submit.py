@@ -14,14 +14,10 @@ from runners.submit import submit
 from tests.evals.small_data import SMALL_DATA, put_json, put_lines
 from tests.runners.conftest import CHECKOUT, Finished
 
+pytestmark = pytest.mark.usefixtures("in_own_folder")
+
 SHARED = CHECKOUT / "../shared/scoring"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the recorded cases are not here")
-
-
-@pytest.fixture(autouse=True)
-def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
 @pytest.fixture

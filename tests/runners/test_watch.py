@@ -18,9 +18,8 @@ from PIL import Image
 from runners import cli
 from runners.watch import watch
 from tests.checkpoints import make_checkpoint
-from tests.runners.conftest import TIMEOUT_S, Finished, Start, read_lines
+from tests.runners.conftest import TIMEOUT_S, Shell, Start, read_lines
 
-Shell = Callable[[str, Path], Finished]
 Save = Callable[[str], Path]
 Begin = Callable[[str], "subprocess.Popen[str]"]
 

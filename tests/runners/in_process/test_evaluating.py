@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,8 @@ from runners.errors import ConfigError
 from runners.manifest import check_identity
 from runners.regression.stored import read_task
 from tests.checkpoints import LoadedModel
-from tests.runners.conftest import CHECKOUT, Finished, read_lines
+from tests.runners.conftest import CHECKOUT, Finished, Shell, read_lines
 from tests.runners.in_process.conftest import LIMIT, answers_hash, ask
-
-Shell = Callable[[str, Path], Finished]
 
 TASKS = ("vqav2", "gqa", "scienceqa")
 

@@ -13,9 +13,8 @@ from runners.regress import regress
 
 
 @pytest.fixture(autouse=True)
-def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+def in_own_folder(in_own_folder: None) -> None:
+    """For every test here."""
 
 
 def gate(*options: str, baseline: str = "old", candidate: str = "new") -> int:

@@ -13,21 +13,11 @@ import pytest
 import runners.workers
 from runners.build import build_workers
 from runners.errors import ConfigError
-from tests.runners.conftest import Finished
+from tests.runners.conftest import Finished, Shell, promised_bytes
 
 pytest.importorskip("ray")
 
-Shell = Callable[[str, Path], Finished]
-PROMISED = ("predictions.jsonl", "scores.jsonl")
 FAULTY = "engine._target_=tests.faults.faulty_engine.FaultyEngine"
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {
-        f"{task}/{name}": (folder / task / name).read_bytes()
-        for task in ("gqa", "vqav2")
-        for name in PROMISED
-    }
 
 
 @pytest.fixture
@@ -65,7 +55,9 @@ def test_actor_lost_in_mid_run_costs_nothing(
     finished = faulty(fault)
     assert finished.code == 0, finished.stderr
     assert told in finished.stderr
-    assert content(tmp_path / "results/ray") == content(demo_run.workspace / "results/demo")
+    assert promised_bytes(tmp_path / "results/ray") == promised_bytes(
+        demo_run.workspace / "results/demo"
+    )
     workers = {line["worker"] for line in finished.lines("results/ray/gqa/trace.jsonl")}
     assert workers <= {"ray-0", "ray-1"}
 
@@ -79,7 +71,9 @@ def test_loss_of_the_last_actor_ends_the_run_and_keeps_its_answers(
     assert "No actor is left on the Ray cluster. What was answered is stored" in finished.stderr
     finished = faulty("")
     assert finished.code == 0, finished.stderr
-    assert content(tmp_path / "results/ray") == content(demo_run.workspace / "results/demo")
+    assert promised_bytes(tmp_path / "results/ray") == promised_bytes(
+        demo_run.workspace / "results/demo"
+    )
 
 
 @pytest.mark.slow

@@ -1,0 +1,119 @@
+"""A run that is interrupted or killed, and goes on to the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from tests.runners.conftest import (
+    TIMEOUT_S,
+    Finished,
+    Shell,
+    Start,
+    promised_bytes,
+)
+
+
+def children_of(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in path.read_text().split()] if path.exists() else []
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def interrupt(program: subprocess.Popen[str], predictions: Path, after: int, signum: int) -> str:
+    """Sends a signal once that many answers are stored, and returns what was said on stderr."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not predictions.exists() or predictions.read_bytes().count(b"\n") < after:
+        assert program.poll() is None, program.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    workers = children_of(program.pid)
+    if signum == signal.SIGKILL:
+        os.kill(program.pid, signum)
+    else:
+        os.killpg(program.pid, signum)  # as a terminal does: to every process of the group
+    said = program.communicate(timeout=TIMEOUT_S)[1]
+    while any(is_running(pid) for pid in workers):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.05)
+    return said
+
+
+def test_interrupted_run_goes_on_to_the_same_bytes(
+    shell: Shell, start: Start, demo_run: Finished, demo_options: str, tmp_path: Path
+) -> None:
+    command = f"python -m runners.eval {demo_options} run=demo"
+    results = tmp_path / "results" / "demo"
+    points = [
+        ("gqa", 1, signal.SIGKILL, -9),
+        ("gqa", 12, signal.SIGINT, 130),
+        ("vqav2", 5, signal.SIGKILL, -9),
+        ("vqav2", 10, signal.SIGTERM, 143),
+    ]
+    stored = 0
+    for task, num_answers, signum, code in points:
+        program = start(command, tmp_path)
+        said = interrupt(program, results / task / "predictions.jsonl", num_answers, signum)
+        assert program.returncode == code, said
+        if signum != signal.SIGKILL:
+            assert "To go on: python -m runners.eval" in said
+            assert "Traceback" not in said
+        now = sum(len(path.read_bytes()) for path in results.glob("*/predictions.jsonl"))
+        assert now > stored
+        stored = now
+        assert not (results / task / "summary.json").exists()
+    finished = shell(command, tmp_path)
+    assert finished.code == 0
+    assert finished.stdout == demo_run.stdout
+    assert promised_bytes(tmp_path / "results/demo") == promised_bytes(
+        demo_run.workspace / "results/demo"
+    )
+    history = json.loads((results / "gqa" / "manifest.json").read_text())["history"]
+    assert [line["num_stored"] for line in history] == sorted(
+        line["num_stored"] for line in history
+    )
+    assert len(history) == 2  # the second session ended with the last item of this task
+
+
+def test_packed_run_killed_and_resumed_ends_in_the_sequential_bytes(
+    shell: Shell, start: Start, demo_run: Finished, demo_options: str, tmp_path: Path
+) -> None:
+    options = demo_options.replace("engine=sequential", "engine=packed")
+    command = f"python -m runners.eval {options} run=demo"
+    results = tmp_path / "results" / "demo"
+    program = start(command, tmp_path)
+    interrupt(program, results / "gqa" / "predictions.jsonl", 1, signal.SIGKILL)
+    finished = shell(command, tmp_path)
+    assert finished.code == 0
+    for task in ("gqa", "vqav2"):
+        for name in ("predictions.jsonl", "scores.jsonl"):
+            expected = demo_run.workspace / "results" / "demo" / task / name
+            assert (results / task / name).read_bytes() == expected.read_bytes()
+    summary = json.loads((results / "gqa" / "summary.json").read_text())
+    assert summary["batch_check"]["flipped"] == 0
+
+
+def test_interrupt_while_the_worker_starts_is_quiet(
+    start: Start, demo_options: str, tmp_path: Path
+) -> None:
+    program = start(f"python -m runners.eval {demo_options}", tmp_path)
+    while not children_of(program.pid):
+        assert program.poll() is None
+        time.sleep(0.005)
+    time.sleep(0.2)
+    os.killpg(program.pid, signal.SIGINT)
+    said = program.communicate(timeout=TIMEOUT_S)[1]
+    assert program.returncode == 130
+    assert "Traceback" not in said
+    assert "To go on: python -m runners.eval" in said
