@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +26,7 @@ from runners.files import (
 )
 from runners.folder_lock import FolderLock, explaining_disk_errors
 from runners.image_files import ImageFiles
-from runners.manifest import check_identity, read_manifest, write_manifest
+from runners.manifest import MANIFEST_FILE, check_identity, read_manifest, write_manifest
 from runners.naming import model_name
 from runners.predict import PROMPT_VERSION, hash_prompts
 from runners.scoring import read_summary, score_asked, write_results
@@ -184,16 +186,22 @@ class TaskRun:
         return dict(self._manifest["environment"]) if self._manifest else {}
 
     def amend(self, environment: Mapping[str, Any]) -> None:
-        """Adds what was found out since `begin` to the manifest's environment."""
+        """Adds what was found out since `begin` to the manifest's environment.
+
+        Raises:
+            StoreError: it cannot be written, or somebody removed it.
+        """
         manifest = read_manifest(self.folder)
-        if manifest is None:
-            raise RuntimeError("There is no manifest yet. Call `begin` first.")
-        write_manifest(
-            self.folder,
-            identity=manifest["identity"],
-            environment={**manifest["environment"], **environment},
-            history=manifest["history"],
-        )
+        with explaining_disk_errors(self.folder):
+            if manifest is None:
+                path = self.folder / MANIFEST_FILE
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+            write_manifest(
+                self.folder,
+                identity=manifest["identity"],
+                environment={**manifest["environment"], **environment},
+                history=manifest["history"],
+            )
 
     def record(
         self, sample: Sample, result: Completion | RequestFailure | Failure, worker: str | None

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from llava.errors import CheckpointError
+from llava.errors import CheckpointError, reason_of
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from llava.model.quantization import Quantization
@@ -45,8 +45,8 @@ def load_engine(
         )
     except torch.OutOfMemoryError as error:
         raise ConfigError(
-            f"{order.path} does not fit on {', '.join(devices)} in {order.dtype}: {error} Choose a "
-            "smaller model, a quantization or another device."
+            f"{order.path} does not fit on {', '.join(devices)} in {order.dtype}: "
+            f"{reason_of(error)}. Choose a smaller model, a quantization or another device."
         ) from error
     except (CheckpointError, ConfigError):
         raise
@@ -54,8 +54,8 @@ def load_engine(
         raise ConfigError(str(error)) from error
     except Exception as error:
         raise ConfigError(
-            f"{order.path} cannot be loaded: {type(error).__name__}: {error}. Compare its "
-            "configuration files with those that were saved with the checkpoint."
+            f"{order.path} cannot be loaded: {type(error).__name__}: {reason_of(error)}. "
+            "Compare its configuration files with those that were saved with the checkpoint."
         ) from error
     if on_step is not None:
         watch_layers(model, on_step)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from evals.errors import DataError
 from llava.generation.request import Completion, RequestFailure
 from llava.image_hash import hash_image
 from runners.config import EvalConfig, GenerationOptions, ModelConfig
-from runners.errors import ConfigError
+from runners.errors import ConfigError, StoreError
 from runners.task_run import TaskRun
 from tests.runners.conftest import read_lines
 
@@ -262,3 +263,11 @@ def test_no_answerable_question_is_an_error(questions: Path, tmp_path: Path) -> 
     questions.write_text('{"question_id": 1, "image": "no.png", "text": "a", "answer": "b"}\n')
     with pytest.raises(DataError, match="no question can be answered"), opened(questions, tmp_path):
         pass
+
+
+def test_folder_that_was_removed_cannot_be_amended(questions: Path, tmp_path: Path) -> None:
+    with opened(questions, tmp_path / "run", limit=1) as task_run:
+        task_run.begin(IDENTITY, {})
+        shutil.rmtree(tmp_path / "run/custom")
+        with pytest.raises(StoreError, match=r"run/custom/manifest\.json was removed while"):
+            task_run.amend({})
