@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import statistics
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_PATIENCE_S = 30.0
+_POLL_MS = 20
 # From an event until the browser has drawn what came of it and is free again.
 _TIMED = """async () => {
   const drawn = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
@@ -51,7 +54,23 @@ def launched(executable: str) -> Iterator[Browser]:
 def open_page(page: Page, path: Path, address: str = "") -> None:
     """Opens a file and waits until it can be used."""
     page.goto(f"{path.absolute().as_uri()}{address}")
-    page.wait_for_function("performance.getEntriesByName('ready').length > 0")
+    wait_until(page, "performance.getEntriesByName('ready').length > 0")
+
+
+def wait_until(page: Page, condition: str) -> None:
+    """Waits until an expression holds.
+
+    `page.wait_for_function` has the page evaluate text, which its security policy forbids, as soon
+    as the condition does not hold at once.
+
+    Raises:
+        TimeoutError: it did not come to hold.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while not page.evaluate(condition):
+        if time.monotonic() > deadline:
+            raise TimeoutError(condition)
+        page.wait_for_timeout(_POLL_MS)
 
 
 def measure_opening_s(browser: Browser, path: Path, repeats: int = 3) -> list[float]:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.browser.conftest import NUM_IMAGES, NUM_QUESTIONS, NewPage, write_report
-from tests.browser.driving import measure_filters_ms, measure_opening_s, open_page, watch
+from tests.browser.driving import (
+    measure_filters_ms,
+    measure_opening_s,
+    open_page,
+    wait_until,
+    watch,
+)
 from tests.browser.synthetic_runs import Reply, write_data, write_picture, write_run
 
 if TYPE_CHECKING:
@@ -123,9 +129,9 @@ def test_large_page_shows_the_pictures_of_the_rows_in_sight(
     page = new_page()
     open_page(page, large_page, "#questions")
     page.locator("#list").evaluate("list => { list.scrollTop = 5000 * 66; }")
-    page.wait_for_function("document.querySelector('#list').textContent.includes('number 5003')")
+    wait_until(page, "document.querySelector('#list').textContent.includes('number 5003')")
     loaded = "[...document.querySelectorAll('#list img')].every(i => i.complete && i.naturalWidth)"
-    page.wait_for_function(loaded)
+    wait_until(page, loaded)
 
 
 def test_page_asks_no_network_and_complains_of_nothing(pair_page: Path, new_page: NewPage) -> None:
@@ -247,7 +253,7 @@ def test_link_leads_to_the_question_and_follows_the_selection(
     assert address == "#question/custom/wrong"
     click_chip(page, "worse")
     page.evaluate("location.hash = '#question/custom/gained'")  # which the filter hides
-    page.wait_for_function("document.querySelector('.asked').textContent.includes('gained')")
+    wait_until(page, "document.querySelector('.asked').textContent.includes('gained')")
     assert len(ids_shown(page)) == 6
 
 
