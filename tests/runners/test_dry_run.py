@@ -53,6 +53,7 @@ VIT_LARGE = {
     "image_size": 336,
     "patch_size": 14,
 }
+PROCESS = Path("/proc/self/status")
 GIB = 2**30
 WORDS = tuple("what color is the dog near a red car on this old green table".split())  # noqa: SIM905
 
@@ -226,6 +227,7 @@ def test_program_plans_without_torch_and_leaves_nothing(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.skipif(not PROCESS.exists(), reason=f"there is no {PROCESS} to measure memory by")
 def test_the_largest_benchmark_is_planned_in_a_minute_and_a_gibibyte(
     start: Start, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -241,11 +243,12 @@ def test_the_largest_benchmark_is_planned_in_a_minute_and_a_gibibyte(
     name = "v2_OpenEnded_mscoco_test2015_questions.json"
     (tmp_path / name).write_text(json.dumps({"questions": questions}))
     code = (
-        "import json, resource, sys, runners.eval\n"
+        "import re, time, runners.eval\n"
         "try: runners.eval.main()\n"
         "finally:\n"
-        "    used = resource.getrusage(resource.RUSAGE_SELF)\n"
-        "    print('\\n' + json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss * 1024]))"
+        # unlike resource's figure, this one does not begin with what the test's own process holds
+        f"    peak = re.search(r'VmHWM:\\s+(\\d+) kB', open('{PROCESS}').read())\n"
+        "    print(f'\\n[{time.process_time()}, {int(peak[1]) * 1024}]')"
     )
     (tmp_path / "plan.py").write_text(code)
     process = start(
