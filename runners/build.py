@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
+from llava.errors import reason_of
 from runners.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -109,14 +110,16 @@ def build_engine(engine: Mapping[str, Any], **parts: Any) -> Engine:
         parts: Tokenizer, model, image processor and context length.
 
     Raises:
-        ConfigError: the engine has no such option.
+        ConfigError: there is no such engine, or it has no such option.
     """
+    from hydra.errors import InstantiationException
+
     try:
         built: Engine = _instantiate(engine, _partial_=True)(**parts)
-    except TypeError as error:
+    except (InstantiationException, TypeError, ValueError) as error:
         raise ConfigError(
-            f"`engine` cannot be built from its options: {error}. Remove the option that does not "
-            "belong to it."
+            f"`engine` cannot be built from its options: {reason_of(error)}. Remove or correct "
+            "the option that does not belong to it."
         ) from error
     return built
 

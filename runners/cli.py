@@ -46,7 +46,8 @@ BAD_INPUT_ERRORS = (
     OmegaConfBaseException,
 )
 _FULL_ERROR = "HYDRA_FULL_ERROR"
-_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM})
+_FORBIDDEN = _NO_PERMISSION | {errno.EROFS}
 _NO_PLACE = frozenset(
     {errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR}
 )
@@ -218,7 +219,7 @@ def _explain(error: OSError, config: DictConfig) -> str:
     )
     if error.errno in DISK_FULL:
         remedy = "Make room there"
-    elif error.errno in _FORBIDDEN:
+    elif error.errno in _NO_PERMISSION:
         remedy = "Change its permissions"
     else:
         remedy = "Check the path and the disk"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 
-_LONGEST_WORD = 255
-"""Of the name of a file, on any system."""
+_LONGEST_WORD = 1024
+"""Longer than paths usually are."""
 _LONGEST_MESSAGE = 2000
-_FIRST, _LAST = 60, 40
+_OF_WORDS, _OF_MESSAGES = (60, 40), (1500, 400)
+"""How many characters are kept of the beginning and of the end."""
 
 
 def shorten_names(message: str) -> str:
-    """Returns a message in which words that are too long for a name are shortened.
+    """Returns a message in which words that are too long for a path are shortened.
+
+    A message that is too long all the same is shortened itself.
 
     Data files may name an image by anything, a whole picture in base64 too.
 
@@ -20,9 +23,11 @@ def shorten_names(message: str) -> str:
     ... )
     True
     """
-    short = re.sub(rf"\S{{{_LONGEST_WORD + 1},}}", lambda word: _shorten(word[0]), message)
-    return short if len(short) <= _LONGEST_MESSAGE else _shorten(short)
+    short = re.sub(
+        rf"\S{{{_LONGEST_WORD + 1},}}", lambda word: _shorten(word[0], *_OF_WORDS), message
+    )
+    return short if len(short) <= _LONGEST_MESSAGE else _shorten(short, *_OF_MESSAGES)
 
 
-def _shorten(text: str) -> str:
-    return f"{text[:_FIRST]}...{text[-_LAST:]}"
+def _shorten(text: str, first: int, last: int) -> str:
+    return f"{text[:first]}...{text[-last:]}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from runners.build import read_settings
 from runners.errors import ConfigError
-from runners.files import write_atomic, write_json
+from runners.files import DISK_FULL, write_atomic, write_json
 from runners.logs import RunLog
 from runners.regress_config import RegressConfig
 from runners.regression.gate import FAIL, PASS, UNDECIDED, Rule, judge, overall
@@ -67,9 +67,10 @@ def _explaining_disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        remedy = "Make room there, or give" if error.errno in DISK_FULL else "Give"
         raise ConfigError(
-            f"The verdict cannot be read or written: {error}. Make room there, or give another "
-            "folder with output=DIR."
+            f"The verdict cannot be read or written: {error}. {remedy} another folder with "
+            "output=DIR."
         ) from error
 
 

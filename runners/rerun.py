@@ -180,15 +180,20 @@ def _configure(config: DictConfig, originals: list[Original]) -> Path:
         spec.update(_given_places(name, config, given))
     if "check_counts" in given:
         del stored["check_counts"]
+    engine = first.manifest["identity"]["engine"]
+    stored["engine"] = {
+        name: value
+        for name, value in engine.items()
+        if name in config.engine and f"engine.{name}" not in given
+    }
     run = config.run or f"{first.folder.parent.name}-rerun"
     with open_dict(config):
         config.tasks, config.data = {}, {}  # replaced, where the others are merged
         config.merge_with({**stored, "model": stored["model"] | moved, "tasks": specs, "run": run})
-    engine = first.manifest["identity"]["engine"]
     if changed := differences(engine, engine_identity(config.engine), "engine."):
         raise ConfigError(
-            f"`manifest` says how the run was made, but {describe_differences(changed)}. Leave "
-            f"{', '.join(changed)} out."
+            f"`manifest` says how the run was made, but {describe_differences(changed)}. Repeat it "
+            "without other options of the engine."
         )
     repeated = Path(config.results_dir, run)
     if repeated.resolve() == first.folder.parent:
@@ -203,13 +208,8 @@ def _configure(config: DictConfig, originals: list[Original]) -> Path:
 def _stored_options(original: Original) -> dict[str, Any]:
     """The options of a run; what they left open is taken from its identity."""
     identity, environment = original.manifest["identity"], original.manifest["environment"]
-    defaults = engine_identity({})
     options: dict[str, Any] = {
         **original.options,
-        # Other options of the engine are free, also which one it is; not every one has these.
-        "engine": {
-            name: value for name, value in identity["engine"].items() if defaults.get(name) != value
-        },
         "dtype": identity["dtype"],
         "conversation": {"template": identity["conversation"]},
     }

@@ -35,8 +35,12 @@ class Stop:
         """
         if self._raised is not None and time.monotonic() - self._raised < _TO_CLOSE_S:
             return
-        self._raised = time.monotonic()
+        self.begin_closing()
         raise KeyboardInterrupt
+
+    def begin_closing(self) -> None:
+        """Has the next signals do nothing for a while."""
+        self._raised = time.monotonic()
 
 
 def stop_once() -> None:
@@ -48,6 +52,7 @@ def stop_once() -> None:
 def ignore_interrupts() -> None:
     """From now on Ctrl-C does nothing: the program is about to end, with a code that is known."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class Interruption:
@@ -90,6 +95,8 @@ class Interruption:
             yield
         finally:
             self._patient = False
+            if self.requested:  # what was being computed is through
+                self._stop.begin_closing()
 
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
         first = not self.requested

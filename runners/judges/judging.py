@@ -138,7 +138,7 @@ def _take_stored(
 def _read_record(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no record of a judge: {error}. Remove it.") from error
     for name, kind in (("model", str), ("base_url", str), ("num_runs", int)):
         require(record, name, kind, str(path))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from llava.errors import CheckpointError, reason_of
+from llava.generation.budget import is_out_of_memory
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from llava.model.quantization import Quantization
@@ -43,30 +44,36 @@ def load_engine(
             vision_tower_dtype=order.vision_tower_dtype,
             **_placement(devices),
         )
-    except torch.OutOfMemoryError as error:
-        raise ConfigError(
-            f"{order.path} does not fit on {', '.join(devices)} in {order.dtype}: "
-            f"{reason_of(error)}. Choose a smaller model, a quantization or another device."
-        ) from error
+        if on_step is not None:
+            watch_layers(model, on_step)
+        engine = build_engine(
+            order.engine,
+            tokenizer=tokenizer,
+            model=model,
+            image_processor=image_processor,
+            context_len=context_len,
+        )
     except (CheckpointError, ConfigError):
         raise
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
     except Exception as error:
-        raise ConfigError(
-            f"{order.path} cannot be loaded: {type(error).__name__}: {reason_of(error)}. "
-            "Compare its configuration files with those that were saved with the checkpoint."
-        ) from error
-    if on_step is not None:
-        watch_layers(model, on_step)
-    engine = build_engine(
-        order.engine,
-        tokenizer=tokenizer,
-        model=model,
-        image_processor=image_processor,
-        context_len=context_len,
-    )
+        raise ConfigError(_explain(error, order, devices)) from error
     return engine, asdict(model.load_report)
+
+
+def _explain(error: Exception, order: LoadModel, devices: Sequence[str]) -> str:
+    """Why a model cannot be had, and the remedy."""
+    kind, reason = type(error).__name__, reason_of(error)
+    if is_out_of_memory(error):
+        return (
+            f"{order.path} does not fit on {', '.join(devices)} in {order.dtype}: "
+            f"{reason or kind}. Choose a smaller model, a quantization or another device."
+        )
+    if isinstance(error, ValueError):
+        return str(error)
+    return (
+        f"{order.path} cannot be loaded: {kind}: {reason}. Compare its configuration files with "
+        "those that were saved with the checkpoint."
+    )
 
 
 def load_sequential(order: LoadModel, device: str) -> SequentialEngine:

@@ -81,6 +81,7 @@ class RayWorkers:
         self._max_restarts = max_restarts
         self._pulse = Pulse(hang_s)
         self._hung: set[str] = set()
+        self._orphaned: set[str] = set()
         self._device: str | None = None
         self._actors: dict[str, Any] = {}
         self._reports: dict[str, EngineReport] = {}
@@ -144,6 +145,7 @@ class RayWorkers:
         for number in range(self._num_workers or self._room()):
             self._add_actor(number, order)
         loaded: ModelLoaded = self._call("loaded")
+        self._pulse.heard(next(iter(self._actors)))
         self._content_hash = loaded.report["content_hash"]
         return loaded
 
@@ -179,7 +181,6 @@ class RayWorkers:
             done, _ = ray.wait(list(busy), timeout=_POLL_S)
             for task in done:
                 name, item = busy.pop(task)
-                self._pulse.forget(name)
                 yield from self._collect(task, name, item, dealer)
                 self._hung.discard(name)
                 if name in self._actors:
@@ -205,16 +206,13 @@ class RayWorkers:
         """The results of one item, or what becomes of it without any."""
         try:
             results, process, content_hash, report = ray.get(task)
-        except ActorDiedError as error:
-            dealer.give_back(item.number)
-            self._lose(name, error)
-            return
         except RayActorError as error:
-            cause = "worker_hung" if name in self._hung else "worker_died"
-            first = str(error).splitlines()[0]
-            failure = dealer.lost(item.number, cause, f"{first} Ray tried it twice.")
+            self._pulse.forget(name, is_dead=True)
+            failure = self._take_back(item, name, dealer, error)
             if failure is not None:
                 yield Result(result=failure, worker=name)
+            if isinstance(error, ActorDiedError):
+                self._lose(name, error)
             return
         except RayTaskError as error:
             raise WorkerError(f"{name} cannot answer: {error.cause}") from error
@@ -224,6 +222,7 @@ class RayWorkers:
                 "to meanwhile, or differs between machines. What was answered is stored; begin a "
                 "new run with run=NAME, or overwrite=true."
             )
+        self._pulse.forget(name)
         self._reports[f"{name} {process}"] = report
         if self._calibration is None and self.report().calibration.is_complete:
             self._calibration = self.report().calibration
@@ -232,6 +231,19 @@ class RayWorkers:
                 yield Result(result=result, worker=name)
         for failure in dealer.done(item.number):
             yield Result(result=failure, worker=name)
+
+    def _take_back(
+        self, item: WorkItem, name: str, dealer: Dealer, error: RayActorError
+    ) -> RequestFailure | None:
+        """What becomes of an item over which an actor died; a failure if it was one question."""
+        first = item.requests[0].key
+        if isinstance(error, ActorDiedError) and first not in self._orphaned:
+            self._orphaned.add(first)  # its machine may be gone; a second time it is suspect
+            dealer.give_back(item.number)
+            return None
+        cause = "worker_hung" if name in self._hung else "worker_died"
+        message = f"{str(error).splitlines()[0]} Ray tried it twice."
+        return dealer.lost(item.number, cause, message)
 
     def _lose(self, name: str, error: ActorDiedError) -> None:
         """Goes on without an actor that Ray does not start again."""

@@ -42,7 +42,6 @@ class ModelActor:
         self._loaded: ModelLoaded | None = None
         self._adopted: Calibration | None = None
         self._ready: Ready | None = None
-        self._is_loading = False
         self._beat()
 
     def prepare(self) -> Ready:
@@ -66,15 +65,17 @@ class ModelActor:
             from runners.workers.loading import load_engine
 
             started = time.perf_counter()
-            self._is_loading = True
             self._engine, report = load_engine(self._order, devices, self._beat)
-            self._is_loading = False
+            self._beat()  # what came before was loading
             self._loaded = ModelLoaded(load_s=time.perf_counter() - started, report=report)
         return self._loaded
 
     def silent_s(self) -> float:
-        """Returns for how many seconds no layer was computed; called beside everything else."""
-        return 0.0 if self._is_loading else time.monotonic() - self._heard
+        """Returns for how many seconds no layer was computed, once the model is there.
+
+        Called beside everything else.
+        """
+        return 0.0 if self._loaded is None else time.monotonic() - self._heard
 
     def probe(self, requests: Sequence[Request]) -> tuple[ImageProbe | RequestFailure, ...]:
         """See `Workers.probe`."""

@@ -18,16 +18,18 @@ class _Watched:
 
     Attributes:
         actor: Its handle.
-        asked: When it was last asked, or given the work, by the monotonic clock.
+        asked: When it was last asked, by the monotonic clock.
         check: What it was asked; None if it has answered.
-        has_answered: Whether it has since it was given the work: then it is there, and not waiting
-            for a place on the cluster.
     """
 
     actor: Any
-    asked: float
+    asked: float = 0.0
     check: Any = None
-    has_answered: bool = False
+
+    def ask(self) -> None:
+        """Asks it how long it has been silent."""
+        self.check = self.actor.silent_s.options(concurrency_group="pulse").remote()
+        self.asked = time.monotonic()
 
 
 class Pulse:
@@ -40,35 +42,43 @@ class Pulse:
     def __init__(self, hang_s: float) -> None:
         self._hang_s = hang_s
         self._watched: dict[str, _Watched] = {}
+        self._there: set[str] = set()  # not waiting for a place on the cluster
 
     def watch(self, name: str, actor: Any) -> None:
         """Notes that an actor was given work."""
-        self._watched[name] = _Watched(actor, asked=time.monotonic())
+        self._watched[name] = _Watched(actor)
+        self._watched[name].ask()
 
-    def forget(self, name: str) -> None:
-        """Notes that the work is done, or its actor dead."""
-        self._watched.pop(name, None)
+    def heard(self, name: str) -> None:
+        """Notes that an actor has answered something: it does not wait for a place any more."""
+        self._there.add(name)
+
+    def forget(self, name: str, *, is_dead: bool = False) -> None:
+        """Notes that the work is through, or that its actor died over it."""
+        del self._watched[name]
+        (self._there.discard if is_dead else self._there.add)(name)
 
     def find_hung(self) -> list[str]:
         """Returns the names of those that are silent for too long, and takes them for restarted."""
-        hung = [name for name, watched in self._watched.items() if self._is_hung(watched)]
+        hung = [name for name, watched in self._watched.items() if self._is_hung(name, watched)]
         for name in hung:
+            self._there.discard(name)
             self.watch(name, self._watched[name].actor)
         return hung
 
-    def _is_hung(self, watched: _Watched) -> bool:
+    def _is_hung(self, name: str, watched: _Watched) -> bool:
         waited_s = time.monotonic() - watched.asked
         if watched.check is None:
             if waited_s > self._hang_s / _CHECKS:
-                method = watched.actor.silent_s.options(concurrency_group="pulse")
-                watched.check, watched.asked = method.remote(), time.monotonic()
+                watched.ask()
             return False
         if not ray.wait([watched.check], timeout=0)[0]:
-            return watched.has_answered and waited_s > self._hang_s
+            return name in self._there and waited_s > self._hang_s
         check, watched.check = watched.check, None
         try:
             silent_s: float = ray.get(check)
         except RayActorError:  # what it was computing tells the same
+            self._there.discard(name)
             return False
-        watched.has_answered = True
+        self.heard(name)
         return silent_s > self._hang_s

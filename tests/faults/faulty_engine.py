@@ -23,7 +23,7 @@ class FaultyEngine(PackedEngine):
 
     Args:
         parts: Of `PackedEngine`.
-        fault: `raise`, `hang`, `exit`, `kill`, `oom`, or `none`.
+        fault: `raise`, `hang`, `exit`, `kill`, `freeze`, `oom`, or `none`.
         keys: The questions, separated by commas.
         once: A file that is made at the first fault; from then on there is none.
         slow_worker: Name of a thread-independent marker file; the worker that makes it is slow.
@@ -99,6 +99,8 @@ class FaultyEngine(PackedEngine):
             os._exit(7)
         if self._fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self._fault == "freeze":
+            os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def _takes(marker: str) -> bool:

@@ -63,6 +63,7 @@ CASES = {
     "unknown option": Case(f"{EVAL} {{own}} limt=5", 2, "limt"),
     "unknown value": Case(f"{EVAL} {{own}} dtype=float8", 2, "dtype"),
     "out of range": Case(f"{EVAL} {{own}} limit=0", 2, "limit"),
+    "unknown engine": Case(f"{EVAL} {{own}} run=j engine._target_=llava.Nothing", 2, "`engine`"),
     "unknown task": Case(f"{EVAL} task=nothing", 2, "nothing"),
     "unknown template": Case(f"{EVAL} {{own}} conversation=nonsense", 2, "nonsense"),
     "no checkpoint": Case(f"{EVAL} {{own}} model.path=/nowhere/llava-v1.5", 2, "/nowhere"),

@@ -101,6 +101,9 @@ def stored(folder: Path, name: str = "gqa", **environment: object) -> Path:
         (["manifest=fine", "run=fine", "results_dir=."], "`run` must be another name"),
         (["manifest=fine", "engine.replay=off"], '`engine.replay` is "near_ties" there'),
         (["manifest=fine", "engine.near_tie_threshold=1"], "`engine.near_tie_threshold` is null"),
+        (["manifest=tied", "engine.near_tie_threshold=1"], "`engine.near_tie_threshold` is 0.25"),
+        (["manifest=tied", "engine=sequential"], "without other options of the engine"),
+        (["manifest=loose", "engine.replay=all"], '`engine.replay` is "off" there'),
     ],
 )
 def test_what_cannot_be_repeated_is_refused(
@@ -116,6 +119,14 @@ def test_what_cannot_be_repeated_is_refused(
     stored(tmp_path / "foreign", options=OPTIONS, task={"_target_": "x", "y": {"_target_": "z"}})
     write_task(tmp_path / "imported", "gqa", [1.0], identity={"imported": "sha"})
     (stored(tmp_path / "torn") / "manifest.json").write_text("{")
+    for name, engine in {
+        "tied": {"replay": "near_ties", "near_tie_threshold": 0.25},
+        "loose": {"replay": "off"},
+    }.items():
+        identity = {"engine": engine, "conversation": "vicuna_v1"}
+        write_task(
+            tmp_path / name, "gqa", [1.0], identity=identity, environment={"options": OPTIONS}
+        )
     stored(tmp_path / "mixed", options=OPTIONS)
     stored(tmp_path / "mixed", "textvqa", options=OPTIONS | {"limit": 3})
     assert run("eval", evaluate, words) == 2

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 
@@ -43,11 +44,12 @@ def test_first_signal_within_patience_only_asks(signum: int, code: int) -> None:
 @pytest.mark.parametrize("is_patient", [False, True])
 def test_signals_after_the_one_that_stops_do_not_disturb_the_closing(is_patient: bool) -> None:
     with pytest.raises(KeyboardInterrupt), Interruption() as interruption:  # noqa: PT012
-        if is_patient:
-            with interruption.patience():
-                signal.raise_signal(signal.SIGINT)
+        patience = interruption.patience() if is_patient else nullcontext()
         try:
-            signal.raise_signal(signal.SIGINT)
+            with patience:
+                if is_patient:  # the first one only asks
+                    signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
         finally:
             for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
                 signal.raise_signal(signum)
@@ -85,6 +87,14 @@ def test_program_that_is_interrupted_again_and_again_ends_with_130_and_says_noth
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (130, "")
+
+
+def test_signals_after_what_was_being_computed_is_through_do_not_disturb_the_closing() -> None:
+    with Interruption() as interruption:
+        with interruption.patience():
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)  # would raise
+        assert interruption.exit_code == 143
 
 
 def test_handlers_are_put_back() -> None:

@@ -46,8 +46,9 @@ def faulty(
         ("+engine.fault=kill runner.num_workers=2", ""),
         ("+engine.fault=kill runner.num_workers=2 runner.max_restarts=0", "is gone for good"),
         ("+engine.fault=hang runner.hang_s=4", "computes nothing and is started again"),
+        ("+engine.fault=freeze runner.hang_s=4", "computes nothing and is started again"),
     ],
-    ids=["started again", "gone for good", "hung"],
+    ids=["started again", "gone for good", "hung", "frozen"],
 )
 def test_actor_lost_in_mid_run_costs_nothing(
     faulty: Callable[[str], Finished], demo_run: Finished, tmp_path: Path, fault: str, told: str
@@ -74,6 +75,23 @@ def test_loss_of_the_last_actor_ends_the_run_and_keeps_its_answers(
     assert promised_bytes(tmp_path / "results/ray") == promised_bytes(
         demo_run.workspace / "results/demo"
     )
+
+
+@pytest.mark.slow
+def test_question_that_ends_every_actor_is_recorded_before_the_last_is_gone(
+    shell: Shell, demo_run: Finished, demo_options: str, tmp_path: Path
+) -> None:
+    options = demo_options.replace("engine=sequential", "engine=packed").replace(
+        "runner.num_threads=1", "runner=ray runner.num_workers=2 runner.max_restarts=0"
+    )
+    [question] = demo_run.lines("results/demo/vqav2/predictions.jsonl")[:1]
+    key = question["metadata"]["key"]
+    fault = f"{FAULTY} +engine.fault=exit +engine.keys={key}"
+    command = f"python -m runners.eval {options} task=vqav2 run=ray limit=1 canary=off {fault}"
+    finished = shell(command, tmp_path)
+    assert finished.code == 1, finished.stderr
+    [line] = finished.lines("results/ray/vqav2/predictions.jsonl")
+    assert line["metadata"]["error"]["cause"] == "worker_died"
 
 
 @pytest.mark.slow
