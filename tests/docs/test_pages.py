@@ -266,9 +266,16 @@ def test_examples_on_the_page_of_differences_hold() -> None:
     assert results.failed == 0
 
 
-def test_speeds_on_the_page_of_the_engine_are_the_measured_ones() -> None:
-    page = (DOCS / "packed_engine.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
+@pytest.mark.parametrize(
+    ("page", "row"),
+    [
+        (DOCS / "packed_engine.md", r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \|$"),
+        (CHECKOUT / "README.md", r"^\| `(\w+)` \| [\d.]+ \| ([\d.]+) \| ([\d.]+) \| all \d+.* \|$"),
+    ],
+    ids=["packed_engine", "README"],
+)
+def test_speeds_that_are_told_are_the_measured_ones(page: Path, row: str) -> None:
+    rows = re.findall(row, page.read_text(encoding="utf-8"), re.MULTILINE)
     measured: dict[tuple[str, str], str] = {}
     for path in (CHECKOUT / "results/bench").glob("cpu-random-25m-*.json"):
         for result in json.loads(path.read_text())["results"]:
