@@ -91,9 +91,9 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
             program(jobs)()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of a pipe has seen enough, as in `--help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INCOMPLETE if jobs.running else COMPLETE
+    except BrokenPipeError:  # as in `--help | head`
+        _drop_output()
+        return COMPLETE
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if jobs.running:  # a defect of the program, not of its configuration
             raise
@@ -105,6 +105,11 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
         report(error)
         jobs.codes.append(INCOMPLETE)
     return exit_code(jobs.codes + jobs.remote.collect())
+
+
+def _drop_output() -> None:
+    """Prints into the void from now on: the reader of the pipe has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def is_later_job() -> bool:
@@ -203,6 +208,9 @@ class _Jobs:
             return BAD_INPUT
         except (CanaryError, StoreError, WorkerError) as error:
             report(error)
+            return INCOMPLETE
+        except BrokenPipeError:
+            _drop_output()
             return INCOMPLETE
         except OSError as error:
             if not isinstance(error, WriteError) and error.errno not in DISK_FULL | _FORBIDDEN:

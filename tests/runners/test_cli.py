@@ -17,7 +17,7 @@ from runners import cli
 from runners.build import read_settings, read_task_specs
 from runners.config import EvalConfig
 from runners.errors import ConfigError, WorkerError
-from tests.runners.conftest import Finished
+from tests.runners.conftest import Finished, Shell
 
 GQA = ["task=gqa"]
 
@@ -235,3 +235,12 @@ def test_option_that_a_plus_put_in_is_refused(
     finished = shell(f"python -m runners.eval {option}", tmp_path)
     assert finished.code == 2
     assert f"`{option[1:].partition('=')[0]}` is no option" in finished.stderr
+
+
+@pytest.mark.parametrize("program", ["runners.leaderboard", "runners.eval --help"])
+def test_reader_that_has_seen_enough_is_no_error(
+    program: str, shell: Shell, tmp_path: Path
+) -> None:
+    (tmp_path / "results").mkdir()
+    finished = shell(f"python -m {program} | true", tmp_path)
+    assert (finished.code, finished.stderr) == (0, "")
