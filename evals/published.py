@@ -19,29 +19,34 @@ class Release:
         other_releases: Counts by which another release is recognized, with what to do about it.
     """
 
-    num_questions: int | None
+    num_questions: int
     num_images: int | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     other_releases: Mapping[int, str] = field(default_factory=dict)
 
     def check(self, title: str, num_questions: int) -> None:
-        """Checks that the questions are not those of another known release.
+        """Checks that there are as many questions as published.
 
         Args:
             title: Task and split, for the message.
             num_questions: How many questions there are.
 
         Raises:
-            DataError: they are.
+            DataError: there are more or fewer; the message names the release that has so many.
         """
-        if num_questions in self.other_releases:
-            raise DataError(
-                f"{title} must have the published {self.num_questions:,} questions, but has "
-                f"{num_questions:,}: {self.other_releases[num_questions]}"
-            )
+        if num_questions == self.num_questions:
+            return
+        remedy = self.other_releases.get(
+            num_questions,
+            "Fetch the files again, or set check_counts=false to go on with what is there.",
+        )
+        raise DataError(
+            f"{title} must have the published {self.num_questions:,} questions, but has "
+            f"{num_questions:,}: {remedy}"
+        )
 
 
-def expected_count(releases: Mapping[str, Release], split: str, *, check: bool) -> int | None:
-    """The published number of questions of a split; None if none is, or none is to be expected."""
+def published_count(releases: Mapping[str, Release], split: str) -> int | None:
+    """Returns the published number of questions of a split; None if there is none."""
     release = releases.get(split)
-    return release.num_questions if check and release is not None else None
+    return None if release is None else release.num_questions

@@ -342,17 +342,3 @@ def check_unique(keys: Iterable[Hashable], where: str) -> None:
         if key in seen:
             raise DataError(f"{where}: the id {key!r} occurs twice. Every id must occur once.")
         seen.add(key)
-
-
-def check_num_questions(name: str, split: str, num_questions: int, expected: int | None) -> None:
-    """Checks the number of questions against the published one, if one is expected.
-
-    Raises:
-        DataError: the numbers differ.
-    """
-    if expected is not None and num_questions != expected:
-        raise DataError(
-            f"{name} {split} must have the published {expected:,} questions, but has "
-            f"{num_questions:,}. Fetch the files again, or set check_counts=false to go on with "
-            "what is there."
-        )

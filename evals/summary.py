@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import compress
 from typing import Any
 
+from evals.published import published_count
 from evals.records import Aggregate, Failure, Score
 from evals.statistics import Z_95, Mask, clustered_standard_error, jackknife_standard_error
 from evals.task import Task
@@ -93,7 +94,7 @@ def summarize(
         coverage=len(answered) / len(scores),
         num_failed=_count_causes(failures),
         num_unparsed=everything.num_unparsed,
-        expected_num_questions=task.expected_num_questions,
+        expected_num_questions=published_count(task.releases, task.split),
     )
 
 
@@ -119,7 +120,7 @@ def summarize_unscored(
         num_answered=num_answered,
         coverage=num_answered / num_questions,
         num_failed=_count_causes(failures),
-        expected_num_questions=task.expected_num_questions,
+        expected_num_questions=published_count(task.releases, task.split),
     )
 
 

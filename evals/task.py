@@ -20,7 +20,6 @@ class Task(Protocol):
         primary_metric: The metric that stands in tables.
         primary_is_mean: Whether that metric is the plain mean of the scores' values.
         max_new_tokens: The answer length that LLaVA-1.5's scripts used for this benchmark.
-        expected_num_questions: The published number of questions of the split, None if none is.
         has_annotations: Whether answers of this split can be scored here.
         grouped_metrics: Metrics over whole groups, meaningless when `limit` cuts groups.
         releases: The published data of each split that has any.
@@ -32,9 +31,6 @@ class Task(Protocol):
     primary_metric: str
     primary_is_mean: bool
     max_new_tokens: int
-
-    @property
-    def expected_num_questions(self) -> int | None: ...  # noqa: D102 - documented above
 
     @property
     def has_annotations(self) -> bool: ...  # noqa: D102

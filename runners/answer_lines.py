@@ -13,6 +13,7 @@ from typing import Any
 
 from evals.records import Failure, Prediction, Sample
 from llava.generation.request import Completion, RequestFailure
+from runners.files import sha256_of_json
 from runners.long_names import shorten_names
 
 ANSWER_ID_LENGTH = 22
@@ -29,6 +30,16 @@ def answer_id(key: str, text: str, model_id: str) -> str:
     """
     content = "\0".join((key, text, model_id)).encode("utf-8", "surrogatepass")
     return hashlib.sha256(content).hexdigest()[:ANSWER_ID_LENGTH]
+
+
+def result_line(
+    sample: Sample, result: Completion | RequestFailure | Failure, model_id: str
+) -> dict[str, Any]:
+    """Returns the line of a question, whatever came of it."""
+    if isinstance(result, Completion):
+        return answer_line(sample, result, model_id)
+    failure = Failure(key=result.key, cause=result.cause, message=result.message)
+    return failure_line(sample, failure, model_id)
 
 
 def answer_line(sample: Sample, completion: Completion, model_id: str) -> dict[str, Any]:
@@ -51,12 +62,20 @@ def failure_line(sample: Sample, failure: Failure, model_id: str) -> dict[str, A
     return _line(sample, "", model_id, {"key": sample.key, "error": error})
 
 
-def _line(sample: Sample, text: str, model_id: str, metadata: dict[str, Any]) -> dict[str, Any]:
+def imported_line(prediction: Prediction, model_id: str) -> dict[str, Any]:
+    """Returns the line of an answer from elsewhere; how it came about is not known."""
+    unknown = dict.fromkeys(("finish_reason", "num_prompt_tokens", "num_new_tokens"))
+    return _line(prediction, prediction.text, model_id, {"key": prediction.key, **unknown})
+
+
+def _line(
+    question: Sample | Prediction, text: str, model_id: str, metadata: dict[str, Any]
+) -> dict[str, Any]:
     return {
-        "question_id": sample.question_id,
-        "prompt": sample.prompt,
+        "question_id": question.question_id,
+        "prompt": question.prompt,
         "text": text,
-        "answer_id": answer_id(sample.key, text, model_id),
+        "answer_id": answer_id(question.key, text, model_id),
         "model_id": model_id,
         "metadata": metadata,
     }
@@ -92,6 +111,11 @@ def is_trace_line(line: Mapping[str, Any]) -> bool:
         and isinstance(line.get("attempts"), int)
         and all(isinstance(line.get(name), list) for name in ("image_sha256", "image_stat"))
     )
+
+
+def is_confirmed(line: Mapping[str, Any], trace: Mapping[str, Any] | None) -> bool:
+    """Whether a trace names this very line; an answer without that is asked again."""
+    return trace is not None and trace.get("line_sha256") == sha256_of_json(line)
 
 
 def is_failure(line: Mapping[str, Any]) -> bool:

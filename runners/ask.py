@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from runners.exit_codes import COMPLETE, INCOMPLETE
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
@@ -78,12 +80,12 @@ def _answer(settings: AskConfig, subject: Subject, request: Any) -> int:
     result = engine.answer(request, streamer=_build_streamer(engine.tokenizer) if streams else None)
     if isinstance(result, RequestFailure):
         print(f"No answer ({result.cause}): {result.message}", file=sys.stderr)
-        return 1
+        return INCOMPLETE
     if not streams:
         print(result.text)
     if result.finish_reason != "stop":
         print(f"(cut: {result.finish_reason}, {len(result.token_ids)} tokens)", file=sys.stderr)
-    return 0
+    return COMPLETE
 
 
 def _build_streamer(tokenizer: Any) -> Any:

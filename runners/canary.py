@@ -58,8 +58,8 @@ def judge(probes: Sequence[ImageProbe]) -> None:
     """
     if not all(probe.is_finite for probe in probes):
         raise CanaryError(
-            "The model computes no numbers (NaN or infinity) for the first word of its answers. "
-            "Likely causes: a dtype that it does not stand (try dtype=bfloat16 or float32), "
+            "The logits of the first token are NaN or infinite, so every answer would be noise. "
+            "Likely causes: a dtype too narrow for the model (try dtype=bfloat16 or float32), "
             "damaged weights, or a wrong base model. canary=off asks all the same."
         )
     if all(probe.logit_change <= _NO_CHANGE for probe in probes):

@@ -31,12 +31,12 @@ from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
 from runners.config import cache_dir, register
 from runners.errors import CanaryError, ConfigError, StoreError, WorkerError, WriteError
+from runners.exit_codes import BAD_INPUT, COMPLETE, INCOMPLETE, INTERRUPTED, TERMINATED
 from runners.files import DISK_FULL
 from runners.overrides import is_multirun, quote_free_text
 from runners.remote_jobs import RemoteJobs, is_lost_job
 from runners.signals import ignore_interrupts, stop_once
 
-COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 BAD_INPUT_ERRORS = (
     CheckpointError,
     ConfigError,

@@ -88,7 +88,22 @@ class GenerationOptions:
                 "Set it to null for each task's own."
             )
         # The same checks as at generation time, but before anything is read.
-        GenerationConfig(temperature=self.temperature, top_p=self.top_p, num_beams=self.num_beams)
+        self.to_config(max_new_tokens=1, seed=0)
+
+    def to_config(self, *, max_new_tokens: int, seed: int) -> GenerationConfig:
+        """Returns how the answers of one task are generated.
+
+        Args:
+            max_new_tokens: The longest answer: the option, else the task's own.
+            seed: Of sampling.
+        """
+        return GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            num_beams=self.num_beams,
+            seed=seed,
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -207,7 +222,7 @@ class EvalConfig(SubjectConfig):
         for name in ("hang_s", "grace_s"):
             _check_seconds(f"runner.{name}", self.runner.get(name))
         read_shard(self.runner.get("shard"))
-        _check_replay(self.engine)
+        _check_near_ties(self.engine)
         if self.limit is not None and self.limit < 1:
             raise ValueError(
                 f"`limit` must be at least 1, but is {self.limit}. Leave it out for all."
@@ -301,6 +316,8 @@ class BenchConfig:
     def __post_init__(self) -> None:
         _check_dtype("dtype", self.dtype, DTYPES)
         _check_dtype("tower_dtype", self.tower_dtype, DTYPES)
+        _check_replay("replay", self.replay)
+        _check_count("max_tokens", self.max_tokens)
         for name in ("num_images", "repeats", "num_threads", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
@@ -323,10 +340,14 @@ def _check_seconds(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must be a number of seconds, but is {value!r}.")
 
 
-def _check_replay(engine: dict[str, Any]) -> None:
-    replay, threshold = engine.get("replay", "near_ties"), engine.get("near_tie_threshold")
+def _check_replay(name: str, replay: Any) -> None:
     if replay not in REPLAYS:
-        raise ValueError(f"`engine.replay` must be one of {', '.join(REPLAYS)}, but is {replay!r}.")
+        raise ValueError(f"`{name}` must be one of {', '.join(REPLAYS)}, but is {replay!r}.")
+
+
+def _check_near_ties(engine: dict[str, Any]) -> None:
+    _check_replay("engine.replay", engine.get("replay", "near_ties"))
+    threshold = engine.get("near_tie_threshold")
     if threshold is not None and (not isinstance(threshold, (int, float)) or not threshold >= 0):
         raise ValueError(
             f"`engine.near_tie_threshold` must be a number of at least 0, but is {threshold!r}. "

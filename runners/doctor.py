@@ -12,10 +12,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
 from runners.build import read_settings, read_task_specs
 from runners.config import cache_dir
 from runners.data_check import DataCheck, Finding, State, check_data
-from runners.environment import num_cores
+from runners.environment import installed_version, num_cores
+from runners.exit_codes import BAD_INPUT, COMPLETE, INCOMPLETE
 from runners.logs import RunLog
 from runners.offline_config import DoctorConfig
 
@@ -25,10 +29,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _DISTRIBUTION = "llava-evals"
-_COMPLETE, _INCOMPLETE, _BAD_INPUT = 0, 1, 2
 _MARKS = {State.GOOD: "ok", State.NOTE: "note", State.MISSING: "MISSING", State.WRONG: "WRONG"}
-_OPTIONAL = {"openai": "judged benchmarks", "openpyxl": "uploads of mmbench"}
-_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)\s*(\[[^]]*\])?\s*(?P<bounds>[^;]*)")
+_OPTIONAL = {
+    "openai": "judged benchmarks need it",
+    "openpyxl": "uploads of mmbench need it",
+    "matplotlib": "charts need it",
+    "ray": "runner=ray needs it",
+    "hydra-submitit-launcher": "sweeps over SLURM nodes need it",
+    "wandb": "logging to Weights & Biases needs it",
+}
 _GIB = 2**30
 
 
@@ -57,7 +66,7 @@ def examine(config: DictConfig) -> int:
 
 
 def _exit_code(worst: State) -> int:
-    return {State.WRONG: _BAD_INPUT, State.MISSING: _INCOMPLETE}.get(worst, _COMPLETE)
+    return {State.WRONG: BAD_INPUT, State.MISSING: INCOMPLETE}.get(worst, COMPLETE)
 
 
 def _show(check: DataCheck) -> State:
@@ -86,64 +95,32 @@ def _look_at_machine() -> list[Finding]:
 def _look_at_packages() -> list[Finding]:
     """The packages that are required, with their versions, and those for single benchmarks."""
     try:
-        required = metadata.requires(_DISTRIBUTION) or []
+        required = [Requirement(line) for line in metadata.requires(_DISTRIBUTION) or []]
     except metadata.PackageNotFoundError:
         text = f"{_DISTRIBUTION} is not installed, so that versions cannot be checked"
         return [Finding(state=State.NOTE, text=text)]
-    matches = [_REQUIREMENT.match(line) for line in required if "extra ==" not in line]
-    bounds = {match["name"]: match["bounds"].strip() for match in matches if match}
+    bounds = {each.name: each.specifier for each in required if each.marker is None}
     findings = [_look_at_package(name, bounds[name]) for name in sorted(bounds)]
     versions = [finding.text for finding in findings if finding.state is State.GOOD]
     bad = [finding for finding in findings if finding.state is not State.GOOD]
     for name, purpose in _OPTIONAL.items():
         version = installed_version(name)
         if version is None:
-            text = f"{name} is not installed: {purpose} need it (pip install {name})"
+            text = f"{name} is not installed: {purpose} (pip install {name})"
             bad.append(Finding(state=State.NOTE, text=text))
         else:
             versions.append(f"{name} {version}")
     return [Finding(state=State.GOOD, text=", ".join(versions)), *bad]
 
 
-def _look_at_package(name: str, bounds: str) -> Finding:
+def _look_at_package(name: str, bounds: SpecifierSet) -> Finding:
     version = installed_version(name)
     if version is None:
         return Finding(state=State.MISSING, text=f"{name} is not installed (pip install {name})")
-    if not _fits(version, bounds):
+    if not bounds.contains(version, prereleases=True):
         text = f"{name} {version} is not {bounds} (pip install '{name}{bounds}')"
         return Finding(state=State.WRONG, text=text)
     return Finding(state=State.GOOD, text=f"{name} {version}")
-
-
-def installed_version(name: str) -> str | None:
-    """Returns the version of an installed package, None if it is not installed."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _fits(version: str, bounds: str) -> bool:
-    """Whether a version lies within bounds such as `>=2.8,<2.14`."""
-    checks = {">=": lambda a, b: a >= b, "<": lambda a, b: a < b}
-    for bound in filter(None, bounds.split(",")):
-        match = re.fullmatch(r"\s*(>=|<)\s*([0-9.]+)\s*", bound)
-        if match and not checks[match[1]](_numbers(version), _numbers(match[2])):
-            return False
-    return True
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """The release numbers of a version.
-
-    >>> _numbers("2.13.0+cpu"), _numbers("5.0.0rc1")
-    ((2, 13), (5,))
-    """
-    match = re.match(r"\d+(\.\d+)*", version)
-    numbers = [int(part) for part in match[0].split(".")] if match else []
-    while numbers and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)
 
 
 def _look_at_devices() -> Finding:

@@ -11,6 +11,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from evals.errors import DataError
+from evals.scorers.judge import Judged
+from evals.submission import Submittable
 from llava.errors import CheckpointError, ConversationError
 from llava.model.content_hash import cached_hash
 from runners.build import build_workers, read_task_specs
@@ -18,6 +20,7 @@ from runners.config import EvalConfig
 from runners.dry_run import memory_bytes, plan_task, render_plans
 from runners.environment import command, resume_command
 from runners.errors import ConfigError
+from runners.exit_codes import COMPLETE, INCOMPLETE
 from runners.logs import RunLog
 from runners.manifest import UNKNOWN, engine_identity
 from runners.naming import run_name
@@ -29,8 +32,6 @@ from runners.tables import render_summaries, write_tables
 from runners.task_run import TaskRun
 
 logger = logging.getLogger(__name__)
-
-_COMPLETE, _INCOMPLETE = 0, 1
 
 
 class Evaluation:
@@ -108,7 +109,7 @@ class Evaluation:
         )
         shown = render_plans(plans, memory, dtype=dtype, device=self._settings.device)
         print(f"{self._run_dir.name}\n{shown}")
-        return _COMPLETE
+        return COMPLETE
 
     def __enter__(self) -> Evaluation:
         return self
@@ -194,9 +195,9 @@ class Evaluation:
         for task_run in task_runs:
             if not task_run.task.has_annotations:
                 way = "it has no scorer"
-                if hasattr(task_run.task, "submission_server"):
+                if isinstance(task_run.task, Submittable):
                     way = "runners.submit writes the file for the server"
-                elif hasattr(task_run.task, "judge_requests"):
+                elif isinstance(task_run.task, Judged):
                     way = (
                         f"a judge scores them: runners.score run={self._run_dir.name} judge=openai"
                     )
@@ -220,8 +221,8 @@ class Evaluation:
                 self._settings.max_failures,
                 ", ".join(too_many),
             )
-            return _INCOMPLETE
-        return _COMPLETE
+            return INCOMPLETE
+        return COMPLETE
 
 
 Stats = dict[Path, tuple[int, ...]]

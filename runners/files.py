@@ -23,7 +23,17 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says where there is no room, or none for this user or file."""
 
 _SCRATCH = re.compile(r"\.(?P<name>.+)\.(?P<pid>[1-9]\d*)\.tmp")
+_SET_ASIDE = re.compile(r"\.old-\d+$")
 _CANNOT_SYNC_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP})
+
+
+def is_set_aside(folder: Path) -> bool:
+    """Whether a folder holds the results of a task that `overwrite=true` put out of the way.
+
+    >>> is_set_aside(Path("gqa.old-1")), is_set_aside(Path("my.old-task"))
+    (True, False)
+    """
+    return _SET_ASIDE.search(folder.name) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

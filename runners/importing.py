@@ -13,7 +13,7 @@ from evals.answers import AnswerFile, read_answers
 from evals.errors import DataError
 from evals.records import Failure, Prediction, Sample
 from evals.task import Task
-from runners.answer_lines import answer_id, failure_line
+from runners.answer_lines import failure_line, imported_line
 from runners.environment import describe_environment, now
 from runners.errors import ConfigError
 from runners.files import hash_data_files, sha256_of_file, write_jsonl
@@ -195,21 +195,8 @@ def _render_lines(
     lines = []
     for key in order:
         if key in found.predictions:
-            lines.append(_answer_line(found.predictions[key], model_id))
+            lines.append(imported_line(found.predictions[key], model_id))
         else:
             sample = by_key.get(key) or Sample(key=key, question_id=key, text="", prompt="")
             lines.append(failure_line(sample, found.failures[key], model_id))
     return lines
-
-
-def _answer_line(prediction: Prediction, model_id: str) -> dict[str, Any]:
-    """The line of an answer; how it came about is not known."""
-    unknown = dict.fromkeys(("finish_reason", "num_prompt_tokens", "num_new_tokens"))
-    return {
-        "question_id": prediction.question_id,
-        "prompt": prediction.prompt,
-        "text": prediction.text,
-        "answer_id": answer_id(prediction.key, prediction.text, model_id),
-        "model_id": model_id,
-        "metadata": {"key": prediction.key, **unknown},
-    }

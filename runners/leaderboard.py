@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from runners.build import read_settings
 from runners.errors import ConfigError
+from runners.exit_codes import COMPLETE, INCOMPLETE
 from runners.files import write_atomic
 from runners.leaderboard_config import LeaderboardConfig
 from runners.leaderboards.page import render_page
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NAME = "leaderboard"
-_COMPLETE, _INCOMPLETE = 0, 1
 _RENDERERS = {
     "csv": render_csv,
     "md": render_markdown,
@@ -74,7 +74,7 @@ def _write(board: Leaderboard, settings: LeaderboardConfig) -> int:
     for suffix, render in _RENDERERS.items():
         if suffix in settings.formats:
             write_atomic(output / f"{NAME}.{suffix}", render(board))
-    code = _COMPLETE
+    code = COMPLETE
     if "png" in settings.formats:
         code = _draw(board, output)
     logger.info("written to %s", output)
@@ -92,9 +92,9 @@ def _draw(board: Leaderboard, output: Path) -> int:
             "pip install 'llava-evals[plots]', or leave it out with formats=[csv,md,tex,html].",
             NAME,
         )
-        return _INCOMPLETE
+        return INCOMPLETE
     write_chart(board, output / f"{NAME}.png")
-    return _COMPLETE
+    return COMPLETE
 
 
 def main() -> None:

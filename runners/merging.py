@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from evals.records import Sample
 from evals.task import Task
-from runners.answer_lines import is_answer_line, is_failure, is_trace_line
+from runners.answer_lines import is_answer_line, is_confirmed, is_failure, is_trace_line
 from runners.build import build_task
 from runners.environment import now
 from runners.errors import ConfigError
-from runners.files import read_intact_lines, sha256_of_file, sha256_of_json, write_jsonl
+from runners.files import read_intact_lines, sha256_of_file, write_jsonl
 from runners.folder_lock import explaining_disk_errors
 from runners.manifest import (
     MANIFEST_FILE,
@@ -189,11 +189,7 @@ def _read_part(path: Path, name: str) -> Part | None:
         for line in read_intact_lines(folder / PREDICTIONS_FILE)
         if is_answer_line(line)
     }
-    confirmed = {
-        key: line
-        for key, line in lines.items()
-        if traces.get(key, {}).get("line_sha256") == sha256_of_json(line)
-    }
+    confirmed = {key: line for key, line in lines.items() if is_confirmed(line, traces.get(key))}
     return Part(run=path.name, folder=folder, manifest=manifest, lines=confirmed, traces=traces)
 
 
@@ -238,7 +234,7 @@ def _common_limit(sources: Sequence[Part], name: str) -> int | None:
 def _join(
     sources: Iterable[Part], name: str
 ) -> tuple[dict[str, Mapping[str, Any]], dict[str, Mapping[str, Any]]]:
-    """One line and one trace for each question; an answer goes before a failure."""
+    """One line and one trace for each question; an answer takes precedence over a failure."""
     chosen: dict[str, Part] = {}
     contradicted: dict[str, str] = {}
     for part in sources:

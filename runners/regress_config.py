@@ -18,7 +18,7 @@ class RegressConfig:
         tasks: The benchmarks that are compared; empty for all that both runs have.
         data: Where the benchmarks lie; not looked at.
         alpha: The chance of a false alarm over all benchmarks together.
-        max_drop: The drop that is put up with, as a fraction (0.01 is one point); null fails any
+        max_drop: The drop that is tolerated, as a fraction (0.01 is one point); null fails any
             significant drop, and passes what is surely no larger than 0.03.
         output: Where the verdict goes; null for a folder in the candidate's.
         seed: Of the permutation test.

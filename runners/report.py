@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runners.build import read_settings
+from runners.exit_codes import COMPLETE
 from runners.logs import RunLog
 from runners.report_config import ReportConfig
 from runners.reporting.gathering import find_run, gather
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 logger = logging.getLogger(__name__)
-
-_COMPLETE = 0
 
 
 def report(config: DictConfig) -> int:
@@ -41,7 +40,7 @@ def report(config: DictConfig) -> int:
                 logger.warning("%s: %s", task.name, note)
         page, num_thumbnails = _write(gathered, output, settings)
         print(_describe(gathered, page, num_thumbnails))
-    return _COMPLETE
+    return COMPLETE
 
 
 def _default_output(folders: Sequence[Path]) -> Path:

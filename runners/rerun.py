@@ -17,7 +17,8 @@ from omegaconf import OmegaConf, open_dict
 from runners.answer_lines import is_failure, key_of
 from runners.config import EvalConfig
 from runners.errors import ConfigError
-from runners.files import read_intact_lines, sha256_of_file
+from runners.exit_codes import COMPLETE, INCOMPLETE
+from runners.files import is_set_aside, read_intact_lines, sha256_of_file
 from runners.manifest import (
     MANIFEST_FILE,
     describe_differences,
@@ -32,7 +33,6 @@ from runners.stored_runs import given_options, read_spec
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-_COMPLETE, _INCOMPLETE = 0, 1
 _FREE = frozenset(
     {
         *("manifest", "run", "results_dir", "overwrite", "retry_failed", "max_failures"),
@@ -100,10 +100,10 @@ def rerun(config: DictConfig, path: str, evaluate: Callable[[DictConfig], int]) 
     _check_given_options()
     repeated = _configure(config, originals)
     code = evaluate(config)
-    if config.dry_run or code not in (_COMPLETE, _INCOMPLETE):
+    if config.dry_run or code not in (COMPLETE, INCOMPLETE):
         return code
     same = [_compare(original, repeated) for original in originals]
-    return code if all(same) else _INCOMPLETE
+    return code if all(same) else INCOMPLETE
 
 
 def _read_originals(path: Path) -> list[Original]:
@@ -111,7 +111,7 @@ def _read_originals(path: Path) -> list[Original]:
     candidates = [folder]
     if not (folder / MANIFEST_FILE).is_file():
         there = sorted(folder.iterdir()) if folder.is_dir() else []
-        candidates = [place for place in there if ".old-" not in place.name]
+        candidates = [place for place in there if not is_set_aside(place)]
     originals = [_read_original(place) for place in candidates if (place / MANIFEST_FILE).is_file()]
     if not originals:
         raise ConfigError(

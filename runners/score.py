@@ -18,6 +18,7 @@ from evals.summary import Summary, summarize, summarize_unscored
 from runners.answer_lines import is_failure, key_of, read_prediction
 from runners.build import build_task, read_settings, read_task_specs
 from runners.errors import ConfigError
+from runners.exit_codes import COMPLETE, INCOMPLETE
 from runners.files import (
     hash_data_files,
     read_intact_lines,
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_COMPLETE, _INCOMPLETE = 0, 1
-
 
 def score(config: DictConfig) -> int:
     """Scores what one composed configuration names and returns the exit code."""
@@ -52,7 +51,7 @@ def score(config: DictConfig) -> int:
             return _score(config, settings)
         except JudgeError as error:
             logger.error("%s", error)
-            return _INCOMPLETE
+            return INCOMPLETE
 
 
 def _check_form(config: DictConfig, settings: ScoreConfig) -> None:
@@ -103,7 +102,7 @@ def _score(config: DictConfig, settings: ScoreConfig) -> int:
     table = render_summaries(results)
     print(table if settings.run is None else f"{settings.run}\n{table}")
     complete = all(_is_complete(summary) for summary in results)
-    return _COMPLETE if complete else _INCOMPLETE
+    return COMPLETE if complete else INCOMPLETE
 
 
 def _read_specs(

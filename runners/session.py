@@ -148,13 +148,8 @@ class Session:
         return {**asdict(known or report.calibration), "threshold": report.threshold}
 
     def _generation(self, task_run: TaskRun) -> GenerationConfig:
-        options = self._settings.generation
-        return GenerationConfig(
-            max_new_tokens=task_run.max_new_tokens,
-            temperature=options.temperature,
-            top_p=options.top_p,
-            num_beams=options.num_beams,
-            seed=self._settings.seed,
+        return self._settings.generation.to_config(
+            max_new_tokens=task_run.max_new_tokens, seed=self._settings.seed
         )
 
 

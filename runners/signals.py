@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from runners.exit_codes import INTERRUPTED, TERMINATED
+
 logger = logging.getLogger(__name__)
 
-_EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_EXIT_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 _TO_CLOSE_S = 15.0
 """For so long nothing interrupts what closes files and workers."""
 

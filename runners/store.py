@@ -10,7 +10,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from runners.answer_lines import is_answer_line, is_failure, is_trace_line
+from runners.answer_lines import is_answer_line, is_confirmed, is_failure, is_trace_line
 from runners.files import json_line, recover_jsonl, sha256_of_json, sync_folder, write_atomic
 
 PREDICTIONS_FILE = "predictions.jsonl"
@@ -47,7 +47,7 @@ class AnswerStore:
         keys = set()
         for line in predictions.records:
             keys.add(key := line["metadata"]["key"])
-            if self._traces.get(key, {}).get("line_sha256") == sha256_of_json(line):
+            if is_confirmed(line, self._traces.get(key)):
                 self._lines[key] = line
         self.num_unconfirmed = len(keys) - len(self._lines)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from runners.build import build_task, read_task_specs
 from runners.errors import ConfigError
+from runners.files import is_set_aside, sync_folder
 from runners.folder_lock import FolderLock
 from runners.manifest import MANIFEST_FILE, read_manifest
 
@@ -24,7 +25,7 @@ def read_run_specs(config: DictConfig, run_dir: Path) -> dict[str, dict[str, Any
     """Returns the tasks of a run by the names of their folders.
 
     Each is configured as it was when the run was made; what the command line says about a task or
-    about where data lie goes before that.
+    about where data lie takes precedence.
 
     Args:
         config: The composed options; `tasks` selects, and is empty for all tasks of the run.
@@ -71,6 +72,7 @@ def set_aside(folder: Path) -> None:
     names = (folder.with_name(f"{folder.name}.old-{number}") for number in itertools.count(1))
     aside = next(name for name in names if not name.exists())
     folder.rename(aside)
+    sync_folder(folder.parent)
     logger.info("%s is kept as %s", folder, aside)
 
 
@@ -79,7 +81,7 @@ def _read_stored(run_dir: Path) -> dict[str, dict[str, Any]]:
         raise ConfigError(f"{run_dir} does not exist. Check `run` and `results_dir`.")
     specs = {}
     for folder in sorted(run_dir.iterdir()):
-        manifest = read_manifest(folder) if folder.is_dir() and ".old-" not in folder.name else None
+        manifest = read_manifest(folder) if folder.is_dir() and not is_set_aside(folder) else None
         if manifest is not None:
             specs[folder.name] = read_spec(manifest, folder)
     return specs

@@ -15,6 +15,7 @@ from evals.submission import Submission, Submittable, build_submission
 from evals.task import Task
 from runners.build import build_task, read_settings, read_task_specs
 from runners.errors import ConfigError
+from runners.exit_codes import COMPLETE
 from runners.files import write_atomic
 from runners.logs import RunLog
 from runners.offline_config import SubmitConfig
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 logger = logging.getLogger(__name__)
-
-_COMPLETE = 0
 
 
 def submit(config: DictConfig) -> int:
@@ -44,7 +43,7 @@ def submit(config: DictConfig) -> int:
         write_atomic(output, submission.content)
         num_answered = len({str(line["question_id"]) for line in answers.answers})
         print(_describe(task, submission, num_answered, output))
-    return _COMPLETE
+    return COMPLETE
 
 
 def _find_answers(config: DictConfig, settings: SubmitConfig) -> tuple[dict[str, Any], Path]:

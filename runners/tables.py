@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runners.files import write_atomic
+from runners.files import is_set_aside, write_atomic
 from runners.scoring import read_summary
 
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ def render_summaries(summaries: Sequence[Mapping[str, Any]]) -> str:
 
 def write_tables(run_dir: Path) -> None:
     """Writes `summary.csv` and `summary.md` over all tasks that lie in a run's folder."""
-    folders = sorted(
-        path for path in run_dir.iterdir() if path.is_dir() and ".old-" not in path.name
-    )
+    folders = sorted(path for path in run_dir.iterdir() if path.is_dir() and not is_set_aside(path))
     summaries = [summary for folder in folders if (summary := read_summary(folder)) is not None]
     write_atomic(run_dir / "summary.csv", metrics_table(summaries).to_csv(index=False))
     further = metrics_table(summaries).drop(columns=["num_questions", "num_answered", "coverage"])

@@ -12,9 +12,8 @@ from typing import Any
 
 from evals.errors import DataError
 from evals.records import Failure, Sample, Score
-from evals.sources import check_num_questions
 from llava.generation.request import Completion, RequestFailure
-from runners.answer_lines import answer_line, failure_line, trace_line
+from runners.answer_lines import result_line, trace_line
 from runners.build import build_task
 from runners.config import EvalConfig
 from runners.environment import now
@@ -22,7 +21,6 @@ from runners.files import (
     hash_data_files,
     sha256_of_file,
     sha256_of_json,
-    sync_folder,
 )
 from runners.folder_lock import FolderLock, explaining_disk_errors
 from runners.image_files import ImageFiles
@@ -32,6 +30,7 @@ from runners.predict import PROMPT_VERSION, hash_prompts
 from runners.scoring import read_summary, score_asked, write_results
 from runners.shard import read_shard, shard_samples
 from runners.store import PREDICTIONS_FILE, AnswerStore
+from runners.stored_runs import set_aside
 from runners.task_notes import report_missing_images, report_repairs
 
 logger = logging.getLogger(__name__)
@@ -63,9 +62,9 @@ class TaskRun:
         self._settings = settings
         self._model_id = model_name(settings)
         self._all_samples = task.samples()
-        if settings.check_counts:
-            expected = task.expected_num_questions
-            check_num_questions(task.name, task.split, len(self._all_samples), expected)
+        release = task.releases.get(task.split)
+        if settings.check_counts and release is not None:
+            release.check(f"{task.name} {task.split}", len(self._all_samples))
         self._shard = read_shard(settings.runner.get("shard"))
         self.samples = self._select(settings.limit)
         if not self.samples:
@@ -141,11 +140,8 @@ class TaskRun:
     def open(self) -> None:
         """Reads the stored answers; with `overwrite`, sets them aside first."""
         with explaining_disk_errors(self.folder):
-            if self._settings.overwrite and self.folder.exists():
-                aside = _free_name(self.folder)
-                self.folder.rename(aside)
-                sync_folder(self.folder.parent)
-                logger.info("%s is kept as %s", self.folder, aside)
+            if self._settings.overwrite:
+                set_aside(self.folder)
             self._store = AnswerStore(self.folder)
             report_repairs(self.folder, self._store)
             answered = self._answers.lines.keys() - self._answers.failed()
@@ -211,11 +207,7 @@ class TaskRun:
         Raises:
             StoreError: it cannot be written.
         """
-        if isinstance(result, Completion):
-            line = answer_line(sample, result, self._model_id)
-        else:
-            failure = Failure(key=result.key, cause=result.cause, message=result.message)
-            line = failure_line(sample, failure, self._model_id)
+        line = result_line(sample, result, self._model_id)
         trace = trace_line(
             result,
             worker=worker,
@@ -353,10 +345,3 @@ class TaskRun:
             # An answer that is stored stays, whatever has become of its image.
             if sample.key in self._images.missing and sample.key not in stored:
                 self.record(sample, self._images.missing[sample.key], worker=None)
-
-
-def _free_name(folder: Path) -> Path:
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
-        number += 1
-    return aside

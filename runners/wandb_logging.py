@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runners.errors import ConfigError
+from runners.files import is_set_aside
 from runners.in_process.flat_metrics import flatten_metrics
 from runners.manifest import read_manifest
 from runners.scoring import read_summary
@@ -59,7 +60,7 @@ def log_run(
     Raises:
         ConfigError: the folder holds no finished benchmark.
     """
-    folders = [path for path in sorted(Path(run_dir).glob("*/")) if ".old-" not in path.name]
+    folders = [path for path in sorted(Path(run_dir).glob("*/")) if not is_set_aside(path)]
     found = {path: read_summary(path) for path in folders}
     summaries = {path.name: summary for path, summary in found.items() if summary is not None}
     if not summaries:

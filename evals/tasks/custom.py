@@ -83,7 +83,6 @@ class Custom:
     """
 
     primary_is_mean = True
-    expected_num_questions: int | None = None
     grouped_metrics: frozenset[str] = frozenset()
     releases: Mapping[str, Release] = MappingProxyType({})
 

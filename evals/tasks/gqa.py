@@ -43,7 +43,7 @@ from evals.gqa_format import (
 )
 from evals.hub import HubTable, check_source
 from evals.metrics import break_down_all, mean, mean_score, require_scores
-from evals.published import Release, expected_count
+from evals.published import Release
 from evals.questions import SHORT_ANSWER_SUFFIX, Question, read_questions, replace_suffix
 from evals.records import Aggregate, Prediction, Sample, Score
 from evals.scorers.distribution import chi_square_distance
@@ -66,7 +66,6 @@ class GQA:
         prompt_suffix: What follows the question in the prompt.
         source: `files`, or `hub` for the mirror.
         max_new_tokens: The answer length that LLaVA's script uses.
-        check_counts: Whether the published number of questions is expected.
 
     Raises:
         ValueError: there is no such source.
@@ -98,14 +97,12 @@ class GQA:
         prompt_suffix: str = SHORT_ANSWER_SUFFIX,
         source: str = "files",
         max_new_tokens: int = 128,
-        check_counts: bool = True,
     ) -> None:
         check_source(self.name, source)
         self.data_dir = Path(data_dir)
         self.split = split
         self.prompt_suffix = prompt_suffix
         self.max_new_tokens = max_new_tokens
-        self.expected_num_questions = expected_count(self.releases, split, check=check_counts)
         self._title = f"{self.name} {split}"
         stem = "val_all" if split == "val" else split
         self._question_path = self.data_dir / "data" / f"{stem}_questions.json"

@@ -27,7 +27,7 @@ from typing import Any
 from evals.answers import check_keys, match_by_id
 from evals.errors import DataError
 from evals.metrics import group_by, mean, require_scores
-from evals.published import Release, expected_count
+from evals.published import Release
 from evals.questions import Question, read_questions
 from evals.records import Aggregate, Prediction, Sample, Score
 from evals.replies import JudgeReply, read_replies, select_replies
@@ -56,7 +56,6 @@ class LLaVABench:
         replies: The file with its reviews, or one file a run; None if there are none, so that
             nothing is scored.
         max_new_tokens: The answer length that LLaVA's script uses.
-        check_counts: Whether the published number of questions is expected.
     """
 
     name = "llavabench"
@@ -82,7 +81,6 @@ class LLaVABench:
         judge: str = "gpt-4-0314",
         replies: str | Path | Sequence[str | Path] | None = None,
         max_new_tokens: int = 1024,
-        check_counts: bool = True,
     ) -> None:
         self.data_dir = Path(data_dir)
         self.judge = judge
@@ -90,7 +88,6 @@ class LLaVABench:
         self.definition = f"llavabench_{judge}/1"
         self.max_new_tokens = max_new_tokens
         self.has_annotations = bool(self.replies)
-        self.expected_num_questions = expected_count(self.releases, "wild", check=check_counts)
         self._question_path = self.data_dir / "questions.jsonl"
         self._context_path = self.data_dir / "context.jsonl"
         self._reference_path = self.data_dir / "answers_gpt4.jsonl"

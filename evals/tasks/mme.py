@@ -44,7 +44,7 @@ from evals.mme_format import (
     read_release,
     sum_scores,
 )
-from evals.published import Release, expected_count
+from evals.published import Release
 from evals.questions import SHORT_ANSWER_SUFFIX, Question, read_question_lines, replace_suffix
 from evals.records import Aggregate, Prediction, Sample, Score
 from evals.scorers.yes_no import parse_mme
@@ -94,7 +94,6 @@ class MME:
         prompt_suffix: What follows the question in the prompt.
         source: `files`, or `hub` for the mirror.
         max_new_tokens: The answer length that LLaVA's script uses.
-        check_counts: Whether the published number of questions is expected.
 
     Raises:
         ValueError: there is no such source.
@@ -122,13 +121,11 @@ class MME:
         prompt_suffix: str = SHORT_ANSWER_SUFFIX,
         source: str = "files",
         max_new_tokens: int = 128,
-        check_counts: bool = True,
     ) -> None:
         check_source(self.name, source)
         self.data_dir = Path(data_dir)
         self.prompt_suffix = prompt_suffix
         self.max_new_tokens = max_new_tokens
-        self.expected_num_questions = expected_count(self.releases, "release", check=check_counts)
         self._release_dir = self.data_dir / RELEASE_DIR
         self._llava_path = self.data_dir / "llava_mme.jsonl"
         self._hub: HubTable | None = None

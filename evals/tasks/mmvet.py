@@ -29,7 +29,7 @@ from typing import Any
 from evals.answers import check_keys, match_by_id
 from evals.errors import DataError
 from evals.metrics import Breakdown, mean, mean_score, require_scores
-from evals.published import Release, expected_count
+from evals.published import Release
 from evals.questions import check_same_ids, read_questions
 from evals.records import Aggregate, Prediction, Sample, Score
 from evals.replies import read_replies, select_replies
@@ -75,7 +75,6 @@ class MMVet:
         replies: The file with its replies, or one file a run; None if there are none, so that
             nothing is scored.
         max_new_tokens: The answer length that LLaVA's script uses.
-        check_counts: Whether the published number of questions is expected.
     """
 
     name = "mmvet"
@@ -103,7 +102,6 @@ class MMVet:
         judge: str = "gpt-4-0613",
         replies: str | Path | Sequence[str | Path] | None = None,
         max_new_tokens: int = 1024,
-        check_counts: bool = True,
     ) -> None:
         self.data_dir = Path(data_dir)
         self.judge = judge
@@ -111,7 +109,6 @@ class MMVet:
         self.definition = f"mmvet_{judge}/1"
         self.max_new_tokens = max_new_tokens
         self.has_annotations = bool(self.replies)
-        self.expected_num_questions = expected_count(self.releases, "v1", check=check_counts)
         self._path = self.data_dir / "mm-vet.json"
         self._llava_path = self.data_dir / "llava-mm-vet.jsonl"
 

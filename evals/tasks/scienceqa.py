@@ -37,7 +37,7 @@ from evals.answers import check_keys, match_by_id
 from evals.errors import DataError
 from evals.hub import HubTable, check_source
 from evals.metrics import break_down_all, mean_score, require_scores
-from evals.published import Release, expected_count
+from evals.published import Release
 from evals.questions import LETTER_SUFFIX, check_same_ids
 from evals.records import Aggregate, Prediction, Sample, Score
 from evals.scorers.choice import LETTERS, choice_index, parse_choice
@@ -135,7 +135,6 @@ class ScienceQA:
         unparsed: What an answer counts as from which no choice can be read: `wrong` or `random`.
         source: `files`, or `hub` for the mirror.
         max_new_tokens: The answer length that LLaVA's script uses.
-        check_counts: Whether the published number of questions is expected.
 
     Raises:
         ValueError: there is no such rule or source, or the mirror has no such split.
@@ -165,7 +164,6 @@ class ScienceQA:
         unparsed: str = "wrong",
         source: str = "files",
         max_new_tokens: int = 1024,
-        check_counts: bool = True,
     ) -> None:
         if unparsed not in _UNPARSED:
             raise ValueError(f"`unparsed` must be one of {list(_UNPARSED)}, but is {unparsed}.")
@@ -178,7 +176,6 @@ class ScienceQA:
         self.prompt_suffix = prompt_suffix
         self.max_new_tokens = max_new_tokens
         self.definition = _UNPARSED[unparsed]
-        self.expected_num_questions = expected_count(self.releases, split, check=check_counts)
         self._title = f"{self.name} {split}"
         self._draws = unparsed == "random"
         self._problem_path = self.data_dir / "problems.json"

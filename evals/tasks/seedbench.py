@@ -31,7 +31,7 @@ from evals.answers import check_keys, match_by_id
 from evals.errors import DataError
 from evals.hub import HubTable, check_source
 from evals.metrics import break_down_all, mean_score, require_scores
-from evals.published import Release, expected_count
+from evals.published import Release
 from evals.questions import LETTER_SUFFIX, Question, check_same_ids, read_questions, replace_suffix
 from evals.records import Aggregate, Prediction, Sample, Score
 from evals.sources import (
@@ -84,7 +84,6 @@ class SeedBench:
         prompt_suffix: What follows the choices in the prompt.
         source: `files`, or `hub` for the mirror.
         max_new_tokens: The answer length that LLaVA's script uses.
-        check_counts: Whether the published number of questions is expected.
 
     Raises:
         ValueError: there is no such source.
@@ -122,13 +121,11 @@ class SeedBench:
         prompt_suffix: str = LETTER_SUFFIX,
         source: str = "files",
         max_new_tokens: int = 128,
-        check_counts: bool = True,
     ) -> None:
         check_source(self.name, source)
         self.data_dir = Path(data_dir)
         self.prompt_suffix = prompt_suffix
         self.max_new_tokens = max_new_tokens
-        self.expected_num_questions = expected_count(self.releases, "v1", check=check_counts)
         self._path = self.data_dir / "SEED-Bench.json"
         self._llava_path = self.data_dir / "llava-seed-bench.jsonl"
         self._hub: HubTable | None = None
@@ -148,8 +145,6 @@ class SeedBench:
             DataError: a file is missing or malformed, or the files do not belong together.
         """
         questions = self._questions
-        if self.expected_num_questions is not None:
-            self.releases[self.split].check(self.name, len(questions))
         lines = {key: _as_line(question) for key, question in questions.items()}
         if self._hub is None and find_optional(self._llava_path):
             read = {line.key: line for line in read_questions(self._llava_path)}

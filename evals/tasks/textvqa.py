@@ -34,7 +34,7 @@ from evals.errors import DataError
 from evals.hub import HubTable, check_source
 from evals.metrics import mean_score, require_scores
 from evals.normalize import normalize_m4c
-from evals.published import Release, expected_count
+from evals.published import Release
 from evals.questions import (
     SHORT_ANSWER_SUFFIX,
     check_same_ids,
@@ -141,7 +141,6 @@ class TextVQA:
         ocr_tokens: Whether the prompt names the words that were read in the image.
         source: `files`, or `hub` for the mirror.
         max_new_tokens: The answer length that LLaVA's script uses.
-        check_counts: Whether the published number of questions is expected.
 
     Raises:
         ValueError: there is no such split or source.
@@ -174,7 +173,6 @@ class TextVQA:
         ocr_tokens: bool = True,
         source: str = "files",
         max_new_tokens: int = 128,
-        check_counts: bool = True,
     ) -> None:
         if split not in _IMAGE_FOLDERS:
             known = list(_IMAGE_FOLDERS)
@@ -187,7 +185,6 @@ class TextVQA:
         self.ocr_tokens = ocr_tokens
         self.max_new_tokens = max_new_tokens
         self.has_annotations = split != "test"
-        self.expected_num_questions = expected_count(self.releases, split, check=check_counts)
         self._title = f"{self.name} {split}"
         self._path = self.data_dir / f"TextVQA_0.5.1_{split}.json"
         self._ocr_path = self.data_dir / f"TextVQA_Rosetta_OCR_v0.2_{split}.json"

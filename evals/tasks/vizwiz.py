@@ -32,7 +32,7 @@ from evals.errors import DataError
 from evals.hub import HubTable, check_source
 from evals.metrics import break_down_all, mean_score, require_scores
 from evals.normalize import normalize_m4c, normalize_vizwiz
-from evals.published import Release, expected_count
+from evals.published import Release
 from evals.questions import (
     SHORT_ANSWER_SUFFIX,
     Question,
@@ -92,7 +92,6 @@ class VizWiz:
         prompt_suffix: What follows the question in the prompt.
         source: `files`, or `hub` for the mirror.
         max_new_tokens: The answer length that LLaVA's script uses.
-        check_counts: Whether the published number of questions is expected.
 
     Raises:
         ValueError: there is no such split or source.
@@ -124,7 +123,6 @@ class VizWiz:
         prompt_suffix: str = UNANSWERABLE_HINT + SHORT_ANSWER_SUFFIX,
         source: str = "files",
         max_new_tokens: int = 128,
-        check_counts: bool = True,
     ) -> None:
         if split not in _SPLITS:
             raise ValueError(f"`split` of vizwiz must be one of {list(_SPLITS)}, but is {split}.")
@@ -134,7 +132,6 @@ class VizWiz:
         self.prompt_suffix = prompt_suffix
         self.max_new_tokens = max_new_tokens
         self.has_annotations = split in _ANNOTATED
-        self.expected_num_questions = expected_count(self.releases, split, check=check_counts)
         self._title = f"{self.name} {split}"
         self._path = self.data_dir / f"{split}.json"
         self._llava_path = self.data_dir / f"llava_{split}.jsonl"

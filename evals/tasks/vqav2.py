@@ -36,7 +36,7 @@ from evals.errors import DataError
 from evals.hub import HubTable, check_source
 from evals.metrics import break_down_all, mean_score, require_scores
 from evals.normalize import normalize_m4c
-from evals.published import Release, expected_count
+from evals.published import Release
 from evals.questions import (
     SHORT_ANSWER_SUFFIX,
     Question,
@@ -89,7 +89,6 @@ class VQAv2:
         normalization: `official`, or `always` for answers on which all annotators agree too.
         source: `files`, or `hub` for the mirror.
         max_new_tokens: The answer length that LLaVA's script uses.
-        check_counts: Whether the published number of questions is expected.
 
     Raises:
         ValueError: there is no such split, normalization or source.
@@ -139,7 +138,6 @@ class VQAv2:
         normalization: str = "official",
         source: str = "files",
         max_new_tokens: int = 128,
-        check_counts: bool = True,
     ) -> None:
         if split not in _SUBTYPES:
             raise ValueError(f"`split` of vqav2 must be one of {list(_SUBTYPES)}, but is {split}.")
@@ -154,7 +152,6 @@ class VQAv2:
         self.normalization = normalization
         self.max_new_tokens = max_new_tokens
         self.has_annotations = split in _ANNOTATED
-        self.expected_num_questions = expected_count(self.releases, split, check=check_counts)
         self._title = f"{self.name} {split}"
         subtype = _SUBTYPES[split]
         self._image_subtype = _IMAGE_SUBTYPES.get(subtype, subtype)

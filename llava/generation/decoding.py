@@ -145,23 +145,21 @@ class PackDecoder:
         Returns:
             (N, D) hidden states of each question's last token.
         """
-        lengths = [0] * len(self._rows)
+        ids: list[list[int]] = [[] for _ in self._rows]
+        owners: list[list[int]] = [[] for _ in self._rows]
+        positions: list[list[int]] = [[] for _ in self._rows]
         ends = []
-        for question, tokens in zip(questions, token_ids, strict=True):
-            lengths[question.row] += len(tokens)
-            ends.append((question.row, lengths[question.row] - 1))
-        size = (len(self._rows), max(lengths))
-        ids, positions = torch.zeros(size, dtype=torch.long), torch.zeros(size, dtype=torch.long)
-        owners = torch.full(size, NOBODY)
-        for question, tokens, start, (row, end) in zip(
-            questions, token_ids, starts, ends, strict=True
-        ):
-            place = slice(end + 1 - len(tokens), end + 1)
-            ids[row, place] = torch.tensor(tokens)
-            owners[row, place] = question.owner
-            positions[row, place] = torch.arange(start, start + len(tokens))
-        index = self._index(ends, size[1])
-        return _pick(self._cache.extend(ids, owners, positions), index)
+        for question, tokens, start in zip(questions, token_ids, starts, strict=True):
+            ids[question.row] += tokens
+            owners[question.row] += [question.owner] * len(tokens)
+            positions[question.row] += range(start, start + len(tokens))
+            ends.append((question.row, len(ids[question.row]) - 1))
+        length = max(map(len, ids))
+        index = self._index(ends, length)
+        hidden = self._cache.extend(
+            _pad(ids, length, 0), _pad(owners, length, NOBODY), _pad(positions, length, 0)
+        )
+        return _pick(hidden, index)
 
     def _index(self, places: Sequence[tuple[int, int]], length: int) -> torch.Tensor:
         """(N,) int64: (row, column) pairs as places in rows of a length, one after the other.
@@ -200,6 +198,11 @@ class PackDecoder:
             for question in active:
                 alive[question.row, question.owner] = True
             self._cache.compact(alive.to(self._device))
+
+
+def _pad(rows: Sequence[Sequence[int]], length: int, value: int) -> torch.Tensor:
+    """(G, length) int64 on the CPU: rows of numbers, filled up on the right."""
+    return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows])
 
 
 def _pick(hidden: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

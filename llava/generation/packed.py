@@ -55,7 +55,7 @@ class PackStats:
         num_replayed: Of these, computed again alone.
         num_flipped: Of these, with another result.
         num_halvings: Packs that did not fit and were halved.
-        waited_s: Seconds without work for want of images.
+        waited_s: Seconds spent waiting for images.
         encode_s: Seconds in tower and projector.
         decode_s: Seconds in the language model.
         busy_s: Seconds of answering, waiting not counted.

@@ -201,7 +201,7 @@ class EngineReport:
         num_replayed: Of these, computed again alone.
         num_flipped: Of these, with another result.
         num_halvings: Packs that did not fit and were halved.
-        waited_s: Seconds without work for want of images.
+        waited_s: Seconds spent waiting for images.
         busy_s: Seconds of answering without these, replays included.
         replay_s: Seconds of computing again, calibration included.
         calibration_s: Of these, the seconds in which the threshold was being measured.

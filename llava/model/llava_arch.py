@@ -91,6 +91,9 @@ class LlavaMetaForCausalLM(_LanguageModel):
 
         Returns:
             One (S_i, D) an image.
+
+        Raises:
+            ValueError: images with tiles have fewer sizes than there are images.
         """
         if isinstance(images, torch.Tensor) and images.ndim == 4:
             return list(self.encode_images(images))
@@ -98,6 +101,11 @@ class LlavaMetaForCausalLM(_LanguageModel):
         features = self.encode_images(torch.cat(tiled)).split([len(image) for image in tiled])
         newline = getattr(self.get_model(), "image_newline", None)
         sizes = [None] * len(tiled) if image_sizes is None else image_sizes
+        if len(sizes) < len(tiled):
+            raise ValueError(
+                f"`image_sizes` must hold a size for each of the {len(tiled)} images, but holds "
+                f"{len(sizes)}. Give width and height of every image before preprocessing."
+            )
         return [
             self._merge(tiles, size, newline) for tiles, size in zip(features, sizes, strict=False)
         ]

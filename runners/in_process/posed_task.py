@@ -10,9 +10,8 @@ from typing import Any
 
 from evals.errors import DataError
 from evals.records import Failure, Sample, Score
-from evals.sources import check_num_questions
-from llava.generation.request import Completion, GenerationConfig, RequestFailure
-from runners.answer_lines import answer_line, failure_line, trace_line
+from llava.generation.request import Completion, RequestFailure
+from runners.answer_lines import result_line, trace_line
 from runners.config import EvalConfig
 from runners.environment import now
 from runners.files import hash_data_files, json_line, sha256_of_json
@@ -53,9 +52,9 @@ class PosedTask:
         self._spec = named.spec
         self._settings = settings
         self._all_samples = task.samples()
-        if settings.check_counts:
-            expected = task.expected_num_questions
-            check_num_questions(task.name, task.split, len(self._all_samples), expected)
+        release = task.releases.get(task.split)
+        if settings.check_counts and release is not None:
+            release.check(f"{task.name} {task.split}", len(self._all_samples))
         self.samples = self._all_samples[: settings.limit]
         self._images = ImageFiles(self.samples)
         missing = list(self._images.missing)
@@ -94,12 +93,8 @@ class PosedTask:
             part: Which part of the questions is asked, from 1.
             num_parts: How many parts there are.
         """
-        generation = GenerationConfig(
-            max_new_tokens=self._max_new_tokens,
-            temperature=self._settings.generation.temperature,
-            top_p=self._settings.generation.top_p,
-            num_beams=self._settings.generation.num_beams,
-            seed=self._settings.seed,
+        generation = self._settings.generation.to_config(
+            max_new_tokens=self._max_new_tokens, seed=self._settings.seed
         )
         worker = f"rank {part - 1}"
         answers: dict[str, Answer] = {}
@@ -189,12 +184,7 @@ class PosedTask:
     def _render(
         self, sample: Sample, result: Completion | RequestFailure | Failure, worker: str | None
     ) -> Answer:
-        model_id = str(self._settings.model.name)
-        if isinstance(result, Completion):
-            line = answer_line(sample, result, model_id)
-        else:
-            failure = Failure(key=result.key, cause=result.cause, message=result.message)
-            line = failure_line(sample, failure, model_id)
+        line = result_line(sample, result, str(self._settings.model.name))
         stats = self._images.stats(sample)
         return line, trace_line(result, worker=worker, attempts=1, image_stat=stats)
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from runners.errors import ConfigError
+from runners.files import is_set_aside
 from runners.manifest import MANIFEST_FILE, read_manifest
 from runners.scoring import SUMMARY_FILE
 from runners.store import PREDICTIONS_FILE
 
 _LARGEST = 1e6
 """No benchmark gives as many points; NaN and infinity are not below it either."""
-_SET_ASIDE = re.compile(r"\.old-\d+$")
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "task": (str,),
     "split": (str,),
@@ -92,7 +91,7 @@ def _folders(parent: Path) -> list[Path]:
     found = [
         path
         for path in parent.iterdir()
-        if path.is_dir() and not path.name.startswith(".") and not _SET_ASIDE.search(path.name)
+        if path.is_dir() and not path.name.startswith(".") and not is_set_aside(path)
     ]
     return sorted(found, key=lambda path: os.fsencode(path.name))
 

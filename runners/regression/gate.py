@@ -24,11 +24,11 @@ PASS, FAIL, UNDECIDED = "pass", "fail", "undecided"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What is put up with.
+    """What is tolerated.
 
     Attributes:
         alpha: The chance of a false alarm over all tasks together.
-        max_drop: The drop that is put up with; None for none that is significant.
+        max_drop: The drop that is tolerated; None for none that is significant.
         margin: What a drop must surely be below to pass, where `max_drop` says nothing.
     """
 
@@ -76,7 +76,7 @@ def judge(pairs: Sequence[Pair], rule: Rule, *, seed: int = 0) -> list[TaskVerdi
 
     Args:
         pairs: The tasks, one family of tests.
-        rule: What is put up with.
+        rule: What is tolerated.
         seed: Of the permutation tests.
     """
     comparisons = [
@@ -134,7 +134,7 @@ def decide(
         comparison: The candidate against the baseline.
         p_adjusted: The p value, adjusted for the number of tasks.
         bound: The largest drop that the data leave open; None if they leave any.
-        rule: What is put up with.
+        rule: What is tolerated.
         is_proof: Whether identical answers show that nothing changed.
     """
     if p_adjusted < rule.alpha and -comparison.difference > rule.failing_drop:

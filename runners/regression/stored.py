@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from evals.errors import DataError
 from evals.sources import read_jsonl, require
 from runners.errors import ConfigError
-from runners.files import sha256_of_file
+from runners.files import is_set_aside, sha256_of_file
 from runners.manifest import MANIFEST_FILE, read_manifest
 from runners.scoring import SCORES_FILE, SUMMARY_FILE, read_summary
 from runners.store import PREDICTIONS_FILE
@@ -75,7 +75,7 @@ def list_tasks(run_dir: Path) -> dict[str, Path]:
     return {
         folder.name: folder
         for folder in _folders(run_dir)
-        if ".old-" not in folder.name
+        if not is_set_aside(folder)
         and any((folder / name).is_file() for name in (MANIFEST_FILE, SUMMARY_FILE))
     }
 

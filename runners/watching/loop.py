@@ -21,6 +21,7 @@ from llava.errors import CheckpointError, ConversationError
 from llava.model.content_hash import cached_hash
 from llava.names import get_model_name_from_path
 from runners.config import WatchConfig
+from runners.exit_codes import BAD_INPUT, COMPLETE, INCOMPLETE
 from runners.manifest import differences, read_manifest
 from runners.naming import run_name
 from runners.scoring import read_summary
@@ -35,7 +36,6 @@ from runners.watching.folders import (
 
 logger = logging.getLogger(__name__)
 
-_COMPLETE, _INCOMPLETE, _BAD_INPUT = 0, 1, 2
 _STEP_S = 0.2
 _PLAIN = re.compile(r"[\w.-]+")
 
@@ -82,7 +82,7 @@ class Watch:
                 if self._signals.exit_code is not None:
                     return self._signals.exit_code
             if once is not None and settled:
-                return _INCOMPLETE if self._failed else _COMPLETE
+                return INCOMPLETE if self._failed else COMPLETE
             self._signals.sleep(self._settings.poll_s)
             if self._signals.exit_code is not None:
                 return self._signals.exit_code
@@ -151,9 +151,9 @@ class Watch:
         )
         if self._signals.exit_code is not None:
             return False
-        if code == _BAD_INPUT and self._is_busy(name):
+        if code == BAD_INPUT and self._is_busy(name):
             return False
-        if code == _COMPLETE:
+        if code == COMPLETE:
             self._failed.discard(folder)
             self._tell(folder, f"evaluated as run {name}")
         else:

@@ -1,4 +1,4 @@
-"""What a worker process does. The only place of the programs that imports torch."""
+"""What a worker process does: it imports torch, as its parent never does, and holds one model."""
 
 from __future__ import annotations
 

@@ -53,9 +53,9 @@ def describe_exit(code: int | None) -> str:
     """Says how a process ended.
 
     >>> describe_exit(7), describe_exit(-9)
-    ('ended with exit code 7', 'was ended by signal 9, often for want of memory')
+    ('ended with exit code 7', 'was ended by signal 9, often because memory ran out')
     """
     if code is not None and code < 0:
-        hint = ", often for want of memory" if code == -9 else ""
+        hint = ", often because memory ran out" if code == -9 else ""
         return f"was ended by signal {-code}{hint}"
     return f"ended with exit code {code}"

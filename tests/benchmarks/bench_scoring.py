@@ -31,7 +31,7 @@ OURS = """
 from evals.answers import read_answers
 from evals.summary import summarize
 from evals.tasks.vqav2 import VQAv2
-task = VQAv2(data_dir=folder, split="val", check_counts=False)
+task = VQAv2(data_dir=folder, split="val")
 scores = task.score(task.match(read_answers(answers).answers))
 figure = summarize(task, scores, {}).metrics["vqa_accuracy"]
 """

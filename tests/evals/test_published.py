@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from evals.errors import DataError
-from evals.published import Release, expected_count
+from evals.published import Release, published_count
 from tests.evals.small_data import SMALL_DATA
 
 FOLDER = Path(__file__).parents[2] / "results/published"
@@ -34,11 +34,16 @@ def test_table_of_the_paper_is_complete_for_both_models():
         assert len(found & TASKS) == count
 
 
-def test_release_is_recognized_by_its_count():
+def test_another_count_than_the_published_one_is_refused():
     release = Release(num_questions=10, other_releases={12: "that is the later one. Fetch it."})
-    release.check("x y", 11)
+    release.check("x y", 10)
+    with pytest.raises(DataError, match=r"10 questions, but has 11: .*check_counts=false"):
+        release.check("x y", 11)
     with pytest.raises(DataError, match="x y must have the published 10 questions, but has 12: th"):
         release.check("x y", 12)
-    assert expected_count({"y": release}, "y", check=True) == 10
-    assert expected_count({"y": release}, "y", check=False) is None
-    assert expected_count({"y": release}, "z", check=True) is None
+
+
+def test_split_that_nobody_published_has_no_count():
+    release = Release(num_questions=10)
+    assert published_count({"y": release}, "y") == 10
+    assert published_count({"y": release}, "z") is None

@@ -48,7 +48,7 @@ def test_prompts_of_the_answer_file_are_rebuilt():
 
 
 def small_task():
-    return MMBench(data_dir=SCORING, check_counts=False)
+    return MMBench(data_dir=SCORING)
 
 
 def test_workbook_equals_that_of_the_official_converter():

@@ -63,12 +63,14 @@ def test_real_question_file_is_read_as_it_is(real_folder):
 def test_later_release_is_recognized(real_folder):
     (real_folder / "coco").unlink()
     (real_folder / "coco").symlink_to((DATA / "coco_2024").resolve())
+    task = POPE(data_dir=real_folder)
+    num_questions = len(task.samples())
     with pytest.raises(
         DataError, match=r"later release with 3,000 random questions.*set questions="
     ):
-        POPE(data_dir=real_folder).samples()
+        task.releases["coco"].check("pope coco", num_questions)
     later = POPE(data_dir=real_folder, questions=9_000)
-    assert len(later.samples()) == later.expected_num_questions == 9_000
+    assert len(later.samples()) == later.releases["coco"].num_questions == 9_000
     assert later.definition != POPE(data_dir=real_folder).definition
 
 

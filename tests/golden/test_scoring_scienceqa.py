@@ -155,7 +155,7 @@ def check_real_prompts(samples, lines):
 def test_rebuilt_prompts_equal_the_real_question_file(real_folder, real_prompts):
     task = ScienceQA(data_dir=real_folder)
     samples = task.samples()
-    assert len(samples) == task.expected_num_questions
+    assert len(samples) == task.releases[task.split].num_questions
     check_real_prompts(samples, real_prompts)
 
 

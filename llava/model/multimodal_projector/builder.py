@@ -10,11 +10,6 @@ from torch import nn
 _MLP = re.compile(r"mlp(\d+)x_gelu")
 
 
-def is_projector_type(projector_type: str) -> bool:
-    """Whether a projector of this type can be built."""
-    return projector_type in ("linear", "identity") or _MLP.fullmatch(projector_type) is not None
-
-
 def build_vision_projector(config: Any) -> nn.Module:
     """Returns a projector (..., D_v) -> (..., D) as `config.mm_projector_type` says.
 

@@ -8,7 +8,7 @@ from tests.evals.small_data import pope_records, put_lines, write_pope
 @pytest.fixture
 def task(tmp_path):
     write_pope(tmp_path)
-    return POPE(data_dir=tmp_path, check_counts=False)
+    return POPE(data_dir=tmp_path)
 
 
 def answers(task, *texts):
@@ -57,7 +57,7 @@ def test_labels_follow_the_question_and_not_the_position(task, tmp_path):
         )
     ]
     put_lines(tmp_path / "llava_pope_test.jsonl", lines)
-    renumbered = POPE(data_dir=tmp_path, check_counts=False)
+    renumbered = POPE(data_dir=tmp_path)
     samples = renumbered.samples()
     assert [(s.question_id, s.target) for s in samples[:2]] == [(0, "no"), (100, "yes")]
     put_lines(tmp_path / "llava_pope_test.jsonl", lines[1:])
@@ -69,7 +69,7 @@ def test_labels_follow_the_question_and_not_the_position(task, tmp_path):
 
 
 def test_suffix_can_be_replaced(task, tmp_path):
-    brief = POPE(data_dir=tmp_path, prompt_suffix="\nYes or no?", check_counts=False)
+    brief = POPE(data_dir=tmp_path, prompt_suffix="\nYes or no?")
     assert brief.samples()[0].text.endswith("in the image?\nYes or no?")
 
 

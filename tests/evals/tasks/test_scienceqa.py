@@ -199,11 +199,6 @@ def test_broken_split_is_named(tmp_path, splits, message):
         ScienceQA(data_dir=write(tmp_path, **splits)).samples()
 
 
-def test_published_count_is_expected(tmp_path):
-    assert ScienceQA(data_dir=tmp_path).expected_num_questions == 4_241
-    assert ScienceQA(data_dir=tmp_path, split="demo").expected_num_questions is None
-
-
 def test_random_rule_draws_by_the_problem_and_is_another_definition(tmp_path):
     problems = {str(n): problem() for n in range(40)}
     write(tmp_path, problems, test=list(problems))

@@ -36,7 +36,7 @@ def test_question_file_of_llava_names_the_images(tmp_path):
         {"question_id": q, "image": f"frames/{q}.png", "text": f"Odd {q}"} for q in ("v1", 102, 101)
     ]
     put_lines(tmp_path / "llava-seed-bench.jsonl", lines)
-    samples = SeedBench(data_dir=tmp_path, check_counts=False).samples()
+    samples = SeedBench(data_dir=tmp_path).samples()
     assert [s.text for s in samples] == ["Odd 101", "Odd 102", "Odd v1"]
     assert samples[2].images[0].path == tmp_path / "frames/v1.png"
     put_lines(
@@ -44,7 +44,7 @@ def test_question_file_of_llava_names_the_images(tmp_path):
         [{k: v for k, v in lines[0].items() if k != "image"}, *lines[1:]],
     )
     with pytest.raises(DataError, match=r"bench\.jsonl:1: `image` must be one file name"):
-        SeedBench(data_dir=tmp_path, check_counts=False).samples()
+        SeedBench(data_dir=tmp_path).samples()
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_normalization_only_where_annotators_differ(text, answers, expected):
 def test_test_splits_are_asked_but_not_scored(tmp_path, split, subtype, images, count):
     write(tmp_path, subtype, annotations=None)
     task = VQAv2(data_dir=tmp_path, split=split)
-    assert (task.has_annotations, task.expected_num_questions) == (False, count)
+    assert (task.has_annotations, task.releases[split].num_questions) == (False, count)
     samples = task.samples()
     assert [sample.question_id for sample in samples] == [420, 421]
     assert samples[0].images[0].path == tmp_path / images / f"COCO_{images}_000000000042.jpg"
@@ -132,12 +132,6 @@ def test_question_file_of_llava_gives_the_prompts(tmp_path):
     assert (sample.text, sample.image_keys) == (line["text"], (line["image"],))
     (sample,) = VQAv2(data_dir=tmp_path, prompt_suffix=" Briefly.").samples()
     assert sample.text == sample.prompt == "Odd text Briefly."
-
-
-def test_published_count_is_expected_unless_counts_are_not_checked(tmp_path):
-    assert VQAv2(data_dir=tmp_path, split="val").expected_num_questions == 214_354
-    assert VQAv2(data_dir=tmp_path, split="val", check_counts=False).expected_num_questions is None
-    assert VQAv2(data_dir=tmp_path, split="demo").expected_num_questions is None
 
 
 def test_unknown_split_is_refused():
