@@ -12,6 +12,7 @@ from typing import Any
 from evals.answers import AnswerFile, read_answers
 from evals.errors import DataError
 from evals.records import Failure, Prediction, Sample
+from evals.sources import find_file
 from evals.task import Task
 from runners.answer_lines import failure_line, imported_line
 from runners.environment import describe_environment, now
@@ -53,6 +54,7 @@ def read_import(task: Task, path: str) -> Import:
         DataError: a file is missing or malformed, or the answers are of another split.
     """
     answers = read_answers(path)
+    found = find_file(Path(path))
     for line in answers.unreadable:
         logger.warning("skipped: %s", line)
     predictions = task.match(answers.answers)
@@ -60,8 +62,8 @@ def read_import(task: Task, path: str) -> Import:
     failures = {k: f for k, f in _read_failures(task, answers).items() if k not in predictions}
     names = {str(line["model_id"]) for line in answers.answers if line.get("model_id")}
     return Import(
-        path=Path(path),
-        sha256=sha256_of_file(Path(path)),
+        path=found,
+        sha256=sha256_of_file(found),
         predictions=predictions,
         failures=failures,
         model_id=names.pop() if len(names) == 1 else None,
@@ -76,7 +78,7 @@ def _tell_oddities(answers: AnswerFile, predictions: Mapping[str, Prediction]) -
     )
     repeated = sum(count > 1 for count in asked.values())
     if repeated:
-        logger.warning("%d questions are answered more than once; the last answer counts", repeated)
+        logger.warning("%d questions are answered more than once", repeated)
     known = {str(prediction.question_id) for prediction in predictions.values()}
     foreign = {question_id for question_id, _ in asked if question_id not in known}
     if foreign:

@@ -149,7 +149,7 @@ def _score_file(spec: dict[str, Any], settings: ScoreConfig, output: Path) -> di
         scores = task.score(found.predictions)
         summary = summarize(task, scores, found.failures)
     _tell(judgment, summary)
-    content = summary.to_json() | _extras(judgment, Path(path))
+    content = summary.to_json() | _extras(judgment, found.path)
     write_results(folder, content, scores)
     return content
 

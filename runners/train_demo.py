@@ -72,6 +72,7 @@ from runners.demo_training.model import DemoModel
 from runners.demo_training.tokenizer import read_corpus, train_tokenizer
 from runners.demo_training.tower import patch_labels, warm_up_tower
 from runners.errors import ConfigError
+from runners.exit_codes import COMPLETE
 
 _logger = logging.getLogger(__name__)
 
@@ -186,7 +187,7 @@ def _job(config: DictConfig) -> int:
         )
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
     train(options)
-    return cli.COMPLETE
+    return COMPLETE
 
 
 def main() -> None:

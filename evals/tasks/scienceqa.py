@@ -12,8 +12,9 @@ line a choice, and a line that asks for the letter.
 
 Metric: accuracy over all problems of the split, by the letter that LLaVA's script reads;
 `accuracy_image`, the published figure, is the one over answers whose stored prompt holds an image
-placeholder. The rows by subject, context and grade follow lupantech/ScienceQA @ 2cbf8318. Official
-code: haotian-liu/LLaVA @ c121f043, `eval_science_qa.py`.
+placeholder; an answer without a prompt counts there if its problem has an image. The rows by
+subject, context and grade follow lupantech/ScienceQA @ 2cbf8318. Official code:
+haotian-liu/LLaVA @ c121f043, `eval_science_qa.py`.
 
 Variants: `unparsed="random"` draws a choice, by the problem's id, where none can be read, as the
 original script of lupantech/ScienceQA does; it counts for 3 points on GPT-3's published outputs.
@@ -299,7 +300,7 @@ class ScienceQA:
             question=require(record, "question", str, where),
             choices=tuple(str(choice) for choice in choices),
             answer=answer,
-            hint=require(record, "hint", str, where),
+            hint=require(record, "hint", (str, type(None)), where) or "",
             image_name=f"{key}/{image}" if image else None,
             image_split=image_split,
             subject=subject,
@@ -368,10 +369,17 @@ def _score_problem(problem: Problem, prediction: Prediction | None, *, draws: bo
         details={
             "choice_index": index,
             "is_unparsed": is_unparsed,
-            "prompt_has_image": prediction is not None and IMAGE_PLACEHOLDER in prediction.prompt,
+            "prompt_has_image": prediction is not None and _shows_image(prediction, problem),
             "classes": {row: is_member(problem) for row, is_member in _CLASSES.items()},
         },
     )
+
+
+def _shows_image(prediction: Prediction, problem: Problem) -> bool:
+    """Whether a problem was asked with an image; without a stored prompt, whether it has one."""
+    if not prediction.prompt:
+        return problem.image_name is not None
+    return IMAGE_PLACEHOLDER in prediction.prompt
 
 
 def _mean_of_class(scores: Sequence[Score], row: str) -> float | None:

@@ -9,10 +9,15 @@ import torch
 CPU_MAX_TOKENS = 8192
 CPU_JOINED_TOKENS = 1200
 GPU_MAX_TOKENS = 65536
-_MIN_TOKENS = 512
+MIN_TOKENS = 512
 _SHARE_OF_FREE = 0.7
 _MASK_BYTES = 4096
-_SIGNS = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_SIGNS = (
+    "can't allocate memory",
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # what a handle says for which there was no memory
+)
 
 
 def estimate_max_tokens(model: Any) -> int:
@@ -24,10 +29,11 @@ def estimate_max_tokens(model: Any) -> int:
     if model.device.type != "cuda":
         return CPU_MAX_TOKENS
     fitting = []
+    torch.cuda.empty_cache()  # what loading has kept counts as taken
     for device, share in _weights_by_device(model).items():
         free, _ = torch.cuda.mem_get_info(device)
         fitting.append(int(free * _SHARE_OF_FREE / bytes_per_token(model, share)))
-    return max(_MIN_TOKENS, min(GPU_MAX_TOKENS, *fitting))
+    return max(MIN_TOKENS, min(GPU_MAX_TOKENS, *fitting))
 
 
 def _weights_by_device(model: Any) -> dict[torch.device, float]:

@@ -144,7 +144,12 @@ class PackDecoder:
 
         Returns:
             (N, D) hidden states of each question's last token.
+
+        Raises:
+            ValueError: a question is fed nothing.
         """
+        if not all(token_ids):
+            raise ValueError("`token_ids` must hold a token of every question. Plan it alone.")
         ids: list[list[int]] = [[] for _ in self._rows]
         owners: list[list[int]] = [[] for _ in self._rows]
         positions: list[list[int]] = [[] for _ in self._rows]

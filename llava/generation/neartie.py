@@ -2,16 +2,18 @@
 
 Packed and sequential arithmetic differ in the last bits. Where the two largest logits of a step
 lie closer than these bits can move them, the answer is computed again, alone. In float32 the
-distance is fixed. In shorter formats it is measured: the first questions are answered in both
-ways, and it is four times the largest change seen, or two steps of the format's lattice at the
-logit, whichever is more. Until enough questions have been measured, every answer is the
-sequential one. Several workers measure together: each adopts what all of them have seen.
+distance is fixed. Where anything is computed in a shorter format it is measured: the first
+questions are answered in both ways, and it is four times the largest change seen, or two steps of
+the format's lattice at the logit, whichever is more. Until enough questions have been measured,
+every answer is the sequential one. Several workers measure together: each adopts what all of them
+have seen.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -28,7 +30,7 @@ class NearTies:
     """Decides which answers are recomputed.
 
     Args:
-        dtype: Of the model.
+        dtype: The shortest format that anything is computed in; see `shortest_dtype`.
         replay: `near_ties`, `all` or `off`.
         threshold: Distance under which a token is nearly tied; None for the rule above.
     """
@@ -79,6 +81,8 @@ class NearTies:
             margins: Distance of the two largest logits at each step.
             tops: The largest logit at each step.
         """
+        if not all(map(math.isfinite, (*tops, *margins))):
+            return True  # which numbers are lost may depend on what was computed beside them
         if self.replay != "near_ties":
             return self.replay == "all"
         if self.is_calibrating:
@@ -104,6 +108,7 @@ class NearTies:
             changes.append(abs(margin - other_margin) if same else margin + other_margin)
             if not same:
                 break
+        changes = list(filter(math.isfinite, changes))
         question = Calibration(num_questions=1, largest_change=max(changes, default=0.0))
         self._own = self._own.merged(question)
 
@@ -112,6 +117,23 @@ class NearTies:
             return self._fixed
         exponent = math.floor(math.log2(abs(top))) if top else 0
         return max(self.threshold, _LATTICE_STEPS * 2.0 ** (exponent - self._mantissa_bits))
+
+
+def shortest_dtype(model: Any) -> torch.dtype:
+    """Returns the format with the fewest bits that a model computes in.
+
+    Quantized weights are multiplied in a format of their own, int8 always in float16.
+
+    Args:
+        model: With or without a vision tower.
+    """
+    dtypes = {p.dtype for p in model.parameters() if p.dtype.is_floating_point}
+    quantization: Any = getattr(model.config, "quantization_config", None)
+    if getattr(quantization, "load_in_8bit", False):
+        dtypes.add(torch.float16)
+    if getattr(quantization, "load_in_4bit", False):
+        dtypes.add(quantization.bnb_4bit_compute_dtype)
+    return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
 
 
 def top_two(scores: torch.Tensor) -> tuple[list[int], list[float], list[float]]:

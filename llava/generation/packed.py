@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,13 +15,22 @@ import torch
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.generation.budget import (
     CPU_JOINED_TOKENS,
+    MIN_TOKENS,
     estimate_max_tokens,
     has_lost_device,
     is_out_of_memory,
 )
 from llava.generation.decoding import PackDecoder, Question
-from llava.generation.neartie import NearTies
-from llava.generation.plan import Pack, halve, plan_packs, without
+from llava.generation.neartie import NearTies, shortest_dtype
+from llava.generation.pack_stats import PackStats
+from llava.generation.plan import (
+    Pack,
+    halve,
+    plan_packs,
+    split_to_fit,
+    with_image_tokens,
+    without,
+)
 from llava.generation.preprocess import ImageError, PreparedImages, prepare_images
 from llava.generation.request import (
     Calibration,
@@ -42,37 +51,19 @@ PACKS_AHEAD = 2
 PACKABLE = frozenset({"llava_llama", "llava_mistral", "llama", "mistral"})
 """Model types whose attention takes a mask of its own; others go one by one."""
 
+_PLAIN_OPTIONS = frozenset(
+    {
+        *("bos_token_id", "eos_token_id", "pad_token_id"),
+        *("transformers_version", "_from_model_config"),
+        *("max_length", "max_new_tokens", "num_beams", "use_cache"),
+        *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p"),
+    }
+)
+"""Options in a checkpoint's generation config that do not change logits: each request has its own
+of these, or its engine. With any other, such as a repetition penalty, requests go one by one."""
+
 Result = Completion | RequestFailure
 Images = Mapping[str, "Future[PreparedImages | None]"]
-
-
-@dataclass(slots=True)
-class PackStats:
-    """What the engine has done so far.
-
-    Attributes:
-        num_packed: Answers from packs.
-        num_replayed: Of these, computed again alone.
-        num_flipped: Of these, with another result.
-        num_halvings: Packs that did not fit and were halved.
-        waited_s: Seconds spent waiting for images.
-        encode_s: Seconds in tower and projector.
-        decode_s: Seconds in the language model.
-        busy_s: Seconds of answering, waiting not counted.
-        replay_s: Seconds of computing again.
-        calibration_s: Of these, the seconds in which the threshold was being measured.
-    """
-
-    num_packed: int = 0
-    num_replayed: int = 0
-    num_flipped: int = 0
-    num_halvings: int = 0
-    waited_s: float = 0.0
-    encode_s: float = 0.0
-    decode_s: float = 0.0
-    busy_s: float = 0.0
-    replay_s: float = 0.0
-    calibration_s: float = 0.0
 
 
 class PackedEngine:
@@ -108,7 +99,9 @@ class PackedEngine:
         num_preprocess_threads: int = 2,
     ) -> None:
         self.sequential = SequentialEngine(tokenizer, model, image_processor, context_len)
-        self.near_ties = NearTies(model.dtype, replay=replay, threshold=near_tie_threshold)
+        self.near_ties = NearTies(
+            shortest_dtype(model), replay=replay, threshold=near_tie_threshold
+        )
         self.stats = PackStats()
         self._model = model
         self._image_processor = image_processor
@@ -116,6 +109,13 @@ class PackedEngine:
         self._max_rows = max_rows
         self._max_joined_tokens = CPU_JOINED_TOKENS if model.device.type == "cpu" else None
         self._num_threads = num_preprocess_threads
+        unusual = model.generation_config.to_diff_dict().keys() - _PLAIN_OPTIONS
+        if unusual:
+            logger.warning(
+                "the checkpoint's generation config has %s: every request is computed alone",
+                ", ".join(sorted(unusual)),
+            )
+        self._packs_model = model.config.model_type in PACKABLE and not unusual
 
     def run(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Yields one completion or failure a request, pack by pack."""
@@ -132,17 +132,8 @@ class PackedEngine:
     def report(self) -> EngineReport:
         """Returns what this engine has done and measured so far."""
         decides = self.near_ties.replay == "near_ties" and not self.near_ties.is_calibrating
-        return EngineReport(
-            calibration=self.near_ties.calibration,
-            threshold=self.near_ties.threshold if decides else None,
-            num_packed=self.stats.num_packed,
-            num_replayed=self.stats.num_replayed,
-            num_flipped=self.stats.num_flipped,
-            num_halvings=self.stats.num_halvings,
-            waited_s=self.stats.waited_s,
-            busy_s=self.stats.busy_s,
-            replay_s=self.stats.replay_s,
-            calibration_s=self.stats.calibration_s,
+        return self.stats.to_report(
+            self.near_ties.calibration, self.near_ties.threshold if decides else None
         )
 
     def adopt(self, calibration: Calibration) -> None:
@@ -175,8 +166,8 @@ class PackedEngine:
     def _can_pack(self, request: Request) -> bool:
         num_places = int((request.prompt_ids == IMAGE_TOKEN_INDEX).sum())
         return (
-            request.generation.num_beams == 1
-            and self._model.config.model_type in PACKABLE
+            self._packs_model
+            and request.generation.num_beams == 1
             and num_places == len(request.images)
             and len(request.prompt_ids) > 0
         )
@@ -209,7 +200,13 @@ class PackedEngine:
         yield from outside
         rows = without(pack, {result.key for result in outside})
         if rows is not None:
-            yield from self._answer_prepared(rows, prepared)
+            sizes = {
+                image.key: self._num_image_tokens(prepared[image.key])
+                for request in rows.requests
+                for image in request.images
+            }
+            for part in split_to_fit(with_image_tokens(rows, sizes), self._max_tokens):
+                yield from self._answer_prepared(part, prepared)
 
     def _answer_outside(
         self,
@@ -231,28 +228,31 @@ class PackedEngine:
 
     def _num_tokens(self, request: Request, prepared: Mapping[str, PreparedImages]) -> int:
         """Length of a prompt with its images."""
-        num_tokens = len(request.prompt_ids)
-        for image in request.images:
-            (values,), (size,) = prepared[image.key].pixel_values, prepared[image.key].sizes
-            num_tokens += self._model.num_image_tokens(values, size) - 1
-        return num_tokens
+        images = (self._num_image_tokens(prepared[image.key]) - 1 for image in request.images)
+        return len(request.prompt_ids) + sum(images)
+
+    def _num_image_tokens(self, image: PreparedImages) -> int:
+        """Embeddings of one image."""
+        (values,), (size,) = image.pixel_values, image.sizes
+        return int(self._model.num_image_tokens(values, size))
 
     def _answer_prepared(
         self, pack: Pack, prepared: Mapping[str, PreparedImages]
     ) -> Iterator[Result]:
         started = time.perf_counter()
+        questions, is_too_large = None, False
         try:
             questions = self._decode(pack, prepared)
         except Exception as error:
             if has_lost_device(error):
                 raise
-            if not is_out_of_memory(error):
+            is_too_large = is_out_of_memory(error)
+            if not is_too_large:
                 logger.exception("a pack of %d questions failed", len(pack.requests))
-                yield from self.sequential.run(pack.requests)
-                return
-            questions = None
-        if questions is None:  # outside the handler, which would keep the pack's tensors alive
-            yield from self._halved(pack, prepared)
+        # outside the handler, which would keep the pack's tensors alive
+        if questions is None:
+            instead = self._halved(pack, prepared) if is_too_large else None
+            yield from instead or self.sequential.run(pack.requests)
             return
         latency_s = (time.perf_counter() - started) / len(questions)
         for question in questions:
@@ -267,6 +267,7 @@ class PackedEngine:
             yield from self.sequential.run(pack.requests)
             return
         self.stats.num_halvings += 1
+        self._max_tokens = max(MIN_TOKENS, min(self._max_tokens, pack.cost // 2))
         logger.warning("a pack of %d questions did not fit; halved", len(pack.requests))
         for half in halves:
             yield from self._answer_prepared(half, prepared)
@@ -333,7 +334,7 @@ class PackedEngine:
         if not self.near_ties.must_replay(question.margins, question.tops):
             return packed
         started = time.perf_counter()
-        again = self.sequential.answer(request)
+        again = self._answer_again(request, prepared)
         replay_s = time.perf_counter() - started
         self.stats.replay_s += replay_s
         if self.near_ties.is_calibrating:
@@ -348,6 +349,23 @@ class PackedEngine:
                 (packed.token_ids, packed.margins), (again.token_ids, again.margins)
             )
         return replace(again, replayed=True, flipped=flipped)
+
+    def _answer_again(
+        self, request: Request, prepared: Mapping[str, PreparedImages]
+    ) -> Completion | RequestFailure:
+        """The sequential answer, from the images as they were prepared for the pack."""
+        parts = [prepared[image.key] for image in request.images]
+        images = PreparedImages(
+            pixel_values=tuple(part.pixel_values[0] for part in parts),
+            sizes=tuple(part.sizes[0] for part in parts),
+            sha256=tuple(part.sha256[0] for part in parts),
+        )
+        again = self.sequential.answer(request, images=images if parts else None)
+        on_cuda = self._model.device.type == "cuda"
+        if on_cuda and isinstance(again, RequestFailure) and again.cause == "out_of_memory":
+            torch.cuda.empty_cache()  # what packs have left in pieces may do for one question
+            again = self.sequential.answer(request, images=images if parts else None)
+        return again
 
 
 def _collect(images: Images) -> tuple[dict[str, PreparedImages], dict[str, BaseException]]:

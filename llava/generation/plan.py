@@ -7,8 +7,8 @@ once, the rest of each question behind them. A pack is what goes through the mod
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,10 @@ Ids = npt.NDArray[np.int32]
 USUAL_NEW_TOKENS = 32
 """Longest answer that planning makes room for; the few longer ones take what memory is left."""
 
+MAX_SUFFIX_TOKENS = 4096
+"""Ids behind one prefix: each sees its own question only, but attention among them, and its mask,
+cost the square of their number."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -29,22 +33,23 @@ class Row:
     Attributes:
         requests: At least one.
         prefix_length: Leading ids that all prompts share and that are computed once; at least one
-            id of each prompt is left, unless the row has a single request, which is all prefix.
-        num_tokens: Embeddings of prefix and suffixes, new tokens not counted.
+            id of each prompt is left, unless the row was planned for a single request, which is
+            all prefix.
+        prefix_tokens: Embeddings of these, those of the images counted.
+        suffix_tokens: Embeddings behind them, of all requests together.
         num_new_tokens: Room for answers of usual length.
     """
 
     requests: tuple[Request, ...]
     prefix_length: int
-    num_tokens: int
+    prefix_tokens: int
+    suffix_tokens: int
     num_new_tokens: int
 
     @property
-    def prefix_tokens(self) -> int:
-        """Embeddings of the shared beginning."""
-        return self.num_tokens - sum(
-            len(request.prompt_ids) - self.prefix_length for request in self.requests
-        )
+    def num_tokens(self) -> int:
+        """Embeddings of prefix and suffixes, new tokens not counted."""
+        return self.prefix_tokens + self.suffix_tokens
 
     @property
     def cost(self) -> int:
@@ -65,8 +70,10 @@ class Pack:
 
     @property
     def cost(self) -> int:
-        """Cache slots that the pack takes, padding included."""
-        return len(self.rows) * max(row.cost for row in self.rows)
+        """Cache slots that the pack takes; prefixes are padded, and what comes behind them."""
+        prefix = max(row.prefix_tokens for row in self.rows)
+        behind = max(row.suffix_tokens + row.num_new_tokens for row in self.rows)
+        return len(self.rows) * (prefix + behind)
 
 
 def plan_packs(
@@ -99,9 +106,9 @@ def plan_packs(
     for row in rows:
         # single requests need no second pass, so they do not go with others
         fits = current and (len(row.requests) == 1) == (len(current[0].requests) == 1)
-        joined = [*current, row]
+        joined = (*current, row)
         fits = fits and len(joined) <= max_rows
-        fits = fits and len(joined) * max(other.cost for other in joined) <= max_tokens
+        fits = fits and Pack(rows=joined).cost <= max_tokens
         if max_joined_tokens is not None:
             longest = max(other.num_tokens for other in joined)
             fits = fits and len(joined) * longest <= max_joined_tokens
@@ -124,9 +131,36 @@ def halve(pack: Pack) -> list[Pack]:
         return []
     middle = len(row.requests) // 2
     return [
-        Pack(rows=(_row(part, row.prefix_length, row.prefix_tokens),))
-        for part in (row.requests[:middle], row.requests[middle:])
+        Pack(rows=(_part(row, requests),))
+        for requests in (row.requests[:middle], row.requests[middle:])
     ]
+
+
+def split_to_fit(pack: Pack, max_tokens: int) -> list[Pack]:
+    """Returns a pack in parts, each within the budget or a single request.
+
+    Args:
+        pack: The pack.
+        max_tokens: Largest cost of a part, in cache slots.
+    """
+    if pack.cost <= max_tokens:
+        return [pack]
+    parts = [part for half in halve(pack) for part in split_to_fit(half, max_tokens)]
+    return parts or [pack]
+
+
+def with_image_tokens(pack: Pack, num_tokens: Mapping[str, int]) -> Pack:
+    """Returns a pack whose rows know how large their images are; planning takes the usual size.
+
+    Args:
+        pack: The pack.
+        num_tokens: Embeddings of each image, by its key.
+    """
+    rows = []
+    for row in pack.rows:
+        images = sum(num_tokens[image.key] - 1 for image in row.requests[0].images)
+        rows.append(replace(row, prefix_tokens=row.prefix_length + images))
+    return Pack(rows=tuple(rows))
 
 
 def without(pack: Pack, keys: Collection[str]) -> Pack | None:
@@ -135,9 +169,9 @@ def without(pack: Pack, keys: Collection[str]) -> Pack | None:
         return pack
     rows = []
     for row in pack.rows:
-        kept = [request for request in row.requests if request.key not in keys]
+        kept = tuple(request for request in row.requests if request.key not in keys)
         if kept:
-            rows.append(_row(kept, row.prefix_length, row.prefix_tokens))
+            rows.append(_part(row, kept))
     return Pack(rows=tuple(rows)) if rows else None
 
 
@@ -175,27 +209,48 @@ def _rows(group: Sequence[Request], max_tokens: int, num_image_tokens: int) -> l
     rows: list[Row] = []
     part: list[Request] = []
     cost = prefix = shared + images
+    num_suffix = 0
     for request in group:
-        added = len(request.prompt_ids) - shared + _room(request)
-        if part and cost + added > max_tokens:
+        own = len(request.prompt_ids) - shared
+        added = own + _room(request)
+        if part and (cost + added > max_tokens or num_suffix + own > MAX_SUFFIX_TOKENS):
             rows.append(_row(part, shared, prefix))
-            part, cost = [], prefix
+            part, cost, num_suffix = [], prefix, 0
         part.append(request)
         cost += added
+        num_suffix += own
     rows.append(_row(part, shared, prefix))
     return rows
 
 
 def _row(requests: Sequence[Request], shared: int, prefix_tokens: int) -> Row:
     """A row; `prefix_tokens` counts the shared ids with their images' embeddings."""
-    suffix_tokens = sum(len(request.prompt_ids) - shared for request in requests)
-    alone = len(requests) == 1
+    suffix_tokens = _suffix_tokens(requests, shared)
+    if len(requests) == 1:  # nothing is shared: all of it goes through the model at once
+        shared = len(requests[0].prompt_ids)
+        prefix_tokens, suffix_tokens = prefix_tokens + suffix_tokens, 0
     return Row(
         requests=tuple(requests),
-        prefix_length=len(requests[0].prompt_ids) if alone else shared,
-        num_tokens=prefix_tokens + suffix_tokens,
-        num_new_tokens=sum(_room(request) for request in requests),
+        prefix_length=shared,
+        prefix_tokens=prefix_tokens,
+        suffix_tokens=suffix_tokens,
+        num_new_tokens=sum(map(_room, requests)),
     )
+
+
+def _part(row: Row, requests: tuple[Request, ...]) -> Row:
+    """Some requests of a row behind the same prefix."""
+    return replace(
+        row,
+        requests=requests,
+        suffix_tokens=_suffix_tokens(requests, row.prefix_length),
+        num_new_tokens=sum(map(_room, requests)),
+    )
+
+
+def _suffix_tokens(requests: Iterable[Request], prefix_length: int) -> int:
+    """Ids behind a prefix."""
+    return sum(len(request.prompt_ids) - prefix_length for request in requests)
 
 
 def _room(request: Request) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -35,6 +36,14 @@ PROBE_TOKENS = 8
 
 class PromptTooLongError(Exception):
     """Prompt and images leave no room for an answer."""
+
+    cause = "prompt_too_long"
+
+
+class NotFiniteError(Exception):
+    """The model computed NaN or infinity, so that its tokens mean nothing."""
+
+    cause = "not_finite"
 
 
 class SequentialEngine:
@@ -78,22 +87,23 @@ class SequentialEngine:
     def adopt(self, calibration: Calibration) -> None:
         """Does nothing: no answer of this engine has to be computed again."""
 
-    def answer(self, request: Request, streamer: Any = None) -> Completion | RequestFailure:
+    def answer(
+        self, request: Request, streamer: Any = None, images: PreparedImages | None = None
+    ) -> Completion | RequestFailure:
         """Returns the completion of a request, or whatever it raised as its failure.
 
         Args:
             request: The question.
             streamer: Gets the tokens as they come, as transformers' `generate` passes them on.
+            images: Of the request, if they have been prepared already.
 
         Raises:
             AcceleratorError: the device is lost to this process, and every other request with it.
         """
         try:
-            return self.complete(request, streamer)
-        except ImageError as error:
+            return self.complete(request, streamer, images)
+        except (ImageError, PromptTooLongError, NotFiniteError) as error:
             cause, message = error.cause, str(error)
-        except PromptTooLongError as error:
-            cause, message = "prompt_too_long", str(error)
         except Exception as error:
             if has_lost_device(error):
                 raise
@@ -105,19 +115,24 @@ class SequentialEngine:
         return RequestFailure(key=request.key, cause=cause, message=message)
 
     @torch.inference_mode()
-    def complete(self, request: Request, streamer: Any = None) -> Completion:
+    def complete(
+        self, request: Request, streamer: Any = None, images: PreparedImages | None = None
+    ) -> Completion:
         """Returns the answer to one request.
 
         Args:
             request: The question.
             streamer: See `answer`.
+            images: See `answer`.
 
         Raises:
             ImageError: an image is missing or unreadable.
             PromptTooLongError: prompt and images do not fit into the context.
+            NotFiniteError: a logit is NaN or infinite.
         """
         start = time.perf_counter()
-        images = prepare_images(request.images, self.image_processor, self.model.config)
+        if images is None:
+            images = prepare_images(request.images, self.image_processor, self.model.config)
         ids, arguments, num_prompt_tokens = self._inputs(request, images)
         room = self.room(num_prompt_tokens)
         output = self.model.generate(
@@ -134,10 +149,15 @@ class SequentialEngine:
         if not isinstance(self.model, LlavaMetaForCausalLM):
             tokens = tokens[ids.shape[1] :]  # a plain language model repeats the prompt
         length = next((i + 1 for i, token in enumerate(tokens) if token in self.stops), len(tokens))
+        tops, margins = _decisions(output, request.generation)
+        if not all(map(math.isfinite, tops[:length])):
+            raise NotFiniteError(
+                "The model computes NaN or infinity. Try dtype=bfloat16 or dtype=float32."
+            )
         return self.completion(
             request,
             tokens[:length],
-            margins=_margins(output, request.generation)[:length],
+            margins=margins[:length],
             num_prompt_tokens=num_prompt_tokens,
             latency_s=time.perf_counter() - start,
             image_sha256=images.sha256 if images else (),
@@ -154,8 +174,7 @@ class SequentialEngine:
         try:
             (logits, text), (blank_logits, blank_text) = map(self._begin, (request, blank))
         except (ImageError, PromptTooLongError) as error:
-            cause = getattr(error, "cause", "prompt_too_long")
-            return RequestFailure(key=request.key, cause=cause, message=str(error))
+            return RequestFailure(key=request.key, cause=error.cause, message=str(error))
         return ImageProbe(
             key=request.key,
             logit_change=float((logits - blank_logits).abs().max()),
@@ -265,7 +284,10 @@ def _search(request: Request) -> dict[str, Any]:
     return options
 
 
-def _margins(output: Any, generation: GenerationConfig) -> list[float]:
-    """Margin at each step of what `generate` returned; none with beams."""
+def _decisions(output: Any, generation: GenerationConfig) -> tuple[list[float], list[float]]:
+    """The largest score at each step and its margin; none with beams."""
     steps = output.scores if generation.do_sample else output.logits  # (1, V) a step
-    return [] if generation.num_beams > 1 or not steps else top_two(torch.cat(list(steps)))[2]
+    if generation.num_beams > 1 or not steps:
+        return [], []
+    _, tops, margins = top_two(torch.cat(list(steps)))
+    return tops, margins

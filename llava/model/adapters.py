@@ -136,7 +136,9 @@ def merge_adapter(model: Any, folder: Path, adapter: Iterable[str]) -> Any:
             warnings.filterwarnings(
                 "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
             )
-            peft_model = PeftModel.from_pretrained(model, str(folder), config=config)
+            peft_model = PeftModel.from_pretrained(
+                model, str(folder), config=config, torch_device="cpu"
+            )
     except (ValueError, TypeError, KeyError, RuntimeError, OSError) as error:
         raise CheckpointError(
             f"The adapter in {folder} cannot be applied: {reason_of(error)}. Check "

@@ -159,8 +159,10 @@ def _build_model(
     if adapter:
         check_adapter(adapter, expected, source=checkpoint.path)
         report = replace(report, num_adapter=len(adapter))
+        # what is to be quantized may be too large for the device before it is
+        place = {} if quantization is None else {"device_map": {"": "cpu"}}
         merged = merge_adapter(
-            _from_tensors(model_class, tensors, options), checkpoint.path, adapter
+            _from_tensors(model_class, tensors, options | place), checkpoint.path, adapter
         )
         if quantization is None:
             return _finish(merged, checkpoint), report

@@ -220,6 +220,8 @@ def prepare_process(seat: Seat) -> Ready:
     beside = max(1, num_visible // seat.num_devices) if on_cuda else 1
     num_threads = seat.num_threads or max(1, num_cores() // beside)
     torch.set_num_threads(num_threads)
+    if on_cuda:
+        torch.cuda.set_device(devices[0])  # what names no device must not go to another's
     names = [torch.cuda.get_device_name(device) for device in devices] if on_cuda else ["cpu"]
     return Ready(
         devices=devices,

@@ -50,7 +50,12 @@ def test_report_holds_every_engine_on_every_workload(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("option", "named"),
-    [("workload=[chess]", "chess"), ("engine=[magic]", "magic"), ("repeats=0", "repeats")],
+    [
+        ("workload=[chess]", "chess"),
+        ("engine=[magic]", "magic"),
+        ("repeats=0", "repeats"),
+        ("replay=foo", "replay"),
+    ],
 )
 def test_unknown_values_are_named(option: str, named: str) -> None:
     done = subprocess.run(

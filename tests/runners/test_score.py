@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import subprocess
@@ -53,6 +54,17 @@ def test_complete_answers_are_scored(
     lines = read_lines(tmp_path / "out" / "custom" / "scores.jsonl")
     assert [line["score"] for line in lines] == [1.0, 0.0, 1.0]
     assert "66.67" in capsys.readouterr().out
+
+
+def test_compressed_answers_are_found_under_the_plain_name(
+    options: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "answers.jsonl"
+    write_answers(path, QUESTIONS)
+    path.with_suffix(".jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    assert cli.run("score", score, options) == 0
+    assert summary_of(tmp_path)["metrics"] == {"accuracy": 1.0}
 
 
 def test_missing_answers_count_as_wrong_and_make_it_incomplete(

@@ -174,7 +174,7 @@ def test_answers_to_other_splits_are_ignored_unless_all_are(tmp_path):
         ({"answer": 2}, "the index is 2"),
         ({"answer": -1}, "the index is -1"),
         ({"choices": ["x"], "answer": 0}, "there are 1 choices"),
-        ({"hint": None}, "`hint` must be str"),
+        ({"hint": 5}, "`hint` must be str or null"),
         ({"image": 5}, "`image` must be str or null"),
         ({"subject": 5}, "`subject` must be str"),
     ],

@@ -1,0 +1,166 @@
+"""The packed engine on models that are quantized, tiled, overflow or come with options."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from llava.generation.neartie import shortest_dtype
+from llava.generation.packed import PackedEngine
+from llava.generation.request import Calibration, Completion, Request, RequestFailure
+from llava.generation.sequential import SequentialEngine
+from llava.model.builder import load_pretrained_model
+from llava.model.quantization import Quantization
+from tests.checkpoints import LoadedModel, make_checkpoint
+from tests.llava.generation.test_packed import (
+    WORDS,
+    Picture,
+    build_request,
+    facts,
+    memory_for,
+    random_requests,
+)
+
+
+def questions(model: LoadedModel, names: list[str], each: int = 3) -> list[Request]:
+    """Some questions about each picture."""
+    opened: Counter[str] = Counter()
+    return [
+        build_request(
+            model, f"{name}{i}", f"<image>\n{' '.join(WORDS[i:])}", [Picture(name, opened)]
+        )
+        for name in names
+        for i in range(each)
+    ]
+
+
+def test_row_that_loses_all_but_one_question_keeps_its_answer(tiny_model: LoadedModel) -> None:
+    requests = questions(tiny_model, ["wide", "tall"])
+    for place in (1, 2):
+        long = f"<image>\n{'dog ' * 3000}"
+        images = list(requests[place].images)
+        requests[place] = build_request(tiny_model, requests[place].key, long, images)
+    expected = facts(list(SequentialEngine(*tiny_model).run(requests)))
+    engine = PackedEngine(*tiny_model, replay="off", max_tokens=100_000)
+    engine._max_joined_tokens = None  # as on a GPU, where rows are joined however long they are
+    assert facts(list(engine.run(requests))) == expected
+
+
+def load(folder: Path, **options: object) -> LoadedModel:
+    return LoadedModel(
+        *load_pretrained_model(str(folder), None, folder.name, device="cpu", **options)
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "dtype"),
+    [
+        ({}, torch.float32),
+        ({"quantization": Quantization(kind="int8")}, torch.float16),
+        ({"quantization": Quantization(kind="nf4")}, torch.float32),
+        (
+            {"quantization": Quantization(kind="nf4", compute_dtype=torch.bfloat16)},
+            torch.bfloat16,
+        ),
+        ({"vision_tower_dtype": "bfloat16"}, torch.bfloat16),
+        ({"dtype": "float16"}, torch.float16),
+    ],
+)
+def test_threshold_is_measured_wherever_anything_is_computed_in_a_short_format(
+    tiny_checkpoint: Path, options: dict[str, object], dtype: torch.dtype
+) -> None:
+    model = load(tiny_checkpoint, **{"dtype": "float32", **options})
+    assert shortest_dtype(model.model) is dtype
+    assert PackedEngine(*model).near_ties.is_calibrating is (dtype is not torch.float32)
+
+
+def test_int8_weights_in_a_float32_model_give_the_sequential_answers(tiny_checkpoint: Path) -> None:
+    model = load(tiny_checkpoint, dtype="float32", quantization=Quantization(kind="int8"))
+    requests = [r for seed in range(2) for r in random_requests(model, seed, 30)]
+    requests = [replace(request, key=f"{i}") for i, request in enumerate(requests)]
+    requests = [r for r in requests if not r.generation.do_sample]
+    expected = facts(list(SequentialEngine(*model).run(requests)))
+    assert facts(list(PackedEngine(*model).run(requests))) == expected
+
+
+@pytest.mark.parametrize("replay", ["near_ties", "off"])
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_question_that_overflows_fails_alone(
+    tiny_checkpoint: Path, poison: float, replay: str
+) -> None:
+    model = load(tiny_checkpoint, dtype="float16")
+    requests = questions(model, ["wide"], each=4)
+    ids = requests[1].prompt_ids.copy()
+    ids[-2] = poisoned = int(max(request.prompt_ids.max() for request in requests)) + 1
+    requests[1] = replace(requests[1], prompt_ids=ids)
+    with torch.no_grad():
+        model.model.get_input_embeddings().weight[poisoned] = poison
+    engine = PackedEngine(*model, replay=replay)
+    engine.adopt(Calibration(num_questions=200, largest_change=0.1))
+    results = {result.key: result for result in engine.run(requests)}
+    failure = results.pop("wide1")
+    assert isinstance(failure, RequestFailure)
+    assert failure.cause == "not_finite"
+    assert all(isinstance(result, Completion) for result in results.values())
+    (alone,) = SequentialEngine(*model).run([requests[1]])
+    assert alone == failure
+
+
+def test_options_of_the_checkpoint_that_change_logits_hold_in_packs_too(
+    tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = make_checkpoint(tmp_path / "llava-v1.5-tiny", tiny_tower)
+    plain = load(folder, dtype="float32")
+    requests = questions(plain, ["wide", "tall"])
+    before = facts(list(PackedEngine(*plain).run(requests)))
+    options = {"eos_token_id": 2, "repetition_penalty": 1.3}
+    (folder / "generation_config.json").write_text(json.dumps(options))
+    model = load(folder, dtype="float32")
+    expected = facts(list(SequentialEngine(*model).run(requests)))
+    assert facts(list(PackedEngine(*model).run(requests))) == expected != before
+
+
+@pytest.fixture(scope="module")
+def tiled_model(tiny_tower: Path) -> LoadedModel:
+    """A model whose images are cut into tiles: several times the usual number of tokens."""
+    folder = make_checkpoint(
+        tiny_tower.parent / "llava-v1.6-tiled",
+        tiny_tower,
+        image_aspect_ratio="anyres",
+        mm_patch_merge_type="spatial_unpad",
+        image_grid_pinpoints=[[56, 112], [112, 56], [112, 112]],
+    )
+    return load(folder, dtype="float32")
+
+
+def test_packs_of_tiled_images_keep_to_the_budget(tiled_model: LoadedModel) -> None:
+    requests = questions(tiled_model, ["wide", "tall", "square", "large"])
+    expected = facts(list(SequentialEngine(*tiled_model).run(requests)))
+    budget = 400
+    engine = PackedEngine(*tiled_model, max_tokens=budget, replay="off")
+    with memory_for(tiled_model, budget) as attempts:
+        assert facts(list(engine.run(requests))) == expected
+    assert engine.stats.num_halvings == 0
+    assert max(attempts) <= budget
+
+
+def test_pack_that_did_not_fit_makes_the_next_ones_smaller(tiny_model: LoadedModel) -> None:
+    requests = questions(tiny_model, ["wide", "tall", "square", "large"], each=12)
+    engine = PackedEngine(*tiny_model, max_tokens=100_000, replay="off")
+    engine._max_joined_tokens = None
+    with memory_for(tiny_model, 700):
+        first = facts(list(engine.run(requests)))
+        halvings = engine.stats.num_halvings
+        second = facts(list(engine.run(requests)))
+    assert first == second
+    assert engine.stats.num_halvings == halvings > 0
+
+
+def test_tower_is_never_cut_between_devices(tiny_model: LoadedModel) -> None:
+    kept_whole = tiny_model.model._no_split_modules
+    assert {"CLIPVisionTower", "LlamaDecoderLayer"} <= set(kept_whole)
