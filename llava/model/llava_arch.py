@@ -40,7 +40,7 @@ class LlavaMetaModel(_LanguageModel):
             self.vision_tower = build_vision_tower(config, delay_load=True)
             self.mm_projector = build_vision_projector(config)
             # cut between devices, a layer of the tower would add tensors that lie apart
-            kept_whole: set[str] = set(self._no_split_modules or ())
+            kept_whole: set[str] = set(getattr(self, "_no_split_modules", None) or ())
             self._no_split_modules = kept_whole | {type(self.vision_tower).__name__}
             if "unpad" in getattr(config, "mm_patch_merge_type", "flat"):
                 self.image_newline = nn.Parameter(torch.empty(config.hidden_size))

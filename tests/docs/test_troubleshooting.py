@@ -81,6 +81,8 @@ def causes(node: ast.AST) -> set[str]:
         names = [getattr(name, "id", "") for name in node.targets[0].elts]
         if names[0] == "cause" and isinstance(node.value, ast.Tuple):
             given = node.value.elts[:1]
+    elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "cause":
+        given = [node.value]
     elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "ImageError":
         given = node.args[:1]
     return {str(value.value) for value in given if isinstance(value, ast.Constant)}
