@@ -82,7 +82,8 @@ class PackedEngine:
         replay: Which answers are computed again, alone: `near_ties`, `all` or `off`.
         near_tie_threshold: Distance of the two largest logits under which a token counts as nearly
             tied; None for the rule of `NearTies`.
-        num_preprocess_threads: Threads that open and prepare images.
+        num_preprocess_threads: Threads that open and prepare images; None for 2 on a CPU, which
+            has a model to compute, and up to 8 of this worker's threads beside a GPU, which waits.
     """
 
     def __init__(  # noqa: PLR0913 - four parts and the options of one engine
@@ -96,7 +97,7 @@ class PackedEngine:
         max_rows: int = 64,
         replay: str = "near_ties",
         near_tie_threshold: float | None = None,
-        num_preprocess_threads: int = 2,
+        num_preprocess_threads: int | None = None,
     ) -> None:
         self.sequential = SequentialEngine(tokenizer, model, image_processor, context_len)
         self.near_ties = NearTies(
@@ -108,7 +109,8 @@ class PackedEngine:
         self._max_tokens = max_tokens or estimate_max_tokens(model)
         self._max_rows = max_rows
         self._max_joined_tokens = CPU_JOINED_TOKENS if model.device.type == "cpu" else None
-        self._num_threads = num_preprocess_threads
+        usual_threads = 2 if model.device.type == "cpu" else min(8, max(2, torch.get_num_threads()))
+        self._num_threads = num_preprocess_threads or usual_threads
         unusual = model.generation_config.to_diff_dict().keys() - _PLAIN_OPTIONS
         if unusual:
             logger.warning(
@@ -276,6 +278,8 @@ class PackedEngine:
     def _decode(self, pack: Pack, prepared: Mapping[str, PreparedImages]) -> list[Question]:
         started = time.perf_counter()
         features = self._encode(pack, prepared)
+        if self._model.device.type == "cuda":  # what was only started would count as decoding
+            torch.cuda.synchronize(self._model.device)
         encoded = time.perf_counter()
         questions = [
             self._question(request, number, owner, prepared)

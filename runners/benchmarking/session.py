@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from llava.generation.pack_stats import PackStats
 from llava.generation.packed import PackedEngine
 from llava.generation.request import Request
 from llava.generation.sequential import SequentialEngine
@@ -73,8 +74,7 @@ def _compare(
     """Results of all engines on one workload; repeats alternate between the engines."""
     built = {name: build(*parts) for name, build in engines.items()}
     for engine in built.values():
-        list(engine.run(requests[:_WARM_UP]))
-        _calibrate(engine, requests)
+        _warm_up(engine, requests)
     runs: dict[str, list[Measurement]] = {name: [] for name in built}
     for _ in range(settings.repeats):
         for name, engine in built.items():
@@ -110,10 +110,20 @@ def _engine_builder(name: str, settings: BenchConfig) -> Callable[..., Any]:
     raise ConfigError(f"`engine` must be sequential, batched or packed, but is {name!r}.")
 
 
-def _calibrate(engine: Any, requests: Sequence[Request]) -> None:
-    """Lets the packed engine measure its near-tie threshold before anything is timed."""
-    while isinstance(engine, PackedEngine) and engine.near_ties.is_calibrating:
+def _warm_up(engine: Any, requests: Sequence[Request]) -> None:
+    """Answers some questions, and measures near ties, before anything is timed or counted."""
+    list(engine.run(requests[:_WARM_UP]))
+    if not isinstance(engine, PackedEngine):
+        return
+    while engine.near_ties.is_calibrating:
+        before = engine.near_ties.calibration
         list(engine.run(requests))
+        if engine.near_ties.calibration == before:
+            raise ConfigError(
+                "No question could be answered in both ways, so near ties cannot be measured. Try "
+                "another dtype, or replay=off."
+            )
+    engine.stats = PackStats()
 
 
 def _ratio(sequential: list[Measurement] | None, measured: list[Measurement]) -> float | None:
