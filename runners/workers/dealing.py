@@ -2,12 +2,13 @@
 
 A worker that dies takes the item that it was computing with it. What it had not answered is asked
 again; if that ends a second worker, it is cut in halves until the question that does it is alone,
-and that one becomes a failure. Knows nothing of processes.
+and that one becomes a failure. Once a few questions about the same images have done it, the others
+about them are not tried any more. Knows nothing of processes.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from llava.generation.request import Request, RequestFailure
 from runners.workers.messages import WorkItem
 
 MAX_DEATHS = 2
+MAX_POISONOUS = 3
+"""So many questions about the same images may each end workers before the rest is given up."""
 
 
 @dataclass(slots=True)
@@ -52,6 +55,7 @@ class Dealer:
     _innocent: deque[_Returned] = field(default_factory=deque)
     _suspect: deque[_Returned] = field(default_factory=deque)
     _fresh: deque[tuple[Request, ...]] = field(default_factory=deque)
+    _num_poisonous: Counter[tuple[str, ...]] = field(default_factory=Counter)
     _num_dealt: int = 0
 
     def __post_init__(self) -> None:
@@ -106,7 +110,7 @@ class Dealer:
         if item.waiting:
             self._innocent.append(_Returned(tuple(item.waiting.values()), item.num_deaths))
 
-    def lost(self, number: int, cause: str, message: str) -> RequestFailure | None:
+    def lost(self, number: int, cause: str, message: str) -> list[RequestFailure]:
         """Takes an item back over which a worker died.
 
         Args:
@@ -115,22 +119,46 @@ class Dealer:
             message: What happened, for a person.
 
         Returns:
-            The failure of a question that was alone; None if the item's rest is asked again.
+            The failure of a question that was alone, with those about the same images that are
+            given up with it; none if the item's rest is asked again.
         """
         item = self.open.pop(number)
         requests, num_deaths = tuple(item.waiting.values()), item.num_deaths + 1
         if not requests:
-            return None
+            return []
         if num_deaths < self.max_deaths:
             self._suspect.append(_Returned(requests, num_deaths))
         elif len(requests) == 1:
-            return RequestFailure(key=requests[0].key, cause=cause, message=message)
+            failure = RequestFailure(key=requests[0].key, cause=cause, message=message)
+            return [failure, *self._give_up(_image_keys(requests[0]), cause)]
         else:
             middle = len(requests) // 2
-            # one death more tells enough of a half
-            for half in (requests[:middle], requests[middle:]):
-                self._suspect.append(_Returned(half, self.max_deaths - 1))
-        return None
+            # one death more tells enough of a half; depth first, so that a culprit is soon alone
+            for half in (requests[middle:], requests[:middle]):
+                self._suspect.appendleft(_Returned(half, self.max_deaths - 1))
+        return []
+
+    def _give_up(self, images: tuple[str, ...], cause: str) -> list[RequestFailure]:
+        """Failures of what is left about images over which enough workers have died."""
+        self._num_poisonous[images] += 1
+        if not images or self._num_poisonous[images] < MAX_POISONOUS:
+            return []
+        message = (
+            f"Not asked: {MAX_POISONOUS} other questions about the same image each ended worker "
+            "processes."
+        )
+        failures: list[RequestFailure] = []
+        suspects, self._suspect = self._suspect, deque()
+        for returned in suspects:
+            kept = [r for r in returned.requests if _image_keys(r) != images]
+            failures += (
+                RequestFailure(key=r.key, cause=cause, message=message)
+                for r in returned.requests
+                if _image_keys(r) == images
+            )
+            if kept:
+                self._suspect.append(_Returned(tuple(kept), returned.num_deaths))
+        return failures
 
     def _next(self) -> _Returned | None:
         if self._innocent:
@@ -139,3 +167,7 @@ class Dealer:
         if self._fresh:
             return _Returned(self._fresh.popleft(), 0)
         return self._suspect.popleft() if self._suspect else None
+
+
+def _image_keys(request: Request) -> tuple[str, ...]:
+    return tuple(image.key for image in request.images)

@@ -45,14 +45,15 @@ from runners.workers.messages import (
 )
 from runners.workers.process import Seat
 from runners.workers.reports import merge_reports
-from runners.workers.slot import START_LIMIT_S, Slot, describe_exit
+from runners.workers.slot import Slot, describe_exit
 
 logger = logging.getLogger(__name__)
 
 M = TypeVar("M", Ready, WeightsHashed, ModelLoaded, ImagesProbed)
 
-MAX_DEATHS_IN_A_ROW = 16
-"""A worker that dies so often without one answer in between is not replaced any more."""
+MAX_DEATHS_IN_A_ROW = 32
+"""A worker that dies so often without one answer in between is not replaced any more; half of them
+find the questions about an image that ends workers."""
 
 MAX_FAILED_LOADS = 3
 """Nor is one that so often came to no model."""
@@ -152,7 +153,7 @@ class LocalWorkers:
                 slot.heard = time.monotonic()
         loaded = self._ask_first(ModelLoaded)
         self._content_hash = loaded.report["content_hash"]
-        self._slots[0].is_loaded = True
+        self._bring_up(self._slots[0], loaded)
         return loaded
 
     def wait_for_all(self) -> None:
@@ -164,10 +165,12 @@ class LocalWorkers:
     def probe(self, requests: Sequence[Request]) -> Sequence[ImageProbe | RequestFailure]:
         """Has the first worker find out what the images of some requests do to their answers.
 
+        A request over which the worker dies is not tried again: it is the dealer's to find out.
+
         Raises:
-            WorkerError: the process died again and again.
+            WorkerError: the process died again and again before it had its model.
         """
-        return self._ask_first(ImagesProbed, ProbeImages(requests=tuple(requests))).probes
+        return [self._probe(request) for request in requests]
 
     def adopt(self, calibration: Calibration) -> None:
         """Has every worker decide near ties by what was measured, whenever it is loaded."""
@@ -241,6 +244,26 @@ class LocalWorkers:
         """A new process, in a method of its own so that a test can put something else there."""
         return LocalWorker(seat)
 
+    def _probe(self, request: Request) -> ImageProbe | RequestFailure:
+        slot, process = self._slots[0], self._first
+        process.send(ProbeImages(requests=(request,)))
+        slot.heard = time.monotonic()
+        try:
+            while not isinstance(reply := slot.hear(_POLL_S, self._hang_s), ImagesProbed):
+                self._take_note(slot, reply)
+        except EOFError:
+            self._replace_first(slot, process)
+            message = "The worker process ended while it looked at the images."
+            return RequestFailure(key=request.key, cause="worker_died", message=message)
+        return reply.probes[0]
+
+    def _take_note(self, slot: Slot, reply: FromWorker | None) -> None:
+        """Deals with what the first worker says beside what it was asked, before there is work."""
+        if isinstance(reply, BadInput):
+            raise ConfigError(reply.message) from RemoteError(reply.traceback)
+        if isinstance(reply, ModelLoaded) and self._content_hash is not None:
+            self._bring_up(slot, reply)
+
     def _ask_first(self, kind: type[M], *messages: ToWorker) -> M:
         """Asks the first worker alone, before there is work; one that dies is asked again.
 
@@ -254,30 +277,20 @@ class LocalWorkers:
             process.send(message)
         while True:
             try:
-                reply = self._hear_first(slot, process)
+                reply = slot.hear(_POLL_S, self._hang_s)
             except EOFError:
                 process = self._replace_first(slot, process)
                 slot.heard = time.monotonic()
                 for message in messages:
                     process.send(message)
                 continue
-            if isinstance(reply, BadInput):
-                raise ConfigError(reply.message) from RemoteError(reply.traceback)
             if isinstance(reply, kind):
                 return reply
-
-    def _hear_first(self, slot: Slot, process: LocalWorker) -> FromWorker | None:
-        """Returns what the first worker says; raises EOFError once it is dead or silent."""
-        if process.connection.poll(_POLL_S):
-            slot.heard = time.monotonic()
-            return process.receive()
-        if time.monotonic() - slot.heard > max(self._hang_s, START_LIMIT_S):
-            raise EOFError("The worker process says nothing.")
-        return None
+            self._take_note(slot, reply)
 
     def _replace_first(self, slot: Slot, dead: LocalWorker) -> LocalWorker:
         """Starts the first worker again, and has it load the model if one was ordered."""
-        silent = time.monotonic() - slot.heard > START_LIMIT_S
+        silent = slot.is_silent
         code = dead.kill(after_s=0.0 if silent else _SECONDS_TO_END)
         cause = "was silent and killed" if silent else describe_exit(code)
         slot.failed_loads += 1
@@ -288,6 +301,7 @@ class LocalWorkers:
             )
         logger.warning("worker %s %s and is started again", slot.seat.name, cause)
         slot.process = process = self._spawn(slot.seat)
+        slot.is_loaded = False
         if self._order is not None:
             process.send(self._order)
         return process
@@ -381,13 +395,12 @@ class LocalWorkers:
             slot.heard = time.monotonic()
 
     def _take_back(self, slot: Slot, cause: str, message: str) -> Iterator[Result]:
-        """Returns the failure of a question that was alone; the rest is asked again."""
+        """Returns failures once a question was alone; what else there is is asked again."""
         number, slot.item = slot.item, None
         if number is None:
             return
         if self._is_stopping:
             self._dealer.give_back(number)
             return
-        failure = self._dealer.lost(number, cause, message)
-        if failure is not None:
+        for failure in self._dealer.lost(number, cause, message):
             yield Result(result=failure, worker=slot.seat.name)

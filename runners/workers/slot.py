@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from llava.generation.request import EngineReport
 from runners.workers.local import LocalWorker
+from runners.workers.messages import FromWorker
 from runners.workers.process import Seat
 
 START_LIMIT_S = 120.0
@@ -36,6 +37,30 @@ class Slot:
     deaths_in_a_row: int = 0
     failed_loads: int = 0
     report: EngineReport = field(default_factory=EngineReport)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has been silent for longer than a process that starts or loads ever is."""
+        return time.monotonic() - self.heard > START_LIMIT_S
+
+    def hear(self, wait_s: float, silent_limit_s: float) -> FromWorker | None:
+        """Returns what the process says, None if that is nothing for now or went into the log.
+
+        Args:
+            wait_s: So long it is waited for.
+            silent_limit_s: So long the process may have been silent, the start of it at least.
+
+        Raises:
+            EOFError: it is dead, or silent for too long.
+        """
+        if self.process is None:
+            raise EOFError("There is no process.")
+        if self.process.connection.poll(wait_s):
+            self.heard = time.monotonic()
+            return self.process.receive()
+        if time.monotonic() - self.heard > max(silent_limit_s, START_LIMIT_S):
+            raise EOFError("The worker process says nothing.")
+        return None
 
     def is_hung(self, hang_s: float) -> bool:
         """Whether it has something to do and has been silent for too long.

@@ -15,7 +15,7 @@ import torch
 from llava.generation.packed import PackedEngine
 from llava.generation.plan import Pack
 from llava.generation.preprocess import PreparedImages
-from llava.generation.request import Completion, Request, RequestFailure
+from llava.generation.request import Completion, ImageProbe, Request, RequestFailure
 
 
 class FaultyEngine(PackedEngine):
@@ -29,6 +29,7 @@ class FaultyEngine(PackedEngine):
         slow_worker: Name of a thread-independent marker file; the worker that makes it is slow.
         slowness: How many times slower that worker is.
         log: A file that gets a line an answer: process, item, key.
+        probes: Whether questions fail when their images are probed, too.
         options: Of `PackedEngine`.
     """
 
@@ -41,6 +42,7 @@ class FaultyEngine(PackedEngine):
         slow_worker: str | None = None,
         slowness: float = 1.0,
         log: str | None = None,
+        probes: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(*parts, **options)
@@ -49,10 +51,11 @@ class FaultyEngine(PackedEngine):
         self._once = once
         self._slowness = slowness if slow_worker and _takes(slow_worker) else 1.0
         self._log = log
+        self._probes = probes
         self._num_items = 0
         answer = self.sequential.answer
-        self.sequential.answer = lambda request, streamer=None: (  # type: ignore[method-assign]
-            self._fail_alone(request) or answer(request, streamer)
+        self.sequential.answer = lambda request, *a, **k: (  # type: ignore[method-assign]
+            self._fail_alone(request) or answer(request, *a, **k)
         )
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion | RequestFailure]:
@@ -69,6 +72,12 @@ class FaultyEngine(PackedEngine):
                 question = f"{result.key}/{prompts[result.key]}"
                 _append(self._log, f"{os.getpid()} {self._num_items} {question}\n")
             yield result
+
+    def probe(self, request: Request) -> ImageProbe | RequestFailure:
+        """As the packed engine does, where no fault is asked for."""
+        if self._probes and request.key in self._keys:
+            self._fail()
+        return super().probe(request)
 
     def _decode(self, pack: Pack, prepared: Mapping[str, PreparedImages]) -> Any:
         if self._keys & {request.key for request in pack.requests}:

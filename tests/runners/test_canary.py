@@ -31,7 +31,7 @@ def test_healthy_model_passes_silently(caplog: pytest.LogCaptureFixture) -> None
     ("probes", "said"),
     [
         ([probe(0.0), probe(0.0)], "does not see"),
-        ([probe(), probe(is_finite=False)], "no numbers"),
+        ([probe(), probe(is_finite=False)], "NaN or infinite"),
     ],
 )
 def test_model_that_cannot_be_right_stops_the_run(probes: list[ImageProbe], said: str) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evals.sources import ImageFile
 from llava.generation.request import Request, RequestFailure
-from runners.workers.dealing import Dealer
+from runners.workers.dealing import MAX_POISONOUS, Dealer
 from runners.workers.messages import WorkItem
+from runners.workers.pool import MAX_DEATHS_IN_A_ROW
 
 
 def requests(*keys: str) -> tuple[Request, ...]:
@@ -43,7 +47,7 @@ def test_what_was_not_begun_comes_next_and_what_a_worker_died_of_comes_last() ->
     first, second = dealer.take(), dealer.take()
     assert first is not None
     assert second is not None
-    assert dealer.lost(first.number, "worker_died", "gone") is None
+    assert dealer.lost(first.number, "worker_died", "gone") == []
     dealer.give_back(second.number)
     assert [keys(dealer.take()) for _ in range(3)] == [["b"], ["c"], ["a"]]
 
@@ -64,7 +68,7 @@ def test_item_that_was_through_when_its_worker_died_is_not_asked_again() -> None
     item = dealer.take()
     assert item is not None
     dealer.answered(item.number, "a")
-    assert dealer.lost(item.number, "worker_died", "gone") is None
+    assert dealer.lost(item.number, "worker_died", "gone") == []
     assert dealer.take() is None
 
 
@@ -97,9 +101,7 @@ def test_poisonous_questions_are_found_and_all_others_answered(
         for request in item.requests:
             if int(request.key) in poison:
                 num_deaths += 1
-                failure = dealer.lost(item.number, "worker_died", "gone")
-                if failure is not None:
-                    failed.append(failure.key)
+                failed += [f.key for f in dealer.lost(item.number, "worker_died", "gone")]
                 break
             if order.random() < 0.5 or len(item.requests) == 1:  # the others were in its pack
                 answered.append(request.key)
@@ -120,7 +122,32 @@ def test_poisonous_questions_are_found_and_all_others_answered(
 @pytest.mark.parametrize("cause", ["worker_died", "worker_hung"])
 def test_failure_of_a_single_question_says_what_happened(cause: str) -> None:
     dealer = Dealer([requests("a")])
-    for expected in (None, RequestFailure(key="a", cause=cause, message="twice")):
+    for expected in ([], [RequestFailure(key="a", cause=cause, message="twice")]):
         item = dealer.take()
         assert item is not None
         assert dealer.lost(item.number, cause, "twice") == expected
+
+
+def test_image_that_ends_workers_costs_a_few_of_them_however_many_questions_it_has() -> None:
+    """What dies is what asks about the bad image; an answer about the others comes in one go."""
+    ids = np.array([1, -200, 2], dtype=np.int32)
+    asked = [
+        Request(key=f"{name}{i}", prompt_ids=ids, images=(ImageFile(name, Path(name)),))
+        for name in ("good", "bad", "fine")
+        for i in range(31)
+    ]
+    dealer = Dealer([tuple(asked)])
+    answered, failed = [], []
+    num_deaths = 0
+    while (item := dealer.take()) is not None:
+        if any(request.images[0].key == "bad" for request in item.requests):
+            num_deaths += 1
+            failed += dealer.lost(item.number, "worker_died", "gone")
+            continue
+        answered += [r.key for r in item.requests if dealer.answered(item.number, r.key)]
+        assert dealer.done(item.number) == []
+    assert sorted(answered) == sorted(r.key for r in asked if not r.key.startswith("bad"))
+    assert sorted(f.key for f in failed) == sorted(f"bad{i}" for i in range(31))
+    assert {f.cause for f in failed} == {"worker_died"}
+    assert sum(f.message == "gone" for f in failed) == MAX_POISONOUS
+    assert num_deaths <= MAX_DEATHS_IN_A_ROW // 2

@@ -18,6 +18,7 @@ from llava.generation.request import (
     NUM_CALIBRATION_QUESTIONS,
     Completion,
     GenerationConfig,
+    ImageProbe,
     Request,
     RequestFailure,
 )
@@ -27,7 +28,7 @@ from runners.shard import cut_into_pieces, estimate_piece, item_tokens
 from runners.workers.interface import Result
 from runners.workers.local import LocalWorker
 from runners.workers.messages import LoadModel
-from runners.workers.pool import LocalWorkers
+from runners.workers.pool import MAX_DEATHS_IN_A_ROW, LocalWorkers
 from runners.workers.process import Seat
 
 SEQUENTIAL = {"_target_": "llava.generation.sequential.SequentialEngine"}
@@ -191,7 +192,7 @@ def test_worker_that_cannot_be_kept_alive_ends_the_run_with_what_is_stored(
         pool.start("cpu")
         pool.load(order(tiny_checkpoint, {**FAULTY, "fault": "exit", "keys": every}))
         for slot in pool._slots:
-            slot.deaths_in_a_row = 15
+            slot.deaths_in_a_row = MAX_DEATHS_IN_A_ROW - 1
         with pytest.raises(WorkerError, match="same command"):
             results_of(pool.answer(items(40, 2)))
 
@@ -204,6 +205,20 @@ def test_replaced_worker_must_find_the_same_weights(
     pool._content_hash = "another"
     with pytest.raises(WorkerError, match="other weights"):
         results_of(pool.answer(items(40, 6, max_new_tokens=16)))
+
+
+def test_image_over_which_a_worker_dies_does_not_keep_the_run_from_beginning(
+    pool: LocalWorkers, tiny_checkpoint: Path
+) -> None:
+    pool.load(order(tiny_checkpoint, {**FAULTY, "fault": "exit", "keys": "1", "probes": True}))
+    [requests] = items(1, 3)
+    first, dead, last = pool.probe(requests)
+    assert isinstance(dead, RequestFailure)
+    assert (dead.key, dead.cause) == ("1", "worker_died")
+    assert all(isinstance(found, ImageProbe) for found in (first, last))
+    results = results_of(pool.answer(items(2, 3)))
+    assert keys(results, Completion) == numbers(6, "1")
+    assert pool.num_alive == 2
 
 
 def kill_first(pool: LocalWorkers) -> None:
@@ -228,7 +243,7 @@ def test_first_worker_that_dies_before_there_is_work_is_started_again(
 def test_first_worker_that_is_frozen_before_there_is_work_is_started_again(
     pool: LocalWorkers, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runners.workers.pool.START_LIMIT_S", 15.0)
+    monkeypatch.setattr("runners.workers.slot.START_LIMIT_S", 15.0)
     pool.wait_until_ready()
     process = pool._slots[0].process
     assert process is not None
