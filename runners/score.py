@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from evals.scorers.judge import Judged
 from evals.submission import Submittable
 from evals.summary import Summary, summarize, summarize_unscored
-from runners.answer_lines import is_failure, key_of, read_prediction
+from runners.answer_lines import is_answer_line, is_failure, key_of, read_prediction
 from runners.build import build_task, read_settings, read_task_specs
 from runners.errors import ConfigError
 from runners.exit_codes import COMPLETE, INCOMPLETE
@@ -220,11 +220,20 @@ class _Stored:
 
         Which questions were asked is in the summary that is there.
         """
-        lines = read_intact_lines(self.folder / PREDICTIONS_FILE)
+        stored = read_intact_lines(self.folder / PREDICTIONS_FILE)
+        lines = [line for line in stored if is_answer_line(line)]
+        if len(lines) < len(stored):
+            logger.error(
+                "%d lines of %s are not as they were written and count as missing. The command "
+                "that answered the questions asks them again; answers from elsewhere become a run "
+                "of their own with predictions=FILE run=NAME.",
+                len(stored) - len(lines),
+                self.folder / PREDICTIONS_FILE,
+            )
         answers = [read_prediction(line) for line in lines if not is_failure(line)]
         by_key = {answer.key: answer for answer in answers}
         judgment = judge_answers(self._spec, by_key, self.folder, self._settings.judge)
-        keys = self._asked or {key for line in lines if (key := key_of(line)) is not None}
+        keys = self._asked or {key for line in stored if (key := key_of(line)) is not None}
         limited = keys if self._summary.get("limited") else None
         number = int(self._summary.get("num_questions", len(lines)))
         summary, scores = score_run(judgment.task, lines, number, only=limited)

@@ -12,7 +12,7 @@ from evals.records import Score
 from evals.summary import Summary, summarize, summarize_unscored
 from evals.task import Task
 from runners.answer_lines import is_failure, read_failure, read_prediction
-from runners.files import sha256_of_json, write_json, write_jsonl
+from runners.files import sha256_of_file, sha256_of_json, write_json, write_jsonl
 
 SUMMARY_FILE = "summary.json"
 SCORES_FILE = "scores.jsonl"
@@ -90,12 +90,15 @@ def score_asked(  # noqa: PLR0913 - what the parts of a summary come from
 
 
 def write_results(folder: Path, summary: Mapping[str, Any], scores: list[Score]) -> None:
-    """Writes `scores.jsonl`, if there are scores, and then `summary.json`."""
+    """Writes `scores.jsonl`, if there are scores, and then `summary.json`, which has its hash."""
+    path = folder / SCORES_FILE
+    hashes = {name: value for name, value in summary["hashes"].items() if name != "scores"}
     if scores:
-        write_jsonl(folder / SCORES_FILE, (score.to_line() for score in scores))
+        write_jsonl(path, (score.to_line() for score in scores))
+        hashes["scores"] = sha256_of_file(path)
     else:
-        (folder / SCORES_FILE).unlink(missing_ok=True)
-    write_json(folder / SUMMARY_FILE, summary)
+        path.unlink(missing_ok=True)
+    write_json(folder / SUMMARY_FILE, {**summary, "hashes": hashes})
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:

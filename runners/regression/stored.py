@@ -94,12 +94,13 @@ def read_task(folder: Path) -> StoredTask:
             "missing. Repeat the command that began it."
         )
     _check_summary(summary, str(folder / SUMMARY_FILE))
-    answers = folder / PREDICTIONS_FILE
-    if answers.exists() and sha256_of_file(answers) != summary["hashes"]["answers"]:
-        raise ConfigError(
-            f"{answers} has changed since it was scored. Repeat the command that answers the "
-            f"questions, or score it again: python -m runners.score run={folder.parent.name}."
-        )
+    for name, recorded in ((PREDICTIONS_FILE, "answers"), (SCORES_FILE, "scores")):
+        path, digest = folder / name, summary["hashes"].get(recorded)
+        if digest is not None and path.exists() and sha256_of_file(path) != digest:
+            raise ConfigError(
+                f"{path} has changed since it was scored. Repeat the command that answers the "
+                f"questions, or score it again: python -m runners.score run={folder.parent.name}."
+            )
     scores = _read_scores(folder / SCORES_FILE) if summary["metrics"] else {}
     if summary["metrics"] and len(scores) != summary["num_questions"]:
         raise DataError(

@@ -165,6 +165,20 @@ def test_stored_run_is_scored_again_to_the_same_files(demo_run: Finished, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
+def test_answer_that_was_edited_counts_as_missing(
+    demo_run: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(demo_run.workspace / "results", tmp_path / "results")
+    task = tmp_path / "results" / "demo" / "gqa"
+    first, *rest = (task / "predictions.jsonl").read_text().splitlines(keepends=True)
+    edited = json.dumps({**json.loads(first), "text": "banana"}) + "\n"
+    (task / "predictions.jsonl").write_text("".join([edited, *rest]))
+    assert cli.run("score", score, ["run=demo"]) == 1
+    assert "1 lines of" in capsys.readouterr().err
+    summary = json.loads((task / "summary.json").read_text())
+    assert summary["num_answered"] == summary["num_questions"] - 1
+
+
 @pytest.mark.parametrize("run", ["none", "empty"])
 def test_run_that_is_not_there_is_bad_input(
     run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,20 @@ def test_unfinished_or_spoilt_runs_are_refused(
     spoil(store("new", "gqa", right(30)))
     assert gate() == 2
     assert reason in capsys.readouterr().err
+
+
+def test_scores_that_were_edited_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    store("old", "gqa", right(30))
+    folder = store("new", "gqa", right(30))
+    digest = hashlib.sha256((folder / "scores.jsonl").read_bytes()).hexdigest()
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["hashes"]["scores"] = digest
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert gate() == 0
+    text = (folder / "scores.jsonl").read_text()
+    (folder / "scores.jsonl").write_text(text.replace('"score": 1.0', '"score": 0.5', 1))
+    assert gate() == 2
+    assert "scores.jsonl has changed since it was scored" in capsys.readouterr().err
 
 
 def test_scores_are_enough(tmp_path: Path) -> None:
