@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     GenerationConfig,
     LlamaConfig,
@@ -51,6 +52,15 @@ _CLASSES: dict[tuple[str, bool], tuple[type, type]] = {
     ("mistral", False): (MistralConfig, MistralForCausalLM),
     ("mpt", False): (MptConfig, MptForCausalLM),
 }
+
+
+_INHERITED_OPTIONS = frozenset(
+    {
+        *("repetition_penalty", "no_repeat_ngram_size", "length_penalty", "early_stopping"),
+        *("min_length", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),
+    }
+)
+"""Options of generation that a model's configuration may hold and that requests do not have."""
 
 
 def load_pretrained_model(  # noqa: PLR0913, PLR0917 - the reference's signature
@@ -150,6 +160,7 @@ def _build_model(
         tied=frozenset(["lm_head.weight"] if config.tie_word_embeddings else []),
         tower_in_checkpoint=checkpoint.tower_in_checkpoint,
         source=checkpoint.base or checkpoint.path,
+        config_dir=checkpoint.path,
     )
     options: dict[str, Any] = {"config": config, "dtype": dtype, "device_map": device_map}
     if attention is not None:
@@ -185,13 +196,23 @@ def _build_config(config_class: type, checkpoint: Checkpoint) -> Any:
     }
     if checkpoint.tower_dir is not None:
         fields["mm_vision_tower"] = str(checkpoint.tower_dir)
+    if isinstance(fields.get("attn_config"), dict):
+        fields["attn_config"] = _mpt_attention(fields["attn_config"])
     try:
         return config_class(**fields)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, StrictDataclassError) as error:
         raise CheckpointError(
             f"{checkpoint.path / 'config.json'} does not describe a model: {reason_of(error)}. "
             "Take the config.json that was saved with the checkpoint."
         ) from error
+
+
+def _mpt_attention(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """MPT's attention as the reference's transformers 4.37 computes it, which knows no `clip_qkv`.
+
+    Dropout, which must be a whole number by now, has no effect on answers.
+    """
+    return {**fields, "attn_pdrop": 0, "clip_qkv": None}
 
 
 def _expected_shapes(
@@ -200,7 +221,9 @@ def _expected_shapes(
     try:
         with torch.device("meta"):
             skeleton = model_class(config)
-    except (TypeError, ValueError, AttributeError, OSError, KeyError) as error:
+    except (
+        *(TypeError, ValueError, AttributeError, OSError, KeyError, StrictDataclassError),
+    ) as error:
         raise CheckpointError(
             f"{checkpoint.path / 'config.json'} does not describe a model: {reason_of(error)}. "
             "Take the config.json that was saved with the checkpoint."
@@ -253,6 +276,10 @@ def _finish(model: PreTrainedModel, checkpoint: Checkpoint) -> PreTrainedModel:
     folder = checkpoint.base or checkpoint.path
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(str(folder))
+    if getattr(model.generation_config, "_from_model_config", True):
+        # transformers 4.37 reads these from config.json where nobody has edited them since
+        for name in _INHERITED_OPTIONS & checkpoint.config.keys():
+            setattr(model.generation_config, name, checkpoint.config[name])
     # the number of new tokens is asked for at each call; a stored total would only contradict it
     model.generation_config.max_length = None
     return model.eval()

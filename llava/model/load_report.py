@@ -47,6 +47,7 @@ def match_tensors(
     tied: frozenset[str],
     tower_in_checkpoint: bool,
     source: Path,
+    config_dir: Path,
 ) -> LoadReport:
     """Removes from `tensors` what the model does not take and returns what was found.
 
@@ -55,7 +56,9 @@ def match_tensors(
         expected: Shapes of the model's parameters and stored buffers by name.
         tied: Names that may be absent because they share another tensor.
         tower_in_checkpoint: Whether the vision tower was tuned, so that its tensors count.
-        source: The checkpoint's folder, for messages.
+        source: The folder of the language model's tensors, for messages.
+        config_dir: The folder of the configuration: another one where an adapter or projector lies
+            over a base model.
 
     Raises:
         CheckpointError: a tensor is missing, has another shape, or has no place in the model.
@@ -65,27 +68,30 @@ def match_tensors(
     ignored = [] if tower_in_checkpoint else tower
     for name in (*computed, *ignored):
         del tensors[name]
+    whose, remedy = "its config.json", "take the config.json that belongs to it"
+    if config_dir != source:
+        whose = f"{config_dir / 'config.json'}"
+        remedy = f"give the model that {config_dir.name} was trained on with `model.base=`"
     missing = sorted(expected.keys() - tensors.keys() - tied)
     if missing:
         raise CheckpointError(
-            f"{source} lacks {len(missing)} of the {len(expected)} tensors that its config.json "
-            f"asks for: {_listed(missing)}. Without them the model would answer at random. "
-            "Download the checkpoint again, or take the config.json that belongs to it."
+            f"{source} lacks {len(missing)} of the {len(expected)} tensors that {whose} asks for: "
+            f"{_listed(missing)}. Without them the model would answer at random. Download it "
+            f"again, or {remedy}."
         )
     unexpected = sorted(tensors.keys() - expected.keys())
     if unexpected:
         raise CheckpointError(
-            f"{source} holds {len(unexpected)} tensors that have no place in the model that its "
-            f"config.json describes: {_listed(unexpected)}. Take the config.json that belongs to "
-            "it."
+            f"{source} holds {len(unexpected)} tensors that have no place in the model that "
+            f"{whose} describes: {_listed(unexpected)}. The two do not belong together: {remedy}."
         )
     shapes = [name for name in tensors if tensors[name].shape != expected[name]]
     if shapes:
         name = shapes[0]
         raise CheckpointError(
-            f"{len(shapes)} tensors of {source} have another shape than its config.json asks for, "
-            f"such as {name}: {list(tensors[name].shape)} instead of {list(expected[name])}. Take "
-            "the config.json that belongs to the checkpoint."
+            f"{len(shapes)} tensors of {source} have another shape than {whose} asks for, such as "
+            f"{name}: {list(tensors[name].shape)} instead of {list(expected[name])}. The two do "
+            f"not belong together: {remedy}."
         )
     return LoadReport(
         num_loaded=len(tensors), num_computed=len(computed), num_tower_ignored=len(ignored)

@@ -1,0 +1,69 @@
+"""Configurations mean what they meant to the transformers that the reference runs on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from llava.errors import CheckpointError
+from llava.model.builder import load_pretrained_model
+from tests.checkpoints import make_checkpoint
+from tests.variants import make_base, make_lora, make_mpt
+
+IDS = torch.tensor([[5, 9, 3, 30, 7]])
+
+
+def load(folder: Path, base: Path | None = None) -> Any:
+    return load_pretrained_model(
+        str(folder), None if base is None else str(base), folder.name, device="cpu"
+    )[1]
+
+
+def test_mpt_takes_a_whole_dropout_and_clips_nothing(tiny_tower: Path) -> None:
+    attention = {"alibi": True, "attn_impl": "torch", "alibi_bias_max": 8}
+    plain = make_mpt(tiny_tower.parent / "llava-mpt-plain", tiny_tower, attn_config=attention)
+    older = make_mpt(
+        tiny_tower.parent / "llava-mpt-older",
+        tiny_tower,
+        attn_config={**attention, "attn_pdrop": 0.0, "clip_qkv": 0.01},
+    )
+    with torch.inference_mode():
+        logits = [load(folder)(input_ids=IDS).logits for folder in (plain, older)]
+    assert torch.equal(*logits)
+
+
+@pytest.mark.parametrize(
+    ("generation_config", "holds"),
+    [
+        (None, True),
+        ({"eos_token_id": 2, "_from_model_config": True}, True),
+        ({"eos_token_id": 2}, False),
+    ],
+)
+def test_generation_options_in_the_model_config_hold_unless_edited_elsewhere(
+    generation_config: dict[str, Any] | None, holds: bool, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = make_checkpoint(tmp_path / "llava-v1.5-tiny", tiny_tower, repetition_penalty=1.4)
+    path = folder / "generation_config.json"
+    path.unlink(missing_ok=True)
+    if generation_config is not None:
+        path.write_text(json.dumps(generation_config))
+    penalty = load(folder).generation_config.repetition_penalty
+    assert (penalty == 1.4) is holds
+
+
+def test_base_of_another_size_is_named_as_what_is_wrong(
+    tiny_tower: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    lora = make_lora(tiny_tower.parent / "llava-tiny-lora-sized", tiny_checkpoint)
+    wide = make_checkpoint(tmp_path / "llava-wide", tiny_tower, intermediate_size=160)
+    with pytest.raises(CheckpointError) as caught:
+        load(lora, make_base(tmp_path / "vicuna-wide", wide))
+    message = str(caught.value)
+    assert "another shape" in message
+    assert str(lora / "config.json") in message
+    assert "`model.base=`" in message
