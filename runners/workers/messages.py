@@ -68,9 +68,9 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeImages:
-    """To the worker: find out what the images of some requests do to their answers."""
+    """To the worker: find out what the images of a request do to its answer."""
 
-    requests: tuple[Request, ...]
+    request: Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +119,9 @@ class WeightsHashed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagesProbed:
-    """From the worker: one finding a request."""
+    """From the worker: what was found."""
 
-    probes: tuple[ImageProbe | RequestFailure, ...]
+    probe: ImageProbe | RequestFailure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

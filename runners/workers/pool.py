@@ -45,18 +45,11 @@ from runners.workers.messages import (
 )
 from runners.workers.process import Seat
 from runners.workers.reports import merge_reports
-from runners.workers.slot import Slot, describe_exit
+from runners.workers.slot import MAX_FAILED_LOADS, Slot, describe_exit
 
 logger = logging.getLogger(__name__)
 
 M = TypeVar("M", Ready, WeightsHashed, ModelLoaded, ImagesProbed)
-
-MAX_DEATHS_IN_A_ROW = 32
-"""A worker that dies so often without one answer in between is not replaced any more; half of them
-find the questions about an image that ends workers."""
-
-MAX_FAILED_LOADS = 3
-"""Nor is one that so often came to no model."""
 
 _POLL_S = 0.2
 _SECONDS_TO_END = 5.0
@@ -246,7 +239,7 @@ class LocalWorkers:
 
     def _probe(self, request: Request) -> ImageProbe | RequestFailure:
         slot, process = self._slots[0], self._first
-        process.send(ProbeImages(requests=(request,)))
+        process.send(ProbeImages(request=request))
         slot.heard = time.monotonic()
         try:
             while not isinstance(reply := slot.hear(_POLL_S, self._hang_s), ImagesProbed):
@@ -255,7 +248,7 @@ class LocalWorkers:
             self._replace_first(slot, process)
             message = "The worker process ended while it looked at the images."
             return RequestFailure(key=request.key, cause="worker_died", message=message)
-        return reply.probes[0]
+        return reply.probe
 
     def _take_note(self, slot: Slot, reply: FromWorker | None) -> None:
         """Deals with what the first worker says beside what it was asked, before there is work."""
@@ -387,7 +380,7 @@ class LocalWorkers:
         slot.deaths_in_a_row += 1
         slot.failed_loads += not slot.is_loaded
         slot.process, slot.is_loaded = None, False
-        if slot.deaths_in_a_row > MAX_DEATHS_IN_A_ROW or slot.failed_loads >= MAX_FAILED_LOADS:
+        if slot.is_hopeless:
             logger.error("worker %s is given up; %d go on", slot.seat.name, self.num_alive)
         elif not self._is_stopping and self._order is not None:
             slot.process = self._spawn(slot.seat)

@@ -92,7 +92,7 @@ def serve(connection: Connection, seat: Seat) -> None:
         if isinstance(message, Adopt):
             engine.adopt(message.calibration)
         elif isinstance(message, ProbeImages):
-            outbox.send(ImagesProbed(probes=tuple(map(engine.probe, message.requests))))
+            outbox.send(ImagesProbed(probe=engine.probe(message.request)))
         elif isinstance(message, WorkItem):
             for reply in _answer(engine, message):
                 outbox.send(reply)

@@ -13,6 +13,13 @@ from runners.workers.process import Seat
 START_LIMIT_S = 120.0
 """A worker says that it lives while it starts and loads; so long it may be silent at least."""
 
+MAX_DEATHS_IN_A_ROW = 32
+"""A worker that dies so often without one answer in between is not replaced any more; half of them
+find the questions about an image that ends workers."""
+
+MAX_FAILED_LOADS = 3
+"""Nor is one that so often came to no model."""
+
 
 @dataclass(slots=True)
 class Slot:
@@ -37,6 +44,12 @@ class Slot:
     deaths_in_a_row: int = 0
     failed_loads: int = 0
     report: EngineReport = field(default_factory=EngineReport)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether no other process is put into it."""
+        died, never_loaded = self.deaths_in_a_row, self.failed_loads
+        return died > MAX_DEATHS_IN_A_ROW or never_loaded >= MAX_FAILED_LOADS
 
     @property
     def is_silent(self) -> bool:

@@ -13,7 +13,7 @@ from evals.sources import ImageFile
 from llava.generation.request import Request, RequestFailure
 from runners.workers.dealing import MAX_POISONOUS, Dealer
 from runners.workers.messages import WorkItem
-from runners.workers.pool import MAX_DEATHS_IN_A_ROW
+from runners.workers.slot import MAX_DEATHS_IN_A_ROW
 
 
 def requests(*keys: str) -> tuple[Request, ...]:

@@ -28,8 +28,9 @@ from runners.shard import cut_into_pieces, estimate_piece, item_tokens
 from runners.workers.interface import Result
 from runners.workers.local import LocalWorker
 from runners.workers.messages import LoadModel
-from runners.workers.pool import MAX_DEATHS_IN_A_ROW, LocalWorkers
+from runners.workers.pool import LocalWorkers
 from runners.workers.process import Seat
+from runners.workers.slot import MAX_DEATHS_IN_A_ROW
 
 SEQUENTIAL = {"_target_": "llava.generation.sequential.SequentialEngine"}
 FAULTY = {"_target_": "tests.faults.faulty_engine.FaultyEngine", "replay": "off"}
