@@ -2,7 +2,7 @@
 
 transformers rebuilds a `tokenizer.model` as a merge table without scores, which gives other ids for
 some texts, so original checkpoints are tokenized by sentencepiece here. Checkpoints that come with
-a `tokenizer.json` only were trained with that and load as they are. Imports no torch.
+a `tokenizer.json` only were trained with that and are tokenized by it. Imports no torch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import sentencepiece
+from tokenizers import decoders, pre_tokenizers
 from transformers import AddedToken, PreTrainedTokenizer, PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -34,6 +35,16 @@ _SPACE = "▁"
 _MODEL_FILE = "tokenizer.model"
 _FAST_FILE = "tokenizer.json"
 _CACHED_CHUNKS = 4096
+_NEOX_TOKEN = "<|endoftext|>"
+
+_MERGE_TABLE_DECODER = decoders.Sequence(
+    [
+        decoders.Replace(_SPACE, " "),
+        decoders.ByteFallback(),
+        decoders.Fuse(),
+        decoders.Strip(content=" ", left=1),
+    ]
+)
 
 # A serialized ModelProto holding nothing but normalizer_spec (field 3) with add_dummy_prefix
 # (field 3) false: appended to a model, protobuf merges it, and this one setting is replaced.
@@ -79,7 +90,7 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
             legacy=self.legacy,
             add_bos_token=add_bos_token,
             add_eos_token=add_eos_token,
-            **{**kwargs, "clean_up_tokenization_spaces": False},
+            **kwargs,
         )
         self._num_unk_pieces = len(self.sp_model.encode(str(self.unk_token)))
         self._cached_ids = lru_cache(_CACHED_CHUNKS)(self._uncached_ids)
@@ -185,32 +196,82 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         self,
         token_ids: int | list[int],
         skip_special_tokens: bool = False,
-        clean_up_tokenization_spaces: bool | None = None,  # noqa: ARG002 - never cleaned up
+        clean_up_tokenization_spaces: bool | None = None,
         **_: Any,
     ) -> str:
         ids = [token_ids] if isinstance(token_ids, int) else list(token_ids)
-        plain_added = self._added_tokens_encoder.keys() - set(self.all_special_tokens)
+        text = self._text_of(self.convert_ids_to_tokens(ids, skip_special_tokens))
+        clean_up = clean_up_tokenization_spaces
+        if clean_up is None:
+            clean_up = self.clean_up_tokenization_spaces
+        return self.clean_up_tokenization(text) if clean_up else text
+
+    def _text_of(self, tokens: list[str]) -> str:
+        """The text of tokens, with a space on both sides of those that are not pieces."""
+        spaced = self._added_tokens_encoder.keys() - set(self.all_special_tokens)
+        for token in self.extra_special_tokens:
+            if self.convert_tokens_to_ids(token) >= self.vocab_size:
+                spaced.add(token)
         parts: list[str] = []
         run: list[str] = []
-        for token in self.convert_ids_to_tokens(ids, skip_special_tokens=skip_special_tokens):
-            if token not in plain_added:
+        for token in tokens:
+            if token not in spaced:
                 run.append(token)
                 continue
-            if run:
-                parts.append(self.convert_tokens_to_string(run))
-            parts.append(token)
+            text = self.convert_tokens_to_string(run)
+            parts += [text, token] if text else [token]
             run = []
         if run:
             parts.append(self.convert_tokens_to_string(run))
         return " ".join(parts)
 
 
-def load_tokenizer(folder: str | Path, *, legacy: bool | None = None) -> PreTrainedTokenizerBase:
+class MergeTableTokenizer(SentencePieceTokenizer):
+    """Tokenizes and decodes as transformers' LlamaTokenizerFast, with which LLaVA loads Mistral.
+
+    Args:
+        vocab_file: Path of `tokenizer.model`.
+        **kwargs: What `SentencePieceTokenizer` takes. `legacy` does not count: it is always true.
+    """
+
+    def __init__(self, vocab_file: str, **kwargs: Any) -> None:
+        super().__init__(vocab_file, **{**kwargs, "legacy": True})
+
+    def convert_tokens_to_string(self, tokens: list[str]) -> str:
+        """Returns the text of tokens; one space at its start is dropped."""
+        return _MERGE_TABLE_DECODER.decode(tokens)
+
+    def _add_tokens(
+        self, new_tokens: list[str] | list[AddedToken], special_tokens: bool = False
+    ) -> int:
+        # given as strings, tokens that are there already would not become special
+        if special_tokens:
+            new_tokens = [_as_special(token) for token in new_tokens]
+        return super()._add_tokens(new_tokens, special_tokens=special_tokens)
+
+    def _decode(
+        self,
+        token_ids: int | list[int],
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool | None = None,
+        **_: Any,
+    ) -> str:
+        ids = [token_ids] if isinstance(token_ids, int) else list(token_ids)
+        if skip_special_tokens:
+            special = {i for i, token in self._added_tokens_decoder.items() if token.special}
+            ids = [i for i in ids if i not in special]
+        return super()._decode(ids, skip_special_tokens, clean_up_tokenization_spaces)
+
+    def _text_of(self, tokens: list[str]) -> str:
+        return self.convert_tokens_to_string(tokens)
+
+
+def load_tokenizer(folder: str | Path, *, merge_table: bool = False) -> PreTrainedTokenizerBase:
     """Returns the tokenizer that lies in a checkpoint folder.
 
     Args:
         folder: A local folder with `tokenizer.model` (original checkpoints) or `tokenizer.json`.
-        legacy: Overrides the switch of `tokenizer_config.json`; see `SentencePieceTokenizer`.
+        merge_table: Whether `tokenizer.model` is used as `MergeTableTokenizer` does.
 
     Raises:
         CheckpointError: neither file is there, or it cannot be read or is a Git LFS pointer.
@@ -225,9 +286,9 @@ def load_tokenizer(folder: str | Path, *, legacy: bool | None = None) -> PreTrai
     try:
         refuse_lfs_pointer(folder / name)
         if name == _FAST_FILE:
-            return PreTrainedTokenizerFast.from_pretrained(str(folder), **_clean_up(folder))
-        options = {} if legacy is None else {"legacy": legacy}
-        return SentencePieceTokenizer.from_pretrained(str(folder), **options)
+            return _load_fast_tokenizer(folder)
+        kind = MergeTableTokenizer if merge_table else SentencePieceTokenizer
+        return kind.from_pretrained(str(folder))
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
             f"The tokenizer {folder / name} cannot be read: {reason_of(error)}. Copy it "
@@ -243,11 +304,10 @@ def load_checkpoint_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase
     """
     from llava.model.checkpoint import CheckpointKind
 
-    # the reference loads a complete Mistral with the merge-table tokenizer, which always behaves as
-    # the legacy switch says
+    # the reference goes by the name: a Mistral called otherwise gets the tokenizer of LLaMA
+    is_mistral = checkpoint.family == "mistral" and "mistral" in checkpoint.name.lower()
     complete = checkpoint.kind is CheckpointKind.LLAVA
-    legacy = True if checkpoint.family == "mistral" and complete else None
-    tokenizer = load_tokenizer(checkpoint.tokenizer_dir, legacy=legacy)
+    tokenizer = load_tokenizer(checkpoint.tokenizer_dir, merge_table=is_mistral and complete)
     if checkpoint.is_multimodal:
         add_image_tokens(tokenizer, checkpoint.config)
     return tokenizer
@@ -266,20 +326,46 @@ def add_image_tokens(tokenizer: PreTrainedTokenizerBase, config: Mapping[str, An
         tokenizer.add_tokens([DEFAULT_IM_START_TOKEN, DEFAULT_IM_END_TOKEN], special_tokens=True)
 
 
-def _clean_up(folder: Path) -> dict[str, bool]:
+def _load_fast_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of `tokenizer.json`, with what GPTNeoXTokenizerFast adds if it is MPT's."""
+    config = _read_json(folder / "tokenizer_config.json")
+    options: dict[str, Any] = _clean_up(config)
+    is_neox = _is_neox(config, folder)
+    if is_neox:
+        given = config | _read_json(folder / "special_tokens_map.json")
+        names = {"bos_token", "eos_token", "unk_token"} - given.keys()
+        options |= dict.fromkeys(names, _NEOX_TOKEN)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), **options)
+    splitter = tokenizer.backend_tokenizer.pre_tokenizer
+    if is_neox and isinstance(splitter, pre_tokenizers.ByteLevel):
+        splitter.add_prefix_space = bool(config.get("add_prefix_space", False))
+    return tokenizer
+
+
+def _is_neox(config: Mapping[str, Any], folder: Path) -> bool:
+    """Whether a tokenizer is GPT-NeoX's: by its class, or as MPT's if no class is named."""
+    name = config.get("tokenizer_class")
+    if name is not None:
+        return name in ("GPTNeoXTokenizer", "GPTNeoXTokenizerFast")
+    return _read_json(folder / "config.json").get("model_type") in ("mpt", "llava_mpt")
+
+
+def _clean_up(config: Mapping[str, Any]) -> dict[str, bool]:
     """Whether spaces before punctuation are dropped from decoded text, as options.
 
     They were when LLaVA's MPT was evaluated, unless the tokenizer's configuration says otherwise;
     today that has to be insisted on.
     """
-    path = folder / "tokenizer_config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     is_llama = str(config.get("tokenizer_class")).startswith("Llama")
     clean_up = bool(config.get("clean_up_tokenization_spaces", not is_llama))
     return {
         "clean_up_tokenization_spaces": clean_up,
         "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output": clean_up,
     }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _as_special(token: str | AddedToken) -> AddedToken:

@@ -51,16 +51,17 @@ PACKS_AHEAD = 2
 PACKABLE = frozenset({"llava_llama", "llava_mistral", "llama", "mistral"})
 """Model types whose attention takes a mask of its own; others go one by one."""
 
-_PLAIN_OPTIONS = frozenset(
+_SEQUENTIAL_OPTIONS = frozenset(
     {
-        *("bos_token_id", "eos_token_id", "pad_token_id"),
-        *("transformers_version", "_from_model_config"),
-        *("max_length", "max_new_tokens", "num_beams", "use_cache"),
-        *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p"),
+        *("repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size"),
+        *("exponential_decay_length_penalty", "min_length", "min_new_tokens", "max_time"),
+        *("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias"),
+        *("forced_bos_token_id", "forced_eos_token_id", "stop_strings", "token_healing"),
+        *("guidance_scale", "dola_layers", "watermarking_config", "remove_invalid_values"),
     }
 )
-"""Options in a checkpoint's generation config that do not change logits: each request has its own
-of these, or its engine. With any other, such as a repetition penalty, requests go one by one."""
+"""Options in a checkpoint's generation config that decide which tokens `generate` takes, beside
+logits and what a request says itself. With any of them requests go one by one."""
 
 Result = Completion | RequestFailure
 Images = Mapping[str, "Future[PreparedImages | None]"]
@@ -111,7 +112,7 @@ class PackedEngine:
         self._max_joined_tokens = CPU_JOINED_TOKENS if model.device.type == "cpu" else None
         usual_threads = 2 if model.device.type == "cpu" else min(8, max(2, torch.get_num_threads()))
         self._num_threads = num_preprocess_threads or usual_threads
-        unusual = model.generation_config.to_diff_dict().keys() - _PLAIN_OPTIONS
+        unusual = model.generation_config.to_diff_dict().keys() & _SEQUENTIAL_OPTIONS
         if unusual:
             logger.warning(
                 "the checkpoint's generation config has %s: every request is computed alone",

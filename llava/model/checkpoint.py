@@ -57,6 +57,7 @@ class Checkpoint:
     Attributes:
         kind: What it is.
         family: `llama`, `mistral` or `mpt`.
+        name: The model's name, from which the reference tells the tokenizer.
         path: The folder.
         base: Folder of the base; None for a complete checkpoint.
         config: The model's configuration in the original format's terms.
@@ -69,6 +70,7 @@ class Checkpoint:
 
     kind: CheckpointKind
     family: str
+    name: str
     path: Path
     base: Path | None
     config: Mapping[str, Any]
@@ -159,6 +161,7 @@ def inspect_checkpoint(
     return Checkpoint(
         kind=kind,
         family=family,
+        name=name,
         path=folder,
         base=base_dir,
         config=config,

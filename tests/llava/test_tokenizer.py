@@ -8,14 +8,23 @@ import pytest
 import sentencepiece
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from transformers import AddedToken, PreTrainedTokenizerFast
+from transformers import AddedToken, PreTrainedTokenizerFast, TextStreamer
 
 from llava.errors import CheckpointError
-from llava.tokenizer import SentencePieceTokenizer, load_tokenizer
+from llava.model.checkpoint import inspect_checkpoint
+from llava.tokenizer import (
+    MergeTableTokenizer,
+    SentencePieceTokenizer,
+    add_image_tokens,
+    load_checkpoint_tokenizer,
+    load_tokenizer,
+)
+from llava.tokens import tokenizer_image_token
 from tests.checkpoints import make_tokenizer
-from tests.variants import write_byte_level_tokenizer
+from tests.variants import make_base, make_mistral, write_byte_level_tokenizer
 
 BOS, EOS, UNK = 1, 2, 0
+WITH_IMAGE_TOKENS = {"mm_use_im_patch_token": True, "mm_use_im_start_end": True}
 
 # no special token can come of these; the last ones have no piece of their own
 PLAIN_TEXT = st.text(alphabet="adegot ▁?.,:'0123\nWAQ" + "éß狗\u3000\u200b🙂", max_size=40)
@@ -23,6 +32,12 @@ ANY_TEXT = st.lists(
     st.one_of(st.sampled_from(["<s>", "</s>", "<unk>", "<image>", " ", "\n", "dog"]), PLAIN_TEXT),
     max_size=6,
 ).map("".join)
+
+
+def change_json(path, *, drop=(), **changes):
+    content = json.loads(path.read_text(encoding="utf-8")) | changes
+    kept = {key: value for key, value in content.items() if key not in drop}
+    path.write_text(json.dumps(kept), encoding="utf-8")
 
 
 @pytest.fixture(scope="session", params=[False, True], ids=["new", "legacy"])
@@ -162,6 +177,123 @@ def test_added_token_that_is_not_special_is_decoded(folder):
     assert tokenizer.decode(ids, skip_special_tokens=True) == "dog <grid>"
 
 
+@pytest.fixture
+def listed(tmp_path):
+    """The folder of a tokenizer whose `added_tokens.json` lists the image tokens already."""
+    size = load_tokenizer(make_tokenizer(tmp_path)).vocab_size
+    tokens = ("<im_patch>", "<im_start>", "<im_end>")
+    content = {token: size + i for i, token in enumerate(tokens)}
+    (tmp_path / "added_tokens.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (["<s>", "▁", "<im_end>", ":", "▁the", "<im_start>"], "<im_end> : the <im_start>"),
+        (["▁", "<im_end>", "▁", "<im_patch>"], "<im_end> <im_patch>"),
+        (["▁the", "<im_end>", "▁"], "the <im_end> "),
+    ],
+)
+def test_nothing_stands_between_added_tokens_where_there_is_no_text(listed, pieces, text):
+    tokenizer = load_tokenizer(listed)
+    add_image_tokens(tokenizer, WITH_IMAGE_TOKENS)
+    ids = tokenizer.convert_tokens_to_ids(pieces)
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+def test_added_special_tokens_are_decoded_between_spaces_but_named_ones_are_not(extended):
+    ids = extended.convert_tokens_to_ids(["<im_start>", "▁the", "<im_end>", "▁dog"])
+    assert extended.decode(ids) == "<im_start> the <im_end> dog"
+    assert extended.decode([BOS, BOS]) == "<s><s>"
+
+
+@pytest.mark.parametrize("merge_table", [False, True])
+def test_spaces_are_cleaned_up_if_the_configuration_says_so(tmp_path, merge_table):
+    make_tokenizer(tmp_path)
+    change_json(tmp_path / "tokenizer_config.json", clean_up_tokenization_spaces=True)
+    tokenizer = load_tokenizer(tmp_path, merge_table=merge_table)
+    ids = tokenizer("Is it red , or is n't it ?").input_ids
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "Is it red, or isn't it?"
+    assert tokenizer.decode(
+        ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    ).endswith(" n't it ?")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kept", "skipped"),
+    [
+        (["▁the", "</s>", "▁dog", "<s>", "▁", "?"], "the</s> dog<s> ?", "the dog ?"),
+        (["<s>", "▁the"], "<s> the", "the"),
+        (["▁", "▁"], " ", " "),
+        (["<s>", "▁", "▁the"], "<s>  the", " the"),
+        # a run of bytes that is no UTF-8 is replaced byte for byte
+        (["<0x1D>", "<0x95>"], "��", "��"),
+        (["<0xC3>", "<0xA9>", "<0x0A>"], "é\n", "é\n"),
+    ],
+)
+def test_merge_table_tokenizer_decodes_as_the_fast_one(folder, pieces, kept, skipped):
+    tokenizer = load_tokenizer(folder, merge_table=True)
+    ids = tokenizer.convert_tokens_to_ids(pieces)
+    assert UNK not in ids
+    assert tokenizer.decode(ids) == kept
+    assert tokenizer.decode(ids, skip_special_tokens=True) == skipped
+    assert tokenizer.batch_decode([ids], skip_special_tokens=True) == [skipped]
+
+
+def test_merge_table_tokenizer_encodes_as_the_legacy_one(folder, tmp_path):
+    tokenizer = load_tokenizer(folder, merge_table=True)
+    legacy = load_tokenizer(make_tokenizer(tmp_path, legacy=True))
+    for text in ("A cat</s>dog", "</s> dog", "  <s>\nred 2"):
+        assert tokenizer.encode_text(text) == legacy.encode_text(text)
+
+
+def test_merge_table_tokenizer_skips_image_tokens_that_were_listed_already(listed):
+    tokenizer = load_tokenizer(listed, merge_table=True)
+    ids = tokenizer.convert_tokens_to_ids(["▁the", "<im_patch>", "<im_end>", "▁dog"])
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "the<im_patch><im_end> dog"
+    add_image_tokens(tokenizer, WITH_IMAGE_TOKENS)
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "the dog"
+    assert tokenizer.decode(ids) == "the<im_patch><im_end> dog"
+    assert len(tokenizer) == tokenizer.vocab_size + 3
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("llava-v1.6-Mistral-tiny", MergeTableTokenizer),
+        ("BakLLaVA-1-tiny", SentencePieceTokenizer),
+    ],
+)
+def test_complete_mistral_is_told_by_its_name(tiny_tower, tmp_path, name, kind):
+    folder = make_mistral(tmp_path / "checkpoint", tiny_tower)
+    tokenizer = load_checkpoint_tokenizer(inspect_checkpoint(str(folder), name=name))
+    assert type(tokenizer) is kind
+    assert tokenizer.legacy is (kind is MergeTableTokenizer)  # the configuration says false
+
+
+def test_mistral_alone_keeps_its_own_switch_whatever_its_name(tiny_tower, tmp_path):
+    folder = make_base(tmp_path / "mistral-tiny", make_mistral(tmp_path / "llava", tiny_tower))
+    tokenizer = load_checkpoint_tokenizer(inspect_checkpoint(str(folder)))
+    assert type(tokenizer) is SentencePieceTokenizer
+    assert tokenizer.legacy is False
+
+
+@pytest.mark.parametrize("merge_table", [False, True])
+def test_streamed_text_is_the_decoded_text(folder, capsys, merge_table):
+    import torch
+
+    tokenizer = load_tokenizer(folder, merge_table=merge_table)
+    text = "What color is the dog? 狗é\nA. red </s> B"
+    prompt, *answer = tokenizer(text).input_ids
+    streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    streamer.put(torch.tensor([[prompt]]))
+    for token in answer:
+        streamer.put(torch.tensor([token]))
+    streamer.end()
+    assert capsys.readouterr().out == tokenizer.decode(answer, skip_special_tokens=True) + "\n"
+
+
 def test_saved_tokenizer_loads_as_it_was(extended, tmp_path):
     texts = ["What color?", "</s>dog", "</s> dog <im_end> red", "<im_start>  2"]
     extended.save_pretrained(tmp_path)
@@ -190,8 +322,7 @@ def test_tokenizer_saved_where_it_lies_is_kept(tmp_path):
 def test_begin_and_end_tokens_are_added_as_configured(tmp_path, begin, end, around):
     make_tokenizer(tmp_path)
     path = tmp_path / "tokenizer_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(config | {"add_bos_token": begin, "add_eos_token": end}))
+    change_json(path, add_bos_token=begin, add_eos_token=end)
     tokenizer = load_tokenizer(tmp_path)
     dog = tokenizer.convert_tokens_to_ids(tokenizer.tokenize("dog"))
     cat = tokenizer.convert_tokens_to_ids(tokenizer.tokenize("cat"))
@@ -202,10 +333,7 @@ def test_begin_and_end_tokens_are_added_as_configured(tmp_path, begin, end, arou
 
 def test_legacy_is_the_default_of_configs_from_before_the_switch(tmp_path):
     make_tokenizer(tmp_path)
-    path = tmp_path / "tokenizer_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    del config["legacy"]
-    path.write_text(json.dumps(config))
+    change_json(tmp_path / "tokenizer_config.json", drop=["legacy"])
     assert load_tokenizer(tmp_path).legacy is True
 
 
@@ -284,6 +412,73 @@ assert "torch" not in sys.modules
     assert done.returncode == 0, done.stderr
 
 
+NEOX_SPECIAL = ("bos_token", "eos_token", "unk_token")
+
+
+@pytest.mark.parametrize(
+    ("tokenizer_config", "special_tokens", "config", "expected"),
+    [
+        ({"tokenizer_class": "GPTNeoXTokenizer"}, {}, {}, ["<|endoftext|>"] * 3),
+        ({"tokenizer_class": "GPTNeoXTokenizerFast"}, {}, {}, ["<|endoftext|>"] * 3),
+        ({}, {}, {"model_type": "mpt"}, ["<|endoftext|>"] * 3),
+        (
+            {"tokenizer_class": "GPTNeoXTokenizer", "eos_token": "<|im_end|>"},
+            {"bos_token": "<|im_start|>"},
+            {},
+            ["<|im_start|>", "<|im_end|>", "<|endoftext|>"],
+        ),
+        (
+            {"tokenizer_class": "GPTNeoXTokenizer", "bos_token": None},
+            {},
+            {},
+            [None, "<|endoftext|>", "<|endoftext|>"],
+        ),
+        (
+            {"tokenizer_class": "PreTrainedTokenizerFast"},
+            {},
+            {"model_type": "mpt"},
+            [None] * 3,
+        ),
+        ({}, {}, {}, [None] * 3),
+    ],
+)
+def test_neox_tokenizers_end_texts_by_default(
+    tmp_path, tokenizer_config, special_tokens, config, expected
+):
+    write_byte_level_tokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer_config))
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(special_tokens))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    tokenizer = load_tokenizer(tmp_path)
+    assert [getattr(tokenizer, name) for name in NEOX_SPECIAL] == expected
+
+
+def test_begin_token_of_each_chunk_is_dropped_where_it_is_the_default(tmp_path):
+    write_byte_level_tokenizer(tmp_path)
+    change_json(tmp_path / "tokenizer_config.json", drop=NEOX_SPECIAL)
+    tokenizer = load_tokenizer(tmp_path)
+    prompt = "<|endoftext|>What<image><|endoftext|>color"
+    what, color = (tokenizer(word).input_ids for word in ("What", "color"))
+    assert tokenizer_image_token(prompt, tokenizer) == [0, *what, -200, *color]
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"add_prefix_space": True}, " dog"),
+        ({"add_prefix_space": False}, "dog"),
+        ({}, "dog"),
+        ({"add_prefix_space": True, "tokenizer_class": "PreTrainedTokenizerFast"}, "dog"),
+    ],
+)
+def test_neox_tokenizers_put_a_space_before_a_text_as_configured(tmp_path, config, text):
+    write_byte_level_tokenizer(tmp_path)
+    change_json(tmp_path / "tokenizer_config.json", **config)
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.decode(tokenizer("dog").input_ids) == text
+    assert tokenizer.decode(tokenizer(" dog").input_ids) == " dog"
+
+
 @pytest.mark.parametrize(
     ("config", "text"),
     [
@@ -294,8 +489,7 @@ assert "torch" not in sys.modules
 )
 def test_byte_level_tokenizers_clean_up_as_they_did(tmp_path, config, text):
     write_byte_level_tokenizer(tmp_path)
-    path = tmp_path / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    change_json(tmp_path / "tokenizer_config.json", **config)
     tokenizer = load_tokenizer(tmp_path)
     ids = tokenizer("Is it red , or is n't it ?").input_ids
     assert tokenizer.decode(ids, skip_special_tokens=True) == text
