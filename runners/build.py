@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from llava.errors import reason_of
 from runners.errors import ConfigError
+from runners.naming import check_task_name
 
 if TYPE_CHECKING:
     from evals.task import Task
@@ -53,7 +54,8 @@ def read_task_specs(config: DictConfig) -> dict[str, dict[str, Any]]:
     """Returns what describes each benchmark: `_target_` plus values. Generates demo data on demand.
 
     Raises:
-        ConfigError: no task is named, or one is described by something else than options.
+        ConfigError: no task is named, one is described by something else than options, or two
+            would share a folder.
     """
     if not config.tasks:
         raise ConfigError("`task` must name at least one benchmark. See --help for their names.")
@@ -66,20 +68,42 @@ def read_task_specs(config: DictConfig) -> dict[str, dict[str, Any]]:
                 f"`tasks.{name}` must be a mapping of options, but is {spec!r}. Choose benchmarks "
                 f"with task=NAME, and set one of their options with tasks.{name}.OPTION=VALUE."
             )
+    _check_distinct(specs)
     return dict(specs)
+
+
+def _check_distinct(specs: Mapping[str, Mapping[str, Any]]) -> None:
+    named: dict[str, str] = {}
+    for key, spec in specs.items():
+        name = build_task(spec).name
+        if (other := named.setdefault(name, key)) != key:
+            raise ConfigError(
+                f"The tasks of a run must have different names, but `tasks.{other}` and "
+                f"`tasks.{key}` are both called {name!r}. Set tasks.custom.name=NAME."
+            )
 
 
 def build_task(spec: Mapping[str, Any]) -> Task:
     """Returns the benchmark that a spec describes; nothing is read yet.
 
     Raises:
-        ConfigError: the spec names something else than a benchmark of this project.
+        ConfigError: the spec names something else than a benchmark of this project, an option of it
+            is wrong, or no folder can have its name.
     """
     target = str(spec.get("_target_"))
     if not target.startswith(TASK_PACKAGE):
         raise ConfigError(f"`_target_` of a task must lie in {TASK_PACKAGE[:-1]}, but is {target}.")
-    # what a task is given are plain values; nothing inside them is built
-    task: Task = _instantiate(spec, _recursive_=False)
+    # What a task is given are plain values: nothing inside them is built, nor is a `${` in a prompt
+    # an interpolation, as it would be if they went through Hydra.
+    build = _instantiate({"_target_": target}, _partial_=True)
+    try:
+        task: Task = build(**{key: value for key, value in spec.items() if key != "_target_"})
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{target} cannot be built from its options: {reason_of(error)}. Correct "
+            "or remove that option."
+        ) from error
+    check_task_name(task.name)
     return task
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from llava.names import get_model_name_from_path
 from runners.config import EvalConfig, GenerationOptions, SubjectConfig
 from runners.errors import ConfigError
+from runners.files import is_set_aside
+from runners.offline_config import is_name
 from runners.shard import read_shard
 
 
@@ -12,12 +17,17 @@ def model_name(settings: SubjectConfig) -> str:
     """Returns the model's name: the one that is given, else from its path.
 
     Raises:
-        ConfigError: there is no path.
+        ConfigError: the path has no name, or the name that is given is none.
     """
     if settings.model.name:
+        if settings.model.name in (".", ".."):
+            raise ConfigError(
+                f"`model.name` must be a name, but is {settings.model.name!r}. Choose another, or "
+                "leave it out."
+            )
         return settings.model.name
     name = get_model_name_from_path(settings.model.path)
-    if name in ("", ".", ".."):
+    if not is_name(name):
         raise ConfigError(
             f"`model.path` must name a folder, but is {settings.model.path!r}. Write the "
             "folder's name out, or give model.name=NAME."
@@ -37,9 +47,22 @@ def run_name(settings: EvalConfig) -> str:
     return "-".join([_whole_name(settings), *([shard.suffix] if shard else [])])
 
 
+def check_task_name(name: Any) -> None:
+    """Checks that a task can have a folder of that name beside the others of a run.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if not is_name(name) or is_set_aside(Path(name)):
+        raise ConfigError(
+            "`name` of a task must be a name without slashes that does not end in .old-N, but is "
+            f"{name!r}. Set tasks.custom.name=NAME; in a file, put a number in quotes."
+        )
+
+
 def _whole_name(settings: EvalConfig) -> str:
     if settings.run is not None:
-        if settings.run in ("", ".", "..") or "/" in settings.run:
+        if not is_name(settings.run):
             raise ConfigError(
                 f"`run` must be a name without slashes, but is {settings.run!r}. Use "
                 "results_dir=DIR to keep runs elsewhere."

@@ -174,8 +174,13 @@ def _is_number_of_parts(value: Any) -> bool:
 
 
 def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_name, value))
+    return isinstance(value, list) and bool(value) and all(map(is_name, value))
 
 
-def _is_name(value: Any) -> bool:
+def is_name(value: Any) -> bool:
+    """Whether a value can be the name of a run, which is that of its folder in `results_dir`.
+
+    >>> is_name("llava-v1.5-7b"), is_name("../mine"), is_name(5)
+    (True, False, False)
+    """
     return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value

@@ -1,7 +1,8 @@
 """Free text on the command line: values quoted before Hydra's grammar can trip over them.
 
-Hydra reads `model.path=/a/b=c`, `image=a.jpg,b.jpg` or `prompt=What is this, really?` as syntax.
-The values of free-text options are therefore quoted here, so that they mean what was typed.
+Hydra reads `model.path=/a/b=c`, `image=a.jpg,b.jpg` or `prompt=What is this, really?` as syntax,
+and `run=2026_11_27` as a number. The values of free-text options are therefore quoted here, so that
+they mean what was typed.
 """
 
 from __future__ import annotations
@@ -36,9 +37,17 @@ FILES = UNSWEPT - PROSE | {
 }
 """Options that name files or folders, beside every `*path` and `*dir`."""
 
+RUN_LISTS = frozenset({"runs", "merge", "models"})
+"""Options that may list names of runs in brackets; they are known by their whole key."""
+
+NAMES = RUN_LISTS - {"merge"} | {"run", "model.name", "model.revision", "tasks.custom.name"}
+"""Options that hold a name, which may read like a number; they are known by their whole key."""
+
 _KEY = re.compile(r"^(?P<mark>\+{0,2})(?P<key>[\w.]+)=(?P<value>.*)$", re.DOTALL)
-_QUOTED = re.compile(r"""^(?:"[^"\\]*"|'[^'\\]*')$""")
-_OUTSIDE_QUOTES = re.compile(r"""(?:[^,'"]|"[^"]*"|'[^']*'|['"])+""")
+_QUOTES = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+_QUOTED = re.compile(_QUOTES, re.DOTALL)
+_OUTSIDE_QUOTES = re.compile(rf"""(?:[^,'"]|{_QUOTES}|['"])+""", re.DOTALL)
+_LIST = re.compile(r"\[(?P<elements>.*)\]", re.DOTALL)
 
 
 def is_multirun(argv: Sequence[str]) -> bool:
@@ -65,12 +74,16 @@ def quote_free_text(argv: Sequence[str]) -> list[str]:
 
     In a sweep a comma separates the jobs, in all free-text options but `prompt` and `image`, and
     `*` in `model.path` stands for every folder that it matches, those with lower numbers first. A
-    path that is already in quotes, and `null`, are left as they are.
+    path or name that is already in quotes, and `null`, are left as they are. `${` is text in prose
+    and an interpolation in paths and names: `${oc.env:SCRATCH}` is a folder, and `run='s${seed}'`
+    gives each job of a sweep a name of its own.
 
     >>> quote_free_text(["task=gqa", "model.path=/a/b=c"])
     ['task=gqa', "model.path='/a/b=c'"]
     >>> quote_free_text(["-m", "model.path=a,b", "prompt=Red, or blue?"])
     ['-m', "model.path='a','b'", "prompt='Red, or blue?'"]
+    >>> quote_free_text(["run=2026_11_27", "runs=[12,-x]"])
+    ["run='2026_11_27'", "runs=['12','-x']"]
     """
     sweeps = is_multirun(argv)
     return [_quote_word(word, sweeps=sweeps) for word in argv]
@@ -80,29 +93,37 @@ def _quote_word(word: str, *, sweeps: bool) -> str:
     match = _KEY.match(word)
     if match is None:
         return word
-    name, value = match["key"].rpartition(".")[2], match["value"]
+    key, value = match["key"], match["value"]
+    name = key.rpartition(".")[2]
+    listed = _LIST.fullmatch(value) if key in RUN_LISTS else None
     if name in PROSE:
-        # OmegaConf would take `${` in prose for an interpolation.
-        quoted = _quote(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
-    elif not _names_file(name):
+        quoted = quote_literally(value)
+    elif listed is not None and not sweeps:
+        elements = _OUTSIDE_QUOTES.findall(listed["elements"])
+        quoted = f"[{_quote_each([element.strip() for element in elements])}]"
+    elif listed is not None or not (key in NAMES or _names_file(name)):
         return word
     elif sweeps and name not in UNSWEPT:
         parts = _OUTSIDE_QUOTES.findall(value)
-        if match["key"] == "model.path":
+        if key == "model.path":
             parts = [path for part in parts for path in _expand(part)]
-        quoted = ",".join(map(_quote_path, parts))
+        quoted = _quote_each(parts)
     else:
-        quoted = _quote_path(value)
-    return f"{match['mark']}{match['key']}={quoted}"
+        quoted = _quote_each([value])
+    return f"{match['mark']}{key}={quoted}"
 
 
 def _names_file(name: str) -> bool:
     return name in FILES or name.endswith(("path", "dir"))
 
 
+def _quote_each(values: Sequence[str]) -> str:
+    return ",".join(map(_quote_unless_quoted, values))
+
+
 def _expand(pattern: str) -> list[str]:
     """The paths that a pattern matches; itself if there is none, or if it is no pattern."""
-    if not any(character in pattern for character in "*?") or _QUOTED.match(pattern):
+    if not any(character in pattern for character in "*?") or _QUOTED.fullmatch(pattern):
         return [pattern]
     found = glob.glob(str(Path(pattern).expanduser()))  # noqa: PTH207 - patterns may be absolute
     return sorted(found, key=_with_numbers) or [pattern]
@@ -115,11 +136,29 @@ def _with_numbers(text: str) -> list[tuple[int, str]]:
     ]
 
 
-def _quote_path(value: str) -> str:
-    if value == "null" or _QUOTED.match(value):
+def _quote_unless_quoted(value: str) -> str:
+    if value == "null" or _QUOTED.fullmatch(value):
         return value
     # A shell expands `~` in front of a word, not behind the `=` of an option.
     return _quote(str(Path(value).expanduser()) if value.startswith("~/") else value)
+
+
+def quote_literally(value: str) -> str:
+    r"""Returns a value in quotes in which nothing is syntax, neither Hydra's nor OmegaConf's.
+
+    >>> print(quote_literally("it's ${seed}"))
+    'it\'s \${seed}'
+    """
+    return _quote(escape_interpolations(value))
+
+
+def escape_interpolations(value: str) -> str:
+    r"""Returns a text that OmegaConf gives back as it was, where `${` would be an interpolation.
+
+    >>> print(escape_interpolations("Say ${oc.env:HOME}?"))
+    Say \${oc.env:HOME}?
+    """
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
 
 
 def _quote(value: str) -> str:

@@ -82,8 +82,8 @@ class PromptRenderer:
                 message=f"The text is no Unicode: half a character at place {error.start}.",
             )
         prompt_ids = np.array(tokenizer_image_token(prompt, self._tokenizer), dtype=np.int32)
-        num_places = int(np.count_nonzero(prompt_ids == IMAGE_TOKEN_INDEX))
-        if num_places != len(sample.images):
+        if np.count_nonzero(prompt_ids == IMAGE_TOKEN_INDEX) != len(sample.images):
+            num_places = sample.text.count(DEFAULT_IMAGE_TOKEN)
             return Failure(
                 key=sample.key,
                 cause="image_count",

@@ -27,6 +27,7 @@ from runners.manifest import (
     read_manifest,
 )
 from runners.naming import model_name
+from runners.overrides import escape_interpolations
 from runners.store import PREDICTIONS_FILE
 from runners.stored_runs import given_options, read_spec
 
@@ -189,7 +190,8 @@ def _configure(config: DictConfig, originals: list[Original]) -> Path:
     run = config.run or f"{first.folder.parent.name}-rerun"
     with open_dict(config):
         config.tasks, config.data = {}, {}  # replaced, where the others are merged
-        config.merge_with({**stored, "model": stored["model"] | moved, "tasks": specs, "run": run})
+        options = {**stored, "model": stored["model"] | moved, "tasks": specs, "run": run}
+        config.merge_with(_as_text(options))
     if changed := differences(engine, engine_identity(config.engine), "engine."):
         raise ConfigError(
             f"`manifest` says how the run was made, but {describe_differences(changed)}. Repeat it "
@@ -252,3 +254,12 @@ def _answers(path: Path) -> dict[str | None, Any]:
         for line in read_intact_lines(path)
         if key_of(line) is not None
     }
+
+
+def _as_text(value: Any) -> Any:
+    """Stored values such that nothing in them is an interpolation."""
+    if isinstance(value, dict):
+        return {name: _as_text(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_as_text(part) for part in value]
+    return escape_interpolations(value) if isinstance(value, str) else value

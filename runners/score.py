@@ -30,7 +30,7 @@ from runners.judges.endpoint import JudgeError
 from runners.judges.judging import Judgment, judge_answers
 from runners.logs import RunLog
 from runners.merging import merge_task, part_names, read_part_specs
-from runners.offline_config import ScoreConfig
+from runners.offline_config import ScoreConfig, is_name
 from runners.scoring import read_summary, score_run, write_results
 from runners.store import PREDICTIONS_FILE
 from runners.stored_runs import read_run_specs
@@ -77,7 +77,7 @@ def _check_form(config: DictConfig, settings: ScoreConfig) -> None:
         )
     if settings.predictions is not None and len(config.tasks) != 1:
         raise ConfigError("`predictions` needs exactly one `task`. Use task=NAME.")
-    if settings.run is not None and (settings.run in ("", ".", "..") or "/" in settings.run):
+    if settings.run is not None and not is_name(settings.run):
         raise ConfigError(
             f"`run` must be a name without slashes, but is {settings.run!r}. Use results_dir=DIR "
             "for runs elsewhere."

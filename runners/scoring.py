@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from evals.records import Score
 from evals.summary import Summary, summarize, summarize_unscored
 from evals.task import Task
 from runners.answer_lines import is_failure, read_failure, read_prediction
-from runners.files import sha256_of_file, sha256_of_json, write_json, write_jsonl
+from runners.files import json_line, sha256_of_json, write_json, write_jsonl
 
 SUMMARY_FILE = "summary.json"
 SCORES_FILE = "scores.jsonl"
@@ -83,7 +84,7 @@ def score_asked(  # noqa: PLR0913 - what the parts of a summary come from
         "limited": is_limited,
         "limit": limit if is_limited else None,
         "batch_check": dict(batch_check),
-        "hashes": {**hashes, "scorer": sha256_of_json(task.definition)},
+        "hashes": {**hashes, **_scores_hash(scores), "scorer": sha256_of_json(task.definition)},
         "timing": dict(timing),
     }
     return content, scores
@@ -91,14 +92,21 @@ def score_asked(  # noqa: PLR0913 - what the parts of a summary come from
 
 def write_results(folder: Path, summary: Mapping[str, Any], scores: list[Score]) -> None:
     """Writes `scores.jsonl`, if there are scores, and then `summary.json`, which has its hash."""
-    path = folder / SCORES_FILE
-    hashes = {name: value for name, value in summary["hashes"].items() if name != "scores"}
     if scores:
-        write_jsonl(path, (score.to_line() for score in scores))
-        hashes["scores"] = sha256_of_file(path)
+        write_jsonl(folder / SCORES_FILE, (score.to_line() for score in scores))
     else:
-        path.unlink(missing_ok=True)
+        (folder / SCORES_FILE).unlink(missing_ok=True)
+    hashes = {name: value for name, value in summary["hashes"].items() if name != "scores"}
+    hashes |= _scores_hash(scores)
     write_json(folder / SUMMARY_FILE, {**summary, "hashes": hashes})
+
+
+def _scores_hash(scores: Sequence[Score]) -> dict[str, str]:
+    """The hash of `scores.jsonl`, by which the gate knows that nobody edited it."""
+    if not scores:
+        return {}
+    lines = "".join(json_line(score.to_line()) for score in scores)
+    return {"scores": hashlib.sha256(lines.encode()).hexdigest()}
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from runners.build import build_task, read_settings, read_task_specs
 from runners.config import WatchConfig
 from runners.errors import ConfigError
 from runners.logs import RunLog
-from runners.overrides import is_multirun
+from runners.overrides import escape_interpolations, is_multirun
 from runners.watching.loop import Signals, Watch
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def watch(config: DictConfig) -> int:
     _check_words(words)
     if OmegaConf.is_missing(config, "dir"):
         raise ConfigError("`dir` must be given: the folder that the training writes into.")
-    config.model.path = config.dir  # each checkpoint's own is set when it is evaluated
+    # each checkpoint's own is set when it is evaluated
+    config.model.path = escape_interpolations(config.dir)
     settings = read_settings(config, WatchConfig)
     root = Path(settings.dir)
     if not root.is_dir():

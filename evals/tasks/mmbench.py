@@ -45,9 +45,10 @@ _PASS = 1_000_000
 _FIELDS = ("l2-category", "category")
 _LLAVA_EMPTY = frozenset(["nan", "none"])
 _EARLIER = (
-    f"that is the later release. Fetch mmbench_dev_20230712.tsv from {ORIGIN}, or set split=dev."
+    f"that is the later release. Fetch mmbench_dev_20230712.tsv from {ORIGIN}, or set "
+    "tasks.mmbench.split=dev."
 )
-_LATER = "that is the release of July 2023. Set split=dev_20230712 to evaluate on it."
+_LATER = "that is the release of July 2023. Set tasks.mmbench.split=dev_20230712 to evaluate on it."
 _HUB = {
     "dev_20230712": ("lmms-lab/MMBench_EN", None, "dev"),
     "dev": ("lmms-lab/MMBench", "en", "dev"),

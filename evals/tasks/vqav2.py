@@ -238,8 +238,8 @@ class VQAv2:
         """
         if self.split not in ("test-dev2015", "test2015"):
             raise DataError(
-                f"{self._title} has no server that takes answers. Set split=test-dev2015 or "
-                "split=test2015."
+                f"{self._title} has no server that takes answers. Set "
+                "tasks.vqav2.split=test-dev2015 or tasks.vqav2.split=test2015."
             )
         listed = [question.key for question in self._whole]
         is_known = self._hub or find_all([self._llava_path, self._question_path])

@@ -20,6 +20,7 @@ from evals.task import Task
 from runners.build import build_task, read_settings, read_task_specs
 from runners.config import EvalConfig, register
 from runners.errors import ConfigError
+from runners.overrides import escape_interpolations
 
 TaskLike = str | Mapping[str, Any] | Task
 """A name that `task=` takes, a benchmark as `_target_` plus values, or a benchmark itself."""
@@ -116,11 +117,11 @@ def _compose(names: Sequence[str], options: Options) -> tuple[list[dict[str, Any
 
 def _fill_in(config: DictConfig, options: Options) -> None:
     """Puts values in that need no syntax of the command line's."""
-    config.model.path = config.model.name = options.model_name
+    config.model.path = config.model.name = escape_interpolations(options.model_name)
     if options.data_root is not None:
         if "demo" in config.data:
             raise ConfigError("`data_root` is for real data. Leave it out for `demo`.")
-        config.data.root = str(options.data_root)
+        config.data.root = escape_interpolations(str(options.data_root))
     for name, value in options.values.items():
         OmegaConf.update(config, name, value)
     if not isinstance(options.engine, str):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
 import signal
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from types import FrameType
 from typing import Any
 
 from filelock import FileLock, Timeout
-from hydra.core.override_parser.types import Quote, QuotedString
 
 from llava.errors import CheckpointError, ConversationError
 from llava.model.content_hash import cached_hash
@@ -24,6 +22,7 @@ from runners.config import WatchConfig
 from runners.exit_codes import BAD_INPUT, COMPLETE, INCOMPLETE
 from runners.manifest import differences, read_manifest
 from runners.naming import run_name
+from runners.overrides import quote_literally
 from runners.scoring import read_summary
 from runners.subject import inspect_subject
 from runners.watching.folders import (
@@ -37,7 +36,6 @@ from runners.watching.folders import (
 logger = logging.getLogger(__name__)
 
 _STEP_S = 0.2
-_PLAIN = re.compile(r"[\w.-]+")
 
 
 class Watch:
@@ -146,7 +144,9 @@ class Watch:
         code = self._signals.run(
             [
                 *(sys.executable, "-m", "runners.eval", *self._words),
-                *("model=checkpoint", f"model.path={folder}", f"run={_quoted(name)}"),
+                "model=checkpoint",
+                f"model.path={quote_literally(str(folder))}",
+                f"run={quote_literally(name)}",
             ]
         )
         if self._signals.exit_code is not None:
@@ -216,10 +216,6 @@ def _hash_files(settings: WatchConfig) -> dict[str, dict[str, str]]:
 
 def _num_unanswered(summary: Mapping[str, Any]) -> int:
     return int(summary["num_questions"]) - int(summary["num_answered"])
-
-
-def _quoted(name: str) -> str:
-    return name if _PLAIN.fullmatch(name) else QuotedString(name, Quote.single).with_quotes()
 
 
 class Signals:

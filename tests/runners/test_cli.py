@@ -14,9 +14,10 @@ from omegaconf import DictConfig
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
 from runners import cli
-from runners.build import read_settings, read_task_specs
+from runners.build import build_task, read_settings, read_task_specs
 from runners.config import EvalConfig
 from runners.errors import ConfigError, WorkerError
+from runners.naming import run_name
 from tests.runners.conftest import Finished, Shell
 
 GQA = ["task=gqa"]
@@ -88,6 +89,68 @@ def test_task_that_is_no_mapping_is_refused(
     said = capsys.readouterr().err
     assert f"`{option.lstrip('+')}` must be a mapping of options, but is " in said
     assert "Traceback" not in said
+
+
+def named_tasks(*options: str) -> tuple[int, list[str]]:
+    """The exit code of a program that composes own questions with GQA, and the tasks' names."""
+    names: list[str] = []
+
+    def reading(config: DictConfig) -> int:
+        names.extend(build_task(spec).name for spec in read_task_specs(config).values())
+        return 0
+
+    argv = ["task=[custom,gqa]", "tasks.custom.questions=q.jsonl", *options]
+    return cli.run("eval", reading, argv), names
+
+
+@pytest.mark.parametrize("name", ["mine", "5", "2024", "2026_11_27", "it's"])
+def test_name_of_own_questions_is_text(name: str) -> None:
+    assert named_tasks(f"tasks.custom.name={name}") == (0, [name, "gqa"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["tasks.custom.name=../../../escaped"], "'../../../escaped'. Set tasks.custom.name=NAME"),
+        (["tasks.custom.name=.."], "without slashes"),
+        (["tasks.custom.name="], "but is ''"),
+        (["tasks.custom.name=null"], "but is None"),
+        (["tasks.custom.name=a/b"], "'a/b'"),
+        (["tasks.custom.name=gqa.old-1"], "does not end in .old-N"),
+        (["tasks.custom.name=gqa"], "`tasks.custom` and `tasks.gqa` are both called 'gqa'"),
+        (["+tasks.other._target_=evals.tasks.gqa.GQA", "+tasks.other.data_dir=x"], "`tasks.other`"),
+    ],
+)
+def test_name_of_a_task_that_its_folder_cannot_have_is_refused(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert named_tasks(*options)[0] == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("run", "names"),
+    [
+        (["run=2026_11_27"], ["2026_11_27"]),
+        (["run=ünï"], ["ünï"]),
+        (["run=s${seed}", "seed=3"], ["s3"]),
+        (["-m", "run=1e3,true"], ["1e3", "true"]),
+        (["-m", "run=s${seed}", "seed=1,2"], ["s1", "s2"]),
+        (["-m", "model.name=007,1e3"], ["007-limit1", "1e3-limit1"]),
+        (["-m", "model.path=a/5,it's"], ["5-limit1", "it's-limit1"]),
+    ],
+)
+def test_run_is_called_what_was_typed(run: list[str], names: list[str]) -> None:
+    seen: list[str] = []
+
+    def naming(config: DictConfig) -> int:
+        seen.append(run_name(read_settings(config, EvalConfig)))
+        return 0
+
+    assert cli.run("eval", naming, ["model=checkpoint", "model.path=m", "limit=1", *run]) == 0
+    assert seen == names
 
 
 @pytest.mark.parametrize(

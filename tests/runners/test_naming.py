@@ -12,7 +12,7 @@ from runners.config import (
     QuantizationConfig,
 )
 from runners.errors import ConfigError
-from runners.naming import model_name, run_name
+from runners.naming import check_task_name, model_name, run_name
 
 ZOO = ModelConfig(path="/models/demo", name="llava-demo")
 
@@ -56,6 +56,23 @@ def test_run_name_that_leads_elsewhere_is_refused(run: str) -> None:
 )
 def test_model_without_a_name_is_named_after_its_path(path: str, name: str) -> None:
     assert model_name(EvalConfig(model=ModelConfig(path=path))) == name
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_model_name_that_leads_elsewhere_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"`model\.name` must be a name"):
+        run_name(EvalConfig(model=ModelConfig(path="/models/demo", name=name)))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../../../escaped", "gqa.old-1", 5, None])
+def test_task_name_that_is_no_folder_of_a_run_is_refused(name: object) -> None:
+    with pytest.raises(ConfigError, match="`name` of a task must be"):
+        check_task_name(name)
+
+
+@pytest.mark.parametrize("name", ["mine", "5", "my.old-task", "ünï"])
+def test_task_may_have_any_other_name(name: str) -> None:
+    check_task_name(name)
 
 
 @pytest.mark.parametrize("path", ["/", ".", ".."])

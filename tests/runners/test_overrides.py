@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from runners.overrides import imply_checkpoint, quote_free_text
+from runners.overrides import imply_checkpoint, quote_free_text, quote_literally
 
 SPECIAL = st.sampled_from("\\'\"${}[]()=,:~@+-#% \n\tabc")
 TEXT = st.text(st.one_of(SPECIAL, st.characters(codec="utf-8", exclude_characters="\x00")))
@@ -42,14 +42,51 @@ def test_any_prompt_arrives_as_typed(text: str) -> None:
         ("results_dir=", ""),
         ("predictions=12", "12"),
         ("model.base=null", None),
+        (r"model.path='it\'s'", "it's"),
+        ("run=2026_11_27", "2026_11_27"),
+        ("run=1e3", "1e3"),
+        ("run=1.50", "1.50"),
+        ("run=true", "true"),
+        ("run=ünï", "ünï"),
+        ("run=a#b", "a#b"),
+        ("run=it's", "it's"),
+        ("run=a=b", "a=b"),
+        ("run=a[1]", "a[1]"),
+        ("run='mine'", "mine"),
+        ("run=null", None),
+        ("model.name=007", "007"),
+        ("model.revision=1e7", "1e7"),
+        ("tasks.custom.name=2024", "2024"),
+        ("runs=2026_11_27", "2026_11_27"),
+        ("runs=a[1]", "a[1]"),
+        ("runs=[12,-x]", ["12", "-x"]),
+        ("runs=[2026_11_27, './a,b',it's]", ["2026_11_27", "./a,b", "it's"]),
+        ("runs=[]", []),
+        ("merge=[1_0,1_1]", ["1_0", "1_1"]),
+        ("merge=3", 3),
+        ("models=[llava-*,12]", ["llava-*", "12"]),
     ],
 )
 def test_free_text_is_what_was_typed(word: str, value: object) -> None:
     assert value_of(quote_free_text([word])[0]) == value
 
 
+@given(TEXT)
+def test_text_quoted_by_a_program_arrives_as_it_is(text: str) -> None:
+    word = f"run={quote_literally(text)}"
+    assert quote_free_text([word]) == [word]
+    assert value_of(word) == text
+
+
+@pytest.mark.parametrize("word", ["run=s${seed}", "run='s${seed}'", "data.root=s${seed}"])
+def test_names_and_paths_may_hold_other_options(word: str) -> None:
+    [override] = OverridesParser.create().parse_overrides(quote_free_text([word]))
+    assert OmegaConf.create({"seed": 3, "value": override.value()}).value == "s3"
+
+
 @pytest.mark.parametrize(
-    "word", ["task=[gqa,vqav2]", "limit=3", "-m", "--config-dir=/a", "data=demo", "runs=[A,B]", "x"]
+    "word",
+    ["task=[gqa,vqav2]", "limit=3", "-m", "--config-dir=/a", "data=demo", "tasks.gqa.name=5", "x"],
 )
 def test_other_words_are_left_to_hydra(word: str) -> None:
     assert quote_free_text([word]) == [word]
@@ -60,9 +97,11 @@ def test_other_words_are_left_to_hydra(word: str) -> None:
     [
         ("model.path=/a/b=c,/d", ["/a/b=c", "/d"]),
         ("output='a,b',c", ["a,b", "c"]),
+        ("run=2026_11_27,1e3", ["2026_11_27", "1e3"]),
+        ("model.name=a,b", ["a", "b"]),
     ],
 )
-def test_comma_sweeps_over_paths(word: str, values: list[str]) -> None:
+def test_comma_sweeps_over_paths_and_names(word: str, values: list[str]) -> None:
     [override] = OverridesParser.create().parse_overrides(quote_free_text(["-m", word])[1:])
     assert override.is_sweep_override()
     assert [value.strip("'") for value in override.sweep_string_iterator()] == values

@@ -61,15 +61,21 @@ def test_request_is_complete_and_holds_no_target(tokenizer: Any) -> None:
     assert not hasattr(request, "target")
 
 
-@pytest.mark.parametrize(("text", "num_images"), [("Is <image> red?", 0), ("<image> <image>", 1)])
+@pytest.mark.parametrize(
+    ("text", "num_images", "num_places"),
+    [("Is <image> red?", 0, 1), ("<image> <image>", 1, 2), ("<image>?", 3, 1)],
+)
 def test_placeholders_that_do_not_fit_fail_that_question(
-    tokenizer: Any, text: str, num_images: int
+    tokenizer: Any, text: str, num_images: int, num_places: int
 ) -> None:
     built = PromptRenderer("vicuna_v1", tokenizer).build_request(
         sample(text, num_images), GENERATION
     )
     assert isinstance(built, Failure)
     assert built.cause == "image_count"
+    assert built.message == (
+        f"The text places {num_places} images, but the question has {num_images}."
+    )
 
 
 def test_rendering_one_question_leaves_no_trace_in_the_next(tokenizer: Any) -> None:

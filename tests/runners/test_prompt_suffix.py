@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.utils import get_class
 
+from evals.tasks.gqa import GQA
+from runners.build import build_task, read_task_specs
 from runners.config import register
+from runners.overrides import quote_free_text
 from tests.runners.conftest import Finished
 
 TASKS = "gqa vqav2 textvqa pope mme scienceqa seedbench vizwiz mmbench mmbench_cn".split()  # noqa: SIM905
@@ -30,14 +34,27 @@ def test_configured_suffix_is_the_default_of_the_task(task: str, composed: None)
     assert spec.prompt_suffix == parameters["prompt_suffix"].default
 
 
+@pytest.mark.parametrize(
+    "suffix", [" Say ${oc.env:HOME}?", r" Say \${x} or \\${y}", " It's ${", "null", " a=[1], b"]
+)
+def test_suffix_reaches_the_task_as_it_is_typed(suffix: str, composed: None) -> None:
+    words = quote_free_text(["task=gqa", f"tasks.gqa.prompt_suffix={suffix}"])
+    [spec] = read_task_specs(compose("eval", overrides=words)).values()
+    stored = json.loads(json.dumps(spec))  # as a manifest keeps it
+    for task in map(build_task, (spec, stored)):
+        assert isinstance(task, GQA)
+        assert task.prompt_suffix == suffix
+
+
 def test_suffix_is_taken_as_it_is_typed(
     shell: Callable[[str, Path], Finished], demo_options: str, tmp_path: Path
 ) -> None:
     options = demo_options.replace("task=[gqa,vqav2]", "task=gqa")
     finished = shell(
-        f"python -m runners.eval {options} limit=1 run=a tasks.gqa.prompt_suffix=' Say, well: x'",
+        f"python -m runners.eval {options} limit=1 run=a "
+        "tasks.gqa.prompt_suffix=' Say, well: ${oc.env:HOME}'",
         tmp_path,
     )
     assert finished.code == 0, finished.stderr
     [line] = finished.lines("results/a/gqa/predictions.jsonl")
-    assert line["prompt"].endswith("? Say, well: x")
+    assert line["prompt"].endswith("? Say, well: ${oc.env:HOME}")

@@ -243,6 +243,22 @@ def test_a_run_is_also_named_by_its_folder(runs: Data) -> None:
     assert [run["name"] for run in Page("page.html").data["runs"]] == ["A", "elsewhere"]
 
 
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [
+        (["2026_11_27"], "runs=2026_11_27"),
+        (["12", "-x"], "runs=[12,-x]"),
+        (["ünï", "it's"], "runs=[ünï, it's]"),
+        (["${q}", "a[1]"], "runs=[${q},a[1]]"),
+    ],
+)
+def test_names_of_runs_are_text(data: Data, names: list[str], options: str) -> None:
+    for name in names:
+        write_run(Path("results", name), data, [Reply("x")] * 4)
+    assert make(options, "output=page.html") == 0
+    assert [run["name"] for run in Page("page.html").data["runs"]] == names
+
+
 def test_each_picture_is_held_once_and_those_that_cannot_be_opened_are_told(runs: Data) -> None:
     (runs.images / "c.jpg").write_bytes((runs.images / "a.jpg").read_bytes())
     runs.questions.write_text(runs.questions.read_text().replace('"gone.jpg"', '"c.jpg"'))

@@ -103,7 +103,8 @@ def test_release_is_recognized_by_its_size(tmp_path):
     write_tsv(tmp_path / NAME, rows)
     task = MMBench(data_dir=tmp_path)
     num_rows = len(task.samples())
-    with pytest.raises(DataError, match=r"4,377 questions, but has 4,329: .*set split=dev\."):
+    said = r"4,377 questions, but has 4,329: .*set tasks\.mmbench\.split=dev\."
+    with pytest.raises(DataError, match=said):
         task.releases[task.split].check("mmbench dev_20230712", num_rows)
 
 
