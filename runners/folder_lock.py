@@ -30,7 +30,9 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
+        path = folder.with_name(f".{folder.name}.lock")
+        # what stands in where a disk has no locks outlives a killed process
+        self._lock = FileLock(path, timeout=0, fallback_to_soft=False)
 
     def acquire(self) -> None:
         """Takes the folder for this process, and clears it of what a killed one left.
@@ -48,8 +50,6 @@ class FolderLock:
                 f"{self._folder} is being written by another process, which holds "
                 f"{self._lock.lock_file}. Wait for it, or choose another name with run=NAME."
             ) from error
-        except NotImplementedError as error:
-            raise ConfigError(_no_locks(run_dir)) from error
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise _store_error(run_dir, error) from error

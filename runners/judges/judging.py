@@ -12,10 +12,11 @@ import json
 import logging
 import os
 import re
+import signal
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ logger = logging.getLogger(__name__)
 OPENAI_URL = "https://api.openai.com/v1"
 RECORD_FILE = "judge.json"
 _HASH_LENGTH = 8
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,24 +228,67 @@ def _is_complete(task: Any, call: Call) -> bool:
 
 
 def _run_calls(task: Any, calls: Sequence[Call], judge: OpenAIJudge, num_workers: int) -> None:
-    """Makes all calls; the first one that fails, or Ctrl-C, ends them."""
-    with tqdm(total=len(calls), desc=f"{task.name}: judge", unit="reply", disable=None) as bar:
-        pool = ThreadPoolExecutor(num_workers)
-        try:
-            futures = [pool.submit(call.make, task, judge) for call in calls]
-            for future in futures:
-                future.add_done_callback(lambda done: _count(bar, done))
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-        finally:
-            judge.stop()
-            pool.shutdown(wait=True, cancel_futures=True)
+    """Makes all calls; the first one that fails, or Ctrl-C, ends them once those begun are through.
+
+    Raises:
+        KeyboardInterrupt: after a Ctrl-C; after a second one, calls are left to themselves.
+    """
+    errors: list[BaseException] = []
+
+    def fail(error: BaseException) -> None:
+        errors.append(error)
+        judge.stop()
+
+    with (
+        tqdm(total=len(calls), desc=f"{task.name}: judge", unit="reply", disable=None) as bar,
+        _CtrlC() as ctrl_c,
+        ThreadPool(num_workers) as pool,  # whose threads keep no program from ending
+    ):
+        left = [
+            pool.apply_async(
+                call.make, (task, judge), callback=lambda _: bar.update(), error_callback=fail
+            )
+            for call in calls
+        ]
+        while left and ctrl_c.count < 2:
+            if ctrl_c.count:
+                judge.stop()
+            left[0].wait(_POLL_S)
+            left = [call for call in left if not call.ready()]
+    if ctrl_c.count:
+        raise KeyboardInterrupt
+    if errors:
+        raise errors[0]
 
 
-def _count(bar: Any, done: Future[None]) -> None:
-    if not done.cancelled() and done.exception() is None:
-        bar.update()
+class _CtrlC:
+    """Counts Ctrl-C while it is entered, and on if there was one: the program is about to end.
+
+    Attributes:
+        count: How many there were.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: Any = None
+
+    def __enter__(self) -> _CtrlC:
+        self._before = signal.getsignal(signal.SIGINT)
+        if self._before is not signal.SIG_IGN:  # as in a script's background
+            signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.count:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, *_: object) -> None:
+        self.count += 1
+        if self.count == 1:
+            logger.warning(
+                "Interrupted: calls that have begun are finished and stored; once more stops at "
+                "once."
+            )
 
 
 def _price(model: str, options: JudgeOptions) -> Price | None:

@@ -57,13 +57,18 @@ class ReplyStore:
         }
         self._path = path
         self._file: BinaryIO | None = None
+        self._is_closed = False
 
     def find(self, question_id: str, digest: str) -> str | None:
         """The last reply to a request about a question."""
         return self._found.get((question_id, digest))
 
     def add(self, question_id: str, digest: str, content: str) -> None:
-        """Appends a reply and flushes it."""
+        """Appends a reply and flushes it.
+
+        Raises:
+            ValueError: the store is closed, and somebody else may be writing to the file by now.
+        """
         reply = JudgeReply(
             question_id=question_id,
             run=self._run,
@@ -72,6 +77,8 @@ class ReplyStore:
             request_sha256=digest,
         )
         with self._lock:
+            if self._is_closed:
+                raise ValueError(f"{self._path} is closed: a reply came too late.")
             self._found[question_id, digest] = content
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,10 +87,12 @@ class ReplyStore:
             self._file.flush()
 
     def close(self) -> None:
-        """Closes the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Closes the file for good."""
+        with self._lock:
+            self._is_closed = True
+            if self._file is not None:
+                self._file.close()
+                self._file = None
 
 
 class Call:

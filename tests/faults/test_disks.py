@@ -281,7 +281,7 @@ def test_folder_that_is_removed_meanwhile_stops_the_run(removed: str, tmp_path: 
     assert whole_lines(tmp_path / "run/custom/predictions.jsonl") == NUM_QUESTIONS
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
 def test_disk_without_locks_is_refused(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,6 +155,29 @@ def test_program_that_renders_other_prompts_is_refused(
     assert_refused(workspace, "prompt_version", [], capsys)
 
 
+def test_answers_of_another_dtype_than_the_device_default_are_refused(
+    workspace: Path, shell: Shell
+) -> None:
+    """Only the worker knows that default: what is missing is not asked of the model it would be."""
+    command = " ".join(["python -m runners.eval", *words(workspace), "run=half device=cpu"])
+    first = shell(f"{command} limit=1 dtype=float16", workspace)
+    assert first.code == 0, first.stderr
+    stored = workspace / "results/half/custom/predictions.jsonl"
+    before = stored.read_bytes()
+    assert before.count(b"\n") == 1
+    refused = shell(command, workspace)
+    assert refused.code == 2, refused.stderr
+    assert "`dtype` is" in refused.stderr
+    assert "float16" in refused.stderr
+    assert "float32" in refused.stderr
+    assert "run=NAME" in refused.stderr
+    assert "model loaded" not in refused.stderr
+    assert stored.read_bytes() == before
+    again = shell(f"{command} dtype=float16", workspace)
+    assert again.code == 0, again.stderr
+    assert len(read_lines(stored)) == 2
+
+
 @pytest.mark.parametrize("role", ["base", "adapter"])
 def test_other_parts_of_a_checkpoint_are_refused(role: str, workspace: Path) -> None:
     before = {**identity(workspace), role: {"weights": "a" * 64}}

@@ -9,12 +9,16 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
+from tests.faults.held_engine import held
 from tests.runners.conftest import (
     TIMEOUT_S,
     Finished,
     Shell,
     Start,
     promised_bytes,
+    read_lines,
 )
 
 
@@ -31,19 +35,33 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
-def interrupt(program: subprocess.Popen[str], predictions: Path, after: int, signum: int) -> str:
-    """Sends a signal once that many answers are stored, and returns what was said on stderr."""
+def wait_for_answers(program: subprocess.Popen[str], predictions: Path, number: int) -> None:
     deadline = time.monotonic() + TIMEOUT_S
-    while not predictions.exists() or predictions.read_bytes().count(b"\n") < after:
+    while not predictions.exists() or predictions.read_bytes().count(b"\n") < number:
         assert program.poll() is None, program.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def end_of(program: subprocess.Popen[str]) -> str:
+    """Waits until a program has ended, kills it if it does not, and returns what it said."""
+    try:
+        return program.communicate(timeout=TIMEOUT_S)[1]
+    except subprocess.TimeoutExpired:
+        os.killpg(program.pid, signal.SIGKILL)
+        raise
+
+
+def interrupt(program: subprocess.Popen[str], predictions: Path, after: int, signum: int) -> str:
+    """Sends a signal once that many answers are stored, and returns what was said on stderr."""
+    wait_for_answers(program, predictions, after)
     workers = children_of(program.pid)
     if signum == signal.SIGKILL:
         os.kill(program.pid, signum)
     else:
         os.killpg(program.pid, signum)  # as a terminal does: to every process of the group
-    said = program.communicate(timeout=TIMEOUT_S)[1]
+    said = end_of(program)
+    deadline = time.monotonic() + TIMEOUT_S
     while any(is_running(pid) for pid in workers):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.05)
@@ -117,3 +135,42 @@ def test_interrupt_while_the_worker_starts_is_quiet(
     assert program.returncode == 130
     assert "Traceback" not in said
     assert "To go on: python -m runners.eval" in said
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_item_in_flight_is_finished_and_stored_and_no_other_is_begun(
+    signum: int, code: int, start: Start, demo_run: Finished, demo_options: str, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    answers = tmp_path / "results/demo/gqa/predictions.jsonl"
+    options = f"{demo_options} run=demo runner.grace_s={TIMEOUT_S} {held(go, num_before=2)}"
+    program = start(f"python -m runners.eval {options}", tmp_path)
+    wait_for_answers(program, answers, 2)
+    os.killpg(program.pid, signum)
+    while "what is being computed is finished" not in (line := program.stderr.readline()):
+        assert line, "it has ended without a word"
+    time.sleep(1)
+    assert program.poll() is None
+    assert len(read_lines(answers)) == 2
+    go.touch()
+    said = end_of(program)
+    assert program.returncode == code, said
+    assert "To go on: python -m runners.eval" in said
+    expected = read_lines(demo_run.workspace / "results/demo/gqa/predictions.jsonl")
+    keys = [line["metadata"]["key"] for line in read_lines(answers)]
+    assert sorted(keys) == sorted(line["metadata"]["key"] for line in expected)
+    assert not (tmp_path / "results/demo/vqav2").exists()
+
+
+def test_sigterm_waits_no_longer_than_its_grace_for_what_does_not_end(
+    start: Start, demo_options: str, tmp_path: Path
+) -> None:
+    never = tmp_path / "never"
+    answers = tmp_path / "results/demo/gqa/predictions.jsonl"
+    options = f"{demo_options} run=demo runner.grace_s=1 {held(never, num_before=2)}"
+    program = start(f"python -m runners.eval {options}", tmp_path)
+    said = interrupt(program, answers, 2, signal.SIGTERM)
+    assert program.returncode == 143, said
+    assert "To go on: python -m runners.eval" in said
+    assert "Traceback" not in said
+    assert len(read_lines(answers)) == 2

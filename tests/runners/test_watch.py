@@ -17,6 +17,7 @@ from PIL import Image
 
 from runners import cli
 from runners.watch import watch
+from runners.watching.folders import last_change_s
 from tests.checkpoints import make_checkpoint
 from tests.runners.conftest import TIMEOUT_S, Shell, Start, read_lines
 
@@ -129,6 +130,22 @@ def test_checkpoints_are_evaluated_once_when_they_are_whole(
     assert again.code == 0, again.stderr
     assert again.stderr.count("evaluated before, as run") == 2
     assert "runners.eval" not in again.stderr
+
+
+def test_checkpoint_is_left_alone_until_it_has_been_quiet(
+    begin: Begin, save: Save, workspace: Path
+) -> None:
+    complete = save("llava-v1.5-a").rename(workspace / "elsewhere")
+    program = begin(WATCH.replace("quiet_s=1", "quiet_s=3"))
+    while "watching" not in (line := program.stderr.readline()):
+        assert line, "it has ended"
+    (complete / "config.json").touch()
+    folder = complete.rename(workspace / "runs" / "llava-v1.5-a")
+    while "evaluating as run" not in (line := program.stderr.readline()):
+        assert line, "it has ended"
+    quiet_s = time.time() - last_change_s(folder)
+    stop(program)
+    assert quiet_s >= 3
 
 
 @pytest.mark.slow

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runners import cli
+from runners.judges.replies import ReplyStore, run_path
 from runners.score import score
 from tests.evals.small_data import put_lines
 from tests.runners.chat_server import ChatServer, completion
@@ -110,3 +113,70 @@ def test_killed_and_repeated_it_goes_on_where_it_was(
     assert cli.run("score", score, argv) == 0
     assert len(slow_server.requests) - asked_before == 10 - stored
     assert summary_of(tmp_path)["metrics"]["score"] == 1.0
+
+
+def num_stored(folder: Path) -> int:
+    return sum(len(path.read_bytes().splitlines()) for path in folder.rglob("run-*.jsonl"))
+
+
+@pytest.fixture
+def begin(mmvet: Path, tmp_path: Path, start: Start) -> Iterator[Callable[..., Any]]:
+    """Starts asking a server about ten replies, two at a time; the program ends with the test."""
+    programs = []
+
+    def run(server: ChatServer) -> subprocess.Popen[str]:
+        argv = options("mmvet", mmvet, *judged(server, "judge.num_runs=5", "judge.num_workers=2"))
+        programs.append(start(f"python -m runners.score {' '.join(argv)}", tmp_path))
+        wait_for(lambda: len(server.requests) >= 2)
+        return programs[-1]
+
+    yield run
+    for program in programs:
+        program.kill()
+        program.communicate()
+
+
+def test_first_interrupt_stores_what_is_paid_for(begin: Callable[..., Any], tmp_path: Path) -> None:
+    with ChatServer(delay_s=3) as server:
+        program = begin(server)
+        program.send_signal(signal.SIGINT)
+        _, said = program.communicate(timeout=60)
+        assert program.returncode == 130, said
+    assert 2 <= num_stored(tmp_path) == len(server.requests) < 10
+    assert said.count("Interrupted") == 1
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("num_more", [1, 4])
+def test_second_interrupt_waits_for_no_reply(
+    num_more: int, begin: Callable[..., Any], tmp_path: Path
+) -> None:
+    with ChatServer(delay_s=60) as server:
+        program = begin(server)
+        program.send_signal(signal.SIGINT)
+        while "Interrupted" not in (line := program.stderr.readline()):
+            assert line, "it has ended"
+        time.sleep(1)
+        assert program.poll() is None
+        began = time.monotonic()
+        for _ in range(num_more):
+            program.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+        _, said = program.communicate(timeout=120)
+        assert time.monotonic() - began < 20  # a second or two unless the machine is busy
+        assert program.returncode == 130, said
+        assert len(server.requests) == 2
+    assert num_stored(tmp_path) == 0
+    assert not list(tmp_path.rglob("judge.json"))
+    assert "Traceback" not in said
+
+
+def test_reply_that_comes_too_late_is_not_written(tmp_path: Path) -> None:
+    store = ReplyStore(tmp_path, 0, "m")
+    store.add("1", "a", "in time")
+    store.close()
+    before = run_path(tmp_path, 0).read_bytes()
+    with pytest.raises(ValueError, match="too late"):
+        store.add("2", "b", "late")
+    assert store.find("2", "b") is None
+    assert run_path(tmp_path, 0).read_bytes() == before
