@@ -1,18 +1,18 @@
 """The same items on a Ray cluster: actors hold the model, results come back to the one writer.
 
 Restarting actors and trying an item again is Ray's part; what fails twice is cut in halves here, as
-with local workers. The cluster's machines need this package, the checkpoint and the images under
-the same paths; results are written by the program alone.
+with local workers. Work goes only to actors that have their model: some may wait for a place on the
+cluster while the others compute. The cluster's machines need this package, the checkpoint and the
+images under the same paths; results are written by the program alone.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from llava.generation.request import (
     Calibration,
@@ -26,14 +26,14 @@ from runners.workers.dealing import Dealer
 from runners.workers.interface import Result
 from runners.workers.messages import LoadModel, ModelLoaded, Ready, WorkItem
 from runners.workers.process import Seat
-from runners.workers.ray_actor import ModelActor
+from runners.workers.ray_actor import ModelActor, passed_on
 from runners.workers.reports import merge_reports
 
 try:
     import ray
-    from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
+    from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
-    from runners.workers.ray_pulse import Pulse
+    from runners.workers.ray_pulse import PlaceWatch, Pulse, describe_failure, is_started_again
 except ImportError as error:
     raise ConfigError(
         "runner=ray needs Ray, which is not installed. Install it with `pip install "
@@ -43,6 +43,7 @@ except ImportError as error:
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
+_LOAD_RETRIES = 2  # by Ray, of an actor that dies while it loads
 
 
 class RayWorkers:
@@ -50,13 +51,14 @@ class RayWorkers:
 
     Args:
         address: Of the cluster, as `ray.init` takes it; None for `RAY_ADDRESS` or this machine.
-        num_workers: Actors; None for as many as the cluster's GPUs hold, or one without GPUs.
+        num_workers: Actors; None for as many as the cluster's GPUs hold, or one without GPUs. What
+            has no place there waits for one.
         num_gpus: GPUs of an actor; None for one where the cluster has any.
         num_cpus: Cores of an actor.
         num_threads: Threads of torch in each; None for `num_cpus`.
         max_restarts: How often Ray starts a dead actor again.
         hang_s: An actor that has work and computes no layer for so long is killed, for Ray to start
-            it again.
+            it again. So is one that Ray finds no place for any more, for good.
         grace_s: See `Workers`.
     """
 
@@ -84,9 +86,12 @@ class RayWorkers:
         self._orphaned: set[str] = set()
         self._device: str | None = None
         self._actors: dict[str, Any] = {}
+        self._loading: dict[Any, str] = {}
+        self._idle: list[str] = []
         self._reports: dict[str, EngineReport] = {}
         self._calibration: Calibration | None = None
         self._ready: Ready | None = None
+        self._loaded: dict[str, ModelLoaded] = {}
         self._content_hash: str | None = None
         self._is_stopping = False
 
@@ -135,28 +140,29 @@ class RayWorkers:
         return hashes
 
     def load(self, order: LoadModel) -> ModelLoaded:
-        """Starts all actors with the model; returns what the first loaded.
+        """Starts all actors with the model; returns what the first that has it loaded.
 
         Raises:
-            ConfigError: the checkpoint cannot be loaded, or the cluster has no room for an actor.
-            WorkerError: the actor died.
+            ConfigError: the checkpoint cannot be loaded.
+            CheckpointError: the checkpoint is broken.
+            WorkerError: all actors died.
         """
         self._drop_actors()  # an actor that Ray starts again must find its order
+        self._content_hash = None
         for number in range(self._num_workers or self._room()):
             self._add_actor(number, order)
-        loaded: ModelLoaded = self._call("loaded")
-        self._pulse.heard(next(iter(self._actors)))
-        self._content_hash = loaded.report["content_hash"]
-        return loaded
+        for name in self._actors:
+            self._bring_up(name)
+        self._wait_for_idle()
+        return self._loaded[self._idle[0]]
 
     def probe(self, requests: Sequence[Request]) -> Sequence[ImageProbe | RequestFailure]:
-        """Has the first actor find out what the images of some requests do to their answers.
+        """Has an actor find out what the images of some requests do to their answers.
 
         Raises:
-            WorkerError: the actor died.
+            WorkerError: no actor is left.
         """
-        probes: Sequence[ImageProbe | RequestFailure] = self._call("probe", tuple(requests))
-        return probes
+        return tuple(map(self._probe, requests))
 
     def adopt(self, calibration: Calibration) -> None:
         """Has every item from now on decide near ties by what was measured."""
@@ -168,23 +174,19 @@ class RayWorkers:
         Raises:
             WorkerError: an actor loaded other weights than the others, or no actor is left.
         """
-        dealer = Dealer(items, max_deaths=1)  # Ray has tried each item again before it comes back
-        idle, busy = list(self._actors), {}
+        dealer = Dealer(items, max_deaths=1)  # an item has been tried again before it is lost
+        self._orphaned.clear()  # keys are unique within a task
+        busy: dict[Any, tuple[str, WorkItem]] = {}
         while True:
-            while idle and not self._is_stopping and (item := dealer.take()) is not None:
-                name = idle.pop(0)
-                task = self._actors[name].answer.remote(item, self._calibration)
-                busy[task] = (name, item)
-                self._pulse.watch(name, self._actors[name])
+            busy.update(self._deal(dealer))
             if not busy and (self._is_stopping or dealer.is_through()):
                 return
-            done, _ = ray.wait(list(busy), timeout=_POLL_S)
+            done, _ = ray.wait([*busy, *self._loading], timeout=_POLL_S)
             for task in done:
-                name, item = busy.pop(task)
-                yield from self._collect(task, name, item, dealer)
-                self._hung.discard(name)
-                if name in self._actors:
-                    idle.append(name)
+                if task in busy:
+                    yield from self._collect(task, *busy.pop(task), dealer)
+                else:
+                    self._arrive(task)
             self._end_hung()
             yield None
 
@@ -202,27 +204,73 @@ class RayWorkers:
             self._drop_actors()
             ray.shutdown()
 
+    def _bring_up(self, name: str) -> None:
+        """Has an actor load its model, once it has a place on the cluster."""
+        load = self._actors[name].loaded.options(max_task_retries=_LOAD_RETRIES)
+        self._loading[load.remote()] = name
+
+    def _arrive(self, task: Any) -> None:
+        """An actor has its model and can be given work, or it is given up."""
+        name = self._loading.pop(task)
+        try:
+            loaded: ModelLoaded = ray.get(task)
+        except RayError as error:
+            self._lose(name, error)
+            return
+        self._content_hash = self._content_hash or loaded.report["content_hash"]
+        self._check_weights(name, loaded.report["content_hash"])
+        self._loaded[name] = loaded
+        self._pulse.heard(name)
+        self._idle.append(name)
+
+    def _wait_for_idle(self) -> None:
+        """Waits, as long as it takes, until there is an actor to give work to."""
+        watch = self._watch_for_places()
+        while not self._idle:
+            done, _ = ray.wait(list(self._loading), timeout=_POLL_S)
+            for task in done:
+                self._arrive(task)
+            watch.tick()
+
+    def _probe(self, request: Request) -> ImageProbe | RequestFailure:
+        self._wait_for_idle()
+        name = self._idle.pop(0)
+        task = self._actors[name].probe.remote(request)
+        self._pulse.watch(name, self._actors[name])
+        while not ray.wait([task], timeout=_POLL_S)[0]:
+            self._end_hung()
+        try:
+            probe: ImageProbe | RequestFailure = ray.get(task)
+        except RayError as error:
+            self._recover(name, error)
+            return RequestFailure(
+                key=request.key, cause="worker_died", message=describe_failure(error)
+            )
+        self._pulse.forget(name)
+        self._idle.append(name)
+        return probe
+
+    def _deal(self, dealer: Dealer) -> Iterator[tuple[Any, tuple[str, WorkItem]]]:
+        """Gives work to actors that have none; yields tasks with their actors and items."""
+        while self._idle and not self._is_stopping and (item := dealer.take()) is not None:
+            name = self._idle.pop(0)
+            self._hung.discard(name)
+            task = self._actors[name].answer.remote(item, self._calibration)
+            self._pulse.watch(name, self._actors[name])
+            yield task, (name, item)
+
     def _collect(self, task: Any, name: str, item: WorkItem, dealer: Dealer) -> Iterator[Result]:
         """The results of one item, or what becomes of it without any."""
         try:
             results, process, content_hash, report = ray.get(task)
-        except RayActorError as error:
-            self._pulse.forget(name, is_dead=True)
-            failure = self._take_back(item, name, dealer, error)
-            if failure is not None:
+        except RayError as error:
+            for failure in self._take_back(item, name, dealer, error):
                 yield Result(result=failure, worker=name)
-            if isinstance(error, ActorDiedError):
-                self._lose(name, error)
+            self._recover(name, error)
             return
-        except RayTaskError as error:
-            raise WorkerError(f"{name} cannot answer: {error.cause}") from error
-        if content_hash != self._content_hash:
-            raise WorkerError(
-                f"{name} found other weights than the run began with: the checkpoint was written "
-                "to meanwhile, or differs between machines. What was answered is stored; begin a "
-                "new run with run=NAME, or overwrite=true."
-            )
+        self._check_weights(name, content_hash)
         self._pulse.forget(name)
+        self._idle.append(name)
         self._reports[f"{name} {process}"] = report
         if self._calibration is None and self.report().calibration.is_complete:
             self._calibration = self.report().calibration
@@ -232,28 +280,49 @@ class RayWorkers:
         for failure in dealer.done(item.number):
             yield Result(result=failure, worker=name)
 
-    def _take_back(
-        self, item: WorkItem, name: str, dealer: Dealer, error: RayActorError
-    ) -> RequestFailure | None:
-        """What becomes of an item over which an actor died; a failure if it was one question."""
-        first = item.requests[0].key
-        if isinstance(error, ActorDiedError) and first not in self._orphaned:
-            self._orphaned.add(first)  # its machine may be gone; a second time it is suspect
-            dealer.give_back(item.number)
-            return None
-        cause = "worker_hung" if name in self._hung else "worker_died"
-        message = f"{str(error).splitlines()[0]} Ray tried it twice."
-        return dealer.lost(item.number, cause, message)
-
-    def _lose(self, name: str, error: ActorDiedError) -> None:
-        """Goes on without an actor that Ray does not start again."""
-        del self._actors[name]
-        logger.error("actor %s is gone for good: %s", name, " ".join(str(error).split()))
-        if not self._actors:
+    def _check_weights(self, name: str, content_hash: str) -> None:
+        if content_hash != self._content_hash:
             raise WorkerError(
-                "No actor is left on the Ray cluster. What was answered is stored; the same "
-                "command goes on."
-            ) from error
+                f"{name} found other weights than the run began with: the checkpoint was written "
+                "to meanwhile, or differs between machines. What was answered is stored; begin a "
+                "new run with run=NAME, or overwrite=true."
+            )
+
+    def _take_back(
+        self, item: WorkItem, name: str, dealer: Dealer, error: RayError
+    ) -> list[RequestFailure]:
+        """What becomes of an item over which an actor failed; failures if it was one question."""
+        keys = {request.key for request in item.requests}
+        if not (is_started_again(error) or keys <= self._orphaned):
+            self._orphaned |= keys  # its machine may be gone; a second time it is suspect
+            dealer.give_back(item.number)
+            return []
+        cause = "worker_hung" if name in self._hung else "worker_died"
+        return dealer.lost(item.number, cause, f"{describe_failure(error)} It was tried twice.")
+
+    def _recover(self, name: str, error: RayError) -> None:
+        """Has an actor that failed over its work load again, or goes on without it."""
+        self._pulse.forget(name, is_dead=True)
+        if isinstance(error, ActorDiedError):
+            self._lose(name, error)
+            return
+        logger.warning("actor %s is started again: %s", name, describe_failure(error))
+        if isinstance(error, RayTaskError):  # an engine raises only if it is of no more use
+            self._actors[name].end.options(max_task_retries=0).remote()
+        self._bring_up(name)
+
+    def _lose(self, name: str, error: RayError) -> None:
+        """Goes on without an actor that cannot load or that Ray does not start again."""
+        logger.error("actor %s is gone for good: %s", name, " ".join(str(error).split()))
+        ray.kill(self._actors.pop(name), no_restart=True)
+        if self._actors:
+            return
+        if not self._loaded and isinstance(error, RayTaskError):
+            _raise_cause(error)
+        raise WorkerError(
+            "No actor is left on the Ray cluster. What was answered is stored; the same "
+            "command goes on."
+        ) from error
 
     def _end_hung(self) -> None:
         """Kills actors that compute nothing; Ray starts them again and tries their items again."""
@@ -261,6 +330,10 @@ class RayWorkers:
             logger.warning("actor %s computes nothing and is started again", name)
             self._hung.add(name)
             ray.kill(self._actors[name], no_restart=False)
+        for name in self._pulse.find_gone():  # its task ends with ActorDiedError
+            logger.warning("actor %s has found no place to be started again and is given up", name)
+            self._hung.discard(name)
+            ray.kill(self._actors[name], no_restart=True)
 
     def _add_actor(self, number: int, order: LoadModel | None) -> None:
         name = f"ray-{number}"
@@ -272,24 +345,33 @@ class RayWorkers:
             max_task_retries=1,
             concurrency_groups={"pulse": 1},
         )(ModelActor)
-        self._actors[name] = kind.remote(seat, order, str(Path.cwd()), dict(_passed_on()))
+        self._actors[name] = kind.remote(seat, order, str(Path.cwd()), passed_on())
 
     def _drop_actors(self) -> None:
         for actor in self._actors.values():
             ray.kill(actor, no_restart=True)
         self._actors.clear()
+        self._loading.clear()
+        self._loaded.clear()
+        self._idle.clear()
 
     def _call(self, method: str, *arguments: Any) -> Any:
         """Asks the first actor and waits for it, before there is work."""
         first = next(iter(self._actors.values()))
+        task = getattr(first, method).remote(*arguments)
+        watch = self._watch_for_places()
+        while not ray.wait([task], timeout=_POLL_S)[0]:
+            watch.tick()
         try:
-            return ray.get(getattr(first, method).remote(*arguments))
+            return ray.get(task)
         except RayTaskError as error:
-            if isinstance(error.cause, Exception):
-                raise error.cause from error
-            raise
-        except RayActorError as error:
+            _raise_cause(error)
+        except RayError as error:
             raise WorkerError(f"An actor died before it could answer anything: {error}") from error
+
+    def _watch_for_places(self) -> PlaceWatch:
+        asked = f"{self._gpus_each():g} GPUs and {self._num_cpus:g} cores"
+        return PlaceWatch(list(self._actors.values()), asked)
 
     def _gpus_each(self) -> float:
         if self._device == "cpu":
@@ -309,8 +391,8 @@ class RayWorkers:
         return max(1, int(ray.cluster_resources().get("GPU", 0) // gpus_each))
 
 
-def _passed_on() -> Iterator[tuple[str, str]]:
-    """Environment variables that decide where models and data are found."""
-    for name in ("HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN", "XDG_CACHE_HOME"):
-        if name in os.environ:
-            yield name, os.environ[name]
+def _raise_cause(error: RayTaskError) -> NoReturn:
+    """Raises what was raised in an actor."""
+    if isinstance(error.cause, Exception):
+        raise error.cause from error
+    raise error

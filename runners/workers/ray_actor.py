@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -66,34 +67,51 @@ class ModelActor:
 
             started = time.perf_counter()
             self._engine, report = load_engine(self._order, devices, self._beat)
-            self._beat()  # what came before was loading
+            self._rest()  # what came before was loading
             self._loaded = ModelLoaded(load_s=time.perf_counter() - started, report=report)
         return self._loaded
 
     def silent_s(self) -> float:
-        """Returns for how many seconds no layer was computed, once the model is there.
+        """Returns for how many seconds no layer was computed, while there are layers to compute.
 
         Called beside everything else.
         """
-        return 0.0 if self._loaded is None else time.monotonic() - self._heard
+        return 0.0 if self._loaded is None else max(0.0, time.monotonic() - self._heard)
 
-    def probe(self, requests: Sequence[Request]) -> tuple[ImageProbe | RequestFailure, ...]:
+    def probe(self, request: Request) -> ImageProbe | RequestFailure:
         """See `Workers.probe`."""
         self.loaded()
-        return tuple(map(self._engine.probe, requests))
+        self._beat()
+        probe: ImageProbe | RequestFailure = self._engine.probe(request)
+        self._rest()
+        return probe
 
     def answer(
         self, item: WorkItem, calibration: Calibration | None
     ) -> tuple[list[Completion | RequestFailure], str, str, EngineReport]:
         """Returns the item's results, this process, the weights' hash and the engine's report."""
-        self._beat()
         loaded = self.loaded()
+        self._beat()
         if calibration is not None and calibration != self._adopted:
             self._engine.adopt(calibration)
             self._adopted = calibration
         results = list(self._engine.run(item.requests))
+        self._rest()
         process = f"{os.uname().nodename}:{os.getpid()}"
         return results, process, loaded.report["content_hash"], self._engine.report()
 
+    def end(self) -> None:
+        """Ends the process, for Ray to start it again; what is asked next finds a new one."""
+        os._exit(1)
+
     def _beat(self) -> None:
         self._heard = time.monotonic()
+
+    def _rest(self) -> None:
+        self._heard = math.inf
+
+
+def passed_on() -> dict[str, str]:
+    """Returns environment variables that decide where models and data are found."""
+    names = ("HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN", "XDG_CACHE_HOME")
+    return {name: os.environ[name] for name in names if name in os.environ}

@@ -3,21 +3,55 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import runners.workers
+from llava.generation.request import Completion, ImageProbe, Request, RequestFailure
 from runners.build import build_workers
 from runners.errors import ConfigError
+from tests.faults.faulty_engine import FaultyEngine
 from tests.runners.conftest import Finished, Shell, promised_bytes
 
 pytest.importorskip("ray")
 
 FAULTY = "engine._target_=tests.faults.faulty_engine.FaultyEngine"
+RAISING = "engine._target_=tests.runners.workers.test_ray.RaisingEngine"
+
+
+class RaisingEngine(FaultyEngine):
+    """Fails as an engine does whose device is lost: the error is not kept to one question.
+
+    Args:
+        parts: Of `FaultyEngine`.
+        swap: Two files, separated by `+`; a fault puts the first in the second's place.
+        probed: The question that fails when it is probed.
+        options: Of `FaultyEngine`.
+    """
+
+    def __init__(self, *parts: Any, swap: str = "", probed: str = "", **options: Any) -> None:
+        super().__init__(*parts, **options)
+        self._swap = swap
+        self._probed = str(probed)
+
+    def run(self, requests: Sequence[Request]) -> Iterator[Completion | RequestFailure]:
+        if self._keys & {request.key for request in requests}:
+            if self._swap:
+                shutil.copyfile(*self._swap.split("+"))
+            self._fail()
+        return super().run(requests)
+
+    def probe(self, request: Request) -> ImageProbe | RequestFailure:
+        if request.key == self._probed:
+            self._fail()
+        return super().probe(request)
 
 
 @pytest.fixture
@@ -47,8 +81,10 @@ def faulty(
         ("+engine.fault=kill runner.num_workers=2 runner.max_restarts=0", "is gone for good"),
         ("+engine.fault=hang runner.hang_s=4", "computes nothing and is started again"),
         ("+engine.fault=freeze runner.hang_s=4", "computes nothing and is started again"),
+        (f"+engine.fault=raise {RAISING}", "The engine raised RuntimeError: a fault of the test."),
+        (f"+engine.fault=raise runner.num_workers=2 runner.max_restarts=0 {RAISING}", "for good"),
     ],
-    ids=["started again", "gone for good", "hung", "frozen"],
+    ids=["started again", "gone for good", "hung", "frozen", "raised", "raised for good"],
 )
 def test_actor_lost_in_mid_run_costs_nothing(
     faulty: Callable[[str], Finished], demo_run: Finished, tmp_path: Path, fault: str, told: str
@@ -115,20 +151,90 @@ def test_checkpoint_that_cannot_be_loaded_is_told_with_its_place(
 
 
 @pytest.mark.slow
-def test_poisonous_question_is_recorded_alone(
+def test_actor_without_a_place_is_not_waited_for(
     shell: Shell, demo_run: Finished, demo_options: str, tmp_path: Path
+) -> None:
+    options = demo_options.replace("engine=sequential", "engine=packed")
+    all_cores = f"runner.num_workers=2 runner.num_cpus={os.cpu_count()}"
+    finished = shell(f"python -m runners.eval {options} run=ray runner=ray {all_cores}", tmp_path)
+    assert finished.code == 0, finished.stderr
+    assert promised_bytes(tmp_path / "results/ray") == promised_bytes(
+        demo_run.workspace / "results/demo"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (f"+engine.fault=exit {FAULTY}", "It was tried twice."),
+        (f"+engine.fault=raise {RAISING}", "The engine raised RuntimeError: a fault of the test."),
+    ],
+    ids=["exits", "raises"],
+)
+def test_poisonous_question_is_recorded_alone(
+    shell: Shell, demo_run: Finished, demo_options: str, tmp_path: Path, fault: str, told: str
 ) -> None:
     options = demo_options.replace("runner.num_threads=1", "runner=ray engine=packed").replace(
         "engine=sequential", ""
     )
     lines = demo_run.lines("results/demo/vqav2/predictions.jsonl")
     key = lines[3]["metadata"]["key"]
-    fault = f"{FAULTY} +engine.fault=exit +engine.keys={key}"
-    finished = shell(f"python -m runners.eval {options} task=vqav2 run=ray {fault}", tmp_path)
+    command = f"python -m runners.eval {options} task=vqav2 run=ray canary=off"
+    finished = shell(f"{command} {fault} +engine.keys={key}", tmp_path)
     assert finished.code == 1, finished.stderr
     summary = finished.json("results/ray/vqav2/summary.json")
     assert summary["num_failed"] == {"worker_died": 1}
     assert summary["num_answered"] == len(lines) - 1
+    failures = [
+        line
+        for line in finished.lines("results/ray/vqav2/predictions.jsonl")
+        if "error" in line["metadata"]
+    ]
+    assert told in failures[0]["metadata"]["error"]["message"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["exit", "raise"])
+def test_actor_that_finds_other_weights_ends_the_run(
+    shell: Shell,
+    tiny_checkpoint: Path,
+    demo_run: Finished,
+    demo_options: str,
+    tmp_path: Path,
+    fault: str,
+) -> None:
+    tower = tiny_checkpoint.with_name("clip-tiny-56")
+    shutil.copytree(tower, tmp_path / tower.name)
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / tiny_checkpoint.name)
+    [weights] = folder.glob("*.safetensors")
+    tensors = {name: tensor + 1 for name, tensor in load_file(weights).items()}
+    save_file(tensors, tmp_path / "other.safetensors", metadata={"format": "pt"})
+    options = demo_options.replace("engine=sequential", "engine=packed").replace(
+        f"model.path={tiny_checkpoint}", f"model.path={folder}"
+    )
+    [question] = demo_run.lines("results/demo/gqa/predictions.jsonl")[:1]
+    faulty = (
+        f"{RAISING} +engine.fault={fault} +engine.keys={question['metadata']['key']} "
+        f"+engine.swap={tmp_path}/other.safetensors+{weights}"
+    )
+    finished = shell(f"python -m runners.eval {options} run=ray runner=ray {faulty}", tmp_path)
+    assert finished.code == 1, finished.stderr
+    assert "ray-0 found other weights than the run began with" in finished.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["exit", "raise"])
+def test_canary_goes_on_without_a_question_that_ends_actors(
+    shell: Shell, demo_run: Finished, demo_options: str, tmp_path: Path, fault: str
+) -> None:
+    options = demo_options.replace("engine=sequential", "engine=packed")
+    [first] = demo_run.lines("results/demo/vqav2/predictions.jsonl")[:1]
+    faulty = f"{RAISING} +engine.fault={fault} +engine.probed={first['metadata']['key']}"
+    command = f"python -m runners.eval {options} task=vqav2 run=ray runner=ray {faulty}"
+    finished = shell(command, tmp_path)
+    assert finished.code == 0, finished.stderr
+    assert "ray-0 is started again" in finished.stderr
 
 
 def test_missing_package_is_named_with_the_command_that_installs_it(
