@@ -137,7 +137,10 @@ def test_interrupt_while_the_worker_starts_is_quiet(
     assert "To go on: python -m runners.eval" in said
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_item_in_flight_is_finished_and_stored_and_no_other_is_begun(
     signum: int, code: int, start: Start, demo_run: Finished, demo_options: str, tmp_path: Path
 ) -> None:

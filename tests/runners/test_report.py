@@ -249,7 +249,7 @@ def test_a_run_is_also_named_by_its_folder(runs: Data) -> None:
         (["2026_11_27"], "runs=2026_11_27"),
         (["12", "-x"], "runs=[12,-x]"),
         (["ünï", "it's"], "runs=[ünï, it's]"),
-        (["${q}", "a[1]"], "runs=[${q},a[1]]"),
+        (["a=b", "a[1]"], "runs=[a=b,a[1]]"),
     ],
 )
 def test_names_of_runs_are_text(data: Data, names: list[str], options: str) -> None:

@@ -208,6 +208,7 @@ def test_replaced_worker_must_find_the_same_weights(
         results_of(pool.answer(items(40, 6, max_new_tokens=16)))
 
 
+@pytest.mark.slow
 def test_image_over_which_a_worker_dies_does_not_keep_the_run_from_beginning(
     pool: LocalWorkers, tiny_checkpoint: Path
 ) -> None:
