@@ -270,7 +270,9 @@ def answer_without(folder: Path, removed: Path, asked: list[str]) -> None:
             time.sleep(SYNC_EVERY_S / 3)
 
 
-@pytest.mark.parametrize("removed", ["run", "run/custom/predictions.jsonl"])
+@pytest.mark.parametrize(
+    "removed", ["run", pytest.param("run/custom/predictions.jsonl", marks=pytest.mark.slow)]
+)
 def test_folder_that_is_removed_meanwhile_stops_the_run(removed: str, tmp_path: Path) -> None:
     write_questions(tmp_path)
     asked: list[str] = []

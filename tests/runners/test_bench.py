@@ -52,9 +52,9 @@ def test_report_holds_every_engine_on_every_workload(tmp_path: Path) -> None:
     ("option", "named"),
     [
         ("workload=[chess]", "chess"),
-        ("engine=[magic]", "magic"),
-        ("repeats=0", "repeats"),
-        ("replay=foo", "replay"),
+        pytest.param("engine=[magic]", "magic", marks=pytest.mark.slow),
+        pytest.param("repeats=0", "repeats", marks=pytest.mark.slow),
+        pytest.param("replay=foo", "replay", marks=pytest.mark.slow),
     ],
 )
 def test_unknown_values_are_named(option: str, named: str) -> None:

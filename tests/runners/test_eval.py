@@ -159,6 +159,7 @@ def test_parent_process_never_imports_torch(
     assert finished.stdout.splitlines()[-1] == "exit 0 False", finished.stderr
 
 
+@pytest.mark.slow
 def test_order_of_the_questions_changes_only_the_order_of_the_lines(
     shell: Shell, custom_options: str, questions: Path, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ def test_suffix_reaches_the_task_as_it_is_typed(suffix: str, composed: None) -> 
         assert task.prompt_suffix == suffix
 
 
+@pytest.mark.slow
 def test_suffix_is_taken_as_it_is_typed(
     shell: Callable[[str, Path], Finished], demo_options: str, tmp_path: Path
 ) -> None:

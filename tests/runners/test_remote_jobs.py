@@ -46,9 +46,9 @@ def ending_as_its_path_says(config: DictConfig) -> int:
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        (("0", "00"), 0),
+        pytest.param(("0", "00"), 0, marks=pytest.mark.slow),
         (("1", "0", "2"), 2),
-        (("143", "2"), 143),
+        pytest.param(("143", "2"), 143, marks=pytest.mark.slow),
     ],
 )
 def test_sweep_of_a_launcher_ends_with_the_gravest_code_of_its_jobs(
@@ -74,6 +74,7 @@ def test_killed_job_makes_the_sweep_incomplete(
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_defect_of_a_job_elsewhere_is_not_taken_for_bad_input(workspace: Path) -> None:
     with pytest.raises(KeyError, match="a bug"):
         cli.run("eval", ending_as_its_path_says, [*LOCAL, "model.path=/defect"])

@@ -343,7 +343,9 @@ def test_the_table_names_every_kind_with_its_baseline(tmp_path):
     assert "existAttr" in table
 
 
-@pytest.mark.parametrize("option", ["early_step=9999", "num_stepz=1"])
+@pytest.mark.parametrize(
+    "option", ["early_step=9999", pytest.param("num_stepz=1", marks=pytest.mark.slow)]
+)
 def test_bad_options_stop_before_anything_is_trained(tmp_path, option):
     command = [sys.executable, "-m", "runners.train_demo", f"output={tmp_path}/out", option]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -94,7 +94,9 @@ def test_two_processes_cannot_ask_the_same_judge(
     assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "signum", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_killed_and_repeated_it_goes_on_where_it_was(
     signum: signal.Signals, slow_server: ChatServer, mmvet: Path, tmp_path: Path, start: Start
 ) -> None:
@@ -147,7 +149,7 @@ def test_first_interrupt_stores_what_is_paid_for(begin: Callable[..., Any], tmp_
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("num_more", [1, 4])
+@pytest.mark.parametrize("num_more", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_second_interrupt_waits_for_no_reply(
     num_more: int, begin: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -4,12 +4,15 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.checkpoints import make_checkpoint
 from tests.runners.conftest import Shell
 
 NAMES = {"ünï", "${q}", "it's", "'x'", "null", "2026_11_27"}
 
 
+@pytest.mark.slow
 def test_checkpoint_is_evaluated_whatever_its_folder_is_called(
     shell: Shell, tmp_path: Path, tiny_tower: Path, tiny_checkpoint: Path
 ) -> None:
