@@ -157,9 +157,12 @@ def find_file(path: str | Path, origin: str = "") -> Path:
         origin: Where the file is to be had, for the message.
 
     Raises:
-        MissingFileError: neither exists.
+        MissingFileError: neither exists as a file.
     """
     found = find_optional(path)
+    if found is None and Path(path).exists():
+        kind = "a folder" if Path(path).is_dir() else "no regular file"
+        raise MissingFileError(f"{path} is {kind}. Name a file.")
     if found is None:
         remedy = f"It is to be had from {origin}." if origin else "Check the path."
         raise MissingFileError(

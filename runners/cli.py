@@ -25,7 +25,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
@@ -56,6 +56,11 @@ _APPENDING = re.compile(
     r"(?P<refusal>Could not override '(?P<option>.*?)'\..*?)\nTo append to your .+? use \+.*",
     re.DOTALL,
 )
+# where Hydra looked and what it built are its own affairs
+_INTERNAL = re.compile(
+    r"(full_key: |reference_type=|object_type=|Config search path:|provider=|See https://hydra\.cc)"
+)
+_MERGING = re.compile(r"Error merging override (?P<override>.*)", re.DOTALL)
 
 
 def main(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
@@ -104,6 +109,7 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
             raise
         report(error)
         jobs.codes.append(INCOMPLETE)
+    jobs.tell_failures()
     return exit_code(jobs.codes + jobs.remote.collect())
 
 
@@ -144,9 +150,13 @@ def report(error: BaseException, message: str | None = None) -> None:
 
 def paragraph(error: BaseException) -> str:
     """Returns an error's message, with that of the library underneath, as one paragraph."""
+    if isinstance(error, MissingMandatoryValue):
+        return f"`{error.full_key}` must be given. Set {error.full_key}=VALUE; see --help."
     parts = [str(error)]
     if isinstance(error, HydraException) and (advice := _APPENDING.fullmatch(parts[0])):
         parts = [_name_option(advice, error.__cause__)]
+    if isinstance(error, HydraException) and (merging := _MERGING.fullmatch(parts[0])):
+        parts = [f"`{merging['override']}` cannot be:"]
     if isinstance(error, OverrideParseException) and error.override not in parts[0]:
         parts.insert(0, f"`{error.override}` is no option:")
     if isinstance(error, HydraException) and error.__cause__ is not None:
@@ -155,7 +165,7 @@ def paragraph(error: BaseException) -> str:
             parts.append(cause)
     lines = [" ".join(line.split()) for part in parts for line in part.splitlines()]
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return " ".join(line for line in lines if line)
+        return " ".join(line for line in lines if line and not _INTERNAL.match(line))
     return "\n".join(line for line in lines if line)
 
 
@@ -169,6 +179,8 @@ def _name_option(advice: re.Match[str], cause: BaseException | None) -> str:
     if not rest and OmegaConf.is_dict(cause.parent_node.get("tasks")):
         known = known - {"tasks"} | {"task"}  # the option that fills them
     near = difflib.get_close_matches(str(cause.key), known, n=1)
+    if not near and rest and missing.rpartition(".")[0] == "tasks":
+        return f"{advice['refusal']} Choose the benchmark first, with task={cause.key}."
     meant = [missing.removesuffix(str(cause.key)) + name + rest for name in near]
     return " ".join([advice["refusal"], *(f"Did you mean `{option}`?" for option in meant)])
 
@@ -184,21 +196,36 @@ class _Jobs:
         self._argv = sys.argv
         self._full_error = full_error
         self.codes: list[int] = []
+        self._failures: list[str] = []
+        self._num_not_begun = 0
         self.running = False
         self.remote = RemoteJobs(cache_dir())
 
     def __call__(self, config: DictConfig) -> None:
         if INTERRUPTED in self.codes or TERMINATED in self.codes:
+            self._num_not_begun += 1
             return
-        if HydraConfig.get().mode is RunMode.MULTIRUN:
+        is_swept = HydraConfig.get().mode is RunMode.MULTIRUN
+        if is_swept:
+            name = f"Job {HydraConfig.get().job.num + 1} of the sweep"
             overrides = " ".join(HydraConfig.get().overrides.task)
-            print(f"Job {HydraConfig.get().job.num + 1} of the sweep: {overrides}", file=sys.stderr)
+            print(f"{name}: {overrides}", file=sys.stderr)
         self.running = True
         with _command_line(self._argv[1:]), _environment(_FULL_ERROR, self._full_error):
-            self.codes.append(self._run(config))
+            code = self._run(config)
         self.running = False
+        self.codes.append(code)
+        if is_swept and code != COMPLETE:
+            self._failures.append(f"{name} ended with exit code {code}: {overrides}")
         if self.remote.is_remote:
-            self.remote.tell(HydraConfig.get().job.num, self.codes[-1])
+            self.remote.tell(HydraConfig.get().job.num, code)
+
+    def tell_failures(self) -> None:
+        """Says at the end of a sweep which of its jobs did not end with 0; hours lie between."""
+        for line in self._failures:
+            print(line, file=sys.stderr)
+        if self._num_not_begun:
+            print(f"Jobs of the sweep not begun: {self._num_not_begun}", file=sys.stderr)
 
     def _run(self, config: DictConfig) -> int:
         try:

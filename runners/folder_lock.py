@@ -18,7 +18,16 @@ from runners.store import PREDICTIONS_FILE, TRACE_FILE
 _GUARDED = (MANIFEST_FILE, PREDICTIONS_FILE, TRACE_FILE)
 """What nobody writes without the lock."""
 
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP})
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP})
+"""What a file system without locks answers."""
+
+
+def lock_at(path: Path) -> FileLock:
+    """Returns a lock that is had at once or not at all.
+
+    What would stand in for it where a disk has no locks outlives a killed process, so nothing does.
+    """
+    return FileLock(path, timeout=0, fallback_to_soft=False)
 
 
 class FolderLock:
@@ -30,9 +39,7 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        path = folder.with_name(f".{folder.name}.lock")
-        # what stands in where a disk has no locks outlives a killed process
-        self._lock = FileLock(path, timeout=0, fallback_to_soft=False)
+        self._lock = lock_at(folder.with_name(f".{folder.name}.lock"))
 
     def acquire(self) -> None:
         """Takes the folder for this process, and clears it of what a killed one left.
@@ -53,8 +60,8 @@ class FolderLock:
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise _store_error(run_dir, error) from error
-            if error.errno in _NO_LOCKS:
-                raise ConfigError(_no_locks(run_dir)) from error
+            if error.errno in NO_LOCKS:
+                raise ConfigError(no_locks(run_dir)) from error
             raise ConfigError(
                 f"{run_dir} cannot be written: {error}. Keep results elsewhere with "
                 "results_dir=DIR."
@@ -104,7 +111,8 @@ def _store_error(folder: Path, error: OSError) -> StoreError:
     )
 
 
-def _no_locks(folder: Path) -> str:
+def no_locks(folder: Path) -> str:
+    """Returns what is said of a folder where nothing can be locked."""
     return (
         f"{folder} lies on a file system without locks, so that nothing would keep two runs from "
         "writing there at once. Keep results on another one with results_dir=DIR."

@@ -37,6 +37,12 @@ def leaderboard(config: DictConfig) -> int:
     with RunLog():
         board = build_leaderboard(settings, _published_dir(settings))
         print(render_markdown(board))
+        if all(row.is_published for section in board.sections for row in section.rows):
+            logger.warning(
+                "no finished run in %s: runners.eval makes one, results_dir=DIR names another "
+                "folder",
+                settings.results_dir,
+            )
         return _write(board, settings)
 
 

@@ -13,14 +13,14 @@ import logging
 import os
 import re
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from tqdm import tqdm
 
 from evals.errors import DataError
@@ -31,6 +31,7 @@ from evals.task import Task
 from runners.build import build_task
 from runners.errors import ConfigError
 from runners.files import sha256_of_file, sha256_of_json, write_json
+from runners.folder_lock import NO_LOCKS, lock_at, no_locks
 from runners.judges.endpoint import Budget, Endpoint, OpenAIJudge, Price, estimate_prompt_tokens
 from runners.judges.replies import Call, NotStoredError, ReplyStore, run_path
 from runners.offline_config import JudgeOptions
@@ -171,23 +172,42 @@ def _ask(
     place = folder / _folder_name(model, base_url)
     requests = task.judge_requests(predictions)
     folder.mkdir(parents=True, exist_ok=True)
+    with _locked(place):
+        (place / RECORD_FILE).unlink(missing_ok=True)  # until all replies are there
+        with ExitStack() as resources:
+            calls = [
+                Call(store, predictions[key], request)
+                for run in range(options.num_runs)
+                for store in [resources.enter_context(closing(ReplyStore(place, run, model)))]
+                for key, request in requests.items()
+            ]
+            _ask_all(task, calls, record, options)
+        write_json(place / RECORD_FILE, record)
+    return _with_replies(spec, place, record)
+
+
+@contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    """While it is entered, no other process asks the same judge.
+
+    Raises:
+        ConfigError: another one does, or the disk has no locks.
+    """
+    lock = lock_at(place.with_name(f".{place.name}.lock"))
     try:
-        with FileLock(folder / f".{place.name}.lock", timeout=0):
-            (place / RECORD_FILE).unlink(missing_ok=True)  # until all replies are there
-            with ExitStack() as resources:
-                calls = [
-                    Call(store, predictions[key], request)
-                    for run in range(options.num_runs)
-                    for store in [resources.enter_context(closing(ReplyStore(place, run, model)))]
-                    for key, request in requests.items()
-                ]
-                _ask_all(task, calls, record, options)
-            write_json(place / RECORD_FILE, record)
+        lock.acquire()
     except Timeout as error:
         raise ConfigError(
             f"{place} is being written by another process. Wait for it; it asks the same judge."
         ) from error
-    return _with_replies(spec, place, record)
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            raise ConfigError(no_locks(place.parent)) from error
+        raise
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _folder_name(model: str, base_url: str) -> str:

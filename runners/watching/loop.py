@@ -13,13 +13,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from llava.errors import CheckpointError, ConversationError
 from llava.model.content_hash import cached_hash
 from llava.names import get_model_name_from_path
 from runners.config import WatchConfig
 from runners.exit_codes import BAD_INPUT, COMPLETE, INCOMPLETE
+from runners.folder_lock import NO_LOCKS, lock_at
 from runners.manifest import differences, read_manifest
 from runners.naming import run_name
 from runners.overrides import quote_literally
@@ -72,6 +73,8 @@ class Watch:
             "watching %s for checkpoints to evaluate on %s", self._root, ", ".join(self._tasks)
         )
         once = find_checkpoints(self._root) if self._settings.once else None
+        if once == []:
+            logger.warning("there is no checkpoint in %s", self._root)
         while True:
             folders = find_checkpoints(self._root) if once is None else once
             settled = True
@@ -172,10 +175,13 @@ class Watch:
             path = run_dir / f".{task}.lock"
             if path.exists():
                 try:
-                    with FileLock(path, timeout=0):
+                    with lock_at(path):
                         pass
                 except Timeout:
                     return True
+                except OSError as error:
+                    if error.errno not in NO_LOCKS:  # of that the evaluation says the remedy
+                        raise
         return False
 
     def _tell(self, folder: Path, what: str) -> None:

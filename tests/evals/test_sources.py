@@ -1,7 +1,9 @@
 import gzip
 import io
 import json
+import os
 import pickle
+import re
 import warnings
 from pathlib import Path
 
@@ -40,6 +42,13 @@ def test_missing_file_is_named_with_its_origin(tmp_path):
     with pytest.raises(DataError, match=r"a\.json does not exist.*https://example\.org"):
         read_json(tmp_path / "a.json", "https://example.org")
     assert find_optional(tmp_path / "a.json") is None
+
+
+def test_what_is_there_but_no_file_is_called_what_it_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((tmp_path, "a folder"), (tmp_path / "pipe", "no regular file")):
+        with pytest.raises(DataError, match=re.escape(f"{path} is {kind}. Name a file.")):
+            find_file(path)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["limits=3"], "limits"),
         (["tasks.gqa.data_dirr=x", *GQA], "tasks.gqa.data_dirr"),
+        (["tasks.pope.split=x", *GQA], "Choose the benchmark first, with task=pope."),
         (["model.paths=x"], "model.paths"),
         (["generation.max_tokens=3"], "generation.max_tokens"),
         (["limit=three"], "limit"),
@@ -61,7 +62,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["generation.num_beams=0"], "num_beams"),
         (["limit"], "limit"),
         (["limit=[1"], "limit"),
-        (["model=checkpoint"], "model.path"),
+        (["model=checkpoint"], "`model.path` must be given. Set model.path=VALUE"),
         (["-m", "limit=1,x"], "limit"),
     ],
 )
@@ -73,6 +74,7 @@ def test_wrong_option_is_one_paragraph_that_names_it(
     assert named in captured.err
     assert "Traceback" not in captured.err
     assert "\n\n" not in captured.err.strip()
+    assert not re.search("full_key|object_type|provider=|hydra.cc", captured.err)
     assert captured.out == ""
 
 
@@ -253,12 +255,20 @@ def returning(codes: dict[str, int], seen: list[str]) -> Callable[[DictConfig], 
     ],
 )
 def test_sweep_runs_every_job_and_exits_with_the_gravest_code(
-    codes: tuple[int, ...], code: int, num_run: int
+    codes: tuple[int, ...], code: int, num_run: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths, seen = ["/a=1", "/b", "/c"], []
     job = returning(dict(zip(paths, codes, strict=True)), seen)
     assert cli.run("eval", job, ["-m", f"model.path={','.join(paths)}"]) == code
     assert seen == paths[:num_run]
+    said = capsys.readouterr().err.splitlines()
+    failed = [
+        line.replace(":", f" ended with exit code {ended}:", 1)
+        for line, ended in zip(said[:num_run], codes, strict=False)
+        if ended
+    ]
+    skipped = [f"Jobs of the sweep not begun: {3 - num_run}"] if num_run < 3 else []
+    assert said[num_run:] == failed + skipped
 
 
 def test_overrides_may_stand_on_both_sides_of_the_sweep_flag() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import re
@@ -282,8 +284,28 @@ def test_wrong_option_stops_before_anything_is_evaluated(
     assert not (workspace / "results").exists()
 
 
-def test_nothing_there_is_nothing_to_do(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_there_is_nothing_to_do(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert in_process(f"dir=runs {OPTIONS} once=true", workspace, monkeypatch) == 0
+    assert "there is no checkpoint in runs" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_disk_without_locks_is_left_to_the_evaluation(
+    save: Save, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save("llava-v1.5-a")
+    run_dir = workspace / "results" / "llava-v1.5-a-max_new_tokens2"
+    run_dir.mkdir(parents=True)
+    (run_dir / ".custom.lock").touch()
+
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert in_process(f"dir=runs {OPTIONS} once=true quiet_s=0", workspace, monkeypatch) == 0
+    assert (run_dir / "custom" / "summary.json").exists()
 
 
 def test_incomplete_checkpoint_fails_once(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -92,6 +94,22 @@ def test_two_processes_cannot_ask_the_same_judge(
         _, said = process.communicate(timeout=60)
         assert process.returncode == 0, said
     assert len(server.requests) == 2
+
+
+def test_disk_without_locks_is_refused(
+    mmvet: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with ChatServer() as server:
+        assert cli.run("score", score, options("mmvet", mmvet, *judged(server))) == 2
+    assert "without locks" in capsys.readouterr().err
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(
