@@ -48,6 +48,8 @@ def regress(config: DictConfig) -> int:
             find_run(getattr(settings, option), Path(settings.results_dir), option)
             for option in ("baseline", "candidate")
         )
+        if baseline.resolve() == candidate.resolve():
+            logger.warning("baseline and candidate are one run: %s cannot drop", baseline)
         output = _prepare_output(settings, baseline, candidate)
         runs = pair_runs(baseline, candidate, named)
         rule = Rule(alpha=settings.alpha, max_drop=settings.max_drop)

@@ -56,6 +56,18 @@ def test_refusal_leaves_no_earlier_verdict() -> None:
     assert list(Path("verdict").iterdir()) == []
 
 
+def test_run_held_against_itself_passes_with_a_warning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store("old", "gqa", right(30))
+    store("new", "gqa", right(30))
+    said = "baseline and candidate are one run"
+    assert gate(baseline="old", candidate="results/old") == 0
+    assert said in capsys.readouterr().err
+    assert gate(baseline="old", candidate="new") == 0
+    assert said not in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not GPT3.parent.is_dir(), reason="the released answers are not here")
 def test_imported_answer_files_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
