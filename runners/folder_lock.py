@@ -111,9 +111,14 @@ def _store_error(folder: Path, error: OSError) -> StoreError:
     )
 
 
-def no_locks(folder: Path) -> str:
-    """Returns what is said of a folder where nothing can be locked."""
+def no_locks(folder: Path, remedy: str = "results_dir=DIR") -> str:
+    """Returns what is said of a folder where nothing can be locked.
+
+    Args:
+        folder: The folder.
+        remedy: The options that choose another one.
+    """
     return (
         f"{folder} lies on a file system without locks, so that nothing would keep two runs from "
-        "writing there at once. Keep results on another one with results_dir=DIR."
+        f"writing there at once. Keep results on another one with {remedy}."
     )

@@ -39,8 +39,8 @@ def leaderboard(config: DictConfig) -> int:
         print(render_markdown(board))
         if all(row.is_published for section in board.sections for row in section.rows):
             logger.warning(
-                "no finished run in %s: runners.eval makes one, results_dir=DIR names another "
-                "folder",
+                "no run of %s is shown: none is finished that has these benchmarks; runners.eval "
+                "makes one, results_dir=DIR names another folder",
                 settings.results_dir,
             )
         return _write(board, settings)

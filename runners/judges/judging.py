@@ -202,7 +202,9 @@ def _locked(place: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         if error.errno in NO_LOCKS:
-            raise ConfigError(no_locks(place.parent)) from error
+            raise ConfigError(
+                no_locks(place.parent, "results_dir=DIR, or output=DIR where that was given")
+            ) from error
         raise
     try:
         yield

@@ -108,7 +108,9 @@ def test_disk_without_locks_is_refused(
     monkeypatch.setattr(fcntl, "flock", refuse)
     with ChatServer() as server:
         assert cli.run("score", score, options("mmvet", mmvet, *judged(server))) == 2
-    assert "without locks" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "without locks" in said
+    assert "output=DIR" in said
     assert server.requests == []
 
 

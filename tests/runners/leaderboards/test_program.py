@@ -67,11 +67,11 @@ def test_wrong_options_exit_with_2_and_write_nothing(
     assert not built.folder.exists()
 
 
-def test_folder_without_runs_is_told(tmp_path: Path, results: Path, build: Build) -> None:
+def test_board_without_runs_is_told(tmp_path: Path, results: Path, build: Build) -> None:
     (tmp_path / "empty").mkdir()
-    said = f"no finished run in {tmp_path / 'empty'}"
-    assert said in build(results=tmp_path / "empty").stderr
-    assert "no finished run" not in build().stderr
+    assert f"no run of {tmp_path / 'empty'} is shown" in build(results=tmp_path / "empty").stderr
+    assert f"no run of {results} is shown" in build("tasks=[pope]").stderr  # they have gqa alone
+    assert "is shown" not in build().stderr
 
 
 def test_files_go_to_the_results_folder_unless_told_otherwise(results: Path) -> None:
