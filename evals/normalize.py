@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from evals.contractions import VIZWIZ_CONTRACTIONS, VQA_CONTRACTIONS
+from evals.scorers.contractions import VIZWIZ_CONTRACTIONS, VQA_CONTRACTIONS
 
 _PUNCTUATION = frozenset(';/[]"{}()=+\\_-><@`,?!')
 _DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evals.sources import ImageSource
+    from evals.reading.images import ImageSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

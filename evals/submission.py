@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 
-from evals.answers import AnswerFile
 from evals.errors import DataError
+from evals.reading.answers import AnswerFile
 
 _MAX_CELL = 32_767
 _SHOWN = 3

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from evals.published import Release
+from evals.reading.releases import Release
 from evals.records import Aggregate, Prediction, Sample, Score
 
 

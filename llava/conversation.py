@@ -8,6 +8,11 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
 
+from llava.constants import (
+    DEFAULT_IM_END_TOKEN,
+    DEFAULT_IM_START_TOKEN,
+    DEFAULT_IMAGE_TOKEN,
+)
 from llava.errors import ConversationError
 
 
@@ -228,6 +233,36 @@ _NAME_RULES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("v1",), "llava_v1"),
     (("mpt",), "mpt"),
 )
+
+
+def render_question(
+    template: str, text: str, num_images: int, *, marks_images: bool = False
+) -> str:
+    r"""Returns the prompt of one question: its images and text, and the open assistant turn.
+
+    Each image is a placeholder line in front of the text. A text that places its images itself, one
+    `<image>` each, is left as it is.
+
+    Args:
+        template: The template's name.
+        text: What the user says.
+        num_images: How many images are shown.
+        marks_images: Whether the checkpoint wants images between start and end tokens.
+
+    >>> render_question("plain", "What is it?", 1)
+    '<image>\nWhat is it?\n'
+    """
+    placeholder = DEFAULT_IMAGE_TOKEN
+    if marks_images:
+        placeholder = DEFAULT_IM_START_TOKEN + DEFAULT_IMAGE_TOKEN + DEFAULT_IM_END_TOKEN
+    if num_images and text.count(DEFAULT_IMAGE_TOKEN) == num_images:
+        turn = text.replace(DEFAULT_IMAGE_TOKEN, placeholder)
+    else:
+        turn = (placeholder + "\n") * num_images + text
+    conversation = conv_templates[template].copy()
+    conversation.append_message(conversation.roles[0], turn)
+    conversation.append_message(conversation.roles[1], None)
+    return conversation.get_prompt()
 
 
 def resolve_conversation(

@@ -9,13 +9,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from runners.exit_codes import COMPLETE, INCOMPLETE
+from runners.errors import COMPLETE, INCOMPLETE
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from runners.config import AskConfig
-    from runners.subject import Subject
+    from runners.evaluation.checkpoint import Subject
+    from runners.options.eval import AskConfig
 
 _ENGINE = {"_target_": "llava.generation.sequential.SequentialEngine"}
 
@@ -24,11 +24,11 @@ def ask(config: DictConfig) -> int:
     """Answers one composed configuration and returns the exit code."""
     from evals.records import Failure, Sample
     from llava.generation.request import GenerationConfig
-    from runners.build import read_settings
-    from runners.config import AskConfig
     from runners.errors import ConfigError
-    from runners.remote_images import open_sources
-    from runners.subject import inspect_subject
+    from runners.evaluation.ask_images import open_sources
+    from runners.evaluation.checkpoint import inspect_subject
+    from runners.options.build import read_settings
+    from runners.options.eval import AskConfig
 
     settings = read_settings(config, AskConfig)
     try:
@@ -96,8 +96,8 @@ def _build_streamer(tokenizer: Any) -> Any:
 
 def main() -> None:
     """The program."""
-    from runners.cli import main as run_program
-    from runners.overrides import imply_checkpoint
+    from runners.options.program import main as run_program
+    from runners.options.words import imply_checkpoint
 
     sys.argv[1:] = imply_checkpoint(sys.argv[1:])
     run_program("ask", ask)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 def bench(config: DictConfig) -> int:
     """Runs one composed configuration and returns the exit code."""
-    from runners.benchmarking.session import run_session
-    from runners.build import read_settings
-    from runners.config import BenchProgramConfig
+    from runners.lab.bench.session import run_session
+    from runners.options.build import read_settings
+    from runners.options.eval import BenchProgramConfig
 
     settings = read_settings(config, BenchProgramConfig).bench
     report = run_session(settings)
@@ -25,7 +25,7 @@ def bench(config: DictConfig) -> int:
     if settings.output:
         from pathlib import Path
 
-        from runners.files import write_json
+        from runners.storage.files import write_json
 
         write_json(Path(settings.output), report)
     return 0
@@ -51,8 +51,8 @@ def _print(report: dict[str, Any]) -> None:
 
 def main() -> None:
     """The program."""
-    from runners.cli import main as run_program
-    from runners.overrides import nest
+    from runners.options.program import main as run_program
+    from runners.options.words import nest
 
     sys.argv[1:] = nest(sys.argv[1:], "bench")
     run_program("bench", bench)

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from runners.build import read_settings, read_task_specs
-from runners.config import cache_dir
-from runners.data_check import DataCheck, Finding, State, check_data
 from runners.environment import installed_version, num_cores
-from runners.exit_codes import BAD_INPUT, COMPLETE, INCOMPLETE
+from runners.errors import BAD_INPUT, COMPLETE, INCOMPLETE
 from runners.logs import RunLog
-from runners.offline_config import DoctorConfig
+from runners.options.build import read_settings, read_task_specs
+from runners.options.eval import cache_dir
+from runners.options.score import DoctorConfig
+from runners.scoring.data_check import DataCheck, Finding, State, check_data
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -174,7 +174,7 @@ def _existing_parent(path: Path) -> Path:
 
 def main() -> None:
     """The program."""
-    from runners.cli import main as run_program
+    from runners.options.program import main as run_program
 
     run_program("doctor", examine)
 

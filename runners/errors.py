@@ -1,4 +1,18 @@
-"""The exceptions of the programs."""
+"""The exceptions of the programs, and what every program exits with."""
+
+import errno
+
+COMPLETE = 0
+INCOMPLETE = 1
+"""Answers are missing, a gate failed, the canary stopped the run, or the disk is full."""
+BAD_INPUT = 2
+"""Configuration, data or checkpoint are wrong; told before the first answer."""
+INTERRUPTED, TERMINATED = 130, 143
+"""After SIGINT and SIGTERM, as a shell reports them."""
+
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says where there is no room, or none for this user or file."""
 
 
 class ConfigError(Exception):

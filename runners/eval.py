@@ -17,18 +17,18 @@ def evaluate(config: DictConfig) -> int:
     """Runs one composed configuration, or a stored run again; returns the exit code."""
     if config.manifest is None:
         return _evaluate(config)
-    from runners.rerun import rerun
+    from runners.evaluation.rerun import rerun
 
     return rerun(config, config.manifest, _evaluate)
 
 
 def _evaluate(config: DictConfig) -> int:
-    from runners.build import read_settings
-    from runners.cli import is_later_job
-    from runners.config import EvalConfig
     from runners.environment import process_age_s, resume_command
-    from runners.evaluation import Evaluation
+    from runners.evaluation.course import Evaluation
     from runners.logs import RunLog
+    from runners.options.build import read_settings
+    from runners.options.eval import EvalConfig
+    from runners.options.program import is_later_job
     from runners.signals import Interruption
 
     settings = read_settings(config, EvalConfig)
@@ -50,8 +50,8 @@ def _evaluate(config: DictConfig) -> int:
 
 def main() -> None:
     """The program."""
-    from runners.cli import main as run_program
-    from runners.overrides import imply_checkpoint
+    from runners.options.program import main as run_program
+    from runners.options.words import imply_checkpoint
 
     sys.argv[1:] = imply_checkpoint(sys.argv[1:])
     run_program("eval", evaluate)

@@ -6,16 +6,15 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runners.build import read_settings
-from runners.errors import ConfigError
-from runners.exit_codes import COMPLETE, INCOMPLETE
-from runners.files import write_atomic
-from runners.leaderboard_config import LeaderboardConfig
-from runners.leaderboards.page import render_page
-from runners.leaderboards.records import Leaderboard
-from runners.leaderboards.table import build_leaderboard
-from runners.leaderboards.text import render_csv, render_latex, render_markdown
+from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.logs import RunLog
+from runners.options.build import read_settings
+from runners.options.leaderboard import LeaderboardConfig
+from runners.storage.files import write_atomic
+from runners.views.leaderboard.page import render_page
+from runners.views.leaderboard.records import Leaderboard
+from runners.views.leaderboard.table import build_leaderboard
+from runners.views.leaderboard.text import render_csv, render_latex, render_markdown
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -89,7 +88,7 @@ def _write(board: Leaderboard, settings: LeaderboardConfig) -> int:
 
 def _draw(board: Leaderboard, output: Path) -> int:
     try:
-        from runners.leaderboards.chart import write_chart
+        from runners.views.leaderboard.chart import write_chart
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise
@@ -105,7 +104,7 @@ def _draw(board: Leaderboard, output: Path) -> int:
 
 def main() -> None:
     """The program."""
-    from runners.cli import main as run_program
+    from runners.options.program import main as run_program
 
     run_program("leaderboard", leaderboard)
 

@@ -12,14 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runners.build import read_settings
-from runners.errors import ConfigError
-from runners.files import DISK_FULL, write_atomic, write_json
+from runners.errors import DISK_FULL, ConfigError
 from runners.logs import RunLog
-from runners.regress_config import RegressConfig
-from runners.regression.gate import FAIL, PASS, UNDECIDED, Rule, judge, overall
-from runners.regression.pairing import pair_runs
-from runners.regression.report import (
+from runners.options.build import read_settings
+from runners.options.regress import RegressConfig
+from runners.storage.files import write_atomic, write_json
+from runners.views.gate.gate import FAIL, PASS, UNDECIDED, Rule, judge, overall
+from runners.views.gate.pairing import pair_runs
+from runners.views.gate.stored import find_run
+from runners.views.gate.verdict import (
     JSON_FILE,
     JUNIT_FILE,
     MARKDOWN_FILE,
@@ -28,7 +29,6 @@ from runners.regression.report import (
     render_text,
     to_json,
 )
-from runners.regression.stored import find_run
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -90,7 +90,7 @@ def _prepare_output(settings: RegressConfig, baseline: Path, candidate: Path) ->
 
 def main() -> None:
     """The program."""
-    from runners.cli import main as run_program
+    from runners.options.program import main as run_program
 
     run_program("regress", regress)
 

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runners.build import read_settings
-from runners.exit_codes import COMPLETE
+from runners.errors import COMPLETE
 from runners.logs import RunLog
-from runners.report_config import ReportConfig
-from runners.reporting.gathering import find_run, gather
-from runners.reporting.page import WrittenPage, check_output, write_page
-from runners.reporting.payload import LEFT_OUT, UNREADABLE, build_payload
-from runners.reporting.records import Report
-from runners.reporting.thumbnails import ImageName, choose_images, make_thumbnails
+from runners.options.build import read_settings
+from runners.options.report import ReportConfig
+from runners.views.report.gathering import find_run, gather
+from runners.views.report.page import WrittenPage, check_output, write_page
+from runners.views.report.payload import LEFT_OUT, UNREADABLE, build_payload
+from runners.views.report.records import Report
+from runners.views.report.thumbnails import ImageName, choose_images, make_thumbnails
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -76,7 +76,7 @@ def _describe(gathered: Report, page: WrittenPage, num_thumbnails: int) -> str:
 
 def main() -> None:
     """The program."""
-    from runners.cli import main as run_program
+    from runners.options.program import main as run_program
 
     run_program("report", report)
 

@@ -12,29 +12,29 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evals.figures.summary import Summary, summarize, summarize_unscored
 from evals.scorers.judge import Judged
 from evals.submission import Submittable
-from evals.summary import Summary, summarize, summarize_unscored
-from runners.answer_lines import is_answer_line, is_failure, key_of, read_prediction
-from runners.build import build_task, read_settings, read_task_specs
-from runners.errors import ConfigError
-from runners.exit_codes import COMPLETE, INCOMPLETE
-from runners.files import (
+from runners.errors import COMPLETE, INCOMPLETE, ConfigError
+from runners.logs import RunLog
+from runners.options.build import build_task, read_settings, read_task_specs
+from runners.options.score import ScoreConfig, is_name
+from runners.scoring.endpoint import JudgeError
+from runners.scoring.judge import Judgment, judge_answers
+from runners.scoring.score import score_run
+from runners.storage.answers import PREDICTIONS_FILE
+from runners.storage.files import (
     hash_data_files,
     read_intact_lines,
     sha256_of_file,
     sha256_of_json,
 )
-from runners.importing import read_import, store_import
-from runners.judges.endpoint import JudgeError
-from runners.judges.judging import Judgment, judge_answers
-from runners.logs import RunLog
-from runners.merging import merge_task, part_names, read_part_specs
-from runners.offline_config import ScoreConfig, is_name
-from runners.scoring import read_summary, score_run, write_results
-from runners.store import PREDICTIONS_FILE
-from runners.stored_runs import read_run_specs
-from runners.tables import render_summaries, write_tables
+from runners.storage.importing import read_import, store_import
+from runners.storage.lines import is_answer_line, is_failure, key_of, read_prediction
+from runners.storage.merging import merge_task, part_names, read_part_specs
+from runners.storage.run_table import render_summaries, write_tables
+from runners.storage.stored import read_run_specs
+from runners.storage.summary import read_summary, write_results
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -283,7 +283,7 @@ def _extras(judgment: Judgment, answers: Path) -> dict[str, Any]:
 
 def main() -> None:
     """The program."""
-    from runners.cli import main as run_program
+    from runners.options.program import main as run_program
 
     run_program("score", score)
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from runners.exit_codes import INTERRUPTED, TERMINATED
+from runners.errors import INTERRUPTED, TERMINATED
 
 logger = logging.getLogger(__name__)
 

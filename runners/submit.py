@@ -10,17 +10,16 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evals.answers import read_answers
+from evals.reading.answers import read_answers
 from evals.submission import Submission, Submittable, build_submission
 from evals.task import Task
-from runners.build import build_task, read_settings, read_task_specs
-from runners.errors import ConfigError
-from runners.exit_codes import COMPLETE
-from runners.files import write_atomic
+from runners.errors import COMPLETE, ConfigError
 from runners.logs import RunLog
-from runners.offline_config import SubmitConfig
-from runners.store import PREDICTIONS_FILE
-from runners.stored_runs import read_run_specs
+from runners.options.build import build_task, read_settings, read_task_specs
+from runners.options.score import SubmitConfig
+from runners.storage.answers import PREDICTIONS_FILE
+from runners.storage.files import write_atomic
+from runners.storage.stored import read_run_specs
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -109,7 +108,7 @@ def _describe(task: Any, submission: Submission, num_answered: int, output: Path
 
 def main() -> None:
     """The program."""
-    from runners.cli import main as run_program
+    from runners.options.program import main as run_program
 
     run_program("submit", submit)
 

@@ -56,23 +56,22 @@ from omegaconf import DictConfig
 from evals.demo import ensure_demo_data
 from evals.demo.generate import SeedSpace
 from llava.tokenizer import SentencePieceTokenizer, load_tokenizer
-from runners import cli
-from runners.build import read_settings
-from runners.demo_training.answering import answer_lessons, preprocess
-from runners.demo_training.checkpoint import (
+from runners.errors import COMPLETE, ConfigError
+from runners.lab.demo.answering import answer_lessons, preprocess
+from runners.lab.demo.checkpoint import (
     TOWER_NAME,
     write_checkpoint,
     write_tokenizer,
     write_tower,
 )
-from runners.demo_training.examples import Lesson, picture_lesson, text_lesson
-from runners.demo_training.learning import LanguagePlan, learn_language
-from runners.demo_training.measuring import measure_checkpoint, render_table
-from runners.demo_training.model import DemoModel
-from runners.demo_training.tokenizer import read_corpus, train_tokenizer
-from runners.demo_training.tower import patch_labels, warm_up_tower
-from runners.errors import ConfigError
-from runners.exit_codes import COMPLETE
+from runners.lab.demo.examples import Lesson, picture_lesson, text_lesson
+from runners.lab.demo.learning import LanguagePlan, learn_language
+from runners.lab.demo.measuring import measure_checkpoint, render_table
+from runners.lab.demo.model import DemoModel
+from runners.lab.demo.tokenizer import read_corpus, train_tokenizer
+from runners.lab.demo.tower import patch_labels, warm_up_tower
+from runners.options import program
+from runners.options.build import read_settings
 
 _logger = logging.getLogger(__name__)
 
@@ -193,7 +192,7 @@ def _job(config: DictConfig) -> int:
 def main() -> None:
     """The program."""
     ConfigStore.instance().store(name="train_demo_schema", node=TrainDemoConfig)
-    cli.main("train_demo", _job)
+    program.main("train_demo", _job)
 
 
 if __name__ == "__main__":

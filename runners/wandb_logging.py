@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runners.errors import ConfigError
-from runners.files import is_set_aside
-from runners.in_process.flat_metrics import flatten_metrics
-from runners.manifest import read_manifest
-from runners.scoring import read_summary
-from runners.tables import summary_table
+from runners.in_training.flat_metrics import flatten_metrics
+from runners.options.names import is_set_aside
+from runners.storage.manifest import read_manifest
+from runners.storage.run_table import summary_table
+from runners.storage.summary import read_summary
 
 if TYPE_CHECKING:
     from wandb import Run

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from runners.build import build_task, read_settings, read_task_specs
-from runners.config import WatchConfig
 from runners.errors import ConfigError
+from runners.in_training.watch_loop import Signals, Watch
 from runners.logs import RunLog
-from runners.overrides import escape_interpolations, is_multirun
-from runners.watching.loop import Signals, Watch
+from runners.options.build import build_task, read_settings, read_task_specs
+from runners.options.eval import WatchConfig
+from runners.options.words import escape_interpolations, is_multirun
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -78,7 +78,7 @@ def _name_of(word: str) -> str:
 
 def main() -> None:
     """The program."""
-    from runners.cli import main as run_program
+    from runners.options.program import main as run_program
 
     run_program("watch", watch)
 

@@ -24,17 +24,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from evals.answers import check_keys, match_by_id
 from evals.errors import DataError
-from evals.metrics import mean_score, require_scores
-from evals.published import Release
-from evals.questions import Question, read_questions
+from evals.figures.metrics import mean_score, require_scores
+from evals.reading.answers import check_keys, match_by_id
+from evals.reading.files import find_all
+from evals.reading.images import image_in
+from evals.reading.questions import Question, read_questions
+from evals.reading.releases import Release
 from evals.records import Aggregate, Prediction, Sample, Score
 from evals.scorers.choice import LETTERS, parse_choice
 from evals.scorers.exact import score_exact
 from evals.scorers.vqa_accuracy import score_vqa
 from evals.scorers.yes_no import binary_figures, count_missing_as_wrong, parse_pope
-from evals.sources import find_all, image_in
 
 Judgment = tuple[float, str | None]
 """The score of an answer and what was compared; None if nothing could be read."""

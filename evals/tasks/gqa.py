@@ -32,23 +32,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evals.answers import check_keys, match_by_id
 from evals.errors import DataError
-from evals.gqa_format import (
+from evals.figures.metrics import break_down_all, mean, mean_score, require_scores
+from evals.reading.answers import check_keys, match_by_id
+from evals.reading.files import find_all, find_optional, require_id
+from evals.reading.gqa import (
     GQAEvidence,
     GQAQuestion,
     parse_gqa_rows,
     read_gqa_evidence,
     read_gqa_questions,
 )
-from evals.hub import HubTable, check_source
-from evals.metrics import break_down_all, mean, mean_score, require_scores
-from evals.published import Release
-from evals.questions import SHORT_ANSWER_SUFFIX, Question, read_questions, replace_suffix
+from evals.reading.hub import HubTable, check_source
+from evals.reading.images import ImageSource, image_in
+from evals.reading.questions import SHORT_ANSWER_SUFFIX, Question, read_questions, replace_suffix
+from evals.reading.releases import Release
 from evals.records import Aggregate, Prediction, Sample, Score
 from evals.scorers.distribution import chi_square_distance
 from evals.scorers.exact import convert_gqa, score_exact
-from evals.sources import ImageSource, find_all, find_optional, image_in, require_id
 
 ORIGIN = "https://cs.stanford.edu/people/dorarad/gqa/download.html (questions1.2.zip)"
 LLAVA_ORIGIN = "eval.zip in https://github.com/haotian-liu/LLaVA/blob/main/docs/Evaluation.md"

@@ -24,13 +24,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evals.answers import check_keys, match_by_id
 from evals.errors import DataError
-from evals.metrics import group_by, mean, require_scores
-from evals.published import Release
-from evals.questions import Question, read_questions
+from evals.figures.metrics import group_by, mean, require_scores
+from evals.reading.answers import check_keys, match_by_id
+from evals.reading.files import find_all, read_jsonl, require
+from evals.reading.images import image_in
+from evals.reading.questions import Question, read_questions
+from evals.reading.releases import Release
+from evals.reading.replies import JudgeReply, read_replies, select_replies
 from evals.records import Aggregate, Prediction, Sample, Score
-from evals.replies import JudgeReply, read_replies, select_replies
 from evals.scorers.judge import (
     UNREADABLE_PAIR,
     JudgeClient,
@@ -40,7 +42,6 @@ from evals.scorers.judge import (
     parse_score,
 )
 from evals.scorers.judge_prompts import LLAVABENCH_RULE, LLAVABENCH_SYSTEM
-from evals.sources import find_all, image_in, read_jsonl, require
 
 ORIGIN = "https://huggingface.co/datasets/liuhaotian/llava-bench-in-the-wild"
 _FILES = ("questions.jsonl", "context.jsonl", "answers_gpt4.jsonl", "images")

@@ -26,17 +26,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evals.answers import check_keys, match_by_id
 from evals.errors import DataError
-from evals.hub import HubTable, check_source
-from evals.metrics import Breakdown, mean, mean_score, require_scores
-from evals.published import Release
-from evals.questions import LETTER_SUFFIX
+from evals.figures.metrics import Breakdown, mean, mean_score, require_scores
+from evals.reading.answers import check_keys, match_by_id
+from evals.reading.files import check_unique, find_all
+from evals.reading.hub import HubTable, check_source
+from evals.reading.images import ImageSource
+from evals.reading.questions import LETTER_SUFFIX
+from evals.reading.releases import Release
+from evals.reading.tsv import Base64Image, is_missing, read_tsv
 from evals.records import Aggregate, Prediction, Sample, Score
 from evals.scorers.circular import infer_choice
-from evals.sources import ImageSource, check_unique, find_all
 from evals.submission import render_xlsx
-from evals.tables import Base64Image, is_missing, read_tsv
 
 ORIGIN = "https://download.openmmlab.com/mmclassification/datasets/mmbench"
 CHINESE_LETTER_SUFFIX = "\n请直接回答选项字母。"

@@ -28,11 +28,13 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from evals.answers import check_keys
 from evals.errors import DataError
-from evals.hub import HubTable, check_source
-from evals.metrics import group_by, require_scores
-from evals.mme_format import (
+from evals.figures.metrics import group_by, require_scores
+from evals.reading.answers import check_keys
+from evals.reading.files import find_all, find_optional, require
+from evals.reading.hub import HubTable, check_source
+from evals.reading.images import ImageSource, image_in
+from evals.reading.mme import (
     CATEGORIES,
     COGNITION,
     MAX_SCORE,
@@ -44,11 +46,15 @@ from evals.mme_format import (
     read_release,
     sum_scores,
 )
-from evals.published import Release
-from evals.questions import SHORT_ANSWER_SUFFIX, Question, read_question_lines, replace_suffix
+from evals.reading.questions import (
+    SHORT_ANSWER_SUFFIX,
+    Question,
+    read_question_lines,
+    replace_suffix,
+)
+from evals.reading.releases import Release
 from evals.records import Aggregate, Prediction, Sample, Score
 from evals.scorers.yes_no import parse_mme
-from evals.sources import ImageSource, find_all, find_optional, image_in, require
 
 ORIGIN = (
     "https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models/tree/Evaluation "

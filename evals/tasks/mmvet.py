@@ -26,13 +26,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evals.answers import check_keys, match_by_id
 from evals.errors import DataError
-from evals.metrics import Breakdown, mean, mean_score, require_scores
-from evals.published import Release
-from evals.questions import check_same_ids, read_questions
+from evals.figures.metrics import Breakdown, mean, mean_score, require_scores
+from evals.reading.answers import check_keys, match_by_id
+from evals.reading.files import find_all, find_optional, read_json, require
+from evals.reading.images import image_in
+from evals.reading.questions import check_same_ids, read_questions
+from evals.reading.releases import Release
+from evals.reading.replies import read_replies, select_replies
 from evals.records import Aggregate, Prediction, Sample, Score
-from evals.replies import read_replies, select_replies
 from evals.scorers.judge import (
     JudgeClient,
     JudgeRequest,
@@ -42,7 +44,6 @@ from evals.scorers.judge import (
     parse_grade,
 )
 from evals.scorers.judge_prompts import MMVET_PROMPT
-from evals.sources import find_all, find_optional, image_in, read_json, require
 
 ORIGIN = "https://github.com/yuweihao/MM-Vet (mm-vet.zip)"
 LLAVA_ORIGIN = "eval.zip in https://github.com/haotian-liu/LLaVA/blob/main/docs/Evaluation.md"

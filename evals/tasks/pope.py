@@ -25,15 +25,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evals.answers import check_keys, match_by_id
 from evals.errors import DataError
-from evals.hub import HubTable, check_source
-from evals.metrics import group_by, mean, require_scores
-from evals.published import Release
-from evals.questions import SHORT_ANSWER_SUFFIX, Question, read_questions, replace_suffix
+from evals.figures.metrics import group_by, mean, require_scores
+from evals.reading.answers import check_keys, match_by_id
+from evals.reading.files import find_all, find_optional, read_jsonl, require
+from evals.reading.hub import HubTable, check_source
+from evals.reading.images import ImageSource, image_in
+from evals.reading.questions import SHORT_ANSWER_SUFFIX, Question, read_questions, replace_suffix
+from evals.reading.releases import Release
 from evals.records import Aggregate, Prediction, Sample, Score
 from evals.scorers.yes_no import binary_figures, count_missing_as_wrong, parse_pope
-from evals.sources import ImageSource, find_all, find_optional, image_in, read_jsonl, require
 
 CATEGORIES = {"adversarial": 0, "random": 10_000_000, "popular": 20_000_000}
 """The categories in the order of LLaVA's file, and what it adds to the ids of each."""

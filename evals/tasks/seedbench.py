@@ -27,23 +27,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evals.answers import check_keys, match_by_id
 from evals.errors import DataError
-from evals.hub import HubTable, check_source
-from evals.metrics import break_down_all, mean_score, require_scores
-from evals.published import Release
-from evals.questions import LETTER_SUFFIX, Question, check_same_ids, read_questions, replace_suffix
-from evals.records import Aggregate, Prediction, Sample, Score
-from evals.sources import (
-    ImageSource,
+from evals.figures.metrics import break_down_all, mean_score, require_scores
+from evals.reading.answers import check_keys, match_by_id
+from evals.reading.files import (
     check_unique,
     find_all,
     find_optional,
-    image_in,
     read_json,
     require,
     require_id,
 )
+from evals.reading.hub import HubTable, check_source
+from evals.reading.images import ImageSource, image_in
+from evals.reading.questions import (
+    LETTER_SUFFIX,
+    Question,
+    check_same_ids,
+    read_questions,
+    replace_suffix,
+)
+from evals.reading.releases import Release
+from evals.records import Aggregate, Prediction, Sample, Score
 
 ORIGIN = "https://huggingface.co/datasets/AILab-CVC/SEED-Bench"
 LLAVA_ORIGIN = "eval.zip in https://github.com/haotian-liu/LLaVA/blob/main/docs/Evaluation.md"

@@ -29,30 +29,29 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evals.answers import check_keys
 from evals.errors import DataError
-from evals.hub import HubTable, check_source
-from evals.metrics import mean_score, require_scores
+from evals.figures.metrics import mean_score, require_scores
 from evals.normalize import normalize_m4c
-from evals.published import Release
-from evals.questions import (
+from evals.reading.answers import check_keys
+from evals.reading.files import (
+    check_unique,
+    find_all,
+    find_optional,
+    read_json,
+    require,
+    require_id,
+)
+from evals.reading.hub import HubTable, check_source
+from evals.reading.images import ImageSource, image_in
+from evals.reading.questions import (
     SHORT_ANSWER_SUFFIX,
     check_same_ids,
     read_question_lines,
     replace_suffix,
 )
+from evals.reading.releases import Release
 from evals.records import Aggregate, Prediction, Sample, Score
 from evals.scorers.vqa_accuracy import score_matches
-from evals.sources import (
-    ImageSource,
-    check_unique,
-    find_all,
-    find_optional,
-    image_in,
-    read_json,
-    require,
-    require_id,
-)
 
 ORIGIN = "https://textvqa.org/dataset"
 LLAVA_ORIGIN = "eval.zip in https://github.com/haotian-liu/LLaVA/blob/main/docs/Evaluation.md"

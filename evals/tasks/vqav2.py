@@ -31,31 +31,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evals.answers import check_keys, match_by_id
 from evals.errors import DataError
-from evals.hub import HubTable, check_source
-from evals.metrics import break_down_all, mean_score, require_scores
+from evals.figures.metrics import break_down_all, mean_score, require_scores
 from evals.normalize import normalize_m4c
-from evals.published import Release
-from evals.questions import (
+from evals.reading.answers import check_keys, match_by_id
+from evals.reading.files import collection_paused, find_all, find_optional, require, require_id
+from evals.reading.hub import HubTable, check_source
+from evals.reading.images import ImageSource, image_in
+from evals.reading.questions import (
     SHORT_ANSWER_SUFFIX,
     Question,
     check_same_ids,
     read_questions,
     replace_suffix,
 )
-from evals.records import Aggregate, Prediction, Sample, Score
-from evals.scorers.vqa_accuracy import score_vqa, score_vqa_texts
-from evals.sources import (
-    ImageSource,
-    collection_paused,
-    find_all,
-    find_optional,
-    image_in,
-    require,
-    require_id,
-)
-from evals.vqav2_format import (
+from evals.reading.releases import Release
+from evals.reading.vqav2 import (
     FIELDS,
     Annotation,
     Entry,
@@ -63,6 +54,8 @@ from evals.vqav2_format import (
     parse_annotations,
     read_entries,
 )
+from evals.records import Aggregate, Prediction, Sample, Score
+from evals.scorers.vqa_accuracy import score_vqa, score_vqa_texts
 
 ORIGIN = "https://visualqa.org/download.html"
 LLAVA_ORIGIN = "eval.zip in https://github.com/haotian-liu/LLaVA/blob/main/docs/Evaluation.md"

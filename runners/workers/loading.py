@@ -13,8 +13,8 @@ from llava.generation.budget import is_out_of_memory
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from llava.model.quantization import Quantization
-from runners.build import build_engine
 from runners.errors import ConfigError
+from runners.workers.build import build_engine
 from runners.workers.interface import Engine
 from runners.workers.messages import LoadModel
 

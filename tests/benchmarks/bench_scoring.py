@@ -28,8 +28,8 @@ GIB = 2**30
 _SHARE_VARIED = 0.05
 
 OURS = """
-from evals.answers import read_answers
-from evals.summary import summarize
+from evals.reading.answers import read_answers
+from evals.figures.summary import summarize
 from evals.tasks.vqav2 import VQAv2
 task = VQAv2(data_dir=folder, split="val")
 scores = task.score(task.match(read_answers(answers).answers))

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from llava.generation.request import Request
 from llava.tokenizer import load_tokenizer
-from runners.benchmarking.models import DEMO_DIR
-from runners.benchmarking.workloads import build_workload
 from runners.environment import num_cores
+from runners.lab.bench.models import DEMO_DIR
+from runners.lab.bench.workloads import build_workload
 from runners.workers.messages import LoadModel
 from runners.workers.pool import LocalWorkers
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from llava.generation.packed import PackedEngine
-from runners.benchmarking.models import build_model
+from runners.lab.bench.models import build_model
 
 
 class RandomModelEngine(PackedEngine):

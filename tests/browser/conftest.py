@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runners import cli
+from runners.options import program
 from runners.report import report
 from tests.browser.driving import find_chromium, launched
 from tests.browser.synthetic_runs import write_large_pair
@@ -52,7 +52,7 @@ def write_report(folder: Path, *options: str) -> Path:
     before = Path.cwd()
     os.chdir(folder)
     try:
-        assert cli.run("report", report, [*options, "output=page.html"]) == 0
+        assert program.run("report", report, [*options, "output=page.html"]) == 0
     finally:
         os.chdir(before)
     return folder / "page.html"

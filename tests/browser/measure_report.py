@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from runners import cli
+from runners.options import program
 from runners.report import report
 from tests.browser.driving import (
     find_chromium,
@@ -34,7 +34,7 @@ def main() -> None:
         os.chdir(folder)
         write_large_pair(Path(), NUM_QUESTIONS, NUM_IMAGES)
         path = Path("page.html")
-        code = cli.run("report", report, ["runs=[A,B]", f"output={path}"])
+        code = program.run("report", report, ["runs=[A,B]", f"output={path}"])
         if code:
             sys.exit(code)
         with launched(executable) as browser:

@@ -13,12 +13,13 @@ from PIL import Image
 
 from evals.records import Failure, Sample
 from llava.generation.request import Completion
-from runners.answer_lines import answer_line, failure_line
-from runners.build import build_task
-from runners.files import hash_data_files, json_line, sha256_of_json
-from runners.manifest import write_manifest
-from runners.scoring import score_run, write_results
-from runners.store import PREDICTIONS_FILE, TRACE_FILE
+from runners.options.build import build_task
+from runners.scoring.score import score_run
+from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE
+from runners.storage.files import hash_data_files, json_line, sha256_of_json
+from runners.storage.lines import answer_line, failure_line
+from runners.storage.manifest import write_manifest
+from runners.storage.summary import write_results
 
 MODEL = "synthetic"
 

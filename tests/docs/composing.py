@@ -7,14 +7,13 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from runners import cli
-from runners.build import build_task, read_settings, read_task_specs
-from runners.config import AskConfig, BenchProgramConfig, EvalConfig, WatchConfig
-from runners.leaderboard_config import LeaderboardConfig
-from runners.offline_config import DoctorConfig, ScoreConfig, SubmitConfig
-from runners.overrides import imply_checkpoint, nest
-from runners.regress_config import RegressConfig
-from runners.report_config import ReportConfig
+from runners.options.build import build_task, read_settings, read_task_specs
+from runners.options.eval import AskConfig, BenchProgramConfig, EvalConfig, WatchConfig
+from runners.options.leaderboard import LeaderboardConfig
+from runners.options.regress import RegressConfig
+from runners.options.report import ReportConfig
+from runners.options.score import DoctorConfig, ScoreConfig, SubmitConfig
+from runners.options.words import imply_checkpoint, nest
 from runners.train_demo import TrainDemoConfig
 
 SCHEMAS: dict[str, type[Any]] = {
@@ -61,7 +60,7 @@ def compose(program: str, words: list[str]) -> None:
     ConfigStore.instance().store(name="train_demo_schema", node=TrainDemoConfig)
     composed = Composed(SCHEMAS[program])
     try:
-        code: Any = cli.run(program, composed, words)
+        code: Any = program.run(program, composed, words)
     except SystemExit as ended:  # Hydra's way to end after `--help`
         code = ended.code
     assert code == 0

@@ -15,8 +15,8 @@ from PIL import Image
 
 import evals.tasks
 from evals.errors import DataError
-from runners.build import build_task
-from runners.scoring import score_run
+from runners.options.build import build_task
+from runners.scoring.score import score_run
 
 PAGE = Path(__file__).parents[2] / "docs" / "add_a_benchmark.md"
 

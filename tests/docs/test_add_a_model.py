@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import llava.model.language_model
-from evals.sources import ImageFile
+from evals.reading.images import ImageFile
 from llava.generation import packed
 from llava.generation.packed import PackedEngine
 from llava.generation.request import Completion, GenerationConfig, Request
@@ -27,7 +27,7 @@ from llava.generation.sequential import SequentialEngine
 from llava.model import builder, checkpoint
 from llava.model.builder import load_pretrained_model
 from llava.tokens import tokenizer_image_token
-from runners.config import ModelConfig
+from runners.options.eval import ModelConfig
 from tests.checkpoints import VOCAB_SIZE, make_tokenizer
 
 PAGE = Path(__file__).parents[2] / "docs" / "add_a_model.md"

@@ -16,8 +16,8 @@ from evals.demo import ensure_demo_data
 from evals.tasks.gqa import GQA
 from llava.images import process_images
 from llava.tokens import tokenizer_image_token
-from runners.build import build_task
-from runners.predict import PromptRenderer
+from runners.evaluation.prompts import PromptRenderer
+from runners.options.build import build_task
 from runners.wandb_logging import log_run, log_summaries
 from tests.checkpoints import LoadedModel
 from tests.demo_questions import load_demo

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runners import cli
 from runners.regress import regress
 from tests.runners.conftest import program_environment
 from tests.runners.gated_runs import right, store
@@ -51,7 +50,7 @@ def replace_candidate(scores: list[float], **changes: object) -> None:
 def test_commands_run(command: str, shell: Shell) -> None:
     python, flag, program, *options = shlex.split(command)
     assert [python, flag, program] == ["python", "-m", "runners.regress"]
-    assert cli.run("regress", regress, options) == 0
+    assert program.run("regress", regress, options) == 0
 
 
 def test_training_script_ends_with_the_verdict(shell: Shell) -> None:

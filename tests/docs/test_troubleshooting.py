@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runners import cli
-from runners.config import EvalConfig
+from runners.options import program
+from runners.options.eval import EvalConfig
 from tests.docs.composing import Composed
 
 CHECKOUT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ def test_hydra_says_what_troubleshooting_quotes(
     in_empty_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words in (["limitt=3"], ["model=none-such"], ["limit=three"]):
-        assert cli.run("eval", Composed(EvalConfig), words) == 2
+        assert program.run("eval", Composed(EvalConfig), words) == 2
     said = capsys.readouterr().err
     for words in HYDRA_WORDS:
         assert re.search(re.escape(words).replace(re.escape("..."), ".*"), said)

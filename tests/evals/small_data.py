@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from evals.mme_format import CATEGORIES
+from evals.reading.mme import CATEGORIES
 from evals.task import Task
 from evals.tasks.llavabench import LLaVABench
 from evals.tasks.mmbench import MMBench

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evals.contractions import VIZWIZ_CONTRACTIONS, VQA_CONTRACTIONS
 from evals.normalize import clean_whitespace, normalize_m4c, normalize_vizwiz, normalize_vqa
+from evals.scorers.contractions import VIZWIZ_CONTRACTIONS, VQA_CONTRACTIONS
 
 NUMBERS = {"none": 0, "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
 NUMBERS |= {"six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}

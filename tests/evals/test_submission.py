@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from evals.answers import read_answers
 from evals.errors import DataError
+from evals.reading.answers import read_answers
 from evals.submission import build_submission, render_xlsx
 from evals.tasks.gqa import GQA
 from evals.tasks.mmbench import MMBench

@@ -25,8 +25,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runners.files import json_line
-from runners.store import AnswerStore
+from runners.storage.answers import AnswerStore
+from runners.storage.files import json_line
 
 TARGETS = ("parent", "worker", "both")
 

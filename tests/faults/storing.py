@@ -13,9 +13,9 @@ from typing import Any
 
 from evals.errors import DataError
 from llava.generation.request import Completion, RequestFailure
-from runners.config import EvalConfig, ModelConfig
 from runners.errors import ConfigError, StoreError
-from runners.task_run import TaskRun
+from runners.evaluation.task_run import TaskRun
+from runners.options.eval import EvalConfig, ModelConfig
 
 NUM_QUESTIONS = 9
 IDENTITY = {"model": "m", "dtype": "float32"}

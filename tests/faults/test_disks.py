@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from evals.records import Failure
-from runners.config import EvalConfig, ModelConfig
 from runners.errors import ConfigError, StoreError
-from runners.store import SYNC_EVERY_S
-from runners.task_run import TaskRun
+from runners.evaluation.task_run import TaskRun
+from runners.options.eval import EvalConfig, ModelConfig
+from runners.storage.answers import SYNC_EVERY_S
 from tests.faults.storing import IDENTITY, NUM_QUESTIONS, store_answers, write_questions
 from tests.faults.unprivileged import run_unprivileged
 from tests.runners.conftest import CHECKOUT, Finished, Shell, Start, read_lines

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from evals.reading.images import image_in
 from evals.records import Sample
-from evals.sources import image_in
 from llava.image_hash import hash_image
-from runners.image_files import ImageFiles
+from runners.evaluation.images import ImageFiles
 from tests.faults.odd_images import ANSWERED, MISSING, ODD_IMAGES, PLAIN, UNREADABLE, OddImage
 from tests.faults.unprivileged import run_unprivileged
 from tests.runners.conftest import Finished, read_lines

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from runners import cli
 from runners.leaderboard import leaderboard
+from runners.options import program
 from runners.regress import regress
 from runners.report import report
 from runners.score import score
@@ -33,7 +33,7 @@ OUTPUTS = [(name, *PROGRAMS[name]) for name in PROGRAMS]
 
 def run_program(name: str, job: Callable[[DictConfig], int], options: str, output: str) -> int:
     words = [*options.format(output).split(), *([] if name == "submit" else ["results_dir=."])]
-    return cli.run(job.__name__, job, words)
+    return program.run(job.__name__, job, words)
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from runners import cli
 from runners.errors import ConfigError
 from runners.eval import evaluate
-from runners.manifest import check_identity
+from runners.options import program
+from runners.storage.identity import check_identity
 from tests.runners.conftest import CHECKOUT, Shell, read_lines
 
 pytestmark = pytest.mark.slow
@@ -99,7 +99,7 @@ def assert_refused(
     workspace: Path, field: str, extra: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (workspace / PREDICTIONS).read_bytes()
-    assert cli.run("eval", evaluate, [*words(workspace), *extra]) == 2
+    assert program.run("eval", evaluate, [*words(workspace), *extra]) == 2
     message = capsys.readouterr().err
     assert f"`{field}` is" in message
     assert "run=NAME" in message
@@ -151,7 +151,7 @@ def test_changed_question_is_refused(workspace: Path, capsys: pytest.CaptureFixt
 def test_program_that_renders_other_prompts_is_refused(
     workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runners.task_run.PROMPT_VERSION", 1_000)
+    monkeypatch.setattr("runners.evaluation.task_run.PROMPT_VERSION", 1_000)
     assert_refused(workspace, "prompt_version", [], capsys)
 
 

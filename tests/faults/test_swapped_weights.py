@@ -15,9 +15,9 @@ PROGRAM = """
 import sys
 from pathlib import Path
 
-import runners.session
+import runners.evaluation.session
 
-load = runners.session.Session.load
+load = runners.evaluation.session.Session.load
 
 if __name__ == "__main__":
     import runners.eval
@@ -29,7 +29,7 @@ if __name__ == "__main__":
         weights.write_bytes(other.read_bytes())
         return load(session, *arguments)
 
-    runners.session.Session.load = load_swapped
+    runners.evaluation.session.Session.load = load_swapped
     runners.eval.main()
 """
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.answers import read_answers
-from evals.questions import read_questions
+from evals.reading.answers import read_answers
+from evals.reading.questions import read_questions
 from evals.tasks.gqa import GQA
 
 SHARED = Path(__file__).parents[2] / "../shared"

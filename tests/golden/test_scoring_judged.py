@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.answers import read_answers
-from evals.questions import read_questions
+from evals.reading.answers import read_answers
+from evals.reading.questions import read_questions
 from evals.scorers.judge import build_mmvet_request, parse_grade, parse_score
 from evals.scorers.judge_prompts import LLAVABENCH_ROLE, LLAVABENCH_RULE, MMVET_PROMPT
 from evals.tasks.llavabench import LLaVABench

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.answers import read_answers
+from evals.reading.answers import read_answers
 from evals.submission import build_submission
 from evals.tasks.mmbench import MMBench
 

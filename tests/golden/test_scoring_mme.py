@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from evals.answers import read_answers
-from evals.mme_format import CATEGORIES, COGNITION, PERCEPTION, pair_figures, read_results
-from evals.questions import read_question_lines
+from evals.reading.answers import read_answers
+from evals.reading.mme import CATEGORIES, COGNITION, PERCEPTION, pair_figures, read_results
+from evals.reading.questions import read_question_lines
 from evals.scorers.yes_no import parse_mme
 from evals.tasks.mme import MME, RELEASE_DIR
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from evals.answers import read_answers
 from evals.errors import DataError
-from evals.questions import read_questions
+from evals.reading.answers import read_answers
+from evals.reading.questions import read_questions
 from evals.tasks.pope import POPE
 
 SHARED = Path(__file__).parents[2] / "../shared"

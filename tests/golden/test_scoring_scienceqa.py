@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.answers import read_answers
+from evals.reading.answers import read_answers
 from evals.tasks.scienceqa import ScienceQA
 
 SHARED = Path(__file__).parents[2] / "../shared"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.answers import read_answers
-from evals.questions import read_question_lines
+from evals.reading.answers import read_answers
+from evals.reading.questions import read_question_lines
 from evals.tasks.textvqa import TextVQA, question_of_prompt, render_question
 
 SHARED = Path(__file__).parents[2] / "../shared"

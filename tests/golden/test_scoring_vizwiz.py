@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.answers import read_answers
-from evals.questions import read_questions
+from evals.reading.answers import read_answers
+from evals.reading.questions import read_questions
 from evals.scorers.answerability import score_answerability
 from evals.submission import build_submission
 from evals.tasks.vizwiz import VizWiz

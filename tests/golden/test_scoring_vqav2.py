@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.answers import read_answers
 from evals.errors import DataError
+from evals.reading.answers import read_answers
 from evals.submission import build_submission
 from evals.tasks.vqav2 import VQAv2
 

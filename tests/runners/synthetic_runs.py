@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.statistics import confidence_interval
-from runners.build import build_task
-from runners.files import sha256_of_file
-from runners.judges.judging import Judgment
-from runners.leaderboards.definitions import default_options
+from evals.figures.statistics import confidence_interval
+from runners.options.build import build_task
+from runners.scoring.judge import Judgment
+from runners.storage.files import sha256_of_file
+from runners.views.leaderboard.definitions import default_options
 
 METRICS = {
     "vqav2": "vqa_accuracy",

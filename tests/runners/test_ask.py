@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from evals.sources import ImageFile
+from evals.reading.images import ImageFile
 from runners.errors import ConfigError
-from runners.remote_images import ImageBytes, fetch, open_sources
+from runners.evaluation.ask_images import ImageBytes, fetch, open_sources
 
 
 def ask(*options: str) -> subprocess.CompletedProcess[str]:
@@ -110,7 +110,7 @@ def test_what_is_no_image_or_too_large_cannot_be_opened(
     (text,) = open_sources(f"{server}/text.png")
     with pytest.raises(OSError, match=r"identify|decoded"):
         text.open()
-    monkeypatch.setattr("runners.remote_images.MAX_PIXELS", 100)
+    monkeypatch.setattr("runners.evaluation.ask_images.MAX_PIXELS", 100)
     (image,) = open_sources(f"{server}/red.png")
     with pytest.raises(OSError, match="more than 100"):
         image.open()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.benchmarking.workloads import build_workload
+from runners.lab.bench.workloads import build_workload
 
 FIELDS = {
     "workload",

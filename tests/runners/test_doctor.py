@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from runners import cli, doctor
-from runners.data_check import State, check_data
+from runners import doctor
 from runners.doctor import examine
+from runners.options import program
+from runners.scoring.data_check import State, check_data
 from tests.evals.small_data import SMALL_DATA, put_image, put_json, put_lines, write_tsv
 from tests.runners.conftest import CHECKOUT, Finished
 
@@ -43,7 +44,7 @@ def states(shown: str, title: str) -> list[str]:
 
 
 def test_machine_alone_is_described(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run("doctor", examine, []) == 0
+    assert program.run("doctor", examine, []) == 0
     shown = "\n".join(section(capsys.readouterr().out, "machine"))
     for part in ("Python 3", "transformers", "torch 2", "memory", "disk for results", "cores"):
         assert part in shown
@@ -53,7 +54,7 @@ def test_machine_without_torch_is_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert cli.run("doctor", examine, []) == 1
+    assert program.run("doctor", examine, []) == 1
     assert "MISSING torch cannot be imported" in capsys.readouterr().out
 
 
@@ -79,10 +80,10 @@ def test_complete_data_are_well_but_for_their_number(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = small(name, "check_images=open")
-    assert cli.run("doctor", examine, argv) == 2  # a small set has not the published size
+    assert program.run("doctor", examine, argv) == 2  # a small set has not the published size
     title = name.removesuffix("_cn") + " " if name != "mmbench_cn" else "mmbench_cn "
     assert "WRONG" in states(capsys.readouterr().out, title)
-    assert cli.run("doctor", examine, [*argv, "check_counts=false"]) == 0
+    assert program.run("doctor", examine, [*argv, "check_counts=false"]) == 0
     found = states(capsys.readouterr().out, title)
     assert set(found) <= {"ok", "note"}
 
@@ -91,7 +92,7 @@ def test_published_numbers_are_recognized(capsys: pytest.CaptureFixture[str]) ->
     if not SHARED.is_dir():
         pytest.skip("the recorded data are not here")
     argv = ["task=pope", f"tasks.pope.data_dir={SHARED}/pope"]
-    assert cli.run("doctor", examine, argv) == 1  # no images
+    assert program.run("doctor", examine, argv) == 1  # no images
     shown = capsys.readouterr().out
     assert "8,910 questions, as published" in shown
     assert "500 of 500 are missing, to be had from http://images.cocodataset.org" in shown
@@ -112,11 +113,11 @@ def write_big_pope(num_random: int) -> None:
 def test_other_release_of_pope_is_recognized(capsys: pytest.CaptureFixture[str]) -> None:
     write_big_pope(3000)
     argv = ["task=pope", "tasks.pope.data_dir=data"]
-    assert cli.run("doctor", examine, argv) == 2
+    assert program.run("doctor", examine, argv) == 2
     assert "questions=9000" in capsys.readouterr().out
-    assert cli.run("doctor", examine, [*argv, "tasks.pope.questions=9000"]) == 1
+    assert program.run("doctor", examine, [*argv, "tasks.pope.questions=9000"]) == 1
     assert "9,000 questions, as published" in capsys.readouterr().out
-    assert cli.run("doctor", examine, [*argv, "check_counts=false"]) == 1
+    assert program.run("doctor", examine, [*argv, "check_counts=false"]) == 1
     assert "note    9,000 questions, but 8,910 are published" in capsys.readouterr().out
 
 
@@ -125,12 +126,12 @@ def test_other_release_of_mmbench_is_recognized(capsys: pytest.CaptureFixture[st
     more = {"category": "c", "image": "", "source": "", "l2-category": "l", "split": "dev"}
     rows = [{"index": n, **row, **more, "comment": ""} for n in range(4329)]
     write_tsv(Path("data/mmbench_dev_20230712.tsv"), rows)
-    assert cli.run("doctor", examine, ["task=mmbench", "tasks.mmbench.data_dir=data"]) == 2
+    assert program.run("doctor", examine, ["task=mmbench", "tasks.mmbench.data_dir=data"]) == 2
     assert "later release" in capsys.readouterr().out
 
 
 def test_missing_file_is_named_with_its_origin(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run("doctor", examine, ["task=[textvqa,mme]", "data.root=nowhere"]) == 1
+    assert program.run("doctor", examine, ["task=[textvqa,mme]", "data.root=nowhere"]) == 1
     shown = capsys.readouterr().out
     assert states(shown, "textvqa")[0] == "MISSING"
     assert states(shown, "mme")[0] == "MISSING"
@@ -143,7 +144,7 @@ def test_file_for_the_judge_is_missed_before_the_judge_is(
 ) -> None:
     argv = small("llavabench", "check_counts=false")
     Path("data/context.jsonl").unlink()
-    assert cli.run("doctor", examine, argv) == 1
+    assert program.run("doctor", examine, argv) == 1
     assert "MISSING judging" in capsys.readouterr().out
 
 
@@ -153,14 +154,14 @@ def test_file_for_the_upload_is_missed(capsys: pytest.CaptureFixture[str]) -> No
     put_json(Path("data") / name, {"questions": [question]})
     put_image(Path("data/test2015/COCO_test2015_000000000007.jpg"), 1)
     argv = ["task=vqav2", "tasks.vqav2.data_dir=data", "check_counts=false"]
-    assert cli.run("doctor", examine, argv) == 1
+    assert program.run("doctor", examine, argv) == 1
     assert "MISSING upload" in capsys.readouterr().out
 
 
 def test_malformed_file_is_wrong_rather_than_missing(capsys: pytest.CaptureFixture[str]) -> None:
     argv = small("vizwiz", "check_counts=false")
     Path("data/val.json").write_text('[{"image": ')
-    assert cli.run("doctor", examine, argv) == 2
+    assert program.run("doctor", examine, argv) == 2
     assert "data/val.json:1 is not JSON" in capsys.readouterr().out
 
 
@@ -168,12 +169,12 @@ def test_missing_and_broken_images_are_listed(capsys: pytest.CaptureFixture[str]
     argv = small("seedbench", "check_counts=false")
     Path("data/SEED-Bench-image/77_88").unlink()
     Path("data/SEED-Bench-image/77_99").write_text("no image")
-    assert cli.run("doctor", examine, argv) == 1
+    assert program.run("doctor", examine, argv) == 1
     shown = capsys.readouterr().out
     assert "images: 1 of 3 are missing" in shown
     assert "77_88" in shown
     assert "77_99" not in shown
-    assert cli.run("doctor", examine, [*argv, "check_images=open"]) == 2
+    assert program.run("doctor", examine, [*argv, "check_images=open"]) == 2
     shown = capsys.readouterr().out
     assert "images: 1 of 3 cannot be read" in shown
     assert "77_99" in shown
@@ -183,7 +184,7 @@ def test_own_questions_have_no_published_number(capsys: pytest.CaptureFixture[st
     put_lines(Path("q.jsonl"), [{"question_id": 1, "text": "a", "image": "a.png"}])
     put_image(Path("images/a.png"), 1)
     argv = ["task=custom", "tasks.custom.questions=q.jsonl", "tasks.custom.images=images"]
-    assert cli.run("doctor", examine, argv) == 0
+    assert program.run("doctor", examine, argv) == 0
     assert "1 questions, 1 images (no numbers are published)" in capsys.readouterr().out
 
 
@@ -191,7 +192,7 @@ def test_every_task_is_looked_at_whatever_is_wrong_with_the_first(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     argv = ["task=llava-1.5", "data.root=nowhere"]
-    assert cli.run("doctor", examine, argv) == 1
+    assert program.run("doctor", examine, argv) == 1
     titles = [part.split("\n")[0] for part in capsys.readouterr().out.strip().split("\n\n")]
     assert len(titles) == 13
 
@@ -215,7 +216,7 @@ def test_findings_are_ordered_by_how_grave_they_are(tmp_path: Path) -> None:
 def test_wrong_option_is_one_paragraph_that_names_it(
     argv: list[str], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run("doctor", examine, argv) == 2
+    assert program.run("doctor", examine, argv) == 2
     said = capsys.readouterr().err
     assert named in said
     assert "Traceback" not in said
@@ -223,7 +224,7 @@ def test_wrong_option_is_one_paragraph_that_names_it(
 
 def test_help_explains_what_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
-        cli.run("doctor", examine, ["--help"])
+        program.run("doctor", examine, ["--help"])
     assert exit_info.value.code == 0
     shown = capsys.readouterr().out
     for part in ("Exit codes", "check_images=open", "published", "llava-1.5", "scienceqa"):

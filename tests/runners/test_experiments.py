@@ -13,11 +13,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from runners import cli
-from runners.build import build_task, read_settings, read_task_specs
-from runners.config import EvalConfig
-from runners.naming import run_name
-from runners.overrides import imply_checkpoint, quote_free_text
+from runners.options import program
+from runners.options.build import build_task, read_settings, read_task_specs
+from runners.options.eval import EvalConfig
+from runners.options.names import run_name
+from runners.options.words import imply_checkpoint, quote_free_text
 from tests.runners.conftest import CHECKOUT, Finished
 
 PAPER = [
@@ -47,7 +47,7 @@ class Jobs:
         return self._codes.pop(0) if self._codes else 0
 
     def run(self, *words: str) -> int:
-        return cli.run("eval", self, imply_checkpoint(list(words)))
+        return program.run("eval", self, imply_checkpoint(list(words)))
 
     @property
     def names(self) -> list[str]:

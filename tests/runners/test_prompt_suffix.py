@@ -12,9 +12,9 @@ from hydra import compose, initialize_config_module
 from hydra.utils import get_class
 
 from evals.tasks.gqa import GQA
-from runners.build import build_task, read_task_specs
-from runners.config import register
-from runners.overrides import quote_free_text
+from runners.options.build import build_task, read_task_specs
+from runners.options.eval import register
+from runners.options.words import quote_free_text
 from tests.runners.conftest import Finished
 
 TASKS = "gqa vqav2 textvqa pope mme scienceqa seedbench vizwiz mmbench mmbench_cn".split()  # noqa: SIM905

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from runners import cli
+from runners.options import program
 from runners.report import report
-from runners.reporting.page import to_json
-from runners.reporting.thumbnails import shrink
 from runners.score import score
+from runners.views.report.page import to_json
+from runners.views.report.thumbnails import shrink
 from tests.browser.synthetic_runs import Data, Reply, write_data, write_picture, write_run
 from tests.runners.conftest import CHECKOUT, Finished
 
@@ -56,7 +56,7 @@ def runs(data: Data) -> Data:
 
 
 def make(*options: str) -> int:
-    return cli.run("report", report, list(options))
+    return program.run("report", report, list(options))
 
 
 class Page:
@@ -396,7 +396,7 @@ def test_question_that_an_imported_file_lacks_is_shown_as_unanswered(data: Data)
     Path("answers.jsonl").write_text('{"question_id": "2", "prompt": "", "text": "thing 2"}\n')
     options = [f"tasks.custom.questions={data.questions}", f"tasks.custom.images={data.images}"]
     options += ["task=custom", "tasks.custom.scorer=exact", "predictions=answers.jsonl", "run=A"]
-    cli.run("score", score, options)
+    program.run("score", score, options)
     assert make("runs=A") == 0
     page = Page("results/A/report.html")
     assert [page.outcome(key) for key in "1234"] == ["failed", "right", "failed", "failed"]

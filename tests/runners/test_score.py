@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runners import cli
+from runners.options import program
 from runners.score import score
 from tests.runners.conftest import CHECKOUT, Finished, read_lines
 
@@ -48,7 +48,7 @@ def test_complete_answers_are_scored(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_answers(tmp_path / "answers.jsonl", {"3": "green", "1": "red", "2": "red"})
-    assert cli.run("score", score, options) == 0
+    assert program.run("score", score, options) == 0
     summary = summary_of(tmp_path)
     assert summary["metrics"] == {"accuracy": pytest.approx(2 / 3)}
     lines = read_lines(tmp_path / "out" / "custom" / "scores.jsonl")
@@ -63,7 +63,7 @@ def test_compressed_answers_are_found_under_the_plain_name(
     write_answers(path, QUESTIONS)
     path.with_suffix(".jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
     path.unlink()
-    assert cli.run("score", score, options) == 0
+    assert program.run("score", score, options) == 0
     assert summary_of(tmp_path)["metrics"] == {"accuracy": 1.0}
 
 
@@ -71,7 +71,7 @@ def test_missing_answers_count_as_wrong_and_make_it_incomplete(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_answers(tmp_path / "answers.jsonl", {"1": "red"})
-    assert cli.run("score", score, options) == 1
+    assert program.run("score", score, options) == 1
     summary = summary_of(tmp_path)
     assert (summary["num_questions"], summary["num_answered"]) == (3, 1)
     assert summary["metrics"] == {"accuracy": pytest.approx(1 / 3)}
@@ -83,7 +83,7 @@ def test_unreadable_line_is_named_and_skipped(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_answers(tmp_path / "answers.jsonl", QUESTIONS, '{"question_id": ')
-    assert cli.run("score", score, options) == 0
+    assert program.run("score", score, options) == 0
     assert "answers.jsonl:4" in capsys.readouterr().err
 
 
@@ -95,7 +95,7 @@ def test_recorded_failure_is_counted_by_cause(options: list[str], tmp_path: Path
     }
     answers = {"1": "red", "3": "green"}
     write_answers(tmp_path / "answers.jsonl", answers, json.dumps(failure))
-    assert cli.run("score", score, options) == 1
+    assert program.run("score", score, options) == 1
     assert summary_of(tmp_path)["num_failed"] == {"image_missing": 1}
 
 
@@ -124,7 +124,7 @@ def test_bad_input_is_one_paragraph_and_scores_nothing(
     argv = [option for option in options if not option.startswith(dropped)] + added
     if any(option.startswith("task=[") for option in added):
         argv.remove("task=custom")
-    assert cli.run("score", score, argv) == 2
+    assert program.run("score", score, argv) == 2
     said = capsys.readouterr().err
     assert named in said
     assert "Traceback" not in said
@@ -136,7 +136,7 @@ def test_foreign_answers_are_refused(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_answers(tmp_path / "answers.jsonl", QUESTIONS | {"77": "x"})
-    assert cli.run("score", score, options) == 2
+    assert program.run("score", score, options) == 2
     assert "77" in capsys.readouterr().err
 
 
@@ -160,7 +160,7 @@ def test_stored_run_is_scored_again_to_the_same_files(demo_run: Finished, tmp_pa
     task = tmp_path / "results" / "demo" / "gqa"
     before = {name: (task / name).read_bytes() for name in ("scores.jsonl", "summary.json")}
     (task / "scores.jsonl").unlink()
-    assert cli.run("score", score, ["run=demo"]) == 0
+    assert program.run("score", score, ["run=demo"]) == 0
     assert {name: (task / name).read_bytes() for name in before} == before
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
@@ -173,7 +173,7 @@ def test_answer_that_was_edited_counts_as_missing(
     first, *rest = (task / "predictions.jsonl").read_text().splitlines(keepends=True)
     edited = json.dumps({**json.loads(first), "text": "banana"}) + "\n"
     (task / "predictions.jsonl").write_text("".join([edited, *rest]))
-    assert cli.run("score", score, ["run=demo"]) == 1
+    assert program.run("score", score, ["run=demo"]) == 1
     assert "1 lines of" in capsys.readouterr().err
     summary = json.loads((task / "summary.json").read_text())
     assert summary["num_answered"] == summary["num_questions"] - 1
@@ -184,7 +184,7 @@ def test_run_that_is_not_there_is_bad_input(
     run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "results" / "empty").mkdir(parents=True)
-    assert cli.run("score", score, [f"run={run}"]) == 2
+    assert program.run("score", score, [f"run={run}"]) == 2
     assert f"results/{run}" in capsys.readouterr().err
 
 
@@ -193,7 +193,7 @@ def test_unfinished_run_is_bad_input(
 ) -> None:
     shutil.copytree(demo_run.workspace / "results", tmp_path / "results")
     (tmp_path / "results" / "demo" / "gqa" / "summary.json").unlink()
-    assert cli.run("score", score, ["run=demo"]) == 2
+    assert program.run("score", score, ["run=demo"]) == 2
     assert "no complete run" in capsys.readouterr().err
 
 
@@ -205,7 +205,7 @@ def test_manifest_cannot_name_foreign_code(
     manifest = json.loads(path.read_text())
     manifest["environment"]["task"] = {"_target_": "os.system", "command": "touch owned"}
     path.write_text(json.dumps(manifest))
-    assert cli.run("score", score, ["run=demo"]) == 2
+    assert program.run("score", score, ["run=demo"]) == 2
     assert "os.system" in capsys.readouterr().err
     assert not (tmp_path / "owned").exists()
 

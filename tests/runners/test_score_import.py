@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from evals.tasks.custom import Custom
-from runners import cli
-from runners.config import EvalConfig, ModelConfig
 from runners.errors import ConfigError
-from runners.importing import read_import
+from runners.evaluation.task_run import TaskRun
+from runners.options import program
+from runners.options.eval import EvalConfig, ModelConfig
 from runners.score import score
-from runners.task_run import TaskRun
+from runners.storage.importing import read_import
 from tests.evals.small_data import SMALL_DATA, put_json, put_lines, write_mmvet
 from tests.runners.conftest import Finished, read_lines
 
@@ -55,7 +55,7 @@ def test_table_of_a_run_stands_below_its_name(
 ) -> None:
     write_answers(QUESTIONS)
     for words in (options, ["run=foreign"]):
-        assert cli.run("score", score, words) == 0
+        assert program.run("score", score, words) == 0
         first, second, *_ = capsys.readouterr().out.splitlines()
         assert first == "foreign"
         assert second.split()[:2] == ["task", "split"]
@@ -63,7 +63,7 @@ def test_table_of_a_run_stands_below_its_name(
 
 def test_answer_file_becomes_a_run(options: list[str]) -> None:
     write_answers({"3": "green", "1": "red", "2": "red"}, prompt="Color?", model_id="theirs")
-    assert cli.run("score", score, options) == 0
+    assert program.run("score", score, options) == 0
     folder = Path("results/foreign/custom")
     assert sorted(path.name for path in folder.iterdir()) == [
         "manifest.json",
@@ -85,7 +85,7 @@ def test_answer_file_becomes_a_run(options: list[str]) -> None:
 
 def test_manifest_says_where_the_answers_are_from(options: list[str]) -> None:
     write_answers(QUESTIONS)
-    assert cli.run("score", score, options) == 0
+    assert program.run("score", score, options) == 0
     manifest = manifest_of()
     digest = hashlib.sha256(Path("answers.jsonl").read_bytes()).hexdigest()
     assert manifest["identity"]["imported"] == digest
@@ -97,11 +97,11 @@ def test_manifest_says_where_the_answers_are_from(options: list[str]) -> None:
 
 def test_imported_run_is_scored_again_to_the_same_files(options: list[str]) -> None:
     write_answers({"1": "red", "3": "no"})
-    assert cli.run("score", score, options) == 1
+    assert program.run("score", score, options) == 1
     folder = Path("results/foreign/custom")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / "scores.jsonl").unlink()
-    assert cli.run("score", score, ["run=foreign"]) == 1
+    assert program.run("score", score, ["run=foreign"]) == 1
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -109,14 +109,14 @@ def test_same_file_may_be_imported_again_and_another_may_not(
     options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_answers(QUESTIONS)
-    assert cli.run("score", score, options) == 0
-    assert cli.run("score", score, options) == 0
+    assert program.run("score", score, options) == 0
+    assert program.run("score", score, options) == 0
     assert len(manifest_of()["history"]) == 2
     write_answers(QUESTIONS | {"1": "other"})
-    assert cli.run("score", score, options) == 2
+    assert program.run("score", score, options) == 2
     assert "run=NAME" in capsys.readouterr().err
     assert summary_of()["metrics"] == {"accuracy": 1.0}
-    assert cli.run("score", score, [*options, "overwrite=true"]) == 0
+    assert program.run("score", score, [*options, "overwrite=true"]) == 0
     assert summary_of()["metrics"] == {"accuracy": pytest.approx(2 / 3)}
     assert Path("results/foreign/custom.old-1/summary.json").exists()
 
@@ -131,7 +131,7 @@ def test_run_that_was_made_here_is_not_touched(
     argv = ["task=gqa", "predictions=answers.jsonl", "run=demo"]
     argv += [f"tasks.gqa.{name}={spec[name]}" for name in ("data_dir", "split")]
     shutil.copy(folder / "predictions.jsonl", tmp_path / "answers.jsonl")
-    assert cli.run("score", score, argv) == 2
+    assert program.run("score", score, argv) == 2
     assert "other answers" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -144,7 +144,7 @@ def test_own_answers_imported_are_comparable_with_their_run(
     spec = demo_run.json("results/demo/gqa/manifest.json")["environment"]["task"]
     argv = ["task=gqa", f"predictions={folder}/predictions.jsonl", "run=copy"]
     argv += [f"tasks.gqa.{name}={spec[name]}" for name in ("data_dir", "split")]
-    assert cli.run("score", score, argv) == 0
+    assert program.run("score", score, argv) == 0
     original, copy = demo_run.json("results/demo/gqa/summary.json"), summary_of("copy", "gqa")
     for name in ("prompts", "data", "scorer"):
         assert copy["hashes"][name] == original["hashes"][name]
@@ -156,7 +156,7 @@ def test_own_answers_imported_are_comparable_with_their_run(
 def test_prompts_that_differ_or_are_not_there_are_unknown(options: list[str]) -> None:
     for number, prompt in enumerate(("Colour?", "")):
         write_answers(QUESTIONS, prompt=prompt)
-        assert cli.run("score", score, [*options, f"run=r{number}"]) == 0
+        assert program.run("score", score, [*options, f"run=r{number}"]) == 0
         assert summary_of(f"r{number}")["hashes"]["prompts"] == "unknown"
 
 
@@ -167,7 +167,7 @@ def test_missing_answers_and_recorded_failures_are_kept_apart(options: list[str]
         "metadata": {"key": "2", "error": {"cause": "image_missing", "message": "gone"}},
     }
     write_answers({"1": "red"}, failure)
-    assert cli.run("score", score, options) == 1
+    assert program.run("score", score, options) == 1
     summary = summary_of()
     assert (summary["num_questions"], summary["num_answered"]) == (3, 1)
     assert summary["num_failed"] == {"image_missing": 1}
@@ -196,7 +196,7 @@ def test_bad_input_is_one_paragraph_and_makes_no_run(
 ) -> None:
     write_answers(QUESTIONS)
     argv = [option for option in options if not option.startswith(dropped)] + added
-    assert cli.run("score", score, argv) == 2
+    assert program.run("score", score, argv) == 2
     said = capsys.readouterr().err
     assert named in said
     assert "Traceback" not in said
@@ -205,7 +205,7 @@ def test_bad_input_is_one_paragraph_and_makes_no_run(
 
 def test_answers_of_another_benchmark_make_no_run(options: list[str]) -> None:
     write_answers({"77": "x"})
-    assert cli.run("score", score, options) == 2
+    assert program.run("score", score, options) == 2
     assert not Path("results").exists()
 
 
@@ -218,12 +218,12 @@ def test_split_without_annotations_is_kept_for_its_server(
     write_answers({"1": "yes"})
     argv = ["task=vqav2", "tasks.vqav2.data_dir=vqav2", "predictions=answers.jsonl", "run=r"]
     for options, code in ((argv, 1), (["run=r"], 1)):
-        assert cli.run("score", score, options) == code
+        assert program.run("score", score, options) == code
         assert "runners.submit" in capsys.readouterr().err
         summary = summary_of("r", "vqav2")
         assert (summary["metrics"], summary["num_answered"], summary["num_questions"]) == ({}, 1, 2)
     write_answers({"1": "yes", "2": "no"})
-    assert cli.run("score", score, [*argv, "run=s"]) == 0
+    assert program.run("score", score, [*argv, "run=s"]) == 0
 
 
 @pytest.mark.parametrize("name", [n for n in SMALL_DATA if n not in ("mmvet", "llavabench")])
@@ -238,7 +238,7 @@ def test_every_benchmark_can_be_imported(name: str, tmp_path: Path) -> None:
     put_lines(tmp_path / "answers.jsonl", lines[::-1])
     argv = [f"task={name}", f"tasks.{name}.data_dir=data", "predictions=answers.jsonl", "run=r"]
     argv += [f"tasks.{name}.{key}={value}" for key, value in small.options.items()]
-    assert cli.run("score", score, argv) == 0
+    assert program.run("score", score, argv) == 0
     summary = summary_of("r", name)
     assert summary["metrics"][summary["primary_metric"]] == small.perfect
     assert summary["hashes"]["prompts"] != "unknown"
@@ -256,10 +256,10 @@ def test_repeated_answers_of_textvqa_stay_lines_of_their_own(tmp_path: Path) -> 
     ]
     put_lines(tmp_path / "answers.jsonl", [*lines, lines[0] | {"text": "wrong"}])
     argv = ["task=textvqa", "tasks.textvqa.data_dir=data", "predictions=answers.jsonl", "run=r"]
-    assert cli.run("score", score, argv) == 0
+    assert program.run("score", score, argv) == 0
     before = (tmp_path / "results/r/textvqa/summary.json").read_bytes()
     assert json.loads(before)["metrics"] == {"vqa_accuracy": 0.75}
-    assert cli.run("score", score, ["run=r"]) == 0
+    assert program.run("score", score, ["run=r"]) == 0
     assert (tmp_path / "results/r/textvqa/summary.json").read_bytes() == before
 
 
@@ -269,11 +269,11 @@ def test_judged_answers_are_imported_and_wait_for_their_judge(
     write_mmvet(tmp_path / "mmvet")
     write_answers({"0": "1 and 2", "1": "A cat."})
     argv = ["task=mmvet", "tasks.mmvet.data_dir=mmvet", "predictions=answers.jsonl", "run=r"]
-    assert cli.run("score", score, argv) == 1
+    assert program.run("score", score, argv) == 1
     assert "judge=openai" in capsys.readouterr().err
-    assert cli.run("score", score, ["run=r"]) == 1
+    assert program.run("score", score, ["run=r"]) == 1
     given = ["run=r", "task=mmvet", "tasks.mmvet.replies=mmvet/grades.json", "tasks.mmvet.judge=j"]
-    assert cli.run("score", score, given) == 0  # the run itself says where its data lie
+    assert program.run("score", score, given) == 0  # the run itself says where its data lie
     assert summary_of("r", "mmvet")["metrics"]["score"] == 1.0
 
 
@@ -283,11 +283,11 @@ def test_options_about_data_go_before_what_the_run_says(
     SMALL_DATA["seedbench"].write(tmp_path / "data")
     write_answers({"101": "A", "102": "D", "v1": "B"})
     argv = ["task=seedbench", "tasks.seedbench.data_dir=data"]
-    assert cli.run("score", score, [*argv, "predictions=answers.jsonl", "run=r"]) == 0
-    assert cli.run("score", score, ["run=r", "task=seedbench"]) == 0
+    assert program.run("score", score, [*argv, "predictions=answers.jsonl", "run=r"]) == 0
+    assert program.run("score", score, ["run=r", "task=seedbench"]) == 0
     capsys.readouterr()
     for option in ("data.root=elsewhere", "tasks.seedbench.data_dir=elsewhere"):
-        assert cli.run("score", score, ["run=r", "task=seedbench", option]) == 2
+        assert program.run("score", score, ["run=r", "task=seedbench", option]) == 2
         assert "elsewhere/" in capsys.readouterr().err
 
 
@@ -295,7 +295,7 @@ def test_evaluation_does_not_go_on_with_imported_answers(
     options: list[str], tmp_path: Path
 ) -> None:
     write_answers(QUESTIONS)
-    assert cli.run("score", score, options) == 0
+    assert program.run("score", score, options) == 0
     spec = manifest_of()["environment"]["task"]
     task_run = TaskRun(
         spec, Path("results/foreign"), EvalConfig(model=ModelConfig(path="/models/m"))
@@ -308,7 +308,7 @@ def test_unreadable_lines_are_counted(options: list[str]) -> None:
     write_answers(QUESTIONS)
     path = Path("answers.jsonl")
     path.write_text(path.read_text() + '{"question_id": ')
-    assert cli.run("score", score, options) == 0
+    assert program.run("score", score, options) == 0
     assert summary_of()["imported"]["num_unreadable"] == 1
 
 
@@ -324,11 +324,11 @@ def test_manifest_cannot_build_objects(
     options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_answers(QUESTIONS)
-    assert cli.run("score", score, options) == 0
+    assert program.run("score", score, options) == 0
     manifest = manifest_of()
     touch = {"_target_": "os.mkdir", "path": "owned"}
     manifest["environment"]["task"]["questions"] = touch
     Path("results/foreign/custom/manifest.json").write_text(json.dumps(manifest))
-    assert cli.run("score", score, ["run=foreign"]) == 2
+    assert program.run("score", score, ["run=foreign"]) == 2
     assert "manifest.json" in capsys.readouterr().err
     assert not Path("owned").exists()

@@ -60,7 +60,7 @@ def test_signals_after_the_one_that_stops_do_not_disturb_the_closing(is_patient:
 
 INTERRUPTED_TWICE_AND_MORE = """
 import atexit, signal
-from runners import cli
+from runners.options import program
 
 def interrupt():
     signal.raise_signal(signal.SIGINT)
@@ -73,7 +73,7 @@ def job(config):
         interrupt()
 
 atexit.register(interrupt)
-cli.main("leaderboard", job)
+program.main("leaderboard", job)
 """
 
 

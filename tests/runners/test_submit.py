@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runners import cli
+from runners.options import program
 from runners.score import score
 from runners.submit import submit
 from tests.evals.small_data import SMALL_DATA, put_json, put_lines
@@ -36,7 +36,7 @@ def line(question_id: int | str, text: str = "yes", **fields: Any) -> dict[str, 
 
 def submit_lines(options: list[str], *lines: dict[str, Any]) -> int:
     put_lines(Path("answers.jsonl"), list(lines))
-    return cli.run("submit", submit, [*options, "predictions=answers.jsonl"])
+    return program.run("submit", submit, [*options, "predictions=answers.jsonl"])
 
 
 def test_upload_is_written_and_told_about(
@@ -95,7 +95,7 @@ def test_what_is_missing_is_sent_empty_on_request_and_counted(
 def test_torn_last_line_is_named(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     put_lines(Path("answers.jsonl"), [line(1), line(2)])
     Path("answers.jsonl").write_text(Path("answers.jsonl").read_text() + '{"question_id": 3, "te')
-    assert cli.run("submit", submit, [*options, "predictions=answers.jsonl"]) == 0
+    assert program.run("submit", submit, [*options, "predictions=answers.jsonl"]) == 0
     said = capsys.readouterr()
     assert "answers.jsonl:3" in said.err
     assert "1 unreadable lines" in said.out
@@ -148,7 +148,7 @@ def test_wrong_option_is_one_paragraph_that_names_it(
     put_lines(Path("answers.jsonl"), [line(1), line(2)])
     argv = [*options, "predictions=answers.jsonl"]
     argv = [option for option in argv if not option.startswith(dropped)] + added
-    assert cli.run("submit", submit, argv) == 2
+    assert program.run("submit", submit, argv) == 2
     said = capsys.readouterr().err
     assert named in said
     assert "Traceback" not in said
@@ -158,18 +158,18 @@ def test_wrong_option_is_one_paragraph_that_names_it(
 def test_run_is_submitted_as_it_was_configured(options: list[str]) -> None:
     put_lines(Path("answers.jsonl"), [line(n) for n in (1, 2, 3)])
     made = [*options[:2], "tasks.vqav2.split=test2015", "predictions=answers.jsonl", "run=r"]
-    assert cli.run("score", score, made) == 0
-    assert cli.run("submit", submit, ["task=vqav2", "run=r", "output=up.json"]) == 0
+    assert program.run("score", score, made) == 0
+    assert program.run("submit", submit, ["task=vqav2", "run=r", "output=up.json"]) == 0
     assert [entry["answer"] for entry in json.loads(Path("up.json").read_text())] == ["yes"] * 3
     other = ["task=vqav2", "run=r", "output=x.json", "tasks.vqav2.split=test-dev2015"]
-    assert cli.run("submit", submit, other) == 2
+    assert program.run("submit", submit, other) == 2
 
 
 def test_task_that_the_run_lacks_is_named(
     options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("results/r").mkdir(parents=True)
-    assert cli.run("submit", submit, [*options, "run=r"]) == 2
+    assert program.run("submit", submit, [*options, "run=r"]) == 2
     assert "results/r/vqav2/predictions.jsonl" in capsys.readouterr().err
 
 
@@ -222,7 +222,7 @@ def test_upload_equals_the_recorded_one(name: str) -> None:
     folder, answers, output, more = RECORDED[name]
     place = SHARED / folder
     argv = [f"task={name}", f"tasks.{name}.data_dir={place}", f"predictions={place / answers}"]
-    assert cli.run("submit", submit, [*argv, f"output={output}", *more]) == 0
+    assert program.run("submit", submit, [*argv, f"output={output}", *more]) == 0
     [recorded] = place.glob("expected_upload.*")
     expected = content_of(recorded)
     if name == "mmbench":
@@ -242,7 +242,7 @@ def test_command_runs_literally_through_a_shell(
 
 def test_help_says_what_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.run("submit", submit, ["--help"])
+        program.run("submit", submit, ["--help"])
     shown = capsys.readouterr().out
     for part in ("allow_missing", "mmbench", "otherwise nothing is written"):
         assert part in shown

@@ -19,20 +19,20 @@ from llava.conversation import conv_templates
 from llava.model.builder import load_pretrained_model
 from llava.tokenizer import load_tokenizer
 from llava.tokens import tokenizer_image_token
-from runners.demo_training.answering import answer_lessons, preprocess
-from runners.demo_training.checkpoint import (
+from runners.lab.demo.answering import answer_lessons, preprocess
+from runners.lab.demo.checkpoint import (
     TOWER_NAME,
     write_checkpoint,
     write_tokenizer,
     write_tower,
 )
-from runners.demo_training.examples import Example, Lesson, picture_lesson, text_lesson
-from runners.demo_training.learning import LanguagePlan, learn_language, lesson_loss
-from runners.demo_training.measuring import measure_checkpoint, render_table
-from runners.demo_training.model import DemoModel
-from runners.demo_training.sequences import answer_ids, build_suffixes, prefix_ids, render_prompt
-from runners.demo_training.tokenizer import VOCABULARY_SIZE, read_corpus, train_tokenizer
-from runners.demo_training.tower import NUM_CLASSES, patch_labels, warm_up_tower
+from runners.lab.demo.examples import Example, Lesson, picture_lesson, text_lesson
+from runners.lab.demo.learning import LanguagePlan, learn_language, lesson_loss
+from runners.lab.demo.measuring import measure_checkpoint, render_table
+from runners.lab.demo.model import DemoModel
+from runners.lab.demo.sequences import answer_ids, build_suffixes, prefix_ids, render_prompt
+from runners.lab.demo.tokenizer import VOCABULARY_SIZE, read_corpus, train_tokenizer
+from runners.lab.demo.tower import NUM_CLASSES, patch_labels, warm_up_tower
 from runners.train_demo import TrainDemoConfig
 
 DEMO = Path(llava.__file__).parent / "demo"

@@ -17,9 +17,9 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from runners import cli
+from runners.in_training.checkpoint_folders import last_change_s
+from runners.options import program
 from runners.watch import watch
-from runners.watching.folders import last_change_s
 from tests.checkpoints import make_checkpoint
 from tests.runners.conftest import TIMEOUT_S, Shell, Start, read_lines
 
@@ -73,9 +73,9 @@ def begin(start: Start, workspace: Path) -> Iterator[Begin]:
         return programs[-1]
 
     yield run
-    for program in programs:
-        program.kill()
-        program.communicate()
+    for started in programs:
+        started.kill()
+        started.communicate()
 
 
 def wait_for(path: Path, program: subprocess.Popen[str], num_lines: int = 1) -> None:
@@ -248,7 +248,7 @@ def in_process(options: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, *
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     words = [*options.split(), *extra]
     monkeypatch.setattr(sys, "argv", ["watch.py", *words])
-    return cli.run("watch", watch, words)
+    return program.run("watch", watch, words)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from evals.errors import DataError
-from evals.replies import hash_request
+from evals.reading.replies import hash_request
 from evals.tasks.llavabench import LLaVABench
 from evals.tasks.mmvet import MMVet
 from tests.evals.small_data import put_json, put_lines, write_llavabench, write_mmvet

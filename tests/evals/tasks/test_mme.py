@@ -1,7 +1,7 @@
 import pytest
 
 from evals.errors import DataError
-from evals.mme_format import read_results
+from evals.reading.mme import read_results
 from evals.tasks.mme import MME, RELEASE_DIR
 from tests.evals.small_data import put_lines, write_mme
 

@@ -6,8 +6,8 @@ import pickle
 import pytest
 
 from evals.errors import DataError
+from evals.figures.summary import summarize, summarize_unscored
 from evals.records import Failure
-from evals.summary import summarize, summarize_unscored
 from tests.evals.small_data import SMALL_DATA, picture
 
 TASKS = sorted(SMALL_DATA)

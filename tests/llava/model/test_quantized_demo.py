@@ -17,7 +17,7 @@ from llava.generation.packed import PackedEngine
 from llava.generation.request import GenerationConfig, Request
 from llava.model.builder import load_pretrained_model
 from llava.model.quantization import Quantization
-from runners.predict import PromptRenderer
+from runners.evaluation.prompts import PromptRenderer
 
 DEMO = Path(__file__).parents[3] / "llava" / "demo" / "llava-demo"
 KEPT = {"nf4": (0.9999, 0.99), "int8": (0.9995, 0.97)}

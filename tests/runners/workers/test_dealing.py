@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evals.sources import ImageFile
+from evals.reading.images import ImageFile
 from llava.generation.request import Request, RequestFailure
 from runners.workers.dealing import MAX_POISONOUS, Dealer
 from runners.workers.messages import WorkItem

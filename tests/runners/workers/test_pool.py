@@ -22,9 +22,9 @@ from llava.generation.request import (
     Request,
     RequestFailure,
 )
-from runners.benchmarking.workloads import build_workload
 from runners.errors import ConfigError, WorkerError
-from runners.shard import cut_into_pieces, estimate_piece, item_tokens
+from runners.evaluation.pieces import cut_into_pieces, estimate_piece, item_tokens
+from runners.lab.bench.workloads import build_workload
 from runners.workers.interface import Result
 from runners.workers.local import LocalWorker
 from runners.workers.messages import LoadModel

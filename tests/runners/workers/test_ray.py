@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 import runners.workers
 from llava.generation.request import Completion, ImageProbe, Request, RequestFailure
-from runners.build import build_workers
 from runners.errors import ConfigError
+from runners.workers.build import build_workers
 from tests.faults.faulty_engine import FaultyEngine
 from tests.runners.conftest import Finished, Shell, promised_bytes
 

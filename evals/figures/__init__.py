@@ -1,0 +1,1 @@
+"""Figures over scores, and how certain they are."""

@@ -1,0 +1,166 @@
+"""The figures of one task of a run, as `summary.json` holds them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import compress
+from typing import Any
+
+from evals.figures.statistics import Z_95, Mask, clustered_standard_error, jackknife_standard_error
+from evals.reading.releases import published_count
+from evals.records import Aggregate, Failure, Score
+from evals.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The figures of one task.
+
+    Attributes:
+        task: The task's name.
+        split: The split's name.
+        definition: Name and version of the metric's definition.
+        metrics: Over all questions, where one without an answer scores 0; empty without
+            annotations.
+        metrics_answered: The same over answered questions only; empty if there are none.
+        breakdowns: Field to group to figures, over all questions.
+        interval: 95% interval of the primary metric, clustered by image, in its unit; None where
+            the metric is None, or would be without one of the clusters (or be a mean over fewer
+            groups), or with fewer than two.
+        num_questions: Questions of the split.
+        num_answered: Those with an answer.
+        coverage: `num_answered / num_questions`.
+        num_failed: Failed questions by cause.
+        num_unparsed: Answers given from which nothing could be read.
+        expected_num_questions: The published number of questions, None if none is.
+    """
+
+    task: str
+    split: str
+    definition: str
+    metrics: Mapping[str, float | None]
+    metrics_answered: Mapping[str, float | None]
+    breakdowns: Mapping[str, Mapping[str, Mapping[str, float | int | None]]]
+    interval: tuple[float, float] | None
+    num_questions: int
+    num_answered: int
+    coverage: float
+    num_failed: Mapping[str, int] = field(default_factory=dict)
+    num_unparsed: int = 0
+    expected_num_questions: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `summary.json` holds, ready for `json.dumps`."""
+        return asdict(self)
+
+
+def summarize(
+    task: Task,
+    scores: Sequence[Score],
+    failures: Mapping[str, Failure],
+    *,
+    limit_cuts_groups: bool = False,
+) -> Summary:
+    """The figures of a task with annotations.
+
+    Args:
+        task: The task that gave the scores.
+        scores: One score a question, those without an answer included.
+        failures: Questions that could not be answered, by key.
+        limit_cuts_groups: Whether the scores are only the first part of the split, so that metrics
+            over whole groups mean nothing and become None.
+
+    Raises:
+        ValueError: there are no scores.
+    """
+    hidden = task.grouped_metrics if limit_cuts_groups else frozenset()
+    everything = task.aggregate(scores)
+    answered = [score for score in scores if score.answered]
+    metrics = _metrics(everything, hidden)
+    metrics_answered = _metrics(task.aggregate(answered), hidden) if answered else {}
+    primary = metrics.get(task.primary_metric)
+    return Summary(
+        task=task.name,
+        split=task.split,
+        definition=task.definition,
+        metrics=metrics,
+        metrics_answered=metrics_answered,
+        breakdowns=_breakdowns(everything, hidden),
+        interval=None if primary is None else _interval(task, scores, primary, everything),
+        num_questions=len(scores),
+        num_answered=len(answered),
+        coverage=len(answered) / len(scores),
+        num_failed=_count_causes(failures),
+        num_unparsed=everything.num_unparsed,
+        expected_num_questions=published_count(task.releases, task.split),
+    )
+
+
+def summarize_unscored(
+    task: Task, num_questions: int, num_answered: int, failures: Mapping[str, Failure]
+) -> Summary:
+    """The counts of a task whose split has no annotations.
+
+    Raises:
+        ValueError: there are no questions.
+    """
+    if num_questions < 1:
+        raise ValueError(f"`num_questions` must be at least 1, but is {num_questions}.")
+    return Summary(
+        task=task.name,
+        split=task.split,
+        definition=task.definition,
+        metrics={},
+        metrics_answered={},
+        breakdowns={},
+        interval=None,
+        num_questions=num_questions,
+        num_answered=num_answered,
+        coverage=num_answered / num_questions,
+        num_failed=_count_causes(failures),
+        expected_num_questions=published_count(task.releases, task.split),
+    )
+
+
+def _metrics(figures: Aggregate, hidden: frozenset[str]) -> dict[str, float | None]:
+    return {name: None if name in hidden else value for name, value in figures.metrics.items()}
+
+
+def _breakdowns(
+    figures: Aggregate, hidden: frozenset[str]
+) -> dict[str, dict[str, dict[str, float | int | None]]]:
+    return {
+        field_name: {
+            group: {name: None if name in hidden else value for name, value in row.items()}
+            for group, row in table.items()
+        }
+        for field_name, table in figures.breakdowns.items()
+    }
+
+
+def _interval(
+    task: Task, scores: Sequence[Score], value: float, everything: Aggregate
+) -> tuple[float, float] | None:
+    """The interval around the primary metric, within the metric's scale."""
+    name, clusters = task.primary_metric, [score.cluster for score in scores]
+    if task.primary_is_mean:
+        error = clustered_standard_error([score.value for score in scores], clusters)
+    else:
+
+        def compute(kept: Mask) -> float | None:
+            part = task.aggregate(list(compress(scores, kept)))
+            same = part.averaged_groups == everything.averaged_groups
+            return part.metrics[name] if same else None
+
+        error = jackknife_standard_error(compute, clusters)
+    if error is None:
+        return None
+    largest = everything.maxima.get(name, 1.0)
+    return max(0.0, value - Z_95 * error), min(largest, value + Z_95 * error)
+
+
+def _count_causes(failures: Mapping[str, Failure]) -> dict[str, int]:
+    causes = Counter(failure.cause for failure in failures.values())
+    return {cause: causes[cause] for cause in sorted(causes)}

@@ -1,0 +1,1 @@
+"""Official files and hub mirrors become samples, answers and images."""

@@ -1,0 +1,219 @@
+"""Files on disk: readers that say where a file breaks.
+
+Every file named X is also found as X.gz. Whatever is wrong with a file ends in a `DataError` that
+names the file, the place in it, what is wrong and the remedy.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gc
+import gzip
+import json
+import zlib
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from evals.errors import DataError, MissingFileError
+
+T = TypeVar("T")
+
+
+def find_file(path: str | Path, origin: str = "") -> Path:
+    """The existing file at `path` or `path`.gz.
+
+    Args:
+        path: Where the file is expected.
+        origin: Where the file is to be had, for the message.
+
+    Raises:
+        MissingFileError: neither exists as a file.
+    """
+    found = find_optional(path)
+    if found is None and Path(path).exists():
+        kind = "a folder" if Path(path).is_dir() else "no regular file"
+        raise MissingFileError(f"{path} is {kind}. Name a file.")
+    if found is None:
+        remedy = f"It is to be had from {origin}." if origin else "Check the path."
+        raise MissingFileError(
+            f"{path} does not exist, nor does {Path(path).name}.gz beside it. {remedy}"
+        )
+    return found
+
+
+def find_optional(path: str | Path) -> Path | None:
+    """The existing file at `path` or `path`.gz, or None."""
+    path = Path(path)
+    for candidate in (path, path.with_name(path.name + ".gz")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def find_all(paths: Iterable[str | Path]) -> list[Path]:
+    """Those of the files that exist, each as itself or as its `.gz`."""
+    return [found for path in paths if (found := find_optional(path))]
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of an existing file, decompressed if its name ends in `.gz`.
+
+    Raises:
+        DataError: the file cannot be read or decompressed.
+    """
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if path.suffix == ".gz" else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}. Fetch the file again.") from error
+
+
+def read_json(path: str | Path, origin: str = "") -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        DataError: the file is missing, no UTF-8, no JSON, or an object in it repeats a name.
+    """
+    path = find_file(path, origin)
+    try:
+        text = read_bytes(path).removeprefix(codecs.BOM_UTF8).decode()
+        with collection_paused():
+            return json.loads(text, object_pairs_hook=_unique_names)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: {error}. Fetch the file again.") from error
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}:{error.lineno} is not JSON: {error.msg} (column {error.colno}). "
+            "Fetch the file again."
+        ) from error
+    except RecursionError as error:
+        raise DataError(f"{path} is nested too deep to be read. Fetch the file again.") from error
+    except _RepeatedNameError as error:
+        raise DataError(
+            f"{path} holds {error} twice in one object. Every id must occur once; remove one."
+        ) from error
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """Keeps the collector of cycles from visiting millions of new objects again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class _RepeatedNameError(Exception):
+    """A JSON object holds one name twice."""
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise _RepeatedNameError(repr(name))
+            seen.add(name)
+    return mapping
+
+
+def iterate_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The non-blank lines of an existing file with their numbers from 1.
+
+    Only a line feed ends a line, as in the official readers.
+
+    Raises:
+        DataError: the file cannot be read or decompressed.
+    """
+    content = read_bytes(path).removeprefix(codecs.BOM_UTF8)
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if line.strip():
+            yield number, line
+
+
+def read_jsonl(path: str | Path, origin: str = "") -> list[tuple[int, dict[str, Any]]]:
+    """The objects of a file with one JSON object a line, each with its line number from 1.
+
+    Raises:
+        DataError: the file is missing, or a line is no JSON object.
+    """
+    path = find_file(path, origin)
+    records = []
+    for number, line in iterate_lines(path):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deep
+            raise DataError(
+                f"{path}:{number} is not JSON: {error}. Mend or remove the line."
+            ) from error
+        if not isinstance(record, dict):
+            raise DataError(f"{path}:{number} is no JSON object. Mend or remove the line.")
+        records.append((number, record))
+    return records
+
+
+@overload
+def require(record: Any, field: str, kind: type[T], where: str) -> T: ...
+
+
+@overload
+def require(record: Any, field: str, kind: tuple[type[Any], ...], where: str) -> Any: ...
+
+
+def require(record: Any, field: str, kind: type[Any] | tuple[type[Any], ...], where: str) -> Any:
+    """The value of a field that must be there and of the given type.
+
+    Args:
+        record: The object that has to hold the field.
+        field: The field's name.
+        kind: The type, or types, that the value may have; a bool is no int.
+        where: File and place of the record, for the message.
+
+    Raises:
+        DataError: the record is no object, lacks the field, or holds another type there.
+    """
+    if not isinstance(record, dict):
+        raise DataError(f"{where} must be a JSON object, but is {_shown(record)}. Mend the entry.")
+    if field not in record:
+        raise DataError(f"{where} lacks the field `{field}`. Add it, or fetch the file again.")
+    value = record[field]
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        names = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
+        raise DataError(
+            f"{where}: `{field}` must be {names}, but is {_shown(value)}. Mend the entry."
+        )
+    return value
+
+
+def require_id(record: Any, field: str, where: str) -> str | int:
+    """The value of a field that must hold an id, a text or a whole number.
+
+    Raises:
+        DataError: as `require`.
+    """
+    return require(record, field, (str, int), where)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def check_unique(keys: Iterable[Hashable], where: str) -> None:
+    """Checks that no key occurs twice.
+
+    Raises:
+        DataError: a key does; the message names the first.
+    """
+    seen = set()
+    for key in keys:
+        if key in seen:
+            raise DataError(f"{where}: the id {key!r} occurs twice. Every id must occur once.")
+        seen.add(key)

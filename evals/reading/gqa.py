@@ -1,0 +1,210 @@
+"""GQA's official file format: questions, and the files that some of its figures need.
+
+Format and rules: the Stanford `eval.py` as in junayednaushad/Relation-Network-VQA @ 64f6c6a0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evals.errors import DataError
+from evals.reading.files import find_file, find_optional, read_json, require, require_id
+from evals.scorers.grounding import Box, score_grounding
+
+# What the official script does not count as a step of reasoning.
+_NO_STEPS = ("exist", "query: name", "choose name")
+_COMMON_CHOICES = ("color", "material", "shape")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GQAQuestion:
+    """One entry of the official question file.
+
+    Attributes:
+        key: The question's id.
+        question: Its text.
+        image_name: The file name of its image.
+        target: The right answer.
+        is_balanced: Whether the question is scored.
+        entailed: Ids of other questions whose answers follow from this one's.
+        global_group: Its group for the distribution figure, if it has one.
+        asks_common: Whether it asks what two things have in common.
+        object_ids: The objects that the question and its full answer speak of.
+        groups: Breakdown fields.
+    """
+
+    key: str
+    question: str
+    image_name: str
+    target: str
+    is_balanced: bool
+    entailed: tuple[str, ...]
+    global_group: str | None
+    asks_common: bool
+    object_ids: tuple[str, ...]
+    groups: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GQAEvidence:
+    """The optional files of a split; the content of each is None where the file is not there.
+
+    Attributes:
+        paths: The paths of the three, for messages.
+        choices: Question id to its valid and plausible answers.
+        scenes: Image id to its scene graph.
+        attentions: Question id to the model's attention.
+    """
+
+    paths: tuple[Path, Path, Path]
+    choices: Mapping[str, Any] | None
+    scenes: Mapping[str, Any] | None
+    attentions: Mapping[str, Any] | None
+
+    def is_choice(self, question: GQAQuestion, answer: str | None, kind: str) -> float | None:
+        """1.0 if the answer is among the `valid` or `plausible` ones, else 0.0; None if unknown.
+
+        Raises:
+            DataError: the file lacks the question.
+        """
+        if self.choices is None:
+            return None
+        if question.asks_common:
+            return float(answer in _COMMON_CHOICES)
+        where = str(self.paths[0])
+        entry = require(self.choices, question.key, dict, where)
+        return float(answer in require(entry, kind, list, f"{where}: question {question.key}"))
+
+    def grounding(self, question: GQAQuestion) -> float | None:
+        """The attention on the question's objects; None if unknown.
+
+        Raises:
+            DataError: a file lacks the question, its image or one of its objects.
+        """
+        if self.attentions is None or self.scenes is None:
+            return None
+        image_id = question.image_name.removesuffix(".jpg")
+        scene = require(self.scenes, image_id, dict, str(self.paths[1]))
+        where = f"{self.paths[1]}: image {image_id}"
+        regions = [_region(scene, object_id, where) for object_id in question.object_ids]
+        attention = require(self.attentions, question.key, list, str(self.paths[2]))
+        if not all(isinstance(row, list) and len(row) == len(attention) for row in attention):
+            raise DataError(
+                f"{self.paths[2]}: the attention of question {question.key} must be a square grid "
+                "of numbers. Write the file again."
+            )
+        return score_grounding(attention, regions)
+
+
+def _region(scene: Mapping[str, Any], object_id: str, where: str) -> Box:
+    width, height = (require(scene, side, int, where) for side in ("width", "height"))
+    box = require(require(scene, "objects", dict, where), object_id, dict, where)
+    x, y, w, h = (require(box, side, (int, float), where) for side in ("x", "y", "w", "h"))
+    if width < 1 or height < 1:
+        raise DataError(f"{where} must have a size, but is {width} x {height}. Mend the entry.")
+    return x / width, y / height, (x + w) / width, (y + h) / height
+
+
+def read_gqa_questions(path: Path, origin: str) -> dict[str, GQAQuestion]:
+    """The questions of an official file by id, in its order.
+
+    Args:
+        path: The file.
+        origin: Where it is to be had, for the message.
+
+    Raises:
+        DataError: the file is missing or malformed.
+    """
+    path = find_file(path, origin)
+    content = read_json(path)
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"{path} must be an object of questions by id. Fetch the file again.")
+    return {
+        key: _parse_question(key, record, f"{path}: question {key}")
+        for key, record in content.items()
+    }
+
+
+def parse_gqa_rows(rows: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, GQAQuestion]:
+    """The questions of the mirror's rows by id, in their order.
+
+    The mirror holds the official fields but writes entailed ids and objects in another form, so
+    that consistency and grounding cannot be had from it.
+
+    Args:
+        rows: Each row with its place, for messages.
+
+    Raises:
+        DataError: a row lacks a field, or an id occurs twice.
+    """
+    questions: dict[str, GQAQuestion] = {}
+    for place, row in rows:
+        key = str(require_id(row, "id", place))
+        if key in questions:
+            raise DataError(f"{place}: the id {key!r} occurs twice. Every id must occur once.")
+        balanced = bool(row.get("isBalanced", True))
+        record = {**row, "isBalanced": balanced, "entailed": [], "annotations": {}}
+        questions[key] = _parse_question(key, record, place)
+    return questions
+
+
+def read_gqa_evidence(choices: Path, scenes: Path, attentions: Path) -> GQAEvidence:
+    """The optional files of a split, as far as they are there.
+
+    Raises:
+        DataError: a file is malformed.
+    """
+    content = [
+        read_json(path) if find_optional(path) else None for path in (choices, scenes, attentions)
+    ]
+    maps = None
+    if content[2] is not None:
+        where = str(attentions)
+        if not isinstance(content[2], list):
+            raise DataError(f"{where} must be a list of attention maps. Write the file again.")
+        maps = {
+            str(require_id(entry, "questionId", where)): require(entry, "attention", list, where)
+            for entry in content[2]
+        }
+    return GQAEvidence(
+        paths=(choices, scenes, attentions),
+        choices=content[0],
+        scenes=content[1],
+        attentions=maps,
+    )
+
+
+def _parse_question(key: str, record: Any, where: str) -> GQAQuestion:
+    types = require(record, "types", dict, where)
+    groups = require(record, "groups", dict, where)
+    text = require(record, "question", str, where)
+    annotations = require(record, "annotations", dict, where)
+    objects = (annotations.get(part) or {} for part in ("question", "fullAnswer"))
+    return GQAQuestion(
+        key=key,
+        question=text,
+        image_name=require(record, "imageId", str, where) + ".jpg",
+        target=require(record, "answer", str, where),
+        is_balanced=require(record, "isBalanced", bool, where),
+        entailed=tuple(require(record, "entailed", list, where)),
+        global_group=require(groups, "global", (str, type(None)), f"{where}: `groups`"),
+        asks_common="Common" in require(types, "detailed", str, f"{where}: `types`"),
+        object_ids=tuple(name for names in objects for name in names.values()),
+        groups={
+            "structural": require(types, "structural", str, f"{where}: `types`"),
+            "semantic": require(types, "semantic", str, f"{where}: `types`"),
+            "steps": str(_num_steps(require(record, "semantic", list, where), where)),
+            "words": str(len(text.split())),
+        },
+    )
+
+
+def _num_steps(program: list[Any], where: str) -> int:
+    steps = [
+        f"{require(step, 'operation', str, where)}: {require(step, 'argument', str, where)}"
+        for step in program
+    ]
+    return sum(not any(phrase in step for phrase in _NO_STEPS) for step in steps)

@@ -1,0 +1,192 @@
+"""Benchmarks from their mirrors on the Hugging Face hub, read through `datasets`.
+
+The tables come from parquet files in the benchmark's folder if there are any, otherwise from the
+hub or, offline, from the cache of `datasets`. They stay on disk: rows are read without their
+images, and an image only when it is opened.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from evals.errors import DataError
+from evals.reading.images import decode_image
+
+SOURCES = ("files", "hub")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubLocation:
+    """Where one split of a mirror lies.
+
+    Attributes:
+        repo: The data set's id on the hub.
+        config: Its configuration; None for the only one.
+        split: The split's name there.
+        parquet: Local parquet files that are read instead.
+    """
+
+    repo: str
+    config: str | None
+    split: str
+    parquet: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The location, for messages."""
+        return "/".join(part for part in (self.repo, self.config, self.split) if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubImage:
+    """One image of a mirror, read from its table when it is opened; picklable.
+
+    Attributes:
+        key: Identity of the image within its task.
+        location: The table.
+        row: The image's row in it.
+        column: Its column; of a list of images the middle one is taken.
+        convert_rgb: Whether the model is to see the image in RGB rather than as it is stored.
+    """
+
+    key: str
+    location: HubLocation
+    row: int
+    column: str = "image"
+    convert_rgb: bool = True
+    refused: str = field(default="", init=False)
+
+    @property
+    def path(self) -> Path:
+        """The place in the table, for messages."""
+        return Path(self.location.title) / str(self.row)
+
+    def exists(self) -> bool:
+        """Whether the row holds an image; it is not read for that."""
+        try:
+            return bool(_load_table(self.location).column(self.column)[self.row].is_valid)
+        except (DataError, KeyError, IndexError):
+            return False
+
+    def open(self) -> Image.Image:
+        """Returns the decoded image.
+
+        Raises:
+            OSError: the table or the image cannot be read.
+        """
+        try:
+            cell = self._cell()
+        except DataError as error:
+            raise OSError(str(error)) from error
+        if cell is None:
+            raise OSError(f"{self.path} holds no image.")
+        content = cell.get("bytes")
+        if content is None:
+            with Path(str(cell.get("path"))).open("rb") as file:
+                return decode_image(file, str(self.path), convert_rgb=self.convert_rgb)
+        return decode_image(io.BytesIO(content), str(self.path), convert_rgb=self.convert_rgb)
+
+    def _cell(self) -> dict[str, Any] | None:
+        cell = _load_table(self.location).column(self.column)[self.row].as_py()
+        if isinstance(cell, list):
+            return cell[len(cell) // 2] if cell else None
+        return cell
+
+
+class HubTable:
+    """One split of a mirror.
+
+    Args:
+        repo: The data set's id on the hub.
+        config: Its configuration; None for the only one.
+        split: The split's name there.
+        data_dir: A folder whose parquet files, in the layout of the hub, are read instead.
+    """
+
+    def __init__(self, repo: str, config: str | None, split: str, data_dir: Path) -> None:
+        files = _find_parquet(data_dir, config, split)
+        self._files = files
+        self.location = HubLocation(
+            repo=repo, config=config, split=split, parquet=tuple(map(str, files))
+        )
+
+    @cached_property
+    def rows(self) -> list[tuple[str, dict[str, Any]]]:
+        """The rows without their images, each with its place for messages.
+
+        Raises:
+            DataError: the table cannot be had, or is empty.
+        """
+        table = _load_table(self.location)
+        kept = [name for name in table.column_names if name != "image"]
+        rows = table.select(kept).to_pylist()
+        if not rows:
+            raise DataError(f"{self.location.title} holds no row. Fetch the data set again.")
+        return [(f"{self.location.title}: row {n}", row) for n, row in enumerate(rows)]
+
+    def image(self, row: int, key: str, *, convert_rgb: bool = True) -> HubImage:
+        """The image of a row under the given key."""
+        return HubImage(key=key, location=self.location, row=row, convert_rgb=convert_rgb)
+
+    def data_files(self) -> list[Path]:
+        """Files whose content decides the rows: the parquet files, or the record of a download."""
+        if self._files:
+            return self._files
+        record = _load(self.location)[1]
+        return [record] if record is not None else []
+
+
+def check_source(task: str, source: str) -> None:
+    """Checks the name of a source.
+
+    Raises:
+        ValueError: there is no such source.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"`source` of {task} must be one of {list(SOURCES)}, but is {source}.")
+
+
+def _find_parquet(data_dir: Path, config: str | None, split: str) -> list[Path]:
+    folders = [config] if config else ["data", "default"]
+    patterns = [f"{folder}/{split}-*.parquet" for folder in folders]
+    for pattern in [*patterns, f"{split}-*.parquet", f"{split}.parquet"]:
+        if found := sorted(data_dir.glob(pattern)):
+            return found
+    return []
+
+
+def _load_table(location: HubLocation) -> Any:
+    return _load(location)[0]
+
+
+@lru_cache(maxsize=8)
+def _load(location: HubLocation) -> tuple[Any, Path | None]:
+    """The table, memory-mapped, and the file in which `datasets` records where it is from."""
+    import datasets
+
+    quiet = datasets.utils.logging.get_verbosity()
+    try:
+        datasets.utils.logging.set_verbosity_error()
+        if location.parquet:
+            loaded = datasets.load_dataset(
+                "parquet", data_files={location.split: list(location.parquet)}, split=location.split
+            )
+        else:
+            loaded = datasets.load_dataset(location.repo, location.config, split=location.split)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(
+            f"The data set {location.title} cannot be read: {error} It is fetched from the hub "
+            "once; offline it must be in the cache of `datasets`, or as parquet files in the "
+            "benchmark's folder. Or set source=files."
+        ) from error
+    finally:
+        datasets.utils.logging.set_verbosity(quiet)
+    cached = [Path(entry["filename"]).parent / "dataset_info.json" for entry in loaded.cache_files]
+    record = next((path for path in cached if path.is_file()), None)
+    return loaded.data.table, record

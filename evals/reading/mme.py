@@ -1,0 +1,192 @@
+"""MME's official files: the released questions, and the result files of its scoring tool.
+
+Source: `eval_tool` in BradyFU/Awesome-Multimodal-Large-Language-Models @ dd295090, and the
+converter in haotian-liu/LLaVA @ c121f043.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evals.errors import DataError, MissingFileError
+from evals.reading.files import iterate_lines
+from evals.reading.questions import SHORT_ANSWER_SUFFIX
+
+PERCEPTION = (
+    *("existence", "count", "position", "color", "posters"),
+    *("celebrity", "scene", "landmark", "artwork", "OCR"),
+)
+COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
+CATEGORIES = (*PERCEPTION, *COGNITION)
+MAX_SCORE = 200.0
+"""The points of a category in which every answer is right."""
+YES_NO_REQUEST = "Please answer yes or no."
+_LABELS = frozenset(["yes", "no"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasedQuestion:
+    """One line of the release.
+
+    Attributes:
+        category: The category.
+        stem: The name of text file and image, without suffix.
+        question: The question as it stands there.
+        label: `Yes` or `No`, as it stands there.
+        image_name: The image relative to the release; None if it does not lie there.
+    """
+
+    category: str
+    stem: str
+    question: str
+    label: str
+    image_name: str | None
+
+    @property
+    def content(self) -> tuple[str, str, str]:
+        """What tells the question from others."""
+        return self.category, self.stem, bare_question(self.question)
+
+
+def bare_question(text: str) -> str:
+    r"""The question without what asks for a form of answer, as it is compared.
+
+    >>> bare_question("Is it red?  Please answer yes or no.")
+    'Is it red?'
+    >>> bare_question("Is it red?\nAnswer the question using a single word or phrase.")
+    'Is it red?'
+    """
+    return text.replace(SHORT_ANSWER_SUFFIX.strip(), "").replace(YES_NO_REQUEST, "").strip()
+
+
+def read_release(folder: Path, origin: str) -> list[ReleasedQuestion]:
+    """The questions of the release, by category in the official order, then by file name.
+
+    Args:
+        folder: `MME_Benchmark_release_version`; a category may hold its files flat or in `images`
+            and `questions_answers_YN`.
+        origin: Where the release is to be had, for messages.
+
+    Raises:
+        MissingFileError: a category is missing.
+        DataError: a file is malformed.
+    """
+    missing = [name for name in CATEGORIES if not (folder / name).is_dir()]
+    if missing:
+        raise MissingFileError(
+            f"{folder} lacks the categories {', '.join(missing)}. It is to be had from {origin}."
+        )
+    return [question for name in CATEGORIES for question in _read_category(folder, name)]
+
+
+def _read_category(folder: Path, category: str) -> list[ReleasedQuestion]:
+    nested = folder / category / "questions_answers_YN"
+    image_dir = folder / category / "images" if nested.is_dir() else folder / category
+    text_dir = nested if nested.is_dir() else folder / category
+    images = {}
+    if image_dir.is_dir():
+        pictures = (path for path in image_dir.iterdir() if path.suffix not in (".txt", ""))
+        images = {path.stem: path.relative_to(folder).as_posix() for path in sorted(pictures)}
+    questions = []
+    for path in sorted(text_dir.glob("*.txt")):
+        for question, label in _read_pairs(path):
+            questions.append(
+                ReleasedQuestion(
+                    category=category,
+                    stem=path.stem,
+                    question=question,
+                    label=label,
+                    image_name=images.get(path.stem),
+                )
+            )
+    if not questions:
+        raise DataError(f"{text_dir} holds no question. Fetch the release again.")
+    return questions
+
+
+def _read_pairs(path: Path) -> list[tuple[str, str]]:
+    pairs = []
+    for place, raw in _read_fields(path):
+        fields = "\t".join(raw).strip().split("\t")
+        if len(fields) != 2 or fields[1].lower() not in _LABELS:
+            raise DataError(
+                f"{place} must be a question, a tab, and Yes or No, but is {fields!r}. "
+                "Fetch the release again."
+            )
+        pairs.append((fields[0], fields[1]))
+    if len(pairs) != 2:
+        raise DataError(
+            f"{path} must hold two questions, but holds {len(pairs)}. Fetch the release again."
+        )
+    return pairs
+
+
+def _read_fields(path: Path) -> Iterable[tuple[str, list[str]]]:
+    for number, line in iterate_lines(path):
+        place = f"{path}:{number}"
+        try:
+            yield place, line.decode().strip("\r\n").split("\t")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{place} is not UTF-8 text: {error}. Fetch the file again.") from error
+
+
+def read_results(folder: Path) -> dict[str, list[tuple[str, str, str]]]:
+    """Result files of the official tool: image, label and answer of each line, by category.
+
+    Raises:
+        DataError: a category is missing, or a file is malformed or has an odd number of lines.
+    """
+    results = {}
+    for category in CATEGORIES:
+        path = folder / f"{category}.txt"
+        if not path.is_file():
+            raise DataError(f"{path} does not exist. The official tool needs every category.")
+        rows = []
+        for place, fields in _read_fields(path):
+            if len(fields) != 4:
+                raise DataError(f"{place} must hold four fields, but holds {len(fields)}.")
+            rows.append((fields[0], fields[2], fields[3]))
+        if len(rows) % 2:
+            raise DataError(f"{path} must hold two lines an image, but holds {len(rows)} lines.")
+        results[category] = rows
+    return results
+
+
+def one_line(text: str) -> str:
+    r"""The answer on one line, as a result file can hold it: tabs and line ends are spaces.
+
+    >>> one_line("yes\tit\nis")
+    'yes it is'
+    """
+    return text.replace("\t", " ").replace("\n", " ").replace("\r", " ")
+
+
+def pair_figures(images: Sequence[Sequence[bool]]) -> dict[str, float | int | None]:
+    """Accuracy, accuracy+ and score of a category.
+
+    Args:
+        images: For each image whether each of its questions was answered rightly.
+
+    >>> pair_figures([[True, True], [True, False]])["score"]
+    125.0
+    """
+    answers = [right for image in images for right in image]
+    accuracy = sum(answers) / len(answers)
+    accuracy_plus = sum(len(image) == 2 and all(image) for image in images) / len(images)
+    return {
+        "score": accuracy * 100 + accuracy_plus * 100,
+        "accuracy": accuracy,
+        "accuracy_plus": accuracy_plus,
+        "num_questions": len(answers),
+    }
+
+
+def sum_scores(
+    table: Mapping[str, Mapping[str, float | int | None]], categories: Iterable[str]
+) -> float | None:
+    """The sum of the categories' scores; None unless all are there."""
+    scores = [table.get(category, {}).get("score") for category in categories]
+    known = [score for score in scores if score is not None]
+    return sum(known) if len(known) == len(scores) else None

@@ -1,0 +1,138 @@
+"""LLaVA's question files: one JSON object a line with `question_id`, `image` and `text`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evals.errors import DataError
+from evals.reading.files import check_unique, find_file, read_jsonl, require, require_id
+
+SHORT_ANSWER_SUFFIX = "\nAnswer the question using a single word or phrase."
+LETTER_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One line of a question file.
+
+    Attributes:
+        question_id: The id as it stands in the file.
+        text: The prompt text, suffix included.
+        image_names: File names relative to the image folder; empty for a text-only question.
+        where: File and line, for messages.
+        fields: The whole object of the line.
+    """
+
+    question_id: str | int
+    text: str
+    image_names: tuple[str, ...]
+    where: str
+    fields: dict[str, Any] = field(repr=False)
+
+    @property
+    def key(self) -> str:
+        """The id as text."""
+        return str(self.question_id)
+
+
+def read_questions(path: str | Path, origin: str = "") -> list[Question]:
+    """The questions of a file in the file's order.
+
+    Raises:
+        DataError: the file is missing or empty, a line is broken or lacks a field, an id occurs
+            twice.
+    """
+    questions = read_question_lines(path, origin)
+    _check_ids(questions)
+    return questions
+
+
+def read_question_lines(path: str | Path, origin: str = "") -> list[Question]:
+    """The questions of a file whose ids may occur several times, in the file's order.
+
+    Raises:
+        DataError: the file is missing or empty, or a line is broken or lacks a field.
+    """
+    path = find_file(path, origin)
+    questions = []
+    for number, record in read_jsonl(path):
+        where = f"{path}:{number}"
+        questions.append(
+            Question(
+                question_id=require_id(record, "question_id", where),
+                text=require(record, "text", str, where),
+                image_names=_image_names(record, where),
+                where=where,
+                fields=record,
+            )
+        )
+    if not questions:
+        raise DataError(f"{path} holds no question. It must hold one JSON object a line.")
+    return questions
+
+
+def _image_names(record: dict[str, Any], where: str) -> tuple[str, ...]:
+    image = record.get("image")
+    if image is None:
+        return ()
+    names = image if isinstance(image, list) else [image]
+    if not all(isinstance(name, str) for name in names):
+        raise DataError(
+            f"{where}: `image` must be a file name or a list of file names, but is {image!r}. "
+            "Mend the line; leave the field out for a question without an image."
+        )
+    return tuple(names)
+
+
+def _check_ids(questions: Iterable[Question]) -> None:
+    first: dict[str, str] = {}
+    for question in questions:
+        if question.key in first:
+            raise DataError(
+                f"{question.where} repeats the question id {question.key!r} of "
+                f"{first[question.key]}. Every id must occur once; rename or remove one."
+            )
+        first[question.key] = question.where
+
+
+def replace_suffix(question: Question, default: str, suffix: str) -> str:
+    """The question's text with the prompt suffix of the file replaced by another one.
+
+    Raises:
+        DataError: the suffix is to change, but the text does not end in the default one.
+    """
+    if suffix == default:
+        return question.text
+    if not question.text.endswith(default):
+        raise DataError(
+            f"{question.where}: the text does not end in {default!r}, so that it cannot be "
+            "replaced by another `prompt_suffix`. Leave `prompt_suffix` out, or move the question "
+            "file away so that the prompts are built from the official files."
+        )
+    return question.text.removesuffix(default) + suffix
+
+
+def check_same_ids(
+    questions: Iterable[str], question_path: Path, annotations: Iterable[str], path: Path
+) -> None:
+    """Checks that two files speak of the same questions, in any order.
+
+    Raises:
+        DataError: a question has no annotation, or an annotation no question.
+    """
+    question_keys, annotated = list(questions), list(annotations)
+    check_unique(question_keys, str(question_path))
+    check_unique(annotated, str(path))
+    for keys, known, holder, lacking in (
+        (question_keys, set(annotated), question_path, path),
+        (annotated, set(question_keys), path, question_path),
+    ):
+        missing = [key for key in keys if key not in known]
+        if missing:
+            raise DataError(
+                f"{lacking} lacks {len(missing):,} question ids of {holder} (for example "
+                f"{', '.join(missing[:3])}). The files must be of one split and release."
+            )

@@ -1,0 +1,140 @@
+"""Stored replies of a judge model: this project's own format, and those of the released files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from evals.errors import DataError
+from evals.reading.files import find_file, read_json, read_jsonl, require, require_id
+from evals.scorers.judge import JudgeRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeReply:
+    """One reply of a judge.
+
+    Attributes:
+        question_id: The question's id as text.
+        run: The number of the judge's run, from 0.
+        model: The judge's name; empty in files that do not say.
+        content: The reply.
+        request_sha256: Hash of the request that it answers; empty in files that do not say.
+    """
+
+    question_id: str
+    run: int
+    model: str
+    content: str
+    request_sha256: str = ""
+
+    def to_line(self) -> dict[str, Any]:
+        """The object that stands on one line of this project's reply files."""
+        return asdict(self)
+
+
+def hash_request(request: JudgeRequest) -> str:
+    """The hash of everything that a judge is asked; a reply belongs to one."""
+    content = json.dumps(asdict(request), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def read_replies(paths: Sequence[str | Path]) -> list[JudgeReply]:
+    """The replies in one or several files.
+
+    A `.json` file holds MM-Vet's grades, an object with lists of models and contents by question.
+    A JSONL file holds this project's replies, or LLaVA-Bench's reviews, one run a file: the first
+    such file is run 0.
+
+    Raises:
+        DataError: a file is missing or malformed.
+    """
+    replies = []
+    for run, path in enumerate(paths):
+        found = find_file(path)
+        if found.name.removesuffix(".gz").endswith(".json"):
+            replies += _read_grades(found)
+        else:
+            lines = read_jsonl(found)
+            replies += [_parse_line(f"{found}:{n}", record, run) for n, record in lines]
+    if not replies:
+        raise DataError(f"{', '.join(map(str, paths))} holds no reply. Check the path.")
+    return replies
+
+
+def _read_grades(path: Path) -> list[JudgeReply]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path} must be an object of grades by question. Fetch the file again.")
+    replies = []
+    for key, record in content.items():
+        where = f"{path}: {key}"
+        models = require(record, "model", list, where)
+        contents = require(record, "content", list, where)
+        if len(models) != len(contents):
+            raise DataError(f"{where}: `model` and `content` must be of one length. Mend the file.")
+        for run, (model, text) in enumerate(zip(models, contents, strict=True)):
+            reply = JudgeReply(question_id=key, run=run, model=str(model), content=str(text))
+            replies.append(reply)
+    return replies
+
+
+def _parse_line(where: str, record: dict[str, Any], run: int) -> JudgeReply:
+    return JudgeReply(
+        question_id=str(require_id(record, "question_id", where)),
+        run=require(record, "run", int, where) if "run" in record else run,
+        model=str(record.get("model", "")),
+        content=require(record, "content", str, where),
+        request_sha256=str(record.get("request_sha256", "")),
+    )
+
+
+def select_replies(
+    replies: Iterable[JudgeReply],
+    requests: Mapping[str, JudgeRequest],
+    *,
+    judge: str,
+    task: str,
+) -> dict[str, list[str]]:
+    """The replies to each request in the order of the runs.
+
+    A reply to another request, to an answer that has changed since, does not count. Of several
+    replies of one run the last one counts.
+
+    Args:
+        replies: All stored replies.
+        requests: What the judge is asked, by the question's id.
+        judge: The model whose replies count; those that name none are taken for its.
+        task: The task's name, for messages.
+
+    Raises:
+        DataError: replies are missing, or are of another model.
+    """
+    found: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    for reply in replies:
+        if reply.model not in ("", judge):
+            raise DataError(
+                f"{task}: a stored reply is of the judge {reply.model!r}, but `judge` is "
+                f"{judge!r}. Scores of different judges cannot be compared; name the one that gave "
+                "the replies."
+            )
+        request = requests.get(reply.question_id)
+        if request is None:
+            continue
+        if reply.request_sha256 in ("", hash_request(request)):
+            found[reply.run][reply.question_id] = reply.content
+    runs = [found[run] for run in sorted(found)] or [{}]
+    missing = [(run, key) for run, texts in enumerate(runs) for key in requests if key not in texts]
+    if missing:
+        run, key = missing[0]
+        raise DataError(
+            f"{task}: {len(missing):,} of {len(runs) * len(requests):,} replies of the judge "
+            f"{judge} are missing (for example to question {key} in run {run}). Ask the judge, or "
+            "name the file with its replies."
+        )
+    return {key: [texts[key] for texts in runs] for key in requests}

@@ -1,0 +1,1 @@
+"""The course of an evaluation: check everything, load once, ask, store, score."""

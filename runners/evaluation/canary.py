@@ -1,0 +1,105 @@
+"""A few questions with and without their image, before hours are spent on a model that is broken.
+
+A checkpoint whose projector was not loaded, or whose adapter sits on the wrong base, answers
+everything, fluently and wrongly. What shows it at once: the image changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+
+from evals.records import Failure, Sample
+from llava.generation.request import GenerationConfig, ImageProbe, Request
+from runners.errors import CanaryError
+from runners.evaluation.prompts import PromptRenderer
+from runners.evaluation.task_run import TaskRun
+from runners.workers.interface import Workers
+
+logger = logging.getLogger(__name__)
+
+MIN_QUESTIONS = 8
+"""Shorter runs show by themselves what is wrong."""
+
+_NUM_PROBED = 3
+_NO_CHANGE = 1e-6
+
+
+def check_canary(workers: Workers, renderer: PromptRenderer, task_runs: Sequence[TaskRun]) -> None:
+    """Asks a few questions about their images and about blank ones, and judges the answers.
+
+    Nothing is asked where fewer than `MIN_QUESTIONS` questions about images are left.
+
+    Args:
+        workers: Have their model.
+        renderer: Makes prompts of questions.
+        task_runs: Whose pending questions are drawn from.
+
+    Raises:
+        CanaryError: images change nothing at all, or logits are not numbers.
+    """
+    samples = [s for task_run in task_runs for s in task_run.pending() if s.images]
+    if len(samples) < MIN_QUESTIONS:
+        return
+    findings = workers.probe(_requests(renderer, samples))
+    probes = [finding for finding in findings if isinstance(finding, ImageProbe)]
+    if not probes:
+        logger.warning("canary: none of the images that were tried could be read")
+        return
+    judge(probes)
+
+
+def judge(probes: Sequence[ImageProbe]) -> None:
+    """Says what a few probes show.
+
+    Raises:
+        CanaryError: images change nothing at all, or logits are not numbers.
+    """
+    if not all(probe.is_finite for probe in probes):
+        raise CanaryError(
+            "The logits of the first token are NaN or infinite, so every answer would be noise. "
+            "Likely causes: a dtype too narrow for the model (try dtype=bfloat16 or float32), "
+            "damaged weights, or a wrong base model. canary=off asks all the same."
+        )
+    if all(probe.logit_change <= _NO_CHANGE for probe in probes):
+        raise CanaryError(
+            f"The model does not see: for {len(probes)} questions a blank image in place of the "
+            "real one changes no logit of the answer at all. Likely causes: the projector was not "
+            "loaded or is all zero, the vision tower is another than in training, or the base "
+            "model is wrong (model.base). canary=off asks all the same."
+        )
+    if all(probe.text == probe.blank_text for probe in probes):
+        logger.warning(
+            "canary: %d questions are answered about a blank image as about their own (%r). Is "
+            "this the right conversation template and base model?",
+            len(probes),
+            probes[0].text,
+        )
+    degenerate = [probe.text for probe in probes if is_degenerate(probe.text)]
+    if len(degenerate) == len(probes):
+        logger.warning(
+            "canary: answers look degenerate (%r). Is this the right conversation template?",
+            degenerate[0],
+        )
+
+
+def is_degenerate(text: str) -> bool:
+    """Whether a text is empty, or one word or sign again and again.
+
+    >>> [is_degenerate(text) for text in ("", "the the the the", "!!!!!!", "yes", "no no")]
+    [True, True, True, False, False]
+    """
+    words = text.split()
+    repeated = len(words) >= 4 and len(set(words)) == 1
+    return not words or repeated or re.fullmatch(r"(\W)\1{3,}", text) is not None
+
+
+def _requests(renderer: PromptRenderer, samples: Sequence[Sample]) -> list[Request]:
+    """Requests of a few questions, from the whole of them, with greedy decoding."""
+    step = max(1, len(samples) // _NUM_PROBED)
+    built = (
+        renderer.build_request(sample, GenerationConfig())
+        for sample in samples[::step][:_NUM_PROBED]
+    )
+    return [request for request in built if not isinstance(request, Failure)]

@@ -1,0 +1,123 @@
+"""The checkpoint under evaluation as the parent sees it: files, tokenizer, template; no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llava.conversation import resolve_conversation
+from llava.model.checkpoint import Checkpoint, inspect_checkpoint
+from llava.model.locate import find_weight_files
+from llava.tokenizer import load_checkpoint_tokenizer
+from runners.evaluation.prompts import PromptRenderer
+from runners.options.eval import SubjectConfig
+from runners.options.names import model_name
+from runners.storage.files import sha256_of_file
+from runners.workers.messages import LoadModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is evaluated.
+
+    Attributes:
+        name: The model's name.
+        checkpoint: What lies in the checkpoint's folder.
+        template: Name of the conversation template.
+        template_reason: Why it is this one.
+    """
+
+    name: str
+    checkpoint: Checkpoint
+    template: str
+    template_reason: str
+
+    @property
+    def marks_images(self) -> bool:
+        """Whether the checkpoint wants images between start and end tokens."""
+        return bool(self.checkpoint.config.get("mm_use_im_start_end", False))
+
+    def file_hashes(self) -> dict[str, dict[str, str]]:
+        """Returns the hash of every small file that decides an answer, by folder role and name."""
+        hashes: dict[str, dict[str, str]] = {}
+        weights = {path for files in self.weight_files().values() for path in files}
+        for path in self.checkpoint.files:
+            if path not in weights:
+                hashes.setdefault(self._role(path), {})[path.name] = sha256_of_file(path)
+        return hashes
+
+    def weight_files(self) -> dict[str, list[Path]]:
+        """Returns the files with weights by folder role; `adapter` is what lies over a base."""
+        checkpoint = self.checkpoint
+        files = {
+            "checkpoint" if checkpoint.base is None else "base": list(checkpoint.weight_files),
+            "adapter": list(checkpoint.trained_files),
+        }
+        if checkpoint.tower_dir is not None and not checkpoint.tower_in_checkpoint:
+            files["tower"] = find_weight_files(checkpoint.tower_dir)
+        return {role: paths for role, paths in files.items() if paths}
+
+    def build_renderer(self) -> PromptRenderer:
+        """Returns what renders questions for this checkpoint.
+
+        Raises:
+            CheckpointError: the tokenizer cannot be read.
+        """
+        tokenizer = load_checkpoint_tokenizer(self.checkpoint)
+        return PromptRenderer(self.template, tokenizer, marks_images=self.marks_images)
+
+    def load_order(
+        self, settings: SubjectConfig, *, dtype: str, engine: Mapping[str, Any]
+    ) -> LoadModel:
+        """Returns what a worker needs to build the model.
+
+        Args:
+            settings: The options that describe the checkpoint.
+            dtype: float32, float16 or bfloat16.
+            engine: `_target_` plus values.
+        """
+        base = self.checkpoint.base
+        return LoadModel(
+            path=str(self.checkpoint.path),
+            base=None if base is None else str(base),
+            name=self.name,
+            dtype=dtype,
+            quantization=settings.quantization.to_plain(),
+            attention=settings.model.attention,
+            vision_tower_dtype=settings.model.vision_tower_dtype,
+            engine=engine,
+        )
+
+    def stored_dtype(self) -> str:
+        """Returns the dtype that the checkpoint was saved in."""
+        config = self.checkpoint.config
+        return str(config.get("torch_dtype") or config.get("dtype") or "float32")
+
+    def _role(self, path: Path) -> str:
+        roles = {self.checkpoint.base: "base", self.checkpoint.path: "checkpoint"}
+        return roles.get(path.parent, "tower")
+
+
+def inspect_subject(settings: SubjectConfig) -> Subject:
+    """Returns the checkpoint that the options name, its parts found and its template resolved.
+
+    Raises:
+        CheckpointError: a part of the checkpoint is missing or unreadable.
+        ConversationError: no template is known for it, or the one asked for does not exist.
+    """
+    model, name = settings.model, model_name(settings)
+    checkpoint = inspect_checkpoint(model.path, model.base, name, model.revision)
+    template, reason = resolve_conversation(
+        forced=settings.conversation.template,
+        zoo=model.conversation,
+        names=[name, *_other_names(model.path, model.base, checkpoint.config)],
+    )
+    return Subject(name=name, checkpoint=checkpoint, template=template, template_reason=reason)
+
+
+def _other_names(path: str, base: str | None, config: Any) -> list[str | None]:
+    """What the template may be told from if not from the model's name."""
+    parent = Path(path).resolve().parent.name if Path(path).is_dir() else None
+    return [parent, base, config.get("_name_or_path")]

@@ -1,0 +1,248 @@
+"""What a run would take, from its questions alone: no weights are loaded, no torch is imported."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evals.records import Sample
+from llava.model.checkpoint import Checkpoint
+from runners.environment import num_cores
+from runners.evaluation.checkpoint import Subject
+from runners.evaluation.pieces import group_by_images
+from runners.evaluation.prompts import PromptRenderer
+
+USUAL_NEW_TOKENS = 4
+"""Tokens of a short answer with its end, for benchmarks that ask for a word or a letter."""
+
+_LONG_ANSWER_TASKS = {"mmvet": 150, "llavabench": 200}
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_STORED_BYTES = {"int8": 1.0, "nf4": 0.56, "fp4": 0.56}
+_PACK_TOKENS = 8192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What a device can do, dense and without sparsity, as its maker publishes it.
+
+    Attributes:
+        half_flops: Operations a second of matrix products in bfloat16 and float16.
+        single_flops: Those in float32, tensor cores not used.
+        memory_bytes: Its memory; None where that is the machine's.
+        useful_share: What an evaluation gets of the operations.
+    """
+
+    half_flops: float
+    single_flops: float
+    memory_bytes: float | None
+    useful_share: float = 0.5
+
+
+# The makers' data sheets. A core of a CPU: torch's matrix products in `runners.bench`, where the
+# packed engine reached four fifths of them; short formats are no faster there.
+DEVICES: dict[str, Device] = {
+    "H200": Device(half_flops=989e12, single_flops=67e12, memory_bytes=141e9),
+    "H100": Device(half_flops=989e12, single_flops=67e12, memory_bytes=80e9),
+    "A100": Device(half_flops=312e12, single_flops=19.5e12, memory_bytes=80e9),
+    "L40S": Device(half_flops=362e12, single_flops=91.6e12, memory_bytes=48e9),
+    "RTX 4090": Device(half_flops=165e12, single_flops=82.6e12, memory_bytes=24e9),
+    "RTX 3090": Device(half_flops=71e12, single_flops=35.6e12, memory_bytes=24e9),
+}
+CPU_CORE = Device(half_flops=92e9, single_flops=92e9, memory_bytes=None, useful_share=0.8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPlan:
+    """What one task would take.
+
+    Attributes:
+        name: The task.
+        num_questions: Questions to be asked.
+        num_images: Distinct images.
+        num_groups: Groups of questions that share their images.
+        num_tokens: Tokens of all prompts, images included, as one by one they would be computed.
+        num_packed_tokens: Tokens that are computed when each group's beginning is computed once.
+        num_new_tokens: Tokens of all answers, if they are of usual length.
+        flops: Of the language model in the packed run, answers included.
+        tower_flops: Of vision tower and projector.
+    """
+
+    name: str
+    num_questions: int
+    num_images: int
+    num_groups: int
+    num_tokens: int
+    num_packed_tokens: int
+    num_new_tokens: int
+    flops: float
+    tower_flops: float
+
+
+def plan_task(
+    name: str, samples: Sequence[Sample], renderer: PromptRenderer, subject: Subject
+) -> TaskPlan:
+    """Returns what a task would take.
+
+    Args:
+        name: The task's name.
+        samples: The questions.
+        renderer: Makes prompts of questions.
+        subject: The checkpoint.
+    """
+    checkpoint = subject.checkpoint
+    num_image_tokens = checkpoint.num_image_tokens * num_tiles(checkpoint)
+    total = packed = num_groups = num_encoded = 0
+    images: set[str] = set()
+    for group in group_by_images(samples):
+        num_groups += 1
+        num_encoded += len(set(group[0].image_keys))
+        images.update(group[0].image_keys)
+        added = len(group[0].images) * (num_image_tokens - 1)
+        lengths = [renderer.count_tokens(sample) for sample in group]
+        shared = added + renderer.count_shared_tokens(group[0]) if len(group) > 1 else 0
+        total += sum(lengths) + len(group) * added
+        packed += shared + sum(length + added - shared for length in lengths)
+    answers = len(samples) * _LONG_ANSWER_TASKS.get(name, USUAL_NEW_TOKENS)
+    head = checkpoint.config["vocab_size"] * _width(checkpoint.config)
+    return TaskPlan(
+        name=name,
+        num_questions=len(samples),
+        num_images=len(images),
+        num_groups=num_groups,
+        num_tokens=total,
+        num_packed_tokens=packed,
+        num_new_tokens=answers,
+        flops=2.0 * ((packed + answers) * num_layer_parameters(checkpoint.config) + answers * head),
+        tower_flops=num_encoded * num_tiles(checkpoint) * _tile_flops(checkpoint),
+    )
+
+
+def num_tiles(checkpoint: Checkpoint) -> int:
+    """Returns how many views of an image the tower gets: 1, or the most that tiling can give."""
+    config, side = checkpoint.config, int(checkpoint.tower_config.get("image_size", 224))
+    if not checkpoint.is_multimodal or "anyres" not in str(config.get("image_aspect_ratio")):
+        return 1
+    pinpoints = config["image_grid_pinpoints"]
+    if isinstance(pinpoints, str):
+        pinpoints = ast.literal_eval(pinpoints)
+    return 1 + max(width * height // side**2 for width, height in pinpoints)
+
+
+def num_layer_parameters(config: Mapping[str, Any]) -> int:
+    """Returns the weights of the language model's layers, from its configuration."""
+    width = _width(config)
+    if "d_model" in config:
+        per_layer = width * width * (4 + 2 * int(config.get("expansion_ratio", 4)))
+    else:
+        keys = _key_width(config)
+        per_layer = 2 * width * width + 2 * width * keys + 3 * width * config["intermediate_size"]
+    return _num_layers(config) * int(per_layer)
+
+
+def num_tower_parameters(config: Mapping[str, Any]) -> int:
+    """Returns the weights of the layers of a CLIP tower, from its configuration; 0 without one."""
+    if not config:
+        return 0
+    width = int(config.get("hidden_size", 768))
+    inner = int(config.get("intermediate_size", 3072))
+    return int(config.get("num_hidden_layers", 12)) * (4 * width * width + 2 * width * inner)
+
+
+def memory_bytes(
+    config: Mapping[str, Any],
+    dtype: str,
+    quantization: str,
+    tower_config: Mapping[str, Any] | None = None,
+) -> int:
+    """Returns about how much memory a worker needs: weights, embeddings, one pack of 8,192 tokens.
+
+    Args:
+        config: Of the language model.
+        dtype: float32, float16 or bfloat16.
+        quantization: none, int8, nf4 or fp4.
+        tower_config: Of the vision tower, which is counted in float32.
+    """
+    item, width = _BYTES[dtype], _width(config)
+    weights = num_layer_parameters(config) * _STORED_BYTES.get(quantization, item)
+    embeddings = 2 * int(config["vocab_size"]) * width * item
+    cache = 2 * _num_layers(config) * _key_width(config) * item
+    activations = (8 * width + 3 * int(config.get("intermediate_size") or 4 * width)) * item
+    tower = num_tower_parameters(tower_config or {}) * _BYTES["float32"]
+    return int(weights) + embeddings + tower + (cache + activations) * _PACK_TOKENS
+
+
+def render_plans(
+    plans: Iterable[TaskPlan], memory: int, *, dtype: str = "float16", device: str | None = None
+) -> str:
+    """Returns the plan as text: a line a task, then memory and time by device.
+
+    Args:
+        plans: One a task.
+        memory: Bytes that a worker needs.
+        dtype: Of the language model. The tower is counted in float32, as the reference runs it.
+        device: As the option names it; None for all devices that are known.
+    """
+    return "\n".join(_lines(list(plans), memory, dtype, device))
+
+
+def _lines(plans: list[TaskPlan], memory: int, dtype: str, device: str | None) -> Iterator[str]:
+    row = "{:>11} {:>11} {:>9} {:>9} {:>15} {:>15} {:>13} {:>10} {:>12}"
+    yield row.format(
+        *("task", "questions", "images", "groups", "tokens", "packed tokens"),
+        *("new tokens", "PFLOP", "tower PFLOP"),
+    )
+    for plan in plans:
+        yield row.format(
+            plan.name,
+            f"{plan.num_questions:,}",
+            f"{plan.num_images:,}",
+            f"{plan.num_groups:,}",
+            f"{plan.num_tokens:,}",
+            f"{plan.num_packed_tokens:,}",
+            f"{plan.num_new_tokens:,}",
+            f"{plan.flops / 1e15:,.2f}",
+            f"{plan.tower_flops / 1e15:,.2f}",
+        )
+    yield f"memory of a worker: about {memory / 2**30:.1f} GiB"
+    if device is None or device.startswith("cuda"):
+        for name, figures in DEVICES.items():
+            fits = figures.memory_bytes is None or memory <= figures.memory_bytes
+            time = f"about {_minutes(plans, figures, dtype):,.1f} minutes"
+            yield f"on one {name}: {time if fits else 'does not fit'}"
+    if device is None or device == "cpu":
+        minutes = _minutes(plans, CPU_CORE, dtype) / num_cores()
+        yield f"on the {num_cores()} cores of this CPU: about {minutes:,.1f} minutes"
+
+
+def _minutes(plans: Iterable[TaskPlan], device: Device, dtype: str) -> float:
+    rate = device.single_flops if dtype == "float32" else device.half_flops
+    seconds = sum(plan.flops / rate + plan.tower_flops / device.single_flops for plan in plans)
+    return seconds / device.useful_share / 60
+
+
+def _tile_flops(checkpoint: Checkpoint) -> float:
+    """Operations of the tower and the projector on one view of an image."""
+    config, tower = checkpoint.config, checkpoint.tower_config
+    if not tower:
+        return 0.0
+    width, patches = _width(config), checkpoint.num_image_tokens
+    projector = int(tower.get("hidden_size", 768)) * width
+    if "mlp" in str(config.get("mm_projector_type")):
+        projector += width * width
+    return 2.0 * ((patches + 1) * num_tower_parameters(tower) + patches * projector)
+
+
+def _width(config: Mapping[str, Any]) -> int:
+    return int(config.get("hidden_size") or config["d_model"])
+
+
+def _num_layers(config: Mapping[str, Any]) -> int:
+    return int(config.get("num_hidden_layers") or config["n_layers"])
+
+
+def _key_width(config: Mapping[str, Any]) -> int:
+    """Width of a token's keys, all heads together; less than the model's with grouped queries."""
+    heads = int(config.get("num_attention_heads") or config["n_heads"])
+    return _width(config) // heads * int(config.get("num_key_value_heads") or heads)

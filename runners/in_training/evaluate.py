@@ -1,0 +1,278 @@
+"""Evaluation inside another program: the model is in memory, as in the middle of its training.
+
+The questions, prompts, packs and scores are those of `runners.eval`. Where torch.distributed is
+initialized, every rank calls `evaluate`, answers its part of the questions and gets all figures.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evals.errors import DataError
+from llava.conversation import resolve_conversation
+from llava.generation.neartie import NearTies
+from llava.generation.packed import PackedEngine
+from llava.model.checkpoint import DEFAULT_CONTEXT_LEN
+from llava.names import get_model_name_from_path
+from runners.environment import describe_environment
+from runners.errors import ConfigError
+from runners.evaluation.prompts import PromptRenderer
+from runners.in_training.lent_model import find_tower, hash_model, lent, unwrap_model
+from runners.in_training.named_tasks import Options, TaskLike, resolve_tasks
+from runners.in_training.posed_task import Answer, PosedTask
+from runners.in_training.ranks import Ranks
+from runners.options.eval import EvalConfig
+from runners.storage.identity import PROMPT_VERSION, UNKNOWN, engine_identity
+from runners.storage.run_table import write_tables
+from runners.workers.build import build_engine
+from runners.workers.interface import Engine
+
+logger = logging.getLogger(__name__)
+
+_AUTOCAST = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an evaluation
+    model: Any,
+    tokenizer: Any,
+    image_processor: Any,
+    tasks: TaskLike | Sequence[TaskLike],
+    *,
+    conversation: str | None = None,
+    limit: int | None = None,
+    data: str | None = None,
+    data_root: str | Path | None = None,
+    generation: Mapping[str, Any] | None = None,
+    engine: str | Mapping[str, Any] = "packed",
+    autocast: str | None = None,
+    check_counts: bool = True,
+    model_name: str | None = None,
+    output_dir: str | Path | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Returns the summary of each benchmark by its name, as `summary.json` holds it.
+
+    The model is left as it was: its mode, its configuration, its gradients and the state of all
+    random generators. With torch.distributed every rank has to call this; each gets everything.
+
+    Args:
+        model: A LLaVA, or what torch, accelerate, deepspeed or peft made of it. In its weights'
+            dtype it answers as `runners.eval` with `dtype=` would.
+        tokenizer: The model's.
+        image_processor: The vision tower's; None takes the one that the tower has.
+        tasks: Names as for `task=`, benchmarks as `_target_` plus values, or benchmarks themselves.
+        conversation: The template; None tells it from the model's name, as `runners.eval` does.
+        limit: Only the first questions of each benchmark.
+        data: Where named benchmarks lie: `playground` (the default), `hub` or `demo`.
+        data_root: The folder that holds them.
+        generation: `temperature`, `top_p`, `num_beams`, `max_new_tokens` where they differ from
+            greedy decoding to each benchmark's own length.
+        engine: `packed` or `sequential`, or options of the packed engine.
+        autocast: `bfloat16` or `float16` computes under autocast, as in training with mixed
+            precision; None in the dtype of the weights.
+        check_counts: Stop when a published split has another number of questions.
+        model_name: Stands in the answers; None takes it from the model's configuration.
+        output_dir: A folder that becomes a stored run; what lies there of these benchmarks is set
+            aside. None writes nothing.
+
+    Raises:
+        ConfigError: an option is wrong, no template is known, or `output_dir` cannot be written.
+        ConversationError: no template is known for the model, or the one given does not exist.
+        DataError: the questions cannot be read, are not as many as published, or none of them can
+            be answered.
+        ValueError: the weights are sharded over processes.
+    """
+    inner = unwrap_model(model)
+    path = str(getattr(inner.config, "_name_or_path", None) or "")
+    options = Options(
+        model_name=model_name or get_model_name_from_path(path) or UNKNOWN,
+        data=data,
+        data_root=data_root,
+        engine=engine,
+        values={
+            "limit": limit,
+            "check_counts": check_counts,
+            "generation": dict(generation or {}),
+            "conversation.template": conversation,
+        },
+    )
+    ranks = Ranks()
+    posed, settings = _pose(tasks, options, inner, ranks)
+    template, reason = resolve_conversation(forced=conversation, zoo=None, names=[model_name, path])
+    logger.info("conversation template %s: %s", template, reason)
+    marks_images = bool(getattr(inner.config, "mm_use_im_start_end", False))
+    renderer = PromptRenderer(template, tokenizer, marks_images=marks_images)
+    dtype = _read_autocast(autocast)
+    with lent(inner, dtype):
+        built = _build_engine(settings, inner, tokenizer, image_processor, dtype)
+        answered = [(task, *_answer(task, built, renderer, ranks)) for task in posed]
+    if output_dir is not None and ranks.index == 0:
+        identity = _identity(inner, settings, template, autocast)
+        _store(Path(output_dir), answered, identity, _environment(inner, settings, ranks))
+    summaries = {task.name: task.summarize(*rest)[0] for task, *rest in answered}
+    for summary in summaries.values():
+        _tell(summary)
+    return summaries
+
+
+def _store(
+    run_dir: Path,
+    answered: Sequence[tuple[PosedTask, dict[str, Answer], dict[str, Any]]],
+    identity: Mapping[str, Any],
+    environment: Mapping[str, Any],
+) -> None:
+    """Writes a run, as the other programs read it."""
+    for task, answers, timing in answered:
+        task.store(run_dir, answers, timing, identity, environment)
+    write_tables(run_dir)
+
+
+def _pose(
+    tasks: TaskLike | Sequence[TaskLike], options: Options, model: Any, ranks: Ranks
+) -> tuple[list[PosedTask], EvalConfig]:
+    """The benchmarks with their questions, the same on every rank, or the same error on every."""
+    posed: list[PosedTask] = []
+    problem: Exception | None = None
+    try:
+        named, settings = resolve_tasks(tasks, options)
+        posed = [PosedTask(entry, settings) for entry in named]
+        _require_tower(model, posed)
+    except (ConfigError, DataError) as error:
+        problem = error
+    # a rank that stops here alone would leave the others waiting for its answers
+    found = ranks.gather((str(problem or ""), [task.prompts_hash for task in posed]))
+    if problem is not None:
+        raise problem
+    for rank, (message, hashes) in enumerate(found):
+        if message:
+            raise ConfigError(f"Rank {rank} cannot read the questions: {message}")
+        if hashes != found[0][1]:
+            raise DataError(
+                f"Rank {rank} reads other questions than rank 0. Give all ranks the same data."
+            )
+    return posed, settings
+
+
+def _require_tower(model: Any, posed: Sequence[PosedTask]) -> None:
+    if find_tower(model) is not None:
+        return
+    for task in posed:
+        if any(sample.images for sample in task.samples):
+            raise ConfigError(
+                f"`model` has no vision tower, but questions of {task.name} show images. Give a "
+                "LLaVA, or a benchmark without images."
+            )
+
+
+def _read_autocast(name: str | None) -> torch.dtype | None:
+    if name is None:
+        return None
+    if name not in _AUTOCAST:
+        raise ConfigError(
+            f"`autocast` must be one of {', '.join(_AUTOCAST)}, but is {name!r}. Leave it out for "
+            "the dtype of the weights."
+        )
+    return _AUTOCAST[name]
+
+
+def _build_engine(
+    settings: EvalConfig,
+    model: Any,
+    tokenizer: Any,
+    image_processor: Any,
+    autocast: torch.dtype | None,
+) -> Engine:
+    tower = find_tower(model)
+    if image_processor is None and tower is not None:
+        image_processor = tower.image_processor
+    engine = build_engine(
+        settings.engine,
+        tokenizer=tokenizer,
+        model=model,
+        image_processor=image_processor,
+        context_len=int(getattr(model.config, "max_sequence_length", None) or DEFAULT_CONTEXT_LEN),
+    )
+    if autocast is not None and isinstance(engine, PackedEngine):
+        # near ties are those of the arithmetic, which is not that of the weights
+        engine.near_ties = NearTies(
+            autocast,
+            replay=settings.engine["replay"],
+            threshold=settings.engine["near_tie_threshold"],
+        )
+    return engine
+
+
+def _answer(
+    task: PosedTask, engine: Engine, renderer: PromptRenderer, ranks: Ranks
+) -> tuple[dict[str, Answer], dict[str, Any]]:
+    """All answers to a benchmark by key, and what is told about the time."""
+    started = time.monotonic()
+    mine = task.answer(engine, renderer, part=ranks.index + 1, num_parts=ranks.count)
+    parts = ranks.gather((mine, time.monotonic() - started))
+    lines = {key: answer for part, _ in parts for key, answer in part.items()}
+    wall_s = max(seconds for _, seconds in parts)
+    timing = {
+        "num_asked": len(lines),
+        "wall_s": round(wall_s, 3),
+        "questions_per_s": round(len(lines) / wall_s, 3),
+    }
+    return lines, timing
+
+
+def _identity(
+    model: Any, settings: EvalConfig, template: str, autocast: str | None
+) -> dict[str, Any]:
+    """The part of the identity that all benchmarks share."""
+    tower = find_tower(model)
+    options = settings.generation
+    return {
+        "model": settings.model.name,
+        "in_process": {"weights": hash_model(model), "autocast": autocast},
+        "conversation": template,
+        "dtype": _name(model.dtype),
+        "vision_tower_dtype": None if tower is None else _name(tower.dtype),
+        "quantization": None,
+        "engine": engine_identity(settings.engine),
+        "prompt_version": PROMPT_VERSION,
+        "generation": {
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            "num_beams": options.num_beams,
+        },
+        "seed": settings.seed,
+    }
+
+
+def _environment(model: Any, settings: EvalConfig, ranks: Ranks) -> dict[str, Any]:
+    on_cuda = model.device.type == "cuda"
+    return {
+        **describe_environment(),
+        "device": str(model.device),
+        "device_name": torch.cuda.get_device_name(model.device) if on_cuda else "cpu",
+        "cuda": torch.version.cuda if on_cuda else None,
+        "num_threads": torch.get_num_threads(),
+        "num_workers": ranks.count,
+        "engine": settings.engine,
+    }
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _tell(summary: Mapping[str, Any]) -> None:
+    metric = summary["primary_metric"]
+    logger.info("%s %s: %s", summary["task"], metric, summary["metrics"].get(metric))
+    if summary["coverage"] < 1:
+        logger.warning(
+            "%s: only %d of %d questions were answered, the others count as wrong (%s)",
+            summary["task"],
+            summary["num_answered"],
+            summary["num_questions"],
+            ", ".join(f"{cause} {n}" for cause, n in summary["num_failed"].items()),
+        )

@@ -1,0 +1,271 @@
+"""The loop of `runners.watch`: one visit to each checkpoint, again and again."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from filelock import Timeout
+
+from llava.errors import CheckpointError, ConversationError
+from llava.model.content_hash import cached_hash
+from llava.names import get_model_name_from_path
+from runners.errors import BAD_INPUT, COMPLETE, INCOMPLETE
+from runners.evaluation.checkpoint import inspect_subject
+from runners.in_training.checkpoint_folders import (
+    Fingerprint,
+    find_checkpoints,
+    fingerprint,
+    last_change_s,
+    what_is_missing,
+)
+from runners.options.eval import WatchConfig
+from runners.options.names import run_name
+from runners.options.words import quote_literally
+from runners.storage.identity import differences
+from runners.storage.lock import NO_LOCKS, lock_at
+from runners.storage.manifest import read_manifest
+from runners.storage.summary import read_summary
+
+logger = logging.getLogger(__name__)
+
+_STEP_S = 0.2
+
+
+class Watch:
+    """Looks for checkpoints again and again, and has each evaluated once.
+
+    Args:
+        root: The folder that the training writes into.
+        settings: The options.
+        tasks: The names of the benchmarks.
+        words: The options that are passed on, as they were typed.
+        signals: Where a request to stop is seen.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        settings: WatchConfig,
+        tasks: Sequence[str],
+        words: Sequence[str],
+        signals: Signals,
+    ) -> None:
+        self._root = root
+        self._settings = settings
+        self._tasks = tasks
+        self._words = words
+        self._signals = signals
+        self._tried: dict[Path, Fingerprint] = {}
+        self._failed: set[Path] = set()
+        self._told: dict[Path, str] = {}
+
+    def run(self) -> int:
+        """Returns the exit code: 130 or 143 if stopped, and with `once` 0, or 1 if some failed."""
+        logger.info(
+            "watching %s for checkpoints to evaluate on %s", self._root, ", ".join(self._tasks)
+        )
+        once = find_checkpoints(self._root) if self._settings.once else None
+        if once == []:
+            logger.warning("there is no checkpoint in %s", self._root)
+        while True:
+            folders = find_checkpoints(self._root) if once is None else once
+            settled = True
+            for folder in folders:
+                settled &= self._visit(folder)
+                if self._signals.exit_code is not None:
+                    return self._signals.exit_code
+            if once is not None and settled:
+                return INCOMPLETE if self._failed else COMPLETE
+            self._signals.sleep(self._settings.poll_s)
+            if self._signals.exit_code is not None:
+                return self._signals.exit_code
+
+    def _visit(self, folder: Path) -> bool:
+        """Evaluates a checkpoint if it is time; returns whether that leaves nothing to wait for."""
+        try:
+            state, changed_s = fingerprint(folder), last_change_s(folder)
+        except OSError as error:  # the training keeps only the last ones
+            self._tell(folder, f"it is gone ({error})")
+            self._failed.discard(folder)
+            return True
+        if self._tried.get(folder) == state:
+            return True
+        if time.time() - changed_s < self._settings.quiet_s:
+            return False
+        missing = what_is_missing(folder)
+        if missing:
+            self._tell(folder, f"not evaluated, because it is incomplete: {missing}")
+            self._failed.add(folder)
+            return True
+        settings = self._settings_of(folder)
+        if self._is_evaluated(settings):
+            self._failed.discard(folder)
+            self._tell(folder, f"evaluated before, as run {settings.run}")
+        elif not self._evaluate(folder, settings):
+            return False
+        self._tried[folder] = state
+        return True
+
+    def _settings_of(self, folder: Path) -> WatchConfig:
+        """The options of one checkpoint's evaluation, with the name of its run."""
+        model = dataclasses.replace(self._settings.model, path=str(folder))
+        settings = dataclasses.replace(self._settings, model=model)
+        named = dataclasses.replace(model, name=checkpoint_name(self._root, folder))
+        name = run_name(dataclasses.replace(settings, model=named))
+        return dataclasses.replace(settings, run=name)
+
+    def _is_evaluated(self, settings: WatchConfig) -> bool:
+        """Whether the results of all tasks are there, complete and of these very files."""
+        folders = [Path(settings.results_dir) / str(settings.run) / task for task in self._tasks]
+        for folder in folders:
+            summary = read_summary(folder)
+            if summary is None or _num_unanswered(summary) > settings.max_failures:
+                return False
+        hashes = _hash_files(settings)
+        for folder in folders:
+            manifest = read_manifest(folder) or {"identity": {}}
+            stored = {role: manifest["identity"].get(role) for role in hashes}
+            if differences(stored, hashes):
+                return False
+        return bool(hashes)
+
+    def _evaluate(self, folder: Path, settings: WatchConfig) -> bool:
+        """Evaluates a checkpoint; returns False where another process is at it, or at a stop."""
+        name = str(settings.run)
+        if self._is_busy(name):
+            self._tell(folder, f"another process is writing its run {name}")
+            return False
+        logger.info("%s: evaluating as run %s", folder, name)
+        code = self._signals.run(
+            [
+                *(sys.executable, "-m", "runners.eval", *self._words),
+                "model=checkpoint",
+                f"model.path={quote_literally(str(folder))}",
+                f"run={quote_literally(name)}",
+            ]
+        )
+        if self._signals.exit_code is not None:
+            return False
+        if code == BAD_INPUT and self._is_busy(name):
+            return False
+        if code == COMPLETE:
+            self._failed.discard(folder)
+            self._tell(folder, f"evaluated as run {name}")
+        else:
+            self._failed.add(folder)
+            logger.error(
+                "%s: the evaluation %s; it is tried again when the checkpoint changes",
+                folder,
+                f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}",
+            )
+        return True
+
+    def _is_busy(self, name: str) -> bool:
+        """Whether a process writes the run, such as one that outlived an earlier watch."""
+        run_dir = Path(self._settings.results_dir) / name
+        for task in self._tasks:
+            path = run_dir / f".{task}.lock"
+            if path.exists():
+                try:
+                    with lock_at(path):
+                        pass
+                except Timeout:
+                    return True
+                except OSError as error:
+                    if error.errno not in NO_LOCKS:  # of that the evaluation says the remedy
+                        raise
+        return False
+
+    def _tell(self, folder: Path, what: str) -> None:
+        """Says something about a checkpoint unless it was the last thing that was said of it."""
+        if self._told.get(folder) != what:
+            self._told[folder] = what
+            logger.info("%s: %s", folder, what)
+
+
+def checkpoint_name(root: Path, folder: Path) -> str:
+    """Returns a name for a checkpoint that no other one below `root` has.
+
+    >>> checkpoint_name(Path("runs/llava-mine"), Path("runs/llava-mine/checkpoint-500"))
+    'llava-mine_checkpoint-500'
+    >>> checkpoint_name(Path("runs"), Path("runs/a/lora/checkpoint-500"))
+    'a_lora_checkpoint-500'
+    """
+    parts = folder.relative_to(root).parts
+    if len(parts) > 1:
+        return "_".join(parts)
+    return get_model_name_from_path(str(folder.resolve()))
+
+
+def _hash_files(settings: WatchConfig) -> dict[str, dict[str, str]]:
+    """The hashes of a checkpoint's files by role; empty where they are not known without torch."""
+    try:
+        subject = inspect_subject(settings)
+        hashes = {role: dict(files) for role, files in subject.file_hashes().items()}
+        for role, paths in subject.weight_files().items():
+            content_hash = cached_hash(paths)
+            if content_hash is None:
+                return {}
+            hashes.setdefault(role, {})["weights"] = content_hash
+    except (CheckpointError, ConversationError):
+        return {}  # the evaluation says what is wrong
+    return hashes
+
+
+def _num_unanswered(summary: Mapping[str, Any]) -> int:
+    return int(summary["num_questions"]) - int(summary["num_answered"])
+
+
+class Signals:
+    """Hands SIGINT and SIGTERM to the evaluation that runs, and remembers the first.
+
+    Attributes:
+        exit_code: 130 or 143 once a signal has come.
+    """
+
+    def __init__(self) -> None:
+        self.exit_code: int | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._waiting: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def run(self, command: Sequence[str]) -> int:
+        """Returns the exit code of a command; each signal reaches it exactly once."""
+        # In a session of its own, a Ctrl-C reaches it through here and not from the terminal too.
+        self._child = child = subprocess.Popen(command, start_new_session=True)
+        if self._waiting is not None:
+            child.send_signal(self._waiting)
+        code = child.wait()
+        self._child = None
+        return code
+
+    def sleep(self, seconds: float) -> None:
+        """Waits, but no longer than until a signal comes."""
+        end = time.monotonic() + seconds
+        while self.exit_code is None and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _STEP_S))
+
+    def __enter__(self) -> Signals:
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            self._before[signum] = signal.signal(signum, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def _handle(self, signum: int, _frame: FrameType | None) -> None:
+        self.exit_code = self.exit_code or 128 + signum
+        if self._child is None:
+            self._waiting = signum
+        else:
+            self._child.send_signal(signum)

@@ -1,1 +1,0 @@
-"""Asking a judge model for grades, and keeping what it said."""

@@ -1,0 +1,112 @@
+"""Models to measure with: the demo, and random weights in LLaVA's shapes, made on the fly."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llava.model.builder import load_pretrained_model
+from llava.model.language_model.llava_llama import LlavaConfig, LlavaLlamaForCausalLM
+from llava.tokenizer import load_tokenizer
+
+DEMO_DIR = Path(__file__).parents[3] / "llava" / "demo" / "llava-demo"
+CONTEXT_LEN = 2048
+
+# width, inner width, layers and heads of the language model and of the vision tower
+_SHAPES = {
+    "random-25m": ((512, 1376, 8, 8), (64, 128, 2, 4)),
+    "random-7b": ((4096, 11008, 32, 32), (1024, 4096, 24, 16)),
+    "random-13b": ((5120, 13824, 40, 40), (1024, 4096, 24, 16)),
+}
+MODELS = ("llava-demo", *_SHAPES)
+
+
+def build_model(
+    name: str, *, device: str, dtype: torch.dtype, tower_dtype: torch.dtype | None
+) -> tuple[Any, Any, Any, int]:
+    """Returns tokenizer, model, image processor and context length.
+
+    Args:
+        name: One of `MODELS`. Random ones have LLaVA-1.5's 576 image tokens and the demo's
+            vocabulary, whose tokenizer decodes their answers.
+        device: `cpu` or `cuda:N`.
+        dtype: Of the language model.
+        tower_dtype: Of the vision tower; None for float32.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    if name == "llava-demo":
+        options: dict[str, Any] = {"device": device}
+        if device != "cpu":
+            options = {"device": "cuda", "device_map": {"": device}}
+        return load_pretrained_model(
+            str(DEMO_DIR), None, name, dtype=dtype, vision_tower_dtype=tower_dtype, **options
+        )
+    if name not in _SHAPES:
+        raise ValueError(f"`model` must be one of {', '.join(MODELS)}, but is {name!r}.")
+    tokenizer = load_tokenizer(DEMO_DIR)
+    model = _random_model(name, len(tokenizer), torch.device(device), dtype)
+    tower = model.get_vision_tower()
+    tower.to(tower_dtype or torch.float32)
+    return tokenizer, model, tower.image_processor, CONTEXT_LEN
+
+
+def _random_model(name: str, vocab_size: int, device: torch.device, dtype: torch.dtype) -> Any:
+    """A LLaVA of LLaVA-1.5's form, its weights drawn on the device from a fixed seed."""
+    (width, inner, layers, heads), tower = _SHAPES[name]
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    with tempfile.TemporaryDirectory() as folder:
+        _describe_tower(Path(folder), tower)
+        config = LlavaConfig(
+            vocab_size=vocab_size,
+            hidden_size=width,
+            intermediate_size=inner,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            max_position_embeddings=4096,
+            rms_norm_eps=1e-5,
+            pad_token_id=0,
+            mm_vision_tower=folder,
+            mm_hidden_size=tower[0],
+            mm_projector_type="mlp2x_gelu",
+            mm_vision_select_layer=-2,
+            unfreeze_mm_vision_tower=True,  # builds the tower without weights of its own
+            image_aspect_ratio="pad",
+            attn_implementation="sdpa",
+        )
+        torch.set_default_dtype(dtype)
+        try:
+            with device:
+                model = LlavaLlamaForCausalLM(config)
+        finally:
+            torch.set_default_dtype(before)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                # keeps the scale of what goes through, so that logits lie well apart
+                parameter.normal_(std=parameter.shape[1] ** -0.5)
+    model.generation_config.eos_token_id = None  # every answer has its full length
+    return model.eval()
+
+
+def _describe_tower(folder: Path, shape: tuple[int, int, int, int]) -> None:
+    """Writes what a CLIP tower's folder has beside the weights."""
+    width, inner, layers, heads = shape
+    config = {
+        "model_type": "clip_vision_model",
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "image_size": 336,
+        "patch_size": 14,
+    }
+    processor = {"crop_size": 336, "size": 336, "do_center_crop": True, "do_resize": True}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")

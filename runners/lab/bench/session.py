@@ -1,0 +1,167 @@
+"""A benchmark session: every engine on every workload, in turn, in one process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from llava.generation.pack_stats import PackStats
+from llava.generation.packed import PackedEngine
+from llava.generation.request import Request
+from llava.generation.sequential import SequentialEngine
+from runners.environment import describe_environment
+from runners.errors import ConfigError
+from runners.lab.bench.batched import BatchedEngine
+from runners.lab.bench.measure import Measurement, matmul_flops_per_s, measure
+from runners.lab.bench.models import build_model
+from runners.lab.bench.workloads import build_workload
+from runners.options.eval import BenchConfig
+
+_WARM_UP = 2
+
+
+def run_session(settings: BenchConfig) -> dict[str, Any]:
+    """Returns device, versions and one result for each workload and engine.
+
+    Raises:
+        ConfigError: a workload, a model or an engine is unknown.
+    """
+    torch.set_num_threads(settings.num_threads)
+    device = settings.device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, settings.dtype)
+    tower_dtype = None if settings.tower_dtype is None else getattr(torch, settings.tower_dtype)
+    try:
+        parts = build_model(settings.model, device=device, dtype=dtype, tower_dtype=tower_dtype)
+        workloads = {
+            name: build_workload(
+                name,
+                settings.num_images,
+                parts[1].config.vocab_size,
+                settings.seed,
+                Path(settings.questions) if settings.questions else None,
+            )
+            for name in settings.workload
+        }
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    engines = {name: _engine_builder(name, settings) for name in settings.engine}
+    matmul = matmul_flops_per_s(torch.device(device), dtype)
+    results = []
+    for name, requests in workloads.items():
+        print(f"{name}: {len(requests)} questions ...", file=sys.stderr)
+        results += _compare(name, requests, engines, parts, settings, matmul)
+    return {
+        "device": _describe_device(device, settings.num_threads),
+        "versions": describe_environment()["versions"],
+        "matmul_flops_per_s": matmul,
+        "results": results,
+    }
+
+
+def _compare(
+    workload: str,
+    requests: Sequence[Request],
+    engines: dict[str, Callable[..., Any]],
+    parts: tuple[Any, ...],
+    settings: BenchConfig,
+    matmul: float,
+) -> list[dict[str, Any]]:
+    """Results of all engines on one workload; repeats alternate between the engines."""
+    built = {name: build(*parts) for name, build in engines.items()}
+    for engine in built.values():
+        _warm_up(engine, requests)
+    runs: dict[str, list[Measurement]] = {name: [] for name in built}
+    for _ in range(settings.repeats):
+        for name, engine in built.items():
+            runs[name].append(measure(engine, parts[1], requests))
+    sequential = runs.get("sequential")
+    return [
+        {
+            "workload": workload,
+            "engine": name,
+            "model": settings.model,
+            "dtype": settings.dtype,
+            "num_questions": len(requests),
+            "questions_per_s": len(requests) / median(m.seconds for m in measured),
+            "ratio_to_sequential": _ratio(sequential, measured),
+            "answers_equal": _equal(sequential, measured),
+            "peak_memory_bytes": max(m.peak_memory_bytes for m in measured),
+            "mfu": median(m.flops / m.seconds for m in measured) / matmul,
+            "stages_s": _stages(built[name]),
+        }
+        for name, measured in runs.items()
+    ]
+
+
+def _engine_builder(name: str, settings: BenchConfig) -> Callable[..., Any]:
+    if name == "sequential":
+        return SequentialEngine
+    if name == "batched":
+        return lambda *parts: BatchedEngine(*parts, batch_size=settings.batch_size)
+    if name == "packed":
+        return lambda *parts: PackedEngine(
+            *parts, replay=settings.replay, max_tokens=settings.max_tokens
+        )
+    raise ConfigError(f"`engine` must be sequential, batched or packed, but is {name!r}.")
+
+
+def _warm_up(engine: Any, requests: Sequence[Request]) -> None:
+    """Answers some questions, and measures near ties, before anything is timed or counted."""
+    list(engine.run(requests[:_WARM_UP]))
+    if not isinstance(engine, PackedEngine):
+        return
+    while engine.near_ties.is_calibrating:
+        before = engine.near_ties.calibration
+        list(engine.run(requests))
+        if engine.near_ties.calibration == before:
+            raise ConfigError(
+                "No question could be answered in both ways, so near ties cannot be measured. Try "
+                "another dtype, or replay=off."
+            )
+    engine.stats = PackStats()
+
+
+def _ratio(sequential: list[Measurement] | None, measured: list[Measurement]) -> float | None:
+    """How many times faster; the median over the repeats, pair by pair."""
+    if sequential is None:
+        return None
+    return median(s.seconds / m.seconds for s, m in zip(sequential, measured, strict=True))
+
+
+def _equal(sequential: list[Measurement] | None, measured: list[Measurement]) -> float | None:
+    """Share of the questions with the sequential answer, in the worst repeat."""
+    if sequential is None:
+        return None
+    expected = sequential[0].answers
+    return min(
+        sum(m.answers[key] == tokens for key, tokens in expected.items()) / len(expected)
+        for m in measured
+    )
+
+
+def _stages(engine: Any) -> dict[str, float]:
+    """Seconds by stage over all repeats, for the engine that tells."""
+    if not isinstance(engine, PackedEngine):
+        return {}
+    stats = engine.stats
+    return {
+        "images_waited": stats.waited_s,
+        "encode": stats.encode_s,
+        "decode": stats.decode_s,
+        "replay": stats.replay_s,
+        "replayed_share": stats.num_replayed / max(1, stats.num_packed),
+    }
+
+
+def _describe_device(device: str, num_threads: int) -> dict[str, Any]:
+    on_gpu = device.startswith("cuda")
+    return {
+        "name": torch.cuda.get_device_name(device) if on_gpu else f"CPU, {num_threads} threads",
+        "type": "cuda" if on_gpu else "cpu",
+        "num_threads": num_threads,
+    }

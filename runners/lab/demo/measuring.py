@@ -1,0 +1,151 @@
+"""Accuracy by question kind, of a written checkpoint on held-out data with the official scorers."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evals.demo import DEMO_SPLIT
+from evals.errors import DataError
+from evals.records import Failure, Prediction, Sample
+from evals.task import Task
+from evals.tasks.gqa import GQA
+from evals.tasks.scienceqa import ScienceQA
+from evals.tasks.vqav2 import VQAv2
+from llava.generation.request import GenerationConfig
+from llava.generation.sequential import SequentialEngine
+from llava.model.builder import load_pretrained_model
+from runners.evaluation.prompts import PromptRenderer
+from runners.lab.demo.sequences import CONVERSATION
+
+_MAX_NEW_TOKENS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindScore:
+    """How one kind of question is answered.
+
+    Attributes:
+        task: The benchmark.
+        kind: The kind, `all` for the whole benchmark.
+        accuracy: Mean official score, 0..1.
+        baseline: The share of the most frequent answer of the kind, 0..1.
+        num_questions: Number of questions.
+    """
+
+    task: str
+    kind: str
+    accuracy: float
+    baseline: float
+    num_questions: int
+
+
+def measure_checkpoint(checkpoint: Path, data_root: Path, **loading: Any) -> list[KindScore]:
+    """Accuracies of a checkpoint on demo data, each benchmark's total first, then its kinds.
+
+    Args:
+        checkpoint: Folder of the checkpoint.
+        data_root: What `ensure_demo_data` gave.
+        **loading: Further arguments of `load_pretrained_model`, such as `load_4bit=True`.
+
+    Raises:
+        DataError: the data cannot be read or asked.
+    """
+    tokenizer, model, processor, context_length = load_pretrained_model(
+        str(checkpoint), None, checkpoint.name, device="cpu", **loading
+    )
+    engine = SequentialEngine(tokenizer, model, processor, context_length)
+    renderer = PromptRenderer(CONVERSATION, tokenizer)
+    scores: list[KindScore] = []
+    for task in _demo_tasks(data_root):
+        samples = task.samples()
+        values = _score_samples(task, samples, engine, renderer)
+        kinds = _read_kinds(task, data_root)
+        for kind in ("all", *sorted(set(kinds.values()))):
+            keys = [s.key for s in samples if kind in ("all", kinds[s.key])]
+            scores.append(_kind_score(task, kind, keys, samples, values))
+    return scores
+
+
+def render_table(scores: Sequence[KindScore]) -> str:
+    """The scores as a table for the screen, in percent."""
+    lines = [f"{'benchmark':<11}{'kind':<20}{'accuracy':>9}{'majority':>10}{'questions':>11}"]
+    lines += [
+        f"{score.task:<11}{score.kind:<20}{100 * score.accuracy:>9.1f}"
+        f"{100 * score.baseline:>10.1f}{score.num_questions:>11}"
+        for score in scores
+    ]
+    return "\n".join(lines)
+
+
+def _demo_tasks(data_root: Path) -> tuple[Task, ...]:
+    return (
+        VQAv2(data_dir=data_root / "vqav2", split=DEMO_SPLIT),
+        GQA(data_dir=data_root / "gqa", split=DEMO_SPLIT),
+        ScienceQA(data_dir=data_root / "scienceqa", split=DEMO_SPLIT),
+    )
+
+
+def _score_samples(
+    task: Task, samples: Sequence[Sample], engine: SequentialEngine, renderer: PromptRenderer
+) -> dict[str, float]:
+    generation = GenerationConfig(max_new_tokens=_MAX_NEW_TOKENS)
+    predictions = {}
+    for sample in samples:
+        request = renderer.build_request(sample, generation)
+        if isinstance(request, Failure):
+            raise DataError(f"{task.name} question {request.key}: {request.message}")
+        completion = engine.complete(request)
+        predictions[sample.key] = Prediction(
+            key=sample.key,
+            question_id=sample.question_id,
+            prompt=sample.prompt,
+            text=completion.text,
+        )
+    return {score.key: score.value for score in task.score(predictions)}
+
+
+def _kind_score(
+    task: Task,
+    kind: str,
+    keys: Sequence[str],
+    samples: Sequence[Sample],
+    values: Mapping[str, float],
+) -> KindScore:
+    chosen = set(keys)
+    targets = Counter(_main_target(sample) for sample in samples if sample.key in chosen)
+    return KindScore(
+        task=task.name,
+        kind=kind,
+        accuracy=sum(values[key] for key in keys) / len(keys),
+        baseline=targets.most_common(1)[0][1] / len(keys),
+        num_questions=len(keys),
+    )
+
+
+def _main_target(sample: Sample) -> str:
+    """The target; of several annotators' answers the most frequent one."""
+    if isinstance(sample.target, str):
+        return sample.target
+    return Counter(sample.target).most_common(1)[0][0]
+
+
+def _read_kinds(task: Task, data_root: Path) -> dict[str, str]:
+    """The kind of each question by key, as the official files name it."""
+    folder = data_root / task.name
+    if task.name == "vqav2":
+        content = _read(folder / f"v2_mscoco_{DEMO_SPLIT}_annotations.json")["annotations"]
+        return {str(record["question_id"]): record["question_type"] for record in content}
+    if task.name == "gqa":
+        content = _read(folder / "data" / f"{DEMO_SPLIT}_questions.json")
+        return {key: record["types"]["detailed"] for key, record in content.items()}
+    content = _read(folder / "problems.json")
+    return {key: record["skill"] for key, record in content.items()}
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

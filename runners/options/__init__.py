@@ -1,0 +1,1 @@
+"""The border to Hydra: a command line becomes typed options."""

@@ -1,0 +1,104 @@
+"""The name of a run: the model, and every option that differs from its default and matters."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from llava.names import get_model_name_from_path
+from runners.errors import ConfigError
+from runners.options.eval import EvalConfig, GenerationOptions, SubjectConfig
+from runners.options.score import is_name
+from runners.options.shard import read_shard
+
+_SET_ASIDE = re.compile(r"\.old-\d+$")
+
+
+def is_set_aside(folder: Path) -> bool:
+    """Whether a folder holds the results of a task that `overwrite=true` put out of the way.
+
+    >>> is_set_aside(Path("gqa.old-1")), is_set_aside(Path("my.old-task"))
+    (True, False)
+    """
+    return _SET_ASIDE.search(folder.name) is not None
+
+
+def model_name(settings: SubjectConfig) -> str:
+    """Returns the model's name: the one that is given, else from its path.
+
+    Raises:
+        ConfigError: the path has no name, or the name that is given is none.
+    """
+    if settings.model.name:
+        if settings.model.name in (".", ".."):
+            raise ConfigError(
+                f"`model.name` must be a name, but is {settings.model.name!r}. Choose another, or "
+                "leave it out."
+            )
+        return settings.model.name
+    name = get_model_name_from_path(settings.model.path)
+    if not is_name(name):
+        raise ConfigError(
+            f"`model.path` must name a folder, but is {settings.model.path!r}. Write the "
+            "folder's name out, or give model.name=NAME."
+        )
+    return name
+
+
+def run_name(settings: EvalConfig) -> str:
+    """Returns the folder name of a run, for example `llava-demo-limit20`.
+
+    A part of a run ends with which one it is, whatever the name.
+
+    Raises:
+        ConfigError: `run` is no name of a folder.
+    """
+    shard = read_shard(settings.runner.get("shard"))
+    return "-".join([_whole_name(settings), *([shard.suffix] if shard else [])])
+
+
+def check_task_name(name: Any) -> None:
+    """Checks that a task can have a folder of that name beside the others of a run.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if not is_name(name) or is_set_aside(Path(name)):
+        raise ConfigError(
+            "`name` of a task must be a name without slashes that does not end in .old-N, but is "
+            f"{name!r}. Set tasks.custom.name=NAME; in a file, put a number in quotes."
+        )
+
+
+def _whole_name(settings: EvalConfig) -> str:
+    if settings.run is not None:
+        if not is_name(settings.run):
+            raise ConfigError(
+                f"`run` must be a name without slashes, but is {settings.run!r}. Use "
+                "results_dir=DIR to keep runs elsewhere."
+            )
+        return settings.run
+    parts = [model_name(settings).replace("/", "_")]
+    if settings.quantization.name != "none":
+        parts.append(settings.quantization.name)
+    if settings.dtype is not None:
+        parts.append(settings.dtype)
+    if settings.conversation.template is not None:
+        parts.append(settings.conversation.template)
+    parts += _generation_parts(settings)
+    if settings.limit is not None:
+        parts.append(f"limit{settings.limit}")
+    return "-".join(parts)
+
+
+def _generation_parts(settings: EvalConfig) -> list[str]:
+    chosen, default = settings.generation, GenerationOptions()
+    parts = [
+        f"{name}{getattr(chosen, name)}"
+        for name in ("temperature", "top_p", "num_beams", "max_new_tokens")
+        if getattr(chosen, name) != getattr(default, name)
+    ]
+    if chosen.temperature > 0 and settings.seed:
+        parts.append(f"seed{settings.seed}")
+    return parts

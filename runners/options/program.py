@@ -1,0 +1,328 @@
+"""The one wrapper around `hydra.main`: what goes in, what comes out, and with which exit code.
+
+Exit codes of every program: 0 complete, 1 incomplete, 2 bad configuration, data or checkpoint,
+130 after Ctrl-C, 143 after SIGTERM. A sweep runs every job and exits with 130 or 143 if it was
+interrupted, else 2 if any job did, else 1 if any did. An error is one paragraph on stderr;
+`HYDRA_FULL_ERROR=1` adds the traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import re
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from evals.errors import DataError
+from llava.errors import CheckpointError, ConversationError
+from runners.errors import (
+    BAD_INPUT,
+    COMPLETE,
+    DISK_FULL,
+    INCOMPLETE,
+    INTERRUPTED,
+    TERMINATED,
+    CanaryError,
+    ConfigError,
+    StoreError,
+    WorkerError,
+    WriteError,
+)
+from runners.options.eval import cache_dir, register
+from runners.options.sweep_jobs import RemoteJobs, is_lost_job
+from runners.options.words import is_multirun, quote_free_text
+from runners.signals import ignore_interrupts, stop_once
+
+BAD_INPUT_ERRORS = (
+    CheckpointError,
+    ConfigError,
+    ConversationError,
+    DataError,
+    HydraException,
+    OmegaConfBaseException,
+)
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+_NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM})
+_FORBIDDEN = _NO_PERMISSION | {errno.EROFS}
+_NO_PLACE = frozenset(
+    {errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR}
+)
+# an option of its own is of no use to any program, so what Hydra advises leads astray
+_APPENDING = re.compile(
+    r"(?P<refusal>Could not override '(?P<option>.*?)'\..*?)\nTo append to your .+? use \+.*",
+    re.DOTALL,
+)
+# where Hydra looked and what it built are its own affairs
+_INTERNAL = re.compile(
+    r"(full_key: |reference_type=|object_type=|Config search path:|provider=|See https://hydra\.cc)"
+)
+_MERGING = re.compile(r"Error merging override (?P<override>.*)", re.DOTALL)
+
+
+def main(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
+    """Composes `conf/<config_name>.yaml` from the command line, runs `job`, exits.
+
+    Args:
+        config_name: The program's entry configuration.
+        job: Does the work of one composed configuration and returns its exit code.
+    """
+    sys.excepthook = _report_unexpected
+    stop_once()
+    try:
+        code = run(config_name, job, sys.argv[1:])
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    ignore_interrupts()
+    sys.exit(code)
+
+
+def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str]) -> int:
+    """Returns the exit code of `job` under the options in `argv`, over all jobs of a sweep."""
+    register()
+    jobs = _Jobs(job, full_error=os.environ.get(_FULL_ERROR))
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="llava-evals-") as scratch,
+            _command_line(_options(argv, scratch)),
+            _full_errors(),
+        ):
+            program = hydra.main(
+                version_base="1.3", config_path="pkg://conf", config_name=config_name
+            )
+            program(jobs)()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # as in `--help | head`
+        _drop_output()
+        return COMPLETE
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if jobs.running:  # a defect of the program, not of its configuration
+            raise
+        report(error)
+        return BAD_INPUT
+    except RuntimeError as error:
+        if jobs.running or not is_lost_job(error):
+            raise
+        report(error)
+        jobs.codes.append(INCOMPLETE)
+    jobs.tell_failures()
+    return exit_code(jobs.codes + jobs.remote.collect())
+
+
+def _drop_output() -> None:
+    """Prints into the void from now on: the reader of the pipe has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def is_later_job() -> bool:
+    """Whether the running job is one of a sweep and not its first."""
+    configuration = HydraConfig.get()
+    return configuration.mode is RunMode.MULTIRUN and configuration.job.num > 0
+
+
+def exit_code(codes: Sequence[int]) -> int:
+    """Returns the exit code of a sweep from those of its jobs.
+
+    >>> exit_code([0, 2, 1, 0])
+    2
+    """
+    for code in (INTERRUPTED, TERMINATED, BAD_INPUT, INCOMPLETE):
+        if code in codes:
+            return code
+    return COMPLETE
+
+
+def report(error: BaseException, message: str | None = None) -> None:
+    """Prints an error as one paragraph on stderr, with its traceback if that was asked for.
+
+    Args:
+        error: The error.
+        message: What is said of it; None for its own message.
+    """
+    if os.environ.get(_FULL_ERROR) == "1":
+        traceback.print_exception(error, file=sys.stderr)
+    print(message or paragraph(error), file=sys.stderr)
+
+
+def paragraph(error: BaseException) -> str:
+    """Returns an error's message, with that of the library underneath, as one paragraph."""
+    if isinstance(error, MissingMandatoryValue):
+        return f"`{error.full_key}` must be given. Set {error.full_key}=VALUE; see --help."
+    parts = [str(error)]
+    if isinstance(error, HydraException) and (advice := _APPENDING.fullmatch(parts[0])):
+        parts = [_name_option(advice, error.__cause__)]
+    if isinstance(error, HydraException) and (merging := _MERGING.fullmatch(parts[0])):
+        parts = [f"`{merging['override']}` cannot be:"]
+    if isinstance(error, OverrideParseException) and error.override not in parts[0]:
+        parts.insert(0, f"`{error.override}` is no option:")
+    if isinstance(error, HydraException) and error.__cause__ is not None:
+        cause = str(error.__cause__)
+        if not any(cause in part for part in parts):
+            parts.append(cause)
+    lines = [" ".join(line.split()) for part in parts for line in part.splitlines()]
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return " ".join(line for line in lines if line and not _INTERNAL.match(line))
+    return "\n".join(line for line in lines if line)
+
+
+def _name_option(advice: re.Match[str], cause: BaseException | None) -> str:
+    """Names the option that is close to one that does not exist, instead of Hydra's advice."""
+    if not isinstance(cause, OmegaConfBaseException) or not OmegaConf.is_dict(cause.parent_node):
+        return advice["refusal"]
+    missing = str(cause.full_key)
+    rest = advice["option"].removeprefix(missing)
+    known = {str(name) for name in cause.parent_node}
+    if not rest and OmegaConf.is_dict(cause.parent_node.get("tasks")):
+        known = known - {"tasks"} | {"task"}  # the option that fills them
+    near = difflib.get_close_matches(str(cause.key), known, n=1)
+    if not near and rest and missing.rpartition(".")[0] == "tasks":
+        return f"{advice['refusal']} Choose the benchmark first, with task={cause.key}."
+    meant = [missing.removesuffix(str(cause.key)) + name + rest for name in near]
+    return " ".join([advice["refusal"], *(f"Did you mean `{option}`?" for option in meant)])
+
+
+class _Jobs:
+    """What hydra.main calls: runs one job of possibly many and keeps its exit code."""
+
+    __module__ = "__main__"
+    __name__ = "main"
+
+    def __init__(self, job: Callable[[DictConfig], int], *, full_error: str | None) -> None:
+        self._job = job
+        self._argv = sys.argv
+        self._full_error = full_error
+        self.codes: list[int] = []
+        self._failures: list[str] = []
+        self._num_not_begun = 0
+        self.running = False
+        self.remote = RemoteJobs(cache_dir())
+
+    def __call__(self, config: DictConfig) -> None:
+        if INTERRUPTED in self.codes or TERMINATED in self.codes:
+            self._num_not_begun += 1
+            return
+        is_swept = HydraConfig.get().mode is RunMode.MULTIRUN
+        if is_swept:
+            name = f"Job {HydraConfig.get().job.num + 1} of the sweep"
+            overrides = " ".join(HydraConfig.get().overrides.task)
+            print(f"{name}: {overrides}", file=sys.stderr)
+        self.running = True
+        with _command_line(self._argv[1:]), _environment(_FULL_ERROR, self._full_error):
+            code = self._run(config)
+        self.running = False
+        self.codes.append(code)
+        if is_swept and code != COMPLETE:
+            self._failures.append(f"{name} ended with exit code {code}: {overrides}")
+        if self.remote.is_remote:
+            self.remote.tell(HydraConfig.get().job.num, code)
+
+    def tell_failures(self) -> None:
+        """Says at the end of a sweep which of its jobs did not end with 0; hours lie between."""
+        for line in self._failures:
+            print(line, file=sys.stderr)
+        if self._num_not_begun:
+            print(f"Jobs of the sweep not begun: {self._num_not_begun}", file=sys.stderr)
+
+    def _run(self, config: DictConfig) -> int:
+        try:
+            return self._job(config)
+        except BAD_INPUT_ERRORS as error:
+            report(error)
+            return BAD_INPUT
+        except (CanaryError, StoreError, WorkerError) as error:
+            report(error)
+            return INCOMPLETE
+        except BrokenPipeError:
+            _drop_output()
+            return INCOMPLETE
+        except OSError as error:
+            if not isinstance(error, WriteError) and error.errno not in DISK_FULL | _FORBIDDEN:
+                raise
+            report(error, _explain(error, config))
+            return BAD_INPUT if error.errno in _FORBIDDEN | _NO_PLACE else INCOMPLETE
+
+
+def _explain(error: OSError, config: DictConfig) -> str:
+    """Which file the disk does not take or give, and the ways out."""
+    action = "written" if isinstance(error, WriteError) else "read or written"
+    said = (
+        f"{error.filename} cannot be {action}: {error.strerror}" if error.filename else str(error)
+    )
+    if error.errno in DISK_FULL:
+        remedy = "Make room there"
+    elif error.errno in _NO_PERMISSION:
+        remedy = "Change its permissions"
+    else:
+        remedy = "Check the path and the disk"
+    names = ["output"] if config.get("output") else ["output", "results_dir"]
+    options = " or ".join(f"`{name}`" for name in names if name in config)
+    return f"{said}. {remedy}{f', or choose another place with {options}' if options else ''}."
+
+
+def _options(argv: Sequence[str], scratch: str) -> list[str]:
+    """The command line as Hydra gets it; a sweep's own files go to a scratch folder."""
+    options = quote_free_text(argv)
+    if is_multirun(argv):
+        # In front, because argparse does not accept overrides on both sides of a flag.
+        options = [word for word in options if word not in ("-m", "--multirun")]
+        return ["--multirun", f"hydra.sweep.dir='{scratch}'", *options]
+    # An experiment that is not in `conf` may be a sweep too; only Hydra can find it.
+    experiments = (n for n, word in enumerate(options) if word.startswith("experiment="))
+    for place in list(experiments)[:1]:
+        options.insert(place, f"hydra.sweep.dir='{scratch}'")
+    return options
+
+
+@contextmanager
+def _command_line(words: Sequence[str]) -> Iterator[None]:
+    before = sys.argv
+    sys.argv = [before[0], *words]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
+def _environment(name: str, value: str | None) -> Iterator[None]:
+    before = os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
+@contextmanager
+def _full_errors() -> Iterator[None]:
+    """Lets Hydra's errors through: without this switch it prints them itself and exits with 1."""
+    with _environment(_FULL_ERROR, "1"):
+        yield
+
+
+def _report_unexpected(
+    kind: type[BaseException], error: BaseException, _trace: TracebackType | None
+) -> None:
+    """The excepthook of the programs: a defect is one paragraph too."""
+    report(error)
+    print(
+        f"({kind.__name__}: this should not have happened. Set {_FULL_ERROR}=1 for the traceback.)",
+        file=sys.stderr,
+    )

@@ -1,0 +1,1 @@
+"""Stored answers become scores; judges are asked here. Imports no torch."""

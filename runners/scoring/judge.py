@@ -1,0 +1,378 @@
+"""Judged benchmarks: the judge's replies beside the scores, asked for once and kept.
+
+`<task folder>/judge-<model>-<hash>/run-<n>.jsonl` holds one line a call, by question and by the
+hash of everything that was asked; `judge.json` beside it says that the replies are complete and
+who gave them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+from tqdm import tqdm
+
+from evals.errors import DataError
+from evals.reading.files import require
+from evals.records import Prediction
+from evals.scorers.judge import Judged
+from evals.task import Task
+from runners.errors import ConfigError
+from runners.options.build import build_task
+from runners.options.score import JudgeOptions
+from runners.scoring.endpoint import Budget, Endpoint, OpenAIJudge, Price, estimate_prompt_tokens
+from runners.scoring.replies import Call, NotStoredError, ReplyStore, run_path
+from runners.storage.files import sha256_of_file, sha256_of_json, write_json
+from runners.storage.lock import NO_LOCKS, lock_at, no_locks
+
+logger = logging.getLogger(__name__)
+
+OPENAI_URL = "https://api.openai.com/v1"
+RECORD_FILE = "judge.json"
+_HASH_LENGTH = 8
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgment:
+    """A task as it is scored.
+
+    Attributes:
+        task: The task, with its judge's replies if it is a judged one and there are any.
+        record: What summaries say about the judge; None if there are no replies of one.
+        missing: What it takes to score the task; empty if nothing is missing.
+    """
+
+    task: Task
+    record: Mapping[str, Any] | None = None
+    missing: str = ""
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether a judge scores the task, be it there or missing."""
+        return isinstance(self.task, Judged)
+
+    @property
+    def scorer_hash(self) -> str:
+        """The hash of all that decides how answers are scored."""
+        if self.record is None:
+            return sha256_of_json(self.task.definition)
+        return sha256_of_json({"definition": self.task.definition, "judge": dict(self.record)})
+
+
+def judge_answers(
+    spec: Mapping[str, Any],
+    predictions: Mapping[str, Prediction],
+    folder: Path,
+    options: JudgeOptions,
+) -> Judgment:
+    """Returns the task with the replies of its judge, which is asked what it was not asked before.
+
+    Args:
+        spec: The task, as `_target_` plus values.
+        predictions: The answers by key.
+        folder: The task's folder, in which replies are kept.
+        options: Which judge; with `none`, replies that are there are taken.
+
+    Raises:
+        ConfigError: there is no key or price for the judge, replies are given as well, or those of
+            several judges lie in the folder.
+        DataError: a file is missing or malformed.
+        JudgeError: the judge gave no reply, or the budget is spent.
+    """
+    task = build_task(spec)
+    if not isinstance(task, Judged):
+        return Judgment(task=task)
+    if options.name == "none":
+        return _take_stored(spec, task, folder, options)
+    if spec.get("replies"):
+        raise ConfigError(
+            f"{task.name} is given both replies and judge={options.name}. Leave one of them out."
+        )
+    if not predictions:
+        raise DataError(f"{task.name} has no answer that a judge could grade. Answer it first.")
+    return _ask(spec, task, predictions, folder, options)
+
+
+def _take_stored(
+    spec: Mapping[str, Any], task: Any, folder: Path, options: JudgeOptions
+) -> Judgment:
+    if spec.get("replies"):
+        record = {
+            "model": task.judge,
+            "prompt_sha256": _hash_text(task.judge_prompt),
+            "replies_sha256": [sha256_of_file(Path(path)) for path in task.replies],
+        }
+        return Judgment(task=task, record=record)
+    records = {
+        place: _read_record(place) for place in sorted(folder.glob(f"judge-*/{RECORD_FILE}"))
+    }
+    if options.model is not None:
+        records = {k: v for k, v in records.items() if v["model"] == options.model}
+    if len(records) > 1:
+        names = ", ".join(sorted(f"{r['model']} at {r['base_url']}" for r in records.values()))
+        raise ConfigError(
+            f"{folder} holds replies of several judges: {names}. Name one with judge.model=NAME, "
+            "or with judge=openai and its options."
+        )
+    for place, record in records.items():
+        return _with_replies(spec, place.parent, record)
+    return Judgment(
+        task=task,
+        missing=(
+            f"{task.name} is scored by a judge, {task.judge}, and there are no replies of it. Ask "
+            f"it with judge=openai, or name a file with its replies as tasks.{task.name}.replies="
+            "FILE."
+        ),
+    )
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no record of a judge: {error}. Remove it.") from error
+    for name, kind in (("model", str), ("base_url", str), ("num_runs", int)):
+        require(record, name, kind, str(path))
+    return dict(record)
+
+
+def _with_replies(spec: Mapping[str, Any], place: Path, record: Mapping[str, Any]) -> Judgment:
+    replies = [str(run_path(place, run)) for run in range(record["num_runs"])]
+    task = build_task({**spec, "judge": record["model"], "replies": replies})
+    return Judgment(task=task, record=record)
+
+
+def _ask(
+    spec: Mapping[str, Any],
+    task: Any,
+    predictions: Mapping[str, Prediction],
+    folder: Path,
+    options: JudgeOptions,
+) -> Judgment:
+    model = options.model or task.judge
+    base_url = options.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+    record = {
+        "model": model,
+        "base_url": base_url,
+        "num_runs": options.num_runs,
+        "prompt_sha256": _hash_text(task.judge_prompt),
+    }
+    place = folder / _folder_name(model, base_url)
+    requests = task.judge_requests(predictions)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(place):
+        (place / RECORD_FILE).unlink(missing_ok=True)  # until all replies are there
+        with ExitStack() as resources:
+            calls = [
+                Call(store, predictions[key], request)
+                for run in range(options.num_runs)
+                for store in [resources.enter_context(closing(ReplyStore(place, run, model)))]
+                for key, request in requests.items()
+            ]
+            _ask_all(task, calls, record, options)
+        write_json(place / RECORD_FILE, record)
+    return _with_replies(spec, place, record)
+
+
+@contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    """While it is entered, no other process asks the same judge.
+
+    Raises:
+        ConfigError: another one does, or the disk has no locks.
+    """
+    lock = lock_at(place.with_name(f".{place.name}.lock"))
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ConfigError(
+            f"{place} is being written by another process. Wait for it; it asks the same judge."
+        ) from error
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            raise ConfigError(
+                no_locks(place.parent, "results_dir=DIR, or output=DIR where that was given")
+            ) from error
+        raise
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _folder_name(model: str, base_url: str) -> str:
+    digest = hashlib.sha256(f"{model}\0{base_url}".encode()).hexdigest()[:_HASH_LENGTH]
+    return f"judge-{re.sub(r'[^A-Za-z0-9._-]', '_', model)}-{digest}"
+
+
+def _hash_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _ask_all(
+    task: Any, calls: Sequence[Call], record: Mapping[str, Any], options: JudgeOptions
+) -> None:
+    pending = [call for call in calls if not _is_complete(task, call)]
+    num_stored = len(calls) - len(pending)
+    if not pending:
+        logger.info("%s: all %d replies of %s are stored", task.name, num_stored, record["model"])
+        return
+    price = _price(record["model"], options)
+    _announce(task.name, pending, num_stored, record, price, options)
+    budget = Budget(price, options.max_cost)
+    judge = OpenAIJudge(_endpoint(record, options), budget)
+    try:
+        _run_calls(task, pending, judge, options.num_workers)
+    finally:
+        judge.close()
+        cost = "" if price is None else f", ${budget.spent:.4f}"
+        logger.info("%s: %d replies were received%s", task.name, budget.num_calls, cost)
+
+
+def _is_complete(task: Any, call: Call) -> bool:
+    try:
+        call.make(task, None)
+    except NotStoredError:
+        return False
+    return True
+
+
+def _run_calls(task: Any, calls: Sequence[Call], judge: OpenAIJudge, num_workers: int) -> None:
+    """Makes all calls; the first one that fails, or Ctrl-C, ends them once those begun are through.
+
+    Raises:
+        KeyboardInterrupt: after a Ctrl-C; after a second one, calls are left to themselves.
+    """
+    errors: list[BaseException] = []
+
+    def fail(error: BaseException) -> None:
+        errors.append(error)
+        judge.stop()
+
+    with (
+        tqdm(total=len(calls), desc=f"{task.name}: judge", unit="reply", disable=None) as bar,
+        _CtrlC() as ctrl_c,
+        ThreadPool(num_workers) as pool,  # whose threads keep no program from ending
+    ):
+        left = [
+            pool.apply_async(
+                call.make, (task, judge), callback=lambda _: bar.update(), error_callback=fail
+            )
+            for call in calls
+        ]
+        while left and ctrl_c.count < 2:
+            if ctrl_c.count:
+                judge.stop()
+            left[0].wait(_POLL_S)
+            left = [call for call in left if not call.ready()]
+    if ctrl_c.count:
+        raise KeyboardInterrupt
+    if errors:
+        raise errors[0]
+
+
+class _CtrlC:
+    """Counts Ctrl-C while it is entered, and on if there was one: the program is about to end.
+
+    Attributes:
+        count: How many there were.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: Any = None
+
+    def __enter__(self) -> _CtrlC:
+        self._before = signal.getsignal(signal.SIGINT)
+        if self._before is not signal.SIG_IGN:  # as in a script's background
+            signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.count:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, *_: object) -> None:
+        self.count += 1
+        if self.count == 1:
+            logger.warning(
+                "Interrupted: calls that have begun are finished and stored; once more stops at "
+                "once."
+            )
+
+
+def _price(model: str, options: JudgeOptions) -> Price | None:
+    price = options.price or options.prices.get(model)
+    if price is not None:
+        return Price(asked=price[0], replied=price[1])
+    if options.max_cost is not None:
+        raise ConfigError(
+            f"judge.max_cost needs the price of {model}, which is not known. Give it in US dollars "
+            "per million tokens as judge.price=[ASKED,REPLIED]."
+        )
+    return None
+
+
+def _announce(
+    name: str,
+    pending: Sequence[Call],
+    num_stored: int,
+    record: Mapping[str, Any],
+    price: Price | None,
+    options: JudgeOptions,
+) -> None:
+    """Says what will be asked and what it may cost, before anything is.
+
+    Raises:
+        ConfigError: it may cost more than it is allowed to.
+    """
+    asked = sum(estimate_prompt_tokens(call.request) for call in pending)
+    replied = sum(call.request.max_tokens for call in pending)
+    cost = None if price is None else price.of(asked, replied)
+    logger.info(
+        "%s: %d calls of %s at %s, %d replies are stored; about %d tokens asked, at most %d "
+        "replied: %s",
+        name,
+        len(pending),
+        record["model"],
+        record["base_url"],
+        num_stored,
+        asked,
+        replied,
+        "the price is not known" if cost is None else f"at most about ${cost:.2f}",
+    )
+    if cost is not None and options.max_cost is not None and cost > options.max_cost:
+        raise ConfigError(
+            f"Judging {name} may cost about ${cost:.2f}, more than judge.max_cost="
+            f"{options.max_cost:g}. Nothing was asked. Raise judge.max_cost to go on."
+        )
+
+
+def _endpoint(record: Mapping[str, Any], options: JudgeOptions) -> Endpoint:
+    key = os.environ.get(options.api_key_env)
+    if not key and record["base_url"] == OPENAI_URL:
+        raise ConfigError(
+            f"The variable {options.api_key_env} must hold the key of {OPENAI_URL}, but is empty. "
+            "Set it, or name another endpoint with judge.base_url=URL."
+        )
+    return Endpoint(
+        model=record["model"],
+        base_url=record["base_url"],
+        api_key=key or "none",
+        requests_per_minute=options.requests_per_minute,
+        max_retries=options.max_retries,
+        backoff_s=options.backoff_s,
+        timeout_s=options.timeout_s,
+    )

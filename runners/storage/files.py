@@ -1,0 +1,226 @@
+"""Files of a run: written whole or not at all, repaired where a process died while appending."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runners.errors import WriteError
+
+SPOILED_SUFFIX = ".spoiled"
+"""Added to the name of a file for the lines of it that were set aside."""
+
+_SCRATCH = re.compile(r"\.(?P<name>.+)\.(?P<pid>[1-9]\d*)\.tmp")
+_CANNOT_SYNC_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """What was in a file that somebody had been appending to.
+
+    Attributes:
+        records: The objects of its good lines.
+        num_torn: 1 if the last line was unfinished; it was removed.
+        num_spoiled: Lines that are none of the file's; they were set aside.
+    """
+
+    records: list[dict[str, Any]]
+    num_torn: int = 0
+    num_spoiled: int = 0
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Replaces a file by new content, so that a reader sees the old or the new, never a part.
+
+    The new content is on the disk before it takes the old one's place, and has taken it for good
+    when this returns.
+
+    Raises:
+        WriteError: the disk does not take it.
+    """
+    with naming_file(path):
+        _replace(path, content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """While it is entered, an error of the disk says which file was being written.
+
+    The system names no file where a disk is full, and a scratch file where it refuses to replace.
+
+    Raises:
+        WriteError: the disk does not take what is written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(error.errno, error.strerror, str(path)) from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    make_folder(path.parent)
+    _remove_dead_scratch(path)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with scratch.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def _remove_dead_scratch(path: Path) -> None:
+    """Removes what a killed process left of replacing a file."""
+    for scratch in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if not _is_alive(scratch.name.split(".")[-2]):
+            scratch.unlink(missing_ok=True)
+
+
+def remove_scratch(folder: Path, guarded: Collection[str]) -> None:
+    """Removes what killed processes left of replacing files in a folder.
+
+    Args:
+        folder: The folder; it need not be there.
+        guarded: Names of files that no other process can be writing, whatever runs under the
+            number of the one that left something. What belongs to other files stays while a
+            process with that number runs.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        scratch = _SCRATCH.fullmatch(path.name)
+        if scratch is None or not path.is_file():
+            continue
+        if scratch["name"] in guarded or not _is_alive(scratch["pid"]):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:  # somebody else's
+        return True
+    except (ProcessLookupError, OverflowError, ValueError):
+        return False
+    return True
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, so that they outlive a power cut."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Puts the names in a folder on the disk: a new file is lost in a power cut without this."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Such file systems keep names without being asked, or leave no way to ask.
+        if error.errno not in _CANNOT_SYNC_FOLDERS:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes one JSON object, indented for people; ASCII, as `json_line` writes it."""
+    write_atomic(path, json.dumps(value, indent=2) + "\n")
+
+
+def hash_data_files(paths: Iterable[Path]) -> dict[str, str]:
+    """Returns the sha256 (hex) of each file by its path below the folder that they share."""
+    files = list(paths)
+    shared = Path(os.path.commonpath([path.parent for path in files])) if files else Path()
+    return {path.relative_to(shared).as_posix(): sha256_of_file(path) for path in files}
+
+
+def write_jsonl(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Writes one JSON object a line."""
+    write_atomic(path, "".join(json_line(line) for line in lines))
+
+
+def json_line(value: Mapping[str, Any]) -> str:
+    """Returns one line of a JSONL file; ASCII, so that no character can split or spoil it."""
+    return json.dumps(value) + "\n"
+
+
+def recover_jsonl(
+    path: Path, is_own: Callable[[Mapping[str, Any]], bool] | None = None
+) -> Recovered:
+    """Returns the lines of a file that was being appended to, and mends the file.
+
+    The line that a dying process left unfinished is removed, so that appending can go on. Whole
+    lines that are none of this file's, spoiled or put there by somebody else, go to a file of the
+    same name with `.spoiled` behind it.
+
+    Args:
+        path: The file; it need not be there.
+        is_own: Whether an object is one that this file holds; None where all are.
+    """
+    *lines, torn = (path.read_bytes() if path.exists() else b"").split(b"\n")
+    kept, records, spoiled = [], [], []
+    for line in lines:
+        record = _parse(line)
+        if record is not None and (is_own is None or is_own(record)):
+            kept.append(line)
+            records.append(record)
+        else:
+            spoiled.append(line)
+    if spoiled:
+        _set_aside(path, spoiled)
+    if spoiled or torn:
+        write_atomic(path, b"".join(line + b"\n" for line in kept))
+    return Recovered(records=records, num_torn=bool(torn), num_spoiled=len(spoiled))
+
+
+def _set_aside(path: Path, lines: Iterable[bytes]) -> None:
+    with path.with_name(path.name + SPOILED_SUFFIX).open("ab") as file:
+        file.writelines(line + b"\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+
+
+def read_intact_lines(path: Path) -> list[dict[str, Any]]:
+    """Returns the objects of a file that may be being appended to; leaves the file alone."""
+    if not path.exists():
+        return []
+    *lines, _ = path.read_bytes().split(b"\n")
+    return [record for line in lines if (record := _parse(line)) is not None]
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):  # broken JSON, broken UTF-8, or nested too deep
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def sha256_of_file(path: Path) -> str:
+    """Returns the hash of a file's bytes, as hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_of_json(value: Any) -> str:
+    """Returns the hash of a value in canonical JSON, as hex."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

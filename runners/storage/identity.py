@@ -1,0 +1,92 @@
+"""Everything that can change an answer, and how two runs are told apart by it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from evals.records import Sample
+from runners.errors import ConfigError
+from runners.storage.files import sha256_of_json
+
+UNKNOWN = "unknown"
+"""Stands for a value of the identity that is not known yet and is therefore not compared."""
+PROMPT_VERSION = 1
+"""Goes up whenever the same question, template and tokenizer give another prompt."""
+
+
+def hash_prompts(samples: Iterable[Sample]) -> str:
+    """Returns the hash of all question texts of a split, before the conversation template."""
+    return sha256_of_json([[s.key, s.text, s.image_keys] for s in samples])
+
+
+def engine_identity(engine: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the engine's options that can leave an answer other than the sequential one.
+
+    The options of a run with this identity are the same fields, so that it can be repeated.
+
+    Args:
+        engine: The engine, as `_target_` plus options.
+
+    >>> engine_identity({"_target_": "PackedEngine", "max_tokens": 8, "near_tie_threshold": 0.5})
+    {'replay': 'near_ties', 'near_tie_threshold': 0.5}
+    """
+    if engine.get("replay") == "off":
+        return {"replay": "off"}
+    threshold = engine.get("near_tie_threshold")
+    given = {} if threshold is None else {"near_tie_threshold": threshold}
+    return {"replay": "near_ties"} | given
+
+
+def check_identity(folder: Path, stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """Checks that this run may append to the answers in a folder.
+
+    Raises:
+        ConfigError: it would compute other answers; the message names the fields.
+    """
+    differing = differences(stored, current)
+    if differing:
+        raise ConfigError(
+            f"{folder} holds answers of another run: {describe_differences(differing)}. Use the "
+            "options of that run to go on with it, choose another name with run=NAME, or set it "
+            "aside with overwrite=true."
+        )
+
+
+def describe_differences(differing: Mapping[str, tuple[Any, Any]]) -> str:
+    """Returns the fields that `differences` found, with both values, as text.
+
+    >>> describe_differences({"seed": (0, 1)})
+    '`seed` is 0 there and 1 here'
+    """
+    return "; ".join(
+        f"`{name}` is {_shown(before)} there and {_shown(now)} here"
+        for name, (before, now) in differing.items()
+    )
+
+
+def differences(
+    stored: Mapping[str, Any], current: Mapping[str, Any], prefix: str = ""
+) -> dict[str, tuple[Any, Any]]:
+    """Returns the dotted names of fields that differ, with both values; unknown ones are equal.
+
+    >>> differences({"seed": 0, "data": {"a": 1}}, {"seed": 0, "data": {"a": 2}})
+    {'data.a': (1, 2)}
+    """
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in [*stored, *(name for name in current if name not in stored)]:
+        before, now = stored.get(name), current.get(name)
+        if UNKNOWN in (before, now) or before == now:
+            continue
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            found.update(differences(before, now, f"{prefix}{name}."))
+        else:
+            found[prefix + name] = (before, now)
+    return found
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:16] + '..."'

@@ -1,0 +1,204 @@
+"""A foreign answer file becomes a run, so that it can stand beside those that were made here."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evals.errors import DataError
+from evals.reading.answers import AnswerFile, read_answers
+from evals.reading.files import find_file
+from evals.records import Failure, Prediction, Sample
+from evals.task import Task
+from runners.environment import describe_environment, now
+from runners.errors import ConfigError
+from runners.storage.answers import PREDICTIONS_FILE
+from runners.storage.files import hash_data_files, sha256_of_file, write_jsonl
+from runners.storage.identity import UNKNOWN, hash_prompts
+from runners.storage.lines import failure_line, imported_line
+from runners.storage.manifest import read_manifest, write_manifest
+from runners.storage.stored import set_aside, writing
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Import:
+    """An answer file, matched with the questions of a task.
+
+    Attributes:
+        path: The file.
+        sha256: Its hash.
+        predictions: Its answers by key.
+        failures: Its recorded failures by key.
+        model_id: The model that its lines name, if all name the same.
+        num_unreadable: Lines that are no answer.
+    """
+
+    path: Path
+    sha256: str
+    predictions: Mapping[str, Prediction]
+    failures: Mapping[str, Failure]
+    model_id: str | None
+    num_unreadable: int
+
+
+def read_import(task: Task, path: str) -> Import:
+    """Returns what an answer file says about a task; lines that are no answer are logged.
+
+    Raises:
+        DataError: a file is missing or malformed, or the answers are of another split.
+    """
+    answers = read_answers(path)
+    found = find_file(Path(path))
+    for line in answers.unreadable:
+        logger.warning("skipped: %s", line)
+    predictions = task.match(answers.answers)
+    _tell_oddities(answers, predictions)
+    failures = {k: f for k, f in _read_failures(task, answers).items() if k not in predictions}
+    names = {str(line["model_id"]) for line in answers.answers if line.get("model_id")}
+    return Import(
+        path=found,
+        sha256=sha256_of_file(found),
+        predictions=predictions,
+        failures=failures,
+        model_id=names.pop() if len(names) == 1 else None,
+        num_unreadable=len(answers.unreadable),
+    )
+
+
+def _tell_oddities(answers: AnswerFile, predictions: Mapping[str, Prediction]) -> None:
+    """Logs what the official scorers pass over in silence."""
+    asked = Counter(
+        (str(line["question_id"]), str(line.get("prompt", ""))) for line in answers.answers
+    )
+    repeated = sum(count > 1 for count in asked.values())
+    if repeated:
+        logger.warning("%d questions are answered more than once", repeated)
+    known = {str(prediction.question_id) for prediction in predictions.values()}
+    foreign = {question_id for question_id, _ in asked if question_id not in known}
+    if foreign:
+        logger.warning(
+            "%d ids are not of this split and are ignored, such as %s", len(foreign), min(foreign)
+        )
+
+
+def _read_failures(task: Task, answers: AnswerFile) -> dict[str, Failure]:
+    """Failures that a run of this project recorded in its answer file."""
+    failures = {}
+    for line in answers.failed:
+        for key in task.match([line]):
+            error: Mapping[str, Any] = line["metadata"]["error"]
+            cause, message = str(error.get("cause")), str(error.get("message"))
+            failures[key] = Failure(key=key, cause=cause, message=message)
+    return failures
+
+
+def store_import(
+    found: Import, task: Task, spec: Mapping[str, Any], run_dir: Path, *, overwrite: bool
+) -> dict[str, Any]:
+    """Writes answers and manifest as those of a run, and returns what its summary adds.
+
+    The same file may be imported again; anything else that lies there is left alone.
+
+    Args:
+        found: The answers.
+        task: The task that they answer.
+        spec: The task, as `_target_` plus values.
+        run_dir: The run's folder.
+        overwrite: Set what lies there aside.
+
+    Raises:
+        ConfigError: there are other answers, or another process writes there.
+        DataError: the questions of a split without annotations cannot be read.
+    """
+    samples = _read_samples(task)
+    folder = run_dir / task.name
+    with writing(folder):
+        stored = _make_room(folder, found, overwrite=overwrite)
+        hashes = {
+            "prompts": _hash_prompts(samples, found.predictions),
+            "data": hash_data_files(task.data_files()),
+        }
+        environment = describe_environment()
+        event = {"imported": now(), "file": str(found.path), "sha256": found.sha256}
+        write_manifest(
+            folder,
+            identity={"imported": found.sha256, **hashes},
+            environment={"imported_from": str(found.path), **environment, "task": dict(spec)},
+            history=[*(stored or {}).get("history", []), event],
+        )
+        order = _order(task, samples, found)
+        lines = _render_lines(found, samples, order, run_dir.name)
+        write_jsonl(folder / PREDICTIONS_FILE, lines)
+    return {
+        "num_questions": len(samples) if samples is not None else len(order),
+        "prompts": hashes["prompts"],
+    }
+
+
+def _read_samples(task: Task) -> list[Sample] | None:
+    """The questions; None if annotations are there, but not the files that questions are read from.
+
+    Scoring needs less than asking does: an imported file may be scored where nothing can be asked.
+    """
+    try:
+        return task.samples()
+    except DataError as error:
+        if not task.has_annotations:
+            raise
+        logger.info("%s: the questions cannot be compared with the prompts: %s", task.name, error)
+        return None
+
+
+def _make_room(folder: Path, found: Import, *, overwrite: bool) -> dict[str, Any] | None:
+    """The manifest of an earlier import of the same file, None if the folder is free."""
+    if overwrite:
+        set_aside(folder)
+    stored = read_manifest(folder)
+    if stored is not None and stored["identity"].get("imported") != found.sha256:
+        raise ConfigError(
+            f"{folder} holds other answers than those of {found.path}. Choose another name with "
+            "run=NAME, or set it aside with overwrite=true."
+        )
+    return stored
+
+
+def _hash_prompts(samples: Sequence[Sample] | None, predictions: Mapping[str, Prediction]) -> str:
+    """The hash of all question texts, if every answer carries the prompt that is asked here."""
+    if samples is None:
+        return UNKNOWN
+    prompts = {sample.key: sample.prompt for sample in samples}
+    if any(prediction.prompt != prompts.get(key) for key, prediction in predictions.items()):
+        return UNKNOWN
+    return hash_prompts(samples)
+
+
+def _order(task: Task, samples: Sequence[Sample] | None, found: Import) -> list[str]:
+    """The keys of the answers and failures in the benchmark's order."""
+    given = {**found.predictions, **found.failures}
+    keys = [sample.key for sample in samples or ()]
+    if samples is None:
+        keys = [score.key for score in task.score(found.predictions)]
+    known = set(keys)
+    # TextVQA's official scorer counts a repeated answer line again, under a key of its own.
+    return [*(key for key in keys if key in given), *(key for key in given if key not in known)]
+
+
+def _render_lines(
+    found: Import, samples: Sequence[Sample] | None, order: Sequence[str], run: str
+) -> list[dict[str, Any]]:
+    model_id = found.model_id or run
+    by_key = {sample.key: sample for sample in samples or ()}
+    lines = []
+    for key in order:
+        if key in found.predictions:
+            lines.append(imported_line(found.predictions[key], model_id))
+        else:
+            sample = by_key.get(key) or Sample(key=key, question_id=key, text="", prompt="")
+            lines.append(failure_line(sample, found.failures[key], model_id))
+    return lines

@@ -1,0 +1,168 @@
+"""Lines of `predictions.jsonl` and `trace.jsonl`: what was answered, and how it came about.
+
+`predictions.jsonl` is LLaVA's answer format. Nothing in it depends on how an answer was computed,
+so that interrupted, repeated and differently packed runs end in the same bytes; what does depend
+on it stands in `trace.jsonl`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evals.records import Failure, Prediction, Sample
+from llava.generation.request import Completion, RequestFailure
+from runners.storage.files import sha256_of_json
+from runners.storage.long_names import shorten_names
+
+ANSWER_ID_LENGTH = 22
+
+
+def answer_id(key: str, text: str, model_id: str) -> str:
+    r"""Returns the id of an answer: the first 22 hex digits of a SHA-256.
+
+    The hashed bytes are the three strings in UTF-8, lone surrogates passed through, with a zero
+    byte between them: `key\0text\0model_id`.
+
+    >>> answer_id("1", "cat", "llava-demo")
+    '05875b1f6e569c10759722'
+    """
+    content = "\0".join((key, text, model_id)).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(content).hexdigest()[:ANSWER_ID_LENGTH]
+
+
+def result_line(
+    sample: Sample, result: Completion | RequestFailure | Failure, model_id: str
+) -> dict[str, Any]:
+    """Returns the line of a question, whatever came of it."""
+    if isinstance(result, Completion):
+        return answer_line(sample, result, model_id)
+    failure = Failure(key=result.key, cause=result.cause, message=result.message)
+    return failure_line(sample, failure, model_id)
+
+
+def answer_line(sample: Sample, completion: Completion, model_id: str) -> dict[str, Any]:
+    """Returns the line of an answered question."""
+    metadata = {
+        "key": sample.key,
+        "finish_reason": completion.finish_reason,
+        "num_prompt_tokens": completion.num_prompt_tokens,
+        "num_new_tokens": len(completion.token_ids),
+    }
+    return _line(sample, completion.text, model_id, metadata)
+
+
+def failure_line(sample: Sample, failure: Failure, model_id: str) -> dict[str, Any]:
+    """Returns the line of a question that could not be answered; its text is empty.
+
+    Very long names in its message are shortened.
+    """
+    error = {"cause": failure.cause, "message": shorten_names(failure.message)}
+    return _line(sample, "", model_id, {"key": sample.key, "error": error})
+
+
+def imported_line(prediction: Prediction, model_id: str) -> dict[str, Any]:
+    """Returns the line of an answer from elsewhere; how it came about is not known."""
+    unknown = dict.fromkeys(("finish_reason", "num_prompt_tokens", "num_new_tokens"))
+    return _line(prediction, prediction.text, model_id, {"key": prediction.key, **unknown})
+
+
+def _line(
+    question: Sample | Prediction, text: str, model_id: str, metadata: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "question_id": question.question_id,
+        "prompt": question.prompt,
+        "text": text,
+        "answer_id": answer_id(question.key, text, model_id),
+        "model_id": model_id,
+        "metadata": metadata,
+    }
+
+
+def key_of(line: Mapping[str, Any]) -> str | None:
+    """Returns the key of a line, None if it is no line of a run."""
+    metadata = line.get("metadata")
+    key = metadata.get("key") if isinstance(metadata, dict) else None
+    return key if isinstance(key, str) else None
+
+
+def is_answer_line(line: Mapping[str, Any]) -> bool:
+    """Whether an object is a line of a run: it has all fields, and its id is that of its content.
+
+    >>> is_answer_line({"question_id": 1, "text": "cat"})
+    False
+    """
+    key = key_of(line)
+    texts = [line.get(name) for name in ("prompt", "text", "answer_id", "model_id")]
+    if key is None or "question_id" not in line or not all(isinstance(t, str) for t in texts):
+        return False
+    error = line["metadata"].get("error", {"cause": "", "message": ""})
+    if not isinstance(error, dict) or not {"cause", "message"} <= error.keys():
+        return False
+    return bool(line["answer_id"] == answer_id(key, line["text"], line["model_id"]))
+
+
+def is_trace_line(line: Mapping[str, Any]) -> bool:
+    """Whether an object is a line of a run's trace."""
+    return (
+        isinstance(line.get("key"), str)
+        and isinstance(line.get("attempts"), int)
+        and all(isinstance(line.get(name), list) for name in ("image_sha256", "image_stat"))
+    )
+
+
+def is_confirmed(line: Mapping[str, Any], trace: Mapping[str, Any] | None) -> bool:
+    """Whether a trace names this very line; an answer without that is asked again."""
+    return trace is not None and trace.get("line_sha256") == sha256_of_json(line)
+
+
+def is_failure(line: Mapping[str, Any]) -> bool:
+    """Whether a line records a failure."""
+    return "error" in line["metadata"]
+
+
+def read_failure(line: Mapping[str, Any]) -> Failure:
+    """Returns the failure that a line records."""
+    error = line["metadata"]["error"]
+    return Failure(key=line["metadata"]["key"], cause=error["cause"], message=error["message"])
+
+
+def read_prediction(line: Mapping[str, Any]) -> Prediction:
+    """Returns the answer that a line records."""
+    return Prediction(
+        key=line["metadata"]["key"],
+        question_id=line["question_id"],
+        prompt=line["prompt"],
+        text=line["text"],
+    )
+
+
+def trace_line(
+    result: Completion | RequestFailure | Failure,
+    *,
+    worker: str | None,
+    attempts: int,
+    image_stat: Sequence[Any] = (),
+) -> dict[str, Any]:
+    """Returns the trace of one attempt.
+
+    Args:
+        result: What came of the question.
+        worker: Who was asked; None where nobody was.
+        attempts: How often the question was tried, this time included.
+        image_stat: Size and time of each image's file before it was opened.
+    """
+    completion = result if isinstance(result, Completion) else None
+    return {
+        "key": result.key,
+        "min_margin": completion.min_margin if completion else None,
+        "replayed": completion.replayed if completion else False,
+        "flipped": completion.flipped if completion else False,
+        "worker": worker,
+        "latency_s": round(completion.latency_s, 6) if completion else None,
+        "attempts": attempts,
+        "image_sha256": list(completion.image_sha256) if completion else [],
+        "image_stat": list(image_stat),
+    }

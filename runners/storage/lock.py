@@ -1,0 +1,124 @@
+"""The right to write to the folder of a task: one process at a time, and what stands in the way."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from runners.errors import DISK_FULL, ConfigError, StoreError
+from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE
+from runners.storage.files import make_folder, remove_scratch
+from runners.storage.manifest import MANIFEST_FILE
+
+_GUARDED = (MANIFEST_FILE, PREDICTIONS_FILE, TRACE_FILE)
+"""What nobody writes without the lock."""
+
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP})
+"""What a file system without locks answers."""
+
+
+def lock_at(path: Path) -> FileLock:
+    """Returns a lock that is had at once or not at all.
+
+    What would stand in for it where a disk has no locks outlives a killed process, so nothing does.
+    """
+    return FileLock(path, timeout=0, fallback_to_soft=False)
+
+
+class FolderLock:
+    """A lock beside the folder of a task, so that the folder itself can be set aside.
+
+    Args:
+        folder: The task's folder, in the run's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = lock_at(folder.with_name(f".{folder.name}.lock"))
+
+    def acquire(self) -> None:
+        """Takes the folder for this process, and clears it of what a killed one left.
+
+        Raises:
+            ConfigError: another process has it, or what lies there cannot be read and written.
+            StoreError: the disk is full.
+        """
+        run_dir = self._folder.parent
+        try:
+            make_folder(run_dir)
+            self._lock.acquire()
+        except Timeout as error:
+            raise ConfigError(
+                f"{self._folder} is being written by another process, which holds "
+                f"{self._lock.lock_file}. Wait for it, or choose another name with run=NAME."
+            ) from error
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                raise _store_error(run_dir, error) from error
+            if error.errno in NO_LOCKS:
+                raise ConfigError(no_locks(run_dir)) from error
+            raise ConfigError(
+                f"{run_dir} cannot be written: {error}. Keep results elsewhere with "
+                "results_dir=DIR."
+            ) from error
+        self._require_access()
+        remove_scratch(self._folder, _GUARDED)
+
+    def release(self) -> None:
+        """Gives the folder free."""
+        self._lock.release()
+
+    def _require_access(self) -> None:
+        files = (self._folder / name for name in _GUARDED)
+        for path in (self._folder.parent, self._folder, *files):
+            wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
+            if path.exists() and not os.access(path, wanted):
+                raise ConfigError(
+                    f"{path} cannot be read and written by this user. Change its permissions, or "
+                    "keep results elsewhere with results_dir=DIR."
+                )
+
+
+@contextmanager
+def explaining_disk_errors(folder: Path) -> Iterator[None]:
+    """While it is entered, a disk that does not take what is written stops the run.
+
+    Raises:
+        StoreError: the disk is full, broken or gone, or the folder was removed.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _store_error(folder, error) from error
+
+
+def _store_error(folder: Path, error: OSError) -> StoreError:
+    if error.errno == errno.ENOENT:
+        return StoreError(
+            f"{error.filename or folder} was removed while the run was writing to it. Start it "
+            "again with the same command, which asks whatever is not stored, and leave the folder "
+            "alone meanwhile."
+        )
+    remedy = "Make room there." if error.errno in DISK_FULL else "See what is wrong with that disk."
+    return StoreError(
+        f"{folder} cannot be written: {error}. {remedy} What was answered before is stored; the "
+        "same command goes on from there."
+    )
+
+
+def no_locks(folder: Path, remedy: str = "results_dir=DIR") -> str:
+    """Returns what is said of a folder where nothing can be locked.
+
+    Args:
+        folder: The folder.
+        remedy: The options that choose another one.
+    """
+    return (
+        f"{folder} lies on a file system without locks, so that nothing would keep two runs from "
+        f"writing there at once. Keep results on another one with {remedy}."
+    )

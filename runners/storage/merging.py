@@ -1,0 +1,298 @@
+"""The parts of a run that was answered in shards, joined into the run that they are parts of."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evals.records import Sample
+from evals.task import Task
+from runners.environment import now
+from runners.errors import ConfigError
+from runners.options.build import build_task
+from runners.options.shard import Shard, read_shard
+from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE, AnswerStore
+from runners.storage.files import read_intact_lines, sha256_of_file, write_jsonl
+from runners.storage.identity import describe_differences, differences, hash_prompts
+from runners.storage.lines import is_answer_line, is_confirmed, is_failure, is_trace_line
+from runners.storage.lock import explaining_disk_errors
+from runners.storage.manifest import MANIFEST_FILE, read_manifest, write_manifest
+from runners.storage.stored import read_run_specs, set_aside, writing
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one run holds of a task.
+
+    Attributes:
+        run: The run's name.
+        folder: The task's folder in it.
+        manifest: What the answers are of.
+        lines: The line of each question, by key; only those that the trace confirms.
+        traces: How each came about, by key.
+    """
+
+    run: str
+    folder: Path
+    manifest: Mapping[str, Any]
+    lines: Mapping[str, Mapping[str, Any]]
+    traces: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def shard(self) -> Shard | None:
+        """Which part of the whole run it was asked for; None for the whole."""
+        runner = self._environment.get("runner")
+        return read_shard(runner.get("shard")) if isinstance(runner, Mapping) else None
+
+    @property
+    def limit(self) -> int | None:
+        """How many questions the whole run asks; None for all."""
+        options = self._environment.get("options")
+        limit: int | None = options.get("limit") if isinstance(options, Mapping) else None
+        return limit
+
+    @property
+    def _environment(self) -> Mapping[str, Any]:
+        environment = self.manifest.get("environment")
+        return environment if isinstance(environment, Mapping) else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """A task after its parts were joined.
+
+    Attributes:
+        asked: The keys of the questions that the whole run asks.
+        summary: What is known of the answers beside their scores.
+    """
+
+    asked: frozenset[str]
+    summary: Mapping[str, Any]
+
+
+def part_names(merge: Any, run: str) -> list[str]:
+    """Returns the names of the runs that are joined.
+
+    Args:
+        merge: The names, or how many shards of the run there are.
+        run: The name of the run that they are parts of.
+    """
+    if not isinstance(merge, int):
+        return [str(name) for name in dict.fromkeys(merge)]
+    shards = (Shard(index=index, count=merge) for index in range(1, merge + 1))
+    return [f"{run}-{shard.suffix}" for shard in shards]
+
+
+def read_part_specs(config: DictConfig, runs: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Returns the tasks that any of the runs holds, by name; runs without any are logged.
+
+    A part without answers may be no loss: of fewer images than parts, some parts get no question.
+
+    Args:
+        config: The composed options; `tasks` selects, and is empty for all tasks.
+        runs: The folders of the runs.
+
+    Raises:
+        ConfigError: none of the runs holds a task.
+    """
+    there = [path for path in runs if any(path.glob(f"*/{MANIFEST_FILE}"))]
+    if not there:
+        raise ConfigError(
+            f"None of the parts holds answers: {', '.join(map(str, runs))}. Check `merge`, `run` "
+            "and `results_dir`."
+        )
+    for path in runs:
+        if path not in there:
+            logger.warning("%s holds no answers", path)
+    specs: dict[str, dict[str, Any]] = {}
+    for path in there:
+        specs = read_run_specs(config, path) | specs
+    return specs
+
+
+def merge_task(
+    spec: Mapping[str, Any], runs: Sequence[Path], run_dir: Path, *, overwrite: bool
+) -> Merged:
+    """Writes the answers of a task in several runs as those of one run.
+
+    What the one run holds already stays, as far as it is of the same identity: parts that come
+    later can be added, and answers that no part has can be asked for in the run itself.
+
+    Args:
+        spec: The task, as `_target_` plus values.
+        runs: The folders of the runs that are the parts; not all need be there.
+        run_dir: The folder of the one run.
+        overwrite: Set what lies there aside.
+
+    Raises:
+        ConfigError: parts are of different identity or contradict each other, the questions have
+            changed, or another process writes the run.
+        DataError: the questions cannot be read.
+        StoreError: the run cannot be written.
+    """
+    task = build_task(spec)
+    folder = run_dir / task.name
+    with writing(folder):
+        paths = [*runs, *([] if overwrite else [run_dir])]
+        sources = [part for path in paths if (part := _read_part(path, task.name))]
+        if not sources:
+            raise ConfigError(f"No part holds {task.name}. Leave it out of `task`.")
+        _check_identities(sources, task.name)
+        samples = task.samples()
+        prompts = _check_questions(sources[0], task, samples)
+        lines, traces = _join(sources, task.name)
+        asked = [sample.key for sample in samples[: _common_limit(sources, task.name)]]
+        _tell_missing(sources, task.name, [key for key in asked if key not in lines])
+        with explaining_disk_errors(folder):
+            if overwrite:
+                set_aside(folder)
+            _write(folder, sources, spec, [sample.key for sample in samples], (lines, traces))
+    summary = {
+        "num_questions": len(asked),
+        "limited": len(asked) < len(samples),
+        "limit": len(asked) if len(asked) < len(samples) else None,
+        "batch_check": AnswerStore(folder).batch_check(),
+        "hashes": {"answers": None, "prompts": prompts},
+        "timing": {},
+    }
+    return Merged(asked=frozenset(asked), summary=summary)
+
+
+def _read_part(path: Path, name: str) -> Part | None:
+    """What a run holds of a task, None if nothing; files that are being written are left alone."""
+    folder = path / name
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return None
+    # The last line of a key wins: a question that failed may have been answered later.
+    traces = {
+        line["key"]: line for line in read_intact_lines(folder / TRACE_FILE) if is_trace_line(line)
+    }
+    lines = {
+        line["metadata"]["key"]: line
+        for line in read_intact_lines(folder / PREDICTIONS_FILE)
+        if is_answer_line(line)
+    }
+    confirmed = {key: line for key, line in lines.items() if is_confirmed(line, traces.get(key))}
+    return Part(run=path.name, folder=folder, manifest=manifest, lines=confirmed, traces=traces)
+
+
+def _check_identities(sources: Sequence[Part], name: str) -> None:
+    first = sources[0]
+    problems = [
+        f"{part.folder} is no part of the same run as {first.folder}: "
+        f"{describe_differences(differing)}."
+        for part in sources[1:]
+        if (differing := differences(first.manifest["identity"], part.manifest["identity"]))
+    ]
+    if problems:
+        raise ConfigError(
+            f"The parts of {name} cannot be joined. " + " ".join(problems) + " Name the parts of "
+            "one run only, or join them under another name with run=NAME."
+        )
+
+
+def _check_questions(part: Part, task: Task, samples: Sequence[Sample]) -> str:
+    """Checks that the parts were asked these questions; returns the questions' hash."""
+    prompts = hash_prompts(samples)
+    if differences({"prompts": part.manifest["identity"].get("prompts")}, {"prompts": prompts}):
+        raise ConfigError(
+            f"{part.folder} was asked other questions than {task.name} {task.split} has here. Give "
+            "the data of that run, for example with data.root=DIR."
+        )
+    return prompts
+
+
+def _common_limit(sources: Sequence[Part], name: str) -> int | None:
+    """How many questions the parts were cut from; what the run itself was asked does not count."""
+    limits = {part.limit for part in sources if part.shard is not None}
+    if len(limits) > 1:
+        shown = ", ".join(f"{part.run} limit={part.limit}" for part in sources if part.shard)
+        raise ConfigError(
+            f"The parts of {name} were cut with different `limit`: {shown}. Name the parts of one "
+            "run only."
+        )
+    return limits.pop() if limits else None
+
+
+def _join(
+    sources: Iterable[Part], name: str
+) -> tuple[dict[str, Mapping[str, Any]], dict[str, Mapping[str, Any]]]:
+    """One line and one trace for each question; an answer takes precedence over a failure."""
+    chosen: dict[str, Part] = {}
+    contradicted: dict[str, str] = {}
+    for part in sources:
+        for key, line in part.lines.items():
+            before = chosen.get(key)
+            if before is None or is_failure(before.lines[key]):
+                chosen[key] = part
+            elif not is_failure(line) and line != before.lines[key]:
+                contradicted[key] = f"{key} in {before.run} and {part.run}"
+    if contradicted:
+        shown = "; ".join(list(contradicted.values())[:_SHOWN])
+        raise ConfigError(
+            f"{len(contradicted):,} questions of {name} have different answers in different parts: "
+            f"{shown}. Leave one of them out; if it is the run itself that differs, set it aside "
+            "with overwrite=true."
+        )
+    lines = {key: part.lines[key] for key, part in chosen.items()}
+    traces = {key: part.traces[key] for key, part in chosen.items()}
+    return lines, traces
+
+
+def _tell_missing(sources: Sequence[Part], name: str, missing: Sequence[str]) -> None:
+    """Names the parts and the questions that are not there."""
+    shards = [shard for part in sources if (shard := part.shard)]
+    for count in sorted({shard.count for shard in shards}):
+        there = {shard.index for shard in shards if shard.count == count}
+        gone = [f"{i}/{count}" for i in range(1, count + 1) if i not in there]
+        if missing and gone:
+            logger.error("%s: no part %s of the run is given", name, ", ".join(gone))
+    if missing:
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        logger.error(
+            "%s: %d questions have not been asked and count as missing: %s",
+            name,
+            len(missing),
+            shown,
+        )
+
+
+def _write(
+    folder: Path,
+    sources: Sequence[Part],
+    spec: Mapping[str, Any],
+    order: Sequence[str],
+    records: tuple[Mapping[str, Mapping[str, Any]], ...],
+) -> None:
+    """Writes the manifest, and the answers and traces in the benchmark's order."""
+    first, own = sources[0], next((p for p in sources if p.folder == folder), None)
+    runner = first.manifest["environment"].get("runner")
+    environment = {**first.manifest["environment"], "task": dict(spec)}
+    if isinstance(runner, Mapping):
+        environment["runner"] = {**runner, "shard": None}
+    parts = [
+        {
+            "run": part.run,
+            "num_stored": len(part.lines),
+            "sha256": sha256_of_file(part.folder / PREDICTIONS_FILE) if part.lines else None,
+        }
+        for part in sources
+        if part is not own
+    ]
+    history = [*(own.manifest["history"] if own else []), {"merged": now(), "parts": parts}]
+    folder.mkdir(parents=True, exist_ok=True)
+    identity = first.manifest["identity"]
+    write_manifest(folder, identity=identity, environment=environment, history=history)
+    for file, by_key in zip((PREDICTIONS_FILE, TRACE_FILE), records, strict=True):
+        write_jsonl(folder / file, (by_key[key] for key in order if key in by_key))

@@ -1,0 +1,1 @@
+"""What is made of stored runs: the gate, the leaderboard, the report. Only reads them."""

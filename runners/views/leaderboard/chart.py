@@ -1,0 +1,183 @@
+"""The leaderboard as a picture: a panel a benchmark, a bar a run, with its interval."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+
+from runners.storage.files import write_atomic
+from runners.views.leaderboard.columns import PART_TITLES, Column
+from runners.views.leaderboard.records import Leaderboard, Row, Section
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_FONT = "DejaVu Sans"
+"""It comes with matplotlib, so that the picture is the same everywhere."""
+_RUN, _PUBLISHED, _INK, _FAINT = "#3b6fb6", "#b9c0c8", "#1c1f23", "#6a727c"
+_LEGEND = (
+    "95% intervals, clustered by image. Grey: published. Hatched: not comparable, see the notes."
+)
+_MAX_PANELS_A_ROW = 4
+_MAX_ROWS = 60
+_MAX_LABEL = 44
+_PANEL_WIDTH, _BAR_HEIGHT, _PANEL_MARGIN = 2.5, 0.3, 0.62
+_TITLE_HEIGHT, _LEGEND_HEIGHT, _MIN_WIDTH = 0.5, 0.3, 6.5
+_DPI = 150
+
+
+def write_chart(board: Leaderboard, path: Path) -> None:
+    """Draws the leaderboard as PNG; the same leaderboard gives the same bytes.
+
+    Args:
+        board: The leaderboard.
+        path: The file.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    drawn = io.BytesIO()
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams["font.family"] = _FONT
+        figure = _draw(board)
+        # Neither date nor version: they would change the bytes.
+        figure.savefig(drawn, format="png", dpi=_DPI, metadata={"Software": None})
+    write_atomic(path, drawn.getvalue())
+
+
+def _draw(board: Leaderboard) -> Figure:
+    sections = [(section, _panels(board, section)) for section in board.sections]
+    sections = [(section, panels) for section, panels in sections if panels]
+    heights = [_height(section, len(panels)) for section, panels in sections] or [1.0]
+    labels = [_label(row) for section, _ in sections for row in section.rows[:_MAX_ROWS]]
+    label_width = 0.3 + 0.075 * max(map(len, labels), default=0)
+    num_beside = min(_MAX_PANELS_A_ROW, max((len(panels) for _, panels in sections), default=1))
+    width = max(label_width + _PANEL_WIDTH * num_beside, _MIN_WIDTH)
+    top = sum(heights) + _LEGEND_HEIGHT
+    figure = Figure(figsize=(width, top), facecolor="white")
+    FigureCanvasAgg(figure)
+    if not sections:
+        figure.text(0.5, 0.5, "No run has a figure yet.", ha="center", color=_FAINT)
+        return figure
+    figure.text(0.12 / width, 0.1 / top, _LEGEND, fontsize=8, color=_FAINT)
+    for (section, panels), height in zip(sections, heights, strict=True):
+        _draw_section(figure, section, panels, top=top, label_width=label_width)
+        top -= height
+    return figure
+
+
+def _panels(board: Leaderboard, section: Section) -> list[Column]:
+    """The columns that runs have figures for; all of them if there is no run anywhere."""
+    no_runs = all(row.is_published for s in board.sections for row in s.rows)
+    return [
+        column
+        for column in section.columns
+        if any(
+            column in row.cells and row.cells[column].value is not None
+            for row in section.rows
+            if no_runs or not row.is_published
+        )
+    ]
+
+
+def _height(section: Section, num_panels: int) -> float:
+    """Inches that a section takes."""
+    num_lines = -(-num_panels // _MAX_PANELS_A_ROW)
+    return _TITLE_HEIGHT + num_lines * _line_height(section)
+
+
+def _line_height(section: Section) -> float:
+    return _PANEL_MARGIN + _BAR_HEIGHT * min(len(section.rows), _MAX_ROWS)
+
+
+def _draw_section(
+    figure: Figure, section: Section, panels: Sequence[Column], *, top: float, label_width: float
+) -> None:
+    width, height = figure.get_size_inches()
+    rows = section.rows[:_MAX_ROWS]
+    title = PART_TITLES[section.part]
+    if len(rows) < len(section.rows):
+        title += f" (the first {len(rows)} of {len(section.rows)} rows)"
+    figure.text(
+        0.12 / width, (top - 0.3) / height, title, fontsize=11, fontweight="bold", color=_INK
+    )
+    line_height = _line_height(section)
+    for number, column in enumerate(panels):
+        line, place = divmod(number, _MAX_PANELS_A_ROW)
+        left = label_width + place * _PANEL_WIDTH
+        bottom = top - _TITLE_HEIGHT - (line + 1) * line_height + 0.3
+        box = (left, bottom, _PANEL_WIDTH - 0.25, line_height - _PANEL_MARGIN)
+        axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+        _draw_panel(axes, rows, column, shows_labels=place == 0)
+
+
+def _draw_panel(axes: Axes, rows: Sequence[Row], column: Column, *, shows_labels: bool) -> None:
+    largest = 0.0
+    for place, row in enumerate(rows):
+        cell = row.cells.get(column)
+        if cell is None or cell.value is None:
+            continue
+        value = column.scaled(cell.value)
+        low, high = map(column.scaled, cell.interval or (cell.value, cell.value))
+        largest = max(largest, high)
+        hatch: dict[str, Any] = {} if cell.is_comparable else {"alpha": 0.4, "hatch": "////"}
+        color = _PUBLISHED if row.is_published else _RUN
+        axes.barh(place, value, height=0.68, color=color, edgecolor="white", linewidth=0, **hatch)
+        if high > low:
+            axes.plot([low, high], [place, place], color=_INK, linewidth=1.1, zorder=3)
+            for end in (low, high):
+                axes.plot([end, end], [place - 0.14, place + 0.14], color=_INK, linewidth=1.1)
+        axes.annotate(
+            cell.text,
+            (max(value, high), place),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=_INK,
+        )
+    _dress_panel(axes, rows, column, largest, shows_labels=shows_labels)
+
+
+def _dress_panel(
+    axes: Axes, rows: Sequence[Row], column: Column, largest: float, *, shows_labels: bool
+) -> None:
+    axes.set_title(_drawable(column.title), fontsize=9, loc="left", color=_INK, pad=4)
+    axes.title.set_parse_math(False)
+    # Bars begin at zero, and beside the longest one there is room for its figure.
+    axes.set_xlim(0, 1.24 * (largest if column.is_points else max(largest, 50.0)) or 1.0)
+    axes.set_ylim(len(rows) - 0.45, -0.55)
+    axes.set_yticks(range(len(rows)))
+    labels = [_label(row) for row in rows] if shows_labels else [""] * len(rows)
+    axes.set_yticklabels(labels, fontsize=8.5, color=_INK, parse_math=False)
+    for text, row in zip(axes.get_yticklabels(), rows, strict=True):
+        text.set_fontstyle("italic" if row.is_published else "normal")
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=7.5, colors=_FAINT, length=2)
+    axes.locator_params(axis="x", nbins=4)
+    axes.grid(visible=True, axis="x", color="#e6e9ec", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color("#c5cad0")
+
+
+def _label(row: Row) -> str:
+    name = _drawable(row.name)
+    if len(name) > _MAX_LABEL:
+        name = f"{name[: _MAX_LABEL - 1]}…"
+    return f"{name} ({row.setup})" if row.is_published else name
+
+
+def _drawable(text: str) -> str:
+    """A text in which characters that the font lacks are squares."""
+    font = get_font(findfont(_FONT))
+    return "".join(c if font.get_char_index(ord(c)) else "□" for c in text)

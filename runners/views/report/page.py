@@ -1,0 +1,167 @@
+"""The page itself: one HTML file with style, script and data inside, which asks no network.
+
+Nothing of a run ever becomes markup. The data stand in a block that the browser does not execute,
+with `<` escaped so that nothing in it can end the block; the script puts them on the page as text;
+and the page's own policy allows this one script and no address on the network.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from runners.errors import ConfigError
+from runners.storage.files import naming_file, write_atomic
+from runners.views.report.thumbnails import MIME_TYPE, SUFFIX
+
+MARK = "<!-- llava-evals report -->"
+"""Stands in every page, so that no other file is replaced by mistake."""
+
+_SCRIPTS = (
+    "dom",
+    "report",
+    "format",
+    "charts",
+    "summary",
+    "filters",
+    "filter_form",
+    "list",
+    "detail",
+    "main",
+)
+_MEGABYTE = 1_000_000
+_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenPage:
+    """What was written.
+
+    Attributes:
+        path: The page.
+        num_bytes: Its size.
+        image_dir: The folder with its thumbnails; None if they are in the page.
+    """
+
+    path: Path
+    num_bytes: int
+    image_dir: Path | None
+
+
+def check_output(path: Path) -> None:
+    """Checks that the page may be written, before anything is read.
+
+    Raises:
+        ConfigError: something else lies there.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder. Name a file as `output`.")
+    if path.exists():
+        with path.open("rb") as file:
+            if MARK.encode() not in file.read(200):
+                raise ConfigError(
+                    f"{path} exists and is no report. Choose another `output`, or remove it."
+                )
+
+
+def write_page(
+    path: Path, payload: Mapping[str, Any], thumbnails: Sequence[bytes], *, max_mb: float
+) -> WrittenPage:
+    """Writes the page, and its thumbnails into a folder beside it if it would be too large.
+
+    Args:
+        path: The HTML file; an existing one is replaced.
+        payload: What `build_payload` gave.
+        thumbnails: WebP files by number.
+        max_mb: The largest page with thumbnails inside, in millions of bytes.
+
+    Raises:
+        WriteError: a file cannot be written there.
+    """
+    data = to_json(payload)
+    encoded = [base64.b64encode(thumbnail).decode() for thumbnail in thumbnails]
+    inside = len(data) + sum(map(len, encoded)) <= max_mb * _MEGABYTE
+    image_dir = None if inside or not thumbnails else path.with_name(f"{path.stem}-images")
+    if image_dir is None:
+        pictures = [f"data:{MIME_TYPE};base64,{text}" for text in encoded]
+    else:
+        names = _write_images(image_dir, thumbnails)
+        pictures = [f"{image_dir.name}/{name}" for name in names]
+    text = render_page(data, to_json(pictures), title=_title(payload))
+    write_atomic(path, text)
+    return WrittenPage(path=path, num_bytes=len(text.encode()), image_dir=image_dir)
+
+
+def to_json(value: Any) -> str:
+    r"""Returns JSON that may stand in a script element: ASCII, and nothing that looks like a tag.
+
+    >>> to_json("</script>")
+    '"\\u003c/script>"'
+    """
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", r"\u003c")
+
+
+def render_page(data: str, pictures: str, *, title: str) -> str:
+    """Returns the page.
+
+    Args:
+        data: The report, from `to_json`.
+        pictures: The addresses of the thumbnails, from `to_json`.
+        title: Of the page, as plain text.
+    """
+    assets = files("runners.views.report") / "assets"
+    style = (assets / "style.css").read_text(encoding="utf-8")
+    modules = [(assets / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS]
+    script = '"use strict";\n(() => {\n' + "\n".join(modules) + "})();\n"
+    parts = {
+        "mark": MARK,
+        "policy": _policy(style, script),
+        "title": html.escape(title),
+        "style": style,
+        "script": script,
+        "data": data,
+        "pictures": pictures,
+    }
+    page = (assets / "page.html").read_text(encoding="utf-8")
+    # In one pass: what is filled in may look like a place to be filled.
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], page)
+
+
+def _policy(style: str, script: str) -> str:
+    """What the page may do: run this script, and show pictures that it holds or lie beside it."""
+    rules = {
+        "default-src": "'none'",
+        "script-src": f"'sha256-{_sha256(script)}'",
+        "style-src": f"'sha256-{_sha256(style)}'",
+        "img-src": "data: file: 'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in rules.items())
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _write_images(folder: Path, thumbnails: Sequence[bytes]) -> list[str]:
+    """Writes thumbnails under names by content, so that a repetition changes none."""
+    with naming_file(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    names = [hashlib.sha256(thumbnail).hexdigest()[:_DIGITS] + SUFFIX for thumbnail in thumbnails]
+    for name, thumbnail in zip(names, thumbnails, strict=True):
+        with naming_file(folder / name):
+            (folder / name).write_bytes(thumbnail)
+    return names
+
+
+def _title(payload: Mapping[str, Any]) -> str:
+    return " and ".join(run["name"] for run in payload["runs"])

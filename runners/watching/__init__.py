@@ -1,1 +1,0 @@
-"""Finding checkpoints as a training run writes them, and evaluating each once."""

@@ -1,0 +1,228 @@
+import gzip
+import io
+import json
+import os
+import pickle
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+
+from evals.errors import DataError
+from evals.reading.files import (
+    check_unique,
+    find_file,
+    find_optional,
+    read_json,
+    read_jsonl,
+    require,
+    require_id,
+)
+from evals.reading.images import ImageFile, decode_image, image_in
+
+
+def test_compressed_file_serves_for_the_plain_one(tmp_path):
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(b'{"a": 1}'))
+    assert find_file(tmp_path / "a.json") == tmp_path / "a.json.gz"
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+
+
+def test_plain_file_goes_before_the_compressed_one(tmp_path):
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(b"1"))
+    (tmp_path / "a.json").write_bytes(b"2")
+    assert read_json(tmp_path / "a.json") == 2
+
+
+def test_missing_file_is_named_with_its_origin(tmp_path):
+    with pytest.raises(DataError, match=r"a\.json does not exist.*https://example\.org"):
+        read_json(tmp_path / "a.json", "https://example.org")
+    assert find_optional(tmp_path / "a.json") is None
+
+
+def test_what_is_there_but_no_file_is_called_what_it_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((tmp_path, "a folder"), (tmp_path / "pipe", "no regular file")):
+        with pytest.raises(DataError, match=re.escape(f"{path} is {kind}. Name a file.")):
+            find_file(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"a": 1,\n"b"}', r"a\.json:2 is not JSON"),
+        (b'{"a": "\xff"}', "not UTF-8"),
+        (b'{"x": {"q1": 1, "q1": 2}}', "'q1' twice"),
+        (b"", r"a\.json:1 is not JSON"),
+        (b"[" * 99_999, r"a\.json is nested too deep"),
+    ],
+)
+def test_broken_json_is_located(tmp_path, content, message):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_json(tmp_path / "a.json")
+
+
+def test_truncated_archive_is_a_data_error(tmp_path):
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(b'{"a": 1}' * 100)[:-20])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_json(tmp_path / "a.json")
+
+
+def test_jsonl_keeps_line_numbers_and_unicode_separators(tmp_path):
+    text = '{"a": "x\u2028y"}\r\n\n{"a": 2}'
+    (tmp_path / "a.jsonl").write_text(text, encoding="utf-8", newline="")
+    assert read_jsonl(tmp_path / "a.jsonl") == [(1, {"a": "x\u2028y"}), (3, {"a": 2})]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[1]", "no JSON object"),
+        (b'"\xff"', "is not JSON"),
+        ("[" * 99_999, "is not JSON"),
+    ],
+)
+def test_broken_line_is_named_by_number(tmp_path, line, message):
+    line = line if isinstance(line, bytes) else line.encode()
+    (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n' + line + b"\n")
+    with pytest.raises(DataError, match=rf"a\.jsonl:2 .*{message}|a\.jsonl:2 is {message}"):
+        read_jsonl(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("record", "kind", "message"),
+    [
+        ({}, str, "lacks the field `f`"),
+        ({"f": 1}, str, "must be str, but is 1"),
+        ({"f": True}, int, "must be int, but is true"),
+        ({"f": []}, (str, type(None)), "must be str or null"),
+        ([], str, "must be a JSON object"),
+    ],
+)
+def test_required_field_of_another_type_is_refused(record, kind, message):
+    with pytest.raises(DataError, match=f"q.json.*{message}"):
+        require(record, "f", kind, "q.json")
+
+
+def test_id_is_text_or_whole_number():
+    assert [require_id({"i": value}, "i", "q") for value in ("7", 7)] == ["7", 7]
+    with pytest.raises(DataError, match="`i` must be"):
+        require_id({"i": 7.5}, "i", "q")
+
+
+def test_repeated_key_is_named():
+    check_unique(["a", "b"], "f")
+    with pytest.raises(DataError, match="'a' occurs twice"):
+        check_unique(["a", "b", "a"], "f")
+
+
+def palette_image():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    return image
+
+
+@pytest.mark.parametrize("transparency", [0, b"\x00\x80"])
+def test_palette_transparency_is_not_composited(tmp_path, transparency):
+    path = tmp_path / "a.png"
+    palette_image().save(path, transparency=transparency)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image = ImageFile("a", path).open()
+    assert (image.mode, image.info) == ("RGB", {})
+    assert [image.getpixel((x, 0)) for x in (0, 1)] == [(10, 20, 30), (200, 100, 50)]
+
+
+def test_nothing_about_the_file_stays_with_an_rgb_image(tmp_path):
+    Image.new("RGB", (1, 1)).save(tmp_path / "a.jpg", dpi=(72, 72))
+    assert ImageFile("a", tmp_path / "a.jpg").open().info == {}
+
+
+def test_alpha_is_dropped_and_not_composited(tmp_path):
+    Image.new("RGBA", (1, 1), (10, 20, 30, 0)).save(tmp_path / "a.png")
+    assert ImageFile("a", tmp_path / "a.png").open().getpixel((0, 0)) == (10, 20, 30)
+
+
+def test_image_is_given_as_stored_on_request(tmp_path):
+    path = tmp_path / "a.png"
+    palette_image().save(path, transparency=0)
+    image = ImageFile("a", path, convert_rgb=False).open()
+    assert (image.mode, image.info["transparency"]) == ("P", 0)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"\x00" * 40, b"GIF89a"]
+)
+def test_what_is_no_image_raises_os_error(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(OSError, match=r"a\.png|identify"):
+        ImageFile("a", tmp_path / "a.png").open()
+
+
+def test_truncated_image_raises_os_error(tmp_path):
+    path = tmp_path / "a.png"
+    Image.effect_noise((64, 64), 50).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(OSError):  # noqa: PT011 - the message is PIL's
+        ImageFile("a", path).open()
+
+
+def test_missing_image_raises_os_error(tmp_path):
+    image = image_in(tmp_path, "a.png")
+    assert not image.exists()
+    with pytest.raises(FileNotFoundError):
+        image.open()
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "a/../../secret.png", "/etc/passwd", ".."])
+def test_name_that_leads_out_of_the_folder_is_a_missing_image(tmp_path, name):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.new("RGB", (1, 1)).save(tmp_path / "secret.png")
+    image = image_in(folder, name)
+    assert not image.exists()
+    with pytest.raises(OSError, match="leads out of the image folder"):
+        image.open()
+
+
+@pytest.mark.parametrize("name", ["", ".", "b", "nul\0byte", "x" * 5000])
+def test_name_of_no_regular_file_is_a_missing_image(tmp_path, name):
+    (tmp_path / "b").mkdir()
+    assert not image_in(tmp_path, name).exists()
+
+
+def test_name_within_the_folder_may_turn_around(tmp_path):
+    (tmp_path / "b").mkdir()
+    Image.new("RGB", (1, 1)).save(tmp_path / "a.png")
+    assert image_in(tmp_path, "b/../a.png").exists()
+
+
+def test_image_file_survives_pickling():
+    image = ImageFile("a", Path("folder/a.png"), convert_rgb=False)
+    assert pickle.loads(pickle.dumps(image)) == image
+    assert json.dumps(image.key) == '"a"'
+
+
+def test_message_about_a_spoiled_image_is_the_same_every_time():
+    messages = set()
+    for file in [io.BytesIO(b"no image") for _ in range(3)]:
+        with pytest.raises(OSError, match="Image t: row 1 is in no format") as caught:
+            decode_image(file, "t: row 1")
+        messages.add(str(caught.value))
+    assert len(messages) == 1
+
+
+def test_lack_of_memory_is_not_the_fault_of_the_image(tmp_path, monkeypatch):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+
+    def run_out(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(PngImageFile, "load", run_out)
+    with pytest.raises(MemoryError):
+        image_in(tmp_path, "a.png").open()

@@ -1,0 +1,254 @@
+"""The mirrors: small parquet files in their schemas, read through `datasets` without a network."""
+
+import pickle
+
+import pytest
+
+from evals.errors import DataError
+from evals.figures.summary import summarize
+from evals.reading.hub import HubTable
+from evals.tasks.gqa import GQA
+from evals.tasks.mmbench import MMBench
+from evals.tasks.mme import MME
+from evals.tasks.pope import POPE
+from evals.tasks.scienceqa import ScienceQA
+from evals.tasks.seedbench import SeedBench
+from evals.tasks.textvqa import TextVQA
+from evals.tasks.vizwiz import VizWiz
+from evals.tasks.vqav2 import VQAv2
+from tests.evals.small_data import encode, mmbench_rows, pope_records, seed_records, textvqa_records
+
+SUFFIX = "\nAnswer the question using a single word or phrase."
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Keeps what `datasets` caches out of the user's folders."""
+    import datasets
+
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+
+
+def put_parquet(path, rows):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def image(number):
+    return {"bytes": encode(number), "path": f"{number}.png"}
+
+
+def answers_of(texts):
+    return [
+        {"answer": text, "answer_confidence": "yes", "answer_id": n}
+        for n, text in enumerate(texts, start=1)
+    ]
+
+
+def vqav2(folder):
+    rows = [
+        {
+            "question_id": 420 + n,
+            "image_id": 42,
+            "question": "Is it red?",
+            "question_type": "is it",
+            "answer_type": "yes/no",
+            "multiple_choice_answer": "yes",
+            "answers": answers_of(["yes"] * 10),
+            "image": image(1),
+        }
+        for n in range(2)
+    ]
+    put_parquet(folder / "data/validation-00000-of-00001.parquet", rows)
+    return VQAv2(data_dir=folder, split="val", source="hub"), ["yes", "yes"]
+
+
+def gqa(folder):
+    rows = [
+        {
+            "id": f"q{n}",
+            "imageId": "n1",
+            "question": "Is it red?",
+            "answer": "yes",
+            "isBalanced": True,
+            "groups": {"global": None, "local": "x"},
+            "entailed": "['q9']",
+            "types": {"structural": "verify", "semantic": "attr", "detailed": "verifyAttr"},
+            "semantic": [{"operation": "select", "argument": "car", "dependencies": []}],
+            "annotations": {"question": [{"objectId": "1", "value": "car"}]},
+        }
+        for n in range(2)
+    ]
+    name = "testdev-00000-of-00001.parquet"
+    put_parquet(folder / "testdev_balanced_instructions" / name, rows)
+    put_parquet(folder / "testdev_balanced_images" / name, [{"id": "n1", "image": image(1)}])
+    return GQA(data_dir=folder, source="hub"), ["Yes.", "yes"]
+
+
+def scienceqa(folder):
+    rows = [
+        {
+            "image": image(1) if n else None,
+            "question": "Which?",
+            "choices": ["a", "b"],
+            "answer": n,
+            "hint": "",
+            "subject": "natural science",
+            "topic": "biology",
+            "grade": "grade2",
+        }
+        for n in range(2)
+    ]
+    put_parquet(folder / "ScienceQA-FULL/test-00000-of-00001.parquet", rows)
+    return ScienceQA(data_dir=folder, source="hub"), ["A", "B"]
+
+
+def textvqa(folder):
+    rows = [
+        {**row, "ocr_tokens": ["NOKIA"], "image": image(n)}
+        for n, row in enumerate(textvqa_records())
+    ]
+    put_parquet(folder / "data/validation-00000-of-00002.parquet", rows[:2])
+    put_parquet(folder / "data/validation-00001-of-00002.parquet", rows[2:])
+    return TextVQA(data_dir=folder, source="hub"), ["nokia", "10:08", "stop"]
+
+
+def vizwiz(folder):
+    rows = [
+        {
+            "question_id": f"VizWiz_val_{n + 7:08d}.jpg",
+            "question": "what is this?",
+            "answers": ["soup"] * 10,
+            "category": "other",
+            "image": image(n),
+        }
+        for n in range(2)
+    ]
+    put_parquet(folder / "data/val-00000-of-00001.parquet", rows)
+    return VizWiz(data_dir=folder, split="val", source="hub"), ["soup", "Soup."]
+
+
+def pope(folder):
+    for category in ("adversarial", "random", "popular"):
+        rows = [
+            {
+                "question_id": str(row["question_id"]),
+                "question": row["text"],
+                "answer": row["label"],
+                "image_source": "COCO_val2014_000000000042",
+                "image": image(1),
+            }
+            for row in pope_records(category)
+        ]
+        put_parquet(folder / f"Full/{category}-00000-of-00001.parquet", rows)
+    return POPE(data_dir=folder, source="hub"), ["yes", "no"] * 3
+
+
+def mme(folder):
+    rows = [
+        {
+            "question_id": "code_reasoning/0020.png",
+            "question": f"Is it {color}? Please answer yes or no.",
+            "answer": label,
+            "category": "code_reasoning",
+            "image": image(1),
+        }
+        for color, label in (("red", "Yes"), ("blue", "No"))
+    ]
+    put_parquet(folder / "data/test-00000-of-00001.parquet", rows)
+    return MME(data_dir=folder, source="hub"), ["yes", "no"]
+
+
+def mmbench(folder):
+    rows = [
+        {
+            **{k: v for k, v in row.items() if k not in ("l2-category", "image")},
+            "L2-category": row["l2-category"],
+            "D": row["D"] or None,
+            "image": image(row["index"]),
+        }
+        for row in mmbench_rows()
+    ]
+    put_parquet(folder / "data/dev-00000-of-00001.parquet", rows)
+    return MMBench(data_dir=folder, source="hub"), ["A", "B", "C", "B", "A"]
+
+
+def seedbench(folder):
+    rows = [
+        {
+            **row,
+            "image": [image(n), image(n + 1), image(n + 2)][
+                : 3 if row["data_type"] == "video" else 1
+            ],
+        }
+        for n, row in enumerate(seed_records())
+    ]
+    put_parquet(folder / "data/test-00000-of-00001.parquet", rows)
+    return SeedBench(data_dir=folder, source="hub"), ["A", "D", "B"]
+
+
+MIRRORS = [vqav2, gqa, scienceqa, textvqa, vizwiz, pope, mme, mmbench, seedbench]
+
+
+@pytest.mark.parametrize("mirror", MIRRORS, ids=lambda mirror: mirror.__name__)
+def test_mirror_is_asked_and_scored_like_the_files(mirror, tmp_path):
+    task, right = mirror(tmp_path)
+    samples = task.samples()
+    assert len(samples) == len(right)
+    for sample in samples:
+        for source in pickle.loads(pickle.dumps(sample.images)):
+            assert source.exists()
+            assert source.open().height == 5
+    lines = [
+        {"question_id": s.question_id, "prompt": s.prompt, "text": text}
+        for s, text in zip(samples, right, strict=True)
+    ]
+    scores = task.score(task.match(lines))
+    assert [score.value for score in scores] == [1.0] * len(right)
+    assert summarize(task, scores, {}).coverage == 1
+    assert [path.suffix for path in task.data_files()] == [".parquet"] * len(task.data_files())
+    assert task.data_files()
+
+
+def test_video_gives_its_middle_frame(tmp_path):
+    task, _ = seedbench(tmp_path)
+    (frame,) = task.samples()[2].images
+    assert frame.open().getpixel((0, 0))[0] == 3 * 37
+
+
+def test_prompts_of_the_mirror_are_those_of_the_files(tmp_path):
+    task, _ = textvqa(tmp_path)
+    first = task.samples()[0].text
+    assert first == "What is the brand?\nReference OCR token: NOKIA" + SUFFIX
+    task, _ = mmbench(tmp_path / "mmbench")
+    assert task.samples()[0].prompt == "Look at\nit.\nWhich one?\nA. a frog\nB. N/A cup\nC. 7"
+
+
+def test_text_only_problem_of_the_mirror_has_no_image(tmp_path):
+    task, _ = scienceqa(tmp_path)
+    assert [len(sample.images) for sample in task.samples()] == [0, 1]
+
+
+def test_mirror_that_cannot_be_had_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"lmms-lab/MME/test cannot be read.*source=files"):
+        _ = HubTable("lmms-lab/MME", None, "test", tmp_path).rows
+    missing = HubTable("lmms-lab/MME", None, "test", tmp_path).image(0, "a")
+    assert not missing.exists()
+    with pytest.raises(OSError, match="cannot be read"):
+        missing.open()
+
+
+def test_broken_parquet_file_is_a_data_error(tmp_path):
+    (tmp_path / "test-00000-of-00001.parquet").write_bytes(b"PAR1 but no more")
+    with pytest.raises(DataError, match="cannot be read"):
+        _ = HubTable("x/y", None, "test", tmp_path).rows
+
+
+@pytest.mark.parametrize("build", [VQAv2, GQA, ScienceQA, TextVQA, VizWiz, POPE, MME, SeedBench])
+def test_unknown_source_is_refused(build, tmp_path):
+    with pytest.raises(ValueError, match="`source` of"):
+        build(data_dir=tmp_path, source="cloud")

@@ -1,0 +1,78 @@
+import json
+
+import pytest
+
+from evals.errors import DataError
+from evals.reading.replies import JudgeReply, hash_request, read_replies, select_replies
+from evals.scorers.judge import build_mmvet_request
+
+REQUESTS = {key: build_mmvet_request("q", "t", f"answer {key}") for key in ("v1_0", "v1_1")}
+
+
+def reply(key="v1_0", run=0, model="j", content="0.5", request=None):
+    sha = "" if request is None else hash_request(request)
+    return JudgeReply(question_id=key, run=run, model=model, content=content, request_sha256=sha)
+
+
+def select(replies, judge="j"):
+    return select_replies(replies, REQUESTS, judge=judge, task="mmvet")
+
+
+def test_own_replies_are_read_back(tmp_path):
+    stored = [reply(run=run, request=REQUESTS["v1_0"]) for run in range(2)]
+    path = tmp_path / "replies.jsonl"
+    path.write_text("".join(json.dumps(x.to_line()) + "\n" for x in stored))
+    assert read_replies([path]) == stored
+
+
+def test_each_review_file_is_a_run(tmp_path):
+    paths = [tmp_path / f"review{run}.jsonl" for run in range(2)]
+    for path in paths:
+        path.write_text(json.dumps({"question_id": 0, "content": "8 9"}))
+    assert [(x.question_id, x.run, x.model) for x in read_replies(paths)] == [
+        ("0", 0, ""),
+        ("0", 1, ""),
+    ]
+
+
+def test_replies_come_by_question_and_run():
+    replies = [reply(run=run, key=key, content=f"{run}") for run in (1, 0) for key in REQUESTS]
+    assert select(replies) == {"v1_0": ["0", "1"], "v1_1": ["0", "1"]}
+    assert select([*replies, reply(content="again"), reply(key="v1_9")])["v1_0"] == ["again", "1"]
+
+
+def test_reply_to_an_answer_that_changed_does_not_count():
+    stale = reply(request=build_mmvet_request("q", "t", "an earlier answer"))
+    with pytest.raises(DataError, match="1 of 2 replies of the judge j are missing"):
+        select([stale, reply(key="v1_1")])
+    fresh = reply(request=REQUESTS["v1_0"])
+    assert select([fresh, reply(key="v1_1")])["v1_0"] == ["0.5"]
+
+
+def test_missing_replies_are_counted_over_all_runs():
+    with pytest.raises(DataError, match=r"2 of 4 .*question v1_1 in run 0"):
+        select([reply(), reply(run=1)])
+    with pytest.raises(DataError, match="2 of 2"):
+        select([])
+
+
+def test_replies_of_another_judge_are_refused():
+    with pytest.raises(DataError, match="judge 'other', but `judge` is 'j'"):
+        select([reply(model="other")])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("g.json", "[]", "must be an object of grades"),
+        ("g.json", '{"v1_0": {"model": ["j"]}}', "v1_0 lacks the field `content`"),
+        ("g.json", '{"v1_0": {"model": ["j"], "content": []}}', "must be of one length"),
+        ("r.jsonl", '{"question_id": 1}', r"r\.jsonl:1 lacks the field `content`"),
+        ("r.jsonl", "{", r"r\.jsonl:1 is not JSON"),
+        ("r.jsonl", "", "holds no reply"),
+    ],
+)
+def test_broken_reply_files_are_located(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_replies([tmp_path / name])

@@ -1,0 +1,264 @@
+"""What a run would take, told from the questions and the configuration of the model."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evals.reading.images import ImageFile
+from evals.records import Sample
+from llava.generation.plan import plan_packs
+from llava.generation.request import GenerationConfig, Request
+from runners.evaluation.checkpoint import Subject, inspect_subject
+from runners.evaluation.dry_run import (
+    DEVICES,
+    TaskPlan,
+    memory_bytes,
+    num_layer_parameters,
+    num_tiles,
+    num_tower_parameters,
+    plan_task,
+    render_plans,
+)
+from runners.options.eval import SubjectConfig
+from tests.runners.conftest import Finished, Start
+
+LLAMA_7B = {
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "vocab_size": 32000,
+    "mm_projector_type": "mlp2x_gelu",
+}
+LLAMA_13B = LLAMA_7B | {
+    "hidden_size": 5120,
+    "intermediate_size": 13824,
+    "num_attention_heads": 40,
+    "num_hidden_layers": 40,
+}
+MISTRAL_7B = LLAMA_7B | {"intermediate_size": 14336, "num_key_value_heads": 8}
+MPT_7B = {"d_model": 4096, "n_heads": 32, "n_layers": 32, "expansion_ratio": 4, "vocab_size": 50432}
+VIT_LARGE = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "image_size": 336,
+    "patch_size": 14,
+}
+PROCESS = Path("/proc/self/status")
+GIB = 2**30
+WORDS = tuple("what color is the dog near a red car on this old green table".split())  # noqa: SIM905
+
+
+@pytest.mark.parametrize(
+    ("config", "billions"),
+    [(LLAMA_7B, 6.476), (LLAMA_13B, 12.688), (MISTRAL_7B, 6.979), (MPT_7B, 6.442)],
+)
+def test_layers_have_the_weights_of_the_published_models(
+    config: dict[str, Any], billions: float
+) -> None:
+    assert num_layer_parameters(config) / 1e9 == pytest.approx(billions, abs=5e-4)
+
+
+def test_tower_has_the_weights_of_the_published_one() -> None:
+    assert num_tower_parameters(VIT_LARGE) == 301_989_888
+    assert num_tower_parameters({}) == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype", "quantization", "least", "most"),
+    [
+        (LLAMA_7B, "float16", "none", 16, 20),
+        (LLAMA_7B, "float32", "none", 32, 40),
+        (LLAMA_7B, "float16", "nf4", 7, 11),
+        (LLAMA_13B, "bfloat16", "none", 28, 36),
+    ],
+)
+def test_memory_is_of_the_known_size(
+    config: dict[str, Any], dtype: str, quantization: str, least: float, most: float
+) -> None:
+    assert least < memory_bytes(config, dtype, quantization, VIT_LARGE) / GIB < most
+
+
+def test_grouped_queries_need_less_cache_and_a_tower_more_memory() -> None:
+    whole = MISTRAL_7B | {"num_key_value_heads": 32}
+    weights = num_layer_parameters(whole) - num_layer_parameters(MISTRAL_7B)
+    saved = memory_bytes(whole, "float16", "none") - memory_bytes(MISTRAL_7B, "float16", "none")
+    assert saved == 2 * weights + 2 * 32 * (4096 - 1024) * 2 * 8192
+    with_tower = memory_bytes(LLAMA_7B, "float16", "none", VIT_LARGE)
+    assert with_tower - memory_bytes(LLAMA_7B, "float16", "none") == 4 * 301_989_888
+
+
+@pytest.fixture(scope="module")
+def subject(tiny_checkpoint: Path) -> Subject:
+    settings = SubjectConfig()
+    settings.model.path = str(tiny_checkpoint)
+    return inspect_subject(settings)
+
+
+def with_config(subject: Subject, config: dict[str, Any], tower: dict[str, Any]) -> Subject:
+    """The same files with the configuration of another model."""
+    return replace(
+        subject, checkpoint=replace(subject.checkpoint, config=config, tower_config=tower)
+    )
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Sample]:
+    """Three questions about one image, two about another, one about both, one about none."""
+    keys = [["a"]] * 3 + [["b"]] * 2 + [["a", "b"], []]
+    return [
+        Sample(
+            key=str(i),
+            question_id=i,
+            text=" ".join(WORDS[i : 2 * i + 3]),
+            prompt="",
+            images=tuple(ImageFile(key, Path(key)) for key in images),
+        )
+        for i, images in enumerate(keys)
+    ]
+
+
+def test_tokens_are_those_that_the_engine_would_compute(
+    subject: Subject, samples: list[Sample]
+) -> None:
+    renderer, num_image_tokens = subject.build_renderer(), subject.checkpoint.num_image_tokens
+    plan = plan_task("gqa", samples, renderer, subject)
+    requests = [renderer.build_request(sample, GenerationConfig()) for sample in samples]
+    requests = [request for request in requests if isinstance(request, Request)]
+    packs = plan_packs(requests, max_tokens=10**6, max_rows=64, num_image_tokens=num_image_tokens)
+    packed = sum(row.num_tokens for pack in packs for row in pack.rows)
+    assert (plan.num_questions, plan.num_images, plan.num_groups) == (7, 2, 4)
+    assert plan.num_tokens == sum(
+        len(request.prompt_ids) + len(request.images) * (num_image_tokens - 1)
+        for request in requests
+    )
+    # the engine shares what questions happen to begin with, too
+    assert packed <= plan.num_packed_tokens <= packed + 3 * len(samples)
+    assert plan.num_packed_tokens < plan.num_tokens
+
+
+def test_operations_follow_from_tokens_and_weights(subject: Subject, samples: list[Sample]) -> None:
+    large = with_config(subject, LLAMA_7B, VIT_LARGE)
+    plan = plan_task("gqa", samples, subject.build_renderer(), large)
+    computed = plan.num_packed_tokens + plan.num_new_tokens
+    head = 2 * plan.num_new_tokens * 32000 * 4096
+    assert plan.flops == pytest.approx(2 * computed * num_layer_parameters(LLAMA_7B) + head)
+    # a, b, and both again where a question asks about both
+    of_tower = 2 * 577 * 301_989_888 + 2 * 576 * (1024 * 4096 + 4096**2)
+    assert plan.tower_flops == pytest.approx(4 * of_tower)
+
+
+def test_tiled_images_count_with_the_most_tiles(subject: Subject, samples: list[Sample]) -> None:
+    pinpoints = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
+    tiled = {"image_aspect_ratio": "anyres", "image_grid_pinpoints": pinpoints}
+    one, five = (with_config(subject, LLAMA_7B | extra, VIT_LARGE) for extra in ({}, tiled))
+    assert (num_tiles(one.checkpoint), num_tiles(five.checkpoint)) == (1, 5)
+    as_text = with_config(
+        subject, LLAMA_7B | tiled | {"image_grid_pinpoints": str(pinpoints)}, VIT_LARGE
+    )
+    assert num_tiles(as_text.checkpoint) == 5
+    plans = [plan_task("gqa", samples, subject.build_renderer(), each) for each in (one, five)]
+    num_shown = 7  # 3 + 2 questions about one image, one about two
+    assert plans[1].num_tokens - plans[0].num_tokens == 4 * 576 * num_shown
+    assert plans[1].tower_flops == pytest.approx(5 * plans[0].tower_flops)
+
+
+def build_plan(**values: Any) -> TaskPlan:
+    counts = dict.fromkeys(("num_questions", "num_images", "num_groups", "num_tokens"), 1)
+    counts |= {"num_packed_tokens": 1, "num_new_tokens": 1}
+    return TaskPlan(name="gqa", **(counts | {"flops": 0.0, "tower_flops": 0.0} | values))
+
+
+def minutes(text: str, device: str) -> float:
+    match = re.search(rf"on one {device}: about ([\d.,]+) minutes", text)
+    assert match, text
+    return float(match[1].replace(",", ""))
+
+
+def test_minutes_follow_from_the_device_and_the_dtype() -> None:
+    plan = build_plan(flops=60 * 989e12, tower_flops=60 * 67e12)
+    assert minutes(render_plans([plan], GIB), "H200") == pytest.approx(4.0)  # half is useful
+    single = render_plans([plan, plan], GIB, dtype="float32")
+    assert minutes(single, "H200") == pytest.approx(2 * 2 * (989 / 67 + 1), abs=0.05)
+
+
+def test_devices_that_the_model_does_not_fit_on_are_named() -> None:
+    text = render_plans([build_plan()], int(100e9))
+    assert "on one A100: does not fit" in text
+    assert minutes(text, "H200") == 0
+
+
+@pytest.mark.parametrize(
+    ("device", "num_gpus", "num_cpus"), [(None, len(DEVICES), 1), ("cpu", 0, 1), ("cuda:1", 6, 0)]
+)
+def test_only_the_chosen_kind_of_device_is_told(
+    device: str | None, num_gpus: int, num_cpus: int
+) -> None:
+    text = render_plans([build_plan()], GIB, device=device)
+    assert text.count("on one ") == num_gpus
+    assert text.count("cores of this CPU") == num_cpus
+
+
+def test_program_plans_without_torch_and_leaves_nothing(
+    shell: Callable[[str, Path], Finished], tmp_path: Path
+) -> None:
+    code = (
+        "import sys, runners.eval; sys.argv = ['eval', 'dry_run=true', 'data.demo.num_images=2']\n"
+        "try: runners.eval.main()\n"
+        "finally: print('torch' in sys.modules)"
+    )
+    (tmp_path / "plan.py").write_text(code)
+    finished = shell("python plan.py", tmp_path)
+    assert finished.code == 0, finished.stderr
+    assert finished.stdout.endswith("False\n")
+    for word in ("vqav2", "gqa", "scienceqa", "packed tokens", "PFLOP", "memory", "minutes"):
+        assert word in finished.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.py"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not PROCESS.exists(), reason=f"there is no {PROCESS} to measure memory by")
+def test_the_largest_benchmark_is_planned_in_a_minute_and_a_gibibyte(
+    start: Start, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    num_questions, rng = 447_793, random.Random(0)
+    questions = [
+        {
+            "image_id": number // 5 + 1,
+            "question": " ".join(rng.choices(WORDS, k=rng.randint(4, 9))) + "?",
+            "question_id": number,
+        }
+        for number in range(num_questions)
+    ]
+    name = "v2_OpenEnded_mscoco_test2015_questions.json"
+    (tmp_path / name).write_text(json.dumps({"questions": questions}))
+    code = (
+        "import re, time, runners.eval\n"
+        "try: runners.eval.main()\n"
+        "finally:\n"
+        # unlike resource's figure, this one does not begin with what the test's own process holds
+        f"    peak = re.search(r'VmHWM:\\s+(\\d+) kB', open('{PROCESS}').read())\n"
+        "    print(f'\\n[{time.process_time()}, {int(peak[1]) * 1024}]')"
+    )
+    (tmp_path / "plan.py").write_text(code)
+    process = start(
+        f"python plan.py model.path={tiny_checkpoint} task=vqav2 tasks.vqav2.split=test2015 "
+        f"tasks.vqav2.data_dir={tmp_path} dry_run=true",
+        tmp_path,
+    )
+    stdout, stderr = process.communicate(timeout=850)
+    assert process.returncode == 0, stderr
+    assert f"{num_questions:,}" in stdout
+    seconds, peak = json.loads(stdout.splitlines()[-1])
+    assert seconds < 60
+    assert peak < GIB

@@ -1,0 +1,153 @@
+"""Images that changed are asked about again; those that only look changed are compared once."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from llava.generation.request import RequestFailure
+from llava.image_hash import hash_image
+from tests.runners.conftest import read_lines
+from tests.runners.evaluation.test_task_run import IDENTITY, answer_pending, completion, opened
+
+
+@pytest.fixture
+def answered(questions: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Path:
+    """The question file of a run in `run` that is answered; question 4 shows both images."""
+    caplog.set_level("INFO", "runners")
+    with opened(questions, tmp_path / "run") as task_run:
+        assert answer_pending(task_run) == ["1", "3", "4"]
+        task_run.finish(None)
+    caplog.clear()
+    return questions
+
+
+def asked_again(questions: Path) -> list[str]:
+    with opened(questions, questions.parent / "run") as task_run:
+        keys = answer_pending(task_run)
+        task_run.finish(None)
+    return keys
+
+
+def repaint(path: Path, color: str, size: tuple[int, int] = (40, 30)) -> None:
+    Image.new("RGB", size, color).save(path)
+
+
+def touch(path: Path) -> None:
+    stat = path.stat()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000))
+
+
+def test_nothing_is_compared_as_long_as_size_and_time_agree(
+    answered: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert asked_again(answered) == []
+    assert "compared" not in caplog.text
+
+
+@pytest.mark.parametrize(("name", "keys"), [("red.png", ["1", "4"]), ("blue.png", ["4"])])
+def test_only_questions_about_changed_images_are_asked_again(
+    name: str, keys: list[str], answered: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    repaint(answered.parent / "images" / name, "white")
+    assert asked_again(answered) == keys
+    assert f"{len(keys)} of {len(keys)} answered questions show other images" in caplog.text
+    assert asked_again(answered) == []
+
+
+def test_touched_images_are_compared_once(answered: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = (answered.parent / "run/custom/predictions.jsonl").read_bytes()
+    for image in (answered.parent / "images").iterdir():
+        touch(image)
+    assert asked_again(answered) == []
+    assert "2 images have another size or time now; their pixels are compared" in caplog.text
+    assert "0 of 2 answered questions show other images" in caplog.text
+    assert (answered.parent / "run/custom/predictions.jsonl").read_bytes() == before
+    caplog.clear()
+    assert asked_again(answered) == []
+    assert "compared" not in caplog.text
+    attempts = [line["attempts"] for line in read_lines(answered.parent / "run/custom/trace.jsonl")]
+    assert attempts == [1, 1, 1, 1]
+
+
+def test_same_pixels_in_another_file_are_no_change(answered: Path) -> None:
+    with Image.open(answered.parent / "images" / "red.png") as image:
+        image.convert("P").save(answered.parent / "images" / "red.png", optimize=True)
+    assert asked_again(answered) == []
+
+
+def test_one_changed_image_among_touched_ones_is_found(answered: Path) -> None:
+    images = answered.parent / "images"
+    touch(images / "red.png")
+    repaint(images / "blue.png", "blue", (40, 31))
+    assert asked_again(answered) == ["4"]
+
+
+def test_spoiled_image_is_a_change(answered: Path) -> None:
+    (answered.parent / "images" / "blue.png").write_bytes(b"no image")
+    with opened(answered, answered.parent / "run") as task_run:
+        assert [sample.key for sample in task_run.pending()] == ["4"]
+
+
+def test_comparison_that_was_interrupted_goes_on(answered: Path) -> None:
+    """What was compared before a crash stands in the trace, though the files are not finished."""
+    for image in (answered.parent / "images").iterdir():
+        touch(image)
+    with opened(answered, answered.parent / "run") as task_run:
+        assert task_run.pending() == []
+    trace = read_lines(answered.parent / "run/custom/trace.jsonl")
+    assert len(trace) == 4 + 2
+    assert asked_again(answered) == []
+    assert len(read_lines(answered.parent / "run/custom/trace.jsonl")) == 4
+
+
+def test_image_that_is_replaced_before_its_answer_is_stored_is_asked_about_again(
+    questions: Path, tmp_path: Path
+) -> None:
+    """The worker saw the old image; the line is written when the new one is there."""
+    red = tmp_path / "images" / "red.png"
+    with opened(questions, tmp_path / "run", limit=1) as task_run:
+        [sample] = task_run.pending()
+        task_run.begin(IDENTITY, {"host": "h"})
+        seen = hash_image(sample.images[0].open())
+        repaint(red, "white")
+        task_run.record(sample, completion("1", "red", (seen,)), worker="w")
+    assert "1" in asked_again(questions)
+    assert asked_again(questions) == []
+
+
+LONG_NAMES = {
+    "one part": "n" * 5000 + ".jpg",
+    "many parts": "name/" * 1000 + "a.jpg",
+    "outside": "../" + "n" * 5000 + ".jpg",
+    "with spaces": "a name " * 700 + ".jpg",
+}
+
+
+@pytest.mark.parametrize("name", LONG_NAMES.values(), ids=LONG_NAMES)
+def test_very_long_name_is_shortened_where_it_is_told(
+    name: str, questions: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = {"question_id": 5, "image": name, "text": "What?", "answer": "nothing"}
+    with questions.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    first = {"question_id": 0, "image": name, "text": "What?", "answer": "nothing"}
+    questions.write_text(json.dumps(first) + "\n" + questions.read_text())
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+        unreadable = RequestFailure(
+            key="1", cause="image_unreadable", message=f"{name}: Image {name} cannot be decoded: no"
+        )
+        task_run.record(task_run.samples[1], unreadable, worker="w")
+        task_run.finish(None)
+    lines = read_lines(tmp_path / "run/custom/predictions.jsonl")
+    told = [line["metadata"]["error"]["message"] for line in lines if "error" in line["metadata"]]
+    assert len(told) == 4  # both of the name, the one that is gone, and what the worker said
+    assert all(len(message) < 2000 for message in told)
+    assert told[0].startswith("Image ")
+    assert told[0] == told[-1]
+    assert max(map(len, caplog.messages)) < 2200

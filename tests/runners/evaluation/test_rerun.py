@@ -1,0 +1,179 @@
+"""A run again from its manifest: the same answers, or what differs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from runners.eval import evaluate
+from runners.evaluation.rerun import repeatable_options, rerun
+from runners.options.eval import EvalConfig, ModelConfig
+from runners.options.program import run
+from tests.runners.conftest import Finished, Shell, read_lines
+from tests.runners.synthetic_runs import write_task
+
+SEQUENTIAL = "llava.generation.sequential.SequentialEngine"
+OPTIONS = repeatable_options(EvalConfig(model=ModelConfig(path="owner/model", name="model")))
+
+
+@pytest.fixture(scope="module")
+def repeated(
+    shell: Shell, demo_run: Finished, tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
+    """A copy of the demo run, repeated beside it; tests leave both as they are."""
+    workspace = tmp_path_factory.mktemp("repeated")
+    shutil.copytree(demo_run.workspace / "results", workspace / "results")
+    return shell("python -m runners.eval manifest=results/demo runner.num_threads=1", workspace)
+
+
+@pytest.fixture
+def workspace(repeated: Finished, tmp_path: Path) -> Path:
+    shutil.copytree(repeated.workspace / "results", tmp_path / "results")
+    return tmp_path
+
+
+def test_repeated_run_has_the_same_answers_under_another_name(repeated: Finished) -> None:
+    assert repeated.code == 0, repeated.stderr
+    for task in ("gqa", "vqav2"):
+        files = [
+            repeated.workspace / f"results/{run}/{task}/predictions.jsonl"
+            for run in ("demo", "demo-rerun")
+        ]
+        assert files[0].read_bytes() == files[1].read_bytes()
+        assert f"{task}: the same answers, sha256 " in repeated.stdout
+
+
+def test_identity_is_repeated_as_it_was(repeated: Finished) -> None:
+    for task in ("gqa", "vqav2"):
+        manifests = [
+            repeated.json(f"results/{run}/{task}/manifest.json") for run in ("demo", "demo-rerun")
+        ]
+        assert manifests[0]["identity"] == manifests[1]["identity"]
+        assert manifests[0]["environment"]["options"] == manifests[1]["environment"]["options"]
+
+
+def test_differing_answers_are_counted_and_fail(shell: Shell, workspace: Path) -> None:
+    path = workspace / "results/demo/gqa/predictions.jsonl"
+    lines = read_lines(path)
+    lines[1]["text"] += " or not"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    manifest = path.with_name("manifest.json")
+    content = json.loads(manifest.read_text())
+    content["identity"]["checkpoint"]["weights"] = "of another day"
+    manifest.write_text(json.dumps(content))
+    finished = shell(f"python -m runners.eval manifest={manifest} run=demo-rerun", workspace)
+    assert finished.code == 1
+    assert f"gqa: 1 of {len(lines)} answers differ" in finished.stdout
+    assert "not the same run any more: checkpoint.weights changed" in finished.stdout
+    assert "vqav2" not in finished.stdout
+
+
+@pytest.mark.slow
+def test_planned_rerun_compares_nothing(shell: Shell, workspace: Path) -> None:
+    finished = shell("python -m runners.eval manifest=results/demo dry_run=true run=x", workspace)
+    assert finished.code == 0, finished.stderr
+    assert "answers" not in finished.stdout
+    assert not (workspace / "results/x").exists()
+
+
+def stored(folder: Path, name: str = "gqa", **environment: object) -> Path:
+    """A stored run in `folder`, with a complete identity."""
+    identity = {"engine": {"replay": "near_ties"}, "conversation": "vicuna_v1"}
+    return write_task(folder, name, [1.0], identity=identity, environment=environment)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["manifest=nowhere"], "`manifest` must be a run's folder or a manifest.json in it"),
+        (["manifest=old"], "does not keep the options of its run"),
+        (["manifest=imported"], "was imported from an answer file"),
+        (["manifest=torn"], "is no manifest"),
+        (["manifest=foreign"], "does not say how its task was configured"),
+        (["manifest=mixed"], "were answered under different options: limit"),
+        (["manifest=fine", "limit=3"], "limit cannot be given with it"),
+        (["manifest=fine", "model.name=x", "seed=1"], "model.name, seed cannot be given with it"),
+        (["manifest=fine", "run=fine", "results_dir=."], "`run` must be another name"),
+        (["manifest=fine", "engine.replay=off"], '`engine.replay` is "near_ties" there'),
+        (["manifest=fine", "engine.near_tie_threshold=1"], "`engine.near_tie_threshold` is null"),
+        (["manifest=tied", "engine.near_tie_threshold=1"], "`engine.near_tie_threshold` is 0.25"),
+        (["manifest=tied", "engine=sequential"], "without other options of the engine"),
+        (["manifest=loose", "engine.replay=all"], '`engine.replay` is "off" there'),
+    ],
+)
+def test_what_cannot_be_repeated_is_refused(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stored(tmp_path / "fine", options=OPTIONS)
+    stored(tmp_path / "old")
+    stored(tmp_path / "foreign", options=OPTIONS, task={"_target_": "x", "y": {"_target_": "z"}})
+    write_task(tmp_path / "imported", "gqa", [1.0], identity={"imported": "sha"})
+    (stored(tmp_path / "torn") / "manifest.json").write_text("{")
+    for name, engine in {
+        "tied": {"replay": "near_ties", "near_tie_threshold": 0.25},
+        "loose": {"replay": "off"},
+    }.items():
+        identity = {"engine": engine, "conversation": "vicuna_v1"}
+        write_task(
+            tmp_path / name, "gqa", [1.0], identity=identity, environment={"options": OPTIONS}
+        )
+    stored(tmp_path / "mixed", options=OPTIONS)
+    stored(tmp_path / "mixed", "textvqa", options=OPTIONS | {"limit": 3})
+    assert run("eval", evaluate, words) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+def test_folders_are_kept_as_absolute_paths_and_hub_ids_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "checkpoint-500").mkdir()
+    monkeypatch.chdir(tmp_path)
+    model = ModelConfig(path="checkpoint-500", base="lmsys/vicuna-13b-v1.5")
+    options = repeatable_options(EvalConfig(model=model))["model"]
+    assert options["path"] == str(tmp_path / "checkpoint-500")
+    assert options["base"] == "lmsys/vicuna-13b-v1.5"
+    assert options["name"] == "checkpoint-500"
+
+
+@pytest.mark.parametrize(
+    ("identity", "given", "engine"),
+    [
+        ({"replay": "near_ties"}, [], {"replay": "near_ties", "near_tie_threshold": None}),
+        ({"replay": "off"}, [], {"replay": "off"}),
+        ({"replay": "near_ties", "near_tie_threshold": 0.25}, [], {"near_tie_threshold": 0.25}),
+        ({"replay": "near_ties"}, ["engine.replay=all"], {"replay": "all"}),
+        ({"replay": "near_ties"}, ["engine=sequential"], {"_target_": SEQUENTIAL}),
+        ({"replay": "off"}, ["engine.max_tokens=99"], {"replay": "off", "max_tokens": 99}),
+    ],
+)
+def test_what_the_engine_may_leave_to_chance_is_repeated(
+    identity: dict[str, object],
+    given: list[str],
+    engine: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "original"
+    everything = {"engine": identity, "conversation": "vicuna_v1"}
+    write_task(folder, "gqa", [1.0], identity=everything, environment={"options": OPTIONS})
+    configured = []
+
+    def plan(config: DictConfig) -> int:
+        configured.append(dict(config.engine))
+        return 2
+
+    repeat = partial(rerun, path="original", evaluate=plan)
+    assert run("eval", repeat, ["manifest=original", *given]) == 2
+    assert configured[0].items() >= engine.items()

@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from evals.errors import DataError
+from llava.generation.request import Completion, RequestFailure
+from llava.image_hash import hash_image
+from runners.errors import ConfigError, StoreError
+from runners.evaluation.task_run import TaskRun
+from runners.options.eval import EvalConfig, GenerationOptions, ModelConfig
+from tests.runners.conftest import read_lines
+
+IDENTITY = {"model": "m", "dtype": "float32"}
+SETTINGS: dict[str, Any] = {"model": ModelConfig(path="/models/m")}
+
+
+@contextmanager
+def opened(
+    questions: Path, folder: Path, identity: dict[str, Any] = IDENTITY, **options: Any
+) -> Iterator[TaskRun]:
+    """A task run as the program opens it: locked, checked, its answers read."""
+    spec = {
+        "_target_": "evals.tasks.custom.Custom",
+        "questions": str(questions),
+        "images": str(questions.parent / "images"),
+        "scorer": "exact",
+    }
+    with TaskRun(spec, folder, EvalConfig(**(SETTINGS | options))) as task_run:
+        task_run.lock()
+        task_run.check(identity)
+        task_run.open()
+        yield task_run
+
+
+def answer_pending(task_run: TaskRun, *, failing: tuple[str, ...] = ()) -> list[str]:
+    """Answers what is pending, right, and returns the keys that were asked."""
+    pending = task_run.pending()
+    if pending:
+        task_run.begin(IDENTITY, {"host": "h"})
+    for sample in reversed(pending):
+        if sample.key in failing:
+            failure = RequestFailure(key=sample.key, cause="error", message="no")
+            task_run.record(sample, failure, worker="w")
+        else:
+            hashes = tuple(hash_image(image.open()) for image in sample.images)
+            done = completion(sample.key, str(sample.target), hashes)
+            task_run.record(sample, done, worker="w")
+    return [sample.key for sample in pending]
+
+
+def completion(key: str, text: str, image_sha256: tuple[str, ...] = ()) -> Completion:
+    return Completion(
+        key=key,
+        image_sha256=image_sha256,
+        token_ids=(1,),
+        text=text,
+        finish_reason="stop",
+        num_prompt_tokens=5,
+        min_margin=None,
+        latency_s=0.1,
+    )
+
+
+def test_only_what_is_not_stored_is_asked(questions: Path, tmp_path: Path) -> None:
+    with opened(questions, tmp_path / "run", limit=3) as task_run:
+        assert answer_pending(task_run) == ["1", "3"]
+        task_run.finish(None)
+    with opened(questions, tmp_path / "run") as task_run:
+        assert answer_pending(task_run) == ["4"]
+        summary = task_run.finish(None)
+    assert (summary["num_answered"], summary["metrics"]["accuracy"]) == (3, 0.75)
+    assert (summary["limited"], summary["num_failed"]) == (False, {"image_missing": 1})
+
+
+PROMISED = ("predictions.jsonl", "scores.jsonl", "summary.json")
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / "custom" / name).read_bytes() for name in PROMISED}
+
+
+def test_smaller_limit_shows_less_and_keeps_the_results(
+    questions: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "runners")
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+        task_run.finish(None)
+    before = files_of(tmp_path / "run")
+    for limit in (1, 3):
+        with opened(questions, tmp_path / "run", limit=limit) as task_run:
+            assert answer_pending(task_run) == []
+            summary = task_run.finish(None)
+        assert (summary["num_questions"], summary["limited"]) == (limit, True)
+        assert f"the first {limit} questions; the results over 4 are kept" in caplog.text
+        assert files_of(tmp_path / "run") == before
+
+
+def test_results_over_more_questions_follow_what_a_smaller_limit_answers(
+    questions: Path, tmp_path: Path
+) -> None:
+    with opened(questions, tmp_path / "run", limit=3) as task_run:
+        answer_pending(task_run, failing=("1",))
+        task_run.finish(None)
+    with opened(questions, tmp_path / "run", limit=1) as task_run:
+        assert answer_pending(task_run) == ["1"]
+        assert task_run.finish(None)["num_questions"] == 1
+    stored = json.loads((tmp_path / "run/custom/summary.json").read_text())
+    assert (stored["num_questions"], stored["limit"], stored["num_answered"]) == (3, 3, 2)
+    assert len(read_lines(tmp_path / "run/custom/scores.jsonl")) == 3
+
+
+@pytest.mark.parametrize(("retry_failed", "asked"), [(True, ["3"]), (False, [])])
+def test_failed_questions_are_asked_again_if_wanted(
+    questions: Path, tmp_path: Path, retry_failed: bool, asked: list[str]
+) -> None:
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run, failing=("3",))
+        assert task_run.num_unanswered() == 2
+    with opened(questions, tmp_path / "run", retry_failed=retry_failed) as task_run:
+        assert answer_pending(task_run) == asked
+
+
+def test_answer_stays_when_its_image_goes(
+    questions: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "runners")
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+    assert "1 of 4 questions have images that are not there" in caplog.text
+    assert "They count as failed" in caplog.text
+    for image in (tmp_path / "images").iterdir():
+        image.unlink()
+    caplog.clear()
+    with opened(questions, tmp_path / "run") as task_run:
+        assert task_run.pending() == []
+        assert task_run.finish(None)["num_answered"] == 3
+    failing, staying = (record.getMessage() for record in caplog.records[:2])
+    assert failing.startswith("custom: 1 of 4 questions have images")
+    assert failing.endswith("gone.png does not exist.) They count as failed.")
+    assert staying.startswith("custom: 2 of 4 questions have images")
+    assert staying.endswith("Their stored answers stay.")
+
+
+def test_kept_failures_are_not_asked_again_though_their_images_come(
+    questions: Path, tmp_path: Path
+) -> None:
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "gone.png")
+    with opened(questions, tmp_path / "run", retry_failed=False) as task_run:
+        assert task_run.pending() == []
+        assert task_run.finish(None)["num_failed"] == {"image_missing": 1}
+
+
+def test_missing_images_are_counted_though_nothing_else_is_left_to_ask(
+    questions: Path, tmp_path: Path
+) -> None:
+    with opened(questions, tmp_path / "run", limit=1) as task_run:
+        answer_pending(task_run)
+        task_run.finish(None)
+    with opened(questions, tmp_path / "run", limit=2) as task_run:
+        assert task_run.pending() == []
+        summary = task_run.finish(None)
+    assert (summary["num_failed"], summary["num_questions"]) == ({"image_missing": 1}, 2)
+
+
+def test_overwriting_a_run_without_any_image_is_refused(questions: Path, tmp_path: Path) -> None:
+    questions.write_text('{"question_id": 1, "image": "red.png", "text": "a", "answer": "b"}\n')
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+    (tmp_path / "images" / "red.png").unlink()
+    with (
+        pytest.raises(DataError, match="no question can be answered"),
+        opened(questions, tmp_path / "run", overwrite=True),
+    ):
+        pass
+    assert (tmp_path / "run/custom/predictions.jsonl").exists()
+
+
+def test_image_that_comes_later_is_asked_about(questions: Path, tmp_path: Path) -> None:
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "gone.png")
+    with opened(questions, tmp_path / "run") as task_run:
+        assert answer_pending(task_run) == ["2"]
+        assert task_run.finish(None)["metrics"] == {"accuracy": 1.0}
+
+
+def test_overwrite_sets_the_old_answers_aside(questions: Path, tmp_path: Path) -> None:
+    for number in (1, 2):
+        with opened(questions, tmp_path / "run", overwrite=True, limit=number) as task_run:
+            assert len(answer_pending(task_run)) == 1
+            task_run.finish(None)
+    with opened(questions, tmp_path / "run", {**IDENTITY, "dtype": "float16"}, overwrite=True):
+        assert not (tmp_path / "run" / "custom").exists()
+    lengths = [
+        len(read_lines(tmp_path / "run" / f"custom.old-{number}" / "predictions.jsonl"))
+        for number in (1, 2)
+    ]
+    assert lengths == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("identity", "options", "named"),
+    [
+        ({**IDENTITY, "dtype": "float16"}, {}, "dtype"),
+        (IDENTITY, {"seed": 1}, "seed"),
+        (IDENTITY, {"generation": GenerationOptions(num_beams=2)}, "generation.num_beams"),
+    ],
+)
+def test_other_identity_is_refused(
+    questions: Path, tmp_path: Path, identity: dict[str, Any], options: dict[str, Any], named: str
+) -> None:
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+    with (
+        pytest.raises(ConfigError, match=f"`{named}`"),
+        opened(questions, tmp_path / "run", identity, **options),
+    ):
+        pass
+
+
+def test_changed_questions_are_refused(questions: Path, tmp_path: Path) -> None:
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+    record = {"question_id": 9, "text": "What else?", "answer": "more"}
+    questions.write_text(questions.read_text() + json.dumps(record) + "\n")
+    with (
+        pytest.raises(ConfigError, match=r"`data\.questions\.jsonl`"),
+        opened(questions, tmp_path / "run"),
+    ):
+        pass
+
+
+def test_two_processes_cannot_write_one_task(questions: Path, tmp_path: Path) -> None:
+    with (
+        opened(questions, tmp_path / "run"),
+        pytest.raises(ConfigError, match="another process"),
+        opened(questions, tmp_path / "run"),
+    ):
+        pass
+
+
+def test_nothing_is_written_before_the_first_answer_but_the_lock(
+    questions: Path, tmp_path: Path
+) -> None:
+    with opened(questions, tmp_path / "run") as task_run:
+        assert not task_run.folder.exists()
+        answer_pending(task_run)
+        assert (task_run.folder / "manifest.json").exists()
+
+
+def test_no_answerable_question_is_an_error(questions: Path, tmp_path: Path) -> None:
+    questions.write_text('{"question_id": 1, "image": "no.png", "text": "a", "answer": "b"}\n')
+    with pytest.raises(DataError, match="no question can be answered"), opened(questions, tmp_path):
+        pass
+
+
+def test_folder_that_was_removed_cannot_be_amended(questions: Path, tmp_path: Path) -> None:
+    with opened(questions, tmp_path / "run", limit=1) as task_run:
+        task_run.begin(IDENTITY, {})
+        shutil.rmtree(tmp_path / "run/custom")
+        with pytest.raises(StoreError, match=r"run/custom/manifest\.json was removed while"):
+            task_run.amend({})

@@ -1,0 +1,44 @@
+"""A benchmark's questions, with and without their images, and what is stored of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from evals.errors import DataError
+from evals.tasks.gqa import GQA
+from runners.views.gate.stored import read_task
+from tests.checkpoints import LoadedModel
+from tests.runners.in_training.conftest import ask
+
+
+def test_object_may_be_stored(demo: LoadedModel, demo_root: Path, tmp_path: Path) -> None:
+    task = GQA(data_dir=demo_root / "gqa", split="demo")
+    ask(demo, [task], data=None, limit=4, output_dir=tmp_path / "run")
+    assert len(read_task(tmp_path / "run/gqa").scores) == 4
+
+
+def test_questions_without_their_image_are_counted(
+    tiny_model: LoadedModel, questions: Path
+) -> None:
+    spec = {
+        "_target_": "evals.tasks.custom.Custom",
+        "questions": str(questions),
+        "images": str(questions.parent / "images"),
+        "scorer": "exact",
+    }
+    summary = ask(tiny_model, spec, data=None, limit=None, generation={"max_new_tokens": 2})
+    assert summary["custom"]["num_failed"] == {"image_missing": 1}
+    assert summary["custom"]["coverage"] == 0.75
+
+
+def test_missing_images_stop_it_before_the_model_is_asked(
+    demo: LoadedModel, demo_root: Path, tmp_path: Path
+) -> None:
+    task = GQA(data_dir=tmp_path, split="demo")
+    without_images = shutil.ignore_patterns("images")
+    shutil.copytree(demo_root / "gqa" / "data", tmp_path / "data", ignore=without_images)
+    with pytest.raises(DataError, match="no question can be answered"):
+        ask(demo, task, data=None)

@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from evals.errors import DataError
+from llava.errors import CheckpointError, ConversationError
+from runners.errors import ConfigError, WorkerError
+from runners.options import program
+from runners.options.build import build_task, read_settings, read_task_specs
+from runners.options.eval import EvalConfig
+from runners.options.names import run_name
+from tests.runners.conftest import Finished, Shell
+
+GQA = ["task=gqa"]
+
+
+def composing(config: DictConfig) -> int:
+    read_settings(config, EvalConfig)
+    return 0
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["limits=3"], "limits"),
+        (["tasks.gqa.data_dirr=x", *GQA], "tasks.gqa.data_dirr"),
+        (["tasks.pope.split=x", *GQA], "Choose the benchmark first, with task=pope."),
+        (["model.paths=x"], "model.paths"),
+        (["generation.max_tokens=3"], "generation.max_tokens"),
+        (["limit=three"], "limit"),
+        (["overwrite=2.5"], "overwrite"),
+        (["generation.temperature=warm"], "generation.temperature"),
+        (["task=gqq"], "task/gqq"),
+        (["model=llava-v9"], "model/llava-v9"),
+        (["conversation=vicuna_v9"], "conversation/vicuna_v9"),
+        (["quantization=int3"], "quantization/int3"),
+        (["limit=0"], "limit"),
+        (["max_failures=-1"], "max_failures"),
+        (["dtype=int8"], "dtype"),
+        (["device=tpu"], "device"),
+        (["generation.max_new_tokens=0"], "generation.max_new_tokens"),
+        (["generation.temperature=-1"], "temperature"),
+        (["generation.temperature=nan"], "`temperature` must be 0 or larger and finite"),
+        (["generation.temperature=inf"], "`temperature` must be 0 or larger and finite"),
+        (["generation.top_p=2"], "top_p"),
+        (["generation.top_p=nan"], "`top_p` must be in (0, 1]"),
+        (["generation.num_beams=0"], "num_beams"),
+        (["limit"], "limit"),
+        (["limit=[1"], "limit"),
+        (["model=checkpoint"], "`model.path` must be given. Set model.path=VALUE"),
+        (["-m", "limit=1,x"], "limit"),
+    ],
+)
+def test_wrong_option_is_one_paragraph_that_names_it(
+    argv: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.run("eval", composing, argv) == 2
+    captured = capsys.readouterr()
+    assert named in captured.err
+    assert "Traceback" not in captured.err
+    assert "\n\n" not in captured.err.strip()
+    assert not re.search("full_key|object_type|provider=|hydra.cc", captured.err)
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("value", ["null", "5", "gqa"])
+@pytest.mark.parametrize("option", ["tasks.gqa", "+tasks.mine"])
+def test_task_that_is_no_mapping_is_refused(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def reading(config: DictConfig) -> int:
+        read_task_specs(config)
+        return 0
+
+    assert program.run("eval", reading, [f"{option}={value}", *GQA]) == 2
+    said = capsys.readouterr().err
+    assert f"`{option.lstrip('+')}` must be a mapping of options, but is " in said
+    assert "Traceback" not in said
+
+
+def named_tasks(*options: str) -> tuple[int, list[str]]:
+    """The exit code of a program that composes own questions with GQA, and the tasks' names."""
+    names: list[str] = []
+
+    def reading(config: DictConfig) -> int:
+        names.extend(build_task(spec).name for spec in read_task_specs(config).values())
+        return 0
+
+    argv = ["task=[custom,gqa]", "tasks.custom.questions=q.jsonl", *options]
+    return program.run("eval", reading, argv), names
+
+
+@pytest.mark.parametrize("name", ["mine", "5", "2024", "2026_11_27", "it's"])
+def test_name_of_own_questions_is_text(name: str) -> None:
+    assert named_tasks(f"tasks.custom.name={name}") == (0, [name, "gqa"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["tasks.custom.name=../../../escaped"], "'../../../escaped'. Set tasks.custom.name=NAME"),
+        (["tasks.custom.name=.."], "without slashes"),
+        (["tasks.custom.name="], "but is ''"),
+        (["tasks.custom.name=null"], "but is None"),
+        (["tasks.custom.name=a/b"], "'a/b'"),
+        (["tasks.custom.name=gqa.old-1"], "does not end in .old-N"),
+        (["tasks.custom.name=gqa"], "`tasks.custom` and `tasks.gqa` are both called 'gqa'"),
+        (["+tasks.other._target_=evals.tasks.gqa.GQA", "+tasks.other.data_dir=x"], "`tasks.other`"),
+    ],
+)
+def test_name_of_a_task_that_its_folder_cannot_have_is_refused(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert named_tasks(*options)[0] == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("run", "names"),
+    [
+        (["run=2026_11_27"], ["2026_11_27"]),
+        (["run=ünï"], ["ünï"]),
+        (["run=s${seed}", "seed=3"], ["s3"]),
+        (["-m", "run=1e3,true"], ["1e3", "true"]),
+        (["-m", "run=s${seed}", "seed=1,2"], ["s1", "s2"]),
+        (["-m", "model.name=007,1e3"], ["007-limit1", "1e3-limit1"]),
+        (["-m", "model.path=a/5,it's"], ["5-limit1", "it's-limit1"]),
+    ],
+)
+def test_run_is_called_what_was_typed(run: list[str], names: list[str]) -> None:
+    seen: list[str] = []
+
+    def naming(config: DictConfig) -> int:
+        seen.append(run_name(read_settings(config, EvalConfig)))
+        return 0
+
+    assert program.run("eval", naming, ["model=checkpoint", "model.path=m", "limit=1", *run]) == 0
+    assert seen == names
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [
+        ("taks=gqa", "task"),
+        ("limitt=3", "limit"),
+        ("modl=llava-v1.5-7b", "model"),
+        ("model.paths=x", "model.path"),
+        ("runer.num_workers=1", "runner.num_workers"),
+        ("task.gqa.data_dir=x", "tasks.gqa.data_dir"),
+        ("tasks.gqa.data_dirr=x", "tasks.gqa.data_dir"),
+        ("limit=three", None),
+        ("judge=openai", None),
+        ("zzz=1", None),
+    ],
+)
+def test_misspelt_option_is_told_what_it_is_close_to_and_nothing_else(
+    option: str, meant: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.run("eval", composing, [option, *GQA]) == 2
+    said = capsys.readouterr().err
+    assert re.findall("Did you mean `(.+?)`", said) == ([] if meant is None else [meant])
+    assert "To append" not in said
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DataError("file:3 is wrong. Mend it."), 2),
+        (CheckpointError("file:3 is wrong. Mend it."), 2),
+        (ConversationError("file:3 is wrong. Mend it."), 2),
+        (ConfigError("file:3 is wrong. Mend it."), 2),
+        (WorkerError("file:3 is wrong. Mend it."), 1),
+        (OSError(errno.ENOSPC, "file:3 is wrong. Mend it."), 1),
+    ],
+)
+def test_known_error_is_its_message_and_code(
+    error: Exception, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(config: DictConfig) -> int:
+        raise error
+
+    assert program.run("eval", failing, []) == code
+    message = capsys.readouterr().err
+    assert "file:3 is wrong. Mend it." in message
+    assert "Traceback" not in message
+
+
+def test_traceback_comes_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(config: DictConfig) -> int:
+        raise DataError("wrong")
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert program.run("eval", failing, []) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_defect_of_a_job_is_not_taken_for_bad_input() -> None:
+    def failing(config: DictConfig) -> int:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        program.run("eval", failing, [])
+
+
+def test_job_sees_the_command_line_and_environment_of_the_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[object] = []
+
+    def looking(config: DictConfig) -> int:
+        seen.extend([sys.argv[1:], os.environ.get("HYDRA_FULL_ERROR")])
+        return 0
+
+    monkeypatch.setattr(sys, "argv", ["eval.py", "model.path=/a/b=c"])
+    assert program.run("eval", looking, ["model.path=/a/b=c"]) == 0
+    assert seen == [["model.path=/a/b=c"], None]
+
+
+def returning(codes: dict[str, int], seen: list[str]) -> Callable[[DictConfig], int]:
+    def job(config: DictConfig) -> int:
+        seen.append(config.model.path)
+        return codes[config.model.path]
+
+    return job
+
+
+@pytest.mark.parametrize(
+    ("codes", "code", "num_run"),
+    [
+        ((0, 0, 0), 0, 3),
+        ((0, 1, 0), 1, 3),
+        ((1, 2, 0), 2, 3),
+        ((2, 0, 1), 2, 3),
+        ((1, 130, 0), 130, 2),
+        ((143, 0, 2), 143, 1),
+    ],
+)
+def test_sweep_runs_every_job_and_exits_with_the_gravest_code(
+    codes: tuple[int, ...], code: int, num_run: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths, seen = ["/a=1", "/b", "/c"], []
+    job = returning(dict(zip(paths, codes, strict=True)), seen)
+    assert program.run("eval", job, ["-m", f"model.path={','.join(paths)}"]) == code
+    assert seen == paths[:num_run]
+    said = capsys.readouterr().err.splitlines()
+    failed = [
+        line.replace(":", f" ended with exit code {ended}:", 1)
+        for line, ended in zip(said[:num_run], codes, strict=False)
+        if ended
+    ]
+    skipped = [f"Jobs of the sweep not begun: {3 - num_run}"] if num_run < 3 else []
+    assert said[num_run:] == failed + skipped
+
+
+def test_overrides_may_stand_on_both_sides_of_the_sweep_flag() -> None:
+    seen: list[str] = []
+    job = returning({"/a": 0, "/b": 0}, seen)
+    assert program.run("eval", job, ["task=gqa", "-m", "model.path=/a,/b", "limit=1"]) == 0
+    assert seen == ["/a", "/b"]
+
+
+@pytest.mark.parametrize("argv", [["limit=1"], ["-m", "limit=1,2"], ["limits=1"]])
+def test_nothing_is_left_in_the_folder(argv: list[str]) -> None:
+    program.run("eval", composing, argv)
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_interrupt_while_composing_is_130() -> None:
+    def interrupted(config: DictConfig) -> int:
+        signal.raise_signal(signal.SIGINT)
+        return 0
+
+    assert program.run("eval", interrupted, []) == 130
+
+
+def test_help_lists_models_tasks_and_quantizations(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        program.run("eval", composing, ["--help"])
+    assert exit_info.value.code == 0
+    shown = capsys.readouterr().out
+    for name in ("llava-v1.5-13b", "checkpoint", "scienceqa", "custom", "none", "vicuna_v1"):
+        assert name in shown
+
+
+@pytest.mark.parametrize("option", ["+limitt=3", "+model.pth=x"])
+def test_option_that_a_plus_put_in_is_refused(
+    option: str, shell: Callable[[str, Path], Finished], tmp_path: Path
+) -> None:
+    finished = shell(f"python -m runners.eval {option}", tmp_path)
+    assert finished.code == 2
+    assert f"`{option[1:].partition('=')[0]}` is no option" in finished.stderr
+
+
+@pytest.mark.parametrize("program", ["runners.leaderboard", "runners.eval --help"])
+def test_reader_that_has_seen_enough_is_no_error(
+    program: str, shell: Shell, tmp_path: Path
+) -> None:
+    (tmp_path / "results").mkdir()
+    finished = shell(f"python -m {program} | true", tmp_path)
+    assert (finished.code, finished.stderr) == (0, "")

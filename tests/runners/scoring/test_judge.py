@@ -1,0 +1,165 @@
+"""Judged scores: from the judge's replies to the summary, its options, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runners.options import program
+from runners.score import score
+from tests.evals.small_data import put_lines
+from tests.runners.chat_server import ChatServer, completion
+from tests.runners.conftest import read_lines
+from tests.runners.scoring.conftest import judged, options, summary_of
+
+
+def test_answers_are_graded_and_the_judge_is_recorded(mmvet: Path, tmp_path: Path) -> None:
+    with ChatServer(completion("0.5"), completion("1.0")) as server:
+        argv = options("mmvet", mmvet, *judged(server, "judge.num_workers=1"))
+        assert program.run("score", score, argv) == 0
+    summary = summary_of(tmp_path)
+    assert summary["metrics"]["score"] == 0.75
+    assert summary["definition"] == "mmvet_gpt-4-0613/1"
+    judge = summary["judge"]
+    assert (judge["model"], judge["base_url"], judge["num_runs"]) == (
+        "gpt-4-0613",
+        server.base_url,
+        1,
+    )
+    assert [r["score"] for r in read_lines(tmp_path / "out/mmvet/scores.jsonl")] == [0.5, 1.0]
+    assert [(r["model"], r["temperature"], r["max_tokens"]) for r in server.requests] == [
+        ("gpt-4-0613", 0.0, 3)
+    ] * 2
+    assert "Answer 0." in server.prompts[0]
+
+
+def test_review_has_a_system_message_and_is_compared(bench: Path, tmp_path: Path) -> None:
+    with ChatServer(otherwise=lambda _: completion("8 4\nFine.")) as server:
+        assert program.run("score", score, options("llavabench", bench, *judged(server))) == 0
+    assert summary_of(tmp_path, "llavabench")["metrics"]["score"] == 0.5
+    roles = [message["role"] for message in server.requests[0]["messages"]]
+    assert roles == ["system", "user"]
+    assert (server.requests[0]["temperature"], server.requests[0]["max_tokens"]) == (0.2, 1024)
+
+
+def test_runs_of_a_judge_are_averaged_and_can_be_added(mmvet: Path, tmp_path: Path) -> None:
+    grades = iter(["0.0", "0.0", "1.0", "1.0"])
+    with ChatServer(otherwise=lambda _: completion(next(grades))) as server:
+        argv = options("mmvet", mmvet, *judged(server, "judge.num_workers=1"))
+        assert program.run("score", score, argv) == 0
+        assert summary_of(tmp_path)["metrics"] == {"score": 0.0, "score_deviation": 0.0}
+        assert program.run("score", score, [*argv, "judge.num_runs=2"]) == 0
+        assert summary_of(tmp_path)["metrics"] == {"score": 0.5, "score_deviation": 0.5}
+        assert program.run("score", score, argv) == 0  # the first run alone
+        assert summary_of(tmp_path)["metrics"]["score"] == 0.0
+    assert len(server.requests) == 4
+
+
+def test_judges_are_kept_apart(
+    mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ChatServer(completion("0.0"), completion("0.0")) as server:
+        found = []
+        for model in ("judge.model=first", "judge.model=second"):
+            argv = options("mmvet", mmvet, *judged(server, model))
+            assert program.run("score", score, argv) == 0
+            found.append(summary_of(tmp_path))
+    assert [s["metrics"]["score"] for s in found] == [0.0, 1.0]
+    assert [s["definition"] for s in found] == ["mmvet_first/1", "mmvet_second/1"]
+    assert found[0]["hashes"]["scorer"] != found[1]["hashes"]["scorer"]
+    assert program.run("score", score, options("mmvet", mmvet)) == 2
+    assert "several judges" in capsys.readouterr().err
+    assert program.run("score", score, options("mmvet", mmvet, "judge.model=first")) == 0
+    assert summary_of(tmp_path)["metrics"]["score"] == 0.0
+
+
+def test_one_name_at_two_endpoints_is_two_judges(mmvet: Path, tmp_path: Path) -> None:
+    hashes = []
+    for text in ("0.0", "1.0"):
+        with ChatServer(otherwise=lambda _, text=text: completion(text)) as server:
+            assert program.run("score", score, options("mmvet", mmvet, *judged(server))) == 0
+        hashes.append(summary_of(tmp_path)["hashes"]["scorer"])
+        assert summary_of(tmp_path)["metrics"]["score"] == float(text)
+    assert len(set(hashes)) == 2
+
+
+def test_cost_is_estimated_first_and_stops_before_anything_is_spent(
+    mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ChatServer() as server:
+        argv = options("mmvet", mmvet, *judged(server, "judge.max_cost=0.01"))
+        assert program.run("score", score, argv) == 2
+        said = capsys.readouterr().err
+        assert server.requests == []
+        assert "2 calls of gpt-4-0613" in said
+        assert "judge.max_cost=0.01" in said
+        assert not list((tmp_path / "out").rglob("judge-*"))
+        assert program.run("score", score, [*argv, "judge.max_cost=1"]) == 0
+    assert "$0.0062" in capsys.readouterr().err  # 200 tokens at 30 and 4 at 60 a million
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["judge=openai"], "OPENAI_API_KEY"),
+        (["judge=openai", "judge.base_url=x", "judge.model=m", "judge.max_cost=1"], "judge.price"),
+        (["judge=openai", "judge.num_runs=0"], "judge.num_runs"),
+        (["judge=openai", "judge.requests_per_minute=0"], "judge.requests_per_minute"),
+        (["judge=openai", "judge.max_cost=-1"], "judge.max_cost"),
+        (["judge=openai", "judge.max_cost=nan"], "judge.max_cost"),
+        (["judge=openai", "judge.timeout_s=inf"], "judge.timeout_s"),
+        (["judge=openai", "judge.price=[1]"], "judge.price"),
+        (["judge=openai", "judge.modell=x"], "judge.modell"),
+        (["judge=cheapest"], "judge/cheapest"),
+        (["judge=openai", "tasks.mmvet.replies=r.json"], "replies"),
+    ],
+)
+def test_wrong_option_is_one_paragraph_that_names_it(
+    more: list[str], named: str, mmvet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.run("score", score, options("mmvet", mmvet, *more)) == 2
+    said = capsys.readouterr().err
+    assert named in said
+    assert "Traceback" not in said
+
+
+def test_judge_for_a_task_without_one_is_refused(
+    mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_lines(tmp_path / "q.jsonl", [{"question_id": 1, "text": "a", "answer": "b"}])
+    argv = ["task=custom", "tasks.custom.questions=q.jsonl", "tasks.custom.scorer=exact"]
+    argv += ["predictions=answers.jsonl", "output=out", "judge=openai"]
+    assert program.run("score", score, argv) == 2
+    assert "no judge grades custom" in capsys.readouterr().err
+
+
+def test_without_a_judge_the_answers_count_and_what_is_missing_is_said(
+    mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.run("score", score, options("mmvet", mmvet)) == 1
+    said = capsys.readouterr().err
+    assert "judge=openai" in said
+    assert "tasks.mmvet.replies=FILE" in said
+    summary = summary_of(tmp_path)
+    assert (summary["metrics"], summary["judge"], summary["num_answered"]) == ({}, None, 2)
+
+
+def test_given_replies_score_offline(mmvet: Path, tmp_path: Path) -> None:
+    argv = options("mmvet", mmvet, f"tasks.mmvet.replies={mmvet}/grades.json")
+    assert program.run("score", score, [*argv, "tasks.mmvet.judge=j"]) == 0
+    summary = summary_of(tmp_path)
+    assert (summary["metrics"]["score"], summary["judge"]["model"]) == (1.0, "j")
+
+
+@pytest.mark.parametrize(
+    "record", ["{", "[]", '{"model": "j"}', '{"model": {"_target_": "os.system"}, "num_runs": 1}']
+)
+def test_spoiled_record_of_a_judge_is_bad_input(
+    record: str, mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "out/mmvet/judge-x/judge.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(record)
+    assert program.run("score", score, options("mmvet", mmvet)) == 2
+    assert "judge-x/judge.json" in capsys.readouterr().err

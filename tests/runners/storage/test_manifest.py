@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runners.errors import ConfigError
+from runners.storage.identity import UNKNOWN, check_identity, differences
+from runners.storage.manifest import MANIFEST_FILE, read_manifest, write_manifest
+
+IDENTITY = {"seed": 0, "dtype": "float32", "generation": {"max_new_tokens": 16, "top_p": None}}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 1}, "`seed` is 0 there and 1 here"),
+        ({"dtype": "float16"}, '`dtype` is "float32" there and "float16" here'),
+        (
+            {"generation": {"max_new_tokens": 8, "top_p": None}},
+            "`generation.max_new_tokens` is 16 there and 8 here",
+        ),
+        ({"new": 1}, "`new` is null there and 1 here"),
+    ],
+)
+def test_other_identity_is_refused_by_name_with_ways_out(
+    tmp_path: Path, change: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_identity(tmp_path, IDENTITY, IDENTITY | change)
+    message = str(error.value)
+    assert named in message
+    assert "run=NAME" in message
+    assert "overwrite=true" in message
+
+
+def test_same_identity_is_accepted_whatever_the_order(tmp_path: Path) -> None:
+    check_identity(tmp_path, IDENTITY, dict(reversed(IDENTITY.items())))
+
+
+def test_what_is_not_known_yet_is_not_compared() -> None:
+    assert differences(IDENTITY, IDENTITY | {"dtype": UNKNOWN}) == {}
+
+
+def test_manifest_is_read_as_written(tmp_path: Path) -> None:
+    write_manifest(tmp_path, identity=IDENTITY, environment={"host": "h"}, history=[{"a": 1}])
+    manifest = read_manifest(tmp_path)
+    assert manifest == {"identity": IDENTITY, "environment": {"host": "h"}, "history": [{"a": 1}]}
+
+
+def test_new_folder_has_no_manifest(tmp_path: Path) -> None:
+    assert read_manifest(tmp_path / "new") is None
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"identity": 1, "history": []}'])
+def test_broken_manifest_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / MANIFEST_FILE).write_text(content)
+    with pytest.raises(ConfigError, match="no manifest"):
+        read_manifest(tmp_path)
+
+
+def test_answers_without_a_manifest_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "predictions.jsonl").write_text("")
+    with pytest.raises(ConfigError, match=r"no manifest\.json"):
+        read_manifest(tmp_path)

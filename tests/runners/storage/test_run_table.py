@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runners.storage.run_table import render_summaries, write_tables
+
+
+def summary(**changes: Any) -> dict[str, Any]:
+    return {
+        "task": "gqa",
+        "split": "demo",
+        "primary_metric": "accuracy",
+        "metrics": {"accuracy": 0.75, "consistency": None, "distribution": 0.03},
+        "interval": [0.7, 0.8],
+        "num_questions": 1200,
+        "num_answered": 1200,
+        "coverage": 1.0,
+        "num_failed": {},
+        "num_unparsed": 0,
+    } | changes
+
+
+def test_complete_task_is_one_row_with_percentages() -> None:
+    shown = render_summaries([summary()])
+    assert "75.00" in shown
+    assert "70.00 to 80.00" in shown
+    assert "1,200 / 1,200" in shown
+    assert "*" not in shown
+
+
+def test_incomplete_task_is_marked_with_its_causes() -> None:
+    shown = render_summaries(
+        [summary(num_answered=900, coverage=0.75, num_failed={"image_missing": 300})]
+    )
+    assert "75.00 *" in shown
+    assert "* gqa: 75.0% of the questions were answered" in shown
+    assert "image_missing 300" in shown
+
+
+def test_further_metrics_stand_below_without_those_that_are_null() -> None:
+    shown = render_summaries([summary()])
+    assert "gqa: distribution 0.0300" in shown
+    assert "consistency" not in shown
+
+
+def test_points_are_shown_as_points() -> None:
+    mme = summary(metrics={"accuracy": 1531.3}, interval=[1507.25, 1555.35])
+    shown = render_summaries([mme])
+    assert "1531.30" in shown
+    assert "1507.25 to 1555.35" in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "expected"),
+    [(0.97, [0.92, 1.02], "92.00 to 102.00"), (2.5, [0.0, 7.4], "0.00 to 7.40")],
+)
+def test_ends_of_an_interval_are_in_the_unit_of_the_value(
+    value: float, interval: list[float], expected: str
+) -> None:
+    assert expected in render_summaries([summary(metrics={"accuracy": value}, interval=interval)])
+
+
+def test_unparsed_answers_are_told() -> None:
+    assert "from 3 answers" in render_summaries([summary(num_unparsed=3)])
+
+
+def test_split_without_annotations_has_no_score() -> None:
+    shown = render_summaries([summary(metrics={}, interval=None)])
+    assert shown.splitlines()[1].split()[:4] == ["gqa", "demo", "none", "-"]
+
+
+def test_tables_on_disk_hold_all_tasks_of_the_run(tmp_path: Path) -> None:
+    for name in ("gqa", "vqav2", "gqa.old-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps(summary(task=name)))
+    (tmp_path / "unfinished").mkdir()
+    write_tables(tmp_path)
+    with (tmp_path / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["task"] for row in rows} == {"gqa", "vqav2"}
+    assert [row["value"] for row in rows[:3]] == ["0.75", "", "0.03"]
+    markdown = (tmp_path / "summary.md").read_text()
+    assert "| gqa | demo | accuracy | 75.00 | 70.00 to 80.00 | 1,200 / 1,200 | 0 |" in markdown
+    assert "| gqa | demo | consistency | - |" in markdown

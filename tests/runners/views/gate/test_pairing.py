@@ -1,0 +1,110 @@
+"""Which runs and tasks can be compared, and what has to be said about the pair."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runners.gated_runs import right, store
+from tests.runners.views.gate.conftest import gate, verdict
+
+
+def test_limited_run_is_compared_on_its_questions(capsys: pytest.CaptureFixture[str]) -> None:
+    store("old", "gqa", right(300))
+    store("new", "gqa", right(100, 20), limited=True)
+    assert gate() == 1
+    (task,) = verdict()["tasks"]
+    assert (task["baseline"], task["candidate"], task["lost"]) == (1.0, 0.8, 20)
+    assert "compared on the 100 questions that both runs were asked" in capsys.readouterr().out
+
+
+def test_tasks_of_one_run_alone_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    store("old", "gqa", right(30))
+    store("old", "pope", right(30))
+    store("new", "gqa", right(30))
+    assert gate() == 0
+    assert "pope is not compared: there are no answers to it in results/new" in (
+        capsys.readouterr().out
+    )
+    assert gate("task=[gqa,pope]") == 2
+    assert "pope is not compared" in capsys.readouterr().err
+
+
+def test_what_the_figures_do_not_say_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = {"metrics": {"f1": 0.7}, "primary_metric": "f1"}
+    store("old", "pope", right(40), **metrics, identity={"conversation": "vicuna_v1"})
+    store(
+        "new",
+        "pope",
+        right(40),
+        **metrics,
+        num_answered=30,
+        identity={"conversation": "llava_v1"},
+    )
+    assert gate() == 0
+    page = Path("results/new/regress-old/verdict.md").read_text()
+    for said in (capsys.readouterr().out, page):
+        assert "the candidate answered 30 of 40 questions" in said
+        assert "conversation (vicuna_v1, llava_v1)" in said
+        assert "mean score of the questions, not its f1, which is 70.00" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"hashes": {"prompts": "q"}}, "put in other words"),
+        ({"hashes": {"data": "e"}}, r"data differ \(questions.json; split test and test\)"),
+        (
+            {"hashes": {"scorer": "t"}, "definition": "exact/2"},
+            r"other definitions \(exact/1 and exact/2\)",
+        ),
+        ({"metrics": {}}, "only the baseline has scores"),
+        ({"judge": {"model": "gpt"}}, r"other definitions \(exact/1 and exact/1 by gpt\)"),
+    ],
+)
+def test_runs_that_differ_in_more_than_answers_are_refused(
+    changes: dict[str, Any], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store("old", "gqa", right(30))
+    store("new", "gqa", right(30), **changes)
+    assert gate() == 2
+    error = capsys.readouterr().err
+    assert error.startswith("results/new cannot be compared with results/old.")
+    assert re.search(reason, error)
+    assert not Path("results/new/regress-old").exists()
+
+
+def test_all_reasons_come_in_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    for task in ("gqa", "pope"):
+        store("old", task, right(30))
+        store("new", task, right(30), hashes={"prompts": "q", "scorer": task})
+    assert gate("task=[gqa,pope,mme]") == 2
+    error = capsys.readouterr().err
+    assert error.count("other words") == error.count("other definitions") == 2
+    assert "mme is not compared" in error
+
+
+def test_other_images_for_the_same_questions_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store("old", "gqa", right(30))
+    store("new", "gqa", right(30), questions_per_image=3)
+    assert gate() == 2
+    assert "about other images" in capsys.readouterr().err
+
+
+def test_replies_of_one_judge_are_no_other_definition() -> None:
+    for run in ("old", "new"):
+        judge = {"model": "gpt", "prompt_sha256": "p", "replies_sha256": [run]}
+        store(run, "mmvet", right(30), judge=judge, hashes={"scorer": run})
+    assert gate() == 0
+
+
+def test_tasks_without_scores_are_no_comparison(capsys: pytest.CaptureFixture[str]) -> None:
+    store("old", "vqav2", right(30), metrics={})
+    store("new", "vqav2", right(30), metrics={})
+    assert gate() == 2
+    assert "neither run has scores" in capsys.readouterr().err

@@ -1,0 +1,109 @@
+"""What is said of a figure that does not mean the same as the published one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.runners.synthetic_runs import scores_of_mean, write_task
+from tests.runners.views.leaderboard.conftest import Build
+
+
+@pytest.mark.parametrize(
+    ("fields", "note", "is_comparable"),
+    [
+        ({"limited": True}, "only the first 100 questions (limit)", False),
+        (
+            {"limited": True, "environment": {"runner": {"shard": "1/4"}}},
+            "only shard 1/4 of the questions (runner.shard)",
+            False,
+        ),
+        (
+            {"coverage": 0.97, "num_answered": 97, "num_failed": {"image_missing": 3}},
+            "incomplete: 97 of 100 questions were answered, the others count as wrong "
+            "(image_missing 3)",
+            False,
+        ),
+        ({"expected_num_questions": 12_578}, "100 questions, but 12,578 are published", False),
+        ({"definition": "gqa_official/0"}, "stale: scored by gqa_official/0", False),
+        ({"hashes": {"scorer": "another"}}, "stale: scored by gqa_official/1", False),
+        ({"options": {"prompt_suffix": " ?"}}, "other than the default: prompt_suffix=", False),
+        ({"options": {"max_new_tokens": 5}}, "other than the default: max_new_tokens=5", False),
+        ({"imported": {"sha256": "x"}}, "answers were imported from a file", True),
+    ],
+)
+def test_marked_figure_is_compared_only_if_it_means_the_same(
+    fields: dict[str, object], note: str, is_comparable: bool, tmp_path: Path, build: Build
+) -> None:
+    write_task(tmp_path / "results/llava-v1.5-7b", "gqa", scores_of_mean(0.63, 100), **fields)
+    built = build()
+    record = built.record("llava-v1.5-7b")
+    key = "gqa/testdev_balanced/accuracy"
+    assert note in record[f"{key} notes"]
+    assert bool(record[f"{key} difference"]) == is_comparable
+    assert float(record[key]) == pytest.approx(0.63)
+    cells = [row[3] for row in built.tables()[0] if row[0] == "llava-v1.5-7b"]
+    assert "63.0 (a)" in cells
+    assert "- (a) " in built.stdout
+    for suffix in ("html", "tex"):
+        assert note.partition("=")[0].replace("_", r"\_" if suffix == "tex" else "_") in built.text(
+            suffix
+        )
+
+
+@pytest.mark.parametrize(("judge", "is_comparable"), [("gpt-4-0613", True), ("gpt-4o", False)])
+def test_figure_by_another_judge_is_marked(
+    judge: str, is_comparable: bool, tmp_path: Path, build: Build
+) -> None:
+    write_task(
+        tmp_path / "results/llava-v1.5-7b",
+        "mmvet",
+        scores_of_mean(0.3, 100),
+        options={"judge": judge},
+        judge={"model": judge, "base_url": "https://api.openai.com/v1"},
+    )
+    record = build().record("llava-v1.5-7b")
+    assert ("judged by gpt-4o, where" in record["mmvet/v1/score notes"]) != is_comparable
+    assert bool(record["mmvet/v1/score difference"]) == is_comparable
+
+
+def test_answers_that_were_not_scored_are_told(results: Path, build: Build) -> None:
+    with (results / "llava-v1.5-7b/gqa/predictions.jsonl").open("a") as file:
+        file.write('{"another": "line"}\n')
+    notes = build().record("llava-v1.5-7b")["gqa/testdev_balanced/accuracy notes"]
+    assert notes == "the stored answers are others than those that were scored"
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "note"),
+    [
+        ("vqav2", {"metrics": {}, "interval": None}, "no public annotations: runners.submit"),
+        ("mmvet", {"metrics": {}, "interval": None}, "waits for its judge"),
+        ("scienceqa", {"metrics": {"accuracy": 0.7, "accuracy_image": None}}, "cannot be computed"),
+    ],
+)
+def test_figure_that_is_not_there_is_said_and_not_dropped(
+    name: str, fields: dict[str, object], note: str, tmp_path: Path, build: Build
+) -> None:
+    write_task(tmp_path / "results/mine", name, scores_of_mean(0.5, 10), **fields)
+    built = build()
+    [row] = [row for row in built.tables()[0] if row[0] == "mine"]
+    assert "- (a)" in row
+    assert note in built.stdout
+
+
+def test_run_without_manifest_is_marked(results: Path, build: Build) -> None:
+    (results / "llava-v1.5-7b/gqa/manifest.json").write_text("[]")
+    record = build().record("llava-v1.5-7b")
+    assert "without a manifest" in record["gqa/testdev_balanced/accuracy notes"]
+    assert record["setup"] == "unknown"
+
+
+def test_manifest_cannot_build_foreign_objects(results: Path, build: Build) -> None:
+    path = results / "llava-v1.5-7b/gqa/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["environment"]["task"] = {"_target_": "os.system", "command": "touch owned"}
+    path.write_text(json.dumps(manifest))
+    assert "stale" in build().record("llava-v1.5-7b")["gqa/testdev_balanced/accuracy notes"]
