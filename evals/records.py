@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -95,6 +96,39 @@ class Score:
         }
 
 
+class Unit(str, Enum):
+    """What a figure is counted in, which decides how it is printed."""
+
+    SHARE = "share"  # of 1, printed in percent
+    POINTS = "points"
+    NUMBER = "number"  # of another kind, such as a distance between distributions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """The scale of a metric. It is the benchmark's to say: no value tells it.
+
+    Attributes:
+        unit: What it is counted in.
+        largest: Its largest possible value; None where there is none.
+    """
+
+    unit: Unit = Unit.SHARE
+    largest: float | None = 1.0
+
+    def in_print(self, value: float) -> float:
+        """Returns a value, or a difference of two, in the unit in which it is printed.
+
+        >>> Scale().in_print(0.5), Scale(unit=Unit.POINTS, largest=10.0).in_print(0.5)
+        (50.0, 0.5)
+        """
+        return 100 * value if self.unit is Unit.SHARE else value
+
+
+SHARE = Scale()
+"""The scale of most metrics."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aggregate:
     """The figures of a set of scores.
@@ -104,7 +138,7 @@ class Aggregate:
             where the metric cannot be computed (no such file, empty group).
         breakdowns: Field to group to `{metric: value, "num_questions": n}`.
         num_unparsed: Answers given from which nothing could be read.
-        maxima: The largest possible value of each metric that is not bounded by 1.
+        scales: The scale of each metric that is no share of 1, see `Scale`.
         averaged_groups: The groups over which the primary metric is a mean of figures; over fewer
             of them it would be another figure. Empty where it is none.
     """
@@ -114,5 +148,5 @@ class Aggregate:
         default_factory=dict
     )
     num_unparsed: int = 0
-    maxima: Mapping[str, float] = field(default_factory=dict)
+    scales: Mapping[str, Scale] = field(default_factory=dict)
     averaged_groups: frozenset[str] = frozenset()

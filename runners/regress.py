@@ -17,9 +17,9 @@ from runners.logs import RunLog
 from runners.options.build import read_settings
 from runners.options.regress import RegressConfig
 from runners.storage.files import write_atomic, write_json
+from runners.storage.stored import StoredRun, find_run
 from runners.views.gate.gate import FAIL, PASS, UNDECIDED, Rule, judge, overall
 from runners.views.gate.pairing import pair_runs
-from runners.views.gate.stored import find_run
 from runners.views.gate.verdict import (
     JSON_FILE,
     JUNIT_FILE,
@@ -48,8 +48,8 @@ def regress(config: DictConfig) -> int:
             find_run(getattr(settings, option), Path(settings.results_dir), option)
             for option in ("baseline", "candidate")
         )
-        if baseline.resolve() == candidate.resolve():
-            logger.warning("baseline and candidate are one run: %s cannot drop", baseline)
+        if baseline.folder.resolve() == candidate.folder.resolve():
+            logger.warning("baseline and candidate are one run: %s cannot drop", baseline.folder)
         output = _prepare_output(settings, baseline, candidate)
         runs = pair_runs(baseline, candidate, named)
         rule = Rule(alpha=settings.alpha, max_drop=settings.max_drop)
@@ -76,9 +76,9 @@ def _explaining_disk_errors() -> Iterator[None]:
         ) from error
 
 
-def _prepare_output(settings: RegressConfig, baseline: Path, candidate: Path) -> Path:
+def _prepare_output(settings: RegressConfig, baseline: StoredRun, candidate: StoredRun) -> Path:
     """The folder for the verdict, cleared of the last one, which must not outlive a refusal."""
-    output = candidate / f"regress-{baseline.name}"
+    output = candidate.folder / f"regress-{baseline.name}"
     if settings.output is not None:
         output = Path(settings.output)
     if output.exists() and not output.is_dir():

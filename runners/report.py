@@ -15,7 +15,8 @@ from runners.errors import COMPLETE
 from runners.logs import RunLog
 from runners.options.build import read_settings
 from runners.options.report import ReportConfig
-from runners.views.report.gathering import find_run, gather
+from runners.storage.stored import StoredRun, find_run
+from runners.views.report.gathering import gather
 from runners.views.report.page import WrittenPage, check_output, write_page
 from runners.views.report.payload import LEFT_OUT, UNREADABLE, build_payload
 from runners.views.report.records import Report
@@ -31,10 +32,10 @@ def report(config: DictConfig) -> int:
     """Writes the page of one composed configuration and returns the exit code."""
     settings = read_settings(config, ReportConfig)
     with RunLog():
-        folders = [find_run(name, Path(settings.results_dir)) for name in settings.runs]
-        output = _default_output(folders) if settings.output is None else Path(settings.output)
+        runs = [find_run(name, Path(settings.results_dir), "runs") for name in settings.runs]
+        output = _default_output(runs) if settings.output is None else Path(settings.output)
         check_output(output)
-        gathered = gather(config, folders)
+        gathered = gather(config, runs)
         for task in gathered.tasks:
             for note in task.notes:
                 logger.warning("%s: %s", task.name, note)
@@ -43,9 +44,9 @@ def report(config: DictConfig) -> int:
     return COMPLETE
 
 
-def _default_output(folders: Sequence[Path]) -> Path:
-    others = "".join(f"-{folder.resolve().name}" for folder in folders[1:])
-    return folders[0] / f"report{others}.html"
+def _default_output(runs: Sequence[StoredRun]) -> Path:
+    others = "".join(f"-{run.name}" for run in runs[1:])
+    return runs[0].folder / f"report{others}.html"
 
 
 def _write(gathered: Report, output: Path, settings: ReportConfig) -> tuple[WrittenPage, int]:

@@ -8,33 +8,23 @@ run again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evals.figures.summary import Summary, summarize, summarize_unscored
 from evals.scorers.judge import Judged
-from evals.submission import Submittable
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.logs import RunLog
 from runners.options.build import build_task, read_settings, read_task_specs
 from runners.options.score import ScoreConfig, is_name
 from runners.scoring.endpoint import JudgeError
-from runners.scoring.judge import Judgment, judge_answers
-from runners.scoring.score import score_run
-from runners.storage.answers import PREDICTIONS_FILE
-from runners.storage.files import (
-    hash_data_files,
-    read_intact_lines,
-    sha256_of_file,
-    sha256_of_json,
-)
+from runners.scoring.score import score_file, score_stored
 from runners.storage.importing import read_import, store_import
-from runners.storage.lines import is_answer_line, is_failure, key_of, read_prediction
 from runners.storage.merging import merge_task, part_names, read_part_specs
 from runners.storage.run_table import render_summaries, write_tables
-from runners.storage.stored import read_run_specs
-from runners.storage.summary import read_summary, write_results
+from runners.storage.specs import read_run_specs
+from runners.storage.stored import StoredTask, find_run
+from runners.storage.summary import SummaryFile
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -77,7 +67,8 @@ def _check_form(config: DictConfig, settings: ScoreConfig) -> None:
         )
     if settings.predictions is not None and len(config.tasks) != 1:
         raise ConfigError("`predictions` needs exactly one `task`. Use task=NAME.")
-    if settings.run is not None and not is_name(settings.run):
+    makes_run = settings.predictions is not None or settings.merge is not None
+    if makes_run and settings.run is not None and not is_name(settings.run):
         raise ConfigError(
             f"`run` must be a name without slashes, but is {settings.run!r}. Use results_dir=DIR "
             "for runs elsewhere."
@@ -86,38 +77,31 @@ def _check_form(config: DictConfig, settings: ScoreConfig) -> None:
 
 def _score(config: DictConfig, settings: ScoreConfig) -> int:
     run_dir = Path(settings.results_dir) / str(settings.run)
-    output = run_dir if settings.output is None else Path(settings.output)
-    specs = _read_specs(config, settings, run_dir)
-    _check_judge(specs, settings)
-    if settings.merge is not None:
-        results = [_merge(spec, settings, run_dir, output) for spec in specs.values()]
-    elif settings.predictions is None:
-        scored = [_Stored(spec, run_dir / name, settings) for name, spec in specs.items()]
-        results = [task.score(output / task.folder.name) for task in scored]
-    else:
+    if settings.predictions is not None:
+        [spec] = read_task_specs(config).values()
         work = _score_file if settings.run is None else _import_file
-        results = [work(spec, settings, output) for spec in specs.values()]
-    if output == run_dir:
+        results = [work(spec, settings, run_dir)]
+    elif settings.merge is not None:
+        names = part_names(settings.merge, run_dir.name)
+        parts = [run_dir.with_name(name) for name in names]
+        specs = read_part_specs(config, parts)
+        _check_judge(specs, settings)
+        results = [_merge(spec, settings, parts, run_dir) for spec in specs.values()]
+    else:
+        run = find_run(str(settings.run), Path(settings.results_dir), "run")
+        run_dir = run.folder
+        specs = read_run_specs(config, run)
+        _check_judge(specs, settings)
+        tasks = {name: StoredTask(run_dir / name) for name in specs}
+        known = {name: _require_summary(task) for name, task in tasks.items()}
+        results = [
+            _rescore(spec, tasks[name], known[name], settings) for name, spec in specs.items()
+        ]
+    if settings.output is None:
         write_tables(run_dir)
     table = render_summaries(results)
-    print(table if settings.run is None else f"{settings.run}\n{table}")
-    complete = all(_is_complete(summary) for summary in results)
-    return COMPLETE if complete else INCOMPLETE
-
-
-def _read_specs(
-    config: DictConfig, settings: ScoreConfig, run_dir: Path
-) -> dict[str, dict[str, Any]]:
-    """The tasks that are scored, by name."""
-    if settings.merge is not None:
-        return read_part_specs(config, _part_dirs(settings, run_dir))
-    return (
-        read_run_specs(config, run_dir) if settings.predictions is None else read_task_specs(config)
-    )
-
-
-def _part_dirs(settings: ScoreConfig, run_dir: Path) -> list[Path]:
-    return [run_dir.with_name(name) for name in part_names(settings.merge, run_dir.name)]
+    print(table if settings.run is None else f"{run_dir.resolve().name}\n{table}")
+    return COMPLETE if all(summary.is_complete for summary in results) else INCOMPLETE
 
 
 def _check_judge(specs: Mapping[str, Mapping[str, Any]], settings: ScoreConfig) -> None:
@@ -129,156 +113,76 @@ def _check_judge(specs: Mapping[str, Mapping[str, Any]], settings: ScoreConfig) 
         )
 
 
-def _is_complete(summary: Mapping[str, Any]) -> bool:
-    unjudged = "judge" in summary and summary["judge"] is None
-    return summary["num_answered"] == summary["num_questions"] and not unjudged
-
-
-def _score_file(spec: dict[str, Any], settings: ScoreConfig, output: Path) -> dict[str, Any]:
-    """Scores a foreign answer file and returns the summary, which is also written."""
-    path = str(settings.predictions)
-    found = read_import(build_task(spec), path)
-    folder = output / build_task(spec).name
-    judgment = judge_answers(spec, found.predictions, folder, settings.judge)
-    task = judgment.task
-    if judgment.missing:
-        number = len(task.samples())
-        summary = summarize_unscored(task, number, len(found.predictions), found.failures)
-        scores = []
-    else:
-        scores = task.score(found.predictions)
-        summary = summarize(task, scores, found.failures)
-    _tell(judgment, summary)
-    content = summary.to_json() | _extras(judgment, found.path)
-    write_results(folder, content, scores)
-    return content
-
-
-def _import_file(spec: dict[str, Any], settings: ScoreConfig, run_dir: Path) -> dict[str, Any]:
-    """Makes a run of a foreign answer file, scores it and returns the summary."""
+def _score_file(spec: Mapping[str, Any], settings: ScoreConfig, _: Path) -> SummaryFile:
+    """Scores a foreign answer file."""
     task = build_task(spec)
+    _check_judge({task.name: spec}, settings)
     found = read_import(task, str(settings.predictions))
-    origin = store_import(found, task, spec, run_dir, overwrite=settings.overwrite)
-    summary = {
-        "num_questions": origin["num_questions"],
-        "limited": False,
-        "imported": {"sha256": found.sha256, "num_unreadable": found.num_unreadable},
-        "hashes": {"answers": None, "prompts": origin["prompts"]},
-        "timing": {},
-    }
-    stored = _Stored(spec, run_dir / task.name, settings, summary)
-    return stored.score(stored.folder)
+    return score_file(spec, found, Path(str(settings.output)) / task.name, settings.judge)
+
+
+def _import_file(spec: Mapping[str, Any], settings: ScoreConfig, run_dir: Path) -> SummaryFile:
+    """Makes a run of a foreign answer file, and scores it."""
+    task = build_task(spec)
+    _check_judge({task.name: spec}, settings)
+    found = read_import(task, str(settings.predictions))
+    imported = store_import(found, task, spec, run_dir, overwrite=settings.overwrite)
+    folder = run_dir / task.name
+    return score_stored(
+        spec,
+        StoredTask(folder),
+        folder,
+        settings.judge,
+        origin=imported.origin,
+        num_questions=imported.num_questions,
+        prompts_hash=imported.prompts_hash,
+    )
 
 
 def _merge(
-    spec: dict[str, Any], settings: ScoreConfig, run_dir: Path, output: Path
-) -> dict[str, Any]:
-    """Joins the parts of a task, scores the whole and returns the summary."""
-    parts = _part_dirs(settings, run_dir)
+    spec: Mapping[str, Any], settings: ScoreConfig, parts: Sequence[Path], run_dir: Path
+) -> SummaryFile:
+    """Joins the parts of a task, and scores the whole."""
     merged = merge_task(spec, parts, run_dir, overwrite=settings.overwrite)
-    folder = run_dir / build_task(spec).name
-    stored = _Stored(spec, folder, settings, dict(merged.summary), asked=merged.asked)
-    return stored.score(output / folder.name)
+    stored = StoredTask(run_dir / build_task(spec).name)
+    return score_stored(
+        spec,
+        stored,
+        _output(settings, stored),
+        settings.judge,
+        origin=merged.origin,
+        num_questions=len(merged.asked),
+        prompts_hash=merged.prompts_hash,
+        asked=merged.asked,
+    )
 
 
-class _Stored:
-    """The stored answers of a task.
-
-    Args:
-        spec: The task, as `_target_` plus values.
-        folder: The task's folder.
-        settings: The options.
-        summary: What is known of the answers beside their scores; None reads what is stored.
-        asked: The keys of the questions that were asked; None takes those that are stored.
-
-    Raises:
-        ConfigError: the folder holds no complete run.
-    """
-
-    def __init__(
-        self,
-        spec: Mapping[str, Any],
-        folder: Path,
-        settings: ScoreConfig,
-        summary: dict[str, Any] | None = None,
-        *,
-        asked: Collection[str] | None = None,
-    ) -> None:
-        stored = summary or read_summary(folder)
-        if stored is None:
-            raise ConfigError(
-                f"{folder} holds no complete run. Repeat the command of runners.eval that began it."
-            )
-        self.folder = folder
-        self._spec = spec
-        self._settings = settings
-        self._summary = stored
-        self._asked = asked
-
-    def score(self, output: Path) -> dict[str, Any]:
-        """Scores the answers and returns the summary, which is also written.
-
-        Which questions were asked is in the summary that is there.
-        """
-        stored = read_intact_lines(self.folder / PREDICTIONS_FILE)
-        lines = [line for line in stored if is_answer_line(line)]
-        if len(lines) < len(stored):
-            logger.error(
-                "%d lines of %s are not as they were written and count as missing. The command "
-                "that answered the questions asks them again; answers from elsewhere become a run "
-                "of their own with predictions=FILE run=NAME.",
-                len(stored) - len(lines),
-                self.folder / PREDICTIONS_FILE,
-            )
-        answers = [read_prediction(line) for line in lines if not is_failure(line)]
-        by_key = {answer.key: answer for answer in answers}
-        judgment = judge_answers(self._spec, by_key, self.folder, self._settings.judge)
-        keys = self._asked or {key for line in stored if (key := key_of(line)) is not None}
-        limited = keys if self._summary.get("limited") else None
-        number = int(self._summary.get("num_questions", len(lines)))
-        summary, scores = score_run(judgment.task, lines, number, only=limited)
-        _tell(judgment, summary)
-        extras = _extras(judgment, self.folder / PREDICTIONS_FILE)
-        content = self._summary | summary.to_json() | extras
-        content["hashes"] = {**self._summary.get("hashes", {}), **extras["hashes"]}
-        write_results(output, content, scores)
-        return content
+def _rescore(
+    spec: Mapping[str, Any], stored: StoredTask, known: SummaryFile, settings: ScoreConfig
+) -> SummaryFile:
+    """Scores a stored task again."""
+    return score_stored(
+        spec,
+        stored,
+        _output(settings, stored),
+        settings.judge,
+        origin=known.origin,
+        num_questions=known.num_questions,
+        prompts_hash=known.hashes.prompts,
+    )
 
 
-def _tell(judgment: Judgment, summary: Summary) -> None:
-    """Says what the figures do not."""
-    expected = summary.expected_num_questions
-    if expected not in (None, summary.num_questions):
-        logger.warning(
-            "%s %s has %d questions here, but %d are published",
-            summary.task,
-            summary.split,
-            summary.num_questions,
-            expected,
+def _require_summary(stored: StoredTask) -> SummaryFile:
+    if stored.summary is None:
+        raise ConfigError(
+            f"{stored.folder} holds no complete run. Repeat the command of runners.eval that began "
+            "it."
         )
-    if judgment.missing:
-        logger.error("Not scored: %s", judgment.missing)
-    elif not judgment.task.has_annotations and isinstance(judgment.task, Submittable):
-        logger.info(
-            "%s %s has no public annotations: runners.submit writes the file for the server",
-            summary.task,
-            summary.split,
-        )
+    return stored.summary
 
 
-def _extras(judgment: Judgment, answers: Path) -> dict[str, Any]:
-    task = judgment.task
-    extras: dict[str, Any] = {
-        "primary_metric": task.primary_metric,
-        "hashes": {
-            "answers": sha256_of_file(answers),
-            "data": sha256_of_json(hash_data_files(task.data_files())),
-            "scorer": judgment.scorer_hash,
-        },
-    }
-    if judgment.is_judged:
-        extras["judge"] = judgment.record
-    return extras
+def _output(settings: ScoreConfig, stored: StoredTask) -> Path:
+    return stored.folder if settings.output is None else Path(settings.output) / stored.name
 
 
 def main() -> None:

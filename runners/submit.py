@@ -17,9 +17,9 @@ from runners.errors import COMPLETE, ConfigError
 from runners.logs import RunLog
 from runners.options.build import build_task, read_settings, read_task_specs
 from runners.options.score import SubmitConfig
-from runners.storage.answers import PREDICTIONS_FILE
 from runners.storage.files import write_atomic
-from runners.storage.stored import read_run_specs
+from runners.storage.specs import read_run_specs
+from runners.storage.stored import StoredTask, find_run
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -61,9 +61,9 @@ def _find_answers(config: DictConfig, settings: SubmitConfig) -> tuple[dict[str,
     if settings.predictions is not None:
         [spec] = read_task_specs(config).values()
         return spec, Path(settings.predictions)
-    run_dir = Path(settings.results_dir) / str(settings.run)
-    [(folder, spec)] = read_run_specs(config, run_dir).items()
-    path = run_dir / folder / PREDICTIONS_FILE
+    run = find_run(str(settings.run), Path(settings.results_dir), "run")
+    [(name, spec)] = read_run_specs(config, run).items()
+    path = StoredTask(run.folder / name).answers_path
     if not path.exists():
         raise ConfigError(f"{path} does not exist. Answer the questions with runners.eval first.")
     return spec, path

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from runners.errors import ConfigError
 from runners.in_training.flat_metrics import flatten_metrics
-from runners.options.names import is_set_aside
-from runners.storage.manifest import read_manifest
 from runners.storage.run_table import summary_table
-from runners.storage.summary import read_summary
+from runners.storage.stored import read_run
+from runners.storage.summary import SummaryFile
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -38,7 +37,8 @@ def log_summaries(
     import wandb
 
     metrics = flatten_metrics(summaries, prefix)
-    table = wandb.Table(dataframe=summary_table(list(summaries.values())))
+    stored = [SummaryFile.from_json(summary) for summary in summaries.values()]
+    table = wandb.Table(dataframe=summary_table(stored))
     run.log({**metrics, f"{prefix}/summary": table}, step=step)
     return metrics
 
@@ -59,16 +59,20 @@ def log_run(
 
     Raises:
         ConfigError: the folder holds no finished benchmark.
+        DataError: a file of it is malformed.
     """
-    folders = [path for path in sorted(Path(run_dir).glob("*/")) if not is_set_aside(path)]
-    found = {path: read_summary(path) for path in folders}
-    summaries = {path.name: summary for path, summary in found.items() if summary is not None}
+    tasks = read_run(Path(run_dir)).tasks
+    summaries = {
+        name: summary.to_json()
+        for name, task in tasks.items()
+        if (summary := task.summary) is not None
+    }
     if not summaries:
         raise ConfigError(
             f"`run_dir` must be the folder of a run with a finished benchmark, but {run_dir} holds "
             "none. Give results/NAME."
         )
-    manifests = {name: read_manifest(Path(run_dir) / name) for name in summaries}
-    identities = {name: m["identity"] for name, m in manifests.items() if m is not None}
+    manifests = {name: tasks[name].manifest for name in summaries}
+    identities = {name: m.identity for name, m in manifests.items() if m is not None}
     run.config.update({prefix: {"run": Path(run_dir).name, "identity": identities}})
     return log_summaries(summaries, run, step=step, prefix=prefix)

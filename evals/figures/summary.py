@@ -10,7 +10,7 @@ from typing import Any
 
 from evals.figures.statistics import Z_95, Mask, clustered_standard_error, jackknife_standard_error
 from evals.reading.releases import published_count
-from evals.records import Aggregate, Failure, Score
+from evals.records import SHARE, Aggregate, Failure, Scale, Score
 from evals.task import Task
 
 
@@ -35,6 +35,8 @@ class Summary:
         num_failed: Failed questions by cause.
         num_unparsed: Answers given from which nothing could be read.
         expected_num_questions: The published number of questions, None if none is.
+        primary_metric: The metric that stands in tables.
+        scales: The scale of each metric that is no share of 1.
     """
 
     task: str
@@ -50,6 +52,12 @@ class Summary:
     num_failed: Mapping[str, int] = field(default_factory=dict)
     num_unparsed: int = 0
     expected_num_questions: int | None = None
+    primary_metric: str
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+
+    def scale(self, metric: str) -> Scale:
+        """The scale of a metric."""
+        return self.scales.get(metric, SHARE)
 
     def to_json(self) -> dict[str, Any]:
         """The object that `summary.json` holds, ready for `json.dumps`."""
@@ -94,7 +102,9 @@ def summarize(
         coverage=len(answered) / len(scores),
         num_failed=_count_causes(failures),
         num_unparsed=everything.num_unparsed,
+        scales=everything.scales,
         expected_num_questions=published_count(task.releases, task.split),
+        primary_metric=task.primary_metric,
     )
 
 
@@ -121,6 +131,7 @@ def summarize_unscored(
         coverage=num_answered / num_questions,
         num_failed=_count_causes(failures),
         expected_num_questions=published_count(task.releases, task.split),
+        primary_metric=task.primary_metric,
     )
 
 
@@ -157,8 +168,9 @@ def _interval(
         error = jackknife_standard_error(compute, clusters)
     if error is None:
         return None
-    largest = everything.maxima.get(name, 1.0)
-    return max(0.0, value - Z_95 * error), min(largest, value + Z_95 * error)
+    largest = everything.scales.get(name, SHARE).largest
+    upper = value + Z_95 * error
+    return max(0.0, value - Z_95 * error), upper if largest is None else min(largest, upper)
 
 
 def _count_causes(failures: Mapping[str, Failure]) -> dict[str, int]:

@@ -47,7 +47,7 @@ from evals.reading.hub import HubTable, check_source
 from evals.reading.images import ImageSource, image_in
 from evals.reading.questions import SHORT_ANSWER_SUFFIX, Question, read_questions, replace_suffix
 from evals.reading.releases import Release
-from evals.records import Aggregate, Prediction, Sample, Score
+from evals.records import Aggregate, Prediction, Sample, Scale, Score, Unit
 from evals.scorers.distribution import chi_square_distance
 from evals.scorers.exact import convert_gqa, score_exact
 
@@ -194,7 +194,11 @@ class GQA:
                 if score.details["global_group"] is not None
             ),
         }
-        return Aggregate(metrics=metrics, breakdowns=break_down_all(scores, _FIELDS, "accuracy"))
+        return Aggregate(
+            metrics=metrics,
+            breakdowns=break_down_all(scores, _FIELDS, "accuracy"),
+            scales={"distribution": Scale(unit=Unit.NUMBER, largest=None)},
+        )
 
     def _evidence_path(self, kind: str) -> Path:
         stem = self.split.removesuffix("_balanced").removesuffix("_all")

@@ -18,7 +18,6 @@ Published: LLaVA-1.5-7B 65.4, 13B 72.5 (judge gpt-4-0314).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +31,7 @@ from evals.reading.images import image_in
 from evals.reading.questions import Question, read_questions
 from evals.reading.releases import Release
 from evals.reading.replies import JudgeReply, read_replies, select_replies
-from evals.records import Aggregate, Prediction, Sample, Score
+from evals.records import Aggregate, Prediction, Sample, Scale, Score, Unit
 from evals.scorers.judge import (
     UNREADABLE_PAIR,
     JudgeClient,
@@ -45,6 +44,7 @@ from evals.scorers.judge_prompts import LLAVABENCH_RULE, LLAVABENCH_SYSTEM
 
 ORIGIN = "https://huggingface.co/datasets/liuhaotian/llava-bench-in-the-wild"
 _FILES = ("questions.jsonl", "context.jsonl", "answers_gpt4.jsonl", "images")
+_POINTS = Scale(unit=Unit.POINTS, largest=10.0)
 _CATEGORIES = ("conv", "detail", "complex")
 
 
@@ -202,7 +202,11 @@ class LLaVABench:
             metrics=overall,
             breakdowns={"category": table},
             num_unparsed=sum(UNREADABLE_PAIR in score.details["pairs"] for score in scores),
-            maxima={"score": math.inf},  # the model may be graded better than the reference
+            scales={
+                "score": Scale(largest=None),  # the model may be graded better than the reference
+                "reference_mean": _POINTS,
+                "model_mean": _POINTS,
+            },
         )
 
     @cached_property

@@ -53,8 +53,17 @@ from evals.reading.questions import (
     replace_suffix,
 )
 from evals.reading.releases import Release
-from evals.records import Aggregate, Prediction, Sample, Score
+from evals.records import Aggregate, Prediction, Sample, Scale, Score, Unit
 from evals.scorers.yes_no import parse_mme
+
+_TOTALS = {"perception": PERCEPTION, "cognition": COGNITION}
+_SCALES = {
+    "score": Scale(unit=Unit.POINTS, largest=MAX_SCORE),
+    **{
+        name: Scale(unit=Unit.POINTS, largest=MAX_SCORE * len(categories))
+        for name, categories in _TOTALS.items()
+    },
+}
 
 ORIGIN = (
     "https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models/tree/Evaluation "
@@ -198,16 +207,10 @@ class MME:
                 images[score.cluster].append(score.value == 1)
             table[category] = pair_figures(list(images.values()))
         return Aggregate(
-            metrics={
-                "perception": sum_scores(table, PERCEPTION),
-                "cognition": sum_scores(table, COGNITION),
-            },
+            metrics={name: sum_scores(table, kinds) for name, kinds in _TOTALS.items()},
             breakdowns={"category": table},
             num_unparsed=sum(score.answer == "other" for score in scores),
-            maxima={
-                "perception": MAX_SCORE * len(PERCEPTION),
-                "cognition": MAX_SCORE * len(COGNITION),
-            },
+            scales=_SCALES,
         )
 
     def render_results(self, predictions: Mapping[str, Prediction]) -> dict[str, str]:

@@ -28,7 +28,7 @@ from runners.options.names import run_name
 from runners.signals import Interruption
 from runners.storage.identity import UNKNOWN, engine_identity
 from runners.storage.run_table import render_summaries, write_tables
-from runners.storage.summary import read_summary
+from runners.storage.summary import SUMMARY_FILE
 from runners.workers.build import build_workers
 
 logger = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ class Evaluation:
         self._resources.close()
 
     def _looks_complete(self) -> bool:
-        return all(read_summary(self._run_dir / name) for name in self._settings.tasks)
+        return all((self._run_dir / name / SUMMARY_FILE).is_file() for name in self._settings.tasks)
 
     def _prepare(self) -> tuple[Subject, list[TaskRun]]:
         """Checkpoint and questions; everything that is wrong with them comes in one message."""

@@ -18,12 +18,11 @@ from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.options.eval import EvalConfig
 from runners.options.names import is_set_aside, model_name
 from runners.options.words import escape_interpolations
-from runners.storage.answers import PREDICTIONS_FILE
-from runners.storage.files import read_intact_lines, sha256_of_file
 from runners.storage.identity import describe_differences, differences, engine_identity
-from runners.storage.lines import is_failure, key_of
-from runners.storage.manifest import MANIFEST_FILE, read_manifest
-from runners.storage.stored import given_options, read_spec
+from runners.storage.lines import is_failure
+from runners.storage.manifest import MANIFEST_FILE, Manifest, read_manifest
+from runners.storage.specs import given_options, read_spec
+from runners.storage.stored import StoredTask
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -51,7 +50,7 @@ class Original:
     """
 
     folder: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     spec: Mapping[str, Any]
     options: Mapping[str, Any]
 
@@ -126,21 +125,21 @@ def _read_originals(path: Path) -> list[Original]:
     return originals
 
 
-def _part(manifest: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: manifest["identity"].get(name) for name in names}
+def _part(manifest: Manifest, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: manifest.identity.get(name) for name in names}
 
 
 def _read_original(folder: Path) -> Original:
     manifest = read_manifest(folder.resolve())
     if manifest is None:
         raise ConfigError(f"{folder / MANIFEST_FILE} is not there any more.")
-    if "imported" in manifest["identity"]:
+    if manifest.imported_sha256 is not None:
         raise ConfigError(
             f"{folder} was imported from an answer file, which no model can repeat. Name a run of "
             "runners.eval."
         )
-    options = manifest["environment"].get("options")
-    if not isinstance(options, dict) or not isinstance(options.get("model"), dict):
+    options = manifest.options
+    if not isinstance(options.get("model"), dict):
         raise ConfigError(
             f"{folder / MANIFEST_FILE} does not keep the options of its run, because an earlier "
             "version wrote it. Repeat its `command` with another run=NAME."
@@ -175,7 +174,7 @@ def _configure(config: DictConfig, originals: list[Original]) -> Path:
         spec.update(_given_places(name, config, given))
     if "check_counts" in given:
         del stored["check_counts"]
-    engine = first.manifest["identity"]["engine"]
+    engine = first.manifest.identity["engine"]
     stored["engine"] = {
         name: value
         for name, value in engine.items()
@@ -203,15 +202,14 @@ def _configure(config: DictConfig, originals: list[Original]) -> Path:
 
 def _stored_options(original: Original) -> dict[str, Any]:
     """The options of a run; what they left open is taken from its identity."""
-    identity, environment = original.manifest["identity"], original.manifest["environment"]
+    identity, shard = original.manifest.identity, original.manifest.shard
     options: dict[str, Any] = {
         **original.options,
         "dtype": identity["dtype"],
         "conversation": {"template": identity["conversation"]},
     }
-    shard = environment.get("runner", {}).get("shard")
     if shard is not None:
-        options["runner"] = {"shard": shard}
+        options["runner"] = {"shard": shard.option}
     return options
 
 
@@ -223,30 +221,29 @@ def _given_places(name: str, config: DictConfig, given: set[str]) -> dict[str, A
 
 def _compare(original: Original, repeated: Path) -> bool:
     """Says whether a task has the same answers as before."""
-    folder = repeated / original.folder.name
-    before, now = original.folder / PREDICTIONS_FILE, folder / PREDICTIONS_FILE
-    hashes = [sha256_of_file(path) if path.is_file() else "" for path in (before, now)]
-    if hashes[0] == hashes[1]:
-        print(f"{folder.name}: the same answers, sha256 {hashes[0]}")
+    before, now = StoredTask(original.folder), StoredTask(repeated / original.folder.name)
+    if before.answers_sha256 == now.answers_sha256:
+        print(f"{now.name}: the same answers, sha256 {now.answers_sha256}")
         return True
     answers, again = _answers(before), _answers(now)
     keys = answers.keys() | again.keys()
     number = sum(answers.get(key) != again.get(key) for key in keys)
-    print(f"{folder.name}: {number:,} of {len(keys):,} answers differ from those of {before}")
-    manifest = read_manifest(folder)
-    if manifest is not None:
-        causes = differences(original.manifest["identity"], manifest["identity"])
+    print(
+        f"{now.name}: {number:,} of {len(keys):,} answers differ from those of "
+        f"{before.answers_path}"
+    )
+    if now.manifest is not None:
+        causes = differences(original.manifest.identity, now.manifest.identity)
         if causes:
-            print(f"{folder.name}: not the same run any more: {', '.join(causes)} changed")
+            print(f"{now.name}: not the same run any more: {', '.join(causes)} changed")
     return False
 
 
-def _answers(path: Path) -> dict[str | None, Any]:
-    """The text of every answer, or the cause of a failure, by key."""
+def _answers(stored: StoredTask) -> dict[str, Any]:
+    """The text of every answer, or what failed, by key."""
     return {
-        key_of(line): line["metadata"]["error"] if is_failure(line) else line.get("text")
-        for line in read_intact_lines(path)
-        if key_of(line) is not None
+        key: line["metadata"]["error"] if is_failure(line) else line["text"]
+        for key, line in stored.answers.lines.items()
     }
 
 

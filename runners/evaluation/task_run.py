@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,12 @@ from runners.storage.files import (
     sha256_of_file,
     sha256_of_json,
 )
+from runners.storage.folders import set_aside
 from runners.storage.identity import PROMPT_VERSION, check_identity, hash_prompts
 from runners.storage.lines import result_line, trace_line
 from runners.storage.lock import FolderLock, explaining_disk_errors
-from runners.storage.manifest import MANIFEST_FILE, read_manifest, write_manifest
-from runners.storage.stored import set_aside
-from runners.storage.summary import read_summary, write_results
+from runners.storage.manifest import MANIFEST_FILE, Manifest, read_manifest, write_manifest
+from runners.storage.summary import Hashes, Origin, SummaryFile, read_summary, write_results
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class TaskRun:
         self._check_images()
         self._changed: set[str] = set()
         self._lock = FolderLock(self.folder)
-        self._manifest: dict[str, Any] | None = None
+        self._manifest: Manifest | None = None
         self._store: AnswerStore | None = None
 
     @property
@@ -137,7 +138,7 @@ class TaskRun:
             return
         self._manifest = read_manifest(self.folder)
         if self._manifest is not None:
-            check_identity(self.folder, self._manifest["identity"], self.identity(run_identity))
+            check_identity(self.folder, self._manifest.identity, self.identity(run_identity))
 
     def open(self) -> None:
         """Reads the stored answers; with `overwrite`, sets them aside first."""
@@ -167,21 +168,21 @@ class TaskRun:
 
     def begin(self, run_identity: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Writes the manifest before the first answer of this session, then the missing images."""
-        history = list(self._manifest["history"]) if self._manifest else []
+        history = list(self._manifest.history) if self._manifest else []
         history.append({"started": now(), "num_stored": len(self._answers.lines), **environment})
         with explaining_disk_errors(self.folder):
-            write_manifest(
-                self.folder,
+            manifest = Manifest(
                 identity=self.identity(run_identity),
                 environment={**environment, "task": self._spec},
                 history=history,
             )
+            write_manifest(self.folder, manifest)
         self._record_missing_images()
 
     @property
     def stored_environment(self) -> Mapping[str, Any]:
         """Where an earlier session of this run took place; empty if there was none."""
-        return dict(self._manifest["environment"]) if self._manifest else {}
+        return self._manifest.environment if self._manifest else {}
 
     def amend(self, environment: Mapping[str, Any]) -> None:
         """Adds what was found out since `begin` to the manifest's environment.
@@ -194,12 +195,8 @@ class TaskRun:
             if manifest is None:
                 path = self.folder / MANIFEST_FILE
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-            write_manifest(
-                self.folder,
-                identity=manifest["identity"],
-                environment={**manifest["environment"], **environment},
-                history=manifest["history"],
-            )
+            amended = replace(manifest, environment={**manifest.environment, **environment})
+            write_manifest(self.folder, amended)
 
     def record(
         self, sample: Sample, result: Completion | RequestFailure | Failure, worker: str | None
@@ -229,7 +226,7 @@ class TaskRun:
         with explaining_disk_errors(self.folder):
             self._answers.sync()
 
-    def finish(self, timing: Mapping[str, Any] | None) -> dict[str, Any]:
+    def finish(self, timing: Mapping[str, Any] | None) -> SummaryFile:
         """Rewrites the answers in order, scores them and returns the summary.
 
         Results over more questions than this run's `limit` are kept up to date, not replaced: then
@@ -244,20 +241,19 @@ class TaskRun:
         self._record_missing_images()
         with explaining_disk_errors(self.folder):
             self._answers.finish([sample.key for sample in self._all_samples])
-        stored = read_summary(self.folder) or {}
-        before = self._covered(stored)
+        stored = self._read_summary()
+        before = [] if stored is None else self._select(stored.origin.limit)
         content, scores = self._score(self._settings.limit, stored, timing)
         written = content
-        if len(before) > len(self.samples):
+        if stored is not None and len(before) > len(self.samples):
             logger.info(
                 "%s: the table is over the first %d questions; the results over %d are kept",
                 self.folder,
                 len(self.samples),
                 len(before),
             )
-            written, scores = self._score(stored.get("limit"), stored, timing)
-        answers_hash = written["hashes"]["answers"]
-        if stored.get("judge") and stored.get("hashes", {}).get("answers") == answers_hash:
+            written, scores = self._score(stored.origin.limit, stored, timing)
+        if stored is not None and stored.judge and stored.hashes.answers == written.hashes.answers:
             return stored  # a judge's scores of these very answers
         with explaining_disk_errors(self.folder):
             write_results(self.folder, written, scores)
@@ -270,30 +266,37 @@ class TaskRun:
             return asked
         return shard_samples(asked, self._shard.index, self._shard.count)
 
-    def _covered(self, stored: Mapping[str, Any]) -> list[Sample]:
-        """The questions that a stored summary is over."""
-        if not stored or (stored.get("limited") and "limit" not in stored):
-            return []
-        return self._select(stored.get("limit"))
+    def _read_summary(self) -> SummaryFile | None:
+        """The summary of an earlier session; one that cannot be read is made anew."""
+        try:
+            return read_summary(self.folder)
+        except DataError as error:
+            logger.warning("%s", error)
+            return None
 
     def _score(
-        self, limit: int | None, stored: Mapping[str, Any], timing: Mapping[str, Any] | None
-    ) -> tuple[dict[str, Any], list[Score]]:
+        self, limit: int | None, stored: SummaryFile | None, timing: Mapping[str, Any] | None
+    ) -> tuple[SummaryFile, list[Score]]:
         """Summary and scores of the questions that a run with this `limit` asks."""
         keys = {sample.key for sample in self._select(limit)}
+        is_limited = len(keys) < len(self._all_samples)
+        if timing is None:
+            timing = {} if stored is None else stored.origin.timing
         return score_asked(
             self.task,
             [line for key, line in self._answers.lines.items() if key in keys],
-            asked=keys,
-            limit=limit,
-            is_limited=len(keys) < len(self._all_samples),
-            batch_check=self._answers.batch_check(),
-            hashes={
-                "answers": sha256_of_file(self.folder / PREDICTIONS_FILE),
-                "prompts": self.prompts_hash,
-                "data": sha256_of_json(self.data_hashes),
-            },
-            timing=stored.get("timing", {}) if timing is None else timing,
+            keys,
+            Origin(
+                limited=is_limited,
+                limit=limit if is_limited else None,
+                batch_check=self._answers.batch_check(),
+                timing=timing,
+            ),
+            Hashes(
+                answers=sha256_of_file(self.folder / PREDICTIONS_FILE),
+                prompts=self.prompts_hash,
+                data=sha256_of_json(self.data_hashes),
+            ),
         )
 
     def num_unanswered(self) -> int:

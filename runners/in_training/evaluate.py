@@ -114,7 +114,7 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
     if output_dir is not None and ranks.index == 0:
         identity = _identity(inner, settings, template, autocast)
         _store(Path(output_dir), answered, identity, _environment(inner, settings, ranks))
-    summaries = {task.name: task.summarize(*rest)[0] for task, *rest in answered}
+    summaries = {task.name: task.summarize(*rest)[0].to_json() for task, *rest in answered}
     for summary in summaries.values():
         _tell(summary)
     return summaries

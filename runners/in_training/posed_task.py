@@ -20,11 +20,11 @@ from runners.options.eval import EvalConfig
 from runners.scoring.score import score_asked
 from runners.storage.answers import AnswerStore
 from runners.storage.files import hash_data_files, json_line, sha256_of_json
+from runners.storage.folders import set_aside, writing
 from runners.storage.identity import hash_prompts
 from runners.storage.lines import result_line, trace_line
-from runners.storage.manifest import write_manifest
-from runners.storage.stored import set_aside, writing
-from runners.storage.summary import write_results
+from runners.storage.manifest import Manifest, write_manifest
+from runners.storage.summary import Hashes, Origin, SummaryFile, write_results
 from runners.workers.interface import Engine
 
 Answer = tuple[dict[str, Any], dict[str, Any]]
@@ -117,7 +117,7 @@ class PosedTask:
 
     def summarize(
         self, answers: Mapping[str, Answer], timing: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], list[Score]]:
+    ) -> tuple[SummaryFile, list[Score]]:
         """Returns what `summary.json` holds, and the scores.
 
         Args:
@@ -125,23 +125,23 @@ class PosedTask:
             timing: What is told about the time.
         """
         lines, traces = self._in_order(answers)
-        return score_asked(
-            self.task,
-            lines,
-            asked={sample.key for sample in self.samples},
-            limit=self._settings.limit,
-            is_limited=len(self.samples) < len(self._all_samples),
+        is_limited = len(self.samples) < len(self._all_samples)
+        origin = Origin(
+            limited=is_limited,
+            limit=self._settings.limit if is_limited else None,
             batch_check={
                 "recomputed": sum(trace["replayed"] for trace in traces),
                 "flipped": sum(trace["flipped"] for trace in traces),
             },
-            hashes={
-                "answers": _hash_lines(lines),
-                "prompts": self.prompts_hash,
-                "data": sha256_of_json(self._data_hashes),
-            },
             timing=timing,
         )
+        hashes = Hashes(
+            answers=_hash_lines(lines),
+            prompts=self.prompts_hash,
+            data=sha256_of_json(self._data_hashes),
+        )
+        asked = {sample.key for sample in self.samples}
+        return score_asked(self.task, lines, asked, origin, hashes)
 
     def store(
         self,
@@ -171,12 +171,12 @@ class PosedTask:
         }
         with writing(folder):
             set_aside(folder)
-            write_manifest(
-                folder,
+            manifest = Manifest(
                 identity={**identity, **own},
                 environment={**environment, "task": self._spec},
                 history=[{"started": now(), "num_stored": 0, **environment}],
             )
+            write_manifest(folder, manifest)
             with AnswerStore(folder) as answer_store:
                 for line, trace in answers.values():
                     answer_store.add(line, trace)

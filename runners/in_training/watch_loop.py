@@ -8,17 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from filelock import Timeout
 
+from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
 from llava.model.content_hash import cached_hash
 from llava.names import get_model_name_from_path
-from runners.errors import BAD_INPUT, COMPLETE, INCOMPLETE
+from runners.errors import BAD_INPUT, COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.checkpoint import inspect_subject
 from runners.in_training.checkpoint_folders import (
     Fingerprint,
@@ -32,8 +33,7 @@ from runners.options.names import run_name
 from runners.options.words import quote_literally
 from runners.storage.identity import differences
 from runners.storage.lock import NO_LOCKS, lock_at
-from runners.storage.manifest import read_manifest
-from runners.storage.summary import read_summary
+from runners.storage.stored import State, StoredTask
 
 logger = logging.getLogger(__name__)
 
@@ -125,16 +125,14 @@ class Watch:
 
     def _is_evaluated(self, settings: WatchConfig) -> bool:
         """Whether the results of all tasks are there, complete and of these very files."""
-        folders = [Path(settings.results_dir) / str(settings.run) / task for task in self._tasks]
-        for folder in folders:
-            summary = read_summary(folder)
-            if summary is None or _num_unanswered(summary) > settings.max_failures:
-                return False
+        run_dir = Path(settings.results_dir) / str(settings.run)
+        tasks = [StoredTask(run_dir / name) for name in self._tasks]
+        if not all(_is_answered(task, settings.max_failures) for task in tasks):
+            return False
         hashes = _hash_files(settings)
-        for folder in folders:
-            manifest = read_manifest(folder) or {"identity": {}}
-            stored = {role: manifest["identity"].get(role) for role in hashes}
-            if differences(stored, hashes):
+        for task in tasks:
+            identity = {} if task.manifest is None else task.manifest.identity
+            if differences({role: identity.get(role) for role in hashes}, hashes):
                 return False
         return bool(hashes)
 
@@ -221,8 +219,15 @@ def _hash_files(settings: WatchConfig) -> dict[str, dict[str, str]]:
     return hashes
 
 
-def _num_unanswered(summary: Mapping[str, Any]) -> int:
-    return int(summary["num_questions"]) - int(summary["num_answered"])
+def _is_answered(task: StoredTask, max_failures: int) -> bool:
+    """Whether a task has figures of the answers that are there; what cannot be read has none."""
+    try:
+        summary = task.summary
+        if summary is None or task.state is not State.FINISHED:
+            return False
+    except (ConfigError, DataError):
+        return False
+    return summary.num_questions - summary.num_answered <= max_failures
 
 
 class Signals:

@@ -21,6 +21,11 @@ class Shard:
     count: int
 
     @property
+    def option(self) -> str:
+        """The part as `runner.shard` names it."""
+        return f"{self.index}/{self.count}"
+
+    @property
     def suffix(self) -> str:
         """What the name of a run ends with when it is this part only."""
         return f"shard-{self.index}-of-{self.count}"

@@ -1,20 +1,30 @@
-"""Stored answers become scores and a summary on disk."""
+"""Answers become scores, and scores a summary."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from evals.errors import DataError
 from evals.figures.summary import Summary, summarize, summarize_unscored
 from evals.records import Score
+from evals.submission import Submittable
 from evals.task import Task
-from runners.storage.files import sha256_of_json
+from runners.options.score import JudgeOptions
+from runners.scoring.judge import Judgment, judge_answers
+from runners.storage.files import hash_data_files, sha256_of_file, sha256_of_json
+from runners.storage.importing import Import
 from runners.storage.lines import is_failure, read_failure, read_prediction
-from runners.storage.summary import scores_hash
+from runners.storage.stored import StoredTask
+from runners.storage.summary import Hashes, Origin, SummaryFile, with_scores, write_results
+
+logger = logging.getLogger(__name__)
 
 
-def score_run(
+def score_lines(
     task: Task,
     lines: Iterable[Mapping[str, Any]],
     num_questions: int,
@@ -28,6 +38,9 @@ def score_run(
         lines: Lines of `predictions.jsonl`, one a question.
         num_questions: How many questions were asked.
         only: The keys of these questions if they are not all of the split.
+
+    Raises:
+        DataError: none of the questions counts for the score, or the data are malformed.
     """
     answered, failures = {}, {}
     for line in lines:
@@ -48,38 +61,138 @@ def score_run(
     return summarize(task, scores, failures, limit_cuts_groups=only is not None), scores
 
 
-def score_asked(  # noqa: PLR0913 - what the parts of a summary come from
+def score_asked(
     task: Task,
     lines: Iterable[Mapping[str, Any]],
-    *,
     asked: Collection[str],
-    limit: int | None,
-    is_limited: bool,
-    batch_check: Mapping[str, int],
-    hashes: Mapping[str, str],
-    timing: Mapping[str, Any],
-) -> tuple[dict[str, Any], list[Score]]:
+    origin: Origin,
+    hashes: Hashes,
+) -> tuple[SummaryFile, list[Score]]:
     """Returns what `summary.json` holds of questions that were asked here, and the scores.
 
     Args:
         task: The benchmark.
         lines: Lines of `predictions.jsonl`, one a question.
         asked: The keys of the questions.
-        limit: The option that they were chosen by.
-        is_limited: Whether they are not all of the split.
-        batch_check: How many answers were computed again, and how many of them changed.
+        origin: What is known of the answers beside their scores.
         hashes: Of answers, prompts and data.
-        timing: What is told about the time.
     """
-    only = asked if is_limited else None
-    summary, scores = score_run(task, lines, len(asked), only=only)
-    content = {
-        **summary.to_json(),
-        "primary_metric": task.primary_metric,
-        "limited": is_limited,
-        "limit": limit if is_limited else None,
-        "batch_check": dict(batch_check),
-        "hashes": {**hashes, **scores_hash(scores), "scorer": sha256_of_json(task.definition)},
-        "timing": dict(timing),
-    }
-    return content, scores
+    only = asked if origin.limited else None
+    figures, scores = score_lines(task, lines, len(asked), only=only)
+    hashes = replace(hashes, scorer=sha256_of_json(task.definition))
+    return with_scores(SummaryFile.of(figures, origin, hashes), scores), scores
+
+
+def score_stored(  # noqa: PLR0913 - a task, its answers, what is known of them
+    spec: Mapping[str, Any],
+    stored: StoredTask,
+    output: Path,
+    judge: JudgeOptions,
+    *,
+    origin: Origin,
+    num_questions: int,
+    prompts_hash: str | None,
+    asked: Collection[str] | None = None,
+) -> SummaryFile:
+    """Scores the stored answers of a task and returns the summary, which is also written.
+
+    Args:
+        spec: The task, as `_target_` plus values.
+        stored: Its answers.
+        output: The folder that scores and summary are written to.
+        judge: Which judge is asked.
+        origin: What is known of the answers beside their scores.
+        num_questions: How many questions were asked.
+        prompts_hash: Of all question texts.
+        asked: The keys of the questions that were asked; None takes those that are stored.
+
+    Raises:
+        ConfigError: there is no key or price for the judge, or its replies contradict each other.
+        DataError: the data are missing or malformed.
+        JudgeError: the judge gave no reply, or the budget is spent.
+    """
+    answers, path = stored.answers, stored.answers_path
+    if answers.num_bad:
+        logger.error(
+            "%d lines of %s are not as they were written and count as missing. The command that "
+            "answered the questions asks them again; answers from elsewhere become a run of their "
+            "own with predictions=FILE run=NAME.",
+            answers.num_bad,
+            path,
+        )
+    given = [read_prediction(line) for line in answers.lines.values() if not is_failure(line)]
+    judgment = judge_answers(spec, {answer.key: answer for answer in given}, stored.folder, judge)
+    only = (asked or answers.lines.keys()) if origin.limited else None
+    figures, scores = score_lines(judgment.task, answers.lines.values(), num_questions, only=only)
+    return _write(output, figures, scores, judgment, origin, path, prompts_hash)
+
+
+def score_file(
+    spec: Mapping[str, Any], found: Import, output: Path, judge: JudgeOptions
+) -> SummaryFile:
+    """Scores a foreign answer file and returns the summary, which is also written.
+
+    Args:
+        spec: The task, as `_target_` plus values.
+        found: The answers.
+        output: The folder that scores and summary are written to.
+        judge: Which judge is asked.
+
+    Raises:
+        ConfigError: there is no key or price for the judge, or its replies contradict each other.
+        DataError: the data are missing or malformed.
+        JudgeError: the judge gave no reply, or the budget is spent.
+    """
+    judgment = judge_answers(spec, found.predictions, output, judge)
+    task = judgment.task
+    scores: list[Score] = []
+    if judgment.missing:
+        number = len(task.samples())
+        figures = summarize_unscored(task, number, len(found.predictions), found.failures)
+    else:
+        scores = task.score(found.predictions)
+        figures = summarize(task, scores, found.failures)
+    return _write(output, figures, scores, judgment, Origin(), found.path, None)
+
+
+def _write(
+    folder: Path,
+    figures: Summary,
+    scores: list[Score],
+    judgment: Judgment,
+    origin: Origin,
+    answers: Path,
+    prompts_hash: str | None,
+) -> SummaryFile:
+    _tell(judgment, figures)
+    hashes = Hashes(
+        answers=sha256_of_file(answers),
+        prompts=prompts_hash,
+        data=sha256_of_json(hash_data_files(judgment.task.data_files())),
+        scorer=judgment.scorer_hash,
+    )
+    summary = SummaryFile.of(
+        figures, origin, hashes, is_judged=judgment.is_judged, judge=judgment.record
+    )
+    return write_results(folder, summary, scores)
+
+
+def _tell(judgment: Judgment, summary: Summary) -> None:
+    """Says what the figures do not."""
+    expected = summary.expected_num_questions
+    if expected not in (None, summary.num_questions):
+        logger.warning(
+            "%s %s has %d questions here, but %d are published",
+            summary.task,
+            summary.split,
+            summary.num_questions,
+            expected,
+        )
+    if judgment.missing:
+        logger.error("Not scored: %s", judgment.missing)
+    elif not judgment.task.has_annotations and isinstance(judgment.task, Submittable):
+        logger.info(
+            "%s %s has no public annotations: runners.submit writes the file for the server",
+            summary.task,
+            summary.split,
+        )

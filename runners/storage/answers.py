@@ -17,7 +17,7 @@ from runners.storage.files import (
     sync_folder,
     write_atomic,
 )
-from runners.storage.lines import is_answer_line, is_confirmed, is_failure, is_trace_line
+from runners.storage.lines import good_lines, is_answer_line, is_failure, is_trace_line
 
 PREDICTIONS_FILE = "predictions.jsonl"
 TRACE_FILE = "trace.jsonl"
@@ -49,13 +49,7 @@ class AnswerStore:
         self.num_spoiled = traces.num_spoiled + predictions.num_spoiled
         # The last line of a key wins: a question that failed may have been answered later.
         self._traces = {trace["key"]: trace for trace in traces.records}
-        self._lines: dict[str, dict[str, Any]] = {}
-        keys = set()
-        for line in predictions.records:
-            keys.add(key := line["metadata"]["key"])
-            if is_confirmed(line, self._traces.get(key)):
-                self._lines[key] = line
-        self.num_unconfirmed = len(keys) - len(self._lines)
+        self._lines, self.num_unconfirmed = good_lines(predictions.records, self._traces)
 
     @property
     def lines(self) -> Mapping[str, Mapping[str, Any]]:

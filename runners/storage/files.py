@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -195,12 +196,26 @@ def _set_aside(path: Path, lines: Iterable[bytes]) -> None:
     sync_folder(path.parent)
 
 
-def read_intact_lines(path: Path) -> list[dict[str, Any]]:
-    """Returns the objects of a file that may be being appended to; leaves the file alone."""
+def read_intact_lines(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
+    """Returns the objects of a file that may be being appended to; leaves the file alone.
+
+    Args:
+        path: The file; it need not be there.
+        limit: Only the first lines are read; None for all.
+    """
     if not path.exists():
         return []
-    *lines, _ = path.read_bytes().split(b"\n")
+    with path.open("rb") as file:
+        lines = [line for line in islice(file, limit) if line.endswith(b"\n")]
     return [record for line in lines if (record := _parse(line)) is not None]
+
+
+def count_lines(path: Path) -> int:
+    """Returns how many whole lines a file has; 0 for one that is not there."""
+    if not path.is_file():
+        return 0
+    with path.open("rb") as file:
+        return sum(line.endswith(b"\n") for line in file)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

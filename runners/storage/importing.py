@@ -18,10 +18,11 @@ from runners.environment import describe_environment, now
 from runners.errors import ConfigError
 from runners.storage.answers import PREDICTIONS_FILE
 from runners.storage.files import hash_data_files, sha256_of_file, write_jsonl
+from runners.storage.folders import set_aside, writing
 from runners.storage.identity import UNKNOWN, hash_prompts
 from runners.storage.lines import failure_line, imported_line
-from runners.storage.manifest import read_manifest, write_manifest
-from runners.storage.stored import set_aside, writing
+from runners.storage.manifest import Manifest, read_manifest, write_manifest
+from runners.storage.summary import Origin
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,21 @@ class Import:
     failures: Mapping[str, Failure]
     model_id: str | None
     num_unreadable: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What is known of imported answers beside their scores.
+
+    Attributes:
+        num_questions: How many questions the benchmark has, as far as its files tell.
+        prompts_hash: Of all question texts; `unknown` where they are not those of the answers.
+        origin: What the summary says of them.
+    """
+
+    num_questions: int
+    prompts_hash: str
+    origin: Origin
 
 
 def read_import(task: Task, path: str) -> Import:
@@ -100,8 +116,8 @@ def _read_failures(task: Task, answers: AnswerFile) -> dict[str, Failure]:
 
 def store_import(
     found: Import, task: Task, spec: Mapping[str, Any], run_dir: Path, *, overwrite: bool
-) -> dict[str, Any]:
-    """Writes answers and manifest as those of a run, and returns what its summary adds.
+) -> Imported:
+    """Writes answers and manifest as those of a run.
 
     The same file may be imported again; anything else that lies there is left alone.
 
@@ -126,19 +142,20 @@ def store_import(
         }
         environment = describe_environment()
         event = {"imported": now(), "file": str(found.path), "sha256": found.sha256}
-        write_manifest(
-            folder,
+        manifest = Manifest(
             identity={"imported": found.sha256, **hashes},
             environment={"imported_from": str(found.path), **environment, "task": dict(spec)},
-            history=[*(stored or {}).get("history", []), event],
+            history=[*(stored.history if stored is not None else ()), event],
         )
+        write_manifest(folder, manifest)
         order = _order(task, samples, found)
         lines = _render_lines(found, samples, order, run_dir.name)
         write_jsonl(folder / PREDICTIONS_FILE, lines)
-    return {
-        "num_questions": len(samples) if samples is not None else len(order),
-        "prompts": hashes["prompts"],
-    }
+    return Imported(
+        num_questions=len(samples) if samples is not None else len(order),
+        prompts_hash=str(hashes["prompts"]),
+        origin=Origin(imported={"sha256": found.sha256, "num_unreadable": found.num_unreadable}),
+    )
 
 
 def _read_samples(task: Task) -> list[Sample] | None:
@@ -155,12 +172,12 @@ def _read_samples(task: Task) -> list[Sample] | None:
         return None
 
 
-def _make_room(folder: Path, found: Import, *, overwrite: bool) -> dict[str, Any] | None:
+def _make_room(folder: Path, found: Import, *, overwrite: bool) -> Manifest | None:
     """The manifest of an earlier import of the same file, None if the folder is free."""
     if overwrite:
         set_aside(folder)
     stored = read_manifest(folder)
-    if stored is not None and stored["identity"].get("imported") != found.sha256:
+    if stored is not None and stored.imported_sha256 != found.sha256:
         raise ConfigError(
             f"{folder} holds other answers than those of {found.path}. Choose another name with "
             "run=NAME, or set it aside with overwrite=true."

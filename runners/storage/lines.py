@@ -8,8 +8,8 @@ on it stands in `trace.jsonl`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from evals.records import Failure, Prediction, Sample
 from llava.generation.request import Completion, RequestFailure
@@ -116,6 +116,43 @@ def is_trace_line(line: Mapping[str, Any]) -> bool:
 def is_confirmed(line: Mapping[str, Any], trace: Mapping[str, Any] | None) -> bool:
     """Whether a trace names this very line; an answer without that is asked again."""
     return trace is not None and trace.get("line_sha256") == sha256_of_json(line)
+
+
+class GoodLines(NamedTuple):
+    """The answers that count, and how many do not.
+
+    Attributes:
+        lines: The line of each question, by key.
+        num_bad: Lines that are none of a run, and questions whose lines are not as written.
+    """
+
+    lines: dict[str, Mapping[str, Any]]
+    num_bad: int
+
+
+def good_lines(
+    lines: Iterable[Mapping[str, Any]], traces: Mapping[str, Mapping[str, Any]] | None
+) -> GoodLines:
+    """Returns the lines that are as a program wrote them; this is the only rule for that.
+
+    A line has the id of its content, and the trace of its question, which is the last one if there
+    were several attempts, names this very line.
+
+    Args:
+        lines: The objects of `predictions.jsonl`, in the file's order.
+        traces: Those of `trace.jsonl` by key; None where answers came from elsewhere and have none.
+    """
+    good: dict[str, Mapping[str, Any]] = {}
+    asked: set[str] = set()
+    num_bad = 0
+    for line in lines:
+        if not is_answer_line(line):
+            num_bad += 1
+            continue
+        asked.add(key := line["metadata"]["key"])
+        if traces is None or is_confirmed(line, traces.get(key)):
+            good[key] = line
+    return GoodLines(good, num_bad + len(asked) - len(good))
 
 
 def is_failure(line: Mapping[str, Any]) -> bool:

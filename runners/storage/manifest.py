@@ -7,44 +7,104 @@ engine, versions and the like are environment, and a line of history at every re
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from runners.errors import ConfigError
+from runners.options.shard import Shard, read_shard
 from runners.storage.files import write_json
 
 MANIFEST_FILE = "manifest.json"
+_WAY_OUT = "Choose another name with run=NAME, or set the folder aside with overwrite=true."
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What `manifest.json` holds.
+
+    Attributes:
+        identity: Everything that can change an answer.
+        environment: Where the answers were computed, and the options of the run.
+        history: One entry a session, the first one first.
+    """
+
+    identity: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    history: Sequence[Mapping[str, Any]]
+
+    @classmethod
+    def from_json(cls, content: object) -> Manifest:
+        """Returns the manifest in a JSON value.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if not isinstance(content, dict):
+            raise ValueError("it is no object")
+        environment = content.get("environment", {})
+        for name, value, kind in (
+            ("identity", content.get("identity"), dict),
+            ("environment", environment, dict),
+            ("history", content.get("history"), list),
+        ):
+            if not isinstance(value, kind):
+                raise ValueError(f"`{name}` is missing or of another type")
+        return cls(
+            identity=content["identity"], environment=environment, history=content["history"]
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the object that `manifest.json` holds."""
+        return asdict(self)
+
+    @property
+    def imported_sha256(self) -> str | None:
+        """The hash of the foreign file that the answers are from; None if they are a model's."""
+        return self.identity.get("imported")
+
+    @property
+    def shard(self) -> Shard | None:
+        """Which part of a run it is; None for the whole."""
+        runner = self.environment.get("runner")
+        return read_shard(runner.get("shard")) if isinstance(runner, Mapping) else None
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The options that the run was given, as far as the manifest keeps them."""
+        options = self.environment.get("options")
+        return options if isinstance(options, Mapping) else {}
+
+    @property
+    def limit(self) -> int | None:
+        """How many questions the whole run asks; None for all."""
+        return self.options.get("limit")
+
+    @property
+    def started(self) -> str | None:
+        """When the run began, or was imported."""
+        begun = self.history[0] if self.history else {}
+        return begun.get("started") or begun.get("imported")
+
+
+def read_manifest(folder: Path) -> Manifest | None:
     """Returns the manifest of a task folder, None if there is none.
 
     Raises:
         ConfigError: the file is no manifest, or answers lie there without one.
     """
     path = folder / MANIFEST_FILE
-    way_out = "Choose another name with run=NAME, or set the folder aside with overwrite=true."
     if not path.exists():
         if (folder / "predictions.jsonl").exists():
-            raise ConfigError(f"{folder} holds answers but no {MANIFEST_FILE}. {way_out}")
+            raise ConfigError(f"{folder} holds answers but no {MANIFEST_FILE}. {_WAY_OUT}")
         return None
     try:
-        manifest = json.loads(path.read_bytes())
-        if isinstance(manifest["identity"], dict) and isinstance(manifest["history"], list):
-            return dict(manifest)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{path} is no manifest: {error!r}. {way_out}") from error
-    raise ConfigError(f"{path} is no manifest. {way_out}")
+        return Manifest.from_json(json.loads(path.read_bytes()))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is no manifest: {error}. {_WAY_OUT}") from error
 
 
-def write_manifest(
-    folder: Path,
-    *,
-    identity: Mapping[str, Any],
-    environment: Mapping[str, Any],
-    history: list[dict[str, Any]],
-) -> None:
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes the manifest of a task folder."""
-    manifest = {"identity": dict(identity), "environment": dict(environment), "history": history}
-    write_json(folder / MANIFEST_FILE, manifest)
+    write_json(folder / MANIFEST_FILE, manifest.to_json())

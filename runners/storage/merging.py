@@ -13,14 +13,17 @@ from evals.task import Task
 from runners.environment import now
 from runners.errors import ConfigError
 from runners.options.build import build_task
-from runners.options.shard import Shard, read_shard
+from runners.options.shard import Shard
 from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE, AnswerStore
-from runners.storage.files import read_intact_lines, sha256_of_file, write_jsonl
+from runners.storage.files import sha256_of_file, write_jsonl
+from runners.storage.folders import set_aside, writing
 from runners.storage.identity import describe_differences, differences, hash_prompts
-from runners.storage.lines import is_answer_line, is_confirmed, is_failure, is_trace_line
+from runners.storage.lines import is_failure
 from runners.storage.lock import explaining_disk_errors
-from runners.storage.manifest import MANIFEST_FILE, read_manifest, write_manifest
-from runners.storage.stored import read_run_specs, set_aside, writing
+from runners.storage.manifest import MANIFEST_FILE, Manifest, write_manifest
+from runners.storage.specs import read_run_specs
+from runners.storage.stored import StoredAnswers, StoredTask, read_run
+from runners.storage.summary import Origin
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -38,33 +41,13 @@ class Part:
         run: The run's name.
         folder: The task's folder in it.
         manifest: What the answers are of.
-        lines: The line of each question, by key; only those that the trace confirms.
-        traces: How each came about, by key.
+        answers: Those that count.
     """
 
     run: str
     folder: Path
-    manifest: Mapping[str, Any]
-    lines: Mapping[str, Mapping[str, Any]]
-    traces: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def shard(self) -> Shard | None:
-        """Which part of the whole run it was asked for; None for the whole."""
-        runner = self._environment.get("runner")
-        return read_shard(runner.get("shard")) if isinstance(runner, Mapping) else None
-
-    @property
-    def limit(self) -> int | None:
-        """How many questions the whole run asks; None for all."""
-        options = self._environment.get("options")
-        limit: int | None = options.get("limit") if isinstance(options, Mapping) else None
-        return limit
-
-    @property
-    def _environment(self) -> Mapping[str, Any]:
-        environment = self.manifest.get("environment")
-        return environment if isinstance(environment, Mapping) else {}
+    manifest: Manifest
+    answers: StoredAnswers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +56,13 @@ class Merged:
 
     Attributes:
         asked: The keys of the questions that the whole run asks.
-        summary: What is known of the answers beside their scores.
+        prompts_hash: Of all question texts.
+        origin: What the summary says of the answers.
     """
 
     asked: frozenset[str]
-    summary: Mapping[str, Any]
+    prompts_hash: str
+    origin: Origin
 
 
 def part_names(merge: Any, run: str) -> list[str]:
@@ -116,7 +101,7 @@ def read_part_specs(config: DictConfig, runs: Sequence[Path]) -> dict[str, dict[
             logger.warning("%s holds no answers", path)
     specs: dict[str, dict[str, Any]] = {}
     for path in there:
-        specs = read_run_specs(config, path) | specs
+        specs = read_run_specs(config, read_run(path)) | specs
     return specs
 
 
@@ -157,34 +142,23 @@ def merge_task(
             if overwrite:
                 set_aside(folder)
             _write(folder, sources, spec, [sample.key for sample in samples], (lines, traces))
-    summary = {
-        "num_questions": len(asked),
-        "limited": len(asked) < len(samples),
-        "limit": len(asked) if len(asked) < len(samples) else None,
-        "batch_check": AnswerStore(folder).batch_check(),
-        "hashes": {"answers": None, "prompts": prompts},
-        "timing": {},
-    }
-    return Merged(asked=frozenset(asked), summary=summary)
+    is_limited = len(asked) < len(samples)
+    origin = Origin(
+        limited=is_limited,
+        limit=len(asked) if is_limited else None,
+        batch_check=AnswerStore(folder).batch_check(),
+    )
+    return Merged(asked=frozenset(asked), prompts_hash=prompts, origin=origin)
 
 
 def _read_part(path: Path, name: str) -> Part | None:
     """What a run holds of a task, None if nothing; files that are being written are left alone."""
-    folder = path / name
-    manifest = read_manifest(folder)
-    if manifest is None:
+    stored = StoredTask(path / name)
+    if stored.manifest is None:
         return None
-    # The last line of a key wins: a question that failed may have been answered later.
-    traces = {
-        line["key"]: line for line in read_intact_lines(folder / TRACE_FILE) if is_trace_line(line)
-    }
-    lines = {
-        line["metadata"]["key"]: line
-        for line in read_intact_lines(folder / PREDICTIONS_FILE)
-        if is_answer_line(line)
-    }
-    confirmed = {key: line for key, line in lines.items() if is_confirmed(line, traces.get(key))}
-    return Part(run=path.name, folder=folder, manifest=manifest, lines=confirmed, traces=traces)
+    return Part(
+        run=path.name, folder=stored.folder, manifest=stored.manifest, answers=stored.answers
+    )
 
 
 def _check_identities(sources: Sequence[Part], name: str) -> None:
@@ -193,7 +167,7 @@ def _check_identities(sources: Sequence[Part], name: str) -> None:
         f"{part.folder} is no part of the same run as {first.folder}: "
         f"{describe_differences(differing)}."
         for part in sources[1:]
-        if (differing := differences(first.manifest["identity"], part.manifest["identity"]))
+        if (differing := differences(first.manifest.identity, part.manifest.identity))
     ]
     if problems:
         raise ConfigError(
@@ -205,7 +179,7 @@ def _check_identities(sources: Sequence[Part], name: str) -> None:
 def _check_questions(part: Part, task: Task, samples: Sequence[Sample]) -> str:
     """Checks that the parts were asked these questions; returns the questions' hash."""
     prompts = hash_prompts(samples)
-    if differences({"prompts": part.manifest["identity"].get("prompts")}, {"prompts": prompts}):
+    if differences({"prompts": part.manifest.identity.get("prompts")}, {"prompts": prompts}):
         raise ConfigError(
             f"{part.folder} was asked other questions than {task.name} {task.split} has here. Give "
             "the data of that run, for example with data.root=DIR."
@@ -215,9 +189,11 @@ def _check_questions(part: Part, task: Task, samples: Sequence[Sample]) -> str:
 
 def _common_limit(sources: Sequence[Part], name: str) -> int | None:
     """How many questions the parts were cut from; what the run itself was asked does not count."""
-    limits = {part.limit for part in sources if part.shard is not None}
+    limits = {part.manifest.limit for part in sources if part.manifest.shard is not None}
     if len(limits) > 1:
-        shown = ", ".join(f"{part.run} limit={part.limit}" for part in sources if part.shard)
+        shown = ", ".join(
+            f"{part.run} limit={part.manifest.limit}" for part in sources if part.manifest.shard
+        )
         raise ConfigError(
             f"The parts of {name} were cut with different `limit`: {shown}. Name the parts of one "
             "run only."
@@ -232,11 +208,11 @@ def _join(
     chosen: dict[str, Part] = {}
     contradicted: dict[str, str] = {}
     for part in sources:
-        for key, line in part.lines.items():
+        for key, line in part.answers.lines.items():
             before = chosen.get(key)
-            if before is None or is_failure(before.lines[key]):
+            if before is None or is_failure(before.answers.lines[key]):
                 chosen[key] = part
-            elif not is_failure(line) and line != before.lines[key]:
+            elif not is_failure(line) and line != before.answers.lines[key]:
                 contradicted[key] = f"{key} in {before.run} and {part.run}"
     if contradicted:
         shown = "; ".join(list(contradicted.values())[:_SHOWN])
@@ -245,14 +221,14 @@ def _join(
             f"{shown}. Leave one of them out; if it is the run itself that differs, set it aside "
             "with overwrite=true."
         )
-    lines = {key: part.lines[key] for key, part in chosen.items()}
-    traces = {key: part.traces[key] for key, part in chosen.items()}
+    lines = {key: part.answers.lines[key] for key, part in chosen.items()}
+    traces = {key: part.answers.traces[key] for key, part in chosen.items()}
     return lines, traces
 
 
 def _tell_missing(sources: Sequence[Part], name: str, missing: Sequence[str]) -> None:
     """Names the parts and the questions that are not there."""
-    shards = [shard for part in sources if (shard := part.shard)]
+    shards = [shard for part in sources if (shard := part.manifest.shard)]
     for count in sorted({shard.count for shard in shards}):
         there = {shard.index for shard in shards if shard.count == count}
         gone = [f"{i}/{count}" for i in range(1, count + 1) if i not in there]
@@ -277,22 +253,26 @@ def _write(
 ) -> None:
     """Writes the manifest, and the answers and traces in the benchmark's order."""
     first, own = sources[0], next((p for p in sources if p.folder == folder), None)
-    runner = first.manifest["environment"].get("runner")
-    environment = {**first.manifest["environment"], "task": dict(spec)}
+    runner = first.manifest.environment.get("runner")
+    environment = {**first.manifest.environment, "task": dict(spec)}
     if isinstance(runner, Mapping):
         environment["runner"] = {**runner, "shard": None}
     parts = [
         {
             "run": part.run,
-            "num_stored": len(part.lines),
-            "sha256": sha256_of_file(part.folder / PREDICTIONS_FILE) if part.lines else None,
+            "num_stored": len(part.answers.lines),
+            "sha256": sha256_of_file(part.folder / PREDICTIONS_FILE)
+            if part.answers.lines
+            else None,
         }
         for part in sources
         if part is not own
     ]
-    history = [*(own.manifest["history"] if own else []), {"merged": now(), "parts": parts}]
+    history = [*(own.manifest.history if own else ()), {"merged": now(), "parts": parts}]
     folder.mkdir(parents=True, exist_ok=True)
-    identity = first.manifest["identity"]
-    write_manifest(folder, identity=identity, environment=environment, history=history)
+    write_manifest(
+        folder,
+        Manifest(identity=first.manifest.identity, environment=environment, history=history),
+    )
     for file, by_key in zip((PREDICTIONS_FILE, TRACE_FILE), records, strict=True):
         write_jsonl(folder / file, (by_key[key] for key in order if key in by_key))

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from runners.options.names import is_set_aside
+from evals.errors import DataError
+from evals.records import Unit
 from runners.storage.files import write_atomic
-from runners.storage.summary import read_summary
+from runners.storage.stored import read_run
+from runners.storage.summary import SummaryFile
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_LARGEST_FRACTION = 1.0
-_NOT_A_SHARE = frozenset({"distribution"})
-"""Metrics that are no fraction although their values are small."""
+logger = logging.getLogger(__name__)
 
 
-def summary_table(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def summary_table(summaries: Sequence[SummaryFile]) -> pd.DataFrame:
     """Returns one row a task: the metric that counts, its interval, how much was answered.
 
     Args:
-        summaries: The contents of `summary.json`.
+        summaries: One a task.
     """
     import pandas as pd
 
@@ -31,45 +31,56 @@ def summary_table(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def metrics_table(summaries: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def metrics_table(summaries: Iterable[SummaryFile]) -> pd.DataFrame:
     """Returns one row a metric, unrounded, for machines."""
     import pandas as pd
 
     columns = ["task", "split", "metric", "value", "num_questions", "num_answered", "coverage"]
     rows = [
-        {**{name: summary.get(name) for name in columns}, "metric": name, "value": value}
-        for summary in summaries
-        for name, value in (summary["metrics"] or {"": None}).items()
+        [of.task, of.split, name, value, of.num_questions, of.num_answered, of.coverage]
+        for of in summaries
+        for name, value in (of.metrics or {"": None}).items()
     ]
     return pd.DataFrame(rows, columns=columns)
 
 
-def render_summaries(summaries: Sequence[Mapping[str, Any]]) -> str:
+def render_summaries(summaries: Sequence[SummaryFile]) -> str:
     """Returns the table as it is printed, with the further metrics below it."""
     lines = [summary_table(summaries).to_string(index=False), ""]
     for summary in summaries:
         further = [
-            f"{name} {_shown(value, name)}"
-            for name, value in summary["metrics"].items()
-            if name != summary["primary_metric"] and value is not None
+            f"{name} {_shown(summary, name)}"
+            for name, value in summary.metrics.items()
+            if name != summary.primary_metric and value is not None
         ]
         if further:
-            lines.append(f"{summary['task']}: " + ", ".join(further))
+            lines.append(f"{summary.task}: " + ", ".join(further))
     lines += _remarks(summaries)
     return "\n".join(lines).rstrip()
 
 
 def write_tables(run_dir: Path) -> None:
     """Writes `summary.csv` and `summary.md` over all tasks that lie in a run's folder."""
-    folders = sorted(path for path in run_dir.iterdir() if path.is_dir() and not is_set_aside(path))
-    summaries = [summary for folder in folders if (summary := read_summary(folder)) is not None]
+    summaries = list(_read_summaries(run_dir))
     write_atomic(run_dir / "summary.csv", metrics_table(summaries).to_csv(index=False))
     further = metrics_table(summaries).drop(columns=["num_questions", "num_answered", "coverage"])
-    further["value"] = list(map(_shown, further["value"], further["metric"]))
+    further["value"] = [
+        _shown(summary, name) for summary in summaries for name in summary.metrics or [""]
+    ]
     text = f"# {run_dir.name}\n\n{render_markdown(summary_table(summaries))}"
     text += f"\n{render_markdown(further)}"
     remarks = "\n".join(_remarks(summaries))
     write_atomic(run_dir / "summary.md", text + (f"\n{remarks}\n" if remarks else ""))
+
+
+def _read_summaries(run_dir: Path) -> Iterator[SummaryFile]:
+    """The figures of a run; one task whose file cannot be read does not keep the others back."""
+    for task in read_run(run_dir).tasks.values():
+        try:
+            if task.summary is not None:
+                yield task.summary
+        except DataError as error:
+            logger.warning("not in the tables of %s: %s", run_dir, error)
 
 
 def render_markdown(table: pd.DataFrame) -> str:
@@ -81,50 +92,42 @@ def render_markdown(table: pd.DataFrame) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _summary_row(summary: Mapping[str, Any]) -> dict[str, str]:
-    metric = summary["primary_metric"]
-    interval = summary["interval"]
-    shown = "" if interval is None else _shown_interval(summary["metrics"][metric], interval)
-    failed = sum(summary["num_failed"].values())
-    complete = summary["coverage"] == 1
+def _summary_row(summary: SummaryFile) -> dict[str, str]:
+    metric = summary.primary_metric
+    scale = summary.scale(metric)
+    ends = [f"{scale.in_print(end):.2f}" for end in summary.interval or ()]
     return {
-        "task": summary["task"],
-        "split": summary["split"],
-        "metric": metric if summary["metrics"] else "none",
-        "score": _shown(summary["metrics"].get(metric)) + ("" if complete else " *"),
-        "95% interval": shown,
-        "answered": f"{summary['num_answered']:,} / {summary['num_questions']:,}",
-        "failed": f"{failed:,}",
+        "task": summary.task,
+        "split": summary.split,
+        "metric": metric if summary.metrics else "none",
+        "score": _shown(summary, metric) + ("" if summary.coverage == 1 else " *"),
+        "95% interval": " to ".join(ends),
+        "answered": f"{summary.num_answered:,} / {summary.num_questions:,}",
+        "failed": f"{sum(summary.num_failed.values()):,}",
     }
 
 
-def _remarks(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
+def _remarks(summaries: Iterable[SummaryFile]) -> list[str]:
     remarks = []
     for summary in summaries:
-        task = summary["task"]
-        if summary["coverage"] < 1:
-            causes = ", ".join(f"{cause} {n:,}" for cause, n in summary["num_failed"].items())
+        task = summary.task
+        if summary.coverage < 1:
+            causes = ", ".join(f"{cause} {n:,}" for cause, n in summary.num_failed.items())
             remarks.append(
-                f"* {task}: {summary['coverage']:.1%} of the questions were answered, the others "
+                f"* {task}: {summary.coverage:.1%} of the questions were answered, the others "
                 f"count as wrong ({causes or 'no answer'})."
             )
-        if summary["num_unparsed"]:
+        if summary.num_unparsed:
             remarks.append(
-                f"{task}: no choice could be read from {summary['num_unparsed']:,} answers."
+                f"{task}: no choice could be read from {summary.num_unparsed:,} answers."
             )
     return remarks
 
 
-def _shown(value: float | None, metric: str = "") -> str:
-    """A fraction as a percentage; points, which are larger than 1, as they are."""
-    if value is None or math.isnan(value):  # pandas turns None into NaN
+def _shown(summary: SummaryFile, metric: str) -> str:
+    """A share in percent, points as they are, other numbers with more digits."""
+    value, scale = summary.metrics.get(metric), summary.scale(metric)
+    if value is None:
         return "-"
-    if metric in _NOT_A_SHARE:
-        return f"{value:.4f}"
-    return f"{100 * value:.2f}" if value <= _LARGEST_FRACTION else f"{value:.2f}"
-
-
-def _shown_interval(value: float, interval: Sequence[float]) -> str:
-    """Both ends in the unit of the value, on whichever side of 1 they lie."""
-    scale = 100 if value <= _LARGEST_FRACTION else 1
-    return " to ".join(f"{scale * end:.2f}" for end in interval)
+    num_digits = 4 if scale.unit is Unit.NUMBER else 2
+    return f"{scale.in_print(value):.{num_digits}f}"

@@ -1,118 +1,315 @@
-"""Runs on disk: how their tasks were configured when they were made, and who may write them."""
+"""A run as it lies on disk: what names it, which tasks it holds, and what state they are in."""
 
 from __future__ import annotations
 
-import itertools
-import logging
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from evals.errors import DataError
 from runners.errors import ConfigError
-from runners.options.build import build_task, read_task_specs
 from runners.options.names import is_set_aside
-from runners.storage.files import sync_folder
-from runners.storage.lock import FolderLock
-from runners.storage.manifest import MANIFEST_FILE, read_manifest
+from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE
+from runners.storage.files import count_lines, read_intact_lines, sha256_of_file
+from runners.storage.lines import good_lines, is_trace_line
+from runners.storage.manifest import MANIFEST_FILE, Manifest, read_manifest
+from runners.storage.summary import (
+    SCORES_FILE,
+    SUMMARY_FILE,
+    StoredScore,
+    SummaryFile,
+    read_scores,
+    read_summary,
+)
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
-logger = logging.getLogger(__name__)
+class State(str, Enum):
+    """What a stored task is good for.
+
+    Whoever reads stored runs goes by it: the gate refuses all but finished ones, the report and the
+    leaderboard say what is wrong, scoring leaves edited answers out.
+    """
+
+    FINISHED = "finished"  # the figures are those of the answers
+    UNFINISHED = "unfinished"  # there are no figures yet
+    EDITED = "edited"  # an answer or a score is not as a program wrote it
+    STALE = "stale"  # the answers are newer than the figures
 
 
-def read_run_specs(config: DictConfig, run_dir: Path) -> dict[str, dict[str, Any]]:
-    """Returns the tasks of a run by the names of their folders.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredAnswers:
+    """The answers of a stored task that are as a program wrote them.
 
-    Each is configured as it was when the run was made; what the command line says about a task or
-    about where data lie takes precedence.
+    Attributes:
+        lines: The line of each question in `predictions.jsonl`, by key.
+        traces: How each came about, by key; empty for answers from elsewhere.
+        num_bad: How many lines are not as they were written, and do not count.
+    """
+
+    lines: Mapping[str, Mapping[str, Any]]
+    traces: Mapping[str, Mapping[str, Any]]
+    num_bad: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedTask:
+    """What is stored of a finished task.
+
+    Attributes:
+        summary: The figures.
+        manifest: What the answers are of.
+        scores: The scores by key; empty where the answers could not be scored.
+    """
+
+    summary: SummaryFile
+    manifest: Manifest
+    scores: Mapping[str, StoredScore]
+
+
+class StoredTask:
+    """One task of a stored run. Each of its files is read when it is first asked for.
 
     Args:
-        config: The composed options; `tasks` selects, and is empty for all tasks of the run.
-        run_dir: The run's folder.
+        folder: The task's folder, in that of the run.
 
-    Raises:
-        ConfigError: the run does not exist, or holds no task.
+    Attributes:
+        folder: As given.
     """
-    stored = _read_stored(run_dir)
-    if not config.tasks:
-        if not stored:
-            raise ConfigError(f"{run_dir} holds no task. Run runners.eval first, or check `run`.")
-        return stored
-    words = given_options()
-    specs = {}
-    for name, spec in read_task_specs(config).items():
-        folder = build_task(spec).name
-        given = {key: value for key, value in spec.items() if f"tasks.{name}.{key}" in words}
-        moved = any(word == "data" or word.startswith("data.") for word in words)
-        specs[folder] = spec if moved else stored.get(folder, spec) | given
-    return specs
 
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """While it is entered, no other process writes a task's folder.
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.folder.name
 
-    Raises:
-        ConfigError: another process writes there, or this one may not.
-        StoreError: the disk is full.
-    """
-    lock = FolderLock(folder)
-    lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    @property
+    def run(self) -> str:
+        """The run's name."""
+        return self.folder.parent.name
 
+    @cached_property
+    def manifest(self) -> Manifest | None:
+        """What the answers are of; None if nothing says so.
 
-def set_aside(folder: Path) -> None:
-    """Renames a task's folder, if it is there, to the first free `<task>.old-N`."""
-    if not folder.exists():
-        return
-    names = (folder.with_name(f"{folder.name}.old-{number}") for number in itertools.count(1))
-    aside = next(name for name in names if not name.exists())
-    folder.rename(aside)
-    sync_folder(folder.parent)
-    logger.info("%s is kept as %s", folder, aside)
+        Raises:
+            ConfigError: the file is no manifest, or answers lie there without one.
+        """
+        return read_manifest(self.folder)
 
+    @cached_property
+    def summary(self) -> SummaryFile | None:
+        """The figures; None if there are none yet.
 
-def _read_stored(run_dir: Path) -> dict[str, dict[str, Any]]:
-    if not run_dir.is_dir():
-        raise ConfigError(f"{run_dir} does not exist. Check `run` and `results_dir`.")
-    specs = {}
-    for folder in sorted(run_dir.iterdir()):
-        manifest = read_manifest(folder) if folder.is_dir() and not is_set_aside(folder) else None
-        if manifest is not None:
-            specs[folder.name] = read_spec(manifest, folder)
-    return specs
+        Raises:
+            DataError: the file is no summary.
+        """
+        return read_summary(self.folder)
 
+    @property
+    def num_lines(self) -> int:
+        """How many whole lines of answers are stored, whatever they are worth."""
+        return count_lines(self.answers_path)
 
-def read_spec(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Returns the task of a manifest, as `_target_` plus values.
+    @cached_property
+    def answers(self) -> StoredAnswers:
+        """The answers that count, as far as a program that may be writing them has come."""
+        traces = {
+            line["key"]: line
+            for line in read_intact_lines(self.folder / TRACE_FILE)
+            if is_trace_line(line)
+        }
+        lines = read_intact_lines(self.answers_path)
+        is_foreign = self.manifest is not None and self.manifest.imported_sha256 is not None
+        good, num_bad = good_lines(lines, None if is_foreign else traces)
+        return StoredAnswers(lines=good, traces=traces, num_bad=num_bad)
 
-    The manifest may be anyone's: values in it must not build objects.
+    @property
+    def answers_path(self) -> Path:
+        """The file with the answers, which need not be there."""
+        return self.folder / PREDICTIONS_FILE
 
-    Args:
-        manifest: Its content.
-        folder: Where it lies, for the message.
+    @property
+    def answers_sha256(self) -> str | None:
+        """The hash of the file with the answers; None if there is none."""
+        return _hash(self.answers_path)
 
-    Raises:
-        ConfigError: it does not describe a task.
-    """
-    environment = manifest.get("environment")
-    spec = environment.get("task") if isinstance(environment, dict) else None
-    if not isinstance(spec, dict) or any(isinstance(value, dict) for value in spec.values()):
-        raise ConfigError(
-            f"{folder / MANIFEST_FILE} does not say how its task was configured. Name the task "
-            "and its options."
+    @cached_property
+    def scores(self) -> Mapping[str, StoredScore]:
+        """The scores by key; empty where the answers could not be scored.
+
+        Raises:
+            DataError: the file is malformed, or has other questions than the summary counts.
+        """
+        if self.summary is None or not self.summary.metrics:
+            return {}
+        scores = read_scores(self.folder)
+        if len(scores) != self.summary.num_questions:
+            raise DataError(
+                f"{self.folder / SCORES_FILE} must have {self.summary.num_questions} lines, as "
+                f"many as {SUMMARY_FILE} counts, but has {len(scores)}. {self._remedy}"
+            )
+        return scores
+
+    @cached_property
+    def changed_files(self) -> tuple[Path, ...]:
+        """The files that are others than those which the figures were made of."""
+        if self.summary is None:
+            return ()
+        hashes = self.summary.hashes
+        recorded = {PREDICTIONS_FILE: hashes.answers, SCORES_FILE: hashes.scores}
+        paths = {self.folder / name: digest for name, digest in recorded.items()}
+        return tuple(
+            path
+            for path, digest in paths.items()
+            if digest is not None and path.exists() and _hash(path) != digest
         )
-    return dict(spec)
+
+    @cached_property
+    def state(self) -> State:
+        """What the task is good for.
+
+        Raises:
+            ConfigError: its manifest cannot be read.
+            DataError: its summary cannot be read.
+        """
+        if self.summary is None:
+            return State.UNFINISHED
+        if not self.changed_files:
+            return State.FINISHED
+        scores_differ = self.folder / SCORES_FILE in self.changed_files
+        return State.EDITED if scores_differ or self.answers.num_bad else State.STALE
+
+    def finished(self) -> FinishedTask:
+        """Returns figures, manifest and scores of a task whose state is finished.
+
+        Raises:
+            ConfigError: there are none, or they are not those of the answers and scores.
+            DataError: a file is malformed.
+        """
+        summary, manifest = self.summary, self.manifest
+        if summary is None or manifest is None:
+            lacking = MANIFEST_FILE if summary is not None else SUMMARY_FILE
+            raise ConfigError(
+                f"{self.folder} holds no complete run: {lacking} is missing. Repeat the command "
+                "that began it."
+            )
+        for name in ("answers", "prompts", "data", "scorer"):
+            if getattr(summary.hashes, name) is None:
+                where = f"`hashes` of {self.folder / SUMMARY_FILE}"
+                raise DataError(f"{where} lacks the field `{name}`. {self._remedy}")
+        if self.state is not State.FINISHED:
+            raise ConfigError(
+                f"{self.changed_files[0]} has changed since it was scored. Repeat the command that "
+                f"answers the questions, or score it again: python -m runners.score run={self.run}."
+            )
+        return FinishedTask(summary=summary, manifest=manifest, scores=self.scores)
+
+    @property
+    def _remedy(self) -> str:
+        return f"Score the run again: python -m runners.score run={self.run}."
 
 
-def given_options() -> set[str]:
-    """Returns the names of the options on the command line."""
-    from hydra.core.hydra_config import HydraConfig
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRun:
+    """One run.
 
-    words = HydraConfig.get().overrides.task
-    return {word.partition("=")[0].lstrip("+~") for word in words}
+    Attributes:
+        folder: Where it lies.
+        tasks: Its tasks by name, unfinished ones included.
+    """
+
+    folder: Path
+    tasks: Mapping[str, StoredTask]
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.folder.resolve().name
+
+
+def read_run(folder: Path) -> StoredRun:
+    """Returns what lies in a run's folder, which may be nothing."""
+    return StoredRun(folder=folder, tasks={path.name: StoredTask(path) for path in _tasks(folder)})
+
+
+def list_runs(results_dir: Path) -> list[StoredRun]:
+    """Returns the runs in a folder by name; folders that hold no run are passed over.
+
+    Raises:
+        ConfigError: the folder does not exist.
+    """
+    if not results_dir.is_dir():
+        raise ConfigError(
+            f"`results_dir` must be a folder with runs, but {results_dir} is none. Run "
+            "runners.eval first, or name another with results_dir=DIR."
+        )
+    return [run for folder in _folders(results_dir) if (run := read_run(folder)).tasks]
+
+
+def find_run(name: str, results_dir: Path, option: str) -> StoredRun:
+    """Returns the run that is named by its name or by the path of its folder.
+
+    Args:
+        name: The name of a run in `results_dir`, or the folder of a run anywhere.
+        results_dir: Where runs are kept.
+        option: What the user gave the name as, for messages.
+
+    Raises:
+        ConfigError: there is none; the message says how to make it, or which there are.
+    """
+    for folder in (results_dir / name, Path(name)):
+        if name not in ("", ".", "..") and folder.is_dir():
+            if not (run := read_run(folder)).tasks:
+                raise ConfigError(
+                    f"{folder} holds no task with answers. Check `{option}`: it names a run, not a "
+                    "task of it."
+                )
+            return run
+    if _is_in_zoo(name):
+        raise ConfigError(
+            f"`{option}` is {name}, a model of the zoo, but {results_dir} holds no run of it. "
+            f"Answer the questions first: python -m runners.eval model={name} task=NAME."
+        )
+    there = [run.name for run in list_runs(results_dir)] if results_dir.is_dir() else []
+    raise ConfigError(
+        f"`{option}` must be a run in {results_dir}, the folder of a run or a model of the zoo, "
+        f"but is {name!r}. There are: {', '.join(there) or 'none'}."
+    )
+
+
+def first_model_id(folder: Path) -> str:
+    """Returns the model that the first answer in a task's folder names; empty if none does."""
+    first = next(iter(read_intact_lines(folder / PREDICTIONS_FILE, limit=1)), {})
+    return str(first.get("model_id", ""))
+
+
+def _tasks(run_dir: Path) -> Iterator[Path]:
+    files = (MANIFEST_FILE, SUMMARY_FILE, PREDICTIONS_FILE)
+    for folder in _folders(run_dir):
+        if any((folder / name).is_file() for name in files):
+            yield folder
+
+
+def _folders(parent: Path) -> list[Path]:
+    found = [
+        path
+        for path in (parent.iterdir() if parent.is_dir() else ())
+        if path.is_dir() and not path.name.startswith(".") and not is_set_aside(path)
+    ]
+    return sorted(found, key=lambda path: os.fsencode(path.name))
+
+
+def _hash(path: Path) -> str | None:
+    return sha256_of_file(path) if path.is_file() else None
+
+
+def _is_in_zoo(name: str) -> bool:
+    import conf
+
+    return (Path(conf.__path__[0]) / "model" / f"{name}.yaml").is_file()

@@ -4,40 +4,320 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from evals.records import Score
+from evals.errors import DataError
+from evals.figures.summary import Summary
+from evals.reading.files import read_jsonl, require
+from evals.records import SHARE, Scale, Score, Unit
 from runners.storage.files import json_line, write_json, write_jsonl
 
 SUMMARY_FILE = "summary.json"
 SCORES_FILE = "scores.jsonl"
 
+_LARGEST = 1e6
+"""No benchmark gives as many points; NaN and infinity are not below it either."""
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "task": (str,),
+    "split": (str,),
+    "definition": (str,),
+    "primary_metric": (str,),
+    "metrics": (dict,),
+    "metrics_answered": (dict,),
+    "breakdowns": (dict,),
+    "interval": (list, type(None)),
+    "num_questions": (int,),
+    "num_answered": (int,),
+    "coverage": (int, float),
+    "num_failed": (dict,),
+    "num_unparsed": (int,),
+    "expected_num_questions": (int, type(None)),
+    "limit": (int, type(None)),
+    "hashes": (dict,),
+    "timing": (dict,),
+    "batch_check": (dict,),
+    "judge": (dict, type(None)),
+    "imported": (dict, type(None)),
+}
+_SINCE = frozenset(
+    {
+        *("metrics_answered", "breakdowns", "num_unparsed", "expected_num_questions", "limit"),
+        *("hashes", "timing", "batch_check", "judge", "imported"),
+    }
+)
+"""Fields that a summary may lack: not all of them were always written."""
+_POINTS = {
+    "mme": ("score", "perception", "cognition"),
+    "llavabench": ("reference_mean", "model_mean"),
+}
+_KNOWN_SCALES = {
+    **{
+        (task, metric): Scale(unit=Unit.POINTS, largest=None)
+        for task, metrics in _POINTS.items()
+        for metric in metrics
+    },
+    ("llavabench", "score"): Scale(largest=None),
+    ("gqa", "distribution"): Scale(unit=Unit.NUMBER, largest=None),
+}
+"""The scales of figures that do not say it: published ones, and summaries of earlier versions."""
 
-def write_results(folder: Path, summary: Mapping[str, Any], scores: list[Score]) -> None:
-    """Writes `scores.jsonl`, if there are scores, and then `summary.json`, which has its hash."""
+
+def known_scale(task: str, metric: str) -> Scale:
+    """Returns the scale of a benchmark's figure where no summary says it.
+
+    >>> known_scale("mme", "perception").in_print(1500.0)
+    1500.0
+    """
+    return _KNOWN_SCALES.get((task, metric), SHARE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hashes:
+    """What figures were made of; None for what is not known.
+
+    Attributes:
+        answers: Of `predictions.jsonl`.
+        prompts: Of all question texts of the split; `unknown` for answers from elsewhere.
+        data: Of the question and annotation files.
+        scorer: Of the metric's definition, the judge's replies included.
+        scores: Of `scores.jsonl`, by which an edited score is known.
+    """
+
+    answers: str | None = None
+    prompts: str | None = None
+    data: str | None = None
+    scorer: str | None = None
+    scores: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What is known of the answers of a task beside their scores.
+
+    Attributes:
+        limited: Whether only a part of the split was asked.
+        limit: The option that chose the part; None for the whole split, or a shard of it.
+        batch_check: How many answers were computed again, alone, and how many of them changed;
+            None for answers from elsewhere.
+        timing: What is told about the time.
+        imported: The foreign file that the answers are from; None for a run.
+    """
+
+    limited: bool = False
+    limit: int | None = None
+    batch_check: Mapping[str, int] | None = None
+    timing: Mapping[str, Any] = field(default_factory=dict)
+    imported: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryFile(Summary):
+    """What `summary.json` holds: the figures, and what they are over and made of.
+
+    Attributes:
+        origin: What is known of the answers beside their scores.
+        hashes: What the figures were made of.
+        is_judged: Whether a judge scores the task, be it there or missing.
+        judge: The judge whose replies were taken; None if there are none.
+    """
+
+    origin: Origin = field(default_factory=Origin)
+    hashes: Hashes = field(default_factory=Hashes)
+    is_judged: bool = False
+    judge: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        figures: Summary,
+        origin: Origin,
+        hashes: Hashes,
+        *,
+        is_judged: bool = False,
+        judge: Mapping[str, Any] | None = None,
+    ) -> SummaryFile:
+        """Returns what `summary.json` holds of figures and answers."""
+        parts = {part.name: getattr(figures, part.name) for part in fields(Summary)}
+        return cls(**parts, origin=origin, hashes=hashes, is_judged=is_judged, judge=judge)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every question that was asked is answered, and judged where a judge scores it."""
+        waits = self.is_judged and self.judge is None
+        return self.num_answered == self.num_questions and not waits
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the object that `summary.json` holds."""
+        content = asdict(self)
+        content |= content.pop("origin")
+        if content["hashes"]["scores"] is None:
+            del content["hashes"]["scores"]
+        if not content.pop("is_judged"):
+            del content["judge"]
+        left_out = {name for name in ("imported", "batch_check") if content[name] is None}
+        return {name: value for name, value in content.items() if name not in left_out}
+
+    @classmethod
+    def from_json(cls, content: object) -> SummaryFile:
+        """Returns the summary in a JSON value, also one that an earlier version wrote.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if not isinstance(content, dict):
+            raise ValueError("it is no object")
+        _check_kinds(content)
+        _check_numbers(content)
+        figures: dict[str, Any] = {"metrics_answered": {}, "breakdowns": {}, **content}
+        interval = content["interval"]
+        figures["interval"] = None if interval is None else tuple(map(float, interval))
+        figures["scales"] = _read_scales(content)
+        return cls(
+            **_fields_of(Summary, figures),
+            origin=Origin(**_fields_of(Origin, content)),
+            hashes=Hashes(**_fields_of(Hashes, content.get("hashes", {}))),
+            is_judged="judge" in content,
+            judge=content.get("judge"),
+        )
+
+
+def _fields_of(kind: Any, content: Mapping[str, Any]) -> dict[str, Any]:
+    known = {part.name for part in fields(kind)}
+    return {name: value for name, value in content.items() if name in known}
+
+
+def _check_kinds(content: Mapping[str, Any]) -> None:
+    for name, kinds in _KINDS.items():
+        if name not in content and name in _SINCE:
+            continue
+        value = content.get(name)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise ValueError(f"`{name}` is missing or of another type")
+    if not isinstance(content.get("limited", False), bool):
+        raise ValueError("`limited` is neither true nor false")
+    for name, value in content.get("hashes", {}).items():
+        if not isinstance(value, (str, type(None))):
+            raise ValueError(f"`hashes.{name}` is no text")
+
+
+def _check_numbers(content: Mapping[str, Any]) -> None:
+    numbers = [value for value in content["metrics"].values() if value is not None]
+    numbers += [content["coverage"], *(content["interval"] or [])]
+    if not all(_is_number(value) and abs(value) < _LARGEST for value in numbers):
+        raise ValueError("a figure is no number, or beyond any scale")
+    if content["interval"] is not None and len(content["interval"]) != 2:
+        raise ValueError("`interval` has other than two ends")
+    if not all(isinstance(count, int) for count in content["num_failed"].values()):
+        raise ValueError("a count is no whole number")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _read_scales(content: Mapping[str, Any]) -> dict[str, Scale]:
+    written = content.get("scales")
+    if written is None:
+        task = content["task"]
+        return {metric: scale for (of, metric), scale in _KNOWN_SCALES.items() if of == task}
+    if not isinstance(written, dict):
+        raise ValueError("`scales` is of another type")
+    scales = {}
+    for metric, scale in written.items():
+        largest = scale.get("largest") if isinstance(scale, dict) else math.nan
+        if largest is not None and not (_is_number(largest) and largest > 0):
+            raise ValueError(f"`scales.{metric}` is no scale")
+        scales[metric] = Scale(unit=Unit(scale["unit"]), largest=largest)
+    return scales
+
+
+def read_summary(folder: Path) -> SummaryFile | None:
+    """Returns the summary in a task's folder, None if there is none.
+
+    Raises:
+        DataError: what lies there is no summary.
+    """
+    path = folder / SUMMARY_FILE
+    if not path.is_file():
+        return None
+    try:
+        return SummaryFile.from_json(json.loads(path.read_bytes()))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path} is no summary: {error}. Score the run again: python -m runners.score "
+            f"run={folder.parent.name}."
+        ) from error
+
+
+def write_results(folder: Path, summary: SummaryFile, scores: Sequence[Score]) -> SummaryFile:
+    """Writes `scores.jsonl`, if there are scores, and then `summary.json`, which has its hash.
+
+    Returns:
+        The summary as it was written.
+    """
     if scores:
         write_jsonl(folder / SCORES_FILE, (score.to_line() for score in scores))
     else:
         (folder / SCORES_FILE).unlink(missing_ok=True)
-    hashes = {name: value for name, value in summary["hashes"].items() if name != "scores"}
-    hashes |= scores_hash(scores)
-    write_json(folder / SUMMARY_FILE, {**summary, "hashes": hashes})
+    summary = with_scores(summary, scores)
+    write_json(folder / SUMMARY_FILE, summary.to_json())
+    return summary
 
 
-def scores_hash(scores: Sequence[Score]) -> dict[str, str]:
-    """The hash of `scores.jsonl`, by which the gate knows that nobody edited it."""
-    if not scores:
-        return {}
+def with_scores(summary: SummaryFile, scores: Sequence[Score]) -> SummaryFile:
+    """Returns a summary with the hash that `scores.jsonl` has or will have."""
     lines = "".join(json_line(score.to_line()) for score in scores)
-    return {"scores": hashlib.sha256(lines.encode()).hexdigest()}
+    digest = hashlib.sha256(lines.encode()).hexdigest() if scores else None
+    return replace(summary, hashes=replace(summary.hashes, scores=digest))
 
 
-def read_summary(folder: Path) -> dict[str, Any] | None:
-    """Returns the summary in a task's folder, None if there is none that can be read."""
-    try:
-        summary = json.loads((folder / SUMMARY_FILE).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return summary if isinstance(summary, dict) else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredScore:
+    """The judgment of one question, as `scores.jsonl` holds it.
+
+    Attributes:
+        question_id: The benchmark's own id.
+        value: 0..1.
+        cluster: Questions with equal cluster are not independent.
+        answer: The answer as compared; None where none was given or none could be read.
+        groups: The breakdown fields.
+    """
+
+    question_id: str | int
+    value: float
+    cluster: str
+    answer: str | None
+    groups: Mapping[str, str | None]
+
+
+_SCORE_FIELDS = frozenset({"question_id", "key", "cluster", "score", "answer"})
+
+
+def read_scores(folder: Path) -> dict[str, StoredScore]:
+    """Returns the scores in a task's folder by key.
+
+    Raises:
+        DataError: the file is missing, or a line of it is no score.
+    """
+    path = folder / SCORES_FILE
+    scores: dict[str, StoredScore] = {}
+    for number, record in read_jsonl(path):
+        where = f"{path}:{number}"
+        key = require(record, "key", str, where)
+        value = require(record, "score", (int, float), where)
+        if key in scores:
+            raise DataError(f"{where} repeats the key {key!r}. Score the run again.")
+        if not 0 <= value <= 1:
+            raise DataError(f"{where} must have a `score` in 0..1, but has {value}.")
+        scores[key] = StoredScore(
+            question_id=record.get("question_id", key),
+            value=value,
+            cluster=require(record, "cluster", str, where),
+            answer=record.get("answer"),
+            groups={name: record[name] for name in record if name not in _SCORE_FIELDS},
+        )
+    return scores

@@ -1,15 +1,9 @@
-"""Two runs side by side: which questions both were asked, and whether they may be compared.
-
-Scores may be compared if the questions were put in the same words (before the conversation
-template), about the same data, and judged by the same definition. Everything else may differ: that
-is what the comparison is about.
-"""
+"""Two runs side by side: which questions both were asked, and what each made of them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +11,10 @@ import numpy as np
 from evals.errors import DataError
 from evals.figures.paired_tests import Floats
 from runners.errors import ConfigError
+from runners.storage.comparing import obstacles
 from runners.storage.identity import UNKNOWN, differences
-from runners.views.gate.stored import StoredTask, list_tasks, read_task
+from runners.storage.stored import FinishedTask, StoredRun
+from runners.storage.summary import SummaryFile
 
 _TOLD_IDENTITY = (
     "conversation",
@@ -74,12 +70,12 @@ class _NothingToCompareError(Exception):
     """A task is not there, or has no scores, in a run."""
 
 
-def pair_runs(baseline: Path, candidate: Path, named: Collection[str]) -> PairedRuns:
+def pair_runs(baseline: StoredRun, candidate: StoredRun, named: Collection[str]) -> PairedRuns:
     """Returns the tasks of two runs, paired by question.
 
     Args:
-        baseline: The folder of the run that is held against.
-        candidate: The folder of the run that is judged.
+        baseline: The run that is held against.
+        candidate: The run that is judged.
         named: The tasks that must be compared; empty for all that both have.
 
     Raises:
@@ -89,7 +85,7 @@ def pair_runs(baseline: Path, candidate: Path, named: Collection[str]) -> Paired
     problems: list[str] = []
     remarks: list[str] = []
     pairs: list[Pair] = []
-    for task in sorted(named or {*list_tasks(baseline), *list_tasks(candidate)}):
+    for task in sorted(named or {*baseline.tasks, *candidate.tasks}):
         try:
             pairs.append(_pair(task, baseline, candidate))
         except _NothingToCompareError as reason:
@@ -98,23 +94,24 @@ def pair_runs(baseline: Path, candidate: Path, named: Collection[str]) -> Paired
             problems.append(f"{task}: {error}")
     if problems or not pairs:
         reasons = problems or [*remarks, "No task is left."]
-        raise ConfigError("\n".join([f"{candidate} cannot be compared with {baseline}.", *reasons]))
+        refusal = f"{candidate.folder} cannot be compared with {baseline.folder}."
+        raise ConfigError("\n".join([refusal, *reasons]))
     return PairedRuns(pairs=tuple(pairs), remarks=tuple(remarks))
 
 
-def _pair(task: str, baseline: Path, candidate: Path) -> Pair:
-    lacking = [str(run) for run in (baseline, candidate) if task not in list_tasks(run)]
+def _pair(task: str, baseline: StoredRun, candidate: StoredRun) -> Pair:
+    lacking = [str(run.folder) for run in (baseline, candidate) if task not in run.tasks]
     if lacking:
         raise _NothingToCompareError(f"there are no answers to it in {' and '.join(lacking)}.")
-    before, after = read_task(baseline / task), read_task(candidate / task)
+    before, after = baseline.tasks[task].finished(), candidate.tasks[task].finished()
+    found = obstacles(before, after, ("baseline", "candidate"))
     if not before.scores and not after.scores:
         raise _NothingToCompareError(
             "neither run has scores of it. Its split has no annotations, or no judge was asked."
         )
+    if found:
+        raise ConfigError(" ".join(obstacle.message for obstacle in found))
     keys = [key for key in before.scores if key in after.scores]
-    obstacles = list(_obstacles(before, after, keys))
-    if obstacles:
-        raise ConfigError(" ".join(obstacles))
     values = [
         np.array([side.scores[key].value for key in keys], dtype=np.float64)
         for side in (before, after)
@@ -126,63 +123,17 @@ def _pair(task: str, baseline: Path, candidate: Path) -> Pair:
         clusters=[before.scores[key].cluster for key in keys],
         is_identical=all(before.scores[key] == after.scores[key] for key in keys),
         is_whole=not any(_is_part(side, keys) for side in (before, after)),
-        is_same_identity=before.identity == after.identity,
+        is_same_identity=before.manifest.identity == after.manifest.identity,
         remarks=tuple(_remarks(task, before, after, keys)),
     )
 
 
-def _obstacles(before: StoredTask, after: StoredTask, keys: Collection[str]) -> Iterator[str]:
-    """Why the scores of two runs must not be compared."""
-    prompts = [side.summary["hashes"]["prompts"] for side in (before, after)]
-    if UNKNOWN not in prompts and prompts[0] != prompts[1]:
-        yield (
-            "the questions were put in other words. Evaluate both runs with the same prompts, such "
-            "as `prompt_suffix` of the task."
-        )
-    if _scorer(before.summary) != _scorer(after.summary):
-        yield (
-            f"the scores are by other definitions ({_named_scorer(before.summary)} and "
-            f"{_named_scorer(after.summary)}). Score one of the runs again with runners.score."
-        )
-    if not before.scores or not after.scores:
-        yield (
-            f"only the {'baseline' if before.scores else 'candidate'} has scores. Score the other "
-            "run with runners.score."
-        )
-    elif before.summary["hashes"]["data"] != after.summary["hashes"]["data"]:
-        changed = differences(before.identity.get("data") or {}, after.identity.get("data") or {})
-        files = ", ".join(changed) or "the files"
-        splits = " and ".join(side.summary["split"] for side in (before, after))
-        yield (
-            f"the data differ ({files}; split {splits}). Evaluate both runs on the same question "
-            "and annotation files."
-        )
-    elif not keys:
-        yield "the runs have no question in common."
-    elif any(before.scores[key].cluster != after.scores[key].cluster for key in keys):
-        yield "the same questions are about other images in the one run than in the other."
-
-
-def _scorer(summary: Mapping[str, Any]) -> Any:
-    """What decides a score. Replies of a judge are no part of it: they differ as answers do."""
-    judge = summary.get("judge")
-    if not judge:
-        return summary["hashes"]["scorer"]
-    kept = {name: value for name, value in judge.items() if name != "replies_sha256"}
-    return summary["definition"], kept
-
-
-def _named_scorer(summary: Mapping[str, Any]) -> str:
-    judge = summary.get("judge")
-    return f"{summary['definition']} by {judge['model']}" if judge else str(summary["definition"])
-
-
-def _is_part(side: StoredTask, keys: Collection[str]) -> bool:
-    return bool(side.summary.get("limited")) or len(keys) < len(side.scores)
+def _is_part(side: FinishedTask, keys: Collection[str]) -> bool:
+    return side.summary.origin.limited or len(keys) < len(side.scores)
 
 
 def _remarks(
-    task: str, before: StoredTask, after: StoredTask, keys: Collection[str]
+    task: str, before: FinishedTask, after: FinishedTask, keys: Collection[str]
 ) -> Iterator[str]:
     """What the figures do not say."""
     sides = {"baseline": before, "candidate": after}
@@ -192,29 +143,33 @@ def _remarks(
             f"baseline was asked {len(before.scores):,}, the candidate {len(after.scores):,}."
         )
     for name, side in sides.items():
-        answered, asked = side.summary["num_answered"], side.summary["num_questions"]
+        answered, asked = side.summary.num_answered, side.summary.num_questions
         if answered < asked:
             yield (
                 f"{task}: the {name} answered {answered:,} of {asked:,} questions; the others "
                 "count as wrong."
             )
-        if side.summary["hashes"]["prompts"] == UNKNOWN:
+        if side.summary.hashes.prompts == UNKNOWN:
             yield f"{task}: it is not known in which words the {name} was asked."
     changed = differences(_told_identity(before), _told_identity(after))
-    if changed and before.is_imported == after.is_imported:
+    if changed and _is_imported(before) == _is_imported(after):
         fields = ", ".join(f"{name} ({_plain(a)}, {_plain(b)})" for name, (a, b) in changed.items())
         yield f"{task}: the runs differ in {fields}."
     if not all(_is_mean(side) for side in sides.values()):
-        metric = before.summary["primary_metric"]
-        values = [_shown(side.summary["metrics"].get(metric)) for side in sides.values()]
+        metric = before.summary.primary_metric
+        values = [_shown(side.summary, metric) for side in sides.values()]
         yield (
             f"{task}: tested is the mean score of the questions, not its {metric}, which is "
             f"{values[0]} in the baseline and {values[1]} in the candidate."
         )
 
 
-def _told_identity(side: StoredTask) -> dict[str, Any]:
-    return {name: side.identity.get(name) for name in _TOLD_IDENTITY}
+def _is_imported(side: FinishedTask) -> bool:
+    return side.manifest.imported_sha256 is not None
+
+
+def _told_identity(side: FinishedTask) -> dict[str, Any]:
+    return {name: side.manifest.identity.get(name) for name in _TOLD_IDENTITY}
 
 
 def _plain(value: Any) -> str:
@@ -224,15 +179,13 @@ def _plain(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _is_mean(side: StoredTask) -> bool:
+def _is_mean(side: FinishedTask) -> bool:
     """Whether the benchmark's own figure is the mean of the scores."""
-    value = side.summary["metrics"].get(side.summary["primary_metric"])
+    value = side.summary.metrics.get(side.summary.primary_metric)
     mean = float(np.mean([score.value for score in side.scores.values()]))
     return value is not None and abs(value - mean) < 1e-9
 
 
-def _shown(value: float | None) -> str:
-    """A fraction as a percentage; points, which are larger than 1, as they are."""
-    if value is None:
-        return "unknown"
-    return f"{100 * value:.2f}" if value <= 1 else f"{value:.2f}"
+def _shown(summary: SummaryFile, metric: str) -> str:
+    value = summary.metrics.get(metric)
+    return "unknown" if value is None else f"{summary.scale(metric).in_print(value):.2f}"

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
+from evals.records import Unit
 from runners.storage.files import write_atomic
 from runners.views.leaderboard.columns import PART_TITLES, Column
 from runners.views.leaderboard.records import Leaderboard, Row, Section
@@ -153,7 +154,9 @@ def _dress_panel(
     axes.set_title(_drawable(column.title), fontsize=9, loc="left", color=_INK, pad=4)
     axes.title.set_parse_math(False)
     # Bars begin at zero, and beside the longest one there is room for its figure.
-    axes.set_xlim(0, 1.24 * (largest if column.is_points else max(largest, 50.0)) or 1.0)
+    if column.scale.unit is Unit.SHARE:
+        largest = max(largest, 50.0)
+    axes.set_xlim(0, 1.24 * largest or 1.0)
     axes.set_ylim(len(rows) - 0.45, -0.55)
     axes.set_yticks(range(len(rows)))
     labels = [_label(row) for row in rows] if shows_labels else [""] * len(rows)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
-_POINTS = frozenset({"perception", "cognition"})
-"""Metrics that are sums of points; all others are shares of 1."""
+from evals.records import SHARE, Scale
+from runners.storage.summary import known_scale
+
 _NUM_DIGITS = 1
 """As in the table of the LLaVA-1.5 paper, for shares (in percent) and for points."""
 
@@ -35,11 +36,13 @@ class Column:
         task: The task's name.
         split: The split's name.
         metric: The metric's key in `summary.json`.
+        scale: What the figure is counted in.
     """
 
     task: str
     split: str
     metric: str
+    scale: Scale = field(default=SHARE, compare=False)
 
     @property
     def key(self) -> str:
@@ -61,11 +64,6 @@ class Column:
             return known
         return f"{self.task} {self.metric}" if self.split == "demo" else f"{self.task} {self.split}"
 
-    @property
-    def is_points(self) -> bool:
-        """Whether the figure is a sum of points and no share."""
-        return self.metric in _POINTS
-
     def render(self, value: float) -> str:
         """Returns a value as it is printed: percent, or points.
 
@@ -85,12 +83,12 @@ class Column:
 
     def scaled(self, value: float) -> float:
         """Returns a value in the unit in which it is printed."""
-        return value if self.is_points else 100 * value
+        return self.scale.in_print(value)
 
 
 def _column(key: str) -> Column:
     task, split, metric = key.split("/")
-    return Column(task=task, split=split, metric=metric)
+    return Column(task=task, split=split, metric=metric, scale=known_scale(task, metric))
 
 
 PAPER_TITLES = {

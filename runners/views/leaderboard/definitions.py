@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from runners.errors import ConfigError
 from runners.options.build import build_task
 from runners.scoring.judge import Judgment
+from runners.storage.summary import SummaryFile
 
 _PLACES = frozenset({"_target_", "data_dir", "source", "split", "check_counts", "judge", "replies"})
 """Options of a task that say where its data lie, or that a column or a mark of its own tells."""
@@ -49,23 +50,21 @@ def other_options(task: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def is_present_definition(spec: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:
+def is_present_definition(spec: Mapping[str, Any], summary: SummaryFile) -> bool:
     """Whether the code at hand would score the stored answers by the same definition.
 
     Args:
         spec: The task, as the manifest has it.
-        summary: The content of `summary.json`.
+        summary: The stored figures.
     """
-    judge = summary.get("judge")
-    options = {**spec, "judge": judge.get("model")} if isinstance(judge, dict) else dict(spec)
+    judge = summary.judge
+    options = dict(spec) if judge is None else {**spec, "judge": judge.get("model")}
     try:
         task = build_task(options)
     except (ConfigError, HydraException, OmegaConfBaseException):
         return False  # the task or an option of it is no more
-    present = Judgment(task=task, record=judge if isinstance(judge, dict) else None)
-    stored = summary.get("hashes")
-    scorer = stored.get("scorer") if isinstance(stored, dict) else None
-    return summary["definition"] == task.definition and scorer == present.scorer_hash
+    present = Judgment(task=task, record=judge).scorer_hash
+    return summary.definition == task.definition and summary.hashes.scorer == present
 
 
 def usual_judge(task: str) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evals.errors import DataError
+from runners.storage.summary import known_scale
 from runners.views.leaderboard.columns import Column
 from runners.views.leaderboard.records import Cell, Row
 
@@ -58,7 +59,9 @@ def _read_table(path: Path) -> Iterable[PublishedFigure]:
         raise DataError(f"{path} cannot be read: {error}. Restore the file.") from error
     for number, record in enumerate(records, start=2):
         try:
-            column = Column(task=record["task"], split=record["split"], metric=record["metric"])
+            task, metric = record["task"], record["metric"]
+            scale = known_scale(task, metric)
+            column = Column(task=task, split=record["split"], metric=metric, scale=scale)
             yield PublishedFigure(
                 model=record["model"],
                 column=column,

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from evals.errors import DataError
 from evals.figures.statistics import confidence_interval
 from evals.tasks.scienceqa import IMAGE_PLACEHOLDER
-from runners.storage.answers import PREDICTIONS_FILE
-from runners.storage.files import read_intact_lines
-from runners.storage.lines import key_of
-from runners.storage.summary import SCORES_FILE
+from runners.storage.stored import StoredTask, first_model_id
 from runners.views.leaderboard.columns import Column, Part, columns_of
+from runners.views.leaderboard.entries import Entry, RunEntries, printable
 from runners.views.leaderboard.marks import describe_setup, mark_of_gap, marks_of
 from runners.views.leaderboard.records import Cell, Mark, Row
-from runners.views.leaderboard.stored import StoredRun, StoredTask, printable
 
 Figures = Mapping[str, Mapping[Column, float]]
 """The published figures by model."""
@@ -25,23 +22,21 @@ _NO_FIGURE = "-"
 _IMAGE_ACCURACY = Column(task="scienceqa", split="test", metric="accuracy_image")
 
 
-def build_row(run: StoredRun, figures: Figures) -> Row:
+def build_row(run: RunEntries, figures: Figures) -> Row:
     """Returns the row of a run.
 
     Args:
-        run: The run, with at least one finished task.
+        run: The run, with at least one task that has figures.
         figures: The published figures by model.
     """
-    models = {stored.folder.name: _published_model(stored) for stored in run.tasks}
+    models = [_published_model(entry) for entry in run.entries]
     cells: dict[Column, Cell] = {}
-    for stored in run.tasks:
-        known = figures.get(models[stored.folder.name], {})
-        for column, cell in _cells(stored, known):
-            cells[column] = cell
+    for model, entry in zip(models, run.entries, strict=True):
+        cells |= dict(_cells(entry, figures.get(model, {})))
     setups = sorted({cell.setup for cell in cells.values()})
     if len(setups) > 1:
         cells = {column: _tell_setup(cell) for column, cell in cells.items()}
-    named = sorted({model for model in models.values() if model in figures})
+    named = sorted({model for model in models if model in figures})
     return Row(
         name=run.name,
         is_published=False,
@@ -51,23 +46,24 @@ def build_row(run: StoredRun, figures: Figures) -> Row:
     )
 
 
-def _cells(stored: StoredTask, published: Mapping[Column, float]) -> Iterable[tuple[Column, Cell]]:
-    summary = stored.summary
-    task, split = printable(summary["task"]), printable(summary["split"])
-    primary = printable(summary["primary_metric"])
-    marks, setup = marks_of(stored), describe_setup(stored)
-    for column in columns_of(task, split, primary):
-        value = summary["metrics"].get(column.metric)
+def _cells(entry: Entry, published: Mapping[Column, float]) -> Iterable[tuple[Column, Cell]]:
+    summary = entry.summary
+    task, split = printable(summary.task), printable(summary.split)
+    primary = printable(summary.primary_metric)
+    marks, setup = marks_of(entry), describe_setup(entry)
+    for known in columns_of(task, split, primary):
+        column = replace(known, scale=summary.scale(known.metric))
+        value = summary.metrics.get(column.metric)
         if value is None and column.part is Part.OTHER and column.metric != primary:
             continue
-        gaps = (mark_of_gap(column),) if value is None and summary["metrics"] else ()
+        gaps = (mark_of_gap(column),) if value is None and summary.metrics else ()
         cell = Cell(
             value=value,
             text=_NO_FIGURE if value is None else column.render(value),
-            interval=None if value is None else _interval(stored, column, value),
+            interval=None if value is None else _interval(entry, column, value),
             published=published.get(column),
-            coverage=float(summary["coverage"]),
-            num_questions=summary["num_questions"],
+            coverage=float(summary.coverage),
+            num_questions=summary.num_questions,
             setup=setup,
             marks=(*marks, *gaps),
         )
@@ -79,58 +75,42 @@ def _tell_setup(cell: Cell) -> Cell:
     return replace(cell, marks=(*cell.marks, mark))
 
 
-def _published_model(stored: StoredTask) -> str:
+def _published_model(entry: Entry) -> str:
     """The name under which figures of a run's model are published, where any are.
 
     A run says so itself; of an imported answer file the name in its lines is taken.
     """
-    if stored.manifest is None:
-        return _first_model_id(stored)
-    identity, options = stored.manifest["identity"], stored.manifest["environment"].get("options")
-    if isinstance(options, dict) and isinstance(options.get("model"), dict):
-        return str(options["model"].get("published"))
-    return str(identity["model"]) if "model" in identity else _first_model_id(stored)
+    if entry.manifest is None:
+        return first_model_id(entry.stored.folder)
+    model = entry.manifest.options.get("model")
+    if isinstance(model, dict):
+        return str(model.get("published"))
+    named = entry.manifest.identity.get("model")
+    return first_model_id(entry.stored.folder) if named is None else str(named)
 
 
-def _first_model_id(stored: StoredTask) -> str:
-    path = stored.folder / PREDICTIONS_FILE
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        line = file.readline()
-    try:
-        answer = json.loads(line)
-    except (ValueError, RecursionError):
-        return ""
-    return str(answer.get("model_id")) if isinstance(answer, dict) else ""
-
-
-def _interval(stored: StoredTask, column: Column, value: float) -> tuple[float, float] | None:
+def _interval(entry: Entry, column: Column, value: float) -> tuple[float, float] | None:
     """The 95% interval of a figure; None where none was computed, as of secondary metrics."""
-    summary = stored.summary
-    if column.metric == summary["primary_metric"]:
-        interval = summary["interval"]
-        return None if interval is None else (float(interval[0]), float(interval[1]))
-    if column == _IMAGE_ACCURACY:
-        return _interval_of_image_questions(stored, value)
+    if column.metric == entry.summary.primary_metric:
+        return entry.summary.interval
+    if column == _IMAGE_ACCURACY and entry.manifest is not None:
+        return _interval_of_image_questions(entry.stored, value)
     return None
 
 
 def _interval_of_image_questions(stored: StoredTask, value: float) -> tuple[float, float] | None:
     """The interval over the questions with an image; None if their scores do not give `value`."""
-    asked = {
-        key_of(line): IMAGE_PLACEHOLDER in str(line.get("prompt"))
-        for line in read_intact_lines(stored.folder / PREDICTIONS_FILE)
-    }
-    scores = [
-        (float(line["score"]), str(line["cluster"]))
-        for line in read_intact_lines(stored.folder / SCORES_FILE)
-        if asked.get(str(line.get("key")))
-    ]
-    if not scores:
+    lines = stored.answers.lines
+    try:
+        scores = [
+            score
+            for key, score in stored.scores.items()
+            if key in lines and IMAGE_PLACEHOLDER in lines[key]["prompt"]
+        ]
+    except DataError:  # the scores are not those of the summary
         return None
-    values, clusters = zip(*scores, strict=True)
-    if not math.isclose(sum(values) / len(values), value, abs_tol=1e-9):
+    values = [score.value for score in scores]
+    if not values or not math.isclose(sum(values) / len(values), value, abs_tol=1e-9):
         return None
-    interval = confidence_interval(values, clusters)
+    interval = confidence_interval(values, [score.cluster for score in scores])
     return None if interval is None else (max(0.0, interval[0]), min(1.0, interval[1]))

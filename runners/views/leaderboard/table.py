@@ -9,7 +9,9 @@ from pathlib import Path
 
 from runners.errors import ConfigError
 from runners.options.leaderboard import PUBLISHED, LeaderboardConfig
+from runners.storage.stored import list_runs
 from runners.views.leaderboard.columns import Column, Part, in_order
+from runners.views.leaderboard.entries import RunEntries, read_entries
 from runners.views.leaderboard.published import (
     figures_by_model,
     published_rows,
@@ -18,7 +20,6 @@ from runners.views.leaderboard.published import (
 )
 from runners.views.leaderboard.records import Leaderboard, Mark, Row, Section
 from runners.views.leaderboard.rows import build_row
-from runners.views.leaderboard.stored import StoredRun, find_runs
 
 PAPER_MODELS = ("llava-v1.5-7b", "llava-v1.5-13b")
 """Their published rows are shown unless others are asked for."""
@@ -35,12 +36,14 @@ def build_leaderboard(settings: LeaderboardConfig, published_dir: Path | None) -
         ConfigError: there is no results folder, or an option names what is not there.
         DataError: a table of published figures is malformed.
     """
-    stored = _select_runs(find_runs(Path(settings.results_dir)), settings.models)
+    stored = _select_runs(
+        [read_entries(run) for run in list_runs(Path(settings.results_dir))], settings.models
+    )
     figures = [] if published_dir is None else read_published(published_dir)
     by_model = figures_by_model(figures)
-    runs = [build_row(run, by_model) for run in stored if run.tasks]
+    runs = [build_row(run, by_model) for run in stored if run.entries]
     rows = [*_select_published(published_rows(figures), runs, settings.published), *runs]
-    columns = in_order({column for row in rows for column in row.cells})
+    columns = in_order({column for row in (*runs, *rows) for column in row.cells})
     _check_tasks("tasks", settings.tasks, columns)
     if settings.sort not in (None, "name"):
         _check_tasks("sort", [str(settings.sort)], columns)
@@ -56,7 +59,7 @@ def build_leaderboard(settings: LeaderboardConfig, published_dir: Path | None) -
     )
 
 
-def _select_runs(runs: Sequence[StoredRun], patterns: Sequence[str]) -> list[StoredRun]:
+def _select_runs(runs: Sequence[RunEntries], patterns: Sequence[str]) -> list[RunEntries]:
     names = [run.name for run in runs]
     _check_patterns("models", patterns, names)
     return [run for run in runs if not patterns or _matches(run.name, patterns)]

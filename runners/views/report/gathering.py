@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evals.figures.statistics import confidence_interval
 from evals.records import Sample
 from runners.errors import ConfigError
+from runners.storage.comparing import obstacles
 from runners.storage.identity import differences
-from runners.storage.stored import read_run_specs
+from runners.storage.specs import read_run_specs
+from runners.storage.stored import State, StoredRun, StoredTask
+from runners.storage.summary import SummaryFile
 from runners.views.report.records import Comparison, Report, Row, RunReport, TaskReport
-from runners.views.report.stored import Questions, StoredTask, read_questions
+from runners.views.report.shown_task import Questions, ShownTask, read_questions
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -24,48 +26,32 @@ _FACTS = ("model", "conversation", "dtype", "quantization", "generation", "seed"
 _PLACE = ("device_name", "command", "imported_from")
 
 
-def find_run(name: str, results_dir: Path) -> Path:
-    """Returns the folder of a run that is named, or given by its path.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    folder = Path(name) if "/" in name else results_dir / name
-    if name in ("", ".", "..") or not folder.is_dir():
-        known = sorted(path.parent.parent.name for path in results_dir.glob("*/*/manifest.json"))
-        there = ", ".join(dict.fromkeys(known)) or "no run"
-        raise ConfigError(
-            f"{folder} is no run. Check `runs` and `results_dir`; {results_dir} holds {there}."
-        )
-    return folder
-
-
-def gather(config: DictConfig, folders: Sequence[Path]) -> Report:
+def gather(config: DictConfig, stored_runs: Sequence[StoredRun]) -> Report:
     """Returns what the page shows of the runs.
 
     Args:
         config: The composed options; `tasks` selects, and is empty for all tasks of the runs.
-        folders: The runs' folders.
+        stored_runs: The runs.
 
     Raises:
         ConfigError: a run holds no task, or none of the runs holds a task that is named.
     """
-    specs = [read_run_specs(config, folder) for folder in folders]
+    specs = [read_run_specs(config, run) for run in stored_runs]
     names = list(dict.fromkeys(chain.from_iterable(specs)))
     read: dict[str, Questions] = {}
     tasks = {}
     for name in names:
         stored = [
-            _read_task(folder / name, spec.get(name), read)
-            for folder, spec in zip(folders, specs, strict=True)
+            _show(run.tasks.get(name), spec.get(name), read)
+            for run, spec in zip(stored_runs, specs, strict=True)
         ]
         if all(task is None for task in stored):
-            places = " nor in ".join(map(str, folders))
+            places = " nor in ".join(str(run.folder) for run in stored_runs)
             raise ConfigError(f"There are no answers to {name} in {places}. Check `task`.")
         tasks[name] = stored
-    labels = [folder.resolve().name for folder in folders]
+    labels = [run.name for run in stored_runs]
     if len(set(labels)) < len(labels):
-        labels = [str(folder) for folder in folders]
+        labels = [str(run.folder) for run in stored_runs]
     runs = tuple(
         RunReport(name=label, facts=_facts(stored[i] for stored in tasks.values()))
         for i, label in enumerate(labels)
@@ -75,18 +61,18 @@ def gather(config: DictConfig, folders: Sequence[Path]) -> Report:
     )
 
 
-def _read_task(
-    folder: Path, spec: Mapping[str, Any] | None, read: dict[str, Questions]
-) -> StoredTask | None:
-    if spec is None or not (folder / "manifest.json").exists():
+def _show(
+    stored: StoredTask | None, spec: Mapping[str, Any] | None, read: dict[str, Questions]
+) -> ShownTask | None:
+    if spec is None or stored is None or stored.manifest is None:
         return None
     identity = json.dumps(spec, sort_keys=True)
     if identity not in read:
         read[identity] = read_questions(spec)
-    return StoredTask(folder, read[identity])
+    return ShownTask(stored, read[identity])
 
 
-def join(name: str, stored: Sequence[StoredTask | None], labels: Sequence[str]) -> TaskReport:
+def join(name: str, stored: Sequence[ShownTask | None], labels: Sequence[str]) -> TaskReport:
     """Returns one benchmark with the answers of every run, joined by key.
 
     Args:
@@ -95,25 +81,25 @@ def join(name: str, stored: Sequence[StoredTask | None], labels: Sequence[str]) 
         labels: What each run is called.
     """
     there = [task for task in stored if task is not None]
-    both = len(there) == len(stored) == 2
+    pair = (there[0], there[1]) if len(there) == len(stored) == 2 else None
     notes = [
         note
         for label, task in zip(labels, stored, strict=True)
         for note in _notes(task, label if len(stored) > 1 else "")
     ]
-    if both:
-        notes += _incomparable(there[0], there[1])
+    if pair is not None:
+        notes += _incomparable(*pair)
     return TaskReport(
         name=name,
         summaries=tuple(None if task is None else task.summary for task in stored),
         rows=tuple(_row(key, stored) for key in _keys(there)),
-        comparison=_compare(there[0], there[1]) if both else None,
-        differences=differences(there[0].identity, there[1].identity) if both else {},
+        comparison=None if pair is None else _compare(*pair),
+        differences={} if pair is None else _differences(*pair),
         notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def _keys(tasks: Sequence[StoredTask]) -> list[str]:
+def _keys(tasks: Sequence[ShownTask]) -> list[str]:
     """Every key that was asked, in the benchmark's order where that is known."""
     asked = dict.fromkeys(chain.from_iterable((*task.lines, *task.scores) for task in tasks))
     ordered = dict.fromkeys(chain.from_iterable(task.questions.samples for task in tasks))
@@ -123,17 +109,18 @@ def _keys(tasks: Sequence[StoredTask]) -> list[str]:
     ]
 
 
-def _row(key: str, stored: Sequence[StoredTask | None]) -> Row:
+def _row(key: str, stored: Sequence[ShownTask | None]) -> Row:
     there = [task for task in stored if task is not None]
     sample = next((task.questions.samples[key] for task in there if _knows(task, key)), None)
-    line = next(lines[key] for task in there for lines in (task.lines, task.scores) if key in lines)
+    lines = [task.lines[key] for task in there if key in task.lines]
+    scores = [task.scores[key] for task in there if key in task.scores]
     groups: dict[str, str | None] = {}
     for task in reversed(there):
         groups |= task.group_fields(key)
     return Row(
         key=key,
-        question_id=line["question_id"],
-        question=line.get("prompt", "") if sample is None else sample.text,
+        question_id=lines[0]["question_id"] if lines else scores[0].question_id,
+        question=sample.text if sample is not None else lines[0]["prompt"] if lines else "",
         images=() if sample is None else sample.images,
         targets=() if sample is None else _targets(sample),
         groups=groups,
@@ -141,7 +128,7 @@ def _row(key: str, stored: Sequence[StoredTask | None]) -> Row:
     )
 
 
-def _knows(task: StoredTask, key: str) -> bool:
+def _knows(task: ShownTask, key: str) -> bool:
     return key in task.questions.samples
 
 
@@ -154,21 +141,21 @@ def _targets(sample: Sample) -> tuple[tuple[str, int], ...]:
     return ((str(sample.target), 1),)
 
 
-def _compare(before: StoredTask, after: StoredTask) -> Comparison | None:
+def _compare(before: ShownTask, after: ShownTask) -> Comparison | None:
     common = [key for key in before.scores if key in after.scores]
     if not common:
         return None
-    changes = [float(after.scores[k]["score"]) - float(before.scores[k]["score"]) for k in common]
+    changes = [after.scores[key].value - before.scores[key].value for key in common]
     return Comparison(
         num_common=len(common),
         difference=sum(changes) / len(common),
-        interval=confidence_interval(changes, [str(before.scores[k]["cluster"]) for k in common]),
+        interval=confidence_interval(changes, [before.scores[key].cluster for key in common]),
         num_better=sum(change > 0 for change in changes),
         num_worse=sum(change < 0 for change in changes),
     )
 
 
-def _notes(task: StoredTask | None, label: str) -> list[str]:
+def _notes(task: ShownTask | None, label: str) -> list[str]:
     """What has to be known of one run."""
     of_run = f"{label}: " if label else ""
     if task is None:
@@ -182,45 +169,57 @@ def _notes(task: StoredTask | None, label: str) -> list[str]:
         notes.append(
             f"{of_run}the data files have changed since the run; questions and targets are today's."
         )
-    if task.summary is None:
-        notes.append(f"{of_run}not finished; {len(task.lines):,} answers so far, not scored.")
-        return notes
-    if task.summary["coverage"] < 1:
+    if num_bad := task.stored.answers.num_bad:
         notes.append(
-            f"{of_run}{task.summary['num_answered']:,} of {task.summary['num_questions']:,} "
-            "questions were answered; the others count as wrong."
+            f"{of_run}{num_bad:,} stored answers were edited: they are not as they were written, "
+            "and are left out."
         )
-    if task.summary.get("limited"):
-        notes.append(f"{of_run}only the first questions of the split were asked.")
-    return notes
+    if task.summary is not None:
+        return notes + [of_run + note for note in _notes_of_figures(task.summary, task.stored)]
+    unfinished = f"not finished; {len(task.lines):,} answers so far, not scored."
+    return [*notes, of_run + (task.fault or unfinished)]
 
 
-def _incomparable(before: StoredTask, after: StoredTask) -> list[str]:
-    """Why figures of two runs may not be compared."""
-    names = {"prompts": "questions", "data": "data files", "scorer": "definition of the metric"}
-    hashes = [(task.summary or {}).get("hashes", {}) for task in (before, after)]
-    found = [
-        text
-        for name, text in names.items()
-        if None not in (first := hashes[0].get(name), second := hashes[1].get(name))
-        and "unknown" not in (first, second)
-        and first != second
-    ]
-    notes = [f"The two runs differ in the {' and the '.join(found)}."] if found else []
+def _notes_of_figures(summary: SummaryFile, stored: StoredTask) -> Iterator[str]:
+    if stored.changed_files:
+        names = " and ".join(path.name for path in stored.changed_files)
+        yield f"{names} changed since it was scored; score the run again."
+    if summary.coverage < 1:
+        yield (
+            f"{summary.num_answered:,} of {summary.num_questions:,} questions were answered; the "
+            "others count as wrong."
+        )
+    if summary.origin.limited:
+        yield "only the first questions of the split were asked."
+
+
+def _incomparable(before: ShownTask, after: ShownTask) -> list[str]:
+    """Why figures of two runs may not be compared, by the rule of the gate."""
+    notes = []
+    if before.stored.state is after.stored.state is State.FINISHED:
+        found = obstacles(before.stored.finished(), after.stored.finished(), ("first", "second"))
+        if found:
+            differing = " and the ".join(obstacle.difference.value for obstacle in found)
+            notes.append(f"The two runs differ in the {differing}.")
     if before.lines.keys() != after.lines.keys():
         notes.append("The two runs were not asked the same questions.")
     return notes
 
 
-def _facts(stored: Iterable[StoredTask | None]) -> dict[str, str]:
+def _differences(before: ShownTask, after: ShownTask) -> Mapping[str, tuple[Any, Any]]:
+    return differences(before.manifest.identity, after.manifest.identity)
+
+
+def _facts(stored: Iterable[ShownTask | None]) -> dict[str, str]:
     """What a run is, told from its first task."""
     task = next((task for task in stored if task is not None), None)
     if task is None:
         return {}
-    facts = {name: _shown(task.identity[name]) for name in _FACTS if task.identity.get(name)}
-    places = {name: task.environment.get(name) for name in _PLACE}
-    facts |= {name: _shown(value) for name, value in places.items() if value}
-    return facts | ({"started": task.started} if task.started else {})
+    manifest = task.manifest
+    known = {name: manifest.identity.get(name) for name in _FACTS}
+    known |= {name: manifest.environment.get(name) for name in _PLACE}
+    known["started"] = manifest.started
+    return {name: _shown(value) for name, value in known.items() if value}
 
 
 def _shown(value: Any) -> str:

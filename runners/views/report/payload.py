@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from runners.storage.summary import SummaryFile
 from runners.views.report.records import OUTCOMES, Answer, Report, Row, TaskReport
 from runners.views.report.thumbnails import ImageName
 
@@ -27,6 +28,7 @@ _SUMMARY_FIELDS = (
     "num_failed",
     "num_unparsed",
     "batch_check",
+    "scales",
 )
 
 
@@ -87,8 +89,11 @@ def _task(task: TaskReport) -> dict[str, Any]:
     }
 
 
-def _summary(summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if summary is None else {name: summary.get(name) for name in _SUMMARY_FIELDS}
+def _summary(summary: SummaryFile | None) -> dict[str, Any] | None:
+    if summary is None:
+        return None
+    content = summary.to_json()
+    return {name: content.get(name) for name in _SUMMARY_FIELDS}
 
 
 def _row(

@@ -8,6 +8,7 @@ from typing import Any
 
 from evals.reading.images import ImageSource
 from evals.records import Failure
+from runners.storage.summary import SummaryFile
 
 RIGHT, PARTLY, WRONG, FAILED, UNSCORED = "right", "partly", "wrong", "failed", "unscored"
 OUTCOMES = (RIGHT, PARTLY, WRONG, FAILED, UNSCORED)
@@ -113,7 +114,7 @@ class TaskReport:
 
     Attributes:
         name: The task's name.
-        summaries: `summary.json` of each run; None where a run did not finish or lacks the task.
+        summaries: The figures of each run; None where a run did not finish or lacks the task.
         rows: Every question that a run was asked, in the benchmark's order.
         comparison: The second run against the first; None without common scores.
         differences: Fields of the identity that differ, with both values.
@@ -121,7 +122,7 @@ class TaskReport:
     """
 
     name: str
-    summaries: tuple[Mapping[str, Any] | None, ...]
+    summaries: tuple[SummaryFile | None, ...]
     rows: tuple[Row, ...]
     comparison: Comparison | None
     differences: Mapping[str, tuple[Any, Any]]

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from runners.views.gate.stored import read_task
 
 import runners
 from llava.errors import ConversationError
 from runners.errors import ConfigError
 from runners.storage.identity import check_identity
-from runners.views.gate.stored import read_task
 from tests.checkpoints import LoadedModel
 from tests.runners.conftest import CHECKOUT, Finished, Shell, read_lines
 from tests.runners.in_training.conftest import LIMIT, answers_hash, ask

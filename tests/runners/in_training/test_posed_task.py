@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from runners.views.gate.stored import read_task
 
 from evals.errors import DataError
 from evals.tasks.gqa import GQA
-from runners.views.gate.stored import read_task
 from tests.checkpoints import LoadedModel
 from tests.runners.in_training.conftest import ask
 

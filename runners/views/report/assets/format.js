@@ -1,20 +1,19 @@
 // Figures as text.
 const Format = (() => {
-  const NOT_A_SHARE = new Set(["distribution"]); // no fraction although its values are small
+  const SHARE = { unit: "share", largest: 1 };
 
-  // A fraction as a percentage; points, which are larger than 1, as they are.
-  function metric(value, name = "") {
+  // The scale of a metric, which its summary says where it is no share of 1.
+  const scaleOf = (summary, name) => summary?.scales[name] ?? SHARE;
+
+  // A share as a percentage, points as they are, other numbers with more digits.
+  function metric(value, scale = SHARE) {
     if (value === null || value === undefined) return "–";
-    if (NOT_A_SHARE.has(name)) return value.toFixed(4);
-    return Math.abs(value) <= 1 ? (100 * value).toFixed(2) : value.toFixed(2);
+    const factor = scale.unit === "share" ? 100 : 1;
+    return (factor * value).toFixed(scale.unit === "number" ? 4 : 2);
   }
 
-  // The ends of an interval, in the unit of the value on whichever side of 1 they lie.
-  function interval(pair, value) {
-    if (!pair) return "";
-    const scale = Math.abs(value) <= 1 ? 100 : 1;
-    return pair.map((end) => (scale * end).toFixed(2)).join(" to ");
-  }
+  // The ends of an interval, in the unit of its value.
+  const interval = (pair, scale) => (pair ? pair.map((end) => metric(end, scale)).join(" to ") : "");
 
   const signed = (value) =>
     value === null ? "–" : `${value > 0 ? "+" : value < 0 ? "−" : ""}${metric(Math.abs(value))}`;
@@ -34,5 +33,5 @@ const Format = (() => {
     unscored: { mark: "·", label: "not scored" },
   };
 
-  return { metric, interval, signed, count, seconds, plural, OUTCOMES };
+  return { scaleOf, metric, interval, signed, count, seconds, plural, OUTCOMES };
 })();

@@ -23,7 +23,7 @@ const Summary = (() => {
   function ofAnswered(summary) {
     const value = summary.metrics_answered?.[summary.primary_metric];
     if (summary.coverage === 1 || value === undefined) return null;
-    return h("small", { class: "below" }, `${Format.metric(value, summary.primary_metric)} of answered`);
+    return h("small", { class: "below" }, `${Format.metric(value, Format.scaleOf(summary, summary.primary_metric))} of answered`);
   }
 
   function scoreRow(task, i, open) {
@@ -32,11 +32,13 @@ const Summary = (() => {
     const name = summary.primary_metric;
     const value = summary.metrics[name] ?? null;
     const values = task.summaries.map((other) => other?.metrics[name] ?? 0);
-    const isShare = Math.max(...values) <= 1; // otherwise points, whose scale the runs decide
+    const scale = Format.scaleOf(summary, name);
+    const isShare = scale.unit === "share";
     const ends = task.summaries.map((other) => other?.interval?.[1] ?? 0);
-    const largest = isShare ? 1 : Math.max(...values, ...ends);
-    const interval = Format.interval(summary.interval, value);
-    const text = value === null ? "no annotations" : `${Format.metric(value, name)} ${interval}`;
+    // Without a largest value the runs decide how long a bar is.
+    const largest = isShare && scale.largest !== null ? scale.largest : Math.max(Number(isShare), ...values, ...ends);
+    const interval = Format.interval(summary.interval, scale);
+    const text = value === null ? "no annotations" : `${Format.metric(value, scale)} ${interval}`;
     const failed = sum(summary.num_failed);
     const filter = { task: task.name, run: i, outcomes: ["failed"] };
     const scored = task.summaries.filter(Boolean);
@@ -45,7 +47,7 @@ const Summary = (() => {
         questionsLink(open, { task: task.name }, named(task.name)),
         h("small", { class: "below" }, `${summary.split} · ${name}`)),
       isPair && h("td", {}, runLabel(i)),
-      h("td", { class: "number strong" }, Format.metric(value, name), summary.coverage < 1 && "*", ofAnswered(summary)),
+      h("td", { class: "number strong" }, Format.metric(value, scale), summary.coverage < 1 && "*", ofAnswered(summary)),
       h("td", { class: "plot" }, value !== null && (isShare || isPair) && Charts.bar(value, summary.interval, {
         largest, className: `run-${letters[i].toLowerCase()}`, label: text })),
       h("td", { class: "number" }, interval),
@@ -138,13 +140,14 @@ const Summary = (() => {
     const body = groups.flatMap((group) => runs.map((_, i) => i).filter((i) => figuresOf(i, group)).map((i, place, known) => {
       const figures = figuresOf(i, group);
       const [name, value] = Object.entries(figures).find(([metric]) => metric !== "num_questions") ?? ["", null];
-      const label = `${Dom.brief(group, 60)}: ${Format.metric(value, name)}`;
+      const scale = Format.scaleOf(task.summaries[i], name);
+      const label = `${Dom.brief(group, 60)}: ${Format.metric(value, scale)}`;
       return h("tr", {},
         place === 0 && h("th", { scope: "rowgroup", rowspan: known.length },
           canOpen ? questionsLink(open, { task: task.name, field, group }, named(group)) : named(group)),
-        h("td", { class: "plot" }, value !== null && value <= 1 &&
-          Charts.bar(value, null, { className: `run-${letters[i].toLowerCase()}`, label })),
-        h("td", { class: "number strong" }, Format.metric(value, name)),
+        h("td", { class: "plot" }, value !== null && scale.largest !== null &&
+          Charts.bar(value, null, { largest: scale.largest, className: `run-${letters[i].toLowerCase()}`, label })),
+        h("td", { class: "number strong" }, Format.metric(value, scale)),
         h("td", { class: "number" }, Format.count(figures.num_questions ?? 0)));
     }));
     return h("div", { class: "breakdown" }, h("h4", {}, named(field.replaceAll("_", " "))),
@@ -155,7 +158,7 @@ const Summary = (() => {
     const names = [...new Set(task.summaries.flatMap((s) => Object.keys(s?.metrics ?? {})))];
     if (!names.length) return null;
     const body = names.map((name) => h("tr", {}, h("th", { scope: "row" }, name),
-      task.summaries.map((s) => h("td", { class: "number" }, Format.metric(s?.metrics[name] ?? null, name)))));
+      task.summaries.map((s) => h("td", { class: "number" }, Format.metric(s?.metrics[name] ?? null, Format.scaleOf(s, name))))));
     return h("div", { class: "breakdown" }, h("h4", {}, "all metrics"),
       table(["Metric", ...runs.map((_, i) => runLabel(i))], body, `Metrics of ${task.name}`));
   }

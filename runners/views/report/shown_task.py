@@ -1,11 +1,10 @@
-"""One task of a stored run, as it lies on disk and as its data can be read again."""
+"""One task of a stored run as the page shows it: its answers beside its questions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 from evals.errors import DataError
@@ -13,12 +12,12 @@ from evals.records import Failure, Sample
 from llava.conversation import conv_templates, render_question
 from runners.errors import ConfigError
 from runners.options.build import build_task
-from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE
-from runners.storage.files import hash_data_files, read_intact_lines, sha256_of_json
+from runners.storage.files import hash_data_files, sha256_of_json
 from runners.storage.identity import PROMPT_VERSION
-from runners.storage.lines import is_failure, key_of, read_failure
-from runners.storage.manifest import read_manifest
-from runners.storage.summary import SCORES_FILE, read_summary
+from runners.storage.lines import is_failure, read_failure
+from runners.storage.manifest import Manifest
+from runners.storage.stored import StoredTask
+from runners.storage.summary import StoredScore, SummaryFile
 from runners.views.report.records import (
     FAILED,
     PARTLY,
@@ -29,9 +28,8 @@ from runners.views.report.records import (
     Prompt,
 )
 
-_SCORE_FIELDS = frozenset({"question_id", "key", "cluster", "score", "answer"})
 NO_ANSWER = "no_answer"
-"""The cause where an imported answer file does not name a question at all."""
+"""The cause where no answer is stored that counts, though the question has a score."""
 
 _TURN = "\N{OBJECT REPLACEMENT CHARACTER}"
 
@@ -70,54 +68,60 @@ def read_questions(spec: Mapping[str, Any]) -> Questions:
         return Questions(problem=str(error))
 
 
-class StoredTask:
-    """One task of a run.
+class ShownTask:
+    """One task of a run, beside its questions.
 
     Args:
-        folder: The task's folder.
+        stored: The task as it lies on disk.
         questions: Its questions, as they can be read now.
 
     Attributes:
+        stored: As given.
         questions: As given.
-        identity: What decides the answers.
-        environment: Where they were computed.
-        started: When the run began.
-        lines: The last line of each question in `predictions.jsonl`.
-        summary: `summary.json`; None if the run is not finished.
-        scores: The line of each question in `scores.jsonl`.
+        manifest: What its answers are of.
+        summary: Its figures; None if the run is not finished, or what should hold them cannot be
+            read.
+        fault: Why the figures cannot be read; empty if nothing is wrong with them.
+        scores: The score of each question, as far as there are any.
 
     Raises:
         ConfigError: the folder holds no task of a run.
     """
 
-    def __init__(self, folder: Path, questions: Questions) -> None:
-        manifest = read_manifest(folder)
-        if manifest is None:
-            raise ConfigError(f"{folder} holds no answers. Check `runs` and `task`.")
+    def __init__(self, stored: StoredTask, questions: Questions) -> None:
+        if stored.manifest is None:
+            raise ConfigError(f"{stored.folder} holds no answers. Check `runs` and `task`.")
+        self.stored = stored
         self.questions = questions
-        self.identity: Mapping[str, Any] = manifest["identity"]
-        self.environment: Mapping[str, Any] = manifest.get("environment", {})
-        begun = manifest["history"][0] if manifest["history"] else {}
-        self.started: str | None = begun.get("started") or begun.get("imported")
-        self.lines = _by_key(folder / PREDICTIONS_FILE)
-        self.summary = read_summary(folder)
-        # What lies beside unfinished answers are the scores of an earlier session.
-        self.scores = _by_key(folder / SCORES_FILE) if self.summary is not None else {}
-        self._traces = _by_key(folder / TRACE_FILE)
+        self.manifest: Manifest = stored.manifest
+        self.summary: SummaryFile | None = None
+        self.scores: Mapping[str, StoredScore] = {}
+        self.fault = ""
+        try:
+            # What lies beside unfinished answers are the scores of an earlier session.
+            self.summary, self.scores = stored.summary, stored.scores
+        except DataError as error:
+            self.fault = str(error)
+
+    @property
+    def lines(self) -> Mapping[str, Mapping[str, Any]]:
+        """The answers that are as they were written, by key."""
+        return self.stored.answers.lines
 
     @property
     def data_changed(self) -> bool:
         """Whether the data files are others than those that the run was scored with."""
-        stored = (self.summary or {}).get("hashes", {}).get("data")
+        stored = None if self.summary is None else self.summary.hashes.data
         return None not in (stored, self.questions.data_hash) and stored != self.questions.data_hash
 
     @cached_property
     def _frame(self) -> tuple[Callable[[str, int], str], str, str] | None:
         """What renders prompts, and the template around a turn; None if it is not known."""
-        template = self.identity.get("conversation")
-        if template not in conv_templates or self.identity.get("prompt_version") != PROMPT_VERSION:
+        identity = self.manifest.identity
+        template = identity.get("conversation")
+        if template not in conv_templates or identity.get("prompt_version") != PROMPT_VERSION:
             return None
-        marks_images = bool(self.environment.get("marks_images", False))
+        marks_images = bool(self.manifest.environment.get("marks_images", False))
         render = partial(render_question, template, marks_images=marks_images)
         head, _, tail = render(_TURN, 0).partition(_TURN)
         return render, head, tail
@@ -126,8 +130,7 @@ class StoredTask:
         """The breakdown fields of a question."""
         sample = self.questions.samples.get(key)
         fields = dict(sample.groups) if sample is not None else {}
-        score = self.scores.get(key, {})
-        return fields | {name: score[name] for name in score if name not in _SCORE_FIELDS}
+        return fields | dict(self.scores[key].groups if key in self.scores else {})
 
     def answer(self, key: str) -> Answer | None:
         """What the run made of a question; None if it was not asked."""
@@ -136,26 +139,28 @@ class StoredTask:
             return self._unanswered(key) if key in self.scores else None
         failure = read_failure(line) if is_failure(line) else None
         score = self.scores.get(key)
-        value = None if score is None else float(score["score"])
+        value = None if score is None else score.value
         return Answer(
             outcome=FAILED if failure is not None else _outcome(value),
             text=line["text"],
             prompt=self._prompt(key, line["prompt"]),
             score=value,
-            compared=None if score is None else score["answer"],
+            compared=None if score is None else score.answer,
             failure=failure,
             details=line["metadata"],
-            trace=self._traces.get(key, {}),
+            trace=self.stored.answers.traces.get(key, {}),
         )
 
     def _unanswered(self, key: str) -> Answer:
-        """Stands for an answer that an imported file lacks; its question counts as wrong."""
+        """Stands for an answer that is not there, or is left out because somebody edited it."""
         message = "The imported answer file has no answer to this question."
+        if self.manifest.imported_sha256 is None:
+            message = "The stored answer is missing, or not as it was written."
         return Answer(
             outcome=FAILED,
             text="",
             prompt=self._prompt(key, ""),
-            score=float(self.scores[key]["score"]),
+            score=self.scores[key].value,
             failure=Failure(key=key, cause=NO_ANSWER, message=message),
         )
 
@@ -168,16 +173,6 @@ class StoredTask:
         if prompt.startswith(head) and prompt.endswith(tail):
             return Prompt(head=head, turn=prompt[len(head) : len(prompt) - len(tail)], tail=tail)
         return Prompt(turn=prompt)
-
-
-def _by_key(path: Path) -> dict[str, dict[str, Any]]:
-    """The last line of each key; lines of a run name it in `metadata`, others directly."""
-    lines = {}
-    for line in read_intact_lines(path):
-        key = line["key"] if "key" in line else key_of(line)
-        if isinstance(key, str):
-            lines[key] = line
-    return lines
 
 
 def _outcome(score: float | None) -> str:

@@ -1,0 +1,114 @@
+"""Whether two stored tasks may be compared: the one rule of the gate and of the report.
+
+Scores may be compared if the questions were put in the same words (before the conversation
+template), about the same data, and judged by the same definition. Everything else may differ: that
+is what a comparison is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from runners.storage.identity import UNKNOWN, differences
+from runners.storage.stored import FinishedTask
+from runners.storage.summary import SummaryFile
+
+
+class Difference(str, Enum):
+    """In what two runs differ that must not be compared."""
+
+    PROMPTS = "questions"
+    DATA = "data files"
+    SCORER = "definition of the metric"
+    SCORES = "scores"  # only one has any
+    KEYS = "questions that were asked"
+    IMAGES = "images of the questions"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """Why two tasks must not be compared.
+
+    Attributes:
+        difference: In what they differ.
+        message: What, and the way out.
+    """
+
+    difference: Difference
+    message: str
+
+
+def obstacles(
+    before: FinishedTask, after: FinishedTask, names: tuple[str, str]
+) -> tuple[Obstacle, ...]:
+    """Returns all that keeps two tasks from being compared; nothing if they may be.
+
+    Args:
+        before: The one.
+        after: The other.
+        names: What the two are called in messages.
+    """
+    return tuple(_obstacles(before, after, names))
+
+
+def _obstacles(
+    before: FinishedTask, after: FinishedTask, names: tuple[str, str]
+) -> Iterator[Obstacle]:
+    first, second = before.summary, after.summary
+    prompts = (first.hashes.prompts, second.hashes.prompts)
+    if UNKNOWN not in prompts and prompts[0] != prompts[1]:
+        yield Obstacle(
+            difference=Difference.PROMPTS,
+            message="the questions were put in other words. Evaluate both runs with the same "
+            "prompts, such as `prompt_suffix` of the task.",
+        )
+    if _scorer(first) != _scorer(second):
+        yield Obstacle(
+            difference=Difference.SCORER,
+            message=f"the scores are by other definitions ({_named_scorer(first)} and "
+            f"{_named_scorer(second)}). Score one of the runs again with runners.score.",
+        )
+    if bool(before.scores) != bool(after.scores):
+        yield Obstacle(
+            difference=Difference.SCORES,
+            message=f"only the {names[not before.scores]} has scores. Score the "
+            "other run with runners.score.",
+        )
+    if first.hashes.data != second.hashes.data:
+        changed = differences(
+            before.manifest.identity.get("data") or {}, after.manifest.identity.get("data") or {}
+        )
+        files = ", ".join(changed) or "the files"
+        yield Obstacle(
+            difference=Difference.DATA,
+            message=f"the data differ ({files}; split {first.split} and {second.split}). Evaluate "
+            "both runs on the same question and annotation files.",
+        )
+    elif before.scores and after.scores:
+        yield from _unpaired(before, after)
+
+
+def _unpaired(before: FinishedTask, after: FinishedTask) -> Iterator[Obstacle]:
+    common = before.scores.keys() & after.scores.keys()
+    if not common:
+        yield Obstacle(difference=Difference.KEYS, message="the runs have no question in common.")
+    elif any(before.scores[key].cluster != after.scores[key].cluster for key in common):
+        yield Obstacle(
+            difference=Difference.IMAGES,
+            message="the same questions are about other images in the one run than in the other.",
+        )
+
+
+def _scorer(summary: SummaryFile) -> object:
+    """What decides a score. Replies of a judge are no part of it: they differ as answers do."""
+    if not summary.judge:
+        return summary.hashes.scorer
+    kept = {name: value for name, value in summary.judge.items() if name != "replies_sha256"}
+    return summary.definition, kept
+
+
+def _named_scorer(summary: SummaryFile) -> str:
+    by = f" by {summary.judge['model']}" if summary.judge else ""
+    return summary.definition + by

@@ -1,0 +1,78 @@
+"""What lies in a run: tasks with figures, and a line about each of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evals.errors import DataError
+from runners.errors import ConfigError
+from runners.storage.manifest import Manifest
+from runners.storage.stored import StoredRun, StoredTask
+from runners.storage.summary import SummaryFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One task of a run that has figures.
+
+    Attributes:
+        stored: Where they are from.
+        summary: The figures.
+        manifest: What the answers are of; None if nothing readable says so.
+    """
+
+    stored: StoredTask
+    summary: SummaryFile
+    manifest: Manifest | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEntries:
+    """What lies in one run.
+
+    Attributes:
+        name: The run's name, fit to be printed.
+        entries: Its tasks with figures.
+        unfinished: What is to be said of the others, a line each.
+    """
+
+    name: str
+    entries: Sequence[Entry] = ()
+    unfinished: Sequence[str] = ()
+
+
+def printable(name: str) -> str:
+    r"""Returns a name with everything escaped that is no visible character or space.
+
+    >>> printable("a\x1b[31m\n")
+    'a\\x1b[31m\\n'
+    """
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in name
+    )
+
+
+def read_entries(run: StoredRun) -> RunEntries:
+    """Returns what lies in a run; a file that cannot be read costs its task's figures only."""
+    entries, unfinished = [], []
+    name = printable(run.folder.name)
+    for task in run.tasks.values():
+        try:
+            summary = task.summary
+            fault = f"not finished, {task.num_lines:,} answers are stored"
+        except DataError as error:
+            summary, fault = None, printable(str(error))
+        if summary is None:
+            unfinished.append(f"{name}, {printable(task.name)}: {fault}")
+        else:
+            entries.append(Entry(stored=task, summary=summary, manifest=_manifest(task)))
+    return RunEntries(name=name, entries=entries, unfinished=unfinished)
+
+
+def _manifest(task: StoredTask) -> Manifest | None:
+    """The manifest; None also for one that cannot be read, which a mark of the figures tells."""
+    try:
+        return task.manifest
+    except ConfigError:
+        return None
