@@ -248,8 +248,8 @@ def read_summary(folder: Path) -> SummaryFile | None:
         return SummaryFile.from_json(json.loads(path.read_bytes()))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(
-            f"{path} is no summary: {error}. Score the run again: python -m runners.score "
-            f"run={folder.parent.name}."
+            f"{path} is no summary: {error}. Repeat the command that made the run, which writes it "
+            "anew."
         ) from error
 
 

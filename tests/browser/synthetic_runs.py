@@ -14,12 +14,12 @@ from PIL import Image
 from evals.records import Failure, Sample
 from llava.generation.request import Completion
 from runners.options.build import build_task
-from runners.scoring.score import score_run
+from runners.scoring.score import score_lines
 from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE
-from runners.storage.files import hash_data_files, json_line, sha256_of_json
+from runners.storage.files import hash_data_files, json_line, sha256_of_file, sha256_of_json
 from runners.storage.lines import answer_line, failure_line
-from runners.storage.manifest import write_manifest
-from runners.storage.summary import write_results
+from runners.storage.manifest import Manifest, write_manifest
+from runners.storage.summary import Hashes, Origin, SummaryFile, write_results
 
 MODEL = "synthetic"
 
@@ -94,7 +94,8 @@ def write_run(
     stored = [_lines(sample, reply) for sample, reply in asked]
     lines = [line for line, _ in stored]
     (folder / PREDICTIONS_FILE).write_text("".join(map(json_line, lines)))
-    (folder / TRACE_FILE).write_text("".join(json_line(trace) for _, trace in stored))
+    traces = [{**trace, "line_sha256": sha256_of_json(line)} for line, trace in stored]
+    (folder / TRACE_FILE).write_text("".join(map(json_line, traces)))
     hashes = hash_data_files(task.data_files())
     identity = {
         "model": run_dir.name, "conversation": template, "dtype": "float32",
@@ -102,16 +103,19 @@ def write_run(
     }  # fmt: skip
     environment = {"task": data.spec, "device_name": "cpu"}
     history = [{"started": "2026-01-01T00:00:00Z"}]
-    write_manifest(folder, identity=identity, environment=environment, history=history)
+    write_manifest(folder, Manifest(identity=identity, environment=environment, history=history))
     if finished:
         keys = {sample.key for sample, _ in asked}
-        summary, scores = score_run(task, lines, len(asked), only=keys)
+        figures, scores = score_lines(task, lines, len(asked), only=keys)
         groups = {sample.key: reply.groups for sample, reply in asked}
-        content = summary.to_json() | {
-            "primary_metric": task.primary_metric,
-            "hashes": {"data": sha256_of_json(hashes)},
-        }
-        write_results(folder, content, [replace(s, groups=groups[s.key]) for s in scores])
+        made_of = Hashes(
+            answers=sha256_of_file(folder / PREDICTIONS_FILE),
+            prompts="prompts",
+            data=sha256_of_json(hashes),
+            scorer=task.definition,
+        )
+        summary = SummaryFile.of(figures, Origin(), made_of)
+        write_results(folder, summary, [replace(s, groups=groups[s.key]) for s in scores])
     return run_dir
 
 
@@ -124,6 +128,8 @@ def _lines(sample: Sample, reply: Reply) -> tuple[dict[str, Any], dict[str, Any]
         "worker": "local-0",
         "latency_s": 0.012,
         "attempts": 1,
+        "image_sha256": [],
+        "image_stat": [],
     }
     if reply.cause:
         failure = Failure(key=sample.key, cause=reply.cause, message=reply.message)

@@ -16,7 +16,7 @@ from PIL import Image
 import evals.tasks
 from evals.errors import DataError
 from runners.options.build import build_task
-from runners.scoring.score import score_run
+from runners.scoring.score import score_lines
 
 PAGE = Path(__file__).parents[2] / "docs" / "add_a_benchmark.md"
 
@@ -55,7 +55,7 @@ def test_the_two_files_are_a_benchmark(spec: dict[str, Any]) -> None:
         {"question_id": i, "prompt": "", "text": text, "metadata": {"key": str(i)}}
         for i, text in ((1, "1"), (2, "two"))
     ]
-    summary, scores = score_run(task, lines, len(samples))
+    summary, scores = score_lines(task, lines, len(samples))
     assert [score.value for score in scores] == [1.0, 0.0, 0.0]
     assert summary.to_json()["metrics"] == {"accuracy": pytest.approx(1 / 3)}
     assert task.match([{"question_id": "3", "text": "3.", "prompt": ""}])["3"].text == "3."

@@ -10,7 +10,8 @@ from typing import Any
 from evals.figures.statistics import confidence_interval
 from runners.options.build import build_task
 from runners.scoring.judge import Judgment
-from runners.storage.files import sha256_of_file
+from runners.storage.files import sha256_of_file, sha256_of_json
+from runners.storage.lines import answer_id
 from runners.views.leaderboard.definitions import default_options
 
 METRICS = {
@@ -61,16 +62,28 @@ def write_task(
             "question_id": key,
             "prompt": prompt,
             "text": "yes",
+            "answer_id": answer_id(key, "yes", run_dir.name),
             "model_id": run_dir.name,
             "metadata": {"key": key},
         }
         for key, prompt in zip(keys, prompts, strict=True)
+    ]
+    traces = [
+        {
+            "key": line["question_id"],
+            "attempts": 1,
+            "image_sha256": [],
+            "image_stat": [],
+            "line_sha256": sha256_of_json(line),
+        }
+        for line in predictions
     ]
     lines = [
         {"question_id": key, "key": key, "cluster": key, "score": score, "answer": "yes"}
         for key, score in zip(keys, scores, strict=True)
     ]
     _write_lines(folder / "predictions.jsonl", predictions)
+    _write_lines(folder / "trace.jsonl", traces)
     _write_lines(folder / "scores.jsonl", lines)
     mean = sum(scores) / len(scores)
     judge = summary.get("judge")

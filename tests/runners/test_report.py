@@ -202,14 +202,14 @@ def test_unfinished_run_is_shown_without_scores(data: Data) -> None:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["runs=C"], "results holds A, B"),
-        (["runs=[A,..]"], ".. is no run"),
+        (["runs=C"], "There are: A, B"),
+        (["runs=[A,..]"], "`runs` must be a run"),
         (["runs=[A,B,A]"], "one run or two"),
         (["runs=[A,A]"], "two different runs"),
         (["runs=[]"], "one run or two"),
         ([], "runs"),
-        (["runs=results/nowhere"], "results/nowhere is no run"),
-        (["runs=data"], "results/data is no run"),
+        (["runs=results/nowhere"], "but is 'results/nowhere'"),
+        (["runs=data"], "data holds no task"),
         (["runs=./data"], "data holds no task"),
         (["runs=A", "task=gqa"], "no answers to gqa in results/A"),
         (["runs=A", "output=data/questions.jsonl"], "must end in .html"),

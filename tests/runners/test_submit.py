@@ -128,7 +128,7 @@ def test_file_survives_wrong_answers_even_if_it_may_go(options: list[str]) -> No
         ("task=", [], "task"),
         ("nothing", ["run=r"], "`run`"),
         ("predictions=", [], "`run`"),
-        ("predictions=", ["run=none"], "results/none"),
+        ("predictions=", ["run=none"], "`run` must be a run in results"),
         ("predictions=", ["predictions=none.jsonl"], "none.jsonl"),
         ("task", ["task=gqa"], "no server"),
         ("nothing", ["tasks.vqav2.split=val"], "has no server"),
@@ -168,7 +168,10 @@ def test_run_is_submitted_as_it_was_configured(options: list[str]) -> None:
 def test_task_that_the_run_lacks_is_named(
     options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("results/r").mkdir(parents=True)
+    Path("results/r/gqa").mkdir(parents=True)
+    Path("results/r/gqa/manifest.json").write_text(
+        '{"identity": {}, "environment": {"task": {}}, "history": []}'
+    )
     assert program.run("submit", submit, [*options, "run=r"]) == 2
     assert "results/r/vqav2/predictions.jsonl" in capsys.readouterr().err
 

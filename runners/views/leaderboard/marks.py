@@ -60,7 +60,7 @@ def _extent(entry: Entry) -> Iterator[Mark]:
     summary = entry.summary
     shard = None if entry.manifest is None else entry.manifest.shard
     if shard is not None:
-        yield Mark(text=f"only shard {shard} of the questions (runner.shard)")
+        yield Mark(text=f"only shard {shard.option} of the questions (runner.shard)")
     elif summary.origin.limited:
         yield Mark(text=f"only the first {summary.num_questions:,} questions (limit)")
     expected = summary.expected_num_questions

@@ -82,6 +82,8 @@ def test_summary_is_json_with_the_documented_names(task):
         "num_failed": {},
         "num_unparsed": 0,
         "expected_num_questions": None,
+        "primary_metric": "accuracy",
+        "scales": {},
     }
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from runners.errors import ConfigError
 from runners.storage.identity import UNKNOWN, check_identity, differences
-from runners.storage.manifest import MANIFEST_FILE, read_manifest, write_manifest
+from runners.storage.manifest import MANIFEST_FILE, Manifest, read_manifest, write_manifest
 
 IDENTITY = {"seed": 0, "dtype": "float32", "generation": {"max_new_tokens": 16, "top_p": None}}
 
@@ -44,9 +45,15 @@ def test_what_is_not_known_yet_is_not_compared() -> None:
 
 
 def test_manifest_is_read_as_written(tmp_path: Path) -> None:
-    write_manifest(tmp_path, identity=IDENTITY, environment={"host": "h"}, history=[{"a": 1}])
-    manifest = read_manifest(tmp_path)
-    assert manifest == {"identity": IDENTITY, "environment": {"host": "h"}, "history": [{"a": 1}]}
+    manifest = Manifest(identity=IDENTITY, environment={"host": "h"}, history=[{"a": 1}])
+    write_manifest(tmp_path, manifest)
+    assert read_manifest(tmp_path) == manifest
+    content = json.loads((tmp_path / MANIFEST_FILE).read_text())
+    assert content == {"identity": IDENTITY, "environment": {"host": "h"}, "history": [{"a": 1}]}
+
+
+def test_manifest_without_an_environment_is_read() -> None:
+    assert Manifest.from_json({"identity": {}, "history": []}).shard is None
 
 
 def test_new_folder_has_no_manifest(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from runners.score import score
 from runners.storage.answers import AnswerStore
 from runners.storage.files import hash_data_files, sha256_of_json, write_jsonl
 from runners.storage.lines import answer_line, failure_line, trace_line
-from runners.storage.manifest import write_manifest
+from runners.storage.manifest import Manifest, write_manifest
 from tests.evals.small_data import put_lines
 from tests.runners.conftest import read_lines
 
@@ -59,8 +60,7 @@ def put_part(
         "scorer": "exact",
     }
     folder.mkdir(parents=True)
-    write_manifest(
-        folder,
+    manifest = Manifest(
         identity={
             "model": "m",
             "dtype": "float32",
@@ -71,6 +71,7 @@ def put_part(
         environment={"runner": {"shard": shard}, "options": {"limit": limit}, "task": spec},
         history=[{"started": "then"}],
     )
+    write_manifest(folder, manifest)
     with AnswerStore(folder) as store:
         for sample in reversed(samples):
             put_answer(store, sample, failing=sample.key in failing)
@@ -137,7 +138,7 @@ def test_parts_become_the_bytes_of_the_whole_run(task: Custom, parts: str) -> No
     for name in ("predictions.jsonl", "trace.jsonl"):
         write_jsonl(whole / name, reversed(read_lines(whole / name)))
     assert merge(parts=parts) == 0
-    Path("results/whole/custom/summary.json").write_text('{"num_questions": 12}')
+    shutil.copy("results/A/custom/summary.json", whole)
     assert program.run("score", score, ["run=whole"]) == 0
     for name in FILES:
         assert Path("results/A/custom", name).read_bytes() == (whole / name).read_bytes()

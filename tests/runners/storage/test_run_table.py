@@ -7,12 +7,21 @@ from typing import Any
 
 import pytest
 
-from runners.storage.run_table import render_summaries, write_tables
+from runners.storage import run_table
+from runners.storage.run_table import write_tables
+from runners.storage.summary import SummaryFile
+
+POINTS = {"accuracy": {"unit": "points", "largest": 2000.0}}
+
+
+def render_summaries(summaries: list[dict[str, Any]]) -> str:
+    return run_table.render_summaries([SummaryFile.from_json(content) for content in summaries])
 
 
 def summary(**changes: Any) -> dict[str, Any]:
     return {
         "task": "gqa",
+        "definition": "exact/1",
         "split": "demo",
         "primary_metric": "accuracy",
         "metrics": {"accuracy": 0.75, "consistency": None, "distribution": 0.03},
@@ -49,20 +58,29 @@ def test_further_metrics_stand_below_without_those_that_are_null() -> None:
 
 
 def test_points_are_shown_as_points() -> None:
-    mme = summary(metrics={"accuracy": 1531.3}, interval=[1507.25, 1555.35])
+    mme = summary(metrics={"accuracy": 1531.3}, interval=[1507.25, 1555.35], scales=POINTS)
     shown = render_summaries([mme])
     assert "1531.30" in shown
     assert "1507.25 to 1555.35" in shown
 
 
 @pytest.mark.parametrize(
-    ("value", "interval", "expected"),
-    [(0.97, [0.92, 1.02], "92.00 to 102.00"), (2.5, [0.0, 7.4], "0.00 to 7.40")],
+    ("value", "interval", "scales", "score", "ends"),
+    [
+        (0.97, [0.92, 1.02], {}, "97.00", "92.00 to 102.00"),
+        (1.05, [0.9, 1.2], {}, "105.00", "90.00 to 120.00"),
+        (1.05, [0.9, 1.2], POINTS, "1.05", "0.90 to 1.20"),
+        (0.5, [0.0, 7.4], POINTS, "0.50", "0.00 to 7.40"),
+    ],
 )
-def test_ends_of_an_interval_are_in_the_unit_of_the_value(
-    value: float, interval: list[float], expected: str
+def test_the_scale_and_no_value_decides_the_unit(
+    value: float, interval: list[float], scales: dict[str, Any], score: str, ends: str
 ) -> None:
-    assert expected in render_summaries([summary(metrics={"accuracy": value}, interval=interval)])
+    shown = render_summaries(
+        [summary(metrics={"accuracy": value}, interval=interval, scales=scales)]
+    )
+    assert score in shown.split()
+    assert ends in shown
 
 
 def test_unparsed_answers_are_told() -> None:

@@ -73,6 +73,15 @@ def test_answers_that_were_not_scored_are_told(results: Path, build: Build) -> N
     with (results / "llava-v1.5-7b/gqa/predictions.jsonl").open("a") as file:
         file.write('{"another": "line"}\n')
     notes = build().record("llava-v1.5-7b")["gqa/testdev_balanced/accuracy notes"]
+    assert notes == (
+        "the stored answers or scores were edited: they are others than those that were scored"
+    )
+
+
+def test_answers_that_are_newer_than_their_figures_are_told(results: Path, build: Build) -> None:
+    path = results / "llava-v1.5-7b/gqa/predictions.jsonl"
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    notes = build().record("llava-v1.5-7b")["gqa/testdev_balanced/accuracy notes"]
     assert notes == "the stored answers are others than those that were scored"
 
 

@@ -33,10 +33,8 @@ def test_run_without_summary_is_listed_as_not_finished(results: Path, build: Bui
     assert built.code == 0
     unfinished = built.stdout.partition("## Not finished")[2]
     assert "- half, gqa: not finished, 2 answers are stored\n" in unfinished
-    assert "- torn, gqa: its summary.json cannot be read" in unfinished
-    assert "- foreign, gqa: its summary.json is no summary: `split`".replace("`", "\\`") in (
-        unfinished
-    )
+    assert "torn/gqa/summary.json is no summary" in unfinished
+    assert "foreign/gqa/summary.json is no summary: \\`split\\`" in unfinished
     assert "half" in built.text("html")
     assert "half" in built.text("tex")
 
@@ -58,7 +56,7 @@ def test_malformed_summary_is_no_row(
     path = results / "llava-v1.5-7b/gqa/summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     built = build()
-    assert "llava-v1.5-7b, gqa: its summary.json is no summary" in built.stdout
+    assert "llava-v1.5-7b/gqa/summary.json is no summary" in built.stdout
     assert [r["name"] for r in built.records() if r["kind"] == "run"] == ["demo"]
 
 

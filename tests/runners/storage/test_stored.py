@@ -1,0 +1,265 @@
+"""What a stored run is: one rule for its name, its state and its comparison, for every program."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runners.leaderboard import leaderboard
+from runners.options import program
+from runners.regress import regress
+from runners.report import report
+from runners.score import score
+from runners.storage.files import sha256_of_json
+from runners.storage.lines import answer_id
+from runners.storage.stored import State, StoredTask, find_run, list_runs
+from runners.submit import submit
+from runners.views.report.page import to_json
+from tests.browser.synthetic_runs import Data, Reply, write_data, write_run
+from tests.runners.conftest import read_lines
+
+pytestmark = pytest.mark.usefixtures("in_own_folder")
+
+RESULTS = Path("results")
+EDITED = "QWERTZ"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Data:
+    records = [{"question_id": n, "text": f"What is {n}?", "answer": "yes"} for n in range(8)]
+    return write_data(tmp_path / "data", records)
+
+
+@pytest.fixture
+def pair(data: Data) -> Data:
+    for name in ("A", "B"):
+        write_run(RESULTS / name, data, [Reply("yes")] * 8)
+    return data
+
+
+def folder_of(name: str) -> Path:
+    return RESULTS / name / "custom"
+
+
+def put_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def page_of(name: str) -> str:
+    """What the report's page holds besides its own code."""
+    content = Path(f"results/{name}/report.html").read_text()
+    found = re.search(r'<script[^>]*id="payload"[^>]*>(.*?)</script>', content, re.DOTALL)
+    return found[1] if found else content
+
+
+def edit_text(folder: Path) -> None:
+    first, *rest = read_lines(folder / "predictions.jsonl")
+    put_lines(folder / "predictions.jsonl", [{**first, "text": EDITED}, *rest])
+
+
+def edit_text_and_id(folder: Path) -> None:
+    """As somebody would who knows how the id is made."""
+    first, *rest = read_lines(folder / "predictions.jsonl")
+    fitting = answer_id(first["metadata"]["key"], EDITED, first["model_id"])
+    changed = {**first, "text": EDITED, "answer_id": fitting}
+    put_lines(folder / "predictions.jsonl", [changed, *rest])
+
+
+def edit_prompt(folder: Path) -> None:
+    first, *rest = read_lines(folder / "predictions.jsonl")
+    put_lines(folder / "predictions.jsonl", [{**first, "prompt": EDITED}, *rest])
+
+
+def add_foreign_line(folder: Path) -> None:
+    with (folder / "predictions.jsonl").open("a") as file:
+        file.write('{"question_id": 1, "text": "' + EDITED + '"}\n')
+
+
+EDITS = [edit_text, edit_text_and_id, edit_prompt, add_foreign_line]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_edited_answer_is_told_by_every_program(
+    edit: Callable[[Path], None], pair: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(folder_of("A"))
+    assert StoredTask(folder_of("A")).state is State.EDITED
+
+    assert program.run("regress", regress, ["baseline=A", "candidate=B"]) == 2
+    assert "predictions.jsonl has changed since it was scored" in capsys.readouterr().err
+
+    assert program.run("leaderboard", leaderboard, ["published=none", "formats=[md]"]) == 0
+    assert "the stored answers or scores were edited" in capsys.readouterr().out
+
+    assert program.run("report", report, ["runs=A"]) == 0
+    assert "1 stored answers were edited" in capsys.readouterr().err
+    assert EDITED not in page_of("A")
+
+    code = program.run("score", score, ["run=A"])
+    assert "1 lines of results/A/custom/predictions.jsonl are not as they were written" in (
+        capsys.readouterr().err
+    )
+    summary = StoredTask(folder_of("A")).summary
+    assert summary is not None
+    assert code == (0 if edit is add_foreign_line else 1)
+    assert summary.num_answered == (8 if edit is add_foreign_line else 7)
+
+
+def test_edited_score_is_told(pair: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    first, *rest = read_lines(folder_of("A") / "scores.jsonl")
+    put_lines(folder_of("A") / "scores.jsonl", [{**first, "score": 0.5}, *rest])
+    assert StoredTask(folder_of("A")).state is State.EDITED
+    assert program.run("report", report, ["runs=A"]) == 0
+    assert "scores.jsonl changed since it was scored" in capsys.readouterr().err
+
+
+def test_answers_that_came_after_the_figures_are_stale(pair: Data) -> None:
+    folder = folder_of("A")
+    line, trace = (read_lines(folder / name)[0] for name in ("predictions.jsonl", "trace.jsonl"))
+    line = {**line, "text": "no", "answer_id": answer_id("0", "no", line["model_id"])}
+    with (folder / "trace.jsonl").open("a") as file:
+        file.write(json.dumps({**trace, "attempts": 2, "line_sha256": sha256_of_json(line)}) + "\n")
+    with (folder / "predictions.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    stored = StoredTask(folder)
+    assert stored.state is State.STALE
+    assert stored.answers.lines["0"]["text"] == "no"
+    assert stored.answers.num_bad == 0
+
+
+def test_run_without_figures_is_unfinished(data: Data) -> None:
+    write_run(RESULTS / "A", data, [Reply("yes")] * 3 + [None] * 5, finished=False)
+    stored = StoredTask(folder_of("A"))
+    assert stored.state is State.UNFINISHED
+    assert len(stored.answers.lines) == 3
+
+
+def test_untouched_run_is_finished(pair: Data) -> None:
+    assert {run.name: run.tasks["custom"].state for run in list_runs(RESULTS)} == {
+        "A": State.FINISHED,
+        "B": State.FINISHED,
+    }
+
+
+PROGRAMS: dict[str, Callable[[str], int]] = {
+    "regress": lambda name: program.run("regress", regress, [f"baseline={name}", "candidate=B"]),
+    "report": lambda name: program.run("report", report, [f"runs=[{name}]", "output=page.html"]),
+    "score": lambda name: program.run("score", score, [f"run={name}"]),
+    "submit": lambda name: program.run(
+        "submit", submit, ["task=vqav2", f"run={name}", "output=up.json"]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["A", "results/A", "./results/A", "elsewhere", "sub/elsewhere"])
+def test_every_program_finds_a_run_by_name_and_by_folder(
+    name: str, pair: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in (Path("elsewhere"), Path("sub/elsewhere")):
+        write_run(place, pair, [Reply("yes")] * 8)
+    assert find_run(name, RESULTS, "run").name in ("A", "elsewhere")
+    for program_name, start in PROGRAMS.items():
+        code = start(name)
+        said = capsys.readouterr().err
+        if program_name == "submit":  # no server takes answers to one's own questions
+            assert "predictions.jsonl does not exist" in said
+        else:
+            assert code == 0, said
+
+
+@pytest.mark.parametrize("name", ["nowhere", "..", ".", "results/nowhere", "llava-v1.5-7b", "data"])
+def test_every_program_refuses_what_is_no_run(
+    name: str, pair: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    messages = set()
+    for start in PROGRAMS.values():
+        assert start(name) == 2
+        said = capsys.readouterr().err
+        messages.add(re.sub(r"`(run|runs|baseline)`", "`option`", said))
+    assert len(messages) == 1, messages
+
+
+def change_hash(field: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        summary = json.loads((folder / "summary.json").read_text())
+        summary["hashes"][field] = "another"
+        (folder / "summary.json").write_text(json.dumps(summary))
+
+    return change
+
+
+def judged(**record: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        summary = json.loads((folder / "summary.json").read_text())
+        summary["judge"] = {"model": "gpt-4", "prompt_sha256": "p", **record}
+        summary["hashes"]["scorer"] = json.dumps(record)
+        (folder / "summary.json").write_text(json.dumps(summary))
+
+    return change
+
+
+def leave(folder: Path) -> None:
+    """Changes nothing."""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "differing"),
+    [
+        (leave, leave, ""),
+        (leave, change_hash("prompts"), "questions"),
+        (leave, change_hash("data"), "data files"),
+        (leave, change_hash("scorer"), "definition of the metric"),
+        (judged(replies_sha256=["a"]), judged(replies_sha256=["b"]), ""),
+        (judged(replies_sha256=["a"]), judged(replies_sha256=["a"], model="o"), "definition"),
+    ],
+)
+def test_gate_and_report_agree_on_what_may_be_compared(
+    before: Callable[[Path], None],
+    after: Callable[[Path], None],
+    differing: str,
+    pair: Data,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before(folder_of("A"))
+    after(folder_of("B"))
+    code = program.run("regress", regress, ["baseline=A", "candidate=B"])
+    capsys.readouterr()
+    assert program.run("report", report, ["runs=[A,B]"]) == 0
+    said = capsys.readouterr().err
+    assert code == (2 if differing else 0)
+    assert ("The two runs differ in the" in said) == bool(differing)
+    assert differing in said
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "shown"), [("points", 1.05, "1.05"), ("share", 1.05, "105.00")]
+)
+def test_a_figure_is_in_one_unit_everywhere(
+    unit: str, value: float, shown: str, pair: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder_of("A") / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["metrics"] = {"accuracy": value}
+    summary["interval"] = [value, value]
+    summary["scales"] = {"accuracy": {"unit": unit, "largest": 10.0}}
+    path.write_text(json.dumps(summary))
+
+    assert program.run("leaderboard", leaderboard, ["published=none", "formats=[md]"]) == 0
+    assert f" {float(shown):.1f}" in capsys.readouterr().out
+
+    assert program.run("regress", regress, ["baseline=A", "candidate=B"]) in (0, 2)
+    assert f"which is {shown} in the baseline" in capsys.readouterr().out
+
+    assert program.run("report", report, ["runs=A"]) == 0
+    assert to_json({"accuracy": {"unit": unit, "largest": 10.0}}) in page_of("A")
+
+    from runners.storage.run_table import render_summaries
+
+    task = StoredTask(folder_of("A"))
+    assert task.summary is not None
+    assert shown in render_summaries([task.summary]).split()
