@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import signal
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -62,7 +63,11 @@ class Interruption:
 
     Outside of `patience` a signal raises KeyboardInterrupt at once. Inside, the first one only sets
     `requested`, and the second one raises. Those that follow soon do nothing. If there was any, the
-    signals stay handled after it is left, since the program is about to end.
+    signals stay handled after it is left, since the program is about to end. While `run` waits for
+    a command, all signals go to that command instead.
+
+    Args:
+        signums: The signals, SIGINT and SIGTERM unless others are given.
 
     Attributes:
         requested: Whether a signal has come.
@@ -70,16 +75,19 @@ class Interruption:
         is_urgent: Whether the first signal was SIGTERM, after which a machine is soon gone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *signums: signal.Signals) -> None:
         self.requested = False
         self.exit_code = _EXIT_CODES[signal.SIGINT]
         self.is_urgent = False
-        self._patient = False
+        self._patience: str | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._pending: signal.Signals | None = None  # for a command that is about to start
         self._stop = Stop()
+        self._signums = signums or tuple(_EXIT_CODES)
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interruption:
-        for signum in _EXIT_CODES:
+        for signum in self._signums:
             self._before[signum] = signal.signal(signum, self._handle)
         return self
 
@@ -90,15 +98,31 @@ class Interruption:
             signal.signal(signum, handler)
 
     @contextmanager
-    def patience(self) -> Iterator[None]:
-        """While it is entered, the first signal does not interrupt."""
-        self._patient = True
+    def patience(
+        self, what_goes_on: str = "what is being computed is finished and stored"
+    ) -> Iterator[None]:
+        """While it is entered, the first signal does not interrupt.
+
+        Args:
+            what_goes_on: What is said to happen until the program ends.
+        """
+        self._patience = what_goes_on
         try:
             yield
         finally:
-            self._patient = False
+            self._patience = None
             if self.requested:  # what was being computed is through
                 self._stop.begin_closing()
+
+    def run(self, command: Sequence[str]) -> int:
+        """Returns the exit code of a command, which gets the signals that come meanwhile."""
+        # In a session of its own, a Ctrl-C reaches it through here and not from the terminal too.
+        self._child = child = subprocess.Popen(command, start_new_session=True)
+        if self._pending is not None:
+            child.send_signal(self._pending)
+        code = child.wait()
+        self._child = None
+        return code
 
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
         first = not self.requested
@@ -106,9 +130,10 @@ class Interruption:
             self.requested = True
             self.exit_code = _EXIT_CODES[signal.Signals(signum)]
             self.is_urgent = signum == signal.SIGTERM
-        if not (first and self._patient):
+        if self._child is not None:
+            self._child.send_signal(signum)
+        elif first and self._patience is not None:
+            self._pending = signal.Signals(signum)
+            logger.warning("Interrupted: %s; once more stops at once.", self._patience)
+        else:
             self._stop.now()
-            return
-        logger.warning(
-            "Interrupted: what is being computed is finished and stored; once more stops at once."
-        )

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 
 from runners.errors import ConfigError
-from runners.in_training.watch_loop import Signals, Watch
+from runners.in_training.watch_loop import Watch
 from runners.logs import RunLog
 from runners.options.build import build_task, read_settings, read_task_specs
 from runners.options.eval import WatchConfig
 from runners.options.words import escape_interpolations, is_multirun
+from runners.signals import Interruption
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -43,9 +44,9 @@ def watch(config: DictConfig) -> int:
             f"`dir` must be a folder, but {settings.dir!r} is none. Check the path, or make the "
             "folder that the training will write into."
         )
-    with RunLog(), Signals() as signals:
+    with RunLog(), Interruption() as interruption, interruption.patience("the watch ends"):
         tasks = _read_tasks(config)
-        return Watch(root, settings, tasks, _passed_on(words), signals).run()
+        return Watch(root, settings, tasks, _passed_on(words), interruption).run()
 
 
 def _check_words(words: Sequence[str]) -> None:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from filelock import Timeout
 
@@ -31,6 +27,7 @@ from runners.in_training.checkpoint_folders import (
 from runners.options.eval import WatchConfig
 from runners.options.names import run_name
 from runners.options.words import quote_literally
+from runners.signals import Interruption
 from runners.storage.identity import differences
 from runners.storage.lock import NO_LOCKS, lock_at
 from runners.storage.stored import State, StoredTask
@@ -48,7 +45,7 @@ class Watch:
         settings: The options.
         tasks: The names of the benchmarks.
         words: The options that are passed on, as they were typed.
-        signals: Where a request to stop is seen.
+        interruption: Where a request to stop is seen.
     """
 
     def __init__(
@@ -57,13 +54,13 @@ class Watch:
         settings: WatchConfig,
         tasks: Sequence[str],
         words: Sequence[str],
-        signals: Signals,
+        interruption: Interruption,
     ) -> None:
         self._root = root
         self._settings = settings
         self._tasks = tasks
         self._words = words
-        self._signals = signals
+        self._interruption = interruption
         self._tried: dict[Path, Fingerprint] = {}
         self._failed: set[Path] = set()
         self._told: dict[Path, str] = {}
@@ -81,13 +78,19 @@ class Watch:
             settled = True
             for folder in folders:
                 settled &= self._visit(folder)
-                if self._signals.exit_code is not None:
-                    return self._signals.exit_code
+                if self._interruption.requested:
+                    return self._interruption.exit_code
             if once is not None and settled:
                 return INCOMPLETE if self._failed else COMPLETE
-            self._signals.sleep(self._settings.poll_s)
-            if self._signals.exit_code is not None:
-                return self._signals.exit_code
+            self._sleep()
+            if self._interruption.requested:
+                return self._interruption.exit_code
+
+    def _sleep(self) -> None:
+        """Waits for the next look, but no longer than until a signal comes."""
+        end = time.monotonic() + self._settings.poll_s
+        while not self._interruption.requested and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _STEP_S))
 
     def _visit(self, folder: Path) -> bool:
         """Evaluates a checkpoint if it is time; returns whether that leaves nothing to wait for."""
@@ -143,7 +146,7 @@ class Watch:
             self._tell(folder, f"another process is writing its run {name}")
             return False
         logger.info("%s: evaluating as run %s", folder, name)
-        code = self._signals.run(
+        code = self._interruption.run(
             [
                 *(sys.executable, "-m", "runners.eval", *self._words),
                 "model=checkpoint",
@@ -151,7 +154,7 @@ class Watch:
                 f"run={quote_literally(name)}",
             ]
         )
-        if self._signals.exit_code is not None:
+        if self._interruption.requested:
             return False
         if code == BAD_INPUT and self._is_busy(name):
             return False
@@ -228,49 +231,3 @@ def _is_answered(task: StoredTask, max_failures: int) -> bool:
     except (ConfigError, DataError):
         return False
     return summary.num_questions - summary.num_answered <= max_failures
-
-
-class Signals:
-    """Hands SIGINT and SIGTERM to the evaluation that runs, and remembers the first.
-
-    Attributes:
-        exit_code: 130 or 143 once a signal has come.
-    """
-
-    def __init__(self) -> None:
-        self.exit_code: int | None = None
-        self._child: subprocess.Popen[bytes] | None = None
-        self._waiting: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def run(self, command: Sequence[str]) -> int:
-        """Returns the exit code of a command; each signal reaches it exactly once."""
-        # In a session of its own, a Ctrl-C reaches it through here and not from the terminal too.
-        self._child = child = subprocess.Popen(command, start_new_session=True)
-        if self._waiting is not None:
-            child.send_signal(self._waiting)
-        code = child.wait()
-        self._child = None
-        return code
-
-    def sleep(self, seconds: float) -> None:
-        """Waits, but no longer than until a signal comes."""
-        end = time.monotonic() + seconds
-        while self.exit_code is None and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, _STEP_S))
-
-    def __enter__(self) -> Signals:
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            self._before[signum] = signal.signal(signum, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)
-
-    def _handle(self, signum: int, _frame: FrameType | None) -> None:
-        self.exit_code = self.exit_code or 128 + signum
-        if self._child is None:
-            self._waiting = signum
-        else:
-            self._child.send_signal(signum)

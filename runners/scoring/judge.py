@@ -33,6 +33,7 @@ from runners.options.build import build_task
 from runners.options.score import JudgeOptions
 from runners.scoring.endpoint import Budget, Endpoint, OpenAIJudge, Price, estimate_prompt_tokens
 from runners.scoring.replies import Call, NotStoredError, ReplyStore, run_path
+from runners.signals import Interruption
 from runners.storage.files import sha256_of_file, sha256_of_json, write_json
 from runners.storage.lock import NO_LOCKS, lock_at, no_locks
 
@@ -263,7 +264,8 @@ def _run_calls(task: Any, calls: Sequence[Call], judge: OpenAIJudge, num_workers
 
     with (
         tqdm(total=len(calls), desc=f"{task.name}: judge", unit="reply", disable=None) as bar,
-        _CtrlC() as ctrl_c,
+        Interruption(signal.SIGINT) as interruption,
+        interruption.patience("calls that have begun are finished and stored"),
         ThreadPool(num_workers) as pool,  # whose threads keep no program from ending
     ):
         left = [
@@ -272,45 +274,15 @@ def _run_calls(task: Any, calls: Sequence[Call], judge: OpenAIJudge, num_workers
             )
             for call in calls
         ]
-        while left and ctrl_c.count < 2:
-            if ctrl_c.count:
+        while left:
+            if interruption.requested:
                 judge.stop()
             left[0].wait(_POLL_S)
             left = [call for call in left if not call.ready()]
-    if ctrl_c.count:
+    if interruption.requested:
         raise KeyboardInterrupt
     if errors:
         raise errors[0]
-
-
-class _CtrlC:
-    """Counts Ctrl-C while it is entered, and on if there was one: the program is about to end.
-
-    Attributes:
-        count: How many there were.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._before: Any = None
-
-    def __enter__(self) -> _CtrlC:
-        self._before = signal.getsignal(signal.SIGINT)
-        if self._before is not signal.SIG_IGN:  # as in a script's background
-            signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if not self.count:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _handle(self, *_: object) -> None:
-        self.count += 1
-        if self.count == 1:
-            logger.warning(
-                "Interrupted: calls that have begun are finished and stored; once more stops at "
-                "once."
-            )
 
 
 def _price(model: str, options: JudgeOptions) -> Price | None:

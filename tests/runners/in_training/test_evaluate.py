@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from runners.views.gate.stored import read_task
 
 import runners
 from llava.errors import ConversationError
 from runners.errors import ConfigError
 from runners.storage.identity import check_identity
+from runners.storage.stored import StoredTask
 from tests.checkpoints import LoadedModel
 from tests.runners.conftest import CHECKOUT, Finished, Shell, read_lines
 from tests.runners.in_training.conftest import LIMIT, answers_hash, ask
@@ -52,10 +52,10 @@ def test_stored_run_is_one_for_the_other_programs(
     demo: LoadedModel, program: Finished, shell: Shell, tmp_path: Path
 ) -> None:
     summaries = ask(demo, output_dir=tmp_path / "results" / "step-500")
-    stored = read_task(tmp_path / "results/step-500/gqa")
+    stored = StoredTask(tmp_path / "results/step-500/gqa").finished()
     assert len(stored.scores) == LIMIT
-    assert stored.identity["dtype"] == "float32"
-    assert stored.identity["conversation"] == "vicuna_v1"
+    assert stored.manifest.identity["dtype"] == "float32"
+    assert stored.manifest.identity["conversation"] == "vicuna_v1"
     rescored = shell("python -m runners.score run=step-500", tmp_path)
     assert rescored.code == 0, rescored.stderr
     assert (
@@ -65,7 +65,7 @@ def test_stored_run_is_one_for_the_other_programs(
     # no other model goes on with it
     other = program.json("results/program/gqa/manifest.json")["identity"]
     with pytest.raises(ConfigError, match="in_process"):
-        check_identity(tmp_path, stored.identity, other)
+        check_identity(tmp_path, stored.manifest.identity, other)
 
 
 def test_earlier_evaluation_in_a_folder_is_set_aside(demo: LoadedModel, tmp_path: Path) -> None:
@@ -80,7 +80,8 @@ def test_identity_tells_weights_apart(fresh: LoadedModel, tmp_path: Path) -> Non
     with torch.no_grad():
         fresh.model.lm_head.weight[0, 0] += 1e-6
     ask(fresh, output_dir=tmp_path / "after", limit=2)
-    before, after = (read_task(tmp_path / run / "gqa").identity for run in ("before", "after"))
+    stored = [StoredTask(tmp_path / run / "gqa").finished() for run in ("before", "after")]
+    before, after = (task.manifest.identity for task in stored)
     assert before["in_process"] != after["in_process"]
 
 

@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from runners.views.gate.stored import read_task
 
 from evals.errors import DataError
 from evals.tasks.gqa import GQA
+from runners.storage.stored import StoredTask
 from tests.checkpoints import LoadedModel
 from tests.runners.in_training.conftest import ask
 
@@ -17,7 +17,7 @@ from tests.runners.in_training.conftest import ask
 def test_object_may_be_stored(demo: LoadedModel, demo_root: Path, tmp_path: Path) -> None:
     task = GQA(data_dir=demo_root / "gqa", split="demo")
     ask(demo, [task], data=None, limit=4, output_dir=tmp_path / "run")
-    assert len(read_task(tmp_path / "run/gqa").scores) == 4
+    assert len(StoredTask(tmp_path / "run/gqa").finished().scores) == 4
 
 
 def test_questions_without_their_image_are_counted(
