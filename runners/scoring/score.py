@@ -112,6 +112,8 @@ def score_stored(  # noqa: PLR0913 - a task, its answers, what is known of them
         JudgeError: the judge gave no reply, or the budget is spent.
     """
     answers, path = stored.answers, stored.answers_path
+    if path in stored.changed_files:
+        logger.warning("%s has changed since it was scored; what it holds now is scored", path)
     if answers.num_bad:
         logger.error(
             "%d lines of %s are not as they were written and count as missing. The command that "
