@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from runners.evaluation.checkpoint import Subject
-    from runners.options.eval import AskConfig
+    from runners.options.ask import AskConfig
 
 _ENGINE = {"_target_": "llava.generation.sequential.SequentialEngine"}
 
@@ -27,8 +27,8 @@ def ask(config: DictConfig) -> int:
     from runners.errors import ConfigError
     from runners.evaluation.ask_images import open_sources
     from runners.evaluation.checkpoint import inspect_subject
+    from runners.options.ask import AskConfig
     from runners.options.build import read_settings
-    from runners.options.eval import AskConfig
 
     settings = read_settings(config, AskConfig)
     try:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def bench(config: DictConfig) -> int:
     """Runs one composed configuration and returns the exit code."""
     from runners.lab.bench.session import run_session
+    from runners.options.bench import BenchProgramConfig
     from runners.options.build import read_settings
-    from runners.options.eval import BenchProgramConfig
 
     settings = read_settings(config, BenchProgramConfig).bench
     report = run_session(settings)

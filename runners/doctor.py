@@ -19,8 +19,8 @@ from runners.environment import installed_version, num_cores
 from runners.errors import BAD_INPUT, COMPLETE, INCOMPLETE
 from runners.logs import RunLog
 from runners.options.build import read_settings, read_task_specs
-from runners.options.eval import cache_dir
-from runners.options.score import DoctorConfig
+from runners.options.doctor import DoctorConfig
+from runners.options.register import cache_dir
 from runners.scoring.data_check import DataCheck, Finding, State, check_data
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from evals.scorers.judge import Judged
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.logs import RunLog
 from runners.options.build import build_task, read_settings, read_task_specs
-from runners.options.score import ScoreConfig, is_name
+from runners.options.names import is_name
+from runners.options.score import ScoreConfig
 from runners.scoring.endpoint import JudgeError
 from runners.scoring.score import score_file, score_stored
 from runners.storage.importing import read_import, store_import

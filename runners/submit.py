@@ -16,7 +16,7 @@ from evals.task import Task
 from runners.errors import COMPLETE, ConfigError
 from runners.logs import RunLog
 from runners.options.build import build_task, read_settings, read_task_specs
-from runners.options.score import SubmitConfig
+from runners.options.submit import SubmitConfig
 from runners.storage.files import write_atomic
 from runners.storage.specs import read_run_specs
 from runners.storage.stored import StoredTask, find_run

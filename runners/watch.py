@@ -18,7 +18,7 @@ from runners.errors import ConfigError
 from runners.in_training.watch_loop import Watch
 from runners.logs import RunLog
 from runners.options.build import build_task, read_settings, read_task_specs
-from runners.options.eval import WatchConfig
+from runners.options.watch import WatchConfig
 from runners.options.words import escape_interpolations, is_multirun
 from runners.signals import Interruption
 

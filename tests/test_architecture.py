@@ -13,7 +13,8 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from runners.options.build import build_task, read_settings, read_task_specs
-from runners.options.eval import EvalConfig, register
+from runners.options.eval import EvalConfig
+from runners.options.register import register
 from runners.options.score import ScoreConfig
 
 CHECKOUT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from llava.model.checkpoint import Checkpoint, inspect_checkpoint
 from llava.model.locate import find_weight_files
 from llava.tokenizer import load_checkpoint_tokenizer
 from runners.evaluation.prompts import PromptRenderer
-from runners.options.eval import SubjectConfig
+from runners.options.model import SubjectConfig
 from runners.options.names import model_name
 from runners.storage.files import sha256_of_file
 from runners.workers.messages import LoadModel

@@ -19,7 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 from evals.task import Task
 from runners.errors import ConfigError
 from runners.options.build import build_task, read_settings, read_task_specs
-from runners.options.eval import EvalConfig, register
+from runners.options.eval import EvalConfig
+from runners.options.register import register
 from runners.options.words import escape_interpolations
 
 TaskLike = str | Mapping[str, Any] | Task

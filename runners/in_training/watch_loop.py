@@ -24,8 +24,8 @@ from runners.in_training.checkpoint_folders import (
     last_change_s,
     what_is_missing,
 )
-from runners.options.eval import WatchConfig
 from runners.options.names import run_name
+from runners.options.watch import WatchConfig
 from runners.options.words import quote_literally
 from runners.signals import Interruption
 from runners.storage.identity import differences

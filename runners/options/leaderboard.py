@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from runners.options.checks import check_choice
+
 FORMATS = ("csv", "md", "tex", "html", "png")
 PUBLISHED = ("auto", "all", "none")
 _BEST = ("bold", "none")
@@ -42,8 +44,7 @@ class LeaderboardConfig:
     def __post_init__(self) -> None:
         for name in ("models", "tasks", "published", "formats"):
             setattr(self, name, _names(name, getattr(self, name)))
-        if self.best not in _BEST:
-            raise ValueError(f"`best` must be one of {', '.join(_BEST)}, but is {self.best!r}.")
+        check_choice("best", self.best, _BEST)
         unknown = sorted(set(self.formats) - set(FORMATS))
         if unknown or not self.formats:
             raise ValueError(

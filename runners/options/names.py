@@ -8,8 +8,8 @@ from typing import Any
 
 from llava.names import get_model_name_from_path
 from runners.errors import ConfigError
-from runners.options.eval import EvalConfig, GenerationOptions, SubjectConfig
-from runners.options.score import is_name
+from runners.options.eval import EvalConfig
+from runners.options.model import GenerationOptions, SubjectConfig
 from runners.options.shard import read_shard
 
 _SET_ASIDE = re.compile(r"\.old-\d+$")
@@ -22,6 +22,15 @@ def is_set_aside(folder: Path) -> bool:
     (True, False)
     """
     return _SET_ASIDE.search(folder.name) is not None
+
+
+def is_name(value: Any) -> bool:
+    """Whether a value can be the name of a run, which is that of its folder in `results_dir`.
+
+    >>> is_name("llava-v1.5-7b"), is_name("../mine"), is_name(5)
+    (True, False, False)
+    """
+    return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value
 
 
 def model_name(settings: SubjectConfig) -> str:

@@ -8,13 +8,9 @@ interrupted, else 2 if any job did, else 1 if any did. An error is one paragraph
 
 from __future__ import annotations
 
-import difflib
-import errno
 import os
-import re
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -22,10 +18,10 @@ from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
@@ -42,7 +38,14 @@ from runners.errors import (
     WorkerError,
     WriteError,
 )
-from runners.options.eval import cache_dir, register
+from runners.options.complaints import (
+    FORBIDDEN,
+    FULL_ERROR,
+    NO_PLACE,
+    explain_disk_error,
+    report,
+)
+from runners.options.register import cache_dir, register
 from runners.options.sweep_jobs import RemoteJobs, is_lost_job
 from runners.options.words import is_multirun, quote_free_text
 from runners.signals import ignore_interrupts, stop_once
@@ -55,22 +58,6 @@ BAD_INPUT_ERRORS = (
     HydraException,
     OmegaConfBaseException,
 )
-_FULL_ERROR = "HYDRA_FULL_ERROR"
-_NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM})
-_FORBIDDEN = _NO_PERMISSION | {errno.EROFS}
-_NO_PLACE = frozenset(
-    {errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR}
-)
-# an option of its own is of no use to any program, so what Hydra advises leads astray
-_APPENDING = re.compile(
-    r"(?P<refusal>Could not override '(?P<option>.*?)'\..*?)\nTo append to your .+? use \+.*",
-    re.DOTALL,
-)
-# where Hydra looked and what it built are its own affairs
-_INTERNAL = re.compile(
-    r"(full_key: |reference_type=|object_type=|Config search path:|provider=|See https://hydra\.cc)"
-)
-_MERGING = re.compile(r"Error merging override (?P<override>.*)", re.DOTALL)
 
 
 def main(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
@@ -93,7 +80,7 @@ def main(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
 def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str]) -> int:
     """Returns the exit code of `job` under the options in `argv`, over all jobs of a sweep."""
     register()
-    jobs = _Jobs(job, full_error=os.environ.get(_FULL_ERROR))
+    jobs = _Jobs(job, full_error=os.environ.get(FULL_ERROR))
     try:
         with (
             tempfile.TemporaryDirectory(prefix="llava-evals-") as scratch,
@@ -146,55 +133,6 @@ def exit_code(codes: Sequence[int]) -> int:
     return COMPLETE
 
 
-def report(error: BaseException, message: str | None = None) -> None:
-    """Prints an error as one paragraph on stderr, with its traceback if that was asked for.
-
-    Args:
-        error: The error.
-        message: What is said of it; None for its own message.
-    """
-    if os.environ.get(_FULL_ERROR) == "1":
-        traceback.print_exception(error, file=sys.stderr)
-    print(message or paragraph(error), file=sys.stderr)
-
-
-def paragraph(error: BaseException) -> str:
-    """Returns an error's message, with that of the library underneath, as one paragraph."""
-    if isinstance(error, MissingMandatoryValue):
-        return f"`{error.full_key}` must be given. Set {error.full_key}=VALUE; see --help."
-    parts = [str(error)]
-    if isinstance(error, HydraException) and (advice := _APPENDING.fullmatch(parts[0])):
-        parts = [_name_option(advice, error.__cause__)]
-    if isinstance(error, HydraException) and (merging := _MERGING.fullmatch(parts[0])):
-        parts = [f"`{merging['override']}` cannot be:"]
-    if isinstance(error, OverrideParseException) and error.override not in parts[0]:
-        parts.insert(0, f"`{error.override}` is no option:")
-    if isinstance(error, HydraException) and error.__cause__ is not None:
-        cause = str(error.__cause__)
-        if not any(cause in part for part in parts):
-            parts.append(cause)
-    lines = [" ".join(line.split()) for part in parts for line in part.splitlines()]
-    if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return " ".join(line for line in lines if line and not _INTERNAL.match(line))
-    return "\n".join(line for line in lines if line)
-
-
-def _name_option(advice: re.Match[str], cause: BaseException | None) -> str:
-    """Names the option that is close to one that does not exist, instead of Hydra's advice."""
-    if not isinstance(cause, OmegaConfBaseException) or not OmegaConf.is_dict(cause.parent_node):
-        return advice["refusal"]
-    missing = str(cause.full_key)
-    rest = advice["option"].removeprefix(missing)
-    known = {str(name) for name in cause.parent_node}
-    if not rest and OmegaConf.is_dict(cause.parent_node.get("tasks")):
-        known = known - {"tasks"} | {"task"}  # the option that fills them
-    near = difflib.get_close_matches(str(cause.key), known, n=1)
-    if not near and rest and missing.rpartition(".")[0] == "tasks":
-        return f"{advice['refusal']} Choose the benchmark first, with task={cause.key}."
-    meant = [missing.removesuffix(str(cause.key)) + name + rest for name in near]
-    return " ".join([advice["refusal"], *(f"Did you mean `{option}`?" for option in meant)])
-
-
 class _Jobs:
     """What hydra.main calls: runs one job of possibly many and keeps its exit code."""
 
@@ -221,7 +159,7 @@ class _Jobs:
             overrides = " ".join(HydraConfig.get().overrides.task)
             print(f"{name}: {overrides}", file=sys.stderr)
         self.running = True
-        with _command_line(self._argv[1:]), _environment(_FULL_ERROR, self._full_error):
+        with _command_line(self._argv[1:]), _environment(FULL_ERROR, self._full_error):
             code = self._run(config)
         self.running = False
         self.codes.append(code)
@@ -250,27 +188,10 @@ class _Jobs:
             _drop_output()
             return INCOMPLETE
         except OSError as error:
-            if not isinstance(error, WriteError) and error.errno not in DISK_FULL | _FORBIDDEN:
+            if not isinstance(error, WriteError) and error.errno not in DISK_FULL | FORBIDDEN:
                 raise
-            report(error, _explain(error, config))
-            return BAD_INPUT if error.errno in _FORBIDDEN | _NO_PLACE else INCOMPLETE
-
-
-def _explain(error: OSError, config: DictConfig) -> str:
-    """Which file the disk does not take or give, and the ways out."""
-    action = "written" if isinstance(error, WriteError) else "read or written"
-    said = (
-        f"{error.filename} cannot be {action}: {error.strerror}" if error.filename else str(error)
-    )
-    if error.errno in DISK_FULL:
-        remedy = "Make room there"
-    elif error.errno in _NO_PERMISSION:
-        remedy = "Change its permissions"
-    else:
-        remedy = "Check the path and the disk"
-    names = ["output"] if config.get("output") else ["output", "results_dir"]
-    options = " or ".join(f"`{name}`" for name in names if name in config)
-    return f"{said}. {remedy}{f', or choose another place with {options}' if options else ''}."
+            report(error, explain_disk_error(error, config))
+            return BAD_INPUT if error.errno in FORBIDDEN | NO_PLACE else INCOMPLETE
 
 
 def _options(argv: Sequence[str], scratch: str) -> list[str]:
@@ -313,7 +234,7 @@ def _environment(name: str, value: str | None) -> Iterator[None]:
 @contextmanager
 def _full_errors() -> Iterator[None]:
     """Lets Hydra's errors through: without this switch it prints them itself and exits with 1."""
-    with _environment(_FULL_ERROR, "1"):
+    with _environment(FULL_ERROR, "1"):
         yield
 
 
@@ -323,6 +244,6 @@ def _report_unexpected(
     """The excepthook of the programs: a defect is one paragraph too."""
     report(error)
     print(
-        f"({kind.__name__}: this should not have happened. Set {_FULL_ERROR}=1 for the traceback.)",
+        f"({kind.__name__}: this should not have happened. Set {FULL_ERROR}=1 for the traceback.)",
         file=sys.stderr,
     )

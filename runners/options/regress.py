@@ -7,6 +7,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from runners.options.checks import check_at_least
+
 
 @dataclass(kw_only=True, slots=True)
 class RegressConfig:
@@ -43,5 +45,4 @@ class RegressConfig:
                 f"`max_drop` must be at least 0 and below 1, but is {self.max_drop}. It is a "
                 "fraction: 0.01 is one point."
             )
-        if self.seed < 0:
-            raise ValueError(f"`seed` must be 0 or larger, but is {self.seed}.")
+        check_at_least("seed", self.seed, 0)

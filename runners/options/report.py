@@ -7,6 +7,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from runners.options.checks import check_at_least
+
 MAX_RUNS = 2
 
 
@@ -44,11 +46,9 @@ class ReportConfig:
             )
         if len(set(names)) < len(names):
             raise ValueError(f"`runs` must be two different runs, but is {names!r} twice.")
-        if self.max_thumbnails < 0:
-            raise ValueError(f"`max_thumbnails` must be 0 or larger, but is {self.max_thumbnails}.")
+        check_at_least("max_thumbnails", self.max_thumbnails, 0)
         if not 16 <= self.thumbnail_px <= 2048:
             raise ValueError(f"`thumbnail_px` must be 16 to 2048, but is {self.thumbnail_px}.")
-        if not self.max_mb >= 0:  # NaN is neither smaller nor larger
-            raise ValueError(f"`max_mb` must be 0 or larger, but is {self.max_mb}.")
+        check_at_least("max_mb", self.max_mb, 0)
         if self.output is not None and not self.output.endswith(".html"):
             raise ValueError(f"`output` must end in .html, but is {self.output!r}.")

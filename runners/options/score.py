@@ -1,15 +1,14 @@
-"""The typed schema of the programs that work on answers and data, without a model."""
+"""The typed schema of `runners.score`, and of the judge that it may ask."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING
+from runners.options.checks import check_at_least, check_choice, check_positive
+from runners.options.names import is_name
 
 JUDGES = ("none", "openai")
-IMAGE_CHECKS = ("stat", "open")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -47,20 +46,13 @@ class JudgeOptions:
     timeout_s: float = 120.0
 
     def __post_init__(self) -> None:
-        if self.name not in JUDGES:
-            raise ValueError(
-                f"`judge.name` must be one of {', '.join(JUDGES)}, but is {self.name!r}."
-            )
+        check_choice("judge.name", self.name, JUDGES)
         for option, least in (("num_runs", 1), ("num_workers", 1), ("max_retries", 0)):
-            _check_at_least(f"judge.{option}", getattr(self, option), least)
+            check_at_least(f"judge.{option}", getattr(self, option), least)
         for option in ("requests_per_minute", "timeout_s"):
-            if not 0 < getattr(self, option) < math.inf:
-                raise ValueError(
-                    f"`judge.{option}` must be larger than 0 and finite, but is "
-                    f"{getattr(self, option)}."
-                )
-        _check_at_least("judge.backoff_s", self.backoff_s, 0)
-        _check_at_least("judge.max_cost", self.max_cost or 0, 0)
+            check_positive(f"judge.{option}", getattr(self, option))
+        check_at_least("judge.backoff_s", self.backoff_s, 0)
+        check_at_least("judge.max_cost", self.max_cost, 0)
         prices = {f"judge.prices.{model}": price for model, price in self.prices.items()}
         if self.price is not None:
             prices["judge.price"] = self.price
@@ -105,62 +97,6 @@ class ScoreConfig:
             )
 
 
-@dataclass(kw_only=True, slots=True)
-class SubmitConfig:
-    """Options of `runners.submit`.
-
-    Attributes:
-        tasks: The one benchmark.
-        data: Where the benchmarks lie.
-        predictions: An answer file in LLaVA's JSONL; null takes the answers of a run.
-        run: The stored run whose answers are taken.
-        results_dir: Where runs are kept.
-        output: The file that is written.
-        allow_missing: Send empty answers for questions that have none.
-        overwrite: Replace a file that is there.
-    """
-
-    tasks: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    predictions: str | None = None
-    run: str | None = None
-    results_dir: str = "results"
-    output: str = MISSING
-    allow_missing: bool = False
-    overwrite: bool = False
-
-
-@dataclass(kw_only=True, slots=True)
-class DoctorConfig:
-    """Options of `runners.doctor`.
-
-    Attributes:
-        tasks: The benchmarks whose data are looked at.
-        data: Where the benchmarks lie.
-        results_dir: Where runs are kept; its free disk is told.
-        check_counts: Whether another number of questions or images than the published is wrong.
-        check_images: `stat` looks for each image, `open` decodes it too.
-    """
-
-    tasks: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    results_dir: str = "results"
-    check_counts: bool = True
-    check_images: str = "stat"
-
-    def __post_init__(self) -> None:
-        if self.check_images not in IMAGE_CHECKS:
-            raise ValueError(
-                f"`check_images` must be one of {', '.join(IMAGE_CHECKS)}, but is "
-                f"{self.check_images!r}."
-            )
-
-
-def _check_at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:  # NaN is neither smaller nor larger
-        raise ValueError(f"`{name}` must be {least} or larger, but is {value}.")
-
-
 def _is_price(value: Any) -> bool:
     return (
         isinstance(value, list)
@@ -175,12 +111,3 @@ def _is_number_of_parts(value: Any) -> bool:
 
 def _is_names(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(map(is_name, value))
-
-
-def is_name(value: Any) -> bool:
-    """Whether a value can be the name of a run, which is that of its folder in `results_dir`.
-
-    >>> is_name("llava-v1.5-7b"), is_name("../mine"), is_name(5)
-    (True, False, False)
-    """
-    return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value

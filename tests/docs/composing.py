@@ -7,12 +7,17 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
+from runners.options.ask import AskConfig
+from runners.options.bench import BenchProgramConfig
 from runners.options.build import build_task, read_settings, read_task_specs
-from runners.options.eval import AskConfig, BenchProgramConfig, EvalConfig, WatchConfig
+from runners.options.doctor import DoctorConfig
+from runners.options.eval import EvalConfig
 from runners.options.leaderboard import LeaderboardConfig
 from runners.options.regress import RegressConfig
 from runners.options.report import ReportConfig
-from runners.options.score import DoctorConfig, ScoreConfig, SubmitConfig
+from runners.options.score import ScoreConfig
+from runners.options.submit import SubmitConfig
+from runners.options.watch import WatchConfig
 from runners.options.words import imply_checkpoint, nest
 from runners.train_demo import TrainDemoConfig
 

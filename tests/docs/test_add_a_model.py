@@ -27,7 +27,7 @@ from llava.generation.sequential import SequentialEngine
 from llava.model import builder, checkpoint
 from llava.model.builder import load_pretrained_model
 from llava.tokens import tokenizer_image_token
-from runners.options.eval import ModelConfig
+from runners.options.model import ModelConfig
 from tests.checkpoints import VOCAB_SIZE, make_tokenizer
 
 PAGE = Path(__file__).parents[2] / "docs" / "add_a_model.md"

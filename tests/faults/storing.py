@@ -15,7 +15,8 @@ from evals.errors import DataError
 from llava.generation.request import Completion, RequestFailure
 from runners.errors import ConfigError, StoreError
 from runners.evaluation.task_run import TaskRun
-from runners.options.eval import EvalConfig, ModelConfig
+from runners.options.eval import EvalConfig
+from runners.options.model import ModelConfig
 
 NUM_QUESTIONS = 9
 IDENTITY = {"model": "m", "dtype": "float32"}

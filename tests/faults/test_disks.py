@@ -17,7 +17,8 @@ import pytest
 from evals.records import Failure
 from runners.errors import ConfigError, StoreError
 from runners.evaluation.task_run import TaskRun
-from runners.options.eval import EvalConfig, ModelConfig
+from runners.options.eval import EvalConfig
+from runners.options.model import ModelConfig
 from runners.storage.answers import SYNC_EVERY_S
 from tests.faults.storing import IDENTITY, NUM_QUESTIONS, store_answers, write_questions
 from tests.faults.unprivileged import run_unprivileged

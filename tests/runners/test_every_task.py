@@ -12,7 +12,9 @@ from hydra import compose, initialize_config_module
 from llava.generation.request import Completion
 from runners.evaluation.task_run import TaskRun
 from runners.options.build import read_task_specs
-from runners.options.eval import EvalConfig, ModelConfig, register
+from runners.options.eval import EvalConfig
+from runners.options.model import ModelConfig
+from runners.options.register import register
 from tests.evals.small_data import SMALL_DATA
 from tests.runners.chat_server import ChatServer
 from tests.runners.conftest import Finished, read_lines

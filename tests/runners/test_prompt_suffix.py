@@ -13,7 +13,7 @@ from hydra.utils import get_class
 
 from evals.tasks.gqa import GQA
 from runners.options.build import build_task, read_task_specs
-from runners.options.eval import register
+from runners.options.register import register
 from runners.options.words import quote_free_text
 from tests.runners.conftest import Finished
 

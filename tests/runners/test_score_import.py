@@ -12,7 +12,8 @@ from evals.tasks.custom import Custom
 from runners.errors import ConfigError
 from runners.evaluation.task_run import TaskRun
 from runners.options import program
-from runners.options.eval import EvalConfig, ModelConfig
+from runners.options.eval import EvalConfig
+from runners.options.model import ModelConfig
 from runners.score import score
 from runners.storage.importing import read_import
 from tests.evals.small_data import SMALL_DATA, put_json, put_lines, write_mmvet

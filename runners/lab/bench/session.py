@@ -20,7 +20,7 @@ from runners.lab.bench.batched import BatchedEngine
 from runners.lab.bench.measure import Measurement, matmul_flops_per_s, measure
 from runners.lab.bench.models import build_model
 from runners.lab.bench.workloads import build_workload
-from runners.options.eval import BenchConfig
+from runners.options.bench import BenchConfig
 
 _WARM_UP = 2
 

@@ -27,7 +27,7 @@ from runners.evaluation.dry_run import (
     plan_task,
     render_plans,
 )
-from runners.options.eval import SubjectConfig
+from runners.options.model import SubjectConfig
 from tests.runners.conftest import Finished, Start
 
 LLAMA_7B = {

@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 
 from runners.eval import evaluate
 from runners.evaluation.rerun import repeatable_options, rerun
-from runners.options.eval import EvalConfig, ModelConfig
+from runners.options.eval import EvalConfig
+from runners.options.model import ModelConfig
 from runners.options.program import run
 from tests.runners.conftest import Finished, Shell, read_lines
 from tests.runners.synthetic_runs import write_task

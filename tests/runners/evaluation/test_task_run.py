@@ -15,7 +15,8 @@ from llava.generation.request import Completion, RequestFailure
 from llava.image_hash import hash_image
 from runners.errors import ConfigError, StoreError
 from runners.evaluation.task_run import TaskRun
-from runners.options.eval import EvalConfig, GenerationOptions, ModelConfig
+from runners.options.eval import EvalConfig
+from runners.options.model import GenerationOptions, ModelConfig
 from tests.runners.conftest import read_lines
 
 IDENTITY = {"model": "m", "dtype": "float32"}

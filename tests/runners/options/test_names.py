@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from runners.errors import ConfigError
-from runners.options.eval import (
+from runners.options.eval import EvalConfig
+from runners.options.model import (
     ConversationConfig,
-    EvalConfig,
     GenerationOptions,
     ModelConfig,
     QuantizationConfig,

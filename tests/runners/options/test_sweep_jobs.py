@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
 from runners.options import program
-from runners.options.eval import register
+from runners.options.register import register
 from runners.options.sweep_jobs import RemoteJobs
 from tests.runners.conftest import CHECKOUT, Finished
 

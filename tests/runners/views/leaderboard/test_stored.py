@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from runners.evaluation.rerun import repeatable_options
-from runners.options.eval import EvalConfig, ModelConfig
+from runners.options.eval import EvalConfig
 from runners.options.leaderboard import LeaderboardConfig
+from runners.options.model import ModelConfig
 from runners.views.leaderboard.page import render_page
 from runners.views.leaderboard.table import build_leaderboard
 from runners.views.leaderboard.text import render_csv, render_latex, render_markdown

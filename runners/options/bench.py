@@ -1,0 +1,62 @@
+"""The typed schema of `runners.bench`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from runners.options.checks import check_at_least, check_choice
+from runners.options.eval import REPLAYS
+from runners.options.model import DTYPES
+
+
+@dataclass(kw_only=True, slots=True)
+class BenchConfig:
+    """Options of `runners.bench`.
+
+    Attributes:
+        workload: gqa, vqav2, scienceqa, generate.
+        model: llava-demo, random-25m, random-7b, random-13b.
+        engine: sequential, batched, packed.
+        num_images: Images of a workload.
+        repeats: How often each engine answers everything, in turn.
+        num_threads: Threads of torch.
+        dtype: float32, float16, bfloat16.
+        tower_dtype: Of the vision tower; null for float32, as in the reference.
+        device: null for CUDA where there is one.
+        replay: Of the packed engine.
+        max_tokens: Of the packed engine.
+        batch_size: Of the batched engine.
+        questions: LLaVA's GQA question file, for its real group sizes.
+        seed: Of prompts and lengths.
+        output: A file for the figures as JSON.
+    """
+
+    workload: list[str] = field(default_factory=lambda: ["gqa", "vqav2", "scienceqa"])
+    model: str = "random-25m"
+    engine: list[str] = field(default_factory=lambda: ["sequential", "batched", "packed"])
+    num_images: int = 4
+    repeats: int = 1
+    num_threads: int = 1
+    dtype: str = "float32"
+    tower_dtype: str | None = None
+    device: str | None = None
+    replay: str = "near_ties"
+    max_tokens: int | None = None
+    batch_size: int = 8
+    questions: str | None = None
+    seed: int = 0
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("dtype", self.dtype, DTYPES)
+        check_choice("tower_dtype", self.tower_dtype, DTYPES)
+        check_choice("replay", self.replay, REPLAYS)
+        for name in ("num_images", "repeats", "num_threads", "batch_size", "max_tokens"):
+            check_at_least(name, getattr(self, name), 1)
+
+
+@dataclass(kw_only=True, slots=True)
+class BenchProgramConfig:
+    """`runners.bench`: its options, below a name so that they are not taken for groups."""
+
+    bench: BenchConfig = field(default_factory=BenchConfig)

@@ -1,0 +1,39 @@
+"""Checks of single options; each message names the option and says what it must be.
+
+None leaves an option open and passes; which options may be None is a matter of their types.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def check_choice(name: str, value: str | None, known: Sequence[str]) -> None:
+    """Checks that an option is one of the known words.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if value is not None and value not in known:
+        raise ValueError(f"`{name}` must be one of {', '.join(known)}, but is {value!r}.")
+
+
+def check_at_least(name: str, value: float | None, least: float, remedy: str = "") -> None:
+    """Checks that a number is not below another.
+
+    Raises:
+        ValueError: it is, or is NaN; the message ends with the remedy.
+    """
+    if value is not None and not value >= least:  # NaN is neither smaller nor larger
+        raise ValueError(f"`{name}` must be {least} or larger, but is {value}. {remedy}".rstrip())
+
+
+def check_positive(name: str, value: float) -> None:
+    """Checks that a number is larger than 0 and finite.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not 0 < value < math.inf:
+        raise ValueError(f"`{name}` must be larger than 0 and finite, but is {value}.")

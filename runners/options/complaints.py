@@ -1,0 +1,99 @@
+"""What a program says of an error: one paragraph on stderr that names the option and a remedy."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import re
+import sys
+import traceback
+
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from runners.errors import DISK_FULL, WriteError
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+_NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM})
+FORBIDDEN = _NO_PERMISSION | {errno.EROFS}
+NO_PLACE = frozenset(
+    {errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR}
+)
+# an option of its own is of no use to any program, so what Hydra advises leads astray
+_APPENDING = re.compile(
+    r"(?P<refusal>Could not override '(?P<option>.*?)'\..*?)\nTo append to your .+? use \+.*",
+    re.DOTALL,
+)
+# where Hydra looked and what it built are its own affairs
+_INTERNAL = re.compile(
+    r"(full_key: |reference_type=|object_type=|Config search path:|provider=|See https://hydra\.cc)"
+)
+_MERGING = re.compile(r"Error merging override (?P<override>.*)", re.DOTALL)
+
+
+def report(error: BaseException, message: str | None = None) -> None:
+    """Prints an error as one paragraph on stderr, with its traceback if that was asked for.
+
+    Args:
+        error: The error.
+        message: What is said of it; None for its own message.
+    """
+    if os.environ.get(FULL_ERROR) == "1":
+        traceback.print_exception(error, file=sys.stderr)
+    print(message or paragraph(error), file=sys.stderr)
+
+
+def paragraph(error: BaseException) -> str:
+    """Returns an error's message, with that of the library underneath, as one paragraph."""
+    if isinstance(error, MissingMandatoryValue):
+        return f"`{error.full_key}` must be given. Set {error.full_key}=VALUE; see --help."
+    parts = [str(error)]
+    if isinstance(error, HydraException) and (advice := _APPENDING.fullmatch(parts[0])):
+        parts = [_name_option(advice, error.__cause__)]
+    if isinstance(error, HydraException) and (merging := _MERGING.fullmatch(parts[0])):
+        parts = [f"`{merging['override']}` cannot be:"]
+    if isinstance(error, OverrideParseException) and error.override not in parts[0]:
+        parts.insert(0, f"`{error.override}` is no option:")
+    if isinstance(error, HydraException) and error.__cause__ is not None:
+        cause = str(error.__cause__)
+        if not any(cause in part for part in parts):
+            parts.append(cause)
+    lines = [" ".join(line.split()) for part in parts for line in part.splitlines()]
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return " ".join(line for line in lines if line and not _INTERNAL.match(line))
+    return "\n".join(line for line in lines if line)
+
+
+def _name_option(advice: re.Match[str], cause: BaseException | None) -> str:
+    """Names the option that is close to one that does not exist, instead of Hydra's advice."""
+    if not isinstance(cause, OmegaConfBaseException) or not OmegaConf.is_dict(cause.parent_node):
+        return advice["refusal"]
+    missing = str(cause.full_key)
+    rest = advice["option"].removeprefix(missing)
+    known = {str(name) for name in cause.parent_node}
+    if not rest and OmegaConf.is_dict(cause.parent_node.get("tasks")):
+        known = known - {"tasks"} | {"task"}  # the option that fills them
+    near = difflib.get_close_matches(str(cause.key), known, n=1)
+    if not near and rest and missing.rpartition(".")[0] == "tasks":
+        return f"{advice['refusal']} Choose the benchmark first, with task={cause.key}."
+    meant = [missing.removesuffix(str(cause.key)) + name + rest for name in near]
+    return " ".join([advice["refusal"], *(f"Did you mean `{option}`?" for option in meant)])
+
+
+def explain_disk_error(error: OSError, config: DictConfig) -> str:
+    """Which file the disk does not take or give, and the ways out."""
+    action = "written" if isinstance(error, WriteError) else "read or written"
+    said = (
+        f"{error.filename} cannot be {action}: {error.strerror}" if error.filename else str(error)
+    )
+    if error.errno in DISK_FULL:
+        remedy = "Make room there"
+    elif error.errno in _NO_PERMISSION:
+        remedy = "Change its permissions"
+    else:
+        remedy = "Check the path and the disk"
+    names = ["output"] if config.get("output") else ["output", "results_dir"]
+    options = " or ".join(f"`{name}`" for name in names if name in config)
+    return f"{said}. {remedy}{f', or choose another place with {options}' if options else ''}."

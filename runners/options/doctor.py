@@ -1,0 +1,32 @@
+"""The typed schema of `runners.doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from runners.options.checks import check_choice
+
+IMAGE_CHECKS = ("stat", "open")
+
+
+@dataclass(kw_only=True, slots=True)
+class DoctorConfig:
+    """Options of `runners.doctor`.
+
+    Attributes:
+        tasks: The benchmarks whose data are looked at.
+        data: Where the benchmarks lie.
+        results_dir: Where runs are kept; its free disk is told.
+        check_counts: Whether another number of questions or images than the published is wrong.
+        check_images: `stat` looks for each image, `open` decodes it too.
+    """
+
+    tasks: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    results_dir: str = "results"
+    check_counts: bool = True
+    check_images: str = "stat"
+
+    def __post_init__(self) -> None:
+        check_choice("check_images", self.check_images, IMAGE_CHECKS)

@@ -1,0 +1,144 @@
+"""The typed schema of a checkpoint under evaluation, and of how its answers are generated."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from llava.generation.request import GenerationConfig
+from runners.options.checks import check_at_least, check_choice
+
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+DTYPES = ("float32", "float16", "bfloat16")
+QUANTIZATIONS = ("none", "int8", "nf4", "fp4")
+ATTENTIONS = ("eager", "sdpa", "flash_attention_2")
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    """Which checkpoint is evaluated.
+
+    Attributes:
+        path: A folder or a hub id.
+        base: The base language model of an adapter or projector-only checkpoint.
+        name: The model's name; null takes it from the path.
+        conversation: The template that the checkpoint was trained with, where it is known.
+        revision: Branch, tag or commit of a hub id.
+        published: The model's name in the table of published figures, where it has any.
+        attention: `eager`, `sdpa` or `flash_attention_2`; null for the model's default.
+        vision_tower_dtype: Of the vision tower; null for float32, or the model's if it was tuned.
+    """
+
+    path: str = MISSING
+    base: str | None = None
+    name: str | None = None
+    conversation: str | None = None
+    revision: str | None = None
+    published: str | None = None
+    attention: str | None = None
+    vision_tower_dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("model.attention", self.attention, ATTENTIONS)
+        check_choice("model.vision_tower_dtype", self.vision_tower_dtype, DTYPES)
+
+
+@dataclass(kw_only=True, slots=True)
+class GenerationOptions:
+    """How answers are generated.
+
+    Attributes:
+        temperature: 0 for greedy decoding.
+        top_p: Nucleus mass in (0, 1], or null.
+        num_beams: Number of beams.
+        max_new_tokens: Longest answer; null takes each task's own.
+    """
+
+    temperature: float = 0.0
+    top_p: float | None = None
+    num_beams: int = 1
+    max_new_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        remedy = "Set it to null for each task's own."
+        check_at_least("generation.max_new_tokens", self.max_new_tokens, 1, remedy)
+        # The same checks as at generation time, but before anything is read.
+        self.to_config(max_new_tokens=1, seed=0)
+
+    def to_config(self, *, max_new_tokens: int, seed: int) -> GenerationConfig:
+        """Returns how the answers of one task are generated.
+
+        Args:
+            max_new_tokens: The longest answer: the option, else the task's own.
+            seed: Of sampling.
+        """
+        return GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            num_beams=self.num_beams,
+            seed=seed,
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class ConversationConfig:
+    """The conversation template; null resolves it from the checkpoint."""
+
+    template: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class QuantizationConfig:
+    """How the language model's linear layers are held.
+
+    Attributes:
+        name: `none`, `int8`, `nf4` or `fp4`.
+        double_quant: Whether the scales of 4-bit weights are quantized too.
+        compute_dtype: Dtype in which 4-bit weights are multiplied; null for the model's.
+    """
+
+    name: str = "none"
+    double_quant: bool = True
+    compute_dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("quantization.name", self.name, QUANTIZATIONS)
+        check_choice("quantization.compute_dtype", self.compute_dtype, DTYPES)
+
+    def to_plain(self) -> dict[str, Any] | None:
+        """The values as a mapping; None for full precision."""
+        return None if self.name == "none" else asdict(self)
+
+
+@dataclass(kw_only=True, slots=True)
+class SubjectConfig:
+    """What every program that loads a checkpoint is told about it.
+
+    Attributes:
+        model: Which checkpoint.
+        conversation: Which template.
+        quantization: How weights are held.
+        dtype: float32, float16, bfloat16, or auto for the one the checkpoint was saved in; null for
+            float16 on CUDA and float32 on a CPU.
+        device: `cpu`, `cuda`, `cuda:1`; null for CUDA where there is one.
+        seed: Seed of sampling.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
+    quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
+    dtype: str | None = None
+    device: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("dtype", self.dtype, (*DTYPES, "auto"))
+        if self.device is not None and not _DEVICE.fullmatch(self.device):
+            raise ValueError(
+                f"`device` must be cpu, cuda or cuda:N, but is {self.device!r}. Leave it out for "
+                "the default."
+            )
