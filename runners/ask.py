@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from runners.evaluation.checkpoint import Subject
     from runners.options.ask import AskConfig
 
-_ENGINE = {"_target_": "llava.generation.sequential.SequentialEngine"}
-
 
 def ask(config: DictConfig) -> int:
     """Answers one composed configuration and returns the exit code."""
@@ -66,6 +64,7 @@ def _answer(settings: AskConfig, subject: Subject, request: Any) -> int:
     from transformers.utils import logging as transformers_logging
 
     from llava.generation.request import RequestFailure
+    from runners.options.engine import SequentialOptions
     from runners.workers.loading import default_device, load_sequential
 
     transformers_logging.set_verbosity_error()
@@ -73,7 +72,9 @@ def _answer(settings: AskConfig, subject: Subject, request: Any) -> int:
     device = settings.device or default_device()
     dtype = settings.dtype or ("float32" if device == "cpu" else "float16")
     order = subject.load_order(
-        settings, dtype=subject.stored_dtype() if dtype == "auto" else dtype, engine=_ENGINE
+        settings,
+        dtype=subject.stored_dtype() if dtype == "auto" else dtype,
+        engine=SequentialOptions(),
     )
     engine = load_sequential(order, device)
     streams = sys.stdout.isatty() and settings.num_beams == 1

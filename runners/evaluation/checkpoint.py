@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from llava.model.checkpoint import Checkpoint, inspect_checkpoint
 from llava.model.locate import find_weight_files
 from llava.tokenizer import load_checkpoint_tokenizer
 from runners.evaluation.prompts import PromptRenderer
+from runners.options.engine import EngineOptions
 from runners.options.model import SubjectConfig
 from runners.options.names import model_name
 from runners.storage.files import sha256_of_file
@@ -69,14 +69,14 @@ class Subject:
         return PromptRenderer(self.template, tokenizer, marks_images=self.marks_images)
 
     def load_order(
-        self, settings: SubjectConfig, *, dtype: str, engine: Mapping[str, Any]
+        self, settings: SubjectConfig, *, dtype: str, engine: EngineOptions
     ) -> LoadModel:
         """Returns what a worker needs to build the model.
 
         Args:
             settings: The options that describe the checkpoint.
             dtype: float32, float16 or bfloat16.
-            engine: `_target_` plus values.
+            engine: Which engine answers.
         """
         base = self.checkpoint.base
         return LoadModel(
@@ -84,7 +84,7 @@ class Subject:
             base=None if base is None else str(base),
             name=self.name,
             dtype=dtype,
-            quantization=settings.quantization.to_plain(),
+            quantization=settings.quantization,
             attention=settings.model.attention,
             vision_tower_dtype=settings.model.vision_tower_dtype,
             engine=engine,

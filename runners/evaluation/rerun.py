@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf, open_dict
 
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
+from runners.options.build import read_settings
 from runners.options.eval import EvalConfig
 from runners.options.names import is_set_aside, model_name
 from runners.options.words import escape_interpolations
@@ -185,7 +186,9 @@ def _configure(config: DictConfig, originals: list[Original]) -> Path:
         config.tasks, config.data = {}, {}  # replaced, where the others are merged
         options = {**stored, "model": stored["model"] | moved, "tasks": specs, "run": run}
         config.merge_with(_as_text(options))
-    if changed := differences(engine, engine_identity(config.engine), "engine."):
+    if changed := differences(
+        engine, engine_identity(read_settings(config, EvalConfig).engine), "engine."
+    ):
         raise ConfigError(
             f"`manifest` says how the run was made, but {describe_differences(changed)}. Repeat it "
             "without other options of the engine."

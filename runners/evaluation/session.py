@@ -137,8 +137,8 @@ class Session:
             "num_workers": self._workers.num_alive,
             "attention": self._settings.model.attention,
             "marks_images": self._subject.marks_images,
-            "engine": self._settings.engine,
-            "runner": self._settings.runner,
+            "engine": self._settings.engine.to_json(),
+            "runner": self._settings.runner.to_json(),
             "options": repeatable_options(self._settings),
         }
 

@@ -68,12 +68,12 @@ class TaskRun:
         release = task.releases.get(task.split)
         if settings.check_counts and release is not None:
             release.check(f"{task.name} {task.split}", len(self._all_samples))
-        self._shard = read_shard(settings.runner.get("shard"))
+        self._shard = read_shard(settings.runner.shard)
         self.samples = self._select(settings.limit)
         if not self.samples:
             raise DataError(
                 f"{task.name} {task.split} has no questions for runner.shard="
-                f"{settings.runner.get('shard')}: there are more parts than images. Use fewer."
+                f"{settings.runner.shard}: there are more parts than images. Use fewer."
             )
         self._images = ImageFiles(self.samples)
         self._check_images()

@@ -27,6 +27,7 @@ from runners.in_training.lent_model import find_tower, hash_model, lent, unwrap_
 from runners.in_training.named_tasks import Options, TaskLike, resolve_tasks
 from runners.in_training.posed_task import Answer, PosedTask
 from runners.in_training.ranks import Ranks
+from runners.options.engine import PackedOptions
 from runners.options.eval import EvalConfig
 from runners.storage.identity import PROMPT_VERSION, UNKNOWN, engine_identity
 from runners.storage.run_table import write_tables
@@ -197,12 +198,11 @@ def _build_engine(
         image_processor=image_processor,
         context_len=int(getattr(model.config, "max_sequence_length", None) or DEFAULT_CONTEXT_LEN),
     )
-    if autocast is not None and isinstance(engine, PackedEngine):
+    packed = settings.engine
+    if autocast and isinstance(engine, PackedEngine) and isinstance(packed, PackedOptions):
         # near ties are those of the arithmetic, which is not that of the weights
         engine.near_ties = NearTies(
-            autocast,
-            replay=settings.engine["replay"],
-            threshold=settings.engine["near_tie_threshold"],
+            autocast, replay=packed.replay, threshold=packed.near_tie_threshold
         )
     return engine
 
@@ -257,7 +257,7 @@ def _environment(model: Any, settings: EvalConfig, ranks: Ranks) -> dict[str, An
         "cuda": torch.version.cuda if on_cuda else None,
         "num_threads": torch.get_num_threads(),
         "num_workers": ranks.count,
-        "engine": settings.engine,
+        "engine": settings.engine.to_json(),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from runners.options.checks import check_at_least, check_choice
-from runners.options.eval import REPLAYS
+from runners.options.engine import REPLAYS
 from runners.options.model import DTYPES
 
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from llava.errors import reason_of
 from runners.errors import ConfigError
+from runners.options.complaints import did_you_mean, of_another
 from runners.options.names import check_task_name
 
 if TYPE_CHECKING:
@@ -26,10 +27,11 @@ def read_settings(config: DictConfig, kind: type[S]) -> S:
     Raises:
         ConfigError: a value is out of its range, or `+` put in what is no option.
     """
-    unknown = list(_unknown_options(config, kind))
+    unknown = dict(_unknown_options(config, kind))
     if unknown:
+        meant = " ".join(filter(None, unknown.values())) or "Check the name."
         raise ConfigError(
-            f"`{'`, `'.join(unknown)}` is no option. Check the name; leave out the `+` before it."
+            f"`{'`, `'.join(unknown)}` is no option. {meant} Leave out the `+` before it."
         )
     try:
         settings = OmegaConf.to_object(config)
@@ -40,11 +42,12 @@ def read_settings(config: DictConfig, kind: type[S]) -> S:
     return settings
 
 
-def _unknown_options(config: DictConfig, kind: Any, prefix: str = "") -> Iterator[str]:
+def _unknown_options(config: DictConfig, kind: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """What is no option, and the question after what may have been meant."""
     known = {field.name for field in fields(kind)}
     for key in map(str, config):
         if key not in known:
-            yield prefix + key
+            yield prefix + key, did_you_mean(prefix + key, known) or of_another(kind, key)
         elif is_dataclass(inner := OmegaConf.get_type(config, key)):
             yield from _unknown_options(config[key], inner, f"{prefix}{key}.")
 

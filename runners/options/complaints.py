@@ -8,12 +8,16 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterable
+from dataclasses import fields
 
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from runners.errors import DISK_FULL, WriteError
+from runners.options.engine import ENGINES
+from runners.options.runner import RUNNERS
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 _NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM})
@@ -48,7 +52,8 @@ def report(error: BaseException, message: str | None = None) -> None:
 def paragraph(error: BaseException) -> str:
     """Returns an error's message, with that of the library underneath, as one paragraph."""
     if isinstance(error, MissingMandatoryValue):
-        return f"`{error.full_key}` must be given. Set {error.full_key}=VALUE; see --help."
+        name = str(error.full_key).removesuffix("._target_")  # of a component without a choice
+        return f"`{name}` must be given. Set {name}=VALUE; see --help."
     parts = [str(error)]
     if isinstance(error, HydraException) and (advice := _APPENDING.fullmatch(parts[0])):
         parts = [_name_option(advice, error.__cause__)]
@@ -75,11 +80,34 @@ def _name_option(advice: re.Match[str], cause: BaseException | None) -> str:
     known = {str(name) for name in cause.parent_node}
     if not rest and OmegaConf.is_dict(cause.parent_node.get("tasks")):
         known = known - {"tasks"} | {"task"}  # the option that fills them
-    near = difflib.get_close_matches(str(cause.key), known, n=1)
-    if not near and rest and missing.rpartition(".")[0] == "tasks":
+    meant = did_you_mean(missing, known, rest)
+    if not meant and rest and missing.rpartition(".")[0] == "tasks":
         return f"{advice['refusal']} Choose the benchmark first, with task={cause.key}."
-    meant = [missing.removesuffix(str(cause.key)) + name + rest for name in near]
-    return " ".join([advice["refusal"], *(f"Did you mean `{option}`?" for option in meant)])
+    kind = OmegaConf.get_type(cause.parent_node)
+    return " ".join(filter(None, [advice["refusal"], meant, of_another(kind, str(cause.key))]))
+
+
+def did_you_mean(option: str, known: Iterable[str], rest: str = "") -> str:
+    """Returns the question after the option that is close to one that does not exist; else nothing.
+
+    >>> did_you_mean("engine.max_token", ["max_rows", "max_tokens"])
+    'Did you mean `engine.max_tokens`?'
+
+    Args:
+        option: The whole name that does not exist.
+        known: The last parts of the names that exist beside it.
+        rest: What follows the name.
+    """
+    place, dot, last = option.rpartition(".")
+    near = difflib.get_close_matches(last, known, n=1)
+    return f"Did you mean `{place}{dot}{near[0]}{rest}`?" if near else ""
+
+
+def of_another(kind: type | None, option: str) -> str:
+    """Returns which other engine or workers have an option that these lack; else nothing."""
+    group = next((group for group in (ENGINES, RUNNERS) if kind in group), ())
+    others = [each.choice for each in group if option in {field.name for field in fields(each)}]
+    return f"It is an option of {' and '.join(others)}." if others else ""
 
 
 def explain_disk_error(error: OSError, config: DictConfig) -> str:

@@ -1,8 +1,4 @@
-"""The typed schema of `runners.eval`.
-
-Component groups (tasks, engine, runner) are `_target_` plus values; their constructors are the
-schema.
-"""
+"""The typed schema of `runners.eval`."""
 
 from __future__ import annotations
 
@@ -10,10 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runners.options.checks import check_at_least, check_choice
+from runners.options.engine import EngineOptions
 from runners.options.model import GenerationOptions, SubjectConfig
-from runners.options.shard import read_shard
-
-REPLAYS = ("near_ties", "all", "off")
+from runners.options.runner import RunnerOptions
 
 
 @dataclass(kw_only=True, slots=True)
@@ -24,8 +19,8 @@ class EvalConfig(SubjectConfig):
         tasks: One entry a benchmark.
         data: Where the benchmarks lie.
         generation: How answers are generated.
-        engine: Which generation engine, as `_target_` plus values.
-        runner: Which workers, as `_target_` plus values.
+        engine: Which generation engine.
+        runner: Which workers.
         results_dir: Where runs are kept.
         run: The run's name; null builds it from the options that matter.
         limit: Only the first questions of each task.
@@ -42,8 +37,8 @@ class EvalConfig(SubjectConfig):
     tasks: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     generation: GenerationOptions = field(default_factory=GenerationOptions)
-    engine: dict[str, Any] = field(default_factory=dict)
-    runner: dict[str, Any] = field(default_factory=dict)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    runner: RunnerOptions = field(default_factory=RunnerOptions)
     results_dir: str = "results"
     run: str | None = None
     limit: int | None = None
@@ -60,33 +55,5 @@ class EvalConfig(SubjectConfig):
         if isinstance(self.canary, bool):  # YAML reads on and off so
             self.canary = "on" if self.canary else "off"
         check_choice("canary", self.canary, ("on", "off"))
-        for name in ("max_tokens", "max_rows", "num_preprocess_threads"):
-            _check_count(f"engine.{name}", self.engine.get(name))
-        for name in ("num_workers", "devices_per_worker", "num_threads"):
-            _check_count(f"runner.{name}", self.runner.get(name))
-        for name in ("hang_s", "grace_s"):
-            _check_seconds(f"runner.{name}", self.runner.get(name))
-        read_shard(self.runner.get("shard"))
-        _check_near_ties(self.engine)
         check_at_least("limit", self.limit, 1, "Leave it out for all.")
         check_at_least("max_failures", self.max_failures, 0)
-
-
-def _check_near_ties(engine: dict[str, Any]) -> None:
-    check_choice("engine.replay", engine.get("replay", "near_ties"), REPLAYS)
-    threshold = engine.get("near_tie_threshold")
-    if threshold is not None and (not isinstance(threshold, (int, float)) or not threshold >= 0):
-        raise ValueError(
-            f"`engine.near_tie_threshold` must be a number of at least 0, but is {threshold!r}. "
-            "Leave it out for the measured one."
-        )
-
-
-def _check_count(name: str, value: Any) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError(f"`{name}` must be a whole number of at least 1, but is {value!r}.")
-
-
-def _check_seconds(name: str, value: Any) -> None:
-    if value is not None and (not isinstance(value, (int, float)) or not value >= 0):
-        raise ValueError(f"`{name}` must be a number of seconds, but is {value!r}.")

@@ -63,7 +63,7 @@ def run_name(settings: EvalConfig) -> str:
     Raises:
         ConfigError: `run` is no name of a folder.
     """
-    shard = read_shard(settings.runner.get("shard"))
+    shard = read_shard(settings.runner.shard)
     return "-".join([_whole_name(settings), *([shard.suffix] if shard else [])])
 
 

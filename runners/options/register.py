@@ -13,10 +13,12 @@ from omegaconf import OmegaConf
 from runners.options.ask import AskConfig
 from runners.options.bench import BenchProgramConfig
 from runners.options.doctor import DoctorConfig
+from runners.options.engine import PackedOptions, SequentialOptions
 from runners.options.eval import EvalConfig
 from runners.options.leaderboard import LeaderboardConfig
 from runners.options.regress import RegressConfig
 from runners.options.report import ReportConfig
+from runners.options.runner import LocalOptions, RayOptions
 from runners.options.score import ScoreConfig
 from runners.options.submit import SubmitConfig
 from runners.options.watch import WatchConfig
@@ -36,6 +38,11 @@ def register() -> None:
     store.store(name="regress_schema", node=RegressConfig)
     store.store(name="leaderboard_schema", node=LeaderboardConfig)
     store.store(name="report_schema", node=ReportConfig)
+    # at the root, so that `--help` does not list them as choices
+    store.store(name="packed_schema", node=PackedOptions)
+    store.store(name="sequential_schema", node=SequentialOptions)
+    store.store(name="local_schema", node=LocalOptions)
+    store.store(name="ray_schema", node=RayOptions)
     OmegaConf.register_new_resolver("package_dir", package_dir, replace=True)
     OmegaConf.register_new_resolver("cache_dir", cache_dir, replace=True)
 

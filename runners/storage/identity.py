@@ -9,6 +9,7 @@ from typing import Any
 
 from evals.records import Sample
 from runners.errors import ConfigError
+from runners.options.engine import EngineOptions, PackedOptions
 from runners.storage.files import sha256_of_json
 
 UNKNOWN = "unknown"
@@ -22,22 +23,23 @@ def hash_prompts(samples: Iterable[Sample]) -> str:
     return sha256_of_json([[s.key, s.text, s.image_keys] for s in samples])
 
 
-def engine_identity(engine: Mapping[str, Any]) -> dict[str, Any]:
+def engine_identity(engine: EngineOptions) -> dict[str, str | float]:
     """Returns the engine's options that can leave an answer other than the sequential one.
 
     The options of a run with this identity are the same fields, so that it can be repeated.
 
-    Args:
-        engine: The engine, as `_target_` plus options.
-
-    >>> engine_identity({"_target_": "PackedEngine", "max_tokens": 8, "near_tie_threshold": 0.5})
+    >>> engine_identity(PackedOptions(max_tokens=8, near_tie_threshold=0.5))
     {'replay': 'near_ties', 'near_tie_threshold': 0.5}
     """
-    if engine.get("replay") == "off":
+    if not isinstance(engine, PackedOptions):
+        return {"replay": "near_ties"}
+    if engine.replay == "off":
         return {"replay": "off"}
-    threshold = engine.get("near_tie_threshold")
-    given = {} if threshold is None else {"near_tie_threshold": threshold}
-    return {"replay": "near_ties"} | given
+    threshold = engine.near_tie_threshold
+    return {
+        "replay": "near_ties",
+        **({} if threshold is None else {"near_tie_threshold": threshold}),
+    }
 
 
 def check_identity(folder: Path, stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:

@@ -2,53 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from llava.errors import reason_of
 from runners.errors import ConfigError
-from runners.options.build import instantiate
+from runners.options.component import locate
+from runners.options.engine import EngineOptions
+from runners.options.runner import RunnerOptions
 
 if TYPE_CHECKING:
     from runners.workers.interface import Engine, Workers
 
 
-def build_workers(runner: Mapping[str, Any]) -> Workers:
-    """Returns the workers that `runner` describes, not started.
+def build_workers(runner: RunnerOptions) -> Workers:
+    """Returns the workers that the options describe, not started.
 
     Raises:
-        ConfigError: an option is out of its range, or a package is not installed.
+        ConfigError: a package that they need is not installed.
     """
-    from hydra.errors import InstantiationException
-
-    options = {key: value for key, value in runner.items() if key != "shard"}
-    try:
-        workers: Workers = instantiate(options)
-    except InstantiationException as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ConfigError):
-            cause = cause.__cause__
-        raise cause or error from error
+    options = runner.to_json()
+    del options["shard"]  # decides which questions there are, not who answers them
+    workers: Workers = locate(str(options.pop("_target_")))(**options)
     return workers
 
 
-def build_engine(engine: Mapping[str, Any], **parts: Any) -> Engine:
-    """Returns the engine that a configuration describes, around a loaded model.
+def build_engine(engine: EngineOptions, **parts: Any) -> Engine:
+    """Returns the engine that the options describe, around a loaded model.
 
     Args:
-        engine: `_target_` plus values.
+        engine: The options.
         parts: Tokenizer, model, image processor and context length.
 
     Raises:
-        ConfigError: there is no such engine, or it has no such option.
+        ConfigError: the options do not go with the model.
     """
-    from hydra.errors import InstantiationException
-
+    options = engine.to_json()
+    build = locate(str(options.pop("_target_")))
     try:
-        built: Engine = instantiate(engine, _partial_=True)(**parts)
-    except (InstantiationException, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"`engine` cannot be built from its options: {reason_of(error)}. Remove or correct "
-            "the option that does not belong to it."
-        ) from error
+        built: Engine = build(**parts, **options)
+    except ValueError as error:
+        raise ConfigError(f"`engine` cannot be built: {reason_of(error)}.") from error
     return built

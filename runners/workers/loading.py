@@ -109,11 +109,11 @@ def _placement(devices: Sequence[str]) -> dict[str, Any]:
 
 
 def _quantization(order: LoadModel) -> Quantization | None:
-    if order.quantization is None:
+    options = order.quantization
+    if options.name == "none":
         return None
-    compute_dtype = order.quantization["compute_dtype"]
     return Quantization(
-        kind=order.quantization["name"],
-        double_quant=order.quantization["double_quant"],
-        compute_dtype=None if compute_dtype is None else getattr(torch, compute_dtype),
+        kind=options.name,
+        double_quant=options.double_quant,
+        compute_dtype=getattr(torch, options.compute_dtype) if options.compute_dtype else None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from llava.generation.request import (
     Request,
     RequestFailure,
 )
+from runners.options.engine import EngineOptions
+from runners.options.model import QuantizationConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,20 +28,20 @@ class LoadModel:
         base: The base model's folder, if there is one.
         name: The model's name.
         dtype: float32, float16 or bfloat16.
-        quantization: Fields of `QuantizationConfig`; None for full precision.
+        quantization: How weights are held.
         attention: `eager`, `sdpa` or `flash_attention_2`; None for the model's default.
         vision_tower_dtype: Dtype of the vision tower; None for the reference's.
-        engine: The engine's configuration, `_target_` plus values.
+        engine: Which engine is built around it.
     """
 
     path: str
     base: str | None
     name: str
     dtype: str
-    quantization: Mapping[str, Any] | None = None
+    quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
     attention: str | None = None
     vision_tower_dtype: str | None = None
-    engine: Mapping[str, Any]
+    engine: EngineOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ import platform
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -22,10 +23,16 @@ from llava.tokenizer import load_tokenizer
 from runners.environment import num_cores
 from runners.lab.bench.models import DEMO_DIR
 from runners.lab.bench.workloads import build_workload
+from runners.options.engine import PackedOptions
 from runners.workers.messages import LoadModel
 from runners.workers.pool import LocalWorkers
 
-ENGINE = {"_target_": "tests.benchmarks.random_engine.RandomModelEngine"}
+
+@dataclass(kw_only=True, slots=True)
+class RandomModelOptions(PackedOptions):
+    """Options of `RandomModelEngine`."""
+
+    _target_: str = "tests.benchmarks.random_engine.RandomModelEngine"
 
 
 def items(requests: list[Request]) -> Iterator[tuple[Request, ...]]:
@@ -40,7 +47,11 @@ def loaded_pool(num_workers: int) -> LocalWorkers:
     pool = LocalWorkers(num_workers=num_workers, num_threads=1)
     pool.start("cpu")
     order = LoadModel(
-        path=str(DEMO_DIR), base=None, name="llava-demo", dtype="float32", engine=ENGINE
+        path=str(DEMO_DIR),
+        base=None,
+        name="llava-demo",
+        dtype="float32",
+        engine=RandomModelOptions(),
     )
     pool.load(order)
     pool.wait_for_all()

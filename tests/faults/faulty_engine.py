@@ -1,4 +1,4 @@
-"""Engines that fail where a test says so; put into a worker with `engine._target_=`."""
+"""Engines that fail where a test says so; put into a worker with `engine=faulty`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FaultyEngine(PackedEngine):
     ) -> None:
         super().__init__(*parts, **options)
         self._fault = fault
-        self._keys = frozenset(str(keys).split(","))
+        self._keys = frozenset(keys.split(","))
         self._once = once
         self._slowness = slowness if slow_worker and _takes(slow_worker) else 1.0
         self._log = log

@@ -1,4 +1,4 @@
-"""An engine that goes on when a test wants it to; put into a worker with `engine._target_=`."""
+"""An engine that goes on when a test wants it to; put into a worker with `engine=held`."""
 
 from __future__ import annotations
 
@@ -34,11 +34,3 @@ class HeldEngine(PackedEngine):
         while not self._go.exists():
             time.sleep(0.02)
         yield from results
-
-
-def held(go: Path, num_before: int) -> str:
-    """The options of a run with this engine."""
-    return (
-        "engine=packed engine._target_=tests.faults.held_engine.HeldEngine "
-        f"+engine.num_before={num_before} +engine.go={go}"
-    )

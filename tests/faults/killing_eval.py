@@ -118,7 +118,9 @@ def read_trap(words: list[str]) -> tuple[Trap, list[str]]:
 # A worker process imports this module under another name.
 if __name__ == "__main__":
     from runners.eval import main
+    from tests.faults.engines import register_engines
 
+    register_engines()
     trap, options = read_trap(sys.argv[1:])
     arm(trap)
     sys.argv[1:] = options

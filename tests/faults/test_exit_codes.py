@@ -19,7 +19,7 @@ from PIL import Image
 from tests.runners.conftest import CHECKOUT, TIMEOUT_S, Shell, Start
 
 EVAL = "python -m runners.eval"
-FAULTY = "engine._target_=tests.faults.faulty_engine.FaultyEngine"
+FAULTY = "python -m tests.faults.eval engine=faulty"
 NUM_QUESTIONS = 60
 NUM_IMAGES = 30
 
@@ -52,10 +52,10 @@ CASES = {
     "unreadable image": Case(f"{EVAL} {{torn}} run=e", 1, "Incomplete"),
     "missing image": Case(f"{EVAL} {{gone}} run=f", 1, "not there"),
     "question that ends workers": Case(
-        f"{EVAL} {{own}} limit=6 run=g {FAULTY} +engine.fault=exit +engine.keys=5", 1, "Incomplete"
+        f"{FAULTY} {{own}} limit=6 run=g engine.fault=exit engine.keys=5", 1, "Incomplete"
     ),
     "out of memory over one question": Case(
-        f"{EVAL} {{own}} run=h {FAULTY} +engine.fault=oom +engine.keys=5", 1, "Incomplete"
+        f"{FAULTY} {{own}} run=h engine.fault=oom engine.keys=5", 1, "Incomplete"
     ),
     "gate failed": Case("python -m runners.regress baseline=good candidate=bad", 1, "fail"),
     "disk full": Case(f"ulimit -f 4; {EVAL} {{own}} run=i", 1),
@@ -179,8 +179,8 @@ def test_exit_code_after_a_signal(
     folder, names = workspace
     signum, code, options, num_times = SIGNALS[name]
     run = f"signal-{list(SIGNALS).index(name)}"
-    slow = f"{FAULTY} +engine.slow_worker={folder}/{run}.marker +engine.slowness=20"
-    command = f"{EVAL} {options} {names['own']} run={run} generation.max_new_tokens=9 {slow}"
+    slow = f"engine.slow_worker={folder}/{run}.marker engine.slowness=20"
+    command = f"{FAULTY} {options} {names['own']} run={run} generation.max_new_tokens=9 {slow}"
     program = start(" ".join(shlex.split(command)), folder)
     deadline = time.monotonic() + TIMEOUT_S
     stored = folder / f"results/{run}/custom/manifest.json"

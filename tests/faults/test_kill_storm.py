@@ -22,7 +22,7 @@ OPTIONS = (
     "run=storm",
     "runner.num_threads=1",
     "canary=off",
-    "engine._target_=tests.faults.faulty_engine.FaultyEngine",
+    "engine=faulty",
 )
 STEPS = (
     "torn trace.jsonl line",
@@ -62,7 +62,7 @@ def draw(rng: random.Random, num_left: int) -> Kill:
 
 
 def run(folder: Path, options: Sequence[str], trap: Sequence[str] = ()) -> int:
-    program = ["tests.faults.killing_eval", *trap, "--"] if trap else ["runners.eval"]
+    program = ["tests.faults.killing_eval", *trap, "--"] if trap else ["tests.faults.eval"]
     command = [sys.executable, "-m", *program, *OPTIONS, *options, f"results_dir={folder}"]
     finished = subprocess.run(
         command,
@@ -125,7 +125,7 @@ def storm(undisturbed: Path, name: str, kills: int, seed: int) -> tuple[int, int
         while code != 0 and num_killed < kills:
             before = num_stored(folder)
             kill = draw(rng, total - before)
-            options = [f"runner.num_workers={kill.num_workers}", f"+engine.log={log}"]
+            options = [f"runner.num_workers={kill.num_workers}", f"engine.log={log}"]
             trap = ["--step", kill.step, "--after", str(kill.after), "--target", kill.target]
             code = run(folder, options, trap)
             after = num_stored(folder)
@@ -134,7 +134,7 @@ def storm(undisturbed: Path, name: str, kills: int, seed: int) -> tuple[int, int
             num_killed += happened
             num_late += happened and after > 0
         assert (
-            run(folder, [f"runner.num_workers={rng.choice((1, 2, 3))}", f"+engine.log={log}"]) == 0
+            run(folder, [f"runner.num_workers={rng.choice((1, 2, 3))}", f"engine.log={log}"]) == 0
         )
         assert promised_bytes(folder / "storm") == expected
         for task in TASKS:

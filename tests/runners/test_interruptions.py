@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.held_engine import held
+from tests.faults.engines import held
 from tests.runners.conftest import (
     TIMEOUT_S,
     Finished,
@@ -148,8 +148,9 @@ def test_item_in_flight_is_finished_and_stored_and_no_other_is_begun(
 ) -> None:
     go = tmp_path / "go"
     answers = tmp_path / "results/demo/gqa/predictions.jsonl"
-    options = f"{demo_options} run=demo runner.grace_s={TIMEOUT_S} {held(go, num_before=2)}"
-    program = start(f"python -m runners.eval {options}", tmp_path)
+    options = f"{demo_options} run=demo runner.grace_s={TIMEOUT_S}"
+    options = options.replace("engine=sequential", held(go, num_before=2))
+    program = start(f"python -m tests.faults.eval {options}", tmp_path)
     wait_for_answers(program, answers, 2)
     os.killpg(program.pid, signum)
     while "what is being computed is finished" not in (line := program.stderr.readline()):
@@ -172,8 +173,9 @@ def test_sigterm_waits_no_longer_than_its_grace_for_what_does_not_end(
 ) -> None:
     never = tmp_path / "never"
     answers = tmp_path / "results/demo/gqa/predictions.jsonl"
-    options = f"{demo_options} run=demo runner.grace_s=1 {held(never, num_before=2)}"
-    program = start(f"python -m runners.eval {options}", tmp_path)
+    options = f"{demo_options} run=demo runner.grace_s=1"
+    options = options.replace("engine=sequential", held(never, num_before=2))
+    program = start(f"python -m tests.faults.eval {options}", tmp_path)
     said = interrupt(program, answers, 2, signal.SIGTERM)
     assert program.returncode == 143, said
     assert "To go on: python -m runners.eval" in said

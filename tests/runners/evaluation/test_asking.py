@@ -10,7 +10,7 @@ import pytest
 from runners.eval import evaluate
 from runners.options import program
 from runners.storage.answers import SYNC_EVERY_S
-from tests.faults.held_engine import held
+from tests.faults.engines import held, register_engines
 from tests.runners.conftest import CHECKOUT
 
 
@@ -33,6 +33,7 @@ def test_answers_reach_the_disk_while_no_others_come(
     monkeypatch.setattr(os, "fsync", observed_fsync)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache_home))
     monkeypatch.syspath_prepend(CHECKOUT)  # where the worker finds its engine
+    register_engines()
     words = [
         *(f"model.path={tiny_checkpoint}", "task=custom"),
         *(f"tasks.custom.questions={tmp_path}/q.jsonl", "generation.max_new_tokens=2"),

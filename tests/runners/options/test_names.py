@@ -13,6 +13,7 @@ from runners.options.model import (
     QuantizationConfig,
 )
 from runners.options.names import check_task_name, model_name, run_name
+from runners.options.runner import LocalOptions, RayOptions
 
 ZOO = ModelConfig(path="/models/demo", name="llava-demo")
 
@@ -32,9 +33,9 @@ ZOO = ModelConfig(path="/models/demo", name="llava-demo")
         ({"seed": 3}, "llava-demo"),
         ({"device": "cpu", "max_failures": 3, "overwrite": True}, "llava-demo"),
         ({"run": "mine", "limit": 20}, "mine"),
-        ({"runner": {"shard": None}}, "llava-demo"),
-        ({"runner": {"shard": "2/8"}, "limit": 20}, "llava-demo-limit20-shard-2-of-8"),
-        ({"runner": {"shard": "8/8"}, "run": "mine"}, "mine-shard-8-of-8"),
+        ({"runner": LocalOptions()}, "llava-demo"),
+        ({"runner": LocalOptions(shard="2/8"), "limit": 20}, "llava-demo-limit20-shard-2-of-8"),
+        ({"runner": RayOptions(shard="8/8"), "run": "mine"}, "mine-shard-8-of-8"),
     ],
 )
 def test_run_is_named_after_what_matters(options: dict[str, Any], name: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from llava.generation.request import Completion, GenerationConfig, Request, RequestFailure
 from runners.errors import ConfigError
+from runners.options.engine import SequentialOptions
 from runners.workers.local import LocalWorker
 from runners.workers.messages import (
     Answered,
@@ -26,7 +27,7 @@ from runners.workers.messages import (
 from runners.workers.process import Seat, choose_devices
 
 DEADLINE_S = 60
-ENGINE = {"_target_": "llava.generation.sequential.SequentialEngine"}
+ENGINE = SequentialOptions()
 
 
 @pytest.fixture

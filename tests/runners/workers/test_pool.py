@@ -25,19 +25,24 @@ from llava.generation.request import (
 from runners.errors import ConfigError, WorkerError
 from runners.evaluation.pieces import cut_into_pieces, estimate_piece, item_tokens
 from runners.lab.bench.workloads import build_workload
+from runners.options.engine import EngineOptions, PackedOptions, SequentialOptions
 from runners.workers.interface import Result
 from runners.workers.local import LocalWorker
 from runners.workers.messages import LoadModel
 from runners.workers.pool import LocalWorkers
 from runners.workers.process import Seat
 from runners.workers.slot import MAX_DEATHS_IN_A_ROW
+from tests.faults.engines import FaultyOptions
 
-SEQUENTIAL = {"_target_": "llava.generation.sequential.SequentialEngine"}
-FAULTY = {"_target_": "tests.faults.faulty_engine.FaultyEngine", "replay": "off"}
+SEQUENTIAL = SequentialOptions()
 IDS = np.array([1, 300, 301, 302], dtype=np.int32)
 
 
-def order(checkpoint: Path, engine: dict[str, Any], dtype: str = "float32") -> LoadModel:
+def faulty(**options: Any) -> FaultyOptions:
+    return FaultyOptions(replay="off", **options)
+
+
+def order(checkpoint: Path, engine: EngineOptions, dtype: str = "float32") -> LoadModel:
     return LoadModel(
         path=str(checkpoint), base=None, name=checkpoint.name, dtype=dtype, engine=engine
     )
@@ -78,8 +83,7 @@ def pool() -> Iterator[LocalWorkers]:
 def test_two_workers_share_the_work_and_the_threshold(
     pool: LocalWorkers, tiny_checkpoint: Path
 ) -> None:
-    engine = {"_target_": "llava.generation.packed.PackedEngine"}
-    pool.load(order(tiny_checkpoint, engine, "bfloat16"))
+    pool.load(order(tiny_checkpoint, PackedOptions(), "bfloat16"))
     pool.wait_for_all()
     results = results_of(pool.answer(items(40, 15, max_new_tokens=1)))
     assert keys(results, Completion) == numbers(600)
@@ -103,7 +107,7 @@ def test_two_workers_share_the_work_and_the_threshold(
 def test_poisonous_question_is_recorded_alone_and_all_others_are_answered(
     pool: LocalWorkers, tiny_checkpoint: Path, fault: str, cause: str, said: str
 ) -> None:
-    pool.load(order(tiny_checkpoint, {**FAULTY, "fault": fault, "keys": "5"}))
+    pool.load(order(tiny_checkpoint, faulty(fault=fault, keys="5")))
     results = results_of(pool.answer(items(3, 4)))
     assert keys(results, Completion) == numbers(12, "5")
     [failure] = [r.result for r in results if isinstance(r.result, RequestFailure)]
@@ -115,7 +119,7 @@ def test_poisonous_question_is_recorded_alone_and_all_others_are_answered(
 def test_worker_that_dies_once_loses_nothing(
     pool: LocalWorkers, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    engine = {**FAULTY, "fault": "kill", "keys": "9", "once": str(tmp_path / "once")}
+    engine = faulty(fault="kill", keys="9", once=str(tmp_path / "once"))
     pool.load(order(tiny_checkpoint, engine))
     results = results_of(pool.answer(items(6, 3)))
     assert keys(results, Completion) == numbers(18)
@@ -129,7 +133,7 @@ def test_worker_that_dies_once_loses_nothing(
 def test_errors_and_want_of_memory_do_not_cost_the_worker(
     fault: str, cause: str, pool: LocalWorkers, tiny_checkpoint: Path
 ) -> None:
-    pool.load(order(tiny_checkpoint, {**FAULTY, "fault": fault, "keys": "1,7"}))
+    pool.load(order(tiny_checkpoint, faulty(fault=fault, keys="1,7")))
     pids = [slot.process.pid for slot in pool._slots if slot.process]
     results = results_of(pool.answer(items(3, 4)))
     assert keys(results, Completion) == numbers(12, "1", "7")
@@ -142,8 +146,8 @@ def test_errors_and_want_of_memory_do_not_cost_the_worker(
 def test_worker_that_is_five_times_slower_gets_less_to_do(
     pool: LocalWorkers, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    slow = {"slow_worker": str(tmp_path / "marker"), "slowness": 5.0}
-    pool.load(order(tiny_checkpoint, {**FAULTY, **slow}))
+    slow = faulty(slow_worker=str(tmp_path / "marker"), slowness=5.0)
+    pool.load(order(tiny_checkpoint, slow))
     pool.wait_for_all()
     results = results_of(pool.answer(items(60, 10, max_new_tokens=12)))
     assert keys(results, Completion) == numbers(600)
@@ -191,7 +195,7 @@ def test_worker_that_cannot_be_kept_alive_ends_the_run_with_what_is_stored(
     every = ",".join(numbers(2000))
     with LocalWorkers(num_workers=1, num_threads=1) as pool:
         pool.start("cpu")
-        pool.load(order(tiny_checkpoint, {**FAULTY, "fault": "exit", "keys": every}))
+        pool.load(order(tiny_checkpoint, faulty(fault="exit", keys=every)))
         for slot in pool._slots:
             slot.deaths_in_a_row = MAX_DEATHS_IN_A_ROW - 1
         with pytest.raises(WorkerError, match="same command"):
@@ -212,7 +216,7 @@ def test_replaced_worker_must_find_the_same_weights(
 def test_image_over_which_a_worker_dies_does_not_keep_the_run_from_beginning(
     pool: LocalWorkers, tiny_checkpoint: Path
 ) -> None:
-    pool.load(order(tiny_checkpoint, {**FAULTY, "fault": "exit", "keys": "1", "probes": True}))
+    pool.load(order(tiny_checkpoint, faulty(fault="exit", keys="1", probes=True)))
     [requests] = items(1, 3)
     first, dead, last = pool.probe(requests)
     assert isinstance(dead, RequestFailure)

@@ -16,14 +16,14 @@ from safetensors.torch import load_file, save_file
 import runners.workers
 from llava.generation.request import Completion, ImageProbe, Request, RequestFailure
 from runners.errors import ConfigError
+from runners.options.runner import RayOptions
 from runners.workers.build import build_workers
 from tests.faults.faulty_engine import FaultyEngine
 from tests.runners.conftest import Finished, Shell, promised_bytes
 
 pytest.importorskip("ray")
 
-FAULTY = "engine._target_=tests.faults.faulty_engine.FaultyEngine"
-RAISING = "engine._target_=tests.runners.workers.test_ray.RaisingEngine"
+FAULTY, RAISING = "engine=faulty", "engine=raising"
 
 
 class RaisingEngine(FaultyEngine):
@@ -39,7 +39,7 @@ class RaisingEngine(FaultyEngine):
     def __init__(self, *parts: Any, swap: str = "", probed: str = "", **options: Any) -> None:
         super().__init__(*parts, **options)
         self._swap = swap
-        self._probed = str(probed)
+        self._probed = probed
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion | RequestFailure]:
         if self._keys & {request.key for request in requests}:
@@ -57,16 +57,17 @@ class RaisingEngine(FaultyEngine):
 @pytest.fixture
 def faulty(
     shell: Shell, demo_run: Finished, demo_options: str, tmp_path: Path
-) -> Callable[[str], Finished]:
+) -> Callable[..., Finished]:
     """Repeats the demo run on Ray with a fault, at most once, over its first GQA question."""
-    options = demo_options.replace("engine=sequential", "engine=packed").replace(
+    options = demo_options.replace("engine=sequential", "").replace(
         "runner.num_threads=1", "runner=ray"
     )
     [question] = demo_run.lines("results/demo/gqa/predictions.jsonl")[:1]
-    fault = f"{FAULTY} +engine.keys={question['metadata']['key']} +engine.once={tmp_path}/once"
+    fault = f"engine.keys={question['metadata']['key']} engine.once={tmp_path}/once"
 
-    def repeat(more: str) -> Finished:
-        finished = shell(f"python -m runners.eval {options} run=ray {fault} {more}", tmp_path)
+    def repeat(more: str, engine: str = FAULTY) -> Finished:
+        command = f"python -m tests.faults.eval {options} {engine} run=ray {fault} {more}"
+        finished = shell(command, tmp_path)
         assert (tmp_path / "once").exists()
         return finished
 
@@ -75,22 +76,27 @@ def faulty(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("engine", "fault", "told"),
     [
-        ("+engine.fault=kill runner.num_workers=2", ""),
-        ("+engine.fault=kill runner.num_workers=2 runner.max_restarts=0", "is gone for good"),
-        ("+engine.fault=hang runner.hang_s=4", "computes nothing and is started again"),
-        ("+engine.fault=freeze runner.hang_s=4", "computes nothing and is started again"),
-        (f"+engine.fault=raise {RAISING}", "The engine raised RuntimeError: a fault of the test."),
+        (FAULTY, "kill runner.num_workers=2", ""),
+        (FAULTY, "kill runner.num_workers=2 runner.max_restarts=0", "is gone for good"),
+        (FAULTY, "hang runner.hang_s=4", "computes nothing and is started again"),
+        (FAULTY, "freeze runner.hang_s=4", "computes nothing and is started again"),
+        (RAISING, "raise", "The engine raised RuntimeError: a fault of the test."),
         # the other actor may be through with everything before this one is known to be gone
-        (f"+engine.fault=raise runner.num_workers=2 runner.max_restarts=0 {RAISING}", "raised"),
+        (RAISING, "raise runner.num_workers=2 runner.max_restarts=0", "raised"),
     ],
     ids=["started again", "gone for good", "hung", "frozen", "raised", "raised for good"],
 )
 def test_actor_lost_in_mid_run_costs_nothing(
-    faulty: Callable[[str], Finished], demo_run: Finished, tmp_path: Path, fault: str, told: str
+    faulty: Callable[..., Finished],
+    demo_run: Finished,
+    tmp_path: Path,
+    engine: str,
+    fault: str,
+    told: str,
 ) -> None:
-    finished = faulty(fault)
+    finished = faulty(f"engine.fault={fault}", engine)
     assert finished.code == 0, finished.stderr
     assert told in finished.stderr
     assert promised_bytes(tmp_path / "results/ray") == promised_bytes(
@@ -102,9 +108,9 @@ def test_actor_lost_in_mid_run_costs_nothing(
 
 @pytest.mark.slow
 def test_loss_of_the_last_actor_ends_the_run_and_keeps_its_answers(
-    faulty: Callable[[str], Finished], demo_run: Finished, tmp_path: Path
+    faulty: Callable[..., Finished], demo_run: Finished, tmp_path: Path
 ) -> None:
-    finished = faulty("+engine.fault=kill runner.max_restarts=0")
+    finished = faulty("engine.fault=kill runner.max_restarts=0")
     assert finished.code == 1
     assert "No actor is left on the Ray cluster. What was answered is stored" in finished.stderr
     finished = faulty("")
@@ -118,13 +124,13 @@ def test_loss_of_the_last_actor_ends_the_run_and_keeps_its_answers(
 def test_question_that_ends_every_actor_is_recorded_before_the_last_is_gone(
     shell: Shell, demo_run: Finished, demo_options: str, tmp_path: Path
 ) -> None:
-    options = demo_options.replace("engine=sequential", "engine=packed").replace(
+    options = demo_options.replace("engine=sequential", FAULTY).replace(
         "runner.num_threads=1", "runner=ray runner.num_workers=2 runner.max_restarts=0"
     )
     [question] = demo_run.lines("results/demo/vqav2/predictions.jsonl")[:1]
     key = question["metadata"]["key"]
-    fault = f"{FAULTY} +engine.fault=exit +engine.keys={key}"
-    command = f"python -m runners.eval {options} task=vqav2 run=ray limit=1 canary=off {fault}"
+    fault = f"engine.fault=exit engine.keys={key}"
+    command = f"python -m tests.faults.eval {options} task=vqav2 run=ray limit=1 canary=off {fault}"
     finished = shell(command, tmp_path)
     assert finished.code == 1, finished.stderr
     [line] = finished.lines("results/ray/vqav2/predictions.jsonl")
@@ -168,21 +174,21 @@ def test_actor_without_a_place_is_not_waited_for(
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        (f"+engine.fault=exit {FAULTY}", "It was tried twice."),
-        (f"+engine.fault=raise {RAISING}", "The engine raised RuntimeError: a fault of the test."),
+        (f"{FAULTY} engine.fault=exit", "It was tried twice."),
+        (f"{RAISING} engine.fault=raise", "The engine raised RuntimeError: a fault of the test."),
     ],
     ids=["exits", "raises"],
 )
 def test_poisonous_question_is_recorded_alone(
     shell: Shell, demo_run: Finished, demo_options: str, tmp_path: Path, fault: str, told: str
 ) -> None:
-    options = demo_options.replace("runner.num_threads=1", "runner=ray engine=packed").replace(
+    options = demo_options.replace("runner.num_threads=1", "runner=ray").replace(
         "engine=sequential", ""
     )
     lines = demo_run.lines("results/demo/vqav2/predictions.jsonl")
     key = lines[3]["metadata"]["key"]
-    command = f"python -m runners.eval {options} task=vqav2 run=ray canary=off"
-    finished = shell(f"{command} {fault} +engine.keys={key}", tmp_path)
+    command = f"python -m tests.faults.eval {options} task=vqav2 run=ray canary=off"
+    finished = shell(f"{command} {fault} engine.keys={key}", tmp_path)
     assert finished.code == 1, finished.stderr
     summary = finished.json("results/ray/vqav2/summary.json")
     assert summary["num_failed"] == {"worker_died": 1}
@@ -211,15 +217,15 @@ def test_actor_that_finds_other_weights_ends_the_run(
     [weights] = folder.glob("*.safetensors")
     tensors = {name: tensor + 1 for name, tensor in load_file(weights).items()}
     save_file(tensors, tmp_path / "other.safetensors", metadata={"format": "pt"})
-    options = demo_options.replace("engine=sequential", "engine=packed").replace(
+    options = demo_options.replace("engine=sequential", RAISING).replace(
         f"model.path={tiny_checkpoint}", f"model.path={folder}"
     )
     [question] = demo_run.lines("results/demo/gqa/predictions.jsonl")[:1]
     faulty = (
-        f"{RAISING} +engine.fault={fault} +engine.keys={question['metadata']['key']} "
-        f"+engine.swap={tmp_path}/other.safetensors+{weights}"
+        f"engine.fault={fault} engine.keys={question['metadata']['key']} "
+        f"engine.swap={tmp_path}/other.safetensors+{weights}"
     )
-    finished = shell(f"python -m runners.eval {options} run=ray runner=ray {faulty}", tmp_path)
+    finished = shell(f"python -m tests.faults.eval {options} run=ray runner=ray {faulty}", tmp_path)
     assert finished.code == 1, finished.stderr
     assert "ray-0 found other weights than the run began with" in finished.stderr
 
@@ -229,10 +235,10 @@ def test_actor_that_finds_other_weights_ends_the_run(
 def test_canary_goes_on_without_a_question_that_ends_actors(
     shell: Shell, demo_run: Finished, demo_options: str, tmp_path: Path, fault: str
 ) -> None:
-    options = demo_options.replace("engine=sequential", "engine=packed")
+    options = demo_options.replace("engine=sequential", RAISING)
     [first] = demo_run.lines("results/demo/vqav2/predictions.jsonl")[:1]
-    faulty = f"{RAISING} +engine.fault={fault} +engine.probed={first['metadata']['key']}"
-    command = f"python -m runners.eval {options} task=vqav2 run=ray runner=ray {faulty}"
+    faulty = f"engine.fault={fault} engine.probed={first['metadata']['key']}"
+    command = f"python -m tests.faults.eval {options} task=vqav2 run=ray runner=ray {faulty}"
     finished = shell(command, tmp_path)
     assert finished.code == 0, finished.stderr
     assert "ray-0 is started again" in finished.stderr
@@ -245,4 +251,4 @@ def test_missing_package_is_named_with_the_command_that_installs_it(
     monkeypatch.delitem(sys.modules, "runners.workers.ray", raising=False)
     monkeypatch.delattr(runners.workers, "ray", raising=False)
     with pytest.raises(ConfigError, match=r"^runner=ray needs Ray.*pip install"):
-        build_workers({"_target_": "runners.workers.ray.RayWorkers"})
+        build_workers(RayOptions())

@@ -1,0 +1,63 @@
+"""A part of a program that is chosen by name, as the engine is by `engine=packed`.
+
+`_target_` in its configuration names the class that is built. Each choice has exactly one: what a
+command line or a stored run names beside it is refused before anything is imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+from omegaconf import MISSING
+
+from runners.errors import ConfigError
+
+Plain = str | int | float | None
+"""A value of a component's option, as JSON has it."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Component:
+    """The options of one choice; a subclass has their types, defaults and ranges.
+
+    Attributes:
+        choice: What chooses it on the command line.
+        _target_: The class that is built.
+    """
+
+    choice: ClassVar[str] = ""
+    _target_: str = MISSING
+
+    def __post_init__(self) -> None:
+        [known] = (field.default for field in fields(self) if field.name == "_target_")
+        if self._target_ != known:
+            group, _, name = self.choice.partition("=")
+            raise ValueError(
+                f"`{group}` has no class {self._target_!r}; that of {name or 'each choice'} is "
+                f"{known}. Choose by name, with {group}=NAME; see --help for the names."
+            )
+
+    def to_json(self) -> dict[str, Plain]:
+        """Returns `_target_` and the options, as a manifest keeps them."""
+        options = asdict(self)
+        return {
+            name: int(value) if isinstance(value, float) and value.is_integer() else value
+            for name, value in options.items()
+        }
+
+
+def locate(target: str) -> Callable[..., Any]:
+    """Returns what the dotted name of a class or function stands for; imports its module.
+
+    Raises:
+        ConfigError: there is no such module, or nothing of that name in it.
+    """
+    module, _, name = target.rpartition(".")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except (AttributeError, ModuleNotFoundError, ValueError) as error:
+        raise ConfigError(f"`_target_` must name a class, but is {target!r}: {error}.") from error
+    return found
