@@ -72,6 +72,7 @@ from runners.lab.demo.tokenizer import read_corpus, train_tokenizer
 from runners.lab.demo.tower import patch_labels, warm_up_tower
 from runners.options import program
 from runners.options.build import read_settings
+from runners.options.kinds import path_option
 
 _logger = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class TrainDemoConfig:
         num_images: Size of the held-out data for the table at the end, see `ensure_demo_data`.
     """
 
-    output: str = "results/train_demo"
+    output: str = path_option("results/train_demo")
     seed: int = 0
     num_tower_images: int = 12000
     num_tower_steps: int = 1500

@@ -108,7 +108,7 @@ class POPE:
             raise ValueError(
                 f"`questions` of pope must be one of {list(_NUM_QUESTIONS)}, but is {questions}."
             )
-        questions = int(questions)  # the command line takes an option of this name for a path
+        questions = int(questions)  # text in the manifests of earlier versions
         check_source(self.name, source)
         self.data_dir = Path(data_dir)
         self.definition = "pope_llava/1" if questions == 8_910 else f"pope_llava_{questions}/1"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from runners.options.kinds import Kind, of_kind
 from runners.options.model import SubjectConfig
 
 
@@ -22,8 +23,8 @@ class AskConfig(SubjectConfig):
         max_new_tokens: Longest answer.
     """
 
-    prompt: str = MISSING
-    image: str | None = None
+    prompt: str = field(default=MISSING, metadata=of_kind(Kind.PROSE))
+    image: str | None = field(default=None, metadata=of_kind(Kind.IMAGES))
     temperature: float = 0.0
     top_p: float | None = None
     num_beams: int = 1

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from runners.options.checks import check_at_least, check_choice
 from runners.options.engine import REPLAYS
+from runners.options.kinds import path_option
 from runners.options.model import DTYPES
 
 
@@ -43,9 +44,9 @@ class BenchConfig:
     replay: str = "near_ties"
     max_tokens: int | None = None
     batch_size: int = 8
-    questions: str | None = None
+    questions: str | None = path_option(None)
     seed: int = 0
-    output: str | None = None
+    output: str | None = path_option(None)
 
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, DTYPES)

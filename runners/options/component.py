@@ -6,14 +6,10 @@ command line or a stored run names beside it is refused before anything is impor
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from omegaconf import MISSING
-
-from runners.errors import ConfigError
 
 Plain = str | int | float | None
 """A value of a component's option, as JSON has it."""
@@ -47,17 +43,3 @@ class Component:
             name: int(value) if isinstance(value, float) and value.is_integer() else value
             for name, value in options.items()
         }
-
-
-def locate(target: str) -> Callable[..., Any]:
-    """Returns what the dotted name of a class or function stands for; imports its module.
-
-    Raises:
-        ConfigError: there is no such module, or nothing of that name in it.
-    """
-    module, _, name = target.rpartition(".")
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except (AttributeError, ModuleNotFoundError, ValueError) as error:
-        raise ConfigError(f"`_target_` must name a class, but is {target!r}: {error}.") from error
-    return found

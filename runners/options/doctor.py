@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
+from runners.options.benchmark_options import BenchmarksConfig
 from runners.options.checks import check_choice
+from runners.options.kinds import path_option
 
 IMAGE_CHECKS = ("stat", "open")
 
 
 @dataclass(kw_only=True, slots=True)
-class DoctorConfig:
+class DoctorConfig(BenchmarksConfig):
     """Options of `runners.doctor`.
 
     Attributes:
@@ -22,9 +23,7 @@ class DoctorConfig:
         check_images: `stat` looks for each image, `open` decodes it too.
     """
 
-    tasks: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    results_dir: str = "results"
+    results_dir: str = path_option("results")
     check_counts: bool = True
     check_images: str = "stat"
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from runners.options.benchmark_options import BenchmarksConfig
 from runners.options.checks import check_at_least, check_choice
 from runners.options.engine import EngineOptions
+from runners.options.kinds import name_option, path_option
 from runners.options.model import GenerationOptions, SubjectConfig
 from runners.options.runner import RunnerOptions
 
 
 @dataclass(kw_only=True, slots=True)
-class EvalConfig(SubjectConfig):
+class EvalConfig(BenchmarksConfig, SubjectConfig):
     """Options of `runners.eval`.
 
     Attributes:
@@ -34,13 +36,11 @@ class EvalConfig(SubjectConfig):
             its answers are compared.
     """
 
-    tasks: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
     generation: GenerationOptions = field(default_factory=GenerationOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
     runner: RunnerOptions = field(default_factory=RunnerOptions)
-    results_dir: str = "results"
-    run: str | None = None
+    results_dir: str = path_option("results")
+    run: str | None = name_option(None)
     limit: int | None = None
     overwrite: bool = False
     retry_failed: bool = True
@@ -48,7 +48,7 @@ class EvalConfig(SubjectConfig):
     check_counts: bool = True
     dry_run: bool = False
     canary: Any = "on"
-    manifest: str | None = None
+    manifest: str | None = path_option(None)
 
     def __post_init__(self) -> None:
         SubjectConfig.__post_init__(self)  # slots leave `super()` without its class

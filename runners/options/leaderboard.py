@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runners.options.checks import check_choice
+from runners.options.kinds import Kind, of_kind, path_option
 
 FORMATS = ("csv", "md", "tex", "html", "png")
 PUBLISHED = ("auto", "all", "none")
@@ -31,12 +32,12 @@ class LeaderboardConfig:
         formats: Which files are written.
     """
 
-    results_dir: str = "results"
-    output: str | None = None
-    models: Any = field(default_factory=list)
+    results_dir: str = path_option("results")
+    output: str | None = path_option(None)
+    models: Any = field(default_factory=list, metadata=of_kind(Kind.NAMES))
     tasks: Any = field(default_factory=list)
     published: Any = "auto"
-    published_dir: str | None = None
+    published_dir: str | None = path_option(None)
     sort: str | None = None
     best: str = "bold"
     formats: Any = field(default_factory=lambda: list(FORMATS))

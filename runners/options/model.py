@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 from llava.generation.request import GenerationConfig
 from runners.options.checks import check_at_least, check_choice
+from runners.options.kinds import Kind, name_option, of_kind, path_option
 
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 DTYPES = ("float32", "float16", "bfloat16")
@@ -32,11 +33,11 @@ class ModelConfig:
         vision_tower_dtype: Of the vision tower; null for float32, or the model's if it was tuned.
     """
 
-    path: str = MISSING
-    base: str | None = None
-    name: str | None = None
+    path: str = field(default=MISSING, metadata=of_kind(Kind.CHECKPOINT))
+    base: str | None = path_option(None)
+    name: str | None = name_option(None)
     conversation: str | None = None
-    revision: str | None = None
+    revision: str | None = name_option(None)
     published: str | None = None
     attention: str | None = None
     vision_tower_dtype: str | None = None

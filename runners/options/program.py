@@ -45,7 +45,7 @@ from runners.options.complaints import (
     explain_disk_error,
     report,
 )
-from runners.options.register import cache_dir, register
+from runners.options.register import cache_dir, register, schema_of
 from runners.options.sweep_jobs import RemoteJobs, is_lost_job
 from runners.options.words import is_multirun, quote_free_text
 from runners.signals import ignore_interrupts, stop_once
@@ -84,7 +84,7 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
     try:
         with (
             tempfile.TemporaryDirectory(prefix="llava-evals-") as scratch,
-            _command_line(_options(argv, scratch)),
+            _command_line(_options(argv, scratch, schema_of(config_name))),
             _full_errors(),
         ):
             program = hydra.main(
@@ -194,9 +194,9 @@ class _Jobs:
             return BAD_INPUT if error.errno in FORBIDDEN | NO_PLACE else INCOMPLETE
 
 
-def _options(argv: Sequence[str], scratch: str) -> list[str]:
+def _options(argv: Sequence[str], scratch: str, schema: type) -> list[str]:
     """The command line as Hydra gets it; a sweep's own files go to a scratch folder."""
-    options = quote_free_text(argv)
+    options = quote_free_text(argv, schema)
     if is_multirun(argv):
         # In front, because argparse does not accept overrides on both sides of a flag.
         options = [word for word in options if word not in ("-m", "--multirun")]

@@ -6,6 +6,7 @@ import importlib.util
 import os
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
@@ -45,6 +46,12 @@ def register() -> None:
     store.store(name="ray_schema", node=RayOptions)
     OmegaConf.register_new_resolver("package_dir", package_dir, replace=True)
     OmegaConf.register_new_resolver("cache_dir", cache_dir, replace=True)
+
+
+def schema_of(config_name: str) -> type:
+    """Returns the options of a program, which `conf/<config_name>.yaml` is typed by."""
+    node = ConfigStore.instance().load(f"{config_name}_schema.yaml").node
+    return cast("type", OmegaConf.get_type(node))
 
 
 def package_dir(name: str) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from omegaconf import MISSING
-
+from runners.options.benchmark_options import BenchmarksConfig
 from runners.options.checks import check_at_least
+from runners.options.kinds import path_option
 
 
 @dataclass(kw_only=True, slots=True)
-class RegressConfig:
+class RegressConfig(BenchmarksConfig):
     """Options of `runners.regress`.
 
     Attributes:
@@ -27,15 +26,13 @@ class RegressConfig:
         results_dir: Where runs are kept.
     """
 
-    baseline: str = MISSING
-    candidate: str = MISSING
-    tasks: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
+    baseline: str = path_option()
+    candidate: str = path_option()
     alpha: float = 0.05
     max_drop: float | None = None
-    output: str | None = None
+    output: str | None = path_option(None)
     seed: int = 0
-    results_dir: str = "results"
+    results_dir: str = path_option("results")
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 0.5:

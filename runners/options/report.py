@@ -7,13 +7,15 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from runners.options.benchmark_options import BenchmarksConfig
 from runners.options.checks import check_at_least
+from runners.options.kinds import Kind, of_kind, path_option
 
 MAX_RUNS = 2
 
 
 @dataclass(kw_only=True, slots=True)
-class ReportConfig:
+class ReportConfig(BenchmarksConfig):
     """Options of `runners.report`.
 
     Attributes:
@@ -27,11 +29,9 @@ class ReportConfig:
         max_mb: Above this size of the page, thumbnails go to a folder beside it.
     """
 
-    runs: Any = MISSING
-    tasks: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    results_dir: str = "results"
-    output: str | None = None
+    runs: Any = field(default=MISSING, metadata=of_kind(Kind.NAMES))
+    results_dir: str = path_option("results")
+    output: str | None = path_option(None)
     max_thumbnails: int = 2000
     thumbnail_px: int = 160
     max_mb: float = 50.0

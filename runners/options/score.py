@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from runners.options.benchmark_options import BenchmarksConfig
 from runners.options.checks import check_at_least, check_choice, check_positive
+from runners.options.kinds import Kind, name_option, of_kind, path_option
 from runners.options.names import is_name
 
 JUDGES = ("none", "openai")
@@ -32,8 +34,8 @@ class JudgeOptions:
     """
 
     name: str = "none"
-    model: str | None = None
-    base_url: str | None = None
+    model: str | None = name_option(None)
+    base_url: str | None = name_option(None)
     api_key_env: str = "OPENAI_API_KEY"
     num_runs: int = 1
     max_cost: float | None = None
@@ -62,7 +64,7 @@ class JudgeOptions:
 
 
 @dataclass(kw_only=True, slots=True)
-class ScoreConfig:
+class ScoreConfig(BenchmarksConfig):
     """Options of `runners.score`.
 
     Attributes:
@@ -77,14 +79,12 @@ class ScoreConfig:
         overwrite: Set a run that is there aside, and import the answer file or join the parts anew.
     """
 
-    tasks: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
     judge: JudgeOptions = field(default_factory=JudgeOptions)
-    predictions: str | None = None
-    run: str | None = None
-    results_dir: str = "results"
-    output: str | None = None
-    merge: Any = None
+    predictions: str | None = path_option(None)
+    run: str | None = name_option(None)
+    results_dir: str = path_option("results")
+    output: str | None = path_option(None)
+    merge: Any = field(default=None, metadata=of_kind(Kind.PARTS))
     overwrite: bool = False
 
     def __post_init__(self) -> None:

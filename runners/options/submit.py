@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from omegaconf import MISSING
+from runners.options.benchmark_options import BenchmarksConfig
+from runners.options.kinds import name_option, path_option
 
 
 @dataclass(kw_only=True, slots=True)
-class SubmitConfig:
+class SubmitConfig(BenchmarksConfig):
     """Options of `runners.submit`.
 
     Attributes:
@@ -23,11 +23,9 @@ class SubmitConfig:
         overwrite: Replace a file that is there.
     """
 
-    tasks: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    predictions: str | None = None
-    run: str | None = None
-    results_dir: str = "results"
-    output: str = MISSING
+    predictions: str | None = path_option(None)
+    run: str | None = name_option(None)
+    results_dir: str = path_option("results")
+    output: str = path_option()
     allow_missing: bool = False
     overwrite: bool = False

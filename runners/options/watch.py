@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
-
 from runners.options.checks import check_at_least, check_positive
 from runners.options.eval import EvalConfig
+from runners.options.kinds import path_option
 
 
 @dataclass(kw_only=True, slots=True)
@@ -21,7 +20,7 @@ class WatchConfig(EvalConfig):
         once: Evaluate what is there, and end.
     """
 
-    dir: str = MISSING
+    dir: str = path_option()
     poll_s: float = 30.0
     quiet_s: float = 60.0
     once: bool = False

@@ -8,7 +8,6 @@ they mean what was typed.
 from __future__ import annotations
 
 import glob
-import importlib.resources
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,31 +16,13 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-PROSE = frozenset({"prompt", "prompt_suffix"})
-"""Options that hold prose: nothing in them is syntax."""
+from runners.options.conf_files import read_choice
+from runners.options.kinds import Kind, kind_of
 
-UNSWEPT = PROSE | {"image"}
-"""Options in which a comma never sweeps, because it belongs to the value."""
-
-FILES = UNSWEPT - PROSE | {
-    "questions",
-    "images",
-    "predictions",
-    "output",
-    "root",
-    "base",
-    "baseline",
-    "candidate",
-    "replies",
-    "manifest",
-}
-"""Options that name files or folders, beside every `*path` and `*dir`."""
-
-RUN_LISTS = frozenset({"runs", "merge", "models"})
-"""Options that may list names of runs in brackets; they are known by their whole key."""
-
-NAMES = RUN_LISTS - {"merge"} | {"run", "model.name", "model.revision", "tasks.custom.name"}
-"""Options that hold a name, which may read like a number; they are known by their whole key."""
+_UNSWEPT = frozenset({Kind.PROSE, Kind.IMAGES})
+"""Kinds in which a comma never sweeps, because it belongs to the value."""
+_LISTS = frozenset({Kind.PATHS, Kind.NAMES, Kind.PARTS})
+"""Kinds that may list several in brackets."""
 
 _KEY = re.compile(r"^(?P<mark>\+{0,2})(?P<key>[\w.]+)=(?P<value>.*)$", re.DOTALL)
 _QUOTES = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
@@ -61,60 +42,58 @@ def is_multirun(argv: Sequence[str]) -> bool:
 
 def _is_sweep(experiment: str) -> bool:
     """Whether a file in `conf/experiment` sets `hydra.mode` to MULTIRUN."""
-    folder = importlib.resources.files("conf") / "experiment"
-    files = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
-    if f"{experiment}.yaml" not in files:
-        return False  # Hydra will say so
-    config = OmegaConf.create(files[f"{experiment}.yaml"].read_text(encoding="utf-8"))
-    return bool(OmegaConf.select(config, "hydra.mode") == RunMode.MULTIRUN.name)
+    config = read_choice("experiment", experiment)  # None where there is none: Hydra will say so
+    return config is not None and OmegaConf.select(config, "hydra.mode") == RunMode.MULTIRUN.name
 
 
-def quote_free_text(argv: Sequence[str]) -> list[str]:
+def quote_free_text(argv: Sequence[str], schema: type) -> list[str]:
     """Returns the command line with the values of free-text options quoted for Hydra.
 
-    In a sweep a comma separates the jobs, in all free-text options but `prompt` and `image`, and
-    `*` in `model.path` stands for every folder that it matches, those with lower numbers first. A
-    path or name that is already in quotes, and `null`, are left as they are. `${` is text in prose
-    and an interpolation in paths and names: `${oc.env:SCRATCH}` is a folder, and `run='s${seed}'`
-    gives each job of a sweep a name of its own.
+    In a sweep a comma separates the jobs, except in prose and images, and `*` in the path of a
+    checkpoint stands for every folder that it matches, those with lower numbers first. A path or
+    name that is already in quotes, and `null`, are left as they are. `${` is text in prose and an
+    interpolation in paths and names: `${oc.env:SCRATCH}` is a folder, and `run='s${seed}'` gives
+    each job of a sweep a name of its own.
 
-    >>> quote_free_text(["task=gqa", "model.path=/a/b=c"])
-    ['task=gqa', "model.path='/a/b=c'"]
-    >>> quote_free_text(["-m", "model.path=a,b", "prompt=Red, or blue?"])
+    >>> from runners.options.ask import AskConfig
+    >>> quote_free_text(["model=llava-demo", "model.path=/a/b=c"], AskConfig)
+    ['model=llava-demo', "model.path='/a/b=c'"]
+    >>> quote_free_text(["-m", "model.path=a,b", "prompt=Red, or blue?"], AskConfig)
     ['-m', "model.path='a','b'", "prompt='Red, or blue?'"]
-    >>> quote_free_text(["run=2026_11_27", "runs=[12,-x]"])
-    ["run='2026_11_27'", "runs=['12','-x']"]
+    >>> from runners.options.report import ReportConfig
+    >>> quote_free_text(["runs=[12,-x]"], ReportConfig)
+    ["runs=['12','-x']"]
+
+    Args:
+        argv: The command line.
+        schema: The options of the program.
     """
     sweeps = is_multirun(argv)
-    return [_quote_word(word, sweeps=sweeps) for word in argv]
+    return [_quote_word(word, argv, schema, sweeps=sweeps) for word in argv]
 
 
-def _quote_word(word: str, *, sweeps: bool) -> str:
+def _quote_word(word: str, argv: Sequence[str], schema: type, *, sweeps: bool) -> str:
     match = _KEY.match(word)
-    if match is None:
+    kind = None if match is None else kind_of(schema, match["key"], argv)
+    if match is None or kind is None:
         return word
-    key, value = match["key"], match["value"]
-    name = key.rpartition(".")[2]
-    listed = _LIST.fullmatch(value) if key in RUN_LISTS else None
-    if name in PROSE:
+    value = match["value"]
+    listed = _LIST.fullmatch(value) if kind in _LISTS else None
+    if kind is Kind.PROSE:
         quoted = quote_literally(value)
     elif listed is not None and not sweeps:
         elements = _OUTSIDE_QUOTES.findall(listed["elements"])
         quoted = f"[{_quote_each([element.strip() for element in elements])}]"
-    elif listed is not None or not (key in NAMES or _names_file(name)):
+    elif listed is not None or kind is Kind.PARTS:
         return word
-    elif sweeps and name not in UNSWEPT:
+    elif sweeps and kind not in _UNSWEPT:
         parts = _OUTSIDE_QUOTES.findall(value)
-        if key == "model.path":
+        if kind is Kind.CHECKPOINT:
             parts = [path for part in parts for path in _expand(part)]
         quoted = _quote_each(parts)
     else:
         quoted = _quote_each([value])
-    return f"{match['mark']}{key}={quoted}"
-
-
-def _names_file(name: str) -> bool:
-    return name in FILES or name.endswith(("path", "dir"))
+    return f"{match['mark']}{match['key']}={quoted}"
 
 
 def _quote_each(values: Sequence[str]) -> str:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from llava.errors import reason_of
 from runners.errors import ConfigError
-from runners.options.component import locate
 from runners.options.engine import EngineOptions
 from runners.options.runner import RunnerOptions
+from runners.options.targets import locate
 
 if TYPE_CHECKING:
     from runners.workers.interface import Engine, Workers

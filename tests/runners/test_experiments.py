@@ -141,7 +141,7 @@ def test_patterns_stand_for_checkpoints_in_sweeps_alone(
 ) -> None:
     for name in ("c-2", "c-1"):
         (tmp_path / name).mkdir()
-    assert quote_free_text(words)[-1] == quoted
+    assert quote_free_text(words, EvalConfig)[-1] == quoted
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from hydra.utils import get_class
 
 from evals.tasks.gqa import GQA
 from runners.options.build import build_task, read_task_specs
+from runners.options.eval import EvalConfig
 from runners.options.register import register
 from runners.options.words import quote_free_text
 from tests.runners.conftest import Finished
@@ -38,7 +39,7 @@ def test_configured_suffix_is_the_default_of_the_task(task: str, composed: None)
     "suffix", [" Say ${oc.env:HOME}?", r" Say \${x} or \\${y}", " It's ${", "null", " a=[1], b"]
 )
 def test_suffix_reaches_the_task_as_it_is_typed(suffix: str, composed: None) -> None:
-    words = quote_free_text(["task=gqa", f"tasks.gqa.prompt_suffix={suffix}"])
+    words = quote_free_text(["task=gqa", f"tasks.gqa.prompt_suffix={suffix}"], EvalConfig)
     [spec] = read_task_specs(compose("eval", overrides=words)).values()
     stored = json.loads(json.dumps(spec))  # as a manifest keeps it
     for task in map(build_task, (spec, stored)):

@@ -16,11 +16,12 @@ from omegaconf import DictConfig
 from runners.errors import ConfigError
 from runners.options import program
 from runners.options.build import read_settings
-from runners.options.component import Component, locate
+from runners.options.component import Component
 from runners.options.engine import ENGINES, EngineOptions, PackedOptions, SequentialOptions
 from runners.options.eval import EvalConfig
 from runners.options.register import register
 from runners.options.runner import RUNNERS, LocalOptions, RayOptions, RunnerOptions
+from runners.options.targets import locate
 
 SEQUENTIAL, RAY = "engine=sequential", "runner=ray"
 

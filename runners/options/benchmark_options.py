@@ -1,0 +1,83 @@
+"""The benchmarks of a program, and what the text of their options is.
+
+A benchmark's constructor says it by its annotations: what may be a `Path` is one.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from runners.errors import ConfigError
+from runners.options.conf_files import read_choice
+from runners.options.kinds import Kind
+from runners.options.targets import find_benchmark
+
+_BY_NAME = {"prompt_suffix": Kind.PROSE, "name": Kind.NAME}
+"""Options that are called the same in every benchmark that has them."""
+_DATA = {"root": Kind.PATH}
+
+
+def kind_of_benchmark_option(name: str, argv: Sequence[str]) -> Kind | None:
+    """Returns what the text of a benchmark's option is; None if it is left to Hydra.
+
+    >>> kind_of_benchmark_option("gqa.data_dir", []).name
+    'PATH'
+
+    Args:
+        name: The benchmark and its option, such as `gqa.data_dir`.
+        argv: The command line, which may name the benchmark's constructor.
+    """
+    task, _, option = name.partition(".")
+    try:
+        constructor = find_benchmark(_target_of(task, argv))
+    except ConfigError:
+        return None  # what is wrong with it is said when the benchmark is built
+    parameter = inspect.signature(constructor, eval_str=True).parameters.get(option)
+    if parameter is None:
+        return None
+    members = list(_members(parameter.annotation))
+    if Path in members:
+        is_list = any(get_origin(member) is Sequence for member in members)
+        return Kind.PATHS if is_list else Kind.PATH
+    return _BY_NAME.get(option)
+
+
+def _target_of(task: str, argv: Sequence[str]) -> str:
+    """The `_target_` of a benchmark: on the command line, else in its file; empty if in neither."""
+    begin = f"tasks.{task}._target_="
+    given = [word.lstrip("+") for word in argv]
+    named = [word.removeprefix(begin) for word in given if word.startswith(begin)]
+    config = read_choice("task", task, argv)
+    configured = "" if config is None else str(config.get("_target_", ""))
+    return named[-1] if named else configured
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """The members of a union; else the annotation itself."""
+    if get_origin(annotation) in (Union, UnionType):
+        yield from get_args(annotation)
+    else:
+        yield annotation
+
+
+# Without slots, since a class that inherits from two can have those of one only.
+@dataclass(kw_only=True)
+class BenchmarksConfig:
+    """What every program that works on benchmarks is told of them.
+
+    Attributes:
+        tasks: One entry a benchmark: `_target_` plus its options.
+        data: Where they lie.
+    """
+
+    tasks: dict[str, Any] = field(
+        default_factory=dict, metadata={"inside": kind_of_benchmark_option}
+    )
+    data: dict[str, Any] = field(
+        default_factory=dict, metadata={"inside": lambda name, _: _DATA.get(name)}
+    )

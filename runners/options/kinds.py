@@ -1,0 +1,81 @@
+"""What the text of an option is: prose, a path, a name. Its field says so, and nothing else does.
+
+Hydra's grammar would read `model.path=/a/b=c` as syntax and `run=2026_11_27` as a number. The
+command line is therefore quoted by what its options are (`runners.options.words`). An option
+without a kind is left to Hydra: it is a number, a truth value, or one of a few words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import field, fields, is_dataclass
+from enum import Enum, auto
+from typing import Any
+
+from omegaconf import MISSING
+
+
+class Kind(Enum):
+    """What the text of an option is.
+
+    Attributes:
+        PROSE: Nothing in it is syntax, and `null` is a word.
+        IMAGES: Files or addresses, separated by commas, which therefore never sweep.
+        PATH: A file or folder.
+        PATHS: A path, or several in brackets.
+        CHECKPOINT: A folder or hub id; in a sweep `*` stands for every folder that it matches.
+        NAME: A name, which may read like a number.
+        NAMES: A name, or several in brackets.
+        PARTS: Names in brackets, or a number.
+    """
+
+    PROSE = auto()
+    IMAGES = auto()
+    PATH = auto()
+    PATHS = auto()
+    CHECKPOINT = auto()
+    NAME = auto()
+    NAMES = auto()
+    PARTS = auto()
+
+
+Inside = Callable[[str, Sequence[str]], Kind | None]
+"""Tells what an option below another one is, from the rest of its name and the command line; stands
+as `inside` in the metadata of a mapping whose names a schema cannot know."""
+
+
+def of_kind(kind: Kind) -> dict[str, Kind]:
+    """Returns the metadata of the field of an option of that kind."""
+    return {"kind": kind}
+
+
+def path_option(default: str | None = MISSING) -> Any:
+    """Returns the field of an option that names a file or folder."""
+    return field(default=default, metadata=of_kind(Kind.PATH))
+
+
+def name_option(default: str | None = MISSING) -> Any:
+    """Returns the field of an option that holds a name."""
+    return field(default=default, metadata=of_kind(Kind.NAME))
+
+
+def kind_of(schema: type, name: str, argv: Sequence[str]) -> Kind | None:
+    """Returns what the text of an option is; None if it is left to Hydra, or does not exist.
+
+    Args:
+        schema: The options of a program.
+        name: The option's whole name, such as `model.path`.
+        argv: The command line, which may say what a benchmark is.
+    """
+    first, _, rest = name.partition(".")
+    found = next((each for each in fields(schema) if each.name == first), None)
+    if found is None:
+        return None
+    kind: Kind | None = None
+    if not rest:
+        kind = found.metadata.get("kind")
+    elif "inside" in found.metadata:
+        kind = found.metadata["inside"](rest, argv)
+    elif isinstance(found.default_factory, type) and is_dataclass(found.default_factory):
+        kind = kind_of(found.default_factory, rest, argv)
+    return kind
