@@ -18,7 +18,7 @@ from packaging.specifiers import SpecifierSet
 from runners.environment import installed_version, num_cores
 from runners.errors import BAD_INPUT, COMPLETE, INCOMPLETE
 from runners.logs import RunLog
-from runners.options.build import read_settings, read_task_specs
+from runners.options.build import read_chosen_specs, read_settings
 from runners.options.doctor import DoctorConfig
 from runners.options.register import cache_dir
 from runners.scoring.data_check import DataCheck, Finding, State, check_data
@@ -43,12 +43,12 @@ _GIB = 2**30
 
 def examine(config: DictConfig) -> int:
     """Looks at what one composed configuration names and returns the exit code."""
-    settings = read_settings(config, DoctorConfig)
+    specs = read_chosen_specs(config)
+    settings = read_settings(config, DoctorConfig)  # has the folder of demo data only now
     with RunLog():
-        specs = read_task_specs(config) if config.tasks else {}
         folders = {"results": settings.results_dir, "cache": cache_dir()}
-        if "root" in config.data:
-            folders["data"] = str(config.data.root)
+        if "root" in settings.data:
+            folders["data"] = str(settings.data["root"])
         machine = DataCheck(
             title="machine", findings=(*_look_at_machine(), *_look_at_disk(folders))
         )

@@ -10,33 +10,40 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from omegaconf import DictConfig
+
+    from runners.options.eval import EvalConfig
+    from runners.options.task_spec import TaskSpec
 
 
 def evaluate(config: DictConfig) -> int:
     """Runs one composed configuration, or a stored run again; returns the exit code."""
-    if config.manifest is None:
-        return _evaluate(config)
+    from runners.options.build import read_settings, read_task_specs
+    from runners.options.eval import EvalConfig
+    from runners.options.given import read_given
+
+    settings = read_settings(config, EvalConfig)
+    if settings.manifest is None:
+        return _evaluate(settings, read_task_specs(config))
     from runners.evaluation.rerun import rerun
 
-    return rerun(config, config.manifest, _evaluate)
+    return rerun(settings, read_given(config), _evaluate)
 
 
-def _evaluate(config: DictConfig) -> int:
+def _evaluate(settings: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
     from runners.environment import process_age_s, resume_command
     from runners.evaluation.course import Evaluation
     from runners.logs import RunLog
-    from runners.options.build import read_settings
-    from runners.options.eval import EvalConfig
     from runners.options.program import is_later_job
     from runners.signals import Interruption
 
-    settings = read_settings(config, EvalConfig)
     with RunLog() as log, Interruption() as interruption:
         try:
             evaluation = Evaluation(
-                config,
                 settings,
+                specs,
                 log=log,
                 interruption=interruption,
                 since_s=process_age_s() if is_later_job() else 0.0,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from runners.errors import COMPLETE
 from runners.logs import RunLog
 from runners.options.build import read_settings
+from runners.options.given import read_task_choice
 from runners.options.report import ReportConfig
 from runners.storage.stored import StoredRun, find_run
 from runners.views.report.gathering import gather
@@ -35,7 +36,7 @@ def report(config: DictConfig) -> int:
         runs = [find_run(name, Path(settings.results_dir), "runs") for name in settings.runs]
         output = _default_output(runs) if settings.output is None else Path(settings.output)
         check_output(output)
-        gathered = gather(config, runs)
+        gathered = gather(read_task_choice(config), runs)
         for task in gathered.tasks:
             for note in task.notes:
                 logger.warning("%s: %s", task.name, note)

@@ -10,14 +10,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evals.scorers.judge import Judged
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.logs import RunLog
-from runners.options.build import build_task, read_settings, read_task_specs
+from runners.options.build import read_settings
+from runners.options.given import TaskChoice, read_task_choice
 from runners.options.names import is_name
 from runners.options.score import ScoreConfig
+from runners.options.task_spec import TaskSpec
 from runners.scoring.endpoint import JudgeError
 from runners.scoring.score import score_file, score_stored
 from runners.storage.importing import read_import, store_import
@@ -36,16 +38,17 @@ logger = logging.getLogger(__name__)
 def score(config: DictConfig) -> int:
     """Scores what one composed configuration names and returns the exit code."""
     settings = read_settings(config, ScoreConfig)
-    _check_form(config, settings)
+    choice = read_task_choice(config)
+    _check_form(choice, settings)
     with RunLog():
         try:
-            return _score(config, settings)
+            return _score(choice, settings)
         except JudgeError as error:
             logger.error("%s", error)
             return INCOMPLETE
 
 
-def _check_form(config: DictConfig, settings: ScoreConfig) -> None:
+def _check_form(choice: TaskChoice, settings: ScoreConfig) -> None:
     """Checks that the options name one of the things that can be scored.
 
     Raises:
@@ -66,7 +69,7 @@ def _check_form(config: DictConfig, settings: ScoreConfig) -> None:
             "`predictions` needs either an `output` folder, or a `run` to be made of it. Use "
             "output=DIR or run=NAME."
         )
-    if settings.predictions is not None and len(config.tasks) != 1:
+    if settings.predictions is not None and len(choice.specs) != 1:
         raise ConfigError("`predictions` needs exactly one `task`. Use task=NAME.")
     makes_run = settings.predictions is not None or settings.merge is not None
     if makes_run and settings.run is not None and not is_name(settings.run):
@@ -76,22 +79,22 @@ def _check_form(config: DictConfig, settings: ScoreConfig) -> None:
         )
 
 
-def _score(config: DictConfig, settings: ScoreConfig) -> int:
+def _score(choice: TaskChoice, settings: ScoreConfig) -> int:
     run_dir = Path(settings.results_dir) / str(settings.run)
     if settings.predictions is not None:
-        [spec] = read_task_specs(config).values()
+        [spec] = choice.specs.values()
         work = _score_file if settings.run is None else _import_file
         results = [work(spec, settings, run_dir)]
     elif settings.merge is not None:
         names = part_names(settings.merge, run_dir.name)
         parts = [run_dir.with_name(name) for name in names]
-        specs = read_part_specs(config, parts)
+        specs = read_part_specs(choice, parts)
         _check_judge(specs, settings)
         results = [_merge(spec, settings, parts, run_dir) for spec in specs.values()]
     else:
         run = find_run(str(settings.run), Path(settings.results_dir), "run")
         run_dir = run.folder
-        specs = read_run_specs(config, run)
+        specs = read_run_specs(choice, run)
         _check_judge(specs, settings)
         tasks = {name: StoredTask(run_dir / name) for name in specs}
         known = {name: _require_summary(task) for name, task in tasks.items()}
@@ -105,8 +108,8 @@ def _score(config: DictConfig, settings: ScoreConfig) -> int:
     return COMPLETE if all(summary.is_complete for summary in results) else INCOMPLETE
 
 
-def _check_judge(specs: Mapping[str, Mapping[str, Any]], settings: ScoreConfig) -> None:
-    judged = [name for name, spec in specs.items() if isinstance(build_task(spec), Judged)]
+def _check_judge(specs: Mapping[str, TaskSpec], settings: ScoreConfig) -> None:
+    judged = [name for name, spec in specs.items() if isinstance(spec.build(), Judged)]
     if settings.judge.name != "none" and not judged:
         raise ConfigError(
             f"judge={settings.judge.name} is given, but no judge grades {', '.join(specs)}. Leave "
@@ -114,17 +117,17 @@ def _check_judge(specs: Mapping[str, Mapping[str, Any]], settings: ScoreConfig) 
         )
 
 
-def _score_file(spec: Mapping[str, Any], settings: ScoreConfig, _: Path) -> SummaryFile:
+def _score_file(spec: TaskSpec, settings: ScoreConfig, _: Path) -> SummaryFile:
     """Scores a foreign answer file."""
-    task = build_task(spec)
+    task = spec.build()
     _check_judge({task.name: spec}, settings)
     found = read_import(task, str(settings.predictions))
     return score_file(spec, found, Path(str(settings.output)) / task.name, settings.judge)
 
 
-def _import_file(spec: Mapping[str, Any], settings: ScoreConfig, run_dir: Path) -> SummaryFile:
+def _import_file(spec: TaskSpec, settings: ScoreConfig, run_dir: Path) -> SummaryFile:
     """Makes a run of a foreign answer file, and scores it."""
-    task = build_task(spec)
+    task = spec.build()
     _check_judge({task.name: spec}, settings)
     found = read_import(task, str(settings.predictions))
     imported = store_import(found, task, spec, run_dir, overwrite=settings.overwrite)
@@ -141,11 +144,11 @@ def _import_file(spec: Mapping[str, Any], settings: ScoreConfig, run_dir: Path) 
 
 
 def _merge(
-    spec: Mapping[str, Any], settings: ScoreConfig, parts: Sequence[Path], run_dir: Path
+    spec: TaskSpec, settings: ScoreConfig, parts: Sequence[Path], run_dir: Path
 ) -> SummaryFile:
     """Joins the parts of a task, and scores the whole."""
     merged = merge_task(spec, parts, run_dir, overwrite=settings.overwrite)
-    stored = StoredTask(run_dir / build_task(spec).name)
+    stored = StoredTask(run_dir / spec.build().name)
     return score_stored(
         spec,
         stored,
@@ -159,7 +162,7 @@ def _merge(
 
 
 def _rescore(
-    spec: Mapping[str, Any], stored: StoredTask, known: SummaryFile, settings: ScoreConfig
+    spec: TaskSpec, stored: StoredTask, known: SummaryFile, settings: ScoreConfig
 ) -> SummaryFile:
     """Scores a stored task again."""
     return score_stored(

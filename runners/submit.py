@@ -15,8 +15,10 @@ from evals.submission import Submission, Submittable, build_submission
 from evals.task import Task
 from runners.errors import COMPLETE, ConfigError
 from runners.logs import RunLog
-from runners.options.build import build_task, read_settings, read_task_specs
+from runners.options.build import read_settings
+from runners.options.given import TaskChoice, read_task_choice
 from runners.options.submit import SubmitConfig
+from runners.options.task_spec import TaskSpec
 from runners.storage.files import write_atomic
 from runners.storage.specs import read_run_specs
 from runners.storage.stored import StoredTask, find_run
@@ -31,8 +33,8 @@ def submit(config: DictConfig) -> int:
     """Writes the upload of one composed configuration and returns the exit code."""
     settings = read_settings(config, SubmitConfig)
     with RunLog():
-        spec, answer_path = _find_answers(config, settings)
-        task = build_task(spec)
+        spec, answer_path = _find_answers(read_task_choice(config), settings)
+        task = spec.build()
         output = Path(settings.output)
         _check_output(task, output, overwrite=settings.overwrite)
         answers = read_answers(answer_path)
@@ -45,7 +47,7 @@ def submit(config: DictConfig) -> int:
     return COMPLETE
 
 
-def _find_answers(config: DictConfig, settings: SubmitConfig) -> tuple[dict[str, Any], Path]:
+def _find_answers(choice: TaskChoice, settings: SubmitConfig) -> tuple[TaskSpec, Path]:
     """The task, and the file with its answers.
 
     Raises:
@@ -56,13 +58,13 @@ def _find_answers(config: DictConfig, settings: SubmitConfig) -> tuple[dict[str,
             "Exactly one of `predictions` and `run` must be given. Use predictions=ANSWERS.jsonl "
             "for an answer file, run=NAME for a stored run."
         )
-    if len(config.tasks) != 1:
+    if len(choice.specs) != 1:
         raise ConfigError("`task` must name exactly one benchmark. Use task=NAME.")
     if settings.predictions is not None:
-        [spec] = read_task_specs(config).values()
+        [spec] = choice.specs.values()
         return spec, Path(settings.predictions)
     run = find_run(str(settings.run), Path(settings.results_dir), "run")
-    [(name, spec)] = read_run_specs(config, run).items()
+    [(name, spec)] = read_run_specs(choice, run).items()
     path = StoredTask(run.folder / name).answers_path
     if not path.exists():
         raise ConfigError(f"{path} does not exist. Answer the questions with runners.eval first.")

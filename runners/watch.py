@@ -8,7 +8,7 @@ known from the results, so that the same command goes on after any interruption.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 from runners.errors import ConfigError
 from runners.in_training.watch_loop import Watch
 from runners.logs import RunLog
-from runners.options.build import build_task, read_settings, read_task_specs
+from runners.options.build import read_settings, read_task_specs
+from runners.options.task_spec import TaskSpec
 from runners.options.watch import WatchConfig
 from runners.options.words import escape_interpolations, is_multirun
 from runners.signals import Interruption
@@ -45,7 +46,7 @@ def watch(config: DictConfig) -> int:
             "folder that the training will write into."
         )
     with RunLog(), Interruption() as interruption, interruption.patience("the watch ends"):
-        tasks = _read_tasks(config)
+        tasks = _read_tasks(read_task_specs(config))
         return Watch(root, settings, tasks, _passed_on(words), interruption).run()
 
 
@@ -60,9 +61,9 @@ def _check_words(words: Sequence[str]) -> None:
         )
 
 
-def _read_tasks(config: DictConfig) -> list[str]:
+def _read_tasks(specs: Mapping[str, TaskSpec]) -> list[str]:
     """The names of the benchmarks, whose questions are read once to see that they are there."""
-    tasks = [build_task(spec) for spec in read_task_specs(config).values()]
+    tasks = [spec.build() for spec in specs.values()]
     for task in tasks:
         task.samples()
     return [task.name for task in tasks]

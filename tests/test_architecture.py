@@ -12,7 +12,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from runners.options.build import build_task, read_settings, read_task_specs
+from runners.options.build import read_settings, read_task_specs
 from runners.options.eval import EvalConfig
 from runners.options.register import register
 from runners.options.score import ScoreConfig
@@ -119,16 +119,20 @@ def test_parent_process_imports_no_torch(module: str) -> None:
     assert finished.stdout.strip() == "[]"
 
 
-def only_instantiated_in_build() -> list[str]:
-    return [
+def test_no_module_lets_hydra_build_what_a_configuration_names() -> None:
+    assert [name for name, path in MODULES.items() if "instantiate" in path.read_text()] == []
+
+
+def test_composed_options_stay_at_the_border() -> None:
+    """Beyond the first lines of a program, options have types of their own."""
+    programs = {f"runners.{path.stem}" for path in (CHECKOUT / "runners").glob("*.py")}
+    beyond = [
         name
         for name, path in MODULES.items()
-        if "hydra.utils import instantiate" in path.read_text()
+        if name not in programs and not name.startswith("runners.options.")
+        if {"omegaconf", "hydra"} & {imported.split(".")[0] for imported in imports(path)}
     ]
-
-
-def test_one_module_instantiates() -> None:
-    assert only_instantiated_in_build() == ["runners.options.build"]
+    assert beyond == []
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +163,7 @@ def test_every_task_is_built_from_its_configuration(task: str, composed: None) -
     if task == "custom":
         config.tasks.custom.questions = "questions.jsonl"
     [spec] = read_task_specs(config).values()
-    assert build_task(spec).name == task
+    assert spec.build().name == task
 
 
 def test_a_benchmark_never_falls_back_to_demo_data(composed: None) -> None:

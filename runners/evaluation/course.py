@@ -8,8 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from evals.errors import DataError
 from evals.scorers.judge import Judged
 from evals.submission import Submittable
@@ -22,9 +20,9 @@ from runners.evaluation.dry_run import memory_bytes, plan_task, render_plans
 from runners.evaluation.session import PROGRAM, Session, Timing
 from runners.evaluation.task_run import TaskRun
 from runners.logs import RunLog
-from runners.options.build import read_task_specs
 from runners.options.eval import EvalConfig
 from runners.options.names import run_name
+from runners.options.task_spec import TaskSpec
 from runners.signals import Interruption
 from runners.storage.identity import UNKNOWN, engine_identity
 from runners.storage.run_table import render_summaries, write_tables
@@ -38,8 +36,8 @@ class Evaluation:
     """One run: a model, some tasks, the workers of the runner.
 
     Args:
-        config: The composed options.
-        settings: The same, typed.
+        settings: The options.
+        specs: The benchmarks by their key in `tasks`.
         log: Where it is told what happens.
         interruption: Where a request to stop is seen.
         since_s: Age of this process when the run began, 0 if the process began with it.
@@ -47,15 +45,15 @@ class Evaluation:
 
     def __init__(
         self,
-        config: DictConfig,
         settings: EvalConfig,
+        specs: Mapping[str, TaskSpec],
         *,
         log: RunLog,
         interruption: Interruption,
         since_s: float = 0.0,
     ) -> None:
-        self._config = config
         self._settings = settings
+        self._specs = specs
         self._log = log
         self._interruption = interruption
         self._since_s = since_s
@@ -118,7 +116,7 @@ class Evaluation:
         self._resources.close()
 
     def _looks_complete(self) -> bool:
-        return all((self._run_dir / name / SUMMARY_FILE).is_file() for name in self._settings.tasks)
+        return all((self._run_dir / name / SUMMARY_FILE).is_file() for name in self._specs)
 
     def _prepare(self) -> tuple[Subject, list[TaskRun]]:
         """Checkpoint and questions; everything that is wrong with them comes in one message."""
@@ -128,7 +126,7 @@ class Evaluation:
         except (CheckpointError, ConversationError) as error:
             problems.append(error)
         task_runs = []
-        for spec in read_task_specs(self._config).values():
+        for spec in self._specs.values():
             try:
                 task_runs.append(TaskRun(spec, self._run_dir, self._settings))
             except DataError as error:

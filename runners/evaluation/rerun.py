@@ -7,26 +7,31 @@ with the resolved values of its identity they say everything that can change an 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from omegaconf import OmegaConf, open_dict
+from typing import Any
 
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
-from runners.options.build import read_settings
+from runners.options.build import read_stored
+from runners.options.engine import PackedOptions
 from runners.options.eval import EvalConfig
-from runners.options.names import is_set_aside, model_name
-from runners.options.words import escape_interpolations
+from runners.options.given import GivenOptions
+from runners.options.model import (
+    ConversationConfig,
+    GenerationOptions,
+    ModelConfig,
+    QuantizationConfig,
+)
+from runners.options.names import is_set_aside, model_name, run_name
+from runners.options.task_spec import TaskSpec
 from runners.storage.identity import describe_differences, differences, engine_identity
 from runners.storage.lines import is_failure
 from runners.storage.manifest import MANIFEST_FILE, Manifest, read_manifest
-from runners.storage.specs import given_options, read_spec
+from runners.storage.specs import read_spec
 from runners.storage.stored import StoredTask
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+Evaluate = Callable[[EvalConfig, Mapping[str, TaskSpec]], int]
 
 _FREE = frozenset(
     {
@@ -39,6 +44,50 @@ _FREE = frozenset(
 _FREE_PARTS = ("runner.", "engine.", "hydra.")
 
 
+@dataclass(kw_only=True, slots=True)
+class RepeatableOptions:
+    """What a manifest keeps of the options of its run, beside its identity.
+
+    Attributes:
+        model: The checkpoint.
+        quantization: How weights are held.
+        generation: How answers are generated.
+        seed: Of sampling.
+        limit: How many questions were asked; None for all.
+        check_counts: Whether another number of questions than the published one is an error.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
+    generation: GenerationOptions = field(default_factory=GenerationOptions)
+    seed: int = 0
+    limit: int | None = None
+    check_counts: bool = True
+
+
+@dataclass(kw_only=True, slots=True)
+class StoredEngine:
+    """What the identity of a run holds of its engine, as `engine_identity` gives it."""
+
+    replay: str = "near_ties"
+    near_tie_threshold: float | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class ResolvedOptions:
+    """What the identity of a run holds of options that may have been left open.
+
+    Attributes:
+        dtype: In which it was computed.
+        conversation: The template.
+        engine: What of the engine may change an answer.
+    """
+
+    dtype: str | None = None
+    conversation: str | None = None
+    engine: StoredEngine = field(default_factory=StoredEngine)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Original:
     """One task of the run that is repeated.
@@ -46,43 +95,46 @@ class Original:
     Attributes:
         folder: Where it lies.
         manifest: Its manifest.
-        spec: Its task, as `_target_` plus values.
+        spec: Its task.
         options: The options of its run.
+        resolved: What they came to.
     """
 
     folder: Path
     manifest: Manifest
-    spec: Mapping[str, Any]
-    options: Mapping[str, Any]
+    spec: TaskSpec
+    options: RepeatableOptions
+    resolved: ResolvedOptions
 
 
-def repeatable_options(settings: EvalConfig) -> dict[str, Any]:
+def repeatable_options(settings: EvalConfig) -> RepeatableOptions:
     """Returns what a manifest has to keep of the options, so that its run can be repeated."""
     path = Path(settings.model.path)
     base = settings.model.base
-    return {
-        "model": {
-            **asdict(settings.model),
+    return RepeatableOptions(
+        model=replace(
+            settings.model,
             # A folder is found from anywhere; a hub id stays what it is.
-            "path": str(path.resolve()) if path.exists() else settings.model.path,
-            "base": str(Path(base).resolve()) if base and Path(base).exists() else base,
-            "name": model_name(settings),
-        },
-        "quantization": asdict(settings.quantization),
-        "generation": asdict(settings.generation),
-        "seed": settings.seed,
-        "limit": settings.limit,
-        "check_counts": settings.check_counts,
-    }
+            path=str(path.resolve()) if path.exists() else settings.model.path,
+            base=str(Path(base).resolve()) if base and Path(base).exists() else base,
+            name=model_name(settings),
+        ),
+        quantization=settings.quantization,
+        generation=settings.generation,
+        seed=settings.seed,
+        limit=settings.limit,
+        check_counts=settings.check_counts,
+    )
 
 
-def rerun(config: DictConfig, path: str, evaluate: Callable[[DictConfig], int]) -> int:
+def rerun(settings: EvalConfig, given: GivenOptions, evaluate: Evaluate) -> int:
     """Repeats a run under another name and compares the answers; returns the exit code.
 
     Args:
-        config: The composed options; those of the manifest are put in.
-        path: A run's folder, a task's folder in it, or its `manifest.json`.
-        evaluate: Runs one composed configuration and returns its exit code.
+        settings: The options; `manifest` names a run's folder, a task's folder in it, or its
+            `manifest.json`, of which the others are taken.
+        given: What the command line says.
+        evaluate: Has benchmarks answered under some options and returns the exit code.
 
     Returns:
         0 if the answers are the same, 1 if they differ or some are missing, else what `evaluate`
@@ -91,13 +143,19 @@ def rerun(config: DictConfig, path: str, evaluate: Callable[[DictConfig], int]) 
     Raises:
         ConfigError: there is no manifest, it does not say enough, or other options contradict it.
     """
-    originals = _read_originals(Path(path))
-    _check_given_options()
-    repeated = _configure(config, originals)
-    code = evaluate(config)
-    if config.dry_run or code not in (COMPLETE, INCOMPLETE):
+    originals = _read_originals(Path(str(settings.manifest)))
+    _check_given_options(given)
+    repeated = _configure(settings, given, originals)
+    specs = {}
+    for original in originals:
+        name = original.folder.name
+        specs[name] = original.spec.with_options(given.tasks.get(name, {}))
+    folder = Path(repeated.results_dir, run_name(repeated))
+    print(f"repeating {originals[0].folder.parent} as {folder}", file=sys.stderr)
+    code = evaluate(repeated, specs)
+    if settings.dry_run or code not in (COMPLETE, INCOMPLETE):
         return code
-    same = [_compare(original, repeated) for original in originals]
+    same = [_compare(original, folder) for original in originals]
     return code if all(same) else INCOMPLETE
 
 
@@ -115,19 +173,14 @@ def _read_originals(path: Path) -> list[Original]:
         )
     first = originals[0]
     for other in originals[1:]:
-        differing = differences(first.options, other.options)
-        shared = ("dtype", "conversation", "engine")
-        differing |= differences(_part(first.manifest, shared), _part(other.manifest, shared))
+        differing = differences(asdict(first.options), asdict(other.options))
+        differing |= differences(asdict(first.resolved), asdict(other.resolved))
         if differing:
             raise ConfigError(
                 f"{first.folder} and {other.folder} were answered under different options: "
                 f"{', '.join(differing)}. Repeat them one by one, with manifest={first.folder}."
             )
     return originals
-
-
-def _part(manifest: Manifest, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: manifest.identity.get(name) for name in names}
 
 
 def _read_original(folder: Path) -> Original:
@@ -145,18 +198,24 @@ def _read_original(folder: Path) -> Original:
             f"{folder / MANIFEST_FILE} does not keep the options of its run, because an earlier "
             "version wrote it. Repeat its `command` with another run=NAME."
         )
-    spec = read_spec(manifest, folder)
-    return Original(folder=folder.resolve(), manifest=manifest, spec=spec, options=options)
+    resolved = {field.name: manifest.identity.get(field.name) for field in fields(ResolvedOptions)}
+    return Original(
+        folder=folder.resolve(),
+        manifest=manifest,
+        spec=read_spec(manifest, folder),
+        options=read_stored(RepeatableOptions, dict(options), str(folder / MANIFEST_FILE)),
+        resolved=read_stored(ResolvedOptions, resolved, str(folder / MANIFEST_FILE)),
+    )
 
 
-def _check_given_options() -> None:
+def _check_given_options(given: GivenOptions) -> None:
     """Checks that the command line does not contradict the manifest."""
     contradicting = sorted(
         name
-        for name in given_options()
+        for name in given.names
         if name not in _FREE
         and not name.startswith(_FREE_PARTS)
-        and not (name.startswith("tasks.") and name.endswith("_dir"))
+        and not (name.startswith("tasks.") and name.endswith(".data_dir"))
     )
     if contradicting:
         raise ConfigError(
@@ -165,61 +224,57 @@ def _check_given_options() -> None:
         )
 
 
-def _configure(config: DictConfig, originals: list[Original]) -> Path:
-    """Puts the options of the manifests into the composed ones; returns the new run's folder."""
-    first, given = originals[0], given_options()
-    stored = _stored_options(first)
-    moved = {name: config.model[name] for name in ("path", "base") if f"model.{name}" in given}
-    specs = {original.folder.name: dict(original.spec) for original in originals}
-    for name, spec in specs.items():
-        spec.update(_given_places(name, config, given))
-    if "check_counts" in given:
-        del stored["check_counts"]
+def _configure(
+    settings: EvalConfig, given: GivenOptions, originals: Sequence[Original]
+) -> EvalConfig:
+    """The options of the manifests, and those of the command line that may be given beside them."""
+    first = originals[0]
+    try:
+        repeated = _with_stored(settings, given, first)
+    except ValueError as error:
+        raise ConfigError(f"{first.folder / MANIFEST_FILE} cannot be repeated: {error}") from error
     engine = first.manifest.identity["engine"]
-    stored["engine"] = {
-        name: value
-        for name, value in engine.items()
-        if name in config.engine and f"engine.{name}" not in given
-    }
-    run = config.run or f"{first.folder.parent.name}-rerun"
-    with open_dict(config):
-        config.tasks, config.data = {}, {}  # replaced, where the others are merged
-        options = {**stored, "model": stored["model"] | moved, "tasks": specs, "run": run}
-        config.merge_with(_as_text(options))
-    if changed := differences(
-        engine, engine_identity(read_settings(config, EvalConfig).engine), "engine."
-    ):
+    if changed := differences(engine, engine_identity(repeated.engine), "engine."):
         raise ConfigError(
             f"`manifest` says how the run was made, but {describe_differences(changed)}. Repeat it "
             "without other options of the engine."
         )
-    repeated = Path(config.results_dir, run)
-    if repeated.resolve() == first.folder.parent:
+    if Path(repeated.results_dir, str(repeated.run)).resolve() == first.folder.parent:
         raise ConfigError(
-            f"`run` must be another name than that of the run that is repeated, but is {run!r}. "
-            f"Leave it out for {run}-rerun."
+            "`run` must be another name than that of the run that is repeated, but is "
+            f"{repeated.run!r}. Leave it out for {repeated.run}-rerun."
         )
-    print(f"repeating {first.folder.parent} as {repeated}", file=sys.stderr)
     return repeated
 
 
-def _stored_options(original: Original) -> dict[str, Any]:
-    """The options of a run; what they left open is taken from its identity."""
-    identity, shard = original.manifest.identity, original.manifest.shard
-    options: dict[str, Any] = {
-        **original.options,
-        "dtype": identity["dtype"],
-        "conversation": {"template": identity["conversation"]},
+def _with_stored(settings: EvalConfig, given: GivenOptions, original: Original) -> EvalConfig:
+    """The options with all that a manifest says in their place, unless it is given again."""
+    stored, resolved = original.options, original.resolved
+    moved = {
+        name: getattr(settings.model, name)
+        for name in ("path", "base")
+        if f"model.{name}" in given.names
     }
-    if shard is not None:
-        options["runner"] = {"shard": shard.option}
-    return options
-
-
-def _given_places(name: str, config: DictConfig, given: set[str]) -> dict[str, Any]:
-    """Where the command line says that a task's data lie now."""
-    places = {word.rpartition(".")[2]: word for word in given if word.startswith(f"tasks.{name}.")}
-    return {option: OmegaConf.select(config, word) for option, word in places.items()}
+    shard = original.manifest.shard
+    engine = settings.engine
+    if isinstance(engine, PackedOptions):
+        kept = asdict(resolved.engine).items()
+        unless_given = {name: value for name, value in kept if f"engine.{name}" not in given.names}
+        engine = replace(engine, **unless_given)
+    return replace(
+        settings,
+        model=replace(stored.model, **moved),
+        quantization=stored.quantization,
+        generation=stored.generation,
+        seed=stored.seed,
+        limit=stored.limit,
+        check_counts=(settings if "check_counts" in given.names else stored).check_counts,
+        dtype=resolved.dtype,
+        conversation=ConversationConfig(template=resolved.conversation),
+        engine=engine,
+        runner=replace(settings.runner, shard=shard.option) if shard else settings.runner,
+        run=settings.run or f"{original.folder.parent.name}-rerun",
+    )
 
 
 def _compare(original: Original, repeated: Path) -> bool:
@@ -248,12 +303,3 @@ def _answers(stored: StoredTask) -> dict[str, Any]:
         key: line["metadata"]["error"] if is_failure(line) else line["text"]
         for key, line in stored.answers.lines.items()
     }
-
-
-def _as_text(value: Any) -> Any:
-    """Stored values such that nothing in them is an interpolation."""
-    if isinstance(value, dict):
-        return {name: _as_text(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_as_text(part) for part in value]
-    return escape_interpolations(value) if isinstance(value, str) else value

@@ -139,7 +139,7 @@ class Session:
             "marks_images": self._subject.marks_images,
             "engine": self._settings.engine.to_json(),
             "runner": self._settings.runner.to_json(),
-            "options": repeatable_options(self._settings),
+            "options": asdict(repeatable_options(self._settings)),
         }
 
     def _near_ties(self, known: Calibration | None) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from runners.environment import now
 from runners.evaluation.images import ImageFiles
 from runners.evaluation.pieces import shard_samples
 from runners.evaluation.task_notes import report_missing_images, report_repairs
-from runners.options.build import build_task
 from runners.options.eval import EvalConfig
 from runners.options.names import model_name
 from runners.options.shard import read_shard
+from runners.options.task_spec import TaskSpec
 from runners.scoring.score import score_asked
 from runners.storage.answers import PREDICTIONS_FILE, AnswerStore
 from runners.storage.files import (
@@ -45,7 +45,7 @@ class TaskRun:
     Construction reads the questions and counts what is missing; nothing is written before `open`.
 
     Args:
-        spec: The benchmark, as `_target_` plus values.
+        spec: The benchmark.
         run_dir: The run's folder; the task's folder lies in it.
         settings: The options of the run.
 
@@ -58,9 +58,9 @@ class TaskRun:
             be answered.
     """
 
-    def __init__(self, spec: Mapping[str, Any], run_dir: Path, settings: EvalConfig) -> None:
-        self._spec = dict(spec)
-        self.task = task = build_task(spec)
+    def __init__(self, spec: TaskSpec, run_dir: Path, settings: EvalConfig) -> None:
+        self._spec = spec
+        self.task = task = spec.build()
         self.folder = run_dir / task.name
         self._settings = settings
         self._model_id = model_name(settings)
@@ -173,7 +173,7 @@ class TaskRun:
         with explaining_disk_errors(self.folder):
             manifest = Manifest(
                 identity=self.identity(run_identity),
-                environment={**environment, "task": self._spec},
+                environment={**environment, "task": self._spec.to_json()},
                 history=history,
             )
             write_manifest(self.folder, manifest)

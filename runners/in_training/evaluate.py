@@ -24,9 +24,10 @@ from runners.environment import describe_environment
 from runners.errors import ConfigError
 from runners.evaluation.prompts import PromptRenderer
 from runners.in_training.lent_model import find_tower, hash_model, lent, unwrap_model
-from runners.in_training.named_tasks import Options, TaskLike, resolve_tasks
+from runners.in_training.named_tasks import TaskLike, resolve_tasks
 from runners.in_training.posed_task import Answer, PosedTask
 from runners.in_training.ranks import Ranks
+from runners.options.composing import NamedOptions
 from runners.options.engine import PackedOptions
 from runners.options.eval import EvalConfig
 from runners.storage.identity import PROMPT_VERSION, UNKNOWN, engine_identity
@@ -90,7 +91,7 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
     """
     inner = unwrap_model(model)
     path = str(getattr(inner.config, "_name_or_path", None) or "")
-    options = Options(
+    options = NamedOptions(
         model_name=model_name or get_model_name_from_path(path) or UNKNOWN,
         data=data,
         data_root=data_root,
@@ -134,7 +135,7 @@ def _store(
 
 
 def _pose(
-    tasks: TaskLike | Sequence[TaskLike], options: Options, model: Any, ranks: Ranks
+    tasks: TaskLike | Sequence[TaskLike], options: NamedOptions, model: Any, ranks: Ranks
 ) -> tuple[list[PosedTask], EvalConfig]:
     """The benchmarks with their questions, the same on every rank, or the same error on every."""
     posed: list[PosedTask] = []

@@ -1,49 +1,19 @@
-"""Benchmarks and options that are named in Python, composed as the command line composes them."""
+"""Benchmarks that are named in Python, as the command line names them."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
-
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from hydra.version import VersionBase
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from evals.task import Task
 from runners.errors import ConfigError
-from runners.options.build import build_task, read_settings, read_task_specs
+from runners.options.composing import NamedOptions, compose_named
 from runners.options.eval import EvalConfig
-from runners.options.register import register
-from runners.options.words import escape_interpolations
+from runners.options.task_spec import TaskSpec
 
 TaskLike = str | Mapping[str, Any] | Task
 """A name that `task=` takes, a benchmark as `_target_` plus values, or a benchmark itself."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What `runners.eval` takes as options, each None for its default.
-
-    Attributes:
-        model_name: The model's name.
-        data: Where the benchmarks lie: `playground`, `hub` or `demo`.
-        data_root: The folder that holds them.
-        engine: `packed` or `sequential`, or options of the packed engine.
-        values: Further options by name, as mappings for the groups.
-    """
-
-    model_name: str
-    data: str | None = None
-    data_root: str | Path | None = None
-    engine: str | Mapping[str, Any] = "packed"
-    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +22,15 @@ class NamedTask:
 
     Attributes:
         task: The benchmark.
-        spec: `_target_` plus values; None for a benchmark that was given as an object.
+        spec: The same as it is described; None for a benchmark that was given as an object.
     """
 
     task: Task
-    spec: Mapping[str, Any] | None
+    spec: TaskSpec | None
 
 
 def resolve_tasks(
-    tasks: TaskLike | Sequence[TaskLike], options: Options
+    tasks: TaskLike | Sequence[TaskLike], options: NamedOptions
 ) -> tuple[list[NamedTask], EvalConfig]:
     """Returns the benchmarks, those with a name first, and all options with their defaults.
 
@@ -70,9 +40,9 @@ def resolve_tasks(
     given = [tasks] if isinstance(tasks, (str, Mapping)) or _is_task(tasks) else tasks
     entries = list(cast("Sequence[TaskLike]", given))
     names = [entry for entry in entries if isinstance(entry, str)]
-    specs, settings = _compose(names, options)
+    specs, settings = compose_named(names, options)
     found = [
-        *(NamedTask(task=build_task(spec), spec=spec) for spec in specs),
+        *(NamedTask(task=spec.build(), spec=spec) for spec in specs),
         *(_describe(entry) for entry in entries if not isinstance(entry, str)),
     ]
     known = [entry.task.name for entry in found]
@@ -87,7 +57,8 @@ def resolve_tasks(
 
 def _describe(entry: Mapping[str, Any] | Task) -> NamedTask:
     if isinstance(entry, Mapping):
-        return NamedTask(task=build_task(entry), spec=dict(entry))
+        spec = TaskSpec.from_json(entry)
+        return NamedTask(task=spec.build(), spec=spec)
     if not _is_task(entry):
         raise TypeError(
             "`tasks` must hold names, mappings with `_target_` or benchmarks, but has "
@@ -98,48 +69,3 @@ def _describe(entry: Mapping[str, Any] | Task) -> NamedTask:
 
 def _is_task(entry: object) -> bool:
     return hasattr(entry, "samples") and hasattr(entry, "aggregate")
-
-
-def _compose(names: Sequence[str], options: Options) -> tuple[list[dict[str, Any]], EvalConfig]:
-    """The named benchmarks as specs, and the options as the program would have them."""
-    engine = options.engine if isinstance(options.engine, str) else "packed"
-    overrides = ["model=checkpoint", f"engine={engine}"]
-    overrides += [f"task=[{','.join(names)}]"] if names else ["~task"]
-    overrides += [] if options.data is None else [f"data={options.data}"]
-    try:
-        with _own_hydra():
-            config = compose("eval", overrides=overrides)
-            _fill_in(config, options)
-            specs = list(read_task_specs(config).values()) if names else []
-            return specs, read_settings(config, EvalConfig)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(str(error)) from error
-
-
-def _fill_in(config: DictConfig, options: Options) -> None:
-    """Puts values in that need no syntax of the command line's."""
-    config.model.path = config.model.name = escape_interpolations(options.model_name)
-    if options.data_root is not None:
-        if "demo" in config.data:
-            raise ConfigError("`data_root` is for real data. Leave it out for `demo`.")
-        config.data.root = escape_interpolations(str(options.data_root))
-    for name, value in options.values.items():
-        OmegaConf.update(config, name, value)
-    if not isinstance(options.engine, str):
-        with open_dict(config.engine):
-            config.engine.update(dict(options.engine))
-
-
-@contextmanager
-def _own_hydra() -> Iterator[None]:
-    """Composes beside a program that uses Hydra itself, which goes on with its own afterwards."""
-    register()
-    of_program = copy.copy(GlobalHydra.instance())
-    version = copy.copy(VersionBase.instance())
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_module(version_base="1.3", config_module="conf"):
-            yield
-    finally:
-        VersionBase.set_instance(version)
-        GlobalHydra.set_instance(of_program)

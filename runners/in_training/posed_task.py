@@ -173,7 +173,7 @@ class PosedTask:
             set_aside(folder)
             manifest = Manifest(
                 identity={**identity, **own},
-                environment={**environment, "task": self._spec},
+                environment={**environment, "task": self._spec and self._spec.to_json()},
                 history=[{"started": now(), "num_stored": 0, **environment}],
             )
             write_manifest(folder, manifest)

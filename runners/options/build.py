@@ -1,22 +1,22 @@
-"""From configuration to objects: the only place that instantiates anything."""
+"""From composed configuration to typed options and benchmarks: the border of Hydra."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from llava.errors import reason_of
 from runners.errors import ConfigError
-from runners.options.complaints import did_you_mean, of_another
-from runners.options.names import check_task_name
-
-if TYPE_CHECKING:
-    from evals.task import Task
-
-TASK_PACKAGE = "evals.tasks."
+from runners.options.complaints import did_you_mean, of_another, paragraph
+from runners.options.conf_files import read_choice
+from runners.options.register import cache_dir
+from runners.options.task_spec import TaskSpec
+from runners.options.words import escape_interpolations
 
 S = TypeVar("S")
 
@@ -52,65 +52,100 @@ def _unknown_options(config: DictConfig, kind: Any, prefix: str = "") -> Iterato
             yield from _unknown_options(config[key], inner, f"{prefix}{key}.")
 
 
-def read_task_specs(config: DictConfig) -> dict[str, dict[str, Any]]:
-    """Returns what describes each benchmark: `_target_` plus values. Generates demo data on demand.
+def read_stored(kind: type[S], content: object, place: str) -> S:
+    """Returns options that a file keeps as the schema's dataclass. The file may be anyone's.
+
+    Args:
+        kind: The schema.
+        content: What the file holds of it; nothing in it is an interpolation.
+        place: Where that stands, for the message.
+
+    Raises:
+        ConfigError: there are other options in it, or values of another type or range.
+    """
+    try:
+        options = OmegaConf.structured(kind)
+        options.merge_with(_as_text(content))
+        return cast("S", OmegaConf.to_object(options))
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        key = getattr(error, "full_key", None)
+        said = f"`{key}`: {paragraph(error)}" if key else paragraph(error)
+        raise ConfigError(f"{place} does not hold the options of a run: {said}") from error
+
+
+def _as_text(value: Any) -> Any:
+    """Stored values such that nothing in them is an interpolation."""
+    if isinstance(value, dict):
+        return {name: _as_text(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_as_text(part) for part in value]
+    return escape_interpolations(value) if isinstance(value, str) else value
+
+
+def read_task_specs(config: DictConfig) -> dict[str, TaskSpec]:
+    """Returns the benchmarks by their key in `tasks`. Generates demo data on demand.
 
     Raises:
         ConfigError: no task is named, one is described by something else than options, or two
             would share a folder.
     """
-    if not config.tasks:
+    specs = read_chosen_specs(config)
+    if not specs:
         raise ConfigError("`task` must name at least one benchmark. See --help for their names.")
+    return specs
+
+
+def read_chosen_specs(config: DictConfig) -> dict[str, TaskSpec]:
+    """Returns what `read_task_specs` does, nothing where no task is named."""
+    if not config.tasks:
+        return {}
     if "demo" in config.data:
-        config.data.root = str(instantiate(config.data.demo))
-    specs: Any = OmegaConf.to_container(config.tasks, resolve=True, throw_on_missing=True)
-    for name, spec in specs.items():
-        if not isinstance(spec, dict):
+        config.data.root = str(_ensure_demo_data(config.data.demo))
+    tasks: Any = OmegaConf.to_container(config.tasks, resolve=True, throw_on_missing=True)
+    specs: dict[str, TaskSpec] = {}
+    for name, content in tasks.items():
+        if not isinstance(content, dict):
             raise ConfigError(
-                f"`tasks.{name}` must be a mapping of options, but is {spec!r}. Choose benchmarks "
-                f"with task=NAME, and set one of their options with tasks.{name}.OPTION=VALUE."
+                f"`tasks.{name}` must be a mapping of options, but is {content!r}. Choose "
+                f"benchmarks with task=NAME, and set one of their options with "
+                f"tasks.{name}.OPTION=VALUE."
             )
+        specs[str(name)] = TaskSpec.from_json(content)
     _check_distinct(specs)
-    return dict(specs)
+    return specs
 
 
-def _check_distinct(specs: Mapping[str, Mapping[str, Any]]) -> None:
+def default_spec(name: str) -> TaskSpec | None:
+    """Returns a benchmark as `conf/task` has it; None for one that has no file there.
+
+    Args:
+        name: The benchmark's name, which is that of its file.
+    """
+    options = read_choice("task", name)
+    if options is None or "_target_" not in options:
+        return None
+    config = OmegaConf.create({"data": {"root": "data"}, "tasks": {name: options}})
+    resolved: Any = OmegaConf.to_container(config, resolve=True)
+    return TaskSpec.from_json(resolved["tasks"][name])
+
+
+def _ensure_demo_data(demo: DictConfig) -> Path:
+    """The folder of the generated data, which are made if they are not there."""
+    from evals.demo import ensure_demo_data
+
+    options: Any = OmegaConf.to_container(demo, resolve=True)
+    try:
+        return ensure_demo_data(Path(cache_dir(), "demo"), **options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"`data.demo` cannot be generated: {reason_of(error)}") from error
+
+
+def _check_distinct(specs: Mapping[str, TaskSpec]) -> None:
     named: dict[str, str] = {}
     for key, spec in specs.items():
-        name = build_task(spec).name
+        name = spec.build().name
         if (other := named.setdefault(name, key)) != key:
             raise ConfigError(
                 f"The tasks of a run must have different names, but `tasks.{other}` and "
                 f"`tasks.{key}` are both called {name!r}. Set tasks.custom.name=NAME."
             )
-
-
-def build_task(spec: Mapping[str, Any]) -> Task:
-    """Returns the benchmark that a spec describes; nothing is read yet.
-
-    Raises:
-        ConfigError: the spec names something else than a benchmark of this project, an option of it
-            is wrong, or no folder can have its name.
-    """
-    target = str(spec.get("_target_"))
-    if not target.startswith(TASK_PACKAGE):
-        raise ConfigError(f"`_target_` of a task must lie in {TASK_PACKAGE[:-1]}, but is {target}.")
-    # What a task is given are plain values: nothing inside them is built, nor is a `${` in a prompt
-    # an interpolation, as it would be if they went through Hydra.
-    build = instantiate({"_target_": target}, _partial_=True)
-    try:
-        task: Task = build(**{key: value for key, value in spec.items() if key != "_target_"})
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{target} cannot be built from its options: {reason_of(error)}. Correct "
-            "or remove that option."
-        ) from error
-    check_task_name(task.name)
-    return task
-
-
-def instantiate(component: Any, **options: Any) -> Any:
-    """Returns what `_target_` of a component names, built from the values beside it."""
-    from hydra.utils import instantiate as build
-
-    return build(component, _convert_="all", **options)

@@ -32,7 +32,7 @@ _APPENDING = re.compile(
 )
 # where Hydra looked and what it built are its own affairs
 _INTERNAL = re.compile(
-    r"(full_key: |reference_type=|object_type=|Config search path:|provider=|See https://hydra\.cc)"
+    r"(full_key:|reference_type=|object_type=|Config search path:|provider=|See https://hydra\.cc)"
 )
 _MERGING = re.compile(r"Error merging override (?P<override>.*)", re.DOTALL)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from llava.errors import reason_of
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from evals.task import Task
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots, which leave no place for what is built once.
+@dataclass(frozen=True, kw_only=True)
 class TaskSpec:
     """A benchmark, not yet built.
 
@@ -58,12 +60,16 @@ class TaskSpec:
         return TaskSpec(target=self.target, options={**self.options, **options})
 
     def build(self) -> Task:
-        """Returns the benchmark; nothing is read yet.
+        """Returns the benchmark, the same one at every call; nothing is read yet.
 
         Raises:
             ConfigError: there is no such benchmark, an option of it is wrong, or no folder can
                 have its name.
         """
+        return self._task
+
+    @cached_property
+    def _task(self) -> Task:
         build = find_benchmark(self.target)
         try:
             task: Task = build(**self.options)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -19,7 +18,7 @@ from evals.records import Prediction, Sample
 from evals.scorers.judge import Judged
 from evals.submission import Submittable
 from evals.task import Task
-from runners.options.build import build_task
+from runners.options.task_spec import TaskSpec
 from runners.storage.long_names import shorten_names
 
 _SHOWN = 10
@@ -61,15 +60,15 @@ class DataCheck:
     findings: tuple[Finding, ...]
 
 
-def check_data(spec: Mapping[str, Any], *, check_counts: bool, open_images: bool) -> DataCheck:
+def check_data(spec: TaskSpec, *, check_counts: bool, open_images: bool) -> DataCheck:
     """Returns what is found about the data of one benchmark.
 
     Args:
-        spec: The benchmark, as `_target_` plus values.
+        spec: The benchmark.
         check_counts: Whether other numbers than the published ones are wrong.
         open_images: Whether each image is decoded, and not only looked for.
     """
-    task = build_task(spec)
+    task = spec.build()
     release = task.releases.get(task.split)
     findings: list[Finding] = []
     samples: list[Sample] = []
@@ -79,8 +78,9 @@ def check_data(spec: Mapping[str, Any], *, check_counts: bool, open_images: bool
     else:
         findings += _count(samples, release, check_counts=check_counts)
         findings += _check_purposes(task, samples)
-    data_dir = Path(str(spec["data_dir"])) if "data_dir" in spec else None
-    if release is not None and data_dir is not None and spec.get("source") != "hub":
+    options = spec.options
+    data_dir = Path(str(options["data_dir"])) if "data_dir" in options else None
+    if release is not None and data_dir is not None and options.get("source") != "hub":
         findings += _list_files(data_dir, release)
     findings += _check_images(samples, data_dir, release, open_images=open_images)
     return DataCheck(title=f"{task.name} {task.split}", findings=tuple(findings))

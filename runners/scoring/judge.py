@@ -29,8 +29,8 @@ from evals.records import Prediction
 from evals.scorers.judge import Judged
 from evals.task import Task
 from runners.errors import ConfigError
-from runners.options.build import build_task
 from runners.options.score import JudgeOptions
+from runners.options.task_spec import TaskSpec
 from runners.scoring.endpoint import Budget, Endpoint, OpenAIJudge, Price, estimate_prompt_tokens
 from runners.scoring.replies import Call, NotStoredError, ReplyStore, run_path
 from runners.signals import Interruption
@@ -73,7 +73,7 @@ class Judgment:
 
 
 def judge_answers(
-    spec: Mapping[str, Any],
+    spec: TaskSpec,
     predictions: Mapping[str, Prediction],
     folder: Path,
     options: JudgeOptions,
@@ -81,7 +81,7 @@ def judge_answers(
     """Returns the task with the replies of its judge, which is asked what it was not asked before.
 
     Args:
-        spec: The task, as `_target_` plus values.
+        spec: The task.
         predictions: The answers by key.
         folder: The task's folder, in which replies are kept.
         options: Which judge; with `none`, replies that are there are taken.
@@ -92,12 +92,12 @@ def judge_answers(
         DataError: a file is missing or malformed.
         JudgeError: the judge gave no reply, or the budget is spent.
     """
-    task = build_task(spec)
+    task = spec.build()
     if not isinstance(task, Judged):
         return Judgment(task=task)
     if options.name == "none":
         return _take_stored(spec, task, folder, options)
-    if spec.get("replies"):
+    if spec.options.get("replies"):
         raise ConfigError(
             f"{task.name} is given both replies and judge={options.name}. Leave one of them out."
         )
@@ -106,10 +106,8 @@ def judge_answers(
     return _ask(spec, task, predictions, folder, options)
 
 
-def _take_stored(
-    spec: Mapping[str, Any], task: Any, folder: Path, options: JudgeOptions
-) -> Judgment:
-    if spec.get("replies"):
+def _take_stored(spec: TaskSpec, task: Any, folder: Path, options: JudgeOptions) -> Judgment:
+    if spec.options.get("replies"):
         record = {
             "model": task.judge,
             "prompt_sha256": _hash_text(task.judge_prompt),
@@ -149,14 +147,14 @@ def _read_record(path: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def _with_replies(spec: Mapping[str, Any], place: Path, record: Mapping[str, Any]) -> Judgment:
+def _with_replies(spec: TaskSpec, place: Path, record: Mapping[str, Any]) -> Judgment:
     replies = [str(run_path(place, run)) for run in range(record["num_runs"])]
-    task = build_task({**spec, "judge": record["model"], "replies": replies})
+    task = spec.with_options({"judge": record["model"], "replies": replies}).build()
     return Judgment(task=task, record=record)
 
 
 def _ask(
-    spec: Mapping[str, Any],
+    spec: TaskSpec,
     task: Any,
     predictions: Mapping[str, Prediction],
     folder: Path,

@@ -14,6 +14,7 @@ from evals.records import Score
 from evals.submission import Submittable
 from evals.task import Task
 from runners.options.score import JudgeOptions
+from runners.options.task_spec import TaskSpec
 from runners.scoring.judge import Judgment, judge_answers
 from runners.storage.files import hash_data_files, sha256_of_file, sha256_of_json
 from runners.storage.importing import Import
@@ -84,7 +85,7 @@ def score_asked(
 
 
 def score_stored(  # noqa: PLR0913 - a task, its answers, what is known of them
-    spec: Mapping[str, Any],
+    spec: TaskSpec,
     stored: StoredTask,
     output: Path,
     judge: JudgeOptions,
@@ -97,7 +98,7 @@ def score_stored(  # noqa: PLR0913 - a task, its answers, what is known of them
     """Scores the stored answers of a task and returns the summary, which is also written.
 
     Args:
-        spec: The task, as `_target_` plus values.
+        spec: The task.
         stored: Its answers.
         output: The folder that scores and summary are written to.
         judge: Which judge is asked.
@@ -129,13 +130,11 @@ def score_stored(  # noqa: PLR0913 - a task, its answers, what is known of them
     return _write(output, figures, scores, judgment, origin, path, prompts_hash)
 
 
-def score_file(
-    spec: Mapping[str, Any], found: Import, output: Path, judge: JudgeOptions
-) -> SummaryFile:
+def score_file(spec: TaskSpec, found: Import, output: Path, judge: JudgeOptions) -> SummaryFile:
     """Scores a foreign answer file and returns the summary, which is also written.
 
     Args:
-        spec: The task, as `_target_` plus values.
+        spec: The task.
         found: The answers.
         output: The folder that scores and summary are written to.
         judge: Which judge is asked.

@@ -16,6 +16,7 @@ from evals.records import Failure, Prediction, Sample
 from evals.task import Task
 from runners.environment import describe_environment, now
 from runners.errors import ConfigError
+from runners.options.task_spec import TaskSpec
 from runners.storage.answers import PREDICTIONS_FILE
 from runners.storage.files import hash_data_files, sha256_of_file, write_jsonl
 from runners.storage.folders import set_aside, writing
@@ -115,7 +116,7 @@ def _read_failures(task: Task, answers: AnswerFile) -> dict[str, Failure]:
 
 
 def store_import(
-    found: Import, task: Task, spec: Mapping[str, Any], run_dir: Path, *, overwrite: bool
+    found: Import, task: Task, spec: TaskSpec, run_dir: Path, *, overwrite: bool
 ) -> Imported:
     """Writes answers and manifest as those of a run.
 
@@ -124,7 +125,7 @@ def store_import(
     Args:
         found: The answers.
         task: The task that they answer.
-        spec: The task, as `_target_` plus values.
+        spec: The same, as it is described.
         run_dir: The run's folder.
         overwrite: Set what lies there aside.
 
@@ -144,7 +145,7 @@ def store_import(
         event = {"imported": now(), "file": str(found.path), "sha256": found.sha256}
         manifest = Manifest(
             identity={"imported": found.sha256, **hashes},
-            environment={"imported_from": str(found.path), **environment, "task": dict(spec)},
+            environment={"imported_from": str(found.path), **environment, "task": spec.to_json()},
             history=[*(stored.history if stored is not None else ()), event],
         )
         write_manifest(folder, manifest)

@@ -6,14 +6,15 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evals.records import Sample
 from evals.task import Task
 from runners.environment import now
 from runners.errors import ConfigError
-from runners.options.build import build_task
+from runners.options.given import TaskChoice
 from runners.options.shard import Shard
+from runners.options.task_spec import TaskSpec
 from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE, AnswerStore
 from runners.storage.files import sha256_of_file, write_jsonl
 from runners.storage.folders import set_aside, writing
@@ -24,9 +25,6 @@ from runners.storage.manifest import MANIFEST_FILE, Manifest, write_manifest
 from runners.storage.specs import read_run_specs
 from runners.storage.stored import StoredAnswers, StoredTask, read_run
 from runners.storage.summary import Origin
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 logger = logging.getLogger(__name__)
 
@@ -78,13 +76,13 @@ def part_names(merge: Any, run: str) -> list[str]:
     return [f"{run}-{shard.suffix}" for shard in shards]
 
 
-def read_part_specs(config: DictConfig, runs: Sequence[Path]) -> dict[str, dict[str, Any]]:
+def read_part_specs(choice: TaskChoice, runs: Sequence[Path]) -> dict[str, TaskSpec]:
     """Returns the tasks that any of the runs holds, by name; runs without any are logged.
 
     A part without answers may be no loss: of fewer images than parts, some parts get no question.
 
     Args:
-        config: The composed options; `tasks` selects, and is empty for all tasks.
+        choice: The benchmarks that are named; none for all tasks of the runs.
         runs: The folders of the runs.
 
     Raises:
@@ -99,22 +97,20 @@ def read_part_specs(config: DictConfig, runs: Sequence[Path]) -> dict[str, dict[
     for path in runs:
         if path not in there:
             logger.warning("%s holds no answers", path)
-    specs: dict[str, dict[str, Any]] = {}
+    specs: dict[str, TaskSpec] = {}
     for path in there:
-        specs = read_run_specs(config, read_run(path)) | specs
+        specs = read_run_specs(choice, read_run(path)) | specs
     return specs
 
 
-def merge_task(
-    spec: Mapping[str, Any], runs: Sequence[Path], run_dir: Path, *, overwrite: bool
-) -> Merged:
+def merge_task(spec: TaskSpec, runs: Sequence[Path], run_dir: Path, *, overwrite: bool) -> Merged:
     """Writes the answers of a task in several runs as those of one run.
 
     What the one run holds already stays, as far as it is of the same identity: parts that come
     later can be added, and answers that no part has can be asked for in the run itself.
 
     Args:
-        spec: The task, as `_target_` plus values.
+        spec: The task.
         runs: The folders of the runs that are the parts; not all need be there.
         run_dir: The folder of the one run.
         overwrite: Set what lies there aside.
@@ -125,7 +121,7 @@ def merge_task(
         DataError: the questions cannot be read.
         StoreError: the run cannot be written.
     """
-    task = build_task(spec)
+    task = spec.build()
     folder = run_dir / task.name
     with writing(folder):
         paths = [*runs, *([] if overwrite else [run_dir])]
@@ -247,14 +243,14 @@ def _tell_missing(sources: Sequence[Part], name: str, missing: Sequence[str]) ->
 def _write(
     folder: Path,
     sources: Sequence[Part],
-    spec: Mapping[str, Any],
+    spec: TaskSpec,
     order: Sequence[str],
     records: tuple[Mapping[str, Mapping[str, Any]], ...],
 ) -> None:
     """Writes the manifest, and the answers and traces in the benchmark's order."""
     first, own = sources[0], next((p for p in sources if p.folder == folder), None)
     runner = first.manifest.environment.get("runner")
-    environment = {**first.manifest.environment, "task": dict(spec)}
+    environment = {**first.manifest.environment, "task": spec.to_json()}
     if isinstance(runner, Mapping):
         environment["runner"] = {**runner, "shard": None}
     parts = [

@@ -13,7 +13,7 @@ from PIL import Image
 
 from evals.records import Failure, Sample
 from llava.generation.request import Completion
-from runners.options.build import build_task
+from runners.options.task_spec import TaskSpec
 from runners.scoring.score import score_lines
 from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE
 from runners.storage.files import hash_data_files, json_line, sha256_of_file, sha256_of_json
@@ -87,7 +87,7 @@ def write_run(
     finished: bool = True,
 ) -> Path:
     """Stores one reply a question, in the order of the file; None for one that was not asked."""
-    task = build_task(data.spec)
+    task = TaskSpec.from_json(data.spec).build()
     folder = run_dir / task.name
     folder.mkdir(parents=True)
     asked = [(s, r) for s, r in zip(task.samples(), replies, strict=True) if r is not None]

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from runners.options.ask import AskConfig
 from runners.options.bench import BenchProgramConfig
-from runners.options.build import build_task, read_settings, read_task_specs
+from runners.options.build import read_settings, read_task_specs
 from runners.options.doctor import DoctorConfig
 from runners.options.eval import EvalConfig
 from runners.options.leaderboard import LeaderboardConfig
@@ -48,7 +48,7 @@ class Composed:
         read_settings(config, self._schema)
         if "data" in config and config.tasks:
             for spec in read_task_specs(config).values():
-                build_task(spec)
+                spec.build()
         return 0
 
 

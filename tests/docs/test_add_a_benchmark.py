@@ -15,7 +15,7 @@ from PIL import Image
 
 import evals.tasks
 from evals.errors import DataError
-from runners.options.build import build_task
+from runners.options.task_spec import TaskSpec
 from runners.scoring.score import score_lines
 
 PAGE = Path(__file__).parents[2] / "docs" / "add_a_benchmark.md"
@@ -47,7 +47,7 @@ def spec(tmp_path: Path) -> Iterator[dict[str, Any]]:
 
 
 def test_the_two_files_are_a_benchmark(spec: dict[str, Any]) -> None:
-    task = build_task(spec)
+    task = TaskSpec.from_json(spec).build()
     samples = task.samples()
     assert [sample.key for sample in samples] == ["1", "2", "3"]
     assert samples[0].images[0].exists()
@@ -65,7 +65,7 @@ def test_its_broken_files_are_named(spec: dict[str, Any]) -> None:
     path = Path(spec["data_dir"]) / "questions.json"
     path.write_text('[{"id": 1, "image": "1.png", "question": "How many?"}]')
     with pytest.raises(DataError, match=r"questions\.json entry 1.*count"):
-        build_task(spec).samples()
+        TaskSpec.from_json(spec).build().samples()
 
 
 def test_the_yaml_names_the_module() -> None:

@@ -17,7 +17,7 @@ from evals.tasks.gqa import GQA
 from llava.images import process_images
 from llava.tokens import tokenizer_image_token
 from runners.evaluation.prompts import PromptRenderer
-from runners.options.build import build_task
+from runners.options.task_spec import TaskSpec
 from runners.wandb_logging import log_run, log_summaries
 from tests.checkpoints import LoadedModel
 from tests.demo_questions import load_demo
@@ -130,7 +130,7 @@ def test_tasks_of_the_page_are_tasks() -> None:
     exec(first, names)
     assert [getattr(task, "name", task) for task in names["tasks"]] == ["pope", "gqa"]
     exec("tasks = {" + second, names)
-    assert build_task(names["tasks"]).name == "custom"
+    assert TaskSpec.from_json(names["tasks"]).build().name == "custom"
 
 
 def test_every_option_is_in_the_table() -> None:

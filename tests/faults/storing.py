@@ -17,6 +17,7 @@ from runners.errors import ConfigError, StoreError
 from runners.evaluation.task_run import TaskRun
 from runners.options.eval import EvalConfig
 from runners.options.model import ModelConfig
+from runners.options.task_spec import TaskSpec
 
 NUM_QUESTIONS = 9
 IDENTITY = {"model": "m", "dtype": "float32"}
@@ -39,7 +40,7 @@ def store_answers(folder: Path, *, failing: tuple[str, ...] = (), **options: Any
         "scorer": "exact",
     }
     settings = EvalConfig(model=ModelConfig(path="/models/m"), **options)
-    with TaskRun(spec, folder / "run", settings) as task_run:
+    with TaskRun(TaskSpec.from_json(spec), folder / "run", settings) as task_run:
         task_run.lock()
         task_run.check(IDENTITY)
         task_run.open()

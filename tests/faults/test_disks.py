@@ -19,6 +19,7 @@ from runners.errors import ConfigError, StoreError
 from runners.evaluation.task_run import TaskRun
 from runners.options.eval import EvalConfig
 from runners.options.model import ModelConfig
+from runners.options.task_spec import TaskSpec
 from runners.storage.answers import SYNC_EVERY_S
 from tests.faults.storing import IDENTITY, NUM_QUESTIONS, store_answers, write_questions
 from tests.faults.unprivileged import run_unprivileged
@@ -236,7 +237,9 @@ def test_results_on_a_read_only_place_are_bad_input(tmp_path: Path) -> None:
 
 def locked_run(folder: Path) -> TaskRun:
     spec = {"_target_": "evals.tasks.custom.Custom", "questions": str(folder / "questions.jsonl")}
-    task_run = TaskRun(spec, folder / "run", EvalConfig(model=ModelConfig(path="/models/m")))
+    task_run = TaskRun(
+        TaskSpec.from_json(spec), folder / "run", EvalConfig(model=ModelConfig(path="/models/m"))
+    )
     task_run.lock()
     return task_run
 

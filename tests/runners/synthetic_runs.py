@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from evals.figures.statistics import confidence_interval
-from runners.options.build import build_task
+from runners.options.build import default_spec
+from runners.options.task_spec import TaskSpec
 from runners.scoring.judge import Judgment
 from runners.storage.files import sha256_of_file, sha256_of_json
 from runners.storage.lines import answer_id
-from runners.views.leaderboard.definitions import default_options
 
 METRICS = {
     "vqav2": "vqa_accuracy",
@@ -51,8 +51,10 @@ def write_task(
         environment: Fields of the environment beside the task.
         summary: Fields of `summary.json` that replace the ones made of the scores.
     """
-    spec = {**(default_options(name) or {}), **(options or {})}
-    task = build_task(spec)
+    default = default_spec(name)
+    described = {**(default.to_json() if default else {}), **(options or {})}
+    spec = TaskSpec.from_json(described)
+    task = spec.build()
     folder = run_dir / task.name
     folder.mkdir(parents=True)
     keys = [str(number) for number in range(len(scores))]
@@ -118,7 +120,7 @@ def write_task(
             "generation": {"temperature": 0.0, "top_p": None, "num_beams": 1},
             **(identity or {}),
         },
-        "environment": {"task": spec, **(environment or {})},
+        "environment": {"task": spec.to_json(), **(environment or {})},
         "history": [],
     }
     (folder / "summary.json").write_text(json.dumps(content))

@@ -10,6 +10,7 @@ from packaging.specifiers import SpecifierSet
 from runners import doctor
 from runners.doctor import examine
 from runners.options import program
+from runners.options.task_spec import TaskSpec
 from runners.scoring.data_check import State, check_data
 from tests.evals.small_data import SMALL_DATA, put_image, put_json, put_lines, write_tsv
 from tests.runners.conftest import CHECKOUT, Finished
@@ -199,7 +200,7 @@ def test_every_task_is_looked_at_whatever_is_wrong_with_the_first(
 
 def test_findings_are_ordered_by_how_grave_they_are(tmp_path: Path) -> None:
     spec = {"_target_": "evals.tasks.pope.POPE", "data_dir": str(tmp_path / "none")}
-    found = check_data(spec, check_counts=True, open_images=False)
+    found = check_data(TaskSpec.from_json(spec), check_counts=True, open_images=False)
     assert max(finding.state for finding in found.findings) is State.MISSING
     assert State.GOOD < State.NOTE < State.MISSING < State.WRONG
 

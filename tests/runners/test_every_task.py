@@ -15,6 +15,7 @@ from runners.options.build import read_task_specs
 from runners.options.eval import EvalConfig
 from runners.options.model import ModelConfig
 from runners.options.register import register
+from runners.options.task_spec import TaskSpec
 from tests.evals.small_data import SMALL_DATA
 from tests.runners.chat_server import ChatServer
 from tests.runners.conftest import Finished, read_lines
@@ -32,7 +33,7 @@ def composed() -> Iterator[None]:
         yield
 
 
-def read_spec(name: str, data_dir: Path) -> dict[str, Any]:
+def read_spec(name: str, data_dir: Path) -> TaskSpec:
     """How `runners.eval` would describe the task."""
     options: dict[str, Any] = {"data_dir": data_dir, **SMALL_DATA[name].options}
     for key, value in JUDGED.get(name, {}).items():

@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from runners.options import program
-from runners.options.build import build_task, read_settings, read_task_specs
+from runners.options.build import read_settings, read_task_specs
 from runners.options.eval import EvalConfig
 from runners.options.names import run_name
 from runners.options.words import imply_checkpoint, quote_free_text
@@ -42,7 +42,7 @@ class Jobs:
 
     def __call__(self, config: DictConfig) -> int:
         self.settings.append(read_settings(config, EvalConfig))
-        self.tasks.append([build_task(spec).name for spec in read_task_specs(config).values()])
+        self.tasks.append([spec.build().name for spec in read_task_specs(config).values()])
         self.is_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
         return self._codes.pop(0) if self._codes else 0
 

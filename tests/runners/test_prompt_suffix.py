@@ -12,9 +12,10 @@ from hydra import compose, initialize_config_module
 from hydra.utils import get_class
 
 from evals.tasks.gqa import GQA
-from runners.options.build import build_task, read_task_specs
+from runners.options.build import read_task_specs
 from runners.options.eval import EvalConfig
 from runners.options.register import register
+from runners.options.task_spec import TaskSpec
 from runners.options.words import quote_free_text
 from tests.runners.conftest import Finished
 
@@ -41,8 +42,8 @@ def test_configured_suffix_is_the_default_of_the_task(task: str, composed: None)
 def test_suffix_reaches_the_task_as_it_is_typed(suffix: str, composed: None) -> None:
     words = quote_free_text(["task=gqa", f"tasks.gqa.prompt_suffix={suffix}"], EvalConfig)
     [spec] = read_task_specs(compose("eval", overrides=words)).values()
-    stored = json.loads(json.dumps(spec))  # as a manifest keeps it
-    for task in map(build_task, (spec, stored)):
+    stored = TaskSpec.from_json(json.loads(json.dumps(spec.to_json())))  # as a manifest keeps it
+    for task in (spec.build(), stored.build()):
         assert isinstance(task, GQA)
         assert task.prompt_suffix == suffix
 

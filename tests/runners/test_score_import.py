@@ -14,6 +14,7 @@ from runners.evaluation.task_run import TaskRun
 from runners.options import program
 from runners.options.eval import EvalConfig
 from runners.options.model import ModelConfig
+from runners.options.task_spec import TaskSpec
 from runners.score import score
 from runners.storage.importing import read_import
 from tests.evals.small_data import SMALL_DATA, put_json, put_lines, write_mmvet
@@ -299,7 +300,9 @@ def test_evaluation_does_not_go_on_with_imported_answers(
     assert program.run("score", score, options) == 0
     spec = manifest_of()["environment"]["task"]
     task_run = TaskRun(
-        spec, Path("results/foreign"), EvalConfig(model=ModelConfig(path="/models/m"))
+        TaskSpec.from_json(spec),
+        Path("results/foreign"),
+        EvalConfig(model=ModelConfig(path="/models/m")),
     )
     with pytest.raises(ConfigError, match="`imported`"):
         task_run.check({"model": "m"})

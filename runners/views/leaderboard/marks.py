@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from runners.errors import ConfigError
+from runners.options.task_spec import TaskSpec
 from runners.storage.stored import State
 from runners.storage.summary import SummaryFile
 from runners.views.leaderboard.columns import Column
@@ -80,8 +82,9 @@ def _extent(entry: Entry) -> Iterator[Mark]:
 def _origin(entry: Entry) -> Iterator[Mark]:
     """By which rules, and from which answers, the figure was made."""
     summary = entry.summary
-    spec = None if entry.manifest is None else entry.manifest.environment.get("task")
-    if not isinstance(spec, dict):
+    try:
+        spec = TaskSpec.from_json(entry.manifest and entry.manifest.environment.get("task"))
+    except ConfigError:
         yield Mark(text="without a manifest: how it was answered and scored is not known")
         return
     if summary.metrics and not is_present_definition(spec, summary):

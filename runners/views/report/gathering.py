@@ -6,11 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evals.figures.statistics import confidence_interval
 from evals.records import Sample
 from runners.errors import ConfigError
+from runners.options.given import TaskChoice
+from runners.options.task_spec import TaskSpec
 from runners.storage.comparing import obstacles
 from runners.storage.identity import differences
 from runners.storage.specs import read_run_specs
@@ -19,24 +21,21 @@ from runners.storage.summary import SummaryFile
 from runners.views.report.records import Comparison, Report, Row, RunReport, TaskReport
 from runners.views.report.shown_task import Questions, ShownTask, read_questions
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
 _FACTS = ("model", "conversation", "dtype", "quantization", "generation", "seed", "imported")
 _PLACE = ("device_name", "command", "imported_from")
 
 
-def gather(config: DictConfig, stored_runs: Sequence[StoredRun]) -> Report:
+def gather(choice: TaskChoice, stored_runs: Sequence[StoredRun]) -> Report:
     """Returns what the page shows of the runs.
 
     Args:
-        config: The composed options; `tasks` selects, and is empty for all tasks of the runs.
+        choice: The benchmarks that are named; none for all tasks of the runs.
         stored_runs: The runs.
 
     Raises:
         ConfigError: a run holds no task, or none of the runs holds a task that is named.
     """
-    specs = [read_run_specs(config, run) for run in stored_runs]
+    specs = [read_run_specs(choice, run) for run in stored_runs]
     names = list(dict.fromkeys(chain.from_iterable(specs)))
     read: dict[str, Questions] = {}
     tasks = {}
@@ -62,11 +61,11 @@ def gather(config: DictConfig, stored_runs: Sequence[StoredRun]) -> Report:
 
 
 def _show(
-    stored: StoredTask | None, spec: Mapping[str, Any] | None, read: dict[str, Questions]
+    stored: StoredTask | None, spec: TaskSpec | None, read: dict[str, Questions]
 ) -> ShownTask | None:
     if spec is None or stored is None or stored.manifest is None:
         return None
-    identity = json.dumps(spec, sort_keys=True)
+    identity = json.dumps(spec.to_json(), sort_keys=True)
     if identity not in read:
         read[identity] = read_questions(spec)
     return ShownTask(stored, read[identity])

@@ -11,7 +11,7 @@ from evals.errors import DataError
 from evals.records import Failure, Sample
 from llava.conversation import conv_templates, render_question
 from runners.errors import ConfigError
-from runners.options.build import build_task
+from runners.options.task_spec import TaskSpec
 from runners.storage.files import hash_data_files, sha256_of_json
 from runners.storage.identity import PROMPT_VERSION
 from runners.storage.lines import is_failure, read_failure
@@ -49,16 +49,16 @@ class Questions:
     problem: str | None = None
 
 
-def read_questions(spec: Mapping[str, Any]) -> Questions:
+def read_questions(spec: TaskSpec) -> Questions:
     """Returns the questions of a task as they can be read now.
 
     Args:
-        spec: The task, as `_target_` plus values.
+        spec: The task.
 
     Raises:
         ConfigError: the spec names something else than a benchmark.
     """
-    task = build_task(spec)
+    task = spec.build()
     try:
         samples = {sample.key: sample for sample in task.samples()}
         return Questions(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,19 @@ from omegaconf import DictConfig
 
 from runners.eval import evaluate
 from runners.evaluation.rerun import repeatable_options, rerun
+from runners.options.build import read_settings
 from runners.options.eval import EvalConfig
+from runners.options.given import read_given
 from runners.options.model import ModelConfig
 from runners.options.program import run
+from runners.options.task_spec import TaskSpec
 from tests.runners.conftest import Finished, Shell, read_lines
 from tests.runners.synthetic_runs import write_task
 
 SEQUENTIAL = "llava.generation.sequential.SequentialEngine"
-OPTIONS = repeatable_options(EvalConfig(model=ModelConfig(path="owner/model", name="model")))
+OPTIONS = asdict(
+    repeatable_options(EvalConfig(model=ModelConfig(path="owner/model", name="model")))
+)
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +147,10 @@ def test_folders_are_kept_as_absolute_paths_and_hub_ids_as_they_are(
     (tmp_path / "checkpoint-500").mkdir()
     monkeypatch.chdir(tmp_path)
     model = ModelConfig(path="checkpoint-500", base="lmsys/vicuna-13b-v1.5")
-    options = repeatable_options(EvalConfig(model=model))["model"]
-    assert options["path"] == str(tmp_path / "checkpoint-500")
-    assert options["base"] == "lmsys/vicuna-13b-v1.5"
-    assert options["name"] == "checkpoint-500"
+    kept = repeatable_options(EvalConfig(model=model)).model
+    assert kept.path == str(tmp_path / "checkpoint-500")
+    assert kept.base == "lmsys/vicuna-13b-v1.5"
+    assert kept.name == "checkpoint-500"
 
 
 @pytest.mark.parametrize(
@@ -171,10 +177,72 @@ def test_what_the_engine_may_leave_to_chance_is_repeated(
     write_task(folder, "gqa", [1.0], identity=everything, environment={"options": OPTIONS})
     configured = []
 
-    def plan(config: DictConfig) -> int:
-        configured.append(dict(config.engine))
+    def plan(settings: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
+        configured.append(settings.engine.to_json())
+        assert list(specs) == ["gqa"]
         return 2
 
-    repeat = partial(rerun, path="original", evaluate=plan)
+    def repeat(config: DictConfig) -> int:
+        return rerun(read_settings(config, EvalConfig), read_given(config), plan)
+
     assert run("eval", repeat, ["manifest=original", *given]) == 2
     assert configured[0].items() >= engine.items()
+
+
+@pytest.mark.parametrize(
+    ("options", "identity", "named"),
+    [
+        ({"results_dir": "elsewhere", "overwrite": True}, {}, "results_dir"),
+        ({"runner": {"_target_": "os.system"}}, {}, "runner"),
+        ({"limit": "three"}, {}, "`limit`: Value 'three'"),
+        ({"seed": {"a": 1}}, {}, "`seed`: "),
+        ({"model": {"path": "p", "pth": "q"}}, {}, "pth"),
+        ({"model": {"path": "p", "attention": "fast"}}, {}, "model.attention"),
+        ({"generation": {"num_beams": 0}}, {}, "num_beams"),
+        ({}, {"dtype": "float8"}, "dtype"),
+        ({}, {"dtype": {"a": 1}}, "`dtype`: "),
+        ({}, {"engine": {"replay": "sometimes"}}, "engine.replay"),
+        ({}, {"engine": {"replay": "off", "_target_": "os.system"}}, "_target_"),
+        ({}, {"engine": "packed"}, "packed"),
+        ({}, {"conversation": ["vicuna_v1"]}, "`conversation`: "),
+    ],
+)
+def test_manifest_that_says_more_than_a_run_keeps_is_refused(
+    options: dict[str, object],
+    identity: dict[str, object],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = {"engine": {"replay": "near_ties"}, "conversation": "vicuna_v1", **identity}
+    environment = {"options": OPTIONS | options}
+    write_task(tmp_path / "strange", "gqa", [1.0], identity=whole, environment=environment)
+    assert run("eval", evaluate, ["manifest=strange"]) == 2
+    said = capsys.readouterr().err
+    assert "strange/gqa/manifest.json" in said
+    assert named in said
+    assert said.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["strange"]
+
+
+def test_interpolation_in_a_manifest_is_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = ModelConfig(path="owner/${oc.env:HOME}", name="m")
+    options = {"options": asdict(repeatable_options(EvalConfig(model=model)))}
+    whole = {"engine": {"replay": "near_ties"}, "conversation": "vicuna_v1"}
+    write_task(tmp_path / "original", "gqa", [1.0], identity=whole, environment=options)
+    paths = []
+
+    def plan(settings: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
+        paths.append(settings.model.path)
+        return 2
+
+    def repeat(config: DictConfig) -> int:
+        return rerun(read_settings(config, EvalConfig), read_given(config), plan)
+
+    assert run("eval", repeat, ["manifest=original"]) == 2
+    assert paths == ["owner/${oc.env:HOME}"]

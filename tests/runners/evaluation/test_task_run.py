@@ -17,6 +17,7 @@ from runners.errors import ConfigError, StoreError
 from runners.evaluation.task_run import TaskRun
 from runners.options.eval import EvalConfig
 from runners.options.model import GenerationOptions, ModelConfig
+from runners.options.task_spec import TaskSpec
 from tests.runners.conftest import read_lines
 
 IDENTITY = {"model": "m", "dtype": "float32"}
@@ -34,7 +35,7 @@ def opened(
         "images": str(questions.parent / "images"),
         "scorer": "exact",
     }
-    with TaskRun(spec, folder, EvalConfig(**(SETTINGS | options))) as task_run:
+    with TaskRun(TaskSpec.from_json(spec), folder, EvalConfig(**(SETTINGS | options))) as task_run:
         task_run.lock()
         task_run.check(identity)
         task_run.open()

@@ -15,7 +15,7 @@ from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
 from runners.errors import ConfigError, WorkerError
 from runners.options import program
-from runners.options.build import build_task, read_settings, read_task_specs
+from runners.options.build import read_settings, read_task_specs
 from runners.options.eval import EvalConfig
 from runners.options.names import run_name
 from tests.runners.conftest import Finished, Shell
@@ -98,7 +98,7 @@ def named_tasks(*options: str) -> tuple[int, list[str]]:
     names: list[str] = []
 
     def reading(config: DictConfig) -> int:
-        names.extend(build_task(spec).name for spec in read_task_specs(config).values())
+        names.extend(spec.build().name for spec in read_task_specs(config).values())
         return 0
 
     argv = ["task=[custom,gqa]", "tasks.custom.questions=q.jsonl", *options]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from runners.views.leaderboard.text import render_csv, render_latex, render_mark
 from tests.runners.synthetic_runs import write_task
 from tests.runners.views.leaderboard.conftest import Build
 
-OPTIONS = repeatable_options(EvalConfig(model=ModelConfig(path="owner/model", name="model")))
+OPTIONS = asdict(
+    repeatable_options(EvalConfig(model=ModelConfig(path="owner/model", name="model")))
+)
 RENDERERS = (render_csv, render_markdown, render_latex, render_page)
 JUNK = (None, [], {}, "x", -1, 1e300, float("inf"), True, [[]], {"model": [], "name": {}})
 

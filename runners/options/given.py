@@ -1,0 +1,80 @@
+"""What a command line says, beside what the composed options hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from runners.options.build import read_chosen_specs
+from runners.options.task_spec import TaskSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenOptions:
+    """The options on the command line.
+
+    Attributes:
+        names: Their whole names.
+        tasks: Those of benchmarks with their values, by the benchmark's key in `tasks`.
+    """
+
+    names: frozenset[str] = frozenset()
+    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskChoice:
+    """The benchmarks that a command line names, and what it says of them.
+
+    Attributes:
+        specs: By their key in `tasks`; empty where none is named.
+        given: What the command line says.
+    """
+
+    specs: Mapping[str, TaskSpec] = field(default_factory=dict)
+    given: GivenOptions = field(default_factory=GivenOptions)
+
+    def over(self, stored: Mapping[str, TaskSpec]) -> dict[str, TaskSpec]:
+        """Returns the named benchmarks by the names of their folders.
+
+        Each is as it was stored, where it was; what the command line says of it, or of where data
+        lie, takes precedence.
+
+        Args:
+            stored: Benchmarks of a run by the names of their folders.
+        """
+        moved = any(name.partition(".")[0] == "data" for name in self.given.names)
+        specs = {}
+        for key, spec in self.specs.items():
+            folder = spec.build().name
+            given = self.given.tasks.get(key, {})
+            specs[folder] = spec if moved else stored.get(folder, spec).with_options(given)
+        return specs
+
+
+def read_given(config: DictConfig) -> GivenOptions:
+    """Returns what the command line of the running program says."""
+    words = HydraConfig.get().overrides.task
+    names = {word.partition("=")[0].lstrip("+"): word for word in words}
+    tasks: dict[str, dict[str, Any]] = {}
+    for name in names:
+        task, _, option = name.removeprefix("tasks.").partition(".")
+        if name.startswith("tasks.") and option:
+            value = OmegaConf.select(config, name)
+            plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            tasks.setdefault(task, {})[option] = plain
+    return GivenOptions(names=frozenset(name.lstrip("~") for name in names), tasks=tasks)
+
+
+def read_task_choice(config: DictConfig) -> TaskChoice:
+    """Returns the benchmarks that are named, maybe none. Generates demo data on demand.
+
+    Raises:
+        ConfigError: a benchmark is described by something else than options, or two would share a
+            folder.
+    """
+    return TaskChoice(specs=read_chosen_specs(config), given=read_given(config))
