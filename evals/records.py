@@ -51,9 +51,44 @@ class Prediction:
     text: str
 
 
+class Cause(str, Enum):
+    """Why a question has no answer. Failures are counted by it, in files by its value."""
+
+    IMAGE_MISSING = "image_missing"
+    """An image is not there, or lies outside of the image folder."""
+    IMAGE_UNREADABLE = "image_unreadable"
+    """A file is there, but no image can be read from it."""
+    IMAGE_COUNT = "image_count"
+    """The text places another number of images than the question has."""
+    TEXT_UNREADABLE = "text_unreadable"
+    """The text is no Unicode."""
+    PROMPT_TOO_LONG = "prompt_too_long"
+    """Prompt and images leave no room for an answer in the model's context."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """The device has not enough memory for the question alone."""
+    NOT_FINITE = "not_finite"
+    """The model computes NaN or infinity."""
+    WORKER_DIED = "worker_died"
+    """Worker processes ended over it."""
+    WORKER_HUNG = "worker_hung"
+    """Worker processes computed nothing over it, and were ended."""
+    NO_ANSWER = "no_answer"
+    """It has a score, but no answer that counts: none was imported, or somebody edited it."""
+    ERROR = "error"
+    """Anything else; the message names it."""
+
+    __str__ = str.__str__  # else a table shows the name of the member, in some versions of Python
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A question that could not be answered: `cause` is short and countable, `message` is prose."""
+    """A question that could not be answered.
+
+    Attributes:
+        key: The question's key.
+        cause: A `Cause`, or whatever an older or foreign file calls it.
+        message: What happened, for a person.
+    """
 
     key: str
     cause: str

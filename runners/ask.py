@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def ask(config: DictConfig) -> int:
     """Answers one composed configuration and returns the exit code."""
-    from evals.records import Failure, Sample
+    from evals.records import Cause, Failure, Sample
     from llava.generation.request import GenerationConfig
     from runners.errors import ConfigError
     from runners.evaluation.ask_images import open_sources
@@ -46,7 +46,7 @@ def ask(config: DictConfig) -> int:
     )
     request = subject.build_renderer().build_request(sample, generation)
     if isinstance(request, Failure):
-        if request.cause != "image_count":
+        if request.cause != Cause.IMAGE_COUNT:
             raise ConfigError(request.message)
         raise ConfigError(
             f"{request.message} Write one `<image>` for each image into the prompt, or none at all."
@@ -63,8 +63,9 @@ def ask(config: DictConfig) -> int:
 def _answer(settings: AskConfig, subject: Subject, request: Any) -> int:
     from transformers.utils import logging as transformers_logging
 
-    from llava.generation.request import RequestFailure
+    from evals.records import Failure
     from runners.options.engine import SequentialOptions
+    from runners.workers.interface import from_engine
     from runners.workers.loading import default_device, load_sequential
 
     transformers_logging.set_verbosity_error()
@@ -78,8 +79,9 @@ def _answer(settings: AskConfig, subject: Subject, request: Any) -> int:
     )
     engine = load_sequential(order, device)
     streams = sys.stdout.isatty() and settings.num_beams == 1
-    result = engine.answer(request, streamer=_build_streamer(engine.tokenizer) if streams else None)
-    if isinstance(result, RequestFailure):
+    streamer = _build_streamer(engine.tokenizer) if streams else None
+    result = from_engine(engine.answer(request, streamer=streamer))
+    if isinstance(result, Failure):
         print(f"No answer ({result.cause}): {result.message}", file=sys.stderr)
         return INCOMPLETE
     if not streams:

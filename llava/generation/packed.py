@@ -36,6 +36,7 @@ from llava.generation.request import (
     Calibration,
     Completion,
     EngineReport,
+    FailureCause,
     ImageProbe,
     Request,
     RequestFailure,
@@ -226,7 +227,7 @@ class PackedEngine:
         try:
             self.sequential.room(self._num_tokens(request, prepared))
         except PromptTooLongError as long:
-            return RequestFailure(key=request.key, cause="prompt_too_long", message=str(long))
+            return RequestFailure(key=request.key, cause=long.cause, message=str(long))
         return None
 
     def _num_tokens(self, request: Request, prepared: Mapping[str, PreparedImages]) -> int:
@@ -366,8 +367,10 @@ class PackedEngine:
             sha256=tuple(part.sha256[0] for part in parts),
         )
         again = self.sequential.answer(request, images=images if parts else None)
-        on_cuda = self._model.device.type == "cuda"
-        if on_cuda and isinstance(again, RequestFailure) and again.cause == "out_of_memory":
+        lacked_memory = (
+            isinstance(again, RequestFailure) and again.cause == FailureCause.OUT_OF_MEMORY
+        )
+        if lacked_memory and self._model.device.type == "cuda":
             torch.cuda.empty_cache()  # what packs have left in pieces may do for one question
             again = self.sequential.answer(request, images=images if parts else None)
         return again

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from llava.generation.budget import is_out_of_memory
-from llava.generation.request import ImageSource
+from llava.generation.request import FailureCause, ImageSource
 from llava.image_hash import hash_image
 from llava.images import process_images
 
@@ -19,10 +19,10 @@ class ImageError(Exception):
     """An image of a request cannot be used.
 
     Attributes:
-        cause: `image_missing` or `image_unreadable`.
+        cause: `IMAGE_MISSING` or `IMAGE_UNREADABLE`.
     """
 
-    def __init__(self, cause: str, message: str) -> None:
+    def __init__(self, cause: FailureCause, message: str) -> None:
         super().__init__(message)
         self.cause = cause
 
@@ -74,7 +74,7 @@ def prepare_images(
         pixel_values = process_images(images, image_processor, config)
     except (OSError, ValueError) as error:
         names = ", ".join(source.key for source in sources)
-        raise ImageError("image_unreadable", f"{names}: {error}") from error
+        raise ImageError(FailureCause.IMAGE_UNREADABLE, f"{names}: {error}") from error
     return PreparedImages(
         pixel_values=tuple(pixel_values),
         sizes=tuple(image.size for image in images),
@@ -86,8 +86,8 @@ def _open(source: ImageSource) -> Image.Image:
     try:
         return source.open()
     except FileNotFoundError as error:
-        raise ImageError("image_missing", f"{source.key}: no such file") from error
+        raise ImageError(FailureCause.IMAGE_MISSING, f"{source.key}: no such file") from error
     except Exception as error:  # damaged files make PIL's readers raise whatever there is
         if is_out_of_memory(error):
             raise
-        raise ImageError("image_unreadable", f"{source.key}: {error}") from error
+        raise ImageError(FailureCause.IMAGE_UNREADABLE, f"{source.key}: {error}") from error

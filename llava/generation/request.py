@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -120,19 +121,29 @@ class Completion:
     flipped: bool = False
 
 
+class FailureCause(str, Enum):
+    """Why a request could not be answered."""
+
+    IMAGE_MISSING = "image_missing"
+    IMAGE_UNREADABLE = "image_unreadable"
+    PROMPT_TOO_LONG = "prompt_too_long"
+    OUT_OF_MEMORY = "out_of_memory"
+    NOT_FINITE = "not_finite"
+    ERROR = "error"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFailure:
     """One request that could not be answered.
 
     Attributes:
         key: The request's key.
-        cause: A short machine-readable cause: `image_missing`, `image_unreadable`,
-            `prompt_too_long`, `out_of_memory` or `error`.
+        cause: Of the failure, for counting.
         message: What happened, for a person.
     """
 
     key: str
-    cause: str
+    cause: FailureCause
     message: str
 
 

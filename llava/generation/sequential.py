@@ -20,6 +20,7 @@ from llava.generation.request import (
     Calibration,
     Completion,
     EngineReport,
+    FailureCause,
     GenerationConfig,
     ImageProbe,
     Request,
@@ -37,13 +38,13 @@ PROBE_TOKENS = 8
 class PromptTooLongError(Exception):
     """Prompt and images leave no room for an answer."""
 
-    cause = "prompt_too_long"
+    cause = FailureCause.PROMPT_TOO_LONG
 
 
 class NotFiniteError(Exception):
     """The model computed NaN or infinity, so that its tokens mean nothing."""
 
-    cause = "not_finite"
+    cause = FailureCause.NOT_FINITE
 
 
 class SequentialEngine:
@@ -107,9 +108,9 @@ class SequentialEngine:
         except Exception as error:
             if has_lost_device(error):
                 raise
-            cause, message = "error", f"{type(error).__name__}: {error}"
+            cause, message = FailureCause.ERROR, f"{type(error).__name__}: {error}"
             if is_out_of_memory(error):
-                cause, message = "out_of_memory", str(error) or "not enough memory"
+                cause, message = FailureCause.OUT_OF_MEMORY, str(error) or "not enough memory"
             else:
                 logger.exception("request %s failed", request.key)
         return RequestFailure(key=request.key, cause=cause, message=message)

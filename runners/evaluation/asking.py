@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from evals.records import Failure, Sample
-from llava.generation.request import GenerationConfig, Request, RequestFailure
+from llava.generation.request import GenerationConfig, Request
 from runners.environment import process_age_s
 from runners.evaluation.pieces import cut_into_pieces, estimate_piece, item_tokens
 from runners.evaluation.progress import Progress
@@ -105,4 +105,4 @@ class Asker:
             self.first_answer_s = process_age_s() - self._since_s
             event = "the job's" if self._since_s else "process"
             logger.info("first answer %.1f s after %s start", self.first_answer_s, event)
-        self._progress.update(failed=isinstance(result.result, RequestFailure))
+        self._progress.update(failed=isinstance(result.result, Failure))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from evals.reading.images import ImageFile, ImageSource
-from evals.records import Failure, Sample
+from evals.records import Cause, Failure, Sample
 from llava.image_hash import hash_image
 from runners.environment import num_cores
 from runners.storage.answers import AnswerStore
@@ -53,7 +53,7 @@ class ImageFiles:
                 if problems[image.key] and sample.key not in self.missing:
                     self.missing[sample.key] = Failure(
                         key=sample.key,
-                        cause="image_missing",
+                        cause=Cause.IMAGE_MISSING,
                         message=shorten_names(problems[image.key]),
                     )
 

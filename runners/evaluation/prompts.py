@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.records import Failure, Sample
+from evals.records import Cause, Failure, Sample
 from llava.constants import (
     DEFAULT_IMAGE_TOKEN,
     IMAGE_TOKEN_INDEX,
@@ -54,7 +54,7 @@ class PromptRenderer:
         except UnicodeEncodeError as error:
             return Failure(
                 key=sample.key,
-                cause="text_unreadable",
+                cause=Cause.TEXT_UNREADABLE,
                 message=f"The text is no Unicode: half a character at place {error.start}.",
             )
         prompt_ids = np.array(tokenizer_image_token(prompt, self._tokenizer), dtype=np.int32)
@@ -62,7 +62,7 @@ class PromptRenderer:
             num_places = sample.text.count(DEFAULT_IMAGE_TOKEN)
             return Failure(
                 key=sample.key,
-                cause="image_count",
+                cause=Cause.IMAGE_COUNT,
                 message=f"The text places {num_places} images, but the question has "
                 f"{len(sample.images)}.",
             )

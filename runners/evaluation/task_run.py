@@ -13,7 +13,7 @@ from typing import Any
 
 from evals.errors import DataError
 from evals.records import Failure, Sample, Score
-from llava.generation.request import Completion, RequestFailure
+from llava.generation.request import Completion
 from runners.environment import now
 from runners.evaluation.images import ImageFiles
 from runners.evaluation.pieces import shard_samples
@@ -198,9 +198,7 @@ class TaskRun:
             amended = replace(manifest, environment={**manifest.environment, **environment})
             write_manifest(self.folder, amended)
 
-    def record(
-        self, sample: Sample, result: Completion | RequestFailure | Failure, worker: str | None
-    ) -> None:
+    def record(self, sample: Sample, result: Completion | Failure, worker: str | None) -> None:
         """Stores one answer or failure.
 
         Raises:

@@ -10,7 +10,7 @@ from typing import Any
 
 from evals.errors import DataError
 from evals.records import Failure, Sample, Score
-from llava.generation.request import Completion, RequestFailure
+from llava.generation.request import Completion
 from runners.environment import now
 from runners.evaluation.images import ImageFiles
 from runners.evaluation.pieces import cut_into_pieces, shard_samples
@@ -25,7 +25,7 @@ from runners.storage.identity import hash_prompts
 from runners.storage.lines import result_line, trace_line
 from runners.storage.manifest import Manifest, write_manifest
 from runners.storage.summary import Hashes, Origin, SummaryFile, write_results
-from runners.workers.interface import Engine
+from runners.workers.interface import Engine, from_engine
 
 Answer = tuple[dict[str, Any], dict[str, Any]]
 """What `predictions.jsonl` and `trace.jsonl` hold of a question."""
@@ -111,7 +111,8 @@ class PosedTask:
                     answers[sample.key] = self._render(sample, request, None)
                 else:
                     requests.append(request)
-            for result in engine.run(requests):
+            for given in engine.run(requests):
+                result = from_engine(given)
                 answers[result.key] = self._render(by_key[result.key], result, worker)
         return answers
 
@@ -183,9 +184,7 @@ class PosedTask:
                 answer_store.finish([sample.key for sample in self.samples])
             write_results(folder, *self.summarize(answers, timing))
 
-    def _render(
-        self, sample: Sample, result: Completion | RequestFailure | Failure, worker: str | None
-    ) -> Answer:
+    def _render(self, sample: Sample, result: Completion | Failure, worker: str | None) -> Answer:
         line = result_line(sample, result, str(self._settings.model.name))
         stats = self._images.stats(sample)
         return line, trace_line(result, worker=worker, attempts=1, image_stat=stats)

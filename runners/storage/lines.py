@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from evals.records import Failure, Prediction, Sample
-from llava.generation.request import Completion, RequestFailure
+from llava.generation.request import Completion
 from runners.storage.files import sha256_of_json
 from runners.storage.long_names import shorten_names
 
@@ -32,14 +32,11 @@ def answer_id(key: str, text: str, model_id: str) -> str:
     return hashlib.sha256(content).hexdigest()[:ANSWER_ID_LENGTH]
 
 
-def result_line(
-    sample: Sample, result: Completion | RequestFailure | Failure, model_id: str
-) -> dict[str, Any]:
+def result_line(sample: Sample, result: Completion | Failure, model_id: str) -> dict[str, Any]:
     """Returns the line of a question, whatever came of it."""
     if isinstance(result, Completion):
         return answer_line(sample, result, model_id)
-    failure = Failure(key=result.key, cause=result.cause, message=result.message)
-    return failure_line(sample, failure, model_id)
+    return failure_line(sample, result, model_id)
 
 
 def answer_line(sample: Sample, completion: Completion, model_id: str) -> dict[str, Any]:
@@ -58,7 +55,7 @@ def failure_line(sample: Sample, failure: Failure, model_id: str) -> dict[str, A
 
     Very long names in its message are shortened.
     """
-    error = {"cause": failure.cause, "message": shorten_names(failure.message)}
+    error = {"cause": str(failure.cause), "message": shorten_names(failure.message)}
     return _line(sample, "", model_id, {"key": sample.key, "error": error})
 
 
@@ -177,7 +174,7 @@ def read_prediction(line: Mapping[str, Any]) -> Prediction:
 
 
 def trace_line(
-    result: Completion | RequestFailure | Failure,
+    result: Completion | Failure,
     *,
     worker: str | None,
     attempts: int,

@@ -12,7 +12,8 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from llava.generation.request import Request, RequestFailure
+from evals.records import Cause, Failure
+from llava.generation.request import Request
 from runners.workers.messages import WorkItem
 
 MAX_DEATHS = 2
@@ -97,10 +98,10 @@ class Dealer:
         """Notes an answer; returns whether it was still open."""
         return self.open[number].waiting.pop(key, None) is not None
 
-    def done(self, number: int) -> list[RequestFailure]:
+    def done(self, number: int) -> list[Failure]:
         """Notes that no more answers of an item will come; returns what the engine left out."""
         return [
-            RequestFailure(key=key, cause="error", message="The engine returned no answer.")
+            Failure(key=key, cause=Cause.ERROR, message="The engine returned no answer.")
             for key in self.open.pop(number).waiting
         ]
 
@@ -110,7 +111,7 @@ class Dealer:
         if item.waiting:
             self._innocent.append(_Returned(tuple(item.waiting.values()), item.num_deaths))
 
-    def lost(self, number: int, cause: str, message: str) -> list[RequestFailure]:
+    def lost(self, number: int, cause: Cause, message: str) -> list[Failure]:
         """Takes an item back over which a worker died.
 
         Args:
@@ -129,7 +130,7 @@ class Dealer:
         if num_deaths < self.max_deaths:
             self._suspect.append(_Returned(requests, num_deaths))
         elif len(requests) == 1:
-            failure = RequestFailure(key=requests[0].key, cause=cause, message=message)
+            failure = Failure(key=requests[0].key, cause=cause, message=message)
             return [failure, *self._give_up(_image_keys(requests[0]), cause)]
         else:
             middle = len(requests) // 2
@@ -138,7 +139,7 @@ class Dealer:
                 self._suspect.appendleft(_Returned(half, self.max_deaths - 1))
         return []
 
-    def _give_up(self, images: tuple[str, ...], cause: str) -> list[RequestFailure]:
+    def _give_up(self, images: tuple[str, ...], cause: Cause) -> list[Failure]:
         """Failures of what is left about images over which enough workers have died."""
         self._num_poisonous[images] += 1
         if not images or self._num_poisonous[images] < MAX_POISONOUS:
@@ -147,12 +148,12 @@ class Dealer:
             f"Not asked: {MAX_POISONOUS} other questions about the same image each ended worker "
             "processes."
         )
-        failures: list[RequestFailure] = []
+        failures: list[Failure] = []
         suspects, self._suspect = self._suspect, deque()
         for returned in suspects:
             kept = [r for r in returned.requests if _image_keys(r) != images]
             failures += (
-                RequestFailure(key=r.key, cause=cause, message=message)
+                Failure(key=r.key, cause=cause, message=message)
                 for r in returned.requests
                 if _image_keys(r) == images
             )

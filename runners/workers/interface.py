@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from evals.records import Cause, Failure
 from llava.generation.request import (
     Calibration,
     Completion,
@@ -16,6 +17,8 @@ from llava.generation.request import (
     RequestFailure,
 )
 from runners.workers.messages import LoadModel, ModelLoaded, Ready
+
+R = TypeVar("R", Completion, ImageProbe)
 
 
 class Engine(Protocol):
@@ -59,7 +62,7 @@ class Workers(Protocol):
     def load(self, order: LoadModel) -> ModelLoaded:
         """Has the model built and returns what the first worker loaded."""
 
-    def probe(self, requests: Sequence[Request]) -> Sequence[ImageProbe | RequestFailure]:
+    def probe(self, requests: Sequence[Request]) -> Sequence[ImageProbe | Failure]:
         """Has one worker find out what the images of some requests do to their answers."""
 
     def adopt(self, calibration: Calibration) -> None:
@@ -84,12 +87,19 @@ class Workers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What came back for one request.
+    """What became of one question.
 
     Attributes:
         result: The answer or the failure.
-        worker: Who gave it.
+        worker: Who was asked; None where nobody was.
     """
 
-    result: Completion | RequestFailure
-    worker: str
+    result: Completion | Failure
+    worker: str | None
+
+
+def from_engine(result: R | RequestFailure) -> R | Failure:
+    """Returns what an engine gave, its failures as those that a run records."""
+    if isinstance(result, RequestFailure):
+        return Failure(key=result.key, cause=Cause(result.cause), message=result.message)
+    return result

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evals.records import Failure
 from llava.generation.request import (
     Calibration,
     Completion,
     EngineReport,
     ImageProbe,
     Request,
-    RequestFailure,
 )
 from runners.options.engine import EngineOptions
 from runners.options.model import QuantizationConfig
@@ -123,14 +123,14 @@ class WeightsHashed:
 class ImagesProbed:
     """From the worker: what was found."""
 
-    probe: ImageProbe | RequestFailure
+    probe: ImageProbe | Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
     """From the worker: one request is done."""
 
-    result: Completion | RequestFailure
+    result: Completion | Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

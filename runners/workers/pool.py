@@ -16,12 +16,12 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TypeVar
 
+from evals.records import Cause, Failure
 from llava.generation.request import (
     Calibration,
     EngineReport,
     ImageProbe,
     Request,
-    RequestFailure,
 )
 from runners.environment import num_cores
 from runners.errors import ConfigError, RemoteError, WorkerError
@@ -155,7 +155,7 @@ class LocalWorkers:
             for _ in self._hear_all():
                 raise RuntimeError("There are results of work that was not dealt.")
 
-    def probe(self, requests: Sequence[Request]) -> Sequence[ImageProbe | RequestFailure]:
+    def probe(self, requests: Sequence[Request]) -> Sequence[ImageProbe | Failure]:
         """Has the first worker find out what the images of some requests do to their answers.
 
         A request over which the worker dies is not tried again: it is the dealer's to find out.
@@ -237,7 +237,7 @@ class LocalWorkers:
         """A new process, in a method of its own so that a test can put something else there."""
         return LocalWorker(seat)
 
-    def _probe(self, request: Request) -> ImageProbe | RequestFailure:
+    def _probe(self, request: Request) -> ImageProbe | Failure:
         slot, process = self._slots[0], self._first
         process.send(ProbeImages(request=request))
         slot.heard = time.monotonic()
@@ -247,7 +247,7 @@ class LocalWorkers:
         except EOFError:
             self._replace_first(slot, process)
             message = "The worker process ended while it looked at the images."
-            return RequestFailure(key=request.key, cause="worker_died", message=message)
+            return Failure(key=request.key, cause=Cause.WORKER_DIED, message=message)
         return reply.probe
 
     def _take_note(self, slot: Slot, reply: FromWorker | None) -> None:
@@ -371,9 +371,10 @@ class LocalWorkers:
         if slot.process is None:
             return
         code = slot.process.kill(after_s=0.0 if hung else _SECONDS_TO_END)
-        cause, what = "worker_died", describe_exit(code)
+        cause, what = Cause.WORKER_DIED, describe_exit(code)
         if hung:
-            cause, what = "worker_hung", f"computed nothing for {self._hang_s:.0f} s and was killed"
+            cause = Cause.WORKER_HUNG
+            what = f"computed nothing for {self._hang_s:.0f} s and was killed"
         logger.warning("worker %s %s", slot.seat.name, what)
         self._past, slot.report = merge_reports([self._past, slot.report]), EngineReport()
         yield from self._take_back(slot, cause, f"The worker process {what} over this question.")
@@ -387,7 +388,7 @@ class LocalWorkers:
             slot.process.send(self._order)
             slot.heard = time.monotonic()
 
-    def _take_back(self, slot: Slot, cause: str, message: str) -> Iterator[Result]:
+    def _take_back(self, slot: Slot, cause: Cause, message: str) -> Iterator[Result]:
         """Returns failures once a question was alone; what else there is is asked again."""
         number, slot.item = slot.item, None
         if number is None:

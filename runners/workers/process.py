@@ -19,7 +19,7 @@ from tqdm import tqdm
 from llava.errors import CheckpointError
 from runners.environment import num_cores
 from runners.errors import ConfigError
-from runners.workers.interface import Engine
+from runners.workers.interface import Engine, from_engine
 from runners.workers.messages import (
     Adopt,
     Answered,
@@ -92,7 +92,7 @@ def serve(connection: Connection, seat: Seat) -> None:
         if isinstance(message, Adopt):
             engine.adopt(message.calibration)
         elif isinstance(message, ProbeImages):
-            outbox.send(ImagesProbed(probe=engine.probe(message.request)))
+            outbox.send(ImagesProbed(probe=from_engine(engine.probe(message.request))))
         elif isinstance(message, WorkItem):
             for reply in _answer(engine, message):
                 outbox.send(reply)
@@ -194,7 +194,7 @@ class _Forwarder(logging.Handler):
 
 def _answer(engine: Engine, item: WorkItem) -> Iterator[FromWorker]:
     for result in engine.run(item.requests):
-        yield Answered(result=result)
+        yield Answered(result=from_engine(result))
     yield ItemDone(number=item.number, report=engine.report())
 
 

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from evals.records import Cause, Failure
 from llava.generation.request import (
     Calibration,
     EngineReport,
     ImageProbe,
     Request,
-    RequestFailure,
 )
 from runners.errors import ConfigError, WorkerError
 from runners.workers.dealing import Dealer
@@ -156,7 +156,7 @@ class RayWorkers:
         self._wait_for_idle()
         return self._loaded[self._idle[0]]
 
-    def probe(self, requests: Sequence[Request]) -> Sequence[ImageProbe | RequestFailure]:
+    def probe(self, requests: Sequence[Request]) -> Sequence[ImageProbe | Failure]:
         """Has an actor find out what the images of some requests do to their answers.
 
         Raises:
@@ -232,7 +232,7 @@ class RayWorkers:
                 self._arrive(task)
             watch.tick()
 
-    def _probe(self, request: Request) -> ImageProbe | RequestFailure:
+    def _probe(self, request: Request) -> ImageProbe | Failure:
         self._wait_for_idle()
         name = self._idle.pop(0)
         task = self._actors[name].probe.remote(request)
@@ -240,11 +240,11 @@ class RayWorkers:
         while not ray.wait([task], timeout=_POLL_S)[0]:
             self._end_hung()
         try:
-            probe: ImageProbe | RequestFailure = ray.get(task)
+            probe: ImageProbe | Failure = ray.get(task)
         except RayError as error:
             self._recover(name, error)
-            return RequestFailure(
-                key=request.key, cause="worker_died", message=describe_failure(error)
+            return Failure(
+                key=request.key, cause=Cause.WORKER_DIED, message=describe_failure(error)
             )
         self._pulse.forget(name)
         self._idle.append(name)
@@ -290,14 +290,14 @@ class RayWorkers:
 
     def _take_back(
         self, item: WorkItem, name: str, dealer: Dealer, error: RayError
-    ) -> list[RequestFailure]:
+    ) -> list[Failure]:
         """What becomes of an item over which an actor failed; failures if it was one question."""
         keys = {request.key for request in item.requests}
         if not (is_started_again(error) or keys <= self._orphaned):
             self._orphaned |= keys  # its machine may be gone; a second time it is suspect
             dealer.give_back(item.number)
             return []
-        cause = "worker_hung" if name in self._hung else "worker_died"
+        cause = Cause.WORKER_HUNG if name in self._hung else Cause.WORKER_DIED
         return dealer.lost(item.number, cause, f"{describe_failure(error)} It was tried twice.")
 
     def _recover(self, name: str, error: RayError) -> None:

@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evals.records import Failure
 from llava.generation.request import (
     Calibration,
     Completion,
     EngineReport,
     ImageProbe,
     Request,
-    RequestFailure,
 )
+from runners.workers.interface import from_engine
 from runners.workers.messages import LoadModel, ModelLoaded, Ready, WorkItem
 from runners.workers.process import Seat, prepare_process
 
@@ -78,24 +79,24 @@ class ModelActor:
         """
         return 0.0 if self._loaded is None else max(0.0, time.monotonic() - self._heard)
 
-    def probe(self, request: Request) -> ImageProbe | RequestFailure:
+    def probe(self, request: Request) -> ImageProbe | Failure:
         """See `Workers.probe`."""
         self.loaded()
         self._beat()
-        probe: ImageProbe | RequestFailure = self._engine.probe(request)
+        probe: ImageProbe | Failure = from_engine(self._engine.probe(request))
         self._rest()
         return probe
 
     def answer(
         self, item: WorkItem, calibration: Calibration | None
-    ) -> tuple[list[Completion | RequestFailure], str, str, EngineReport]:
+    ) -> tuple[list[Completion | Failure], str, str, EngineReport]:
         """Returns the item's results, this process, the weights' hash and the engine's report."""
         loaded = self.loaded()
         self._beat()
         if calibration is not None and calibration != self._adopted:
             self._engine.adopt(calibration)
             self._adopted = calibration
-        results = list(self._engine.run(item.requests))
+        results = [from_engine(result) for result in self._engine.run(item.requests)]
         self._rest()
         process = f"{os.uname().nodename}:{os.getpid()}"
         return results, process, loaded.report["content_hash"], self._engine.report()

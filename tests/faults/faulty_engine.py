@@ -15,7 +15,7 @@ import torch
 from llava.generation.packed import PackedEngine
 from llava.generation.plan import Pack
 from llava.generation.preprocess import PreparedImages
-from llava.generation.request import Completion, ImageProbe, Request, RequestFailure
+from llava.generation.request import Completion, FailureCause, ImageProbe, Request, RequestFailure
 
 
 class FaultyEngine(PackedEngine):
@@ -90,10 +90,12 @@ class FaultyEngine(PackedEngine):
         try:
             self._fail()
         except torch.OutOfMemoryError as error:
-            return RequestFailure(key=request.key, cause="out_of_memory", message=str(error))
+            cause, message = FailureCause.OUT_OF_MEMORY, str(error)
         except RuntimeError as error:
-            return RequestFailure(key=request.key, cause="error", message=str(error))
-        return None
+            cause, message = FailureCause.ERROR, str(error)
+        else:
+            return None
+        return RequestFailure(key=request.key, cause=cause, message=message)
 
     def _fail(self) -> None:
         if self._once is not None and not _takes(self._once):

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from evals.errors import DataError
-from llava.generation.request import Completion, RequestFailure
+from evals.records import Cause, Failure
+from llava.generation.request import Completion
 from runners.errors import ConfigError, StoreError
 from runners.evaluation.task_run import TaskRun
 from runners.options.eval import EvalConfig
@@ -49,7 +50,7 @@ def store_answers(folder: Path, *, failing: tuple[str, ...] = (), **options: Any
             task_run.begin(IDENTITY, {"host": "h"})
         for sample in reversed(pending):
             if sample.key in failing:
-                failure = RequestFailure(key=sample.key, cause="error", message="no")
+                failure = Failure(key=sample.key, cause=Cause.ERROR, message="no")
                 task_run.record(sample, failure, worker="w")
             else:
                 task_run.record(sample, answer(sample.key), worker="w")

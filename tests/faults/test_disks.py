@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.records import Failure
+from evals.records import Cause, Failure
 from runners.errors import ConfigError, StoreError
 from runners.evaluation.task_run import TaskRun
 from runners.options.eval import EvalConfig
@@ -268,7 +268,7 @@ def answer_without(folder: Path, removed: Path, asked: list[str]) -> None:
         for number, sample in enumerate(task_run.pending()):
             if number == 3:
                 shutil.rmtree(removed) if removed.is_dir() else removed.unlink()
-            failure = Failure(key=sample.key, cause="error", message="no")
+            failure = Failure(key=sample.key, cause=Cause.ERROR, message="no")
             task_run.record(sample, failure, worker="w")
             asked.append(sample.key)
             time.sleep(SYNC_EVERY_S / 3)

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from evals.errors import DataError
-from evals.records import Failure, Sample
+from evals.records import Cause, Failure, Sample
 from llava.conversation import conv_templates, render_question
 from runners.errors import ConfigError
 from runners.options.task_spec import TaskSpec
@@ -27,9 +27,6 @@ from runners.views.report.records import (
     Answer,
     Prompt,
 )
-
-NO_ANSWER = "no_answer"
-"""The cause where no answer is stored that counts, though the question has a score."""
 
 _TURN = "\N{OBJECT REPLACEMENT CHARACTER}"
 
@@ -161,7 +158,7 @@ class ShownTask:
             text="",
             prompt=self._prompt(key, ""),
             score=self.scores[key].value,
-            failure=Failure(key=key, cause=NO_ANSWER, message=message),
+            failure=Failure(key=key, cause=Cause.NO_ANSWER, message=message),
         )
 
     def _prompt(self, key: str, stored: str) -> Prompt:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from llava.generation.request import RequestFailure
+from evals.records import Cause, Failure
 from llava.image_hash import hash_image
 from tests.runners.conftest import read_lines
 from tests.runners.evaluation.test_task_run import IDENTITY, answer_pending, completion, opened
@@ -139,8 +139,10 @@ def test_very_long_name_is_shortened_where_it_is_told(
     questions.write_text(json.dumps(first) + "\n" + questions.read_text())
     with opened(questions, tmp_path / "run") as task_run:
         answer_pending(task_run)
-        unreadable = RequestFailure(
-            key="1", cause="image_unreadable", message=f"{name}: Image {name} cannot be decoded: no"
+        unreadable = Failure(
+            key="1",
+            cause=Cause.IMAGE_UNREADABLE,
+            message=f"{name}: Image {name} cannot be decoded: no",
         )
         task_run.record(task_run.samples[1], unreadable, worker="w")
         task_run.finish(None)

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from evals.errors import DataError
-from llava.generation.request import Completion, RequestFailure
+from evals.records import Cause, Failure
+from llava.generation.request import Completion
 from llava.image_hash import hash_image
 from runners.errors import ConfigError, StoreError
 from runners.evaluation.task_run import TaskRun
@@ -49,7 +50,7 @@ def answer_pending(task_run: TaskRun, *, failing: tuple[str, ...] = ()) -> list[
         task_run.begin(IDENTITY, {"host": "h"})
     for sample in reversed(pending):
         if sample.key in failing:
-            failure = RequestFailure(key=sample.key, cause="error", message="no")
+            failure = Failure(key=sample.key, cause=Cause.ERROR, message="no")
             task_run.record(sample, failure, worker="w")
         else:
             hashes = tuple(hash_image(image.open()) for image in sample.images)

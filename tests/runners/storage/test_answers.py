@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from evals.records import Failure, Sample
+from evals.records import Cause, Failure, Sample
 from llava.generation.request import Completion
 from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE, AnswerStore
 from runners.storage.lines import (
@@ -274,13 +274,17 @@ def test_answer_id_depends_on_key_text_and_model() -> None:
     assert all(len(value) == 22 and int(value, 16) >= 0 for value in ids)
 
 
+@pytest.mark.parametrize("cause", [Cause.IMAGE_COUNT, "a cause of another version"])
+def test_failures_are_read_as_they_were_stored(cause: str) -> None:
+    failure = Failure(key="b", cause=cause, message="why")
+    failed = json.loads(json.dumps(failure_line(sample("b"), failure, "model")))
+    assert is_failure(failed)
+    assert failed["text"] == ""
+    assert read_failure(failed) == failure
+
+
 def test_lines_give_back_what_was_stored() -> None:
     answered = json.loads(json.dumps(answer_line(sample("a"), completion("a"), "model")))
     assert not is_failure(answered)
     prediction = read_prediction(answered)
     assert (prediction.key, prediction.question_id, prediction.text) == ("a", "A", "yes")
-    failure = Failure(key="b", cause="error", message="why")
-    failed = failure_line(sample("b"), failure, "model")
-    assert is_failure(failed)
-    assert failed["text"] == ""
-    assert read_failure(failed) == failure

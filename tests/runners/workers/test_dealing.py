@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evals.reading.images import ImageFile
-from llava.generation.request import Request, RequestFailure
+from evals.records import Cause, Failure
+from llava.generation.request import Request
 from runners.workers.dealing import MAX_POISONOUS, Dealer
 from runners.workers.messages import WorkItem
 from runners.workers.slot import MAX_DEATHS_IN_A_ROW
@@ -119,10 +120,10 @@ def test_poisonous_questions_are_found_and_all_others_answered(
     assert not dealer.open
 
 
-@pytest.mark.parametrize("cause", ["worker_died", "worker_hung"])
-def test_failure_of_a_single_question_says_what_happened(cause: str) -> None:
+@pytest.mark.parametrize("cause", [Cause.WORKER_DIED, Cause.WORKER_HUNG])
+def test_failure_of_a_single_question_says_what_happened(cause: Cause) -> None:
     dealer = Dealer([requests("a")])
-    for expected in ([], [RequestFailure(key="a", cause=cause, message="twice")]):
+    for expected in ([], [Failure(key="a", cause=cause, message="twice")]):
         item = dealer.take()
         assert item is not None
         assert dealer.lost(item.number, cause, "twice") == expected

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llava.generation.request import Completion, GenerationConfig, Request, RequestFailure
+from evals.records import Failure
+from llava.generation.request import Completion, GenerationConfig, Request
 from runners.errors import ConfigError
 from runners.options.engine import SequentialOptions
 from runners.workers.local import LocalWorker
@@ -78,7 +79,7 @@ def test_items_are_answered_in_turn(worker: LocalWorker, tiny_checkpoint: Path) 
     assert isinstance(first.result, Completion)
     assert first.result.key == "a"
     assert isinstance(second, Answered)
-    assert isinstance(second.result, RequestFailure)
+    assert isinstance(second.result, Failure)
     assert second.result.key == "broken"
     assert isinstance(done, ItemDone)
     assert done.number == 1

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evals.records import Sample
+from evals.records import Failure, Sample
 from llava.generation.request import (
     NUM_CALIBRATION_QUESTIONS,
     Completion,
     GenerationConfig,
     ImageProbe,
     Request,
-    RequestFailure,
 )
 from runners.errors import ConfigError, WorkerError
 from runners.evaluation.pieces import cut_into_pieces, estimate_piece, item_tokens
@@ -110,7 +109,7 @@ def test_poisonous_question_is_recorded_alone_and_all_others_are_answered(
     pool.load(order(tiny_checkpoint, faulty(fault=fault, keys="5")))
     results = results_of(pool.answer(items(3, 4)))
     assert keys(results, Completion) == numbers(12, "5")
-    [failure] = [r.result for r in results if isinstance(r.result, RequestFailure)]
+    [failure] = [r.result for r in results if isinstance(r.result, Failure)]
     assert (failure.key, failure.cause) == ("5", cause)
     assert said in failure.message
     assert pool.num_alive == 2
@@ -137,7 +136,7 @@ def test_errors_and_want_of_memory_do_not_cost_the_worker(
     pids = [slot.process.pid for slot in pool._slots if slot.process]
     results = results_of(pool.answer(items(3, 4)))
     assert keys(results, Completion) == numbers(12, "1", "7")
-    assert {r.result.cause for r in results if isinstance(r.result, RequestFailure)} == {cause}
+    assert {r.result.cause for r in results if isinstance(r.result, Failure)} == {cause}
     assert [slot.process.pid for slot in pool._slots if slot.process] == pids
     assert (pool.report().num_halvings > 0) == (fault == "oom")
 
@@ -219,7 +218,7 @@ def test_image_over_which_a_worker_dies_does_not_keep_the_run_from_beginning(
     pool.load(order(tiny_checkpoint, faulty(fault="exit", keys="1", probes=True)))
     [requests] = items(1, 3)
     first, dead, last = pool.probe(requests)
-    assert isinstance(dead, RequestFailure)
+    assert isinstance(dead, Failure)
     assert (dead.key, dead.cause) == ("1", "worker_died")
     assert all(isinstance(found, ImageProbe) for found in (first, last))
     results = results_of(pool.answer(items(2, 3)))
@@ -308,11 +307,7 @@ class SimulatedWorker:
                     time.sleep(sum(seconds_of[request.key] for request in message.requests))
                     for request in message.requests:
                         theirs.send(
-                            Answered(
-                                result=RequestFailure(
-                                    key=request.key, cause="simulated", message=""
-                                )
-                            )
+                            Answered(result=Failure(key=request.key, cause="simulated", message=""))
                         )
                     theirs.send(ItemDone(number=message.number))
 
