@@ -54,28 +54,17 @@ class Prediction:
 class Cause(str, Enum):
     """Why a question has no answer. Failures are counted by it, in files by its value."""
 
-    IMAGE_MISSING = "image_missing"
-    """An image is not there, or lies outside of the image folder."""
-    IMAGE_UNREADABLE = "image_unreadable"
-    """A file is there, but no image can be read from it."""
-    IMAGE_COUNT = "image_count"
-    """The text places another number of images than the question has."""
-    TEXT_UNREADABLE = "text_unreadable"
-    """The text is no Unicode."""
-    PROMPT_TOO_LONG = "prompt_too_long"
-    """Prompt and images leave no room for an answer in the model's context."""
-    OUT_OF_MEMORY = "out_of_memory"
-    """The device has not enough memory for the question alone."""
-    NOT_FINITE = "not_finite"
-    """The model computes NaN or infinity."""
-    WORKER_DIED = "worker_died"
-    """Worker processes ended over it."""
-    WORKER_HUNG = "worker_hung"
-    """Worker processes computed nothing over it, and were ended."""
-    NO_ANSWER = "no_answer"
-    """It has a score, but no answer that counts: none was imported, or somebody edited it."""
-    ERROR = "error"
-    """Anything else; the message names it."""
+    IMAGE_MISSING = "image_missing"  # an image is not there, or lies outside of the image folder
+    IMAGE_UNREADABLE = "image_unreadable"  # a file is there, but no image can be read from it
+    IMAGE_COUNT = "image_count"  # the text places another number of images than the question has
+    TEXT_UNREADABLE = "text_unreadable"  # the text is no Unicode
+    PROMPT_TOO_LONG = "prompt_too_long"  # they leave no room for an answer in the context
+    OUT_OF_MEMORY = "out_of_memory"  # the device has not enough memory for the question alone
+    NOT_FINITE = "not_finite"  # the model computes NaN or infinity
+    WORKER_DIED = "worker_died"  # worker processes ended over it
+    WORKER_HUNG = "worker_hung"  # worker processes computed nothing over it, and were ended
+    NO_ANSWER = "no_answer"  # it has a score, but no answer that counts
+    ERROR = "error"  # anything else; the message names it
 
     __str__ = str.__str__  # else a table shows the name of the member, in some versions of Python
 

@@ -34,24 +34,24 @@ def evaluate(config: DictConfig) -> int:
 
 def _evaluate(settings: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
     from runners.environment import process_age_s, resume_command
-    from runners.evaluation.course import Evaluation
+    from runners.evaluation.course import PROGRAM, Course
     from runners.logs import RunLog
     from runners.options.program import is_later_job
     from runners.signals import Interruption
 
     with RunLog() as log, Interruption() as interruption:
         try:
-            evaluation = Evaluation(
-                settings,
-                specs,
+            course = Course(
+                settings=settings,
+                specs=specs,
                 log=log,
                 interruption=interruption,
                 since_s=process_age_s() if is_later_job() else 0.0,
             )
-            with evaluation:
-                return evaluation.run()
+            with course:
+                return course.run()
         except KeyboardInterrupt:
-            print(f"Stopped. To go on: {resume_command('runners.eval')}", file=sys.stderr)
+            print(f"Stopped. To go on: {resume_command(PROGRAM)}", file=sys.stderr)
             return interruption.exit_code
 
 

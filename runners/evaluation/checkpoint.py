@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evals.records import Sample
 from llava.conversation import resolve_conversation
+from llava.errors import CheckpointError
 from llava.model.checkpoint import Checkpoint, inspect_checkpoint
+from llava.model.content_hash import cached_hash
 from llava.model.locate import find_weight_files
 from llava.tokenizer import load_checkpoint_tokenizer
 from runners.evaluation.prompts import PromptRenderer
@@ -16,6 +20,9 @@ from runners.options.model import SubjectConfig
 from runners.options.names import model_name
 from runners.storage.files import sha256_of_file
 from runners.workers.messages import LoadModel
+
+WeightStats = Mapping[Path, tuple[int, ...]]
+"""What changes whenever a weight file is written to, also under its old size and time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +65,43 @@ class Subject:
         if checkpoint.tower_dir is not None and not checkpoint.tower_in_checkpoint:
             files["tower"] = find_weight_files(checkpoint.tower_dir)
         return {role: paths for role, paths in files.items() if paths}
+
+    def weight_stats(self) -> WeightStats:
+        """Returns by which the weight files can be told from what is written there later."""
+        stats = {}
+        for path in (path for paths in self.weight_files().values() for path in paths):
+            stat = path.stat()
+            stats[path] = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        return stats
+
+    def known_hashes(self) -> tuple[dict[str, dict[str, str]], dict[str, list[Path]]]:
+        """Returns the hashes of what decides an answer, and weights whose hash is not known.
+
+        The former are by folder role and name, where `weights` stands for all tensors of a role;
+        the latter by folder role. What has changed since it was hashed is not known.
+        """
+        hashes, unknown = self.file_hashes(), {}
+        for role, paths in self.weight_files().items():
+            content_hash = cached_hash(paths)
+            if content_hash is None:
+                unknown[role] = paths
+            else:
+                hashes.setdefault(role, {})["weights"] = content_hash
+        return hashes, unknown
+
+    def require_vision(self, task: str, samples: Iterable[Sample]) -> None:
+        """Checks that the model can be asked about the images of a task.
+
+        Raises:
+            CheckpointError: it has no vision tower, and there are some.
+        """
+        number = sum(bool(sample.images) for sample in samples)
+        if number and not self.checkpoint.is_multimodal:
+            raise CheckpointError(
+                f"{self.name} is a language model without a vision tower, but {number:,} questions "
+                f"of {task} show images. Give a LLaVA checkpoint, or the adapter or projector that "
+                "was trained over this model, with `model.path=`, and this one as `model.base=`."
+            )
 
     def build_renderer(self) -> PromptRenderer:
         """Returns what renders questions for this checkpoint.

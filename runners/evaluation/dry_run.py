@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,10 @@ from runners.environment import num_cores
 from runners.evaluation.checkpoint import Subject
 from runners.evaluation.pieces import group_by_images
 from runners.evaluation.prompts import PromptRenderer
+from runners.evaluation.questions import AskedTask
+from runners.options.eval import EvalConfig
+
+logger = logging.getLogger(__name__)
 
 USUAL_NEW_TOKENS = 4
 """Tokens of a short answer with its end, for benchmarks that ask for a word or a letter."""
@@ -78,6 +83,29 @@ class TaskPlan:
     num_new_tokens: int
     flops: float
     tower_flops: float
+
+
+def describe_run(subject: Subject, tasks: Sequence[AskedTask], settings: EvalConfig) -> str:
+    """Returns what a run would take, as text; warns of images that are not there.
+
+    Args:
+        subject: The checkpoint.
+        tasks: The questions.
+        settings: The options of the run.
+    """
+    for task in tasks:
+        if missing := list(task.images.missing):
+            told = task.images.describe_missing(missing)
+            logger.warning("%s: %s They would count as failed.", task.name, told)
+    renderer, checkpoint = subject.build_renderer(), subject.checkpoint
+    plans = [plan_task(task.name, task.samples, renderer, subject) for task in tasks]
+    dtype = settings.dtype or ("float32" if settings.device == "cpu" else "float16")
+    if dtype == "auto":
+        dtype = subject.stored_dtype()
+    memory = memory_bytes(
+        checkpoint.config, dtype, settings.quantization.name, checkpoint.tower_config
+    )
+    return render_plans(plans, memory, dtype=dtype, device=settings.device)
 
 
 def plan_task(

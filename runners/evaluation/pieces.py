@@ -18,7 +18,8 @@ _PIECES_PER_WORKER = 16
 
 _CHARACTERS_PER_TOKEN = 4
 _TOKENS_AROUND_TEXT = 50  # template and answer
-_TOKENS_OF_AN_IMAGE = 576  # wherever the model is not known: a shard must not depend on it
+TOKENS_OF_AN_IMAGE = 576
+"""Of the usual model, for whatever must not depend on the one at hand, such as a shard."""
 
 
 def group_by_images(samples: Iterable[Sample]) -> list[list[Sample]]:
@@ -100,7 +101,7 @@ def shard_samples(samples: Sequence[Sample], index: int, count: int) -> list[Sam
         count: How many parts there are.
     """
     groups = group_by_images(samples)
-    sizes = [estimate_tokens(group, _TOKENS_OF_AN_IMAGE) for group in groups]
+    sizes = [estimate_tokens(group, TOKENS_OF_AN_IMAGE) for group in groups]
     loads = [(0, part) for part in range(1, count + 1)]
     keys: set[str] = set()
     for place in sorted(range(len(groups)), key=lambda place: -sizes[place]):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
+from runners.evaluation.identity import engine_identity
 from runners.options.build import read_stored
 from runners.options.engine import PackedOptions
 from runners.options.eval import EvalConfig
@@ -25,7 +26,7 @@ from runners.options.model import (
 )
 from runners.options.names import is_set_aside, model_name, run_name
 from runners.options.task_spec import TaskSpec
-from runners.storage.identity import describe_differences, differences, engine_identity
+from runners.storage.identity import describe_differences, differences
 from runners.storage.lines import is_failure
 from runners.storage.manifest import MANIFEST_FILE, Manifest, read_manifest
 from runners.storage.specs import read_spec
@@ -191,6 +192,11 @@ def _read_original(folder: Path) -> Original:
         raise ConfigError(
             f"{folder} was imported from an answer file, which no model can repeat. Name a run of "
             "runners.eval."
+        )
+    if "in_process" in manifest.identity:
+        raise ConfigError(
+            f"{folder} was answered inside another program, by a model in its memory, which cannot "
+            "be loaded again. Save its checkpoint and evaluate that, or name a run of runners.eval."
         )
     options = manifest.options
     if not isinstance(options.get("model"), dict):

@@ -7,7 +7,6 @@ initialized, every rank calls `evaluate`, answers its part of the questions and 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,28 @@ from evals.errors import DataError
 from llava.conversation import resolve_conversation
 from llava.generation.neartie import NearTies
 from llava.generation.packed import PackedEngine
+from llava.generation.request import EngineReport
 from llava.model.checkpoint import DEFAULT_CONTEXT_LEN
 from llava.names import get_model_name_from_path
 from runners.environment import describe_environment
 from runners.errors import ConfigError
+from runners.evaluation.identity import ModelIdentity, engine_identity
 from runners.evaluation.prompts import PromptRenderer
+from runners.evaluation.provenance import Environment, NearTieRule
+from runners.evaluation.questions import AskedTask
+from runners.in_training.answered_task import answer_task
 from runners.in_training.lent_model import find_tower, hash_model, lent, unwrap_model
 from runners.in_training.named_tasks import TaskLike, resolve_tasks
-from runners.in_training.posed_task import Answer, PosedTask
 from runners.in_training.ranks import Ranks
 from runners.options.composing import NamedOptions
 from runners.options.engine import PackedOptions
 from runners.options.eval import EvalConfig
-from runners.storage.identity import PROMPT_VERSION, UNKNOWN, engine_identity
+from runners.storage.identity import UNKNOWN
 from runners.storage.run_table import write_tables
 from runners.workers.build import build_engine
 from runners.workers.interface import Engine
+from runners.workers.messages import Hardware
+from runners.workers.reports import merge_reports
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +89,7 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
 
     Raises:
         ConfigError: an option is wrong, no template is known, or `output_dir` cannot be written.
+        StoreError: the disk does not take the answers.
         ConversationError: no template is known for the model, or the one given does not exist.
         DataError: the questions cannot be read, are not as many as published, or none of them can
             be answered.
@@ -104,66 +110,59 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
         },
     )
     ranks = Ranks()
-    posed, settings = _pose(tasks, options, inner, ranks)
+    tasks_asked, settings = _resolve(tasks, options, inner, ranks)
     template, reason = resolve_conversation(forced=conversation, zoo=None, names=[model_name, path])
     logger.info("conversation template %s: %s", template, reason)
-    marks_images = bool(getattr(inner.config, "mm_use_im_start_end", False))
-    renderer = PromptRenderer(template, tokenizer, marks_images=marks_images)
+    renderer = PromptRenderer(template, tokenizer, marks_images=_marks_images(inner))
     dtype = _read_autocast(autocast)
     with lent(inner, dtype):
         built = _build_engine(settings, inner, tokenizer, image_processor, dtype)
-        answered = [(task, *_answer(task, built, renderer, ranks)) for task in posed]
+        answered = [answer_task(asked, built, renderer, ranks) for asked in tasks_asked]
+    report = merge_reports(ranks.gather(built.report()))
     if output_dir is not None and ranks.index == 0:
-        identity = _identity(inner, settings, template, autocast)
-        _store(Path(output_dir), answered, identity, _environment(inner, settings, ranks))
-    summaries = {task.name: task.summarize(*rest)[0].to_json() for task, *rest in answered}
+        identity = _identify(inner, settings, template, autocast)
+        environment = _describe(inner, settings, report, ranks.count)
+        for task in answered:
+            task.store(Path(output_dir), identity, environment)
+        write_tables(Path(output_dir))
+    summaries = {task.asked.name: task.summarize().to_json() for task in answered}
     for summary in summaries.values():
         _tell(summary)
     return summaries
 
 
-def _store(
-    run_dir: Path,
-    answered: Sequence[tuple[PosedTask, dict[str, Answer], dict[str, Any]]],
-    identity: Mapping[str, Any],
-    environment: Mapping[str, Any],
-) -> None:
-    """Writes a run, as the other programs read it."""
-    for task, answers, timing in answered:
-        task.store(run_dir, answers, timing, identity, environment)
-    write_tables(run_dir)
-
-
-def _pose(
+def _resolve(
     tasks: TaskLike | Sequence[TaskLike], options: NamedOptions, model: Any, ranks: Ranks
-) -> tuple[list[PosedTask], EvalConfig]:
+) -> tuple[list[AskedTask], EvalConfig]:
     """The benchmarks with their questions, the same on every rank, or the same error on every."""
-    posed: list[PosedTask] = []
+    found: list[AskedTask] = []
     problem: Exception | None = None
     try:
         named, settings = resolve_tasks(tasks, options)
-        posed = [PosedTask(entry, settings) for entry in named]
-        _require_tower(model, posed)
+        for entry in named:
+            found.append(AskedTask(entry.task, settings, entry.spec))
+            found[-1].require_images()
+        _require_tower(model, found)
     except (ConfigError, DataError) as error:
         problem = error
     # a rank that stops here alone would leave the others waiting for its answers
-    found = ranks.gather((str(problem or ""), [task.prompts_hash for task in posed]))
+    of_ranks = ranks.gather((str(problem or ""), [asked.prompts_hash for asked in found]))
     if problem is not None:
         raise problem
-    for rank, (message, hashes) in enumerate(found):
+    for rank, (message, hashes) in enumerate(of_ranks):
         if message:
             raise ConfigError(f"Rank {rank} cannot read the questions: {message}")
-        if hashes != found[0][1]:
+        if hashes != of_ranks[0][1]:
             raise DataError(
                 f"Rank {rank} reads other questions than rank 0. Give all ranks the same data."
             )
-    return posed, settings
+    return found, settings
 
 
-def _require_tower(model: Any, posed: Sequence[PosedTask]) -> None:
+def _require_tower(model: Any, tasks: Sequence[AskedTask]) -> None:
     if find_tower(model) is not None:
         return
-    for task in posed:
+    for task in tasks:
         if any(sample.images for sample in task.samples):
             raise ConfigError(
                 f"`model` has no vision tower, but questions of {task.name} show images. Give a "
@@ -208,58 +207,44 @@ def _build_engine(
     return engine
 
 
-def _answer(
-    task: PosedTask, engine: Engine, renderer: PromptRenderer, ranks: Ranks
-) -> tuple[dict[str, Answer], dict[str, Any]]:
-    """All answers to a benchmark by key, and what is told about the time."""
-    started = time.monotonic()
-    mine = task.answer(engine, renderer, part=ranks.index + 1, num_parts=ranks.count)
-    parts = ranks.gather((mine, time.monotonic() - started))
-    lines = {key: answer for part, _ in parts for key, answer in part.items()}
-    wall_s = max(seconds for _, seconds in parts)
-    timing = {
-        "num_asked": len(lines),
-        "wall_s": round(wall_s, 3),
-        "questions_per_s": round(len(lines) / wall_s, 3),
-    }
-    return lines, timing
-
-
-def _identity(
+def _identify(
     model: Any, settings: EvalConfig, template: str, autocast: str | None
-) -> dict[str, Any]:
-    """The part of the identity that all benchmarks share."""
+) -> ModelIdentity:
+    """The identity of a model in memory, which no other goes on with."""
     tower = find_tower(model)
-    options = settings.generation
-    return {
-        "model": settings.model.name,
-        "in_process": {"weights": hash_model(model), "autocast": autocast},
-        "conversation": template,
-        "dtype": _name(model.dtype),
-        "vision_tower_dtype": None if tower is None else _name(tower.dtype),
-        "quantization": None,
-        "engine": engine_identity(settings.engine),
-        "prompt_version": PROMPT_VERSION,
-        "generation": {
-            "temperature": options.temperature,
-            "top_p": options.top_p,
-            "num_beams": options.num_beams,
-        },
-        "seed": settings.seed,
-    }
+    return ModelIdentity(
+        name=str(settings.model.name),
+        files={"in_process": {"weights": hash_model(model), "autocast": autocast}},
+        conversation=template,
+        dtype=_name(model.dtype),
+        vision_tower_dtype=None if tower is None else _name(tower.dtype),
+        engine=engine_identity(settings.engine),
+    )
 
 
-def _environment(model: Any, settings: EvalConfig, ranks: Ranks) -> dict[str, Any]:
+def _describe(
+    model: Any, settings: EvalConfig, report: EngineReport, num_workers: int
+) -> Environment:
     on_cuda = model.device.type == "cuda"
-    return {
-        **describe_environment(),
-        "device": str(model.device),
-        "device_name": torch.cuda.get_device_name(model.device) if on_cuda else "cpu",
-        "cuda": torch.version.cuda if on_cuda else None,
-        "num_threads": torch.get_num_threads(),
-        "num_workers": ranks.count,
-        "engine": settings.engine.to_json(),
-    }
+    near_ties = NearTieRule(calibration=report.calibration, threshold=report.threshold)
+    return Environment(
+        machine=describe_environment(),
+        hardware=Hardware(
+            device=str(model.device),
+            device_name=torch.cuda.get_device_name(model.device) if on_cuda else "cpu",
+            cuda=torch.version.cuda if on_cuda else None,
+            num_threads=torch.get_num_threads(),
+        ),
+        num_workers=num_workers,
+        attention=getattr(model.config, "_attn_implementation", None),
+        marks_images=_marks_images(model),
+        engine=settings.engine.to_json(),
+        details={"near_ties": near_ties.to_json()},
+    )
+
+
+def _marks_images(model: Any) -> bool:
+    return bool(getattr(model.config, "mm_use_im_start_end", False))
 
 
 def _name(dtype: torch.dtype) -> str:

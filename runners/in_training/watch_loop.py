@@ -13,7 +13,6 @@ from filelock import Timeout
 
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
-from llava.model.content_hash import cached_hash
 from llava.names import get_model_name_from_path
 from runners.errors import BAD_INPUT, COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.checkpoint import inspect_subject
@@ -210,16 +209,10 @@ def checkpoint_name(root: Path, folder: Path) -> str:
 def _hash_files(settings: WatchConfig) -> dict[str, dict[str, str]]:
     """The hashes of a checkpoint's files by role; empty where they are not known without torch."""
     try:
-        subject = inspect_subject(settings)
-        hashes = {role: dict(files) for role, files in subject.file_hashes().items()}
-        for role, paths in subject.weight_files().items():
-            content_hash = cached_hash(paths)
-            if content_hash is None:
-                return {}
-            hashes.setdefault(role, {})["weights"] = content_hash
+        hashes, unknown = inspect_subject(settings).known_hashes()
     except (CheckpointError, ConversationError):
         return {}  # the evaluation says what is wrong
-    return hashes
+    return {} if unknown else hashes
 
 
 def _is_answered(task: StoredTask, max_failures: int) -> bool:

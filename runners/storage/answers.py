@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,13 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from runners.storage.files import (
+    SPOILED_SUFFIX,
     json_line,
     recover_jsonl,
     sha256_of_json,
     sync_folder,
     write_atomic,
 )
-from runners.storage.lines import good_lines, is_answer_line, is_failure, is_trace_line
+from runners.storage.lines import (
+    count_replays,
+    good_lines,
+    is_answer_line,
+    is_failure,
+    is_trace_line,
+)
+
+logger = logging.getLogger(__name__)
 
 PREDICTIONS_FILE = "predictions.jsonl"
 TRACE_FILE = "trace.jsonl"
@@ -74,13 +84,30 @@ class AnswerStore:
         hashes: list[str] = self._traces[key]["image_sha256"]
         return hashes
 
+    def report_repairs(self) -> None:
+        """Says what was wrong with the files of an earlier session."""
+        path = self._folder / PREDICTIONS_FILE
+        if self.num_spoiled:
+            logger.warning(
+                "%s: %d lines here or in %s were no answers of this run and were moved to files "
+                "named *%s",
+                path,
+                self.num_spoiled,
+                TRACE_FILE,
+                SPOILED_SUFFIX,
+            )
+        if self.num_torn or self.num_unconfirmed:
+            logger.warning(
+                "%s: an interrupted run left %d unfinished lines and %d answers without their "
+                "trace; these questions are asked again",
+                path,
+                self.num_torn,
+                self.num_unconfirmed,
+            )
+
     def batch_check(self) -> dict[str, int]:
         """How many answers were computed again, alone, and how many of these came out otherwise."""
-        traces = [self._traces[key] for key in self._lines]
-        return {
-            "recomputed": sum(bool(trace.get("replayed")) for trace in traces),
-            "flipped": sum(bool(trace.get("flipped")) for trace in traces),
-        }
+        return count_replays(self._traces[key] for key in self._lines)
 
     def add(self, line: dict[str, Any], trace: dict[str, Any]) -> None:
         """Appends one answer or failure and its trace."""

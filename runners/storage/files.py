@@ -159,6 +159,11 @@ def json_line(value: Mapping[str, Any]) -> str:
     return json.dumps(value) + "\n"
 
 
+def sha256_of_lines(values: Iterable[Mapping[str, Any]]) -> str:
+    """Returns the hash (hex) of the JSONL file that these lines make."""
+    return hashlib.sha256("".join(map(json_line, values)).encode()).hexdigest()
+
+
 def recover_jsonl(
     path: Path, is_own: Callable[[Mapping[str, Any]], bool] | None = None
 ) -> Recovered:

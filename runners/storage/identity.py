@@ -9,7 +9,6 @@ from typing import Any
 
 from evals.records import Sample
 from runners.errors import ConfigError
-from runners.options.engine import EngineOptions, PackedOptions
 from runners.storage.files import sha256_of_json
 
 UNKNOWN = "unknown"
@@ -21,25 +20,6 @@ PROMPT_VERSION = 1
 def hash_prompts(samples: Iterable[Sample]) -> str:
     """Returns the hash of all question texts of a split, before the conversation template."""
     return sha256_of_json([[s.key, s.text, s.image_keys] for s in samples])
-
-
-def engine_identity(engine: EngineOptions) -> dict[str, str | float]:
-    """Returns the engine's options that can leave an answer other than the sequential one.
-
-    The options of a run with this identity are the same fields, so that it can be repeated.
-
-    >>> engine_identity(PackedOptions(max_tokens=8, near_tie_threshold=0.5))
-    {'replay': 'near_ties', 'near_tie_threshold': 0.5}
-    """
-    if not isinstance(engine, PackedOptions):
-        return {"replay": "near_ties"}
-    if engine.replay == "off":
-        return {"replay": "off"}
-    threshold = engine.near_tie_threshold
-    return {
-        "replay": "near_ties",
-        **({} if threshold is None else {"near_tie_threshold": threshold}),
-    }
 
 
 def check_identity(folder: Path, stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:

@@ -157,6 +157,15 @@ def is_failure(line: Mapping[str, Any]) -> bool:
     return "error" in line["metadata"]
 
 
+def count_replays(traces: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Returns how many answers were computed again, alone, and how many of these changed."""
+    replayed = [trace for trace in traces if trace.get("replayed")]
+    return {
+        "recomputed": len(replayed),
+        "flipped": sum(bool(trace.get("flipped")) for trace in replayed),
+    }
+
+
 def read_failure(line: Mapping[str, Any]) -> Failure:
     """Returns the failure that a line records."""
     error = line["metadata"]["error"]

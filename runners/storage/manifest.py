@@ -6,9 +6,11 @@ engine, versions and the like are environment, and a line of history at every re
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,19 @@ def read_manifest(folder: Path) -> Manifest | None:
         return Manifest.from_json(json.loads(path.read_bytes()))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is no manifest: {error}. {_WAY_OUT}") from error
+
+
+def amend_environment(folder: Path, found: Mapping[str, object]) -> None:
+    """Adds what was found out later to the environment in a manifest.
+
+    Raises:
+        OSError: it cannot be written, or was removed.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        path = folder / MANIFEST_FILE
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    write_manifest(folder, replace(manifest, environment={**manifest.environment, **found}))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

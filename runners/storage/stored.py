@@ -112,6 +112,11 @@ class StoredTask:
         return read_summary(self.folder)
 
     @property
+    def has_figures(self) -> bool:
+        """Whether figures were written, whatever they are worth."""
+        return (self.folder / SUMMARY_FILE).is_file()
+
+    @property
     def num_lines(self) -> int:
         """How many whole lines of answers are stored, whatever they are worth."""
         return count_lines(self.answers_path)

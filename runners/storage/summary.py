@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from evals.errors import DataError
 from evals.figures.summary import Summary
 from evals.reading.files import read_jsonl, require
 from evals.records import SHARE, Scale, Score, Unit
-from runners.storage.files import json_line, write_json, write_jsonl
+from runners.storage.files import sha256_of_lines, write_json, write_jsonl
 
 SUMMARY_FILE = "summary.json"
 SCORES_FILE = "scores.jsonl"
@@ -270,8 +269,7 @@ def write_results(folder: Path, summary: SummaryFile, scores: Sequence[Score]) -
 
 def with_scores(summary: SummaryFile, scores: Sequence[Score]) -> SummaryFile:
     """Returns a summary with the hash that `scores.jsonl` has or will have."""
-    lines = "".join(json_line(score.to_line()) for score in scores)
-    digest = hashlib.sha256(lines.encode()).hexdigest() if scores else None
+    digest = sha256_of_lines(score.to_line() for score in scores) if scores else None
     return replace(summary, hashes=replace(summary.hashes, scores=digest))
 
 

@@ -83,6 +83,23 @@ class Adopt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """What a worker's model is on.
+
+    Attributes:
+        device: `cpu`, or `cuda:N`, several of them joined by commas.
+        device_name: `cpu`, or the name that CUDA gives, likewise.
+        cuda: Version of CUDA; None on a CPU.
+        num_threads: Threads of torch.
+    """
+
+    device: str
+    device_name: str
+    cuda: str | None
+    num_threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
     """From the worker: imports are done.
 
@@ -90,13 +107,13 @@ class Ready:
         devices: What the model will be on: `cpu`, `cuda:N`, or several of the latter.
         num_visible: How many CUDA devices the machine shows.
         default_dtype: The dtype that is used there unless another is asked for.
-        environment: Device names and library versions.
+        hardware: Device names and threads.
     """
 
     devices: tuple[str, ...]
     num_visible: int
     default_dtype: str
-    environment: Mapping[str, Any]
+    hardware: Hardware
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from runners.workers.messages import (
     BadInput,
     Beat,
     FromWorker,
+    Hardware,
     HashWeights,
     ImagesProbed,
     ItemDone,
@@ -227,12 +228,12 @@ def prepare_process(seat: Seat) -> Ready:
         devices=devices,
         num_visible=num_visible,
         default_dtype="float16" if on_cuda else "float32",
-        environment={
-            "device": ",".join(devices),
-            "device_name": ", ".join(dict.fromkeys(names)),
-            "cuda": torch.version.cuda if on_cuda else None,
-            "num_threads": num_threads,
-        },
+        hardware=Hardware(
+            device=",".join(devices),
+            device_name=", ".join(dict.fromkeys(names)),
+            cuda=torch.version.cuda if on_cuda else None,
+            num_threads=num_threads,
+        ),
     )
 
 

@@ -15,13 +15,9 @@ from evals.errors import DataError
 from evals.records import Cause, Failure
 from llava.generation.request import Completion
 from runners.errors import ConfigError, StoreError
-from runners.evaluation.task_run import TaskRun
-from runners.options.eval import EvalConfig
-from runners.options.model import ModelConfig
-from runners.options.task_spec import TaskSpec
+from tests.runners.task_runs import ENVIRONMENT, IDENTITY, build_task_run
 
 NUM_QUESTIONS = 9
-IDENTITY = {"model": "m", "dtype": "float32"}
 
 
 def write_questions(folder: Path) -> None:
@@ -40,14 +36,13 @@ def store_answers(folder: Path, *, failing: tuple[str, ...] = (), **options: Any
         "questions": str(folder / "questions.jsonl"),
         "scorer": "exact",
     }
-    settings = EvalConfig(model=ModelConfig(path="/models/m"), **options)
-    with TaskRun(TaskSpec.from_json(spec), folder / "run", settings) as task_run:
+    with build_task_run(spec, folder / "run", **options) as task_run:
         task_run.lock()
         task_run.check(IDENTITY)
         task_run.open()
         pending = task_run.pending()
         if pending:
-            task_run.begin(IDENTITY, {"host": "h"})
+            task_run.begin(IDENTITY, ENVIRONMENT)
         for sample in reversed(pending):
             if sample.key in failing:
                 failure = Failure(key=sample.key, cause=Cause.ERROR, message="no")

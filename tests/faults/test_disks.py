@@ -17,13 +17,11 @@ import pytest
 from evals.records import Cause, Failure
 from runners.errors import ConfigError, StoreError
 from runners.evaluation.task_run import TaskRun
-from runners.options.eval import EvalConfig
-from runners.options.model import ModelConfig
-from runners.options.task_spec import TaskSpec
 from runners.storage.answers import SYNC_EVERY_S
-from tests.faults.storing import IDENTITY, NUM_QUESTIONS, store_answers, write_questions
+from tests.faults.storing import NUM_QUESTIONS, store_answers, write_questions
 from tests.faults.unprivileged import run_unprivileged
 from tests.runners.conftest import CHECKOUT, Finished, Shell, Start, read_lines
+from tests.runners.task_runs import ENVIRONMENT, IDENTITY, build_task_run
 
 FILES = ("predictions.jsonl", "scores.jsonl")
 
@@ -237,9 +235,7 @@ def test_results_on_a_read_only_place_are_bad_input(tmp_path: Path) -> None:
 
 def locked_run(folder: Path) -> TaskRun:
     spec = {"_target_": "evals.tasks.custom.Custom", "questions": str(folder / "questions.jsonl")}
-    task_run = TaskRun(
-        TaskSpec.from_json(spec), folder / "run", EvalConfig(model=ModelConfig(path="/models/m"))
-    )
+    task_run = build_task_run(spec, folder / "run")
     task_run.lock()
     return task_run
 
@@ -264,7 +260,7 @@ def answer_without(folder: Path, removed: Path, asked: list[str]) -> None:
     with locked_run(folder) as task_run:
         task_run.check(IDENTITY)
         task_run.open()
-        task_run.begin(IDENTITY, {})
+        task_run.begin(IDENTITY, ENVIRONMENT)
         for number, sample in enumerate(task_run.pending()):
             if number == 3:
                 shutil.rmtree(removed) if removed.is_dir() else removed.unlink()

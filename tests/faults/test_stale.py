@@ -151,7 +151,7 @@ def test_changed_question_is_refused(workspace: Path, capsys: pytest.CaptureFixt
 def test_program_that_renders_other_prompts_is_refused(
     workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runners.evaluation.task_run.PROMPT_VERSION", 1_000)
+    monkeypatch.setattr("runners.evaluation.identity.PROMPT_VERSION", 1_000)
     assert_refused(workspace, "prompt_version", [], capsys)
 
 

@@ -15,9 +15,9 @@ PROGRAM = """
 import sys
 from pathlib import Path
 
-import runners.evaluation.session
+from runners.evaluation.checkpoint import Subject
 
-load = runners.evaluation.session.Session.load
+load_order = Subject.load_order
 
 if __name__ == "__main__":
     import runners.eval
@@ -25,11 +25,11 @@ if __name__ == "__main__":
     other, weights = map(Path, sys.argv[-2:])
     sys.argv[-2:] = []
 
-    def load_swapped(session, *arguments):
+    def swap(subject, *arguments, **options):
         weights.write_bytes(other.read_bytes())
-        return load(session, *arguments)
+        return load_order(subject, *arguments, **options)
 
-    runners.evaluation.session.Session.load = load_swapped
+    Subject.load_order = swap
     runners.eval.main()
 """
 

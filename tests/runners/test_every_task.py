@@ -10,15 +10,13 @@ import pytest
 from hydra import compose, initialize_config_module
 
 from llava.generation.request import Completion
-from runners.evaluation.task_run import TaskRun
 from runners.options.build import read_task_specs
-from runners.options.eval import EvalConfig
-from runners.options.model import ModelConfig
 from runners.options.register import register
 from runners.options.task_spec import TaskSpec
 from tests.evals.small_data import SMALL_DATA
 from tests.runners.chat_server import ChatServer
 from tests.runners.conftest import Finished, read_lines
+from tests.runners.task_runs import ENVIRONMENT, IDENTITY, build_task_run
 
 JUDGED = {
     "mmvet": {"judge": "j", "replies": "grades.json"},
@@ -49,13 +47,13 @@ def test_right_answers_are_stored_and_get_the_best_score(
 ) -> None:
     small = SMALL_DATA[name]
     small.write(tmp_path / "data")
-    settings = EvalConfig(model=ModelConfig(path="/models/m"), check_counts=False)
-    with TaskRun(read_spec(name, tmp_path / "data"), tmp_path / "run", settings) as task_run:
+    spec = read_spec(name, tmp_path / "data")
+    with build_task_run(spec, tmp_path / "run", check_counts=False) as task_run:
         task_run.lock()
-        task_run.check({})
+        task_run.check(IDENTITY)
         task_run.open()
         pending = task_run.pending()
-        task_run.begin({}, {})
+        task_run.begin(IDENTITY, ENVIRONMENT)
         for number, (sample, text) in reversed(
             list(enumerate(zip(pending, small.right, strict=True)))
         ):

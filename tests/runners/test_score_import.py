@@ -10,15 +10,12 @@ import pytest
 
 from evals.tasks.custom import Custom
 from runners.errors import ConfigError
-from runners.evaluation.task_run import TaskRun
 from runners.options import program
-from runners.options.eval import EvalConfig
-from runners.options.model import ModelConfig
-from runners.options.task_spec import TaskSpec
 from runners.score import score
 from runners.storage.importing import read_import
 from tests.evals.small_data import SMALL_DATA, put_json, put_lines, write_mmvet
 from tests.runners.conftest import Finished, read_lines
+from tests.runners.task_runs import IDENTITY, build_task_run
 
 pytestmark = pytest.mark.usefixtures("in_own_folder")
 
@@ -299,13 +296,9 @@ def test_evaluation_does_not_go_on_with_imported_answers(
     write_answers(QUESTIONS)
     assert program.run("score", score, options) == 0
     spec = manifest_of()["environment"]["task"]
-    task_run = TaskRun(
-        TaskSpec.from_json(spec),
-        Path("results/foreign"),
-        EvalConfig(model=ModelConfig(path="/models/m")),
-    )
+    task_run = build_task_run(spec, Path("results/foreign"))
     with pytest.raises(ConfigError, match="`imported`"):
-        task_run.check({"model": "m"})
+        task_run.check(IDENTITY)
 
 
 def test_unreadable_lines_are_counted(options: list[str]) -> None:

@@ -12,7 +12,8 @@ from PIL import Image
 from evals.records import Cause, Failure
 from llava.image_hash import hash_image
 from tests.runners.conftest import read_lines
-from tests.runners.evaluation.test_task_run import IDENTITY, answer_pending, completion, opened
+from tests.runners.evaluation.test_task_run import answer_pending, completion, opened
+from tests.runners.task_runs import ENVIRONMENT, IDENTITY
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def test_image_that_is_replaced_before_its_answer_is_stored_is_asked_about_again
     red = tmp_path / "images" / "red.png"
     with opened(questions, tmp_path / "run", limit=1) as task_run:
         [sample] = task_run.pending()
-        task_run.begin(IDENTITY, {"host": "h"})
+        task_run.begin(IDENTITY, ENVIRONMENT)
         seen = hash_image(sample.images[0].open())
         repaint(red, "white")
         task_run.record(sample, completion("1", "red", (seen,)), worker="w")
@@ -144,7 +145,7 @@ def test_very_long_name_is_shortened_where_it_is_told(
             cause=Cause.IMAGE_UNREADABLE,
             message=f"{name}: Image {name} cannot be decoded: no",
         )
-        task_run.record(task_run.samples[1], unreadable, worker="w")
+        task_run.record(task_run.asked.samples[1], unreadable, worker="w")
         task_run.finish(None)
     lines = read_lines(tmp_path / "run/custom/predictions.jsonl")
     told = [line["metadata"]["error"]["message"] for line in lines if "error" in line["metadata"]]

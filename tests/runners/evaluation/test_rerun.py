@@ -100,6 +100,7 @@ def stored(folder: Path, name: str = "gqa", **environment: object) -> Path:
         (["manifest=nowhere"], "`manifest` must be a run's folder or a manifest.json in it"),
         (["manifest=old"], "does not keep the options of its run"),
         (["manifest=imported"], "was imported from an answer file"),
+        (["manifest=trained"], "was answered inside another program"),
         (["manifest=torn"], "is no manifest"),
         (["manifest=foreign"], "does not say how its task was configured"),
         (["manifest=mixed"], "were answered under different options: limit"),
@@ -125,6 +126,7 @@ def test_what_cannot_be_repeated_is_refused(
     stored(tmp_path / "old")
     stored(tmp_path / "foreign", options=OPTIONS, task={"_target_": "x", "y": {"_target_": "z"}})
     write_task(tmp_path / "imported", "gqa", [1.0], identity={"imported": "sha"})
+    write_task(tmp_path / "trained", "gqa", [1.0], identity={"in_process": {"weights": "sha"}})
     (stored(tmp_path / "torn") / "manifest.json").write_text("{")
     for name, engine in {
         "tied": {"replay": "near_ties", "near_tie_threshold": 0.25},

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,22 @@ from PIL import Image
 
 from evals.errors import DataError
 from evals.records import Cause, Failure
-from llava.generation.request import Completion
+from llava.generation.request import Calibration, Completion
 from llava.image_hash import hash_image
 from runners.errors import ConfigError, StoreError
+from runners.evaluation.identity import ModelIdentity
+from runners.evaluation.provenance import NearTieRule
 from runners.evaluation.task_run import TaskRun
-from runners.options.eval import EvalConfig
-from runners.options.model import GenerationOptions, ModelConfig
-from runners.options.task_spec import TaskSpec
+from runners.options.model import GenerationOptions
 from tests.runners.conftest import read_lines
+from tests.runners.task_runs import ENVIRONMENT, IDENTITY, build_task_run
 
-IDENTITY = {"model": "m", "dtype": "float32"}
-SETTINGS: dict[str, Any] = {"model": ModelConfig(path="/models/m")}
+OTHER = replace(IDENTITY, dtype="float16")
 
 
 @contextmanager
 def opened(
-    questions: Path, folder: Path, identity: dict[str, Any] = IDENTITY, **options: Any
+    questions: Path, folder: Path, identity: ModelIdentity = IDENTITY, **options: Any
 ) -> Iterator[TaskRun]:
     """A task run as the program opens it: locked, checked, its answers read."""
     spec = {
@@ -36,7 +37,7 @@ def opened(
         "images": str(questions.parent / "images"),
         "scorer": "exact",
     }
-    with TaskRun(TaskSpec.from_json(spec), folder, EvalConfig(**(SETTINGS | options))) as task_run:
+    with build_task_run(spec, folder, **options) as task_run:
         task_run.lock()
         task_run.check(identity)
         task_run.open()
@@ -47,7 +48,7 @@ def answer_pending(task_run: TaskRun, *, failing: tuple[str, ...] = ()) -> list[
     """Answers what is pending, right, and returns the keys that were asked."""
     pending = task_run.pending()
     if pending:
-        task_run.begin(IDENTITY, {"host": "h"})
+        task_run.begin(IDENTITY, ENVIRONMENT)
     for sample in reversed(pending):
         if sample.key in failing:
             failure = Failure(key=sample.key, cause=Cause.ERROR, message="no")
@@ -203,7 +204,7 @@ def test_overwrite_sets_the_old_answers_aside(questions: Path, tmp_path: Path) -
         with opened(questions, tmp_path / "run", overwrite=True, limit=number) as task_run:
             assert len(answer_pending(task_run)) == 1
             task_run.finish(None)
-    with opened(questions, tmp_path / "run", {**IDENTITY, "dtype": "float16"}, overwrite=True):
+    with opened(questions, tmp_path / "run", OTHER, overwrite=True):
         assert not (tmp_path / "run" / "custom").exists()
     lengths = [
         len(read_lines(tmp_path / "run" / f"custom.old-{number}" / "predictions.jsonl"))
@@ -215,13 +216,17 @@ def test_overwrite_sets_the_old_answers_aside(questions: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("identity", "options", "named"),
     [
-        ({**IDENTITY, "dtype": "float16"}, {}, "dtype"),
+        (OTHER, {}, "dtype"),
         (IDENTITY, {"seed": 1}, "seed"),
         (IDENTITY, {"generation": GenerationOptions(num_beams=2)}, "generation.num_beams"),
     ],
 )
 def test_other_identity_is_refused(
-    questions: Path, tmp_path: Path, identity: dict[str, Any], options: dict[str, Any], named: str
+    questions: Path,
+    tmp_path: Path,
+    identity: ModelIdentity,
+    options: dict[str, Any],
+    named: str,
 ) -> None:
     with opened(questions, tmp_path / "run") as task_run:
         answer_pending(task_run)
@@ -270,7 +275,7 @@ def test_no_answerable_question_is_an_error(questions: Path, tmp_path: Path) -> 
 
 def test_folder_that_was_removed_cannot_be_amended(questions: Path, tmp_path: Path) -> None:
     with opened(questions, tmp_path / "run", limit=1) as task_run:
-        task_run.begin(IDENTITY, {})
+        task_run.begin(IDENTITY, ENVIRONMENT)
         shutil.rmtree(tmp_path / "run/custom")
         with pytest.raises(StoreError, match=r"run/custom/manifest\.json was removed while"):
-            task_run.amend({})
+            task_run.amend(NearTieRule(calibration=Calibration(), threshold=None))

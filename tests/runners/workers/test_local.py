@@ -64,7 +64,7 @@ def test_items_are_answered_in_turn(worker: LocalWorker, tiny_checkpoint: Path) 
     ready = next_message(worker)
     assert isinstance(ready, Ready)
     assert (ready.devices, ready.default_dtype) == (("cpu",), "float32")
-    assert ready.environment["num_threads"] == 1
+    assert ready.hardware.num_threads == 1
     worker.send(order(tiny_checkpoint))
     loaded = next_message(worker)
     assert isinstance(loaded, ModelLoaded)

@@ -1,0 +1,122 @@
+"""What can change an answer: the identity of a run, put together from its parts.
+
+The model's part is the same for all benchmarks of a run, the questions' is each benchmark's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llava.generation.request import GenerationConfig
+from runners.evaluation.checkpoint import Subject
+from runners.options.engine import EngineOptions, PackedOptions
+from runners.options.eval import EvalConfig
+from runners.options.model import QuantizationConfig
+from runners.storage.identity import PROMPT_VERSION, UNKNOWN
+
+HashWeights = Callable[[Mapping[str, Sequence[Path]]], Mapping[str, str]]
+"""Hashes the tensors in weight files, by the role of their folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelIdentity:
+    """Which model answers, and in which arithmetic.
+
+    Attributes:
+        name: The model's name.
+        files: Hashes of what was read, by the role of its folder (`checkpoint`, `base`, `adapter`,
+            `tower`) and by file; `weights` stands for all tensors of a role. A model that lies in
+            memory has the role `in_process`.
+        conversation: Name of the conversation template.
+        dtype: Of the language model; `UNKNOWN` until a worker has said what its device's is.
+        vision_tower_dtype: Of the vision tower, None for its default.
+        quantization: How weights are held.
+        engine: See `engine_identity`.
+    """
+
+    name: str
+    files: Mapping[str, Mapping[str, str | None]]
+    conversation: str
+    dtype: str
+    vision_tower_dtype: str | None = None
+    quantization: QuantizationConfig | None = None
+    engine: Mapping[str, object]
+
+
+def engine_identity(engine: EngineOptions) -> dict[str, object]:
+    """Returns the engine's options that can leave an answer other than the sequential one.
+
+    Without replay the answers that packing may have changed are kept as they come. The fields are
+    options of a run with this identity, so that it can be repeated.
+
+    >>> engine_identity(PackedOptions(max_tokens=8, near_tie_threshold=0.5))
+    {'replay': 'near_ties', 'near_tie_threshold': 0.5}
+    """
+    if not isinstance(engine, PackedOptions):
+        return {"replay": "near_ties"}
+    if engine.replay == "off":
+        return {"replay": "off"}
+    threshold = engine.near_tie_threshold
+    given = {} if threshold is None else {"near_tie_threshold": threshold}
+    return {"replay": "near_ties", **given}
+
+
+def identify_checkpoint(
+    subject: Subject, settings: EvalConfig, hash_weights: HashWeights
+) -> ModelIdentity:
+    """Returns the identity of a checkpoint that is to be evaluated.
+
+    Args:
+        subject: The checkpoint.
+        settings: The options of the run.
+        hash_weights: Is called for weights whose hash is not known, or that have changed since.
+    """
+    files, unknown = subject.known_hashes()
+    if unknown:
+        for role, content_hash in hash_weights(unknown).items():
+            files.setdefault(role, {})["weights"] = content_hash
+    dtype = subject.stored_dtype() if settings.dtype == "auto" else settings.dtype
+    return ModelIdentity(
+        name=subject.name,
+        files=files,
+        conversation=subject.template,
+        dtype=dtype or UNKNOWN,
+        vision_tower_dtype=settings.model.vision_tower_dtype,
+        quantization=settings.quantization,
+        engine=engine_identity(settings.engine),
+    )
+
+
+def compose_identity(
+    model: ModelIdentity, *, prompts: str, data: Mapping[str, str], generation: GenerationConfig
+) -> dict[str, object]:
+    """Returns everything that can change an answer to a benchmark, as its manifest holds it.
+
+    Args:
+        model: Which model answers.
+        prompts: Hash of all question texts of the split, before the conversation template.
+        data: Hash of every file that decides questions and scores, by its path.
+        generation: How answers are generated.
+    """
+    quantization = model.quantization
+    return {
+        "model": model.name,
+        **model.files,
+        "conversation": model.conversation,
+        "dtype": model.dtype,
+        "vision_tower_dtype": model.vision_tower_dtype,
+        "quantization": None if quantization is None else quantization.to_plain(),
+        "engine": model.engine,
+        "prompt_version": PROMPT_VERSION,
+        "prompts": prompts,
+        "data": data,
+        "generation": {
+            "temperature": generation.temperature,
+            "top_p": generation.top_p,
+            "num_beams": generation.num_beams,
+            "max_new_tokens": generation.max_new_tokens,
+        },
+        "seed": generation.seed,
+    }

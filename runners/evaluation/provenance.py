@@ -1,0 +1,129 @@
+"""How answers came about: where, with which options, in what time. Nothing of it changes one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from llava.generation.request import Calibration, EngineReport
+from runners.workers.messages import Hardware
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """Where and how a run takes place.
+
+    Attributes:
+        command: What was typed; None inside another program.
+        machine: Versions, machine and source state, see `describe_environment`.
+        hardware: What the model is on.
+        num_workers: Processes that hold it.
+        attention: Implementation of attention; None for the model's default.
+        marks_images: Whether prompts have images between start and end tokens.
+        engine: The engine, as `_target_` plus values.
+        details: What else is known, by name.
+    """
+
+    command: str | None = None
+    machine: Mapping[str, object]
+    hardware: Hardware
+    num_workers: int
+    attention: str | None
+    marks_images: bool
+    engine: Mapping[str, object]
+    details: Mapping[str, object] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        """Returns what a manifest holds of it."""
+        return {
+            **({} if self.command is None else {"command": self.command}),
+            **self.machine,
+            **asdict(self.hardware),
+            "num_workers": self.num_workers,
+            "attention": self.attention,
+            "marks_images": self.marks_images,
+            "engine": self.engine,
+            **self.details,
+        }
+
+    def is_like(self, stored: Mapping[str, Any]) -> bool:
+        """Whether a stored environment computes in the same way, so that near ties are the same."""
+        here = self.to_json()
+        names = ("device_name", "versions", "attention")
+        return all(stored.get(name) == here[name] for name in names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearTieRule:
+    """What decides which answers are computed again: what was measured, and what follows."""
+
+    calibration: Calibration
+    threshold: float | None
+
+    def to_json(self) -> dict[str, object]:
+        """Returns what a manifest holds of it."""
+        return {**asdict(self.calibration), "threshold": self.threshold}
+
+
+def read_calibration(environment: Mapping[str, Any]) -> Calibration | None:
+    """Returns what was measured in a stored environment, if it was enough to decide near ties."""
+    stored = environment.get("near_ties") or {}
+    if "num_questions" not in stored:
+        return None
+    measured = {name: stored[name] for name in ("num_questions", "largest_change")}
+    calibration = Calibration(**measured)
+    return calibration if calibration.is_complete else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long it took to ask some questions.
+
+    Attributes:
+        num_asked: How many.
+        wall_s: Seconds from the first to the last.
+    """
+
+    num_asked: int
+    wall_s: float
+
+    def to_json(self) -> dict[str, object]:
+        """Returns what `summary.json` holds of it."""
+        return {
+            "num_asked": self.num_asked,
+            "wall_s": round(self.wall_s, 3),
+            "questions_per_s": round(self.num_asked / self.wall_s, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionTiming(Timing):
+    """The same for a task of a run, with what workers and engines did.
+
+    Attributes:
+        before: What the engines had done before.
+        after: What they had done afterwards.
+        load_s: Seconds in which the model was loaded.
+        first_answer_s: Seconds from the beginning of the run to its first answer; None without any.
+    """
+
+    before: EngineReport
+    after: EngineReport
+    load_s: float
+    first_answer_s: float | None
+
+    def to_json(self) -> dict[str, object]:
+        """Returns what `summary.json` holds of it; shares are of the engines' working time."""
+        waited_s = self.after.waited_s - self.before.waited_s
+        replay_s = self.after.replay_s - self.before.replay_s
+        total_s = waited_s + self.after.busy_s - self.before.busy_s
+        first_s = self.first_answer_s
+        return {
+            **Timing.to_json(self),
+            "num_halvings": self.after.num_halvings - self.before.num_halvings,
+            "waited_share": round(waited_s / total_s, 4) if total_s else None,
+            "replay_share": round(replay_s / total_s, 4) if total_s else None,
+            "load_s": round(self.load_s, 3),
+            "first_answer_s": None if first_s is None else round(first_s, 3),
+        }

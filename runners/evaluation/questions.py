@@ -1,0 +1,196 @@
+"""The questions of a benchmark that a model is asked, and what its answers come to.
+
+Nothing of this lies on disk: what keeps answers does, see `runners.evaluation.task_run`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from functools import cached_property
+from typing import Any
+
+from evals.errors import DataError
+from evals.records import Failure, Sample, Score
+from evals.task import Task
+from llava.generation.request import Completion, GenerationConfig
+from runners.evaluation.identity import ModelIdentity, compose_identity
+from runners.evaluation.images import ImageFiles
+from runners.evaluation.pieces import shard_samples
+from runners.options.eval import EvalConfig
+from runners.options.names import model_name
+from runners.options.shard import read_shard
+from runners.options.task_spec import TaskSpec
+from runners.scoring.score import score_asked
+from runners.storage.files import hash_data_files, sha256_of_json
+from runners.storage.identity import hash_prompts
+from runners.storage.lines import result_line, trace_line
+from runners.storage.summary import Hashes, Origin, SummaryFile
+
+logger = logging.getLogger(__name__)
+
+
+class AskedTask:
+    """One benchmark with the questions that are asked.
+
+    Construction reads the questions and looks at their images.
+
+    Args:
+        task: The benchmark.
+        settings: The options of the run.
+        spec: The same as it is described, if that is known.
+
+    Attributes:
+        task: The benchmark.
+        spec: As given.
+        limit: How many questions of the split are asked; None for all.
+        all_samples: All questions of the split.
+        samples: The questions that are asked: the first `limit` of the split, or a part of them.
+        images: The images of these, and which are not there.
+
+    Raises:
+        DataError: the questions cannot be read, are not as many as published, or there are none in
+            this part.
+    """
+
+    def __init__(self, task: Task, settings: EvalConfig, spec: TaskSpec | None = None) -> None:
+        self.task = task
+        self.spec = spec
+        self.limit = settings.limit
+        self._settings = settings
+        self._model_id = model_name(settings)
+        self._shard = read_shard(settings.runner.shard)
+        self.all_samples = task.samples()
+        release = task.releases.get(task.split)
+        if settings.check_counts and release is not None:
+            release.check(f"{task.name} {task.split}", len(self.all_samples))
+        self.samples = self.select(self.limit)
+        if not self.samples:
+            raise DataError(
+                f"{task.name} {task.split} has no questions for runner.shard="
+                f"{settings.runner.shard}: there are more parts than images. Use fewer."
+            )
+        self.images = ImageFiles(self.samples)
+
+    @property
+    def name(self) -> str:
+        """The benchmark's name."""
+        return self.task.name
+
+    def select(self, limit: int | None) -> list[Sample]:
+        """Returns the questions that a run with this `limit` asks, or this part of it."""
+        asked = self.all_samples[:limit]
+        if self._shard is None:
+            return asked
+        return shard_samples(asked, self._shard.index, self._shard.count)
+
+    @property
+    def answerable(self) -> list[Sample]:
+        """The questions that are asked and whose images are there."""
+        return [sample for sample in self.samples if sample.key not in self.images.missing]
+
+    def require_images(self) -> None:
+        """Checks that there is a question that can be answered.
+
+        Raises:
+            DataError: there is none.
+        """
+        missing = self.images.missing
+        if len(missing) == len(self.samples):
+            told = self.images.describe_missing(list(missing))
+            raise DataError(
+                f"{self.name}: {told} Put the images in place; no question can be answered."
+            )
+
+    def report_missing(self, answered: AbstractSet[str]) -> None:
+        """Says what becomes of questions without their images: an answer that is stored stays.
+
+        Args:
+            answered: Keys of questions with a stored answer.
+        """
+        failing = [key for key in self.images.missing if key not in answered]
+        staying = [key for key in self.images.missing if key in answered]
+        if failing:
+            logger.warning(
+                "%s: %s They count as failed.", self.name, self.images.describe_missing(failing)
+            )
+        if staying:
+            logger.info(
+                "%s: %s Their stored answers stay.",
+                self.name,
+                self.images.describe_missing(staying),
+            )
+
+    @cached_property
+    def generation(self) -> GenerationConfig:
+        """How answers are generated; the longest is the option's, else the benchmark's own."""
+        options = self._settings.generation
+        return options.to_config(
+            max_new_tokens=options.max_new_tokens or self.task.max_new_tokens,
+            seed=self._settings.seed,
+        )
+
+    @cached_property
+    def prompts_hash(self) -> str:
+        """The hash of all question texts of the split, before the conversation template."""
+        return hash_prompts(self.all_samples)
+
+    @cached_property
+    def data_hashes(self) -> dict[str, str]:
+        """The hash of every file that decides questions and scores, by its path."""
+        return hash_data_files(self.task.data_files())
+
+    def identity(self, model: ModelIdentity) -> dict[str, object]:
+        """Returns everything that can change an answer of a model, as the manifest holds it."""
+        return compose_identity(
+            model, prompts=self.prompts_hash, data=self.data_hashes, generation=self.generation
+        )
+
+    def line(self, sample: Sample, result: Completion | Failure) -> dict[str, Any]:
+        """Returns what `predictions.jsonl` holds of an answer or failure."""
+        return result_line(sample, result, self._model_id)
+
+    def trace(
+        self, sample: Sample, result: Completion | Failure, *, worker: str | None, attempts: int = 1
+    ) -> dict[str, Any]:
+        """Returns what `trace.jsonl` holds of an answer or failure; see `trace_line`."""
+        stats = self.images.stats(sample)
+        return trace_line(result, worker=worker, attempts=attempts, image_stat=stats)
+
+    def summarize(
+        self,
+        lines: Mapping[str, Mapping[str, Any]],
+        *,
+        limit: int | None,
+        batch_check: Mapping[str, int],
+        answers_hash: str | None,
+        timing: Mapping[str, object],
+    ) -> tuple[SummaryFile, list[Score]]:
+        """Returns what `summary.json` holds, and the scores.
+
+        Args:
+            lines: Of the questions that a run with this `limit` asks, by key; others are left out.
+            limit: The option.
+            batch_check: How many answers were computed again, and how many of them changed.
+            answers_hash: Of the answers' file.
+            timing: What is told about the time.
+        """
+        keys = {sample.key for sample in self.select(limit)}
+        is_limited = len(keys) < len(self.all_samples)
+        return score_asked(
+            self.task,
+            [line for key, line in lines.items() if key in keys],
+            keys,
+            Origin(
+                limited=is_limited,
+                limit=limit if is_limited else None,
+                batch_check=batch_check,
+                timing=timing,
+            ),
+            Hashes(
+                answers=answers_hash,
+                prompts=self.prompts_hash,
+                data=sha256_of_json(self.data_hashes),
+            ),
+        )

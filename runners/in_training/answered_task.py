@@ -1,0 +1,104 @@
+"""A benchmark that a model in memory was asked in one go: the answers, and what they come to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runners.evaluation.identity import ModelIdentity
+from runners.evaluation.pieces import TOKENS_OF_AN_IMAGE, shard_samples
+from runners.evaluation.prompts import PromptRenderer
+from runners.evaluation.provenance import Environment, Timing
+from runners.evaluation.questions import AskedTask
+from runners.evaluation.task_run import TaskRun
+from runners.evaluation.work import Work
+from runners.in_training.ranks import Ranks
+from runners.storage.files import sha256_of_lines
+from runners.storage.lines import count_replays
+from runners.storage.summary import SummaryFile
+from runners.workers.interface import Engine, Result, from_engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweredTask:
+    """What became of every question that a benchmark was to be asked.
+
+    Attributes:
+        asked: The questions.
+        results: Their answers and failures by key.
+        timing: How long it took.
+    """
+
+    asked: AskedTask
+    results: Mapping[str, Result]
+    timing: Timing
+
+    def summarize(self) -> SummaryFile:
+        """Returns what `summary.json` would hold."""
+        samples = [(sample, self.results[sample.key]) for sample in self.asked.samples]
+        lines = {sample.key: self.asked.line(sample, given.result) for sample, given in samples}
+        traces = (
+            self.asked.trace(sample, given.result, worker=given.worker) for sample, given in samples
+        )
+        summary, _ = self.asked.summarize(
+            lines,
+            limit=self.asked.limit,
+            batch_check=count_replays(traces),
+            answers_hash=sha256_of_lines(lines.values()),
+            timing=self.timing.to_json(),
+        )
+        return summary
+
+    def store(self, run_dir: Path, model: ModelIdentity, environment: Environment) -> None:
+        """Writes a stored run; what lies there of the benchmark is set aside.
+
+        Args:
+            run_dir: The run's folder.
+            model: Which model answered.
+            environment: Where the run took place.
+
+        Raises:
+            ConfigError: another process writes there, or this one may not.
+            StoreError: the disk does not take it.
+        """
+        with TaskRun(self.asked, run_dir, overwrite=True) as task_run:
+            task_run.lock()
+            task_run.open()
+            task_run.begin(model, environment)
+            for sample in task_run.pending():
+                given = self.results[sample.key]
+                task_run.record(sample, given.result, given.worker)
+            task_run.finish(self.timing)
+
+
+def answer_task(
+    asked: AskedTask, engine: Engine, renderer: PromptRenderer, ranks: Ranks
+) -> AnsweredTask:
+    """Returns all answers to a benchmark, of which this rank gives its part.
+
+    Args:
+        asked: The questions.
+        engine: Around the model.
+        renderer: Makes prompts of questions.
+        ranks: Who shares the questions; each has to call this.
+    """
+    started = time.monotonic()
+    samples = shard_samples(asked.answerable, ranks.index + 1, ranks.count)
+    work = Work(
+        samples=samples,
+        renderer=renderer,
+        generation=asked.generation,
+        num_image_tokens=TOKENS_OF_AN_IMAGE,
+    )
+    mine: dict[str, Result] = {}
+    for requests in work.items():
+        for result in map(from_engine, engine.run(requests)):
+            mine[result.key] = Result(result=result, worker=f"rank {ranks.index}")
+    unasked = [*asked.images.missing.values(), *work.take_failures()]
+    mine |= {failure.key: Result(result=failure, worker=None) for failure in unasked}
+    parts = ranks.gather((mine, time.monotonic() - started))
+    results = {key: result for part, _ in parts for key, result in part.items()}
+    timing = Timing(num_asked=len(results), wall_s=max(seconds for _, seconds in parts))
+    return AnsweredTask(asked=asked, results=results, timing=timing)

@@ -1,0 +1,91 @@
+"""Manifests of earlier versions hold exactly these fields: what is composed must be equal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from llava.generation.request import GenerationConfig
+from runners.evaluation.identity import ModelIdentity, compose_identity, engine_identity
+from runners.options.eval import QuantizationConfig
+
+MODEL = ModelIdentity(
+    name="llava-demo",
+    files={
+        "checkpoint": {"config.json": "b2", "weights": "e5"},
+        "tower": {"config.json": "8c", "weights": "a9"},
+    },
+    conversation="vicuna_v1",
+    dtype="float32",
+    quantization=QuantizationConfig(),
+    engine=engine_identity({}),
+)
+QUESTIONS = {
+    "prompts": "e1",
+    "data": {"demo_questions.json": "ca"},
+    "generation": GenerationConfig(max_new_tokens=16, seed=3),
+}
+OF_QUESTIONS = {
+    "prompt_version": 1,
+    "prompts": "e1",
+    "data": {"demo_questions.json": "ca"},
+    "generation": {"temperature": 0.0, "top_p": None, "num_beams": 1, "max_new_tokens": 16},
+    "seed": 3,
+}
+
+
+def test_identity_of_a_checkpoint() -> None:
+    assert compose_identity(MODEL, **QUESTIONS) == {
+        "model": "llava-demo",
+        "checkpoint": {"config.json": "b2", "weights": "e5"},
+        "tower": {"config.json": "8c", "weights": "a9"},
+        "conversation": "vicuna_v1",
+        "dtype": "float32",
+        "vision_tower_dtype": None,
+        "quantization": None,
+        "engine": {"replay": "near_ties"},
+        **OF_QUESTIONS,
+    }
+
+
+def test_identity_of_a_model_in_memory() -> None:
+    model = ModelIdentity(
+        name="step-500",
+        files={"in_process": {"weights": "0f", "autocast": None}},
+        conversation="vicuna_v1",
+        dtype="bfloat16",
+        vision_tower_dtype="float32",
+        engine=engine_identity({"replay": "off"}),
+    )
+    assert compose_identity(model, **QUESTIONS) == {
+        "model": "step-500",
+        "in_process": {"weights": "0f", "autocast": None},
+        "conversation": "vicuna_v1",
+        "dtype": "bfloat16",
+        "vision_tower_dtype": "float32",
+        "quantization": None,
+        "engine": {"replay": "off"},
+        **OF_QUESTIONS,
+    }
+
+
+def test_quantization_stands_there_with_its_options() -> None:
+    model = replace(MODEL, quantization=QuantizationConfig(name="nf4"))
+    expected = {"name": "nf4", "double_quant": True, "compute_dtype": None}
+    assert compose_identity(model, **QUESTIONS)["quantization"] == expected
+
+
+@pytest.mark.parametrize(
+    ("engine", "identity"),
+    [
+        ({}, {"replay": "near_ties"}),
+        ({"replay": "all", "max_tokens": 8}, {"replay": "near_ties"}),
+        ({"replay": "off", "near_tie_threshold": 0.5}, {"replay": "off"}),
+        ({"near_tie_threshold": 0.5}, {"replay": "near_ties", "near_tie_threshold": 0.5}),
+    ],
+)
+def test_engine_counts_as_far_as_it_can_change_an_answer(
+    engine: dict[str, object], identity: dict[str, object]
+) -> None:
+    assert engine_identity(engine) == identity

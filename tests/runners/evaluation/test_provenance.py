@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from llava.generation.request import NUM_CALIBRATION_QUESTIONS, Calibration, EngineReport
+from runners.evaluation.provenance import NearTieRule, SessionTiming, Timing, read_calibration
+from tests.runners.task_runs import ENVIRONMENT
+
+MEASURED = Calibration(num_questions=NUM_CALIBRATION_QUESTIONS, largest_change=0.25)
+BEFORE = EngineReport(num_halvings=1, waited_s=1.0, busy_s=5.0, replay_s=2.0)
+
+
+@pytest.mark.parametrize(
+    ("calibration", "known"), [(MEASURED, MEASURED), (replace(MEASURED, num_questions=3), None)]
+)
+def test_calibration_is_known_again_once_it_is_complete(
+    calibration: Calibration, known: Calibration | None
+) -> None:
+    rule = NearTieRule(calibration=calibration, threshold=0.5)
+    stored = json.loads(json.dumps({"near_ties": rule.to_json()}))
+    assert read_calibration(stored) == known
+
+
+@pytest.mark.parametrize("stored", [{}, {"near_ties": None}, {"near_ties": {}}])
+def test_nothing_measured_is_no_calibration(stored: dict[str, object]) -> None:
+    assert read_calibration(stored) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "is_like"),
+    [
+        ({}, True),
+        ({"command": "python -m runners.eval", "num_workers": 8}, True),
+        ({"device_name": "NVIDIA H200"}, False),
+        ({"versions": {"torch": "2.0"}}, False),
+        ({"attention": "eager"}, False),
+    ],
+)
+def test_environments_are_alike_on_the_same_device_and_software(
+    change: dict[str, object], is_like: bool
+) -> None:
+    here = replace(ENVIRONMENT, machine={"versions": {"torch": "2.8"}})
+    stored = json.loads(json.dumps(here.to_json() | change))
+    assert here.is_like(stored) is is_like
+
+
+def test_timing_tells_what_is_known() -> None:
+    timing = Timing(num_asked=9, wall_s=2.0)
+    assert timing.to_json() == {"num_asked": 9, "wall_s": 2.0, "questions_per_s": 4.5}
+
+
+@pytest.mark.parametrize(
+    ("after", "figures"),
+    [
+        (
+            EngineReport(num_halvings=3, waited_s=2.0, busy_s=8.0, replay_s=4.0),
+            {"num_halvings": 2, "waited_share": 0.25, "replay_share": 0.5},
+        ),
+        (BEFORE, {"num_halvings": 0, "waited_share": None, "replay_share": None}),
+    ],
+)
+def test_shares_are_of_the_engines_time_since_the_task_began(
+    after: EngineReport, figures: dict[str, object]
+) -> None:
+    timing = SessionTiming(
+        num_asked=9, wall_s=2.0, before=BEFORE, after=after, load_s=1.23456, first_answer_s=None
+    )
+    times = {"num_asked": 9, "wall_s": 2.0, "questions_per_s": 4.5, "load_s": 1.235}
+    assert timing.to_json() == times | figures | {"first_answer_s": None}
