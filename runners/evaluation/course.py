@@ -9,16 +9,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from evals.errors import DataError
+from evals.scorers.judge import Judged
+from evals.submission import Submittable
 from llava.errors import CheckpointError, ConversationError
 from llava.generation.request import Calibration
 from runners.environment import command, describe_environment, resume_command
-from runners.errors import COMPLETE, ConfigError
+from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.asker import Asker
 from runners.evaluation.canary import check_canary
 from runners.evaluation.checkpoint import Subject, WeightStats, inspect_subject
 from runners.evaluation.dry_run import describe_run
 from runners.evaluation.identity import ModelIdentity, identify_checkpoint
-from runners.evaluation.outcome import conclude
 from runners.evaluation.problems import Problems
 from runners.evaluation.progress import Progress
 from runners.evaluation.provenance import Environment, NearTieRule, Timing, read_calibration
@@ -31,6 +32,7 @@ from runners.options.names import run_name
 from runners.options.task_spec import TaskSpec
 from runners.signals import Interruption
 from runners.storage.identity import UNKNOWN
+from runners.storage.run_table import render_summaries, write_tables
 from runners.storage.stored import StoredTask
 from runners.workers.build import build_workers
 
@@ -83,7 +85,7 @@ class Course:
         if self.interruption.requested:
             logger.warning("Stopped. To go on: %s", resume_command(PROGRAM))
             return self.interruption.exit_code
-        return conclude(self._run_dir, task_runs, timings, max_failures=self.settings.max_failures)
+        return self._conclude(task_runs, timings)
 
     def __enter__(self) -> Course:
         return self
@@ -225,6 +227,31 @@ class Course:
                 task_run.amend(NearTieRule(calibration=known or calibration, threshold=threshold))
         return timings
 
+    def _conclude(self, task_runs: Sequence[TaskRun], timings: Mapping[str, Timing]) -> int:
+        """Scores the tasks, prints and writes the tables; returns the exit code."""
+        summaries = [task_run.finish(timings.get(task_run.name)) for task_run in task_runs]
+        write_tables(self._run_dir)
+        print(f"{self._run_dir.name}\n{render_summaries(summaries)}\n")
+        for task_run in task_runs:
+            if not task_run.asked.task.has_annotations:
+                _say_who_scores(task_run)
+        logger.info("results in %s", self._run_dir)
+        max_failures = self.settings.max_failures
+        too_many = [
+            f"{task_run.name} {number:,}"
+            for task_run in task_runs
+            if (number := task_run.num_unanswered()) > max_failures
+        ]
+        if not too_many:
+            return COMPLETE
+        logger.error(
+            "Incomplete: questions without an answer, more than max_failures=%d: %s. The same "
+            "command asks them again.",
+            max_failures,
+            ", ".join(too_many),
+        )
+        return INCOMPLETE
+
 
 def _check_all(task_runs: Sequence[TaskRun], model: ModelIdentity) -> None:
     """Checks that every task may go on in its folder; what is in the way comes in one message."""
@@ -245,3 +272,20 @@ def _known_calibration(task_runs: Sequence[TaskRun], here: Environment) -> Calib
 def _progress(task_runs: Sequence[TaskRun]) -> Progress:
     total = sum(len(task_run.asked.samples) for task_run in task_runs)
     return Progress(total, total - sum(len(task_run.pending()) for task_run in task_runs))
+
+
+def _say_who_scores(task_run: TaskRun) -> None:
+    """Says what becomes of answers that cannot be scored here."""
+    task, way = task_run.asked.task, "it has no scorer"
+    if isinstance(task, Submittable):
+        way = "runners.submit writes the file for the server"
+    elif isinstance(task, Judged):
+        run = task_run.folder.parent.name
+        way = f"a judge scores them: runners.score run={run} judge=openai"
+    logger.info(
+        "%s %s is not scored here: %s; the answers are in %s",
+        task.name,
+        task.split,
+        way,
+        task_run.folder,
+    )

@@ -85,6 +85,48 @@ class TaskPlan:
     tower_flops: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LanguageShape:
+    """The sizes of a language model, from its configuration.
+
+    Attributes:
+        width: Of a token's state.
+        inner_width: Inside the layers that treat each token by itself.
+        key_width: Of a token's keys, all heads together; less than `width` with grouped queries.
+        num_layers: How many layers there are.
+        num_layer_parameters: Weights of all of them.
+        vocab_size: Rows of the embeddings.
+    """
+
+    width: int
+    inner_width: int
+    key_width: int
+    num_layers: int
+    num_layer_parameters: int
+    vocab_size: int
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> LanguageShape:
+        """Returns the sizes that `config.json` tells, of LLaMA and its like or of MPT."""
+        is_mpt = "d_model" in config
+        width = int(config["d_model" if is_mpt else "hidden_size"])
+        num_layers = int(config["n_layers" if is_mpt else "num_hidden_layers"])
+        num_heads = int(config["n_heads" if is_mpt else "num_attention_heads"])
+        key_width = width // num_heads * int(config.get("num_key_value_heads") or num_heads)
+        inner_width = int(config.get("intermediate_size") or 4 * width)
+        per_layer = 2 * width * width + 2 * width * key_width + 3 * width * inner_width
+        if is_mpt:
+            per_layer = width * width * (4 + 2 * int(config.get("expansion_ratio", 4)))
+        return cls(
+            width=width,
+            inner_width=inner_width,
+            key_width=key_width,
+            num_layers=num_layers,
+            num_layer_parameters=num_layers * per_layer,
+            vocab_size=int(config["vocab_size"]),
+        )
+
+
 def describe_run(subject: Subject, tasks: Sequence[AskedTask], settings: EvalConfig) -> str:
     """Returns what a run would take, as text; warns of images that are not there.
 
@@ -103,7 +145,10 @@ def describe_run(subject: Subject, tasks: Sequence[AskedTask], settings: EvalCon
     if dtype == "auto":
         dtype = subject.stored_dtype()
     memory = memory_bytes(
-        checkpoint.config, dtype, settings.quantization.name, checkpoint.tower_config
+        LanguageShape.of(checkpoint.config),
+        dtype,
+        settings.quantization.name,
+        count_tower_parameters(checkpoint.tower_config),
     )
     return render_plans(plans, memory, dtype=dtype, device=settings.device)
 
@@ -133,7 +178,8 @@ def plan_task(
         total += sum(lengths) + len(group) * added
         packed += shared + sum(length + added - shared for length in lengths)
     answers = len(samples) * _LONG_ANSWER_TASKS.get(name, USUAL_NEW_TOKENS)
-    head = checkpoint.config["vocab_size"] * _width(checkpoint.config)
+    shape = LanguageShape.of(checkpoint.config)
+    head = shape.vocab_size * shape.width
     return TaskPlan(
         name=name,
         num_questions=len(samples),
@@ -142,7 +188,7 @@ def plan_task(
         num_tokens=total,
         num_packed_tokens=packed,
         num_new_tokens=answers,
-        flops=2.0 * ((packed + answers) * num_layer_parameters(checkpoint.config) + answers * head),
+        flops=2.0 * ((packed + answers) * shape.num_layer_parameters + answers * head),
         tower_flops=num_encoded * num_tiles(checkpoint) * _tile_flops(checkpoint),
     )
 
@@ -158,18 +204,7 @@ def num_tiles(checkpoint: Checkpoint) -> int:
     return 1 + max(width * height // side**2 for width, height in pinpoints)
 
 
-def num_layer_parameters(config: Mapping[str, Any]) -> int:
-    """Returns the weights of the language model's layers, from its configuration."""
-    width = _width(config)
-    if "d_model" in config:
-        per_layer = width * width * (4 + 2 * int(config.get("expansion_ratio", 4)))
-    else:
-        keys = _key_width(config)
-        per_layer = 2 * width * width + 2 * width * keys + 3 * width * config["intermediate_size"]
-    return _num_layers(config) * int(per_layer)
-
-
-def num_tower_parameters(config: Mapping[str, Any]) -> int:
+def count_tower_parameters(config: Mapping[str, Any]) -> int:
     """Returns the weights of the layers of a CLIP tower, from its configuration; 0 without one."""
     if not config:
         return 0
@@ -179,25 +214,22 @@ def num_tower_parameters(config: Mapping[str, Any]) -> int:
 
 
 def memory_bytes(
-    config: Mapping[str, Any],
-    dtype: str,
-    quantization: str,
-    tower_config: Mapping[str, Any] | None = None,
+    shape: LanguageShape, dtype: str, quantization: str, num_tower_parameters: int = 0
 ) -> int:
     """Returns about how much memory a worker needs: weights, embeddings, one pack of 8,192 tokens.
 
     Args:
-        config: Of the language model.
+        shape: Of the language model.
         dtype: float32, float16 or bfloat16.
         quantization: none, int8, nf4 or fp4.
-        tower_config: Of the vision tower, which is counted in float32.
+        num_tower_parameters: Of the vision tower, which is counted in float32.
     """
-    item, width = _BYTES[dtype], _width(config)
-    weights = num_layer_parameters(config) * _STORED_BYTES.get(quantization, item)
-    embeddings = 2 * int(config["vocab_size"]) * width * item
-    cache = 2 * _num_layers(config) * _key_width(config) * item
-    activations = (8 * width + 3 * int(config.get("intermediate_size") or 4 * width)) * item
-    tower = num_tower_parameters(tower_config or {}) * _BYTES["float32"]
+    item = _BYTES[dtype]
+    weights = shape.num_layer_parameters * _STORED_BYTES.get(quantization, item)
+    embeddings = 2 * shape.vocab_size * shape.width * item
+    cache = 2 * shape.num_layers * shape.key_width * item
+    activations = (8 * shape.width + 3 * shape.inner_width) * item
+    tower = num_tower_parameters * _BYTES["float32"]
     return int(weights) + embeddings + tower + (cache + activations) * _PACK_TOKENS
 
 
@@ -255,22 +287,8 @@ def _tile_flops(checkpoint: Checkpoint) -> float:
     config, tower = checkpoint.config, checkpoint.tower_config
     if not tower:
         return 0.0
-    width, patches = _width(config), checkpoint.num_image_tokens
+    width, patches = LanguageShape.of(config).width, checkpoint.num_image_tokens
     projector = int(tower.get("hidden_size", 768)) * width
     if "mlp" in str(config.get("mm_projector_type")):
         projector += width * width
-    return 2.0 * ((patches + 1) * num_tower_parameters(tower) + patches * projector)
-
-
-def _width(config: Mapping[str, Any]) -> int:
-    return int(config.get("hidden_size") or config["d_model"])
-
-
-def _num_layers(config: Mapping[str, Any]) -> int:
-    return int(config.get("num_hidden_layers") or config["n_layers"])
-
-
-def _key_width(config: Mapping[str, Any]) -> int:
-    """Width of a token's keys, all heads together; less than the model's with grouped queries."""
-    heads = int(config.get("num_attention_heads") or config["n_heads"])
-    return _width(config) // heads * int(config.get("num_key_value_heads") or heads)
+    return 2.0 * ((patches + 1) * count_tower_parameters(tower) + patches * projector)

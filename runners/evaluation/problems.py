@@ -23,11 +23,7 @@ class Problems:
             self._found.append(error)
 
     def raise_all(self) -> None:
-        """Raises what was kept, if anything was: one error as it is, several as one ConfigError.
-
-        Raises:
-            ConfigError: there are several.
-        """
+        """Raises what was kept, if anything was: a single error as it is, several as one."""
         if len(self._found) == 1:
             raise self._found[0]
         if self._found:

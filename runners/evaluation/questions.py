@@ -109,18 +109,14 @@ class AskedTask:
         Args:
             answered: Keys of questions with a stored answer.
         """
-        failing = [key for key in self.images.missing if key not in answered]
-        staying = [key for key in self.images.missing if key in answered]
-        if failing:
-            logger.warning(
-                "%s: %s They count as failed.", self.name, self.images.describe_missing(failing)
-            )
-        if staying:
-            logger.info(
-                "%s: %s Their stored answers stay.",
-                self.name,
-                self.images.describe_missing(staying),
-            )
+        missing = self.images.missing
+        for level, keys, told in (
+            (logging.WARNING, missing.keys() - answered, "They count as failed."),
+            (logging.INFO, missing.keys() & answered, "Their stored answers stay."),
+        ):
+            if keys:
+                some = self.images.describe_missing([key for key in missing if key in keys])
+                logger.log(level, "%s: %s %s", self.name, some, told)
 
     @cached_property
     def generation(self) -> GenerationConfig:
@@ -147,16 +143,13 @@ class AskedTask:
             model, prompts=self.prompts_hash, data=self.data_hashes, generation=self.generation
         )
 
-    def line(self, sample: Sample, result: Completion | Failure) -> dict[str, Any]:
-        """Returns what `predictions.jsonl` holds of an answer or failure."""
-        return result_line(sample, result, self._model_id)
-
-    def trace(
+    def render(
         self, sample: Sample, result: Completion | Failure, *, worker: str | None, attempts: int = 1
-    ) -> dict[str, Any]:
-        """Returns what `trace.jsonl` holds of an answer or failure; see `trace_line`."""
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns what `predictions.jsonl` and `trace.jsonl` hold of an answer or failure."""
         stats = self.images.stats(sample)
-        return trace_line(result, worker=worker, attempts=attempts, image_stat=stats)
+        trace = trace_line(result, worker=worker, attempts=attempts, image_stat=stats)
+        return result_line(sample, result, self._model_id), trace
 
     def summarize(
         self,

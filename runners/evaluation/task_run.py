@@ -146,8 +146,7 @@ class TaskRun:
             StoreError: it cannot be written.
         """
         attempts = self._answers.num_attempts(sample.key) + 1
-        line = self.asked.line(sample, result)
-        trace = self.asked.trace(sample, result, worker=worker, attempts=attempts)
+        line, trace = self.asked.render(sample, result, worker=worker, attempts=attempts)
         with explaining_disk_errors(self.folder):
             self._answers.add(line, trace)
         self._changed.discard(sample.key)

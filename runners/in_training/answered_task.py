@@ -37,11 +37,11 @@ class AnsweredTask:
 
     def summarize(self) -> SummaryFile:
         """Returns what `summary.json` would hold."""
-        samples = [(sample, self.results[sample.key]) for sample in self.asked.samples]
-        lines = {sample.key: self.asked.line(sample, given.result) for sample, given in samples}
-        traces = (
-            self.asked.trace(sample, given.result, worker=given.worker) for sample, given in samples
-        )
+        lines, traces = {}, []
+        for sample in self.asked.samples:
+            given = self.results[sample.key]
+            lines[sample.key], trace = self.asked.render(sample, given.result, worker=given.worker)
+            traces.append(trace)
         summary, _ = self.asked.summarize(
             lines,
             limit=self.asked.limit,

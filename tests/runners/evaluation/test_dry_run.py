@@ -19,11 +19,11 @@ from llava.generation.request import GenerationConfig, Request
 from runners.evaluation.checkpoint import Subject, inspect_subject
 from runners.evaluation.dry_run import (
     DEVICES,
+    LanguageShape,
     TaskPlan,
+    count_tower_parameters,
     memory_bytes,
-    num_layer_parameters,
     num_tiles,
-    num_tower_parameters,
     plan_task,
     render_plans,
 )
@@ -65,12 +65,12 @@ WORDS = tuple("what color is the dog near a red car on this old green table".spl
 def test_layers_have_the_weights_of_the_published_models(
     config: dict[str, Any], billions: float
 ) -> None:
-    assert num_layer_parameters(config) / 1e9 == pytest.approx(billions, abs=5e-4)
+    assert LanguageShape.of(config).num_layer_parameters / 1e9 == pytest.approx(billions, abs=5e-4)
 
 
 def test_tower_has_the_weights_of_the_published_one() -> None:
-    assert num_tower_parameters(VIT_LARGE) == 301_989_888
-    assert num_tower_parameters({}) == 0
+    assert count_tower_parameters(VIT_LARGE) == 301_989_888
+    assert count_tower_parameters({}) == 0
 
 
 @pytest.mark.parametrize(
@@ -85,16 +85,18 @@ def test_tower_has_the_weights_of_the_published_one() -> None:
 def test_memory_is_of_the_known_size(
     config: dict[str, Any], dtype: str, quantization: str, least: float, most: float
 ) -> None:
-    assert least < memory_bytes(config, dtype, quantization, VIT_LARGE) / GIB < most
+    shape, tower = LanguageShape.of(config), count_tower_parameters(VIT_LARGE)
+    assert least < memory_bytes(shape, dtype, quantization, tower) / GIB < most
 
 
 def test_grouped_queries_need_less_cache_and_a_tower_more_memory() -> None:
-    whole = MISTRAL_7B | {"num_key_value_heads": 32}
-    weights = num_layer_parameters(whole) - num_layer_parameters(MISTRAL_7B)
-    saved = memory_bytes(whole, "float16", "none") - memory_bytes(MISTRAL_7B, "float16", "none")
+    grouped = LanguageShape.of(MISTRAL_7B)
+    whole = LanguageShape.of(MISTRAL_7B | {"num_key_value_heads": 32})
+    weights = whole.num_layer_parameters - grouped.num_layer_parameters
+    saved = memory_bytes(whole, "float16", "none") - memory_bytes(grouped, "float16", "none")
     assert saved == 2 * weights + 2 * 32 * (4096 - 1024) * 2 * 8192
-    with_tower = memory_bytes(LLAMA_7B, "float16", "none", VIT_LARGE)
-    assert with_tower - memory_bytes(LLAMA_7B, "float16", "none") == 4 * 301_989_888
+    with_tower = memory_bytes(whole, "float16", "none", 301_989_888)
+    assert with_tower - memory_bytes(whole, "float16", "none") == 4 * 301_989_888
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +153,9 @@ def test_operations_follow_from_tokens_and_weights(subject: Subject, samples: li
     plan = plan_task("gqa", samples, subject.build_renderer(), large)
     computed = plan.num_packed_tokens + plan.num_new_tokens
     head = 2 * plan.num_new_tokens * 32000 * 4096
-    assert plan.flops == pytest.approx(2 * computed * num_layer_parameters(LLAMA_7B) + head)
+    assert plan.flops == pytest.approx(
+        2 * computed * LanguageShape.of(LLAMA_7B).num_layer_parameters + head
+    )
     # a, b, and both again where a question asks about both
     of_tower = 2 * 577 * 301_989_888 + 2 * 576 * (1024 * 4096 + 4096**2)
     assert plan.tower_flops == pytest.approx(4 * of_tower)
