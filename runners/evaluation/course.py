@@ -12,7 +12,6 @@ from evals.errors import DataError
 from evals.scorers.judge import Judged
 from evals.submission import Submittable
 from llava.errors import CheckpointError, ConversationError
-from llava.generation.request import Calibration
 from runners.environment import command, describe_environment, resume_command
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.asker import Asker
@@ -22,7 +21,7 @@ from runners.evaluation.dry_run import describe_run
 from runners.evaluation.identity import ModelIdentity, identify_checkpoint
 from runners.evaluation.problems import Problems
 from runners.evaluation.progress import Progress
-from runners.evaluation.provenance import Environment, NearTieRule, Timing, read_calibration
+from runners.evaluation.provenance import Environment, NearTieRule, Timing
 from runners.evaluation.questions import AskedTask
 from runners.evaluation.rerun import repeatable_options
 from runners.evaluation.task_run import TaskRun
@@ -205,7 +204,8 @@ class Course:
         timings: dict[str, Timing] = {}
         if self.settings.canary == "on":
             check_canary(self._workers, renderer, task_runs)
-        known = _known_calibration(task_runs, environment)
+        measured = (task_run.measured_before(environment) for task_run in task_runs)
+        known = next((calibration for calibration in measured if calibration is not None), None)
         if known is not None:
             self._workers.adopt(known)
         with _progress(task_runs) as progress, self.interruption.patience():
@@ -260,13 +260,6 @@ def _check_all(task_runs: Sequence[TaskRun], model: ModelIdentity) -> None:
         with problems.kept(ConfigError):
             task_run.check(model)
     problems.raise_all()
-
-
-def _known_calibration(task_runs: Sequence[TaskRun], here: Environment) -> Calibration | None:
-    """What an earlier session of this run measured on the same kind of device and software."""
-    stored = (task_run.stored_environment for task_run in task_runs)
-    found = (read_calibration(environment) for environment in stored if here.is_like(environment))
-    return next((calibration for calibration in found if calibration is not None), None)
 
 
 def _progress(task_runs: Sequence[TaskRun]) -> Progress:

@@ -47,11 +47,18 @@ class Environment:
             **self.details,
         }
 
-    def is_like(self, stored: Mapping[str, Any]) -> bool:
-        """Whether a stored environment computes in the same way, so that near ties are the same."""
-        here = self.to_json()
+    def measured_before(self, stored: Mapping[str, Any]) -> Calibration | None:
+        """Returns what decides near ties here, if a stored environment says it.
+
+        That must have been measured in full, on the same kind of device and software.
+        """
+        here, near_ties = self.to_json(), stored.get("near_ties") or {}
         names = ("device_name", "versions", "attention")
-        return all(stored.get(name) == here[name] for name in names)
+        if "num_questions" not in near_ties or any(stored.get(n) != here[n] for n in names):
+            return None
+        measured = {name: near_ties[name] for name in ("num_questions", "largest_change")}
+        calibration = Calibration(**measured)
+        return calibration if calibration.is_complete else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +71,6 @@ class NearTieRule:
     def to_json(self) -> dict[str, object]:
         """Returns what a manifest holds of it."""
         return {**asdict(self.calibration), "threshold": self.threshold}
-
-
-def read_calibration(environment: Mapping[str, Any]) -> Calibration | None:
-    """Returns what was measured in a stored environment, if it was enough to decide near ties."""
-    stored = environment.get("near_ties") or {}
-    if "num_questions" not in stored:
-        return None
-    measured = {name: stored[name] for name in ("num_questions", "largest_change")}
-    calibration = Calibration(**measured)
-    return calibration if calibration.is_complete else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from evals.errors import DataError
 from evals.records import Failure, Sample, Score
-from llava.generation.request import Completion
+from llava.generation.request import Calibration, Completion
 from runners.environment import now
 from runners.evaluation.identity import ModelIdentity
 from runners.evaluation.provenance import Environment, NearTieRule, Timing
@@ -125,10 +123,9 @@ class TaskRun:
             write_manifest(self.folder, manifest)
         self._record_missing_images()
 
-    @property
-    def stored_environment(self) -> Mapping[str, Any]:
-        """Where an earlier session of this run took place; empty if there was none."""
-        return self._manifest.environment if self._manifest else {}
+    def measured_before(self, here: Environment) -> Calibration | None:
+        """Returns what an earlier session of this run measured that decides near ties here."""
+        return here.measured_before(self._manifest.environment) if self._manifest else None
 
     def amend(self, near_ties: NearTieRule) -> None:
         """Adds what was measured since `begin` to the manifest's environment.

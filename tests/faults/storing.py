@@ -15,6 +15,7 @@ from evals.errors import DataError
 from evals.records import Cause, Failure
 from llava.generation.request import Completion
 from runners.errors import ConfigError, StoreError
+from runners.storage.summary import SummaryFile
 from tests.runners.task_runs import ENVIRONMENT, IDENTITY, build_task_run
 
 NUM_QUESTIONS = 9
@@ -29,7 +30,7 @@ def write_questions(folder: Path) -> None:
     (folder / "questions.jsonl").write_text(content)
 
 
-def store_answers(folder: Path, *, failing: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
+def store_answers(folder: Path, *, failing: tuple[str, ...] = (), **options: Any) -> SummaryFile:
     """Goes on with the run in a folder, to its end; returns the summary."""
     spec = {
         "_target_": "evals.tasks.custom.Custom",

@@ -29,7 +29,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run; tests leave it as it is."""
     folder = tmp_path_factory.mktemp("whole")
     write_questions(folder)
-    assert store_answers(folder)["num_answered"] == NUM_QUESTIONS
+    assert store_answers(folder).num_answered == NUM_QUESTIONS
     return folder
 
 
@@ -73,7 +73,7 @@ def test_kill_at_any_step_of_storing_costs_only_what_was_not_stored(
     write_questions(tmp_path)
     killed(tmp_path, step, after)
     summary = store_answers(tmp_path)
-    assert summary["num_answered"] == NUM_QUESTIONS
+    assert summary.num_answered == NUM_QUESTIONS
     assert promised(tmp_path) == promised(whole)
     history = json.loads((tmp_path / TASK / "manifest.json").read_text())["history"]
     if num_stored < NUM_QUESTIONS:

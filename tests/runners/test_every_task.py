@@ -69,8 +69,8 @@ def test_right_answers_are_stored_and_get_the_best_score(
             )
             task_run.record(sample, completion, worker="w")
         summary = task_run.finish(None)
-    assert summary["metrics"][summary["primary_metric"]] == small.perfect
-    assert summary["coverage"] == 1
+    assert summary.metrics[summary.primary_metric] == small.perfect
+    assert summary.coverage == 1
     lines = read_lines(tmp_path / "run" / name / "predictions.jsonl")
     assert [line["text"] for line in lines] == small.right
 

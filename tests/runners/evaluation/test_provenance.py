@@ -6,11 +6,18 @@ from dataclasses import replace
 import pytest
 
 from llava.generation.request import NUM_CALIBRATION_QUESTIONS, Calibration, EngineReport
-from runners.evaluation.provenance import NearTieRule, SessionTiming, Timing, read_calibration
+from runners.evaluation.provenance import NearTieRule, SessionTiming, Timing
 from tests.runners.task_runs import ENVIRONMENT
 
 MEASURED = Calibration(num_questions=NUM_CALIBRATION_QUESTIONS, largest_change=0.25)
+HERE = replace(ENVIRONMENT, machine={"versions": {"torch": "2.8"}})
 BEFORE = EngineReport(num_halvings=1, waited_s=1.0, busy_s=5.0, replay_s=2.0)
+
+
+def stored(calibration: Calibration, **changes: object) -> dict[str, object]:
+    rule = NearTieRule(calibration=calibration, threshold=0.5)
+    content = HERE.to_json() | {"near_ties": rule.to_json()} | changes
+    return json.loads(json.dumps(content))
 
 
 @pytest.mark.parametrize(
@@ -19,32 +26,28 @@ BEFORE = EngineReport(num_halvings=1, waited_s=1.0, busy_s=5.0, replay_s=2.0)
 def test_calibration_is_known_again_once_it_is_complete(
     calibration: Calibration, known: Calibration | None
 ) -> None:
-    rule = NearTieRule(calibration=calibration, threshold=0.5)
-    stored = json.loads(json.dumps({"near_ties": rule.to_json()}))
-    assert read_calibration(stored) == known
+    assert HERE.measured_before(stored(calibration)) == known
 
 
-@pytest.mark.parametrize("stored", [{}, {"near_ties": None}, {"near_ties": {}}])
-def test_nothing_measured_is_no_calibration(stored: dict[str, object]) -> None:
-    assert read_calibration(stored) is None
+@pytest.mark.parametrize("near_ties", [None, {}])
+def test_nothing_measured_is_no_calibration(near_ties: object) -> None:
+    assert HERE.measured_before(stored(MEASURED, near_ties=near_ties)) is None
+    assert HERE.measured_before(HERE.to_json()) is None
 
 
 @pytest.mark.parametrize(
-    ("change", "is_like"),
+    ("change", "known"),
     [
-        ({}, True),
-        ({"command": "python -m runners.eval", "num_workers": 8}, True),
-        ({"device_name": "NVIDIA H200"}, False),
-        ({"versions": {"torch": "2.0"}}, False),
-        ({"attention": "eager"}, False),
+        ({"command": "python -m runners.eval", "num_workers": 8}, MEASURED),
+        ({"device_name": "NVIDIA H200"}, None),
+        ({"versions": {"torch": "2.0"}}, None),
+        ({"attention": "eager"}, None),
     ],
 )
-def test_environments_are_alike_on_the_same_device_and_software(
-    change: dict[str, object], is_like: bool
+def test_calibration_counts_on_the_same_device_and_software(
+    change: dict[str, object], known: Calibration | None
 ) -> None:
-    here = replace(ENVIRONMENT, machine={"versions": {"torch": "2.8"}})
-    stored = json.loads(json.dumps(here.to_json() | change))
-    assert here.is_like(stored) is is_like
+    assert HERE.measured_before(stored(MEASURED, **change)) == known
 
 
 def test_timing_tells_what_is_known() -> None:

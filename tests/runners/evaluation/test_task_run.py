@@ -80,8 +80,8 @@ def test_only_what_is_not_stored_is_asked(questions: Path, tmp_path: Path) -> No
     with opened(questions, tmp_path / "run") as task_run:
         assert answer_pending(task_run) == ["4"]
         summary = task_run.finish(None)
-    assert (summary["num_answered"], summary["metrics"]["accuracy"]) == (3, 0.75)
-    assert (summary["limited"], summary["num_failed"]) == (False, {"image_missing": 1})
+    assert (summary.num_answered, summary.metrics["accuracy"]) == (3, 0.75)
+    assert (summary.origin.limited, summary.num_failed) == (False, {"image_missing": 1})
 
 
 PROMISED = ("predictions.jsonl", "scores.jsonl", "summary.json")
@@ -103,7 +103,7 @@ def test_smaller_limit_shows_less_and_keeps_the_results(
         with opened(questions, tmp_path / "run", limit=limit) as task_run:
             assert answer_pending(task_run) == []
             summary = task_run.finish(None)
-        assert (summary["num_questions"], summary["limited"]) == (limit, True)
+        assert (summary.num_questions, summary.origin.limited) == (limit, True)
         assert f"the first {limit} questions; the results over 4 are kept" in caplog.text
         assert files_of(tmp_path / "run") == before
 
@@ -116,7 +116,7 @@ def test_results_over_more_questions_follow_what_a_smaller_limit_answers(
         task_run.finish(None)
     with opened(questions, tmp_path / "run", limit=1) as task_run:
         assert answer_pending(task_run) == ["1"]
-        assert task_run.finish(None)["num_questions"] == 1
+        assert task_run.finish(None).num_questions == 1
     stored = json.loads((tmp_path / "run/custom/summary.json").read_text())
     assert (stored["num_questions"], stored["limit"], stored["num_answered"]) == (3, 3, 2)
     assert len(read_lines(tmp_path / "run/custom/scores.jsonl")) == 3
@@ -146,7 +146,7 @@ def test_answer_stays_when_its_image_goes(
     caplog.clear()
     with opened(questions, tmp_path / "run") as task_run:
         assert task_run.pending() == []
-        assert task_run.finish(None)["num_answered"] == 3
+        assert task_run.finish(None).num_answered == 3
     failing, staying = (record.getMessage() for record in caplog.records[:2])
     assert failing.startswith("custom: 1 of 4 questions have images")
     assert failing.endswith("gone.png does not exist.) They count as failed.")
@@ -162,7 +162,7 @@ def test_kept_failures_are_not_asked_again_though_their_images_come(
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "gone.png")
     with opened(questions, tmp_path / "run", retry_failed=False) as task_run:
         assert task_run.pending() == []
-        assert task_run.finish(None)["num_failed"] == {"image_missing": 1}
+        assert task_run.finish(None).num_failed == {"image_missing": 1}
 
 
 def test_missing_images_are_counted_though_nothing_else_is_left_to_ask(
@@ -174,7 +174,7 @@ def test_missing_images_are_counted_though_nothing_else_is_left_to_ask(
     with opened(questions, tmp_path / "run", limit=2) as task_run:
         assert task_run.pending() == []
         summary = task_run.finish(None)
-    assert (summary["num_failed"], summary["num_questions"]) == ({"image_missing": 1}, 2)
+    assert (summary.num_failed, summary.num_questions) == ({"image_missing": 1}, 2)
 
 
 def test_overwriting_a_run_without_any_image_is_refused(questions: Path, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_image_that_comes_later_is_asked_about(questions: Path, tmp_path: Path) 
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "gone.png")
     with opened(questions, tmp_path / "run") as task_run:
         assert answer_pending(task_run) == ["2"]
-        assert task_run.finish(None)["metrics"] == {"accuracy": 1.0}
+        assert task_run.finish(None).metrics == {"accuracy": 1.0}
 
 
 def test_overwrite_sets_the_old_answers_aside(questions: Path, tmp_path: Path) -> None:
