@@ -8,7 +8,8 @@ import pytest
 
 from llava.generation.request import GenerationConfig
 from runners.evaluation.identity import ModelIdentity, compose_identity, engine_identity
-from runners.options.eval import QuantizationConfig
+from runners.options.engine import EngineOptions, PackedOptions, SequentialOptions
+from runners.options.model import QuantizationConfig
 
 MODEL = ModelIdentity(
     name="llava-demo",
@@ -19,7 +20,7 @@ MODEL = ModelIdentity(
     conversation="vicuna_v1",
     dtype="float32",
     quantization=QuantizationConfig(),
-    engine=engine_identity({}),
+    engine=engine_identity(PackedOptions()),
 )
 QUESTIONS = {
     "prompts": "e1",
@@ -56,7 +57,7 @@ def test_identity_of_a_model_in_memory() -> None:
         conversation="vicuna_v1",
         dtype="bfloat16",
         vision_tower_dtype="float32",
-        engine=engine_identity({"replay": "off"}),
+        engine=engine_identity(PackedOptions(replay="off")),
     )
     assert compose_identity(model, **QUESTIONS) == {
         "model": "step-500",
@@ -79,13 +80,16 @@ def test_quantization_stands_there_with_its_options() -> None:
 @pytest.mark.parametrize(
     ("engine", "identity"),
     [
-        ({}, {"replay": "near_ties"}),
-        ({"replay": "all", "max_tokens": 8}, {"replay": "near_ties"}),
-        ({"replay": "off", "near_tie_threshold": 0.5}, {"replay": "off"}),
-        ({"near_tie_threshold": 0.5}, {"replay": "near_ties", "near_tie_threshold": 0.5}),
+        (SequentialOptions(), {"replay": "near_ties"}),
+        (PackedOptions(replay="all", max_tokens=8), {"replay": "near_ties"}),
+        (PackedOptions(replay="off", near_tie_threshold=0.5), {"replay": "off"}),
+        (
+            PackedOptions(near_tie_threshold=0.5),
+            {"replay": "near_ties", "near_tie_threshold": 0.5},
+        ),
     ],
 )
 def test_engine_counts_as_far_as_it_can_change_an_answer(
-    engine: dict[str, object], identity: dict[str, object]
+    engine: EngineOptions, identity: dict[str, object]
 ) -> None:
     assert engine_identity(engine) == identity
