@@ -24,6 +24,7 @@ class Sample:
         target: What the scorer needs to judge an answer; None where the split has no annotations.
         cluster: Questions with equal cluster are not independent (usually the image's key).
         groups: Breakdown fields of the question, for example `{"answer_type": "yes/no"}`.
+        details: What the benchmark's own judge and figures need beside target and groups.
     """
 
     key: str
@@ -34,6 +35,7 @@ class Sample:
     target: Any = None
     cluster: str = ""
     groups: Mapping[str, str | None] = field(default_factory=dict)
+    details: Any = None
 
     @property
     def image_keys(self) -> tuple[str, ...]:
@@ -96,7 +98,7 @@ class Score:
         answer: The prediction as compared; None where none was given or none could be read.
         answered: Whether a prediction was given at all.
         groups: Breakdown fields, written beside the score.
-        details: What `Task.aggregate` needs beside the value; not written to disk.
+        details: What the benchmark's own figures need beside the value; not written to disk.
     """
 
     key: str
@@ -106,7 +108,7 @@ class Score:
     answer: str | None
     answered: bool
     groups: Mapping[str, str | None] = field(default_factory=dict)
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Any = None
 
     def to_line(self) -> dict[str, Any]:
         """The object that `scores.jsonl` holds for this question."""
@@ -118,6 +120,31 @@ class Score:
             "answer": self.answer,
             **self.groups,
         }
+
+
+Judgment = tuple[float, str | None]
+"""What an answer is worth, 0 to 1, and what was compared; None if nothing could be read."""
+
+
+def score_of(sample: Sample, judgment: Judgment | None, details: Any = None) -> Score:
+    """The score of a question.
+
+    Args:
+        sample: The question.
+        judgment: Of its answer; None if it has none.
+        details: What the figures need beside the value; None for the details of the question.
+    """
+    value, answer = (0.0, None) if judgment is None else judgment
+    return Score(
+        key=sample.key,
+        question_id=sample.question_id,
+        cluster=sample.cluster,
+        value=value,
+        answer=answer,
+        answered=judgment is not None,
+        groups=sample.groups,
+        details=sample.details if details is None else details,
+    )
 
 
 class Unit(str, Enum):

@@ -7,54 +7,15 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, cast
 
+from evals.benchmark import Benchmark
 from evals.errors import DataError
 from evals.reading.answers import AnswerFile
+from evals.task import Task
 
 _MAX_CELL = 32_767
 _SHOWN = 3
-
-
-@runtime_checkable
-class Submittable(Protocol):
-    """A task whose answers a server takes.
-
-    Attributes:
-        name: The task's name.
-        split: The split's name.
-        submission_suffix: The suffix of the server's file.
-        submission_server: Where the file is to be uploaded.
-    """
-
-    @property
-    def name(self) -> str: ...  # noqa: D102 - documented above
-
-    @property
-    def split(self) -> str: ...  # noqa: D102
-
-    @property
-    def submission_suffix(self) -> str: ...  # noqa: D102
-
-    @property
-    def submission_server(self) -> str: ...  # noqa: D102
-
-    def submission_ids(self) -> tuple[list[str], frozenset[str]]:
-        """The ids that the file lists, in its order, and those that must have an answer.
-
-        Raises:
-            DataError: a file is missing or malformed.
-        """
-
-    def render_submission(self, texts: Mapping[str, str]) -> bytes:
-        """The content of the file.
-
-        Args:
-            texts: The answer to every id that the file lists.
-
-        Raises:
-            DataError: the file cannot hold an answer.
-        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +41,7 @@ class Submission:
     num_unreadable: int
 
 
-def build_submission(
-    task: object, answers: AnswerFile, *, allow_missing: bool = False
-) -> Submission:
+def build_submission(task: Task, answers: AnswerFile, *, allow_missing: bool = False) -> Submission:
     """The server's file for the answers of a task.
 
     Args:
@@ -95,13 +54,11 @@ def build_submission(
         DataError: the benchmark has no server, a file is missing or malformed, the answers are
             of another task or split, or they are not complete and need not be accepted so.
     """
-    if not isinstance(task, Submittable):
-        raise DataError(
-            f"{getattr(task, 'name', task)} has no server that takes answers. Score them with "
-            "runners.score."
-        )
-    listed, required = task.submission_ids()
     title = f"{task.name} {task.split}"
+    if task.upload is None:
+        raise DataError(f"{title} has no server that takes answers. Score them with runners.score.")
+    described = cast("Benchmark", task)  # so is a task that is not yet described, in these methods
+    listed, required = described.submission_ids()
     known = set(listed)
     check_split(title, (str(line["question_id"]) for line in answers.answers), known, required)
     if not required and not allow_missing:
@@ -126,10 +83,10 @@ def build_submission(
             f"The answers to {title} are not complete. {found}{lines} Answer the questions again, "
             "or set allow_missing=true to send empty answers for them and the last of several."
         )
-    content = task.render_submission({key: texts.get(key, "") for key in listed})
+    content = described.render_submission({key: texts.get(key, "") for key in listed})
     return Submission(
         content=content,
-        suffix=task.submission_suffix,
+        suffix=task.upload.suffix,
         num_listed=len(listed),
         num_missing=len(missing),
         num_empty=len(empty),

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from evals.benchmark import Upload
+from evals.grading import Grading
 from evals.reading.releases import Release
 from evals.records import Aggregate, Prediction, Sample, Score
 
@@ -23,17 +25,36 @@ class Task(Protocol):
         has_annotations: Whether answers of this split can be scored here.
         grouped_metrics: Metrics over whole groups, meaningless when `limit` cuts groups.
         releases: The published data of each split that has any.
+        upload: What the benchmark's server takes, if it has one.
+        grading: How a judge model grades the answers, if one does.
     """
 
-    name: str
-    split: str
-    definition: str
-    primary_metric: str
-    primary_is_mean: bool
-    max_new_tokens: int
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def split(self) -> str: ...  # noqa: D102
+
+    @property
+    def definition(self) -> str: ...  # noqa: D102
+
+    @property
+    def primary_metric(self) -> str: ...  # noqa: D102
+
+    @property
+    def primary_is_mean(self) -> bool: ...  # noqa: D102
+
+    @property
+    def max_new_tokens(self) -> int: ...  # noqa: D102
 
     @property
     def has_annotations(self) -> bool: ...  # noqa: D102
+
+    @property
+    def upload(self) -> Upload | None: ...  # noqa: D102
+
+    @property
+    def grading(self) -> Grading | None: ...  # noqa: D102
 
     @property
     def releases(self) -> Mapping[str, Release]: ...  # noqa: D102

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evals.scorers.judge import Judged
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.logs import RunLog
 from runners.options.build import read_settings
@@ -109,7 +108,7 @@ def _score(choice: TaskChoice, settings: ScoreConfig) -> int:
 
 
 def _check_judge(specs: Mapping[str, TaskSpec], settings: ScoreConfig) -> None:
-    judged = [name for name, spec in specs.items() if isinstance(spec.build(), Judged)]
+    judged = [name for name, spec in specs.items() if spec.build().grading is not None]
     if settings.judge.name != "none" and not judged:
         raise ConfigError(
             f"judge={settings.judge.name} is given, but no judge grades {', '.join(specs)}. Leave "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evals.reading.answers import read_answers
-from evals.submission import Submission, Submittable, build_submission
+from evals.submission import Submission, build_submission
 from evals.task import Task
 from runners.errors import COMPLETE, ConfigError
 from runners.logs import RunLog
@@ -77,9 +77,9 @@ def _check_output(task: Task, output: Path, *, overwrite: bool) -> None:
     Raises:
         ConfigError: it has another suffix than the server expects, or something lies there.
     """
-    if isinstance(task, Submittable) and output.suffix != task.submission_suffix:
+    if task.upload is not None and output.suffix != task.upload.suffix:
         raise ConfigError(
-            f"`output` must end in {task.submission_suffix}, as the server of {task.name} expects, "
+            f"`output` must end in {task.upload.suffix}, as the server of {task.name} expects, "
             f"but is {output}."
         )
     if output.is_dir():
@@ -103,7 +103,7 @@ def _describe(task: Any, submission: Submission, num_answered: int, output: Path
         f"{output}: {len(submission.content):,} bytes, {task.name} {task.split}",
         f"  {submission.num_listed:,} questions listed, {num_answered:,} answered"
         + "".join(f", {text}" for text in found),
-        f"  to be uploaded at {task.submission_server}",
+        f"  to be uploaded at {task.upload.server}",
     ]
     return "\n".join(lines)
 

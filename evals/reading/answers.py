@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +88,19 @@ def match_by_id(
     *,
     task: str,
     foreign_is_error: bool,
+    find: Callable[[Mapping[str, Any]], str] | None = None,
+    repeat_mark: str = "",
 ) -> dict[str, Prediction]:
-    """Answers by key, where the key of a question is its id as text; the last of an id wins.
+    """Answers by key; the last one to a question wins.
 
     Args:
         answers: Answer lines with `question_id`, `text` and, if there is one, `prompt`.
         question_ids: Every key of the split, with the id as the benchmark writes it.
         task: Name of task and split, for messages.
         foreign_is_error: Whether an id that is not of the split is an error, or is left out.
+        find: The key of an answer's question; None where it is the id as text.
+        repeat_mark: What joins key and number of a question's second answer and later ones, where
+            all of them count.
 
     Raises:
         DataError: an id is foreign and must not be, or all of them are.
@@ -103,13 +109,16 @@ def match_by_id(
     foreign: dict[str, None] = {}
     with collection_paused():
         for answer in answers:
-            key = str(answer["question_id"])
+            key = str(answer["question_id"]) if find is None else find(answer)
             if key not in question_ids:
-                foreign[key] = None
+                foreign[str(answer["question_id"])] = None
                 continue
+            question_id = question_ids[key]
+            if repeat_mark and key in predictions:
+                key = _next_key(key + repeat_mark, predictions)
             predictions[key] = Prediction(
                 key=key,
-                question_id=question_ids[key],
+                question_id=question_id,
                 prompt=str(answer.get("prompt") or ""),
                 text=answer["text"],
             )
@@ -120,6 +129,11 @@ def match_by_id(
             "Score the answers with the task and split that they were given for."
         )
     return predictions
+
+
+def _next_key(stem: str, taken: Container[str]) -> str:
+    numbered = (f"{stem}{number}" for number in count(2))
+    return next(key for key in numbered if key not in taken)
 
 
 def check_keys(

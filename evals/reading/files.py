@@ -20,6 +20,8 @@ from evals.errors import DataError, MissingFileError
 
 T = TypeVar("T")
 
+_ID_TYPES = (str, int)
+
 
 def find_file(path: str | Path, origin: str = "") -> Path:
     """The existing file at `path` or `path`.gz.
@@ -178,6 +180,8 @@ def require(record: Any, field: str, kind: type[Any] | tuple[type[Any], ...], wh
     Raises:
         DataError: the record is no object, lacks the field, or holds another type there.
     """
+    if type(record) is dict and type(record.get(field)) is kind:  # most files are as they should be
+        return record[field]
     if not isinstance(record, dict):
         raise DataError(f"{where} must be a JSON object, but is {_shown(record)}. Mend the entry.")
     if field not in record:
@@ -198,7 +202,9 @@ def require_id(record: Any, field: str, where: str) -> str | int:
     Raises:
         DataError: as `require`.
     """
-    return require(record, field, (str, int), where)
+    if type(record) is dict and type(record.get(field)) in _ID_TYPES:
+        return record[field]
+    return require(record, field, _ID_TYPES, where)
 
 
 def _shown(value: Any) -> str:

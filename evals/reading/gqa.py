@@ -5,13 +5,18 @@ Format and rules: the Stanford `eval.py` as in junayednaushad/Relation-Network-V
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from evals.errors import DataError
-from evals.reading.files import find_file, find_optional, read_json, require, require_id
+from evals.reading.files import find_optional, read_json, require, require_id
+from evals.reading.hub import HubTable
+from evals.reading.images import ImageSource
+from evals.reading.questions import SHORT_ANSWER_SUFFIX
+from evals.records import Sample
 from evals.scorers.grounding import Box, score_grounding
 
 # What the official script does not count as a step of reasoning.
@@ -20,32 +25,22 @@ _COMMON_CHOICES = ("color", "material", "shape")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GQAQuestion:
-    """One entry of the official question file.
+class GQADetails:
+    """What the figures need to know about a question beside its answer, type and length.
 
     Attributes:
-        key: The question's id.
-        question: Its text.
-        image_name: The file name of its image.
-        target: The right answer.
         is_balanced: Whether the question is scored.
         entailed: Ids of other questions whose answers follow from this one's.
         global_group: Its group for the distribution figure, if it has one.
         asks_common: Whether it asks what two things have in common.
         object_ids: The objects that the question and its full answer speak of.
-        groups: Breakdown fields.
     """
 
-    key: str
-    question: str
-    image_name: str
-    target: str
     is_balanced: bool
     entailed: tuple[str, ...]
     global_group: str | None
     asks_common: bool
     object_ids: tuple[str, ...]
-    groups: Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +59,7 @@ class GQAEvidence:
     scenes: Mapping[str, Any] | None
     attentions: Mapping[str, Any] | None
 
-    def is_choice(self, question: GQAQuestion, answer: str | None, kind: str) -> float | None:
+    def is_choice(self, question: Sample, answer: str | None, kind: str) -> float | None:
         """1.0 if the answer is among the `valid` or `plausible` ones, else 0.0; None if unknown.
 
         Raises:
@@ -72,13 +67,13 @@ class GQAEvidence:
         """
         if self.choices is None:
             return None
-        if question.asks_common:
+        if question.details.asks_common:
             return float(answer in _COMMON_CHOICES)
         where = str(self.paths[0])
         entry = require(self.choices, question.key, dict, where)
         return float(answer in require(entry, kind, list, f"{where}: question {question.key}"))
 
-    def grounding(self, question: GQAQuestion) -> float | None:
+    def grounding(self, question: Sample) -> float | None:
         """The attention on the question's objects; None if unknown.
 
         Raises:
@@ -86,10 +81,10 @@ class GQAEvidence:
         """
         if self.attentions is None or self.scenes is None:
             return None
-        image_id = question.image_name.removesuffix(".jpg")
+        image_id = question.cluster.removesuffix(".jpg")
         scene = require(self.scenes, image_id, dict, str(self.paths[1]))
         where = f"{self.paths[1]}: image {image_id}"
-        regions = [_region(scene, object_id, where) for object_id in question.object_ids]
+        regions = [_region(scene, object_id, where) for object_id in question.details.object_ids]
         attention = require(self.attentions, question.key, list, str(self.paths[2]))
         if not all(isinstance(row, list) and len(row) == len(attention) for row in attention):
             raise DataError(
@@ -108,8 +103,8 @@ def _region(scene: Mapping[str, Any], object_id: str, where: str) -> Box:
     return x / width, y / height, (x + w) / width, (y + h) / height
 
 
-def read_gqa_questions(path: Path, origin: str) -> dict[str, GQAQuestion]:
-    """The questions of an official file by id, in its order.
+def read_gqa_questions(path: Path, origin: str) -> list[Sample]:
+    """The questions of an official file, without their images, in its order.
 
     Args:
         path: The file.
@@ -118,37 +113,54 @@ def read_gqa_questions(path: Path, origin: str) -> dict[str, GQAQuestion]:
     Raises:
         DataError: the file is missing or malformed.
     """
-    path = find_file(path, origin)
-    content = read_json(path)
+    content = read_json(path, origin)
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path} must be an object of questions by id. Fetch the file again.")
-    return {
-        key: _parse_question(key, record, f"{path}: question {key}")
-        for key, record in content.items()
-    }
+    return [
+        _parse_question(key, record, f"{path}: question {key}") for key, record in content.items()
+    ]
 
 
-def parse_gqa_rows(rows: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, GQAQuestion]:
-    """The questions of the mirror's rows by id, in their order.
+def read_gqa_mirror(mirror: HubTable) -> list[Sample]:
+    """The questions of the mirror, without their images, in its order.
 
     The mirror holds the official fields but writes entailed ids and objects in another form, so
     that consistency and grounding cannot be had from it.
 
     Args:
-        rows: Each row with its place, for messages.
+        mirror: The table of the questions.
 
     Raises:
-        DataError: a row lacks a field, or an id occurs twice.
+        DataError: the mirror cannot be had, or a row lacks a field.
     """
-    questions: dict[str, GQAQuestion] = {}
-    for place, row in rows:
-        key = str(require_id(row, "id", place))
-        if key in questions:
-            raise DataError(f"{place}: the id {key!r} occurs twice. Every id must occur once.")
+    samples = []
+    for place, row in mirror.rows:
         balanced = bool(row.get("isBalanced", True))
         record = {**row, "isBalanced": balanced, "entailed": [], "annotations": {}}
-        questions[key] = _parse_question(key, record, place)
-    return questions
+        samples.append(_parse_question(str(require_id(row, "id", place)), record, place))
+    return samples
+
+
+def mirror_images(
+    images: HubTable, elsewhere: Callable[[str], ImageSource]
+) -> Callable[[str], ImageSource]:
+    """What finds an image by its file name in the mirror, whose images have a table of their own.
+
+    Args:
+        images: The table.
+        elsewhere: Finds an image that the table lacks.
+    """
+
+    @cache
+    def rows() -> dict[str, int]:
+        places = enumerate(images.rows)
+        return {f"{require_id(row, 'id', place)}.jpg": n for n, (place, row) in places}
+
+    def find(name: str) -> ImageSource:
+        row = rows().get(name)
+        return elsewhere(name) if row is None else images.image(row, name)
+
+    return find
 
 
 def read_gqa_evidence(choices: Path, scenes: Path, attentions: Path) -> GQAEvidence:
@@ -177,28 +189,33 @@ def read_gqa_evidence(choices: Path, scenes: Path, attentions: Path) -> GQAEvide
     )
 
 
-def _parse_question(key: str, record: Any, where: str) -> GQAQuestion:
+def _parse_question(key: str, record: Any, where: str) -> Sample:
     types = require(record, "types", dict, where)
     groups = require(record, "groups", dict, where)
-    text = require(record, "question", str, where)
+    question = require(record, "question", str, where)
     annotations = require(record, "annotations", dict, where)
     objects = (annotations.get(part) or {} for part in ("question", "fullAnswer"))
-    return GQAQuestion(
+    text = question + SHORT_ANSWER_SUFFIX
+    return Sample(
         key=key,
-        question=text,
-        image_name=require(record, "imageId", str, where) + ".jpg",
+        question_id=key,
+        text=text,
+        prompt=text,
         target=require(record, "answer", str, where),
-        is_balanced=require(record, "isBalanced", bool, where),
-        entailed=tuple(require(record, "entailed", list, where)),
-        global_group=require(groups, "global", (str, type(None)), f"{where}: `groups`"),
-        asks_common="Common" in require(types, "detailed", str, f"{where}: `types`"),
-        object_ids=tuple(name for names in objects for name in names.values()),
+        cluster=require(record, "imageId", str, where) + ".jpg",
         groups={
             "structural": require(types, "structural", str, f"{where}: `types`"),
             "semantic": require(types, "semantic", str, f"{where}: `types`"),
             "steps": str(_num_steps(require(record, "semantic", list, where), where)),
-            "words": str(len(text.split())),
+            "words": str(len(question.split())),
         },
+        details=GQADetails(
+            is_balanced=require(record, "isBalanced", bool, where),
+            entailed=tuple(require(record, "entailed", list, where)),
+            global_group=require(groups, "global", (str, type(None)), f"{where}: `groups`"),
+            asks_common="Common" in require(types, "detailed", str, f"{where}: `types`"),
+            object_ids=tuple(name for names in objects for name in names.values()),
+        ),
     )
 
 

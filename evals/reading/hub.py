@@ -152,6 +152,28 @@ def check_source(task: str, source: str) -> None:
         raise ValueError(f"`source` of {task} must be one of {list(SOURCES)}, but is {source}.")
 
 
+def find_mirror(
+    task: str, source: str, repo: str, config: str | None, split: str | None, data_dir: Path
+) -> HubTable | None:
+    """The mirror that a benchmark is read from, None if it is read from files.
+
+    Args:
+        task: The benchmark, for messages.
+        source: `files` or `hub`.
+        repo: The mirror's id on the hub.
+        config: Its configuration; None for the only one.
+        split: The split's name there; None if it has no such split.
+        data_dir: A folder whose parquet files, in the layout of the hub, are read instead.
+
+    Raises:
+        ValueError: there is no such source.
+    """
+    check_source(task, source)
+    if source == "files" or split is None:
+        return None
+    return HubTable(repo, config, split, data_dir)
+
+
 def _find_parquet(data_dir: Path, config: str | None, split: str) -> list[Path]:
     folders = [config] if config else ["data", "default"]
     patterns = [f"{folder}/{split}-*.parquet" for folder in folders]

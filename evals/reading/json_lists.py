@@ -32,10 +32,10 @@ def iterate_json_list(path: Path, field: str, origin: str = "") -> Iterator[tupl
         text = read_bytes(path).removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text: {error}. Fetch the file again.") from error
-    number = -1
+    number, place = -1, f"{path}: {field}"
     try:
         for number, entry in enumerate(_iterate(text, _find_list(text, field))):
-            yield f"{path}: {field}[{number}]", entry
+            yield f"{place}[{number}]", entry
     except _NoListError as error:
         raise DataError(
             f"{path} must be an object with the list `{field}`, but {error}. Fetch the file again."

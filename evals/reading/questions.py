@@ -9,6 +9,8 @@ from typing import Any
 
 from evals.errors import DataError
 from evals.reading.files import check_unique, find_file, read_jsonl, require, require_id
+from evals.reading.images import image_in
+from evals.records import Sample
 
 SHORT_ANSWER_SUFFIX = "\nAnswer the question using a single word or phrase."
 LETTER_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
@@ -85,6 +87,23 @@ def _image_names(record: dict[str, Any], where: str) -> tuple[str, ...]:
             "Mend the line; leave the field out for a question without an image."
         )
     return tuple(names)
+
+
+def sample_of(question: Question, images: Path) -> Sample:
+    """The question of a line as it is put.
+
+    Args:
+        question: The line.
+        images: The folder that its image names are relative to.
+    """
+    return Sample(
+        key=question.key,
+        question_id=question.question_id,
+        text=question.text,
+        prompt=question.text,
+        images=tuple(image_in(images, name) for name in question.image_names),
+        cluster=",".join(question.image_names) or question.key,
+    )
 
 
 def _check_ids(questions: Iterable[Question]) -> None:

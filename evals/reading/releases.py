@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from evals.errors import DataError
 
+LLAVA_ORIGIN = "eval.zip in https://github.com/haotian-liu/LLaVA/blob/main/docs/Evaluation.md"
+"""Where LLaVA's question files are to be had."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:

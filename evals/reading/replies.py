@@ -1,4 +1,4 @@
-"""Stored replies of a judge model: this project's own format, and those of the released files."""
+"""What a judge model is asked, and its stored replies, in this project's format or as released."""
 
 from __future__ import annotations
 
@@ -12,7 +12,23 @@ from typing import Any
 
 from evals.errors import DataError
 from evals.reading.files import find_file, read_json, read_jsonl, require, require_id
-from evals.scorers.judge import JudgeRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeRequest:
+    """One call of a judge model.
+
+    Attributes:
+        prompt: The user message.
+        system: The system message; empty for none.
+        temperature: Sampling temperature.
+        max_tokens: Longest reply.
+    """
+
+    prompt: str
+    system: str = ""
+    temperature: float
+    max_tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,89 +6,209 @@ Format: GT-Vision-Lab/VQA @ a013f004, README and `vqa.py`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from evals.errors import DataError
-from evals.reading.files import collection_paused, require, require_id
+from evals.reading.entries import Entry, mirror_entries, reword
+from evals.reading.files import find_optional, require, require_id
+from evals.reading.hub import HubTable
+from evals.reading.images import image_in
 from evals.reading.json_lists import iterate_json_list
+from evals.reading.questions import (
+    SHORT_ANSWER_SUFFIX,
+    check_same_ids,
+    read_questions,
+    sample_of,
+)
+from evals.records import Sample
 
 FIELDS = ("answer_type", "question_type")
 """What questions are grouped by."""
 
-Entry = tuple[str, dict[str, Any]]
-"""One entry of a list, after its place for messages."""
+_NUM_NAMES = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Annotation:
-    """What the annotators said to one question.
+@dataclass(frozen=True, kw_only=True)
+class VQAFiles:
+    """The official files of one split, each of which is read once.
 
     Attributes:
-        question_id: The official id.
-        image_id: The number of the COCO image.
-        answers: What each annotator said.
-        records: One record an annotator, as in the file, where two of them cannot be told apart by
-            their ids; otherwise None.
-        groups: Answer type and question type.
+        folder: The folder that they lie in.
+        subtype: The split as file names have it.
+        image_subtype: The same for its images, which may be those of a larger split.
+        origin: Where the files are to be had, for messages.
     """
 
-    question_id: int | str
-    image_id: int
-    answers: tuple[str, ...]
-    records: list[dict[str, Any]] | None
-    groups: Mapping[str, str | None]
+    folder: Path
+    subtype: str
+    image_subtype: str
+    origin: str
+
+    @property
+    def questions(self) -> Path:
+        """The official question file."""
+        return self.folder / f"v2_OpenEnded_mscoco_{self.subtype}_questions.json"
+
+    @property
+    def annotations(self) -> Path:
+        """The official annotation file."""
+        return self.folder / f"v2_mscoco_{self.subtype}_annotations.json"
+
+    @property
+    def prompts(self) -> Path:
+        """LLaVA's question file."""
+        return self.folder / f"llava_vqav2_mscoco_{self.subtype}.jsonl"
+
+    @property
+    def images(self) -> Path:
+        """The folder of the images."""
+        return self.folder / self.image_subtype
+
+    def image_name(self, image_id: int) -> str:
+        """The file name of an image by its number."""
+        return f"COCO_{self.image_subtype}_{image_id:012d}.jpg"
+
+    def read_questions(self) -> list[Sample]:
+        """The questions of a split without annotations, of LLaVA's file if it is there.
+
+        Raises:
+            DataError: the file is missing or malformed.
+        """
+        if find_optional(self.prompts):
+            return [sample_of(line, self.images) for line in read_questions(self.prompts)]
+        image = partial(image_in, self.images)
+        found = iterate_json_list(self.questions, "questions", self._origin)
+        return _parse_questions((Entry(*entry, image) for entry in found), self.image_name)
+
+    def read_annotations(self) -> list[Sample]:
+        """What the annotators said to each question; the text of the questions is not needed.
+
+        Raises:
+            DataError: a file is missing or malformed, or the files do not belong together.
+        """
+        found = iterate_json_list(self.annotations, "annotations", self._origin)
+        samples = _parse_annotations(found, self.image_name)
+        if find_optional(self.questions):
+            keys = [sample.key for sample in samples]
+            check_same_ids(self._texts, self.questions, keys, self.annotations)
+        return samples
+
+    def ask(self, annotated: Mapping[str, Sample]) -> list[Sample]:
+        """Annotated questions with their texts and images.
+
+        Raises:
+            DataError: a file is missing or malformed, or the files do not belong together.
+        """
+        if find_optional(self.prompts):
+            return reword(
+                annotated, prompts=self.prompts, annotations=self.annotations, images=self.images
+            )
+        return [self._ask(sample, self._texts[key]) for key, sample in annotated.items()]
+
+    def _ask(self, sample: Sample, question: str) -> Sample:
+        text = question + SHORT_ANSWER_SUFFIX
+        image = image_in(self.images, sample.cluster)
+        return replace(sample, text=text, prompt=text, images=(image,))
+
+    @property
+    def _origin(self) -> str:
+        return f"{self.origin} (LLaVA's {self.prompts.name} serves for questions)"
+
+    @cached_property
+    def _texts(self) -> dict[str, str]:
+        """The questions by id."""
+        texts: dict[str, str] = {}
+        for place, record in iterate_json_list(self.questions, "questions", self._origin):
+            key = str(require_id(record, "question_id", place))
+            if key in texts:
+                raise DataError(f"{place}: the id {key!r} occurs twice. Every id must occur once.")
+            texts[key] = require(record, "question", str, place)
+        return texts
 
 
-def read_entries(path: Path, field: str, origin: str) -> Iterator[Entry]:
-    """The entries of an official file's list in its order; they are not all held at once.
+def read_mirror(
+    mirror: HubTable, image_name: Callable[[int], str], *, has_annotations: bool
+) -> list[Sample]:
+    """The questions of a mirror, whose rows hold question and annotation.
 
     Args:
-        path: The file.
-        field: The name of the list, `questions` or `annotations`.
-        origin: Where the file is to be had, for messages.
+        mirror: The mirror.
+        image_name: The file name of an image by its number.
+        has_annotations: Whether the split has any.
 
     Raises:
-        DataError: the file is missing or malformed, has an entry without an id, or an id twice.
+        DataError: the mirror cannot be had, or a row lacks a field.
     """
-    return check_ids(iterate_json_list(path, field, origin))
+    entries = mirror_entries(mirror)
+    questions = _parse_questions(entries, image_name)
+    if not has_annotations:
+        return questions
+    annotated = _parse_annotations(((entry.place, entry.record) for entry in entries), image_name)
+    return [
+        replace(question, target=said.target, groups=said.groups, details=said.details)
+        for question, said in zip(questions, annotated, strict=True)
+    ]
 
 
-def check_ids(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The same entries.
+def _parse_questions(entries: Iterable[Entry], image_name: Callable[[int], str]) -> list[Sample]:
+    """The questions as they are put, without what the annotators said."""
+    samples = []
+    for place, record, image in entries:
+        question_id = require_id(record, "question_id", place)
+        name = image_name(require(record, "image_id", int, place))
+        text = require(record, "question", str, place) + SHORT_ANSWER_SUFFIX
+        sample = Sample(
+            key=str(question_id),
+            question_id=question_id,
+            text=text,
+            prompt=text,
+            images=(image(name),),
+            cluster=name,
+        )
+        samples.append(sample)
+    return samples
 
-    Raises:
-        DataError: one has no id, or an id occurs twice.
+
+def _parse_annotations(
+    entries: Iterable[tuple[str, dict[str, Any]]], image_name: Callable[[int], str]
+) -> list[Sample]:
+    """What the annotators said to each question, whose text and image stand elsewhere.
+
+    The target is what each of them said. Where two of them cannot be told apart by their ids,
+    `details` holds their records as well.
     """
-    seen = set()
+    # Hundreds of thousands of questions share few groups and images: each is one object in all.
+    groups: dict[tuple[str, str], Mapping[str, str | None]] = {}
+    name_of = lru_cache(_NUM_NAMES)(image_name)
+    samples = []
     for place, record in entries:
-        key = str(require_id(record, "question_id", place))
-        if key in seen:
-            raise DataError(f"{place}: the id {key!r} occurs twice. Every id must occur once.")
-        seen.add(key)
-        yield place, record
+        question_id = require_id(record, "question_id", place)
+        answers, records = _parse_answers(record, place)
+        types = (require(record, FIELDS[0], str, place), require(record, FIELDS[1], str, place))
+        group = groups.get(types)
+        if group is None:
+            group = groups[types] = dict(zip(FIELDS, types, strict=True))
+        sample = Sample(
+            key=str(question_id),
+            question_id=question_id,
+            text="",
+            prompt="",
+            target=answers,
+            cluster=name_of(require(record, "image_id", int, place)),
+            groups=group,
+            details=records,
+        )
+        samples.append(sample)
+    return samples
 
 
-def parse_annotations(entries: Iterable[Entry]) -> dict[str, Annotation]:
-    """The annotations of entries by question id, in their order.
-
-    Raises:
-        DataError: an entry lacks a field.
-    """
-    groups: dict[tuple[str, ...], Mapping[str, str | None]] = {}
-    annotations = (_parse_annotation(record, place, groups) for place, record in entries)
-    with collection_paused():
-        return {str(annotation.question_id): annotation for annotation in annotations}
-
-
-def _parse_annotation(
-    record: dict[str, Any],
-    place: str,
-    groups: dict[tuple[str, ...], Mapping[str, str | None]],
-) -> Annotation:
-    """One annotation; equal texts and equal groups are one object in all of them."""
+def _parse_answers(
+    record: dict[str, Any], place: str
+) -> tuple[tuple[str, ...], list[dict[str, Any]] | None]:
     records = require(record, "answers", list, place)
     try:
         answers = tuple([sys.intern(answer["answer"]) for answer in records])
@@ -100,11 +220,4 @@ def _parse_annotation(
             f"{place}: `answers` must be a list of at least one object with a text under `answer`, "
             "one an annotator. Fetch the file again."
         )
-    names = (require(record, FIELDS[0], str, place), require(record, FIELDS[1], str, place))
-    return Annotation(
-        question_id=record["question_id"],
-        image_id=require(record, "image_id", int, place),
-        answers=answers,
-        records=None if len(ids) == len(records) else records,
-        groups=groups.get(names) or groups.setdefault(names, dict(zip(FIELDS, names, strict=True))),
-    )
+    return answers, None if len(ids) == len(records) else records

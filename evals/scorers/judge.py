@@ -10,9 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
-from typing import Protocol, runtime_checkable
 
-from evals.records import Prediction
+from evals.reading.replies import JudgeRequest
 from evals.scorers.judge_prompts import (
     LLAVABENCH_ROLE,
     LLAVABENCH_RULE,
@@ -23,78 +22,7 @@ from evals.scorers.judge_prompts import (
 UNREADABLE_PAIR = (-1.0, -1.0)
 """The scores of a review that could not be read; they stay in the averages."""
 
-_MAX_ATTEMPTS = 5
 _RETRY_REQUEST = "Predict the correctness of the answer (digit): "
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeRequest:
-    """One call of a judge model.
-
-    Attributes:
-        prompt: The user message.
-        system: The system message; empty for none.
-        temperature: Sampling temperature.
-        max_tokens: Longest reply.
-    """
-
-    prompt: str
-    system: str = ""
-    temperature: float
-    max_tokens: int
-
-
-class JudgeClient(Protocol):
-    """A judge model behind an endpoint.
-
-    Attributes:
-        model: The model's name at the endpoint; replies are kept and compared by it.
-    """
-
-    @property
-    def model(self) -> str: ...  # noqa: D102 - documented above
-
-    def reply(self, request: JudgeRequest) -> str:
-        """The text of the model's reply.
-
-        Raises:
-            OSError: the endpoint gave none.
-        """
-
-
-@runtime_checkable
-class Judged(Protocol):
-    """A task that is scored from the replies of a judge model.
-
-    Attributes:
-        name: The task's name.
-        judge: The judge model; figures of different ones cannot be compared.
-        judge_prompt: What every call says, whatever the question; it belongs to the definition.
-    """
-
-    @property
-    def name(self) -> str: ...  # noqa: D102 - documented above
-
-    @property
-    def judge(self) -> str: ...  # noqa: D102
-
-    @property
-    def judge_prompt(self) -> str: ...  # noqa: D102
-
-    def judge_requests(self, predictions: Mapping[str, Prediction]) -> dict[str, JudgeRequest]:
-        """What the judge is asked about each answer, by key.
-
-        Raises:
-            DataError: a file is missing or malformed, or a prediction's key is foreign.
-        """
-
-    def ask_judge(self, client: JudgeClient, prediction: Prediction) -> str:
-        """The judge's reply about an answer, asked again where the benchmark does so.
-
-        Raises:
-            DataError: a file is missing or malformed, or the prediction's key is foreign.
-            OSError: the endpoint gave no reply.
-        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,26 +64,6 @@ def parse_grade(reply: str) -> float | None:
     except ValueError:
         return None
     return grade if 0 <= grade <= 1 else None
-
-
-def ask_for_grade(client: JudgeClient, question: str, target: str, answer: str) -> str:
-    """The first reply of the judge that gives a grade, or its last one after five calls.
-
-    Args:
-        client: The judge.
-        question: The question.
-        target: The reference.
-        answer: The model's answer.
-
-    Raises:
-        OSError: the endpoint gave no reply.
-    """
-    reply = ""
-    for attempt in range(_MAX_ATTEMPTS):
-        reply = client.reply(build_mmvet_request(question, target, answer, attempt=attempt))
-        if parse_grade(reply) is not None:
-            break
-    return reply
 
 
 def average_runs(runs: Sequence[Sequence[float]]) -> Spread:

@@ -26,6 +26,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from evals.benchmark import Upload
 from evals.errors import DataError
 from evals.figures.metrics import Breakdown, mean, mean_score, require_scores
 from evals.reading.answers import check_keys, match_by_id
@@ -133,8 +134,7 @@ class MMBench:
     primary_is_mean = False
     definition = "mmbench_circular_exact/1"
     grouped_metrics = frozenset(["accuracy"])
-    submission_suffix = ".xlsx"
-    submission_server = "https://mmbench.opencompass.org.cn/mmbench-submission"
+    grading = None
     releases: Mapping[str, Release] = {
         "dev_20230712": Release(
             num_questions=4_377,
@@ -237,6 +237,15 @@ class MMBench:
                 field: table for field in _FIELDS if (table := _break_down(questions, hits, field))
             },
             num_unparsed=sum(score.answered and score.answer is None for score in scores),
+        )
+
+    @property
+    def upload(self) -> Upload:
+        """What the server takes."""
+        return Upload(
+            suffix=".xlsx",
+            server="https://mmbench.opencompass.org.cn/mmbench-submission",
+            render=lambda _, texts: self.render_submission(texts),
         )
 
     def submission_ids(self) -> tuple[list[str], frozenset[str]]:

@@ -118,6 +118,8 @@ class MME:
     split = "release"
     definition = "mme_official/1"
     primary_metric = "perception"
+    upload = None
+    grading = None
     primary_is_mean = False
     has_annotations = True
     grouped_metrics = frozenset(["perception", "cognition", "score", "accuracy_plus"])

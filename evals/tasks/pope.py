@@ -91,6 +91,8 @@ class POPE:
     name = "pope"
     split = "coco"
     primary_metric = "f1"
+    upload = None
+    grading = None
     primary_is_mean = False
     has_annotations = True
     grouped_metrics: frozenset[str] = frozenset()

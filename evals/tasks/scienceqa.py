@@ -142,6 +142,8 @@ class ScienceQA:
 
     name = "scienceqa"
     primary_metric = "accuracy"
+    upload = None
+    grading = None
     primary_is_mean = True
     has_annotations = True
     grouped_metrics: frozenset[str] = frozenset()

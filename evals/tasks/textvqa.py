@@ -147,6 +147,8 @@ class TextVQA:
 
     name = "textvqa"
     primary_metric = "vqa_accuracy"
+    upload = None
+    grading = None
     primary_is_mean = True
     grouped_metrics: frozenset[str] = frozenset()
     releases: Mapping[str, Release] = {

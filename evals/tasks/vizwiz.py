@@ -27,6 +27,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from evals.benchmark import Upload
 from evals.errors import DataError
 from evals.figures.metrics import break_down_all, mean_score, require_scores
 from evals.normalize import normalize_m4c, normalize_vizwiz
@@ -95,8 +96,7 @@ class VizWiz:
     primary_metric = "vqa_accuracy"
     primary_is_mean = True
     grouped_metrics: frozenset[str] = frozenset()
-    submission_suffix = ".json"
-    submission_server = "https://eval.ai/web/challenges/challenge-page/2185/my-submission"
+    grading = None
     releases: Mapping[str, Release] = {
         "val": Release(
             num_questions=4_319, num_images=4_319, files={"val.json": ORIGIN, "val": ORIGIN}
@@ -188,6 +188,15 @@ class VizWiz:
         return Aggregate(
             metrics={"vqa_accuracy": mean_score(scores)},
             breakdowns=break_down_all(scores, ["answer_type"], "vqa_accuracy"),
+        )
+
+    @property
+    def upload(self) -> Upload:
+        """What the server takes."""
+        return Upload(
+            suffix=".json",
+            server="https://eval.ai/web/challenges/challenge-page/2185/my-submission",
+            render=lambda _, texts: self.render_submission(texts),
         )
 
     def submission_ids(self) -> tuple[list[str], frozenset[str]]:

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from evals.errors import DataError
-from evals.scorers.judge import Judged
-from evals.submission import Submittable
 from llava.errors import CheckpointError, ConversationError
 from runners.environment import command, describe_environment, resume_command
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
@@ -270,9 +268,9 @@ def _progress(task_runs: Sequence[TaskRun]) -> Progress:
 def _say_who_scores(task_run: TaskRun) -> None:
     """Says what becomes of answers that cannot be scored here."""
     task, way = task_run.asked.task, "it has no scorer"
-    if isinstance(task, Submittable):
+    if task.upload is not None:
         way = "runners.submit writes the file for the server"
-    elif isinstance(task, Judged):
+    elif task.grading is not None:
         run = task_run.folder.parent.name
         way = f"a judge scores them: runners.score run={run} judge=openai"
     logger.info(

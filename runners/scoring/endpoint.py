@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from evals.scorers.judge import JudgeRequest
+from evals.reading.replies import JudgeRequest
 from runners.errors import ConfigError
 
 logger = logging.getLogger(__name__)

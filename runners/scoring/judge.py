@@ -23,14 +23,14 @@ from typing import Any
 from filelock import Timeout
 from tqdm import tqdm
 
+from evals.benchmark import Benchmark
 from evals.errors import DataError
+from evals.grading import Grading
 from evals.reading.files import require
 from evals.records import Prediction
-from evals.scorers.judge import Judged
 from evals.task import Task
 from runners.errors import ConfigError
 from runners.options.score import JudgeOptions
-from runners.options.task_spec import TaskSpec
 from runners.scoring.endpoint import Budget, Endpoint, OpenAIJudge, Price, estimate_prompt_tokens
 from runners.scoring.replies import Call, NotStoredError, ReplyStore, run_path
 from runners.signals import Interruption
@@ -62,7 +62,7 @@ class Judgment:
     @property
     def is_judged(self) -> bool:
         """Whether a judge scores the task, be it there or missing."""
-        return isinstance(self.task, Judged)
+        return self.task.grading is not None
 
     @property
     def scorer_hash(self) -> str:
@@ -73,15 +73,12 @@ class Judgment:
 
 
 def judge_answers(
-    spec: TaskSpec,
-    predictions: Mapping[str, Prediction],
-    folder: Path,
-    options: JudgeOptions,
+    task: Task, predictions: Mapping[str, Prediction], folder: Path, options: JudgeOptions
 ) -> Judgment:
     """Returns the task with the replies of its judge, which is asked what it was not asked before.
 
     Args:
-        spec: The task.
+        task: The task.
         predictions: The answers by key.
         folder: The task's folder, in which replies are kept.
         options: Which judge; with `none`, replies that are there are taken.
@@ -92,26 +89,27 @@ def judge_answers(
         DataError: a file is missing or malformed.
         JudgeError: the judge gave no reply, or the budget is spent.
     """
-    task = spec.build()
-    if not isinstance(task, Judged):
+    if not isinstance(task, Benchmark) or task.grading is None:
         return Judgment(task=task)
     if options.name == "none":
-        return _take_stored(spec, task, folder, options)
-    if spec.options.get("replies"):
+        return _take_stored(task, task.grading, folder, options)
+    if task.grading.replies:
         raise ConfigError(
             f"{task.name} is given both replies and judge={options.name}. Leave one of them out."
         )
     if not predictions:
         raise DataError(f"{task.name} has no answer that a judge could grade. Answer it first.")
-    return _ask(spec, task, predictions, folder, options)
+    return _ask(task, task.grading, predictions, folder, options)
 
 
-def _take_stored(spec: TaskSpec, task: Any, folder: Path, options: JudgeOptions) -> Judgment:
-    if spec.options.get("replies"):
+def _take_stored(
+    task: Benchmark, grading: Grading, folder: Path, options: JudgeOptions
+) -> Judgment:
+    if grading.replies:
         record = {
-            "model": task.judge,
-            "prompt_sha256": _hash_text(task.judge_prompt),
-            "replies_sha256": [sha256_of_file(Path(path)) for path in task.replies],
+            "model": grading.model,
+            "prompt_sha256": _hash_text(grading.prompt),
+            "replies_sha256": [sha256_of_file(path) for path in grading.replies],
         }
         return Judgment(task=task, record=record)
     records = {
@@ -126,13 +124,13 @@ def _take_stored(spec: TaskSpec, task: Any, folder: Path, options: JudgeOptions)
             "or with judge=openai and its options."
         )
     for place, record in records.items():
-        return _with_replies(spec, place.parent, record)
+        return _with_replies(task, place.parent, record)
     return Judgment(
         task=task,
         missing=(
-            f"{task.name} is scored by a judge, {task.judge}, and there are no replies of it. Ask "
-            f"it with judge=openai, or name a file with its replies as tasks.{task.name}.replies="
-            "FILE."
+            f"{task.name} is scored by a judge, {grading.model}, and there are no replies of it. "
+            "Ask it with judge=openai, or name a file with its replies as "
+            f"tasks.{task.name}.replies=FILE."
         ),
     )
 
@@ -147,26 +145,25 @@ def _read_record(path: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def _with_replies(spec: TaskSpec, place: Path, record: Mapping[str, Any]) -> Judgment:
-    replies = [str(run_path(place, run)) for run in range(record["num_runs"])]
-    task = spec.with_options({"judge": record["model"], "replies": replies}).build()
-    return Judgment(task=task, record=record)
+def _with_replies(task: Benchmark, place: Path, record: Mapping[str, Any]) -> Judgment:
+    replies = [run_path(place, run) for run in range(record["num_runs"])]
+    return Judgment(task=task.with_replies(record["model"], replies), record=record)
 
 
 def _ask(
-    spec: TaskSpec,
-    task: Any,
+    task: Benchmark,
+    grading: Grading,
     predictions: Mapping[str, Prediction],
     folder: Path,
     options: JudgeOptions,
 ) -> Judgment:
-    model = options.model or task.judge
+    model = options.model or grading.model
     base_url = options.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
     record = {
         "model": model,
         "base_url": base_url,
         "num_runs": options.num_runs,
-        "prompt_sha256": _hash_text(task.judge_prompt),
+        "prompt_sha256": _hash_text(grading.prompt),
     }
     place = folder / _folder_name(model, base_url)
     requests = task.judge_requests(predictions)
@@ -182,7 +179,7 @@ def _ask(
             ]
             _ask_all(task, calls, record, options)
         write_json(place / RECORD_FILE, record)
-    return _with_replies(spec, place, record)
+    return _with_replies(task, place, record)
 
 
 @contextmanager
@@ -221,7 +218,7 @@ def _hash_text(text: str) -> str:
 
 
 def _ask_all(
-    task: Any, calls: Sequence[Call], record: Mapping[str, Any], options: JudgeOptions
+    task: Benchmark, calls: Sequence[Call], record: Mapping[str, Any], options: JudgeOptions
 ) -> None:
     pending = [call for call in calls if not _is_complete(task, call)]
     num_stored = len(calls) - len(pending)
@@ -240,7 +237,7 @@ def _ask_all(
         logger.info("%s: %d replies were received%s", task.name, budget.num_calls, cost)
 
 
-def _is_complete(task: Any, call: Call) -> bool:
+def _is_complete(task: Benchmark, call: Call) -> bool:
     try:
         call.make(task, None)
     except NotStoredError:
@@ -248,7 +245,9 @@ def _is_complete(task: Any, call: Call) -> bool:
     return True
 
 
-def _run_calls(task: Any, calls: Sequence[Call], judge: OpenAIJudge, num_workers: int) -> None:
+def _run_calls(
+    task: Benchmark, calls: Sequence[Call], judge: OpenAIJudge, num_workers: int
+) -> None:
     """Makes all calls; the first one that fails, or Ctrl-C, ends them once those begun are through.
 
     Raises:

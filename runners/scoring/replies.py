@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from evals.reading.replies import JudgeReply, hash_request
+from evals.benchmark import Benchmark
+from evals.grading import JudgeClient
+from evals.reading.replies import JudgeReply, JudgeRequest, hash_request
 from evals.records import Prediction
-from evals.scorers.judge import JudgeClient, JudgeRequest
 from runners.storage.files import json_line, recover_jsonl
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ class Call:
         self._prediction = prediction
         self._judge: JudgeClient | None = None
 
-    def make(self, task: Any, judge: JudgeClient | None) -> None:
+    def make(self, task: Benchmark, judge: JudgeClient | None) -> None:
         """Asks for what is not stored.
 
         Args:

@@ -11,7 +11,6 @@ from typing import Any
 from evals.errors import DataError
 from evals.figures.summary import Summary, summarize, summarize_unscored
 from evals.records import Score
-from evals.submission import Submittable
 from evals.task import Task
 from runners.options.score import JudgeOptions
 from runners.options.task_spec import TaskSpec
@@ -124,7 +123,9 @@ def score_stored(  # noqa: PLR0913 - a task, its answers, what is known of them
             path,
         )
     given = [read_prediction(line) for line in answers.lines.values() if not is_failure(line)]
-    judgment = judge_answers(spec, {answer.key: answer for answer in given}, stored.folder, judge)
+    judgment = judge_answers(
+        spec.build(), {answer.key: answer for answer in given}, stored.folder, judge
+    )
     only = (asked or answers.lines.keys()) if origin.limited else None
     figures, scores = score_lines(judgment.task, answers.lines.values(), num_questions, only=only)
     return _write(output, figures, scores, judgment, origin, path, prompts_hash)
@@ -144,7 +145,7 @@ def score_file(spec: TaskSpec, found: Import, output: Path, judge: JudgeOptions)
         DataError: the data are missing or malformed.
         JudgeError: the judge gave no reply, or the budget is spent.
     """
-    judgment = judge_answers(spec, found.predictions, output, judge)
+    judgment = judge_answers(spec.build(), found.predictions, output, judge)
     task = judgment.task
     scores: list[Score] = []
     if judgment.missing:
@@ -191,7 +192,7 @@ def _tell(judgment: Judgment, summary: Summary) -> None:
         )
     if judgment.missing:
         logger.error("Not scored: %s", judgment.missing)
-    elif not judgment.task.has_annotations and isinstance(judgment.task, Submittable):
+    elif not judgment.task.has_annotations and judgment.task.upload is not None:
         logger.info(
             "%s %s has no public annotations: runners.submit writes the file for the server",
             summary.task,

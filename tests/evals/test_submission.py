@@ -112,7 +112,7 @@ def test_split_or_benchmark_without_a_server_is_refused(tmp_path):
     answers = answer_file(tmp_path, [line(1)])
     with pytest.raises(DataError, match="vqav2 val has no server"):
         build_submission(VQAv2(data_dir=tmp_path, split="val"), answers)
-    with pytest.raises(DataError, match="gqa has no server that takes answers"):
+    with pytest.raises(DataError, match="gqa testdev_balanced has no server that takes answers"):
         build_submission(GQA(data_dir=tmp_path), answers)
 
 

@@ -111,11 +111,11 @@ def real_task(tmp_path_factory):
     }
     text = json.dumps(official)
     (folder / "data/testdev_balanced_questions.json").write_text(text, encoding="utf-8")
-    return GQA(data_dir=folder), lines
+    return GQA(data_dir=folder), lines, folder
 
 
 def test_real_question_file_gives_its_prompts_as_they_are(real_task):
-    task, lines = real_task
+    task, lines, _ = real_task
     samples = task.samples()
     assert len(samples) == task.releases[task.split].num_questions == 12_578
     assert [(s.question_id, s.image_keys, s.text, s.prompt) for s in samples] == [
@@ -124,8 +124,8 @@ def test_real_question_file_gives_its_prompts_as_they_are(real_task):
 
 
 def test_rebuilt_prompts_equal_the_real_question_file(real_task, tmp_path):
-    task, _ = real_task
-    (tmp_path / "data").symlink_to(task.data_dir / "data")
+    _, _, folder = real_task
+    (tmp_path / "data").symlink_to(folder / "data")
     rebuilt = GQA(data_dir=tmp_path).samples()
     assert [(s.key, s.text, s.image_keys) for s in rebuilt] == [
         (q.key, q.text, q.image_names) for q in read_questions(REAL_QUESTIONS)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_module
-from hydra.utils import get_class
+from hydra.utils import get_object
 
-from evals.tasks.gqa import GQA
+from evals.benchmark import Benchmark
 from runners.options.build import read_task_specs
 from runners.options.eval import EvalConfig
 from runners.options.register import register
@@ -32,7 +32,7 @@ def composed() -> Iterator[None]:
 @pytest.mark.parametrize("task", TASKS)
 def test_configured_suffix_is_the_default_of_the_task(task: str, composed: None) -> None:
     spec = compose("eval", overrides=[f"task={task}"]).tasks[task]
-    parameters = inspect.signature(get_class(spec._target_).__init__).parameters
+    parameters = inspect.signature(get_object(spec._target_)).parameters
     assert spec.prompt_suffix == parameters["prompt_suffix"].default
 
 
@@ -44,7 +44,7 @@ def test_suffix_reaches_the_task_as_it_is_typed(suffix: str, composed: None) -> 
     [spec] = read_task_specs(compose("eval", overrides=words)).values()
     stored = TaskSpec.from_json(json.loads(json.dumps(spec.to_json())))  # as a manifest keeps it
     for task in (spec.build(), stored.build()):
-        assert isinstance(task, GQA)
+        assert isinstance(task, Benchmark)
         assert task.prompt_suffix == suffix
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from evals.figures.statistics import Z_95, clustered_standard_error
 from evals.figures.summary import summarize, summarize_unscored
+from evals.grading import Graded
 from evals.reading.mme import CATEGORIES
 from evals.records import Failure, Prediction, Score
 from evals.tasks.custom import Custom
@@ -242,16 +243,16 @@ def test_interval_of_circular_accuracy_is_the_clustered_one_over_questions(tmp_p
 
 def test_interval_of_a_share_of_the_reference_may_go_beyond_it(tmp_path):
     generator = np.random.default_rng(0)
-    pairs = [(8.0, float(points)) for points in generator.integers(5, 11, 24)]
+    points = [int(number) for number in generator.integers(5, 11, 24)]
     scores = [
-        make_score(n, n, 0, groups={"category": "conv"}, details={"pairs": [pair]})
-        for n, pair in enumerate(pairs)
+        make_score(n, n, 0, groups={"category": "conv"}, details=Graded([f"8 {number}"], None))
+        for n, number in enumerate(points)
     ]
     summary = summarize(LLaVABench(data_dir=tmp_path), scores, {})
-    error = np.std([model / 8 for _, model in pairs], ddof=1) / 24**0.5
+    error = np.std([number / 8 for number in points], ddof=1) / 24**0.5
     assert summary.metrics["score"] < 1 < summary.interval[1]
     assert half_width(summary.interval) == pytest.approx(Z_95 * error, rel=0.01)
-    unjudged = [replace(score, details={"pairs": []}) for score in scores]
+    unjudged = [replace(score, details=Graded([], None)) for score in scores]
     assert summarize(LLaVABench(data_dir=tmp_path), unjudged, {}).interval is None
 
 

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from evals.scorers.judge import (
     UNREADABLE_PAIR,
-    ask_for_grade,
     average_runs,
     build_llavabench_request,
     build_mmvet_request,
@@ -14,35 +13,6 @@ from evals.scorers.judge import (
     parse_grade,
     parse_score,
 )
-
-
-class ScriptedJudge:
-    """A judge that replies by heart and remembers what it was asked."""
-
-    model = "scripted"
-
-    def __init__(self, *replies):
-        self.replies = list(replies)
-        self.requests = []
-
-    def reply(self, request):
-        self.requests.append(request)
-        return self.replies[len(self.requests) - 1]
-
-
-def test_judge_is_asked_again_and_warmer_until_it_gives_a_grade():
-    judge = ScriptedJudge("well", "good", "0.7")
-    assert ask_for_grade(judge, "q", "t", "a") == "0.7"
-    assert [request.temperature for request in judge.requests] == [0.0, 0.5, 1.0]
-    reminder = "Predict the correctness of the answer (digit): "
-    assert [reminder in request.prompt for request in judge.requests] == [False, True, True]
-    assert {request.max_tokens for request in judge.requests} == {3}
-
-
-def test_judge_is_asked_five_times_at_most():
-    judge = ScriptedJudge(*["well"] * 9)
-    assert ask_for_grade(judge, "q", "t", "a") == "well"
-    assert len(judge.requests) == 5
 
 
 def test_request_holds_the_row_to_complete():

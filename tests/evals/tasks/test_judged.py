@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 from evals.errors import DataError
@@ -25,6 +23,41 @@ def predictions_of(task, num):
     return task.match([{"question_id": n, "text": f"answer {n}"} for n in range(num)])
 
 
+class ScriptedJudge:
+    """A judge that replies by heart and remembers what it was asked."""
+
+    model = "scripted"
+
+    def __init__(self, *replies):
+        self.replies = list(replies)
+        self.requests = []
+
+    def reply(self, request):
+        self.requests.append(request)
+        return self.replies[len(self.requests) - 1]
+
+
+def ask(folder, judge):
+    task = MMVet(data_dir=folder)
+    (prediction,) = predictions_of(task, 1).values()
+    return task.ask_judge(judge, prediction)
+
+
+def test_judge_is_asked_again_and_warmer_until_it_gives_a_grade(mmvet):
+    judge = ScriptedJudge("well", "good", "0.7")
+    assert ask(mmvet, judge) == "0.7"
+    assert [request.temperature for request in judge.requests] == [0.0, 0.5, 1.0]
+    reminder = "Predict the correctness of the answer (digit): "
+    assert [reminder in request.prompt for request in judge.requests] == [False, True, True]
+    assert {request.max_tokens for request in judge.requests} == {3}
+
+
+def test_judge_is_asked_five_times_at_most(mmvet):
+    judge = ScriptedJudge(*["well"] * 9)
+    assert ask(mmvet, judge) == "well"
+    assert len(judge.requests) == 5
+
+
 def test_without_replies_questions_are_asked_and_scoring_says_what_is_missing(mmvet):
     task = MMVet(data_dir=mmvet)
     assert not task.has_annotations
@@ -44,7 +77,7 @@ def test_ids_are_known_with_and_without_prefix(mmvet):
     task = MMVet(data_dir=mmvet)
     named = task.match([{"question_id": "v1_0", "text": "answer 0"}])
     assert named == task.match([{"question_id": 0, "text": "answer 0"}])
-    assert json.loads(task.render_results(named)) == {"v1_0": "answer 0"}
+    assert {key: given.text for key, given in named.items()} == {"v1_0": "answer 0"}
 
 
 def test_grades_are_averaged_over_runs_and_capabilities(mmvet):
@@ -127,6 +160,7 @@ def test_request_is_built_from_caption_and_reference(bench):
     assert "[Context]\nCaption 0.\n" in request.prompt
     assert "[Assistant 1]\nReference 0.\n" in request.prompt
     put_lines(bench / "context.jsonl", [{"image": "000.jpg", "caption": "Caption."}])
+    task = LLaVABench(data_dir=bench)
     with pytest.raises(DataError, match=r"lacks the image '001\.jpg'"):
         task.judge_requests(predictions_of(task, 3))
 

@@ -65,7 +65,7 @@ def test_samples_follow_the_annotations_and_carry_their_fields(tmp_path):
     assert sample.image_keys == ("COCO_val2014_000000000042.jpg",) == (sample.cluster,)
     assert sample.images[0].path == tmp_path / "val2014/COCO_val2014_000000000042.jpg"
     assert sample.groups == {"answer_type": "other", "question_type": "what"}
-    assert sample.target == ["cat"] * 8 + ["dog"] * 2
+    assert sample.target == ("cat",) * 8 + ("dog",) * 2
 
 
 def test_scores_follow_the_annotations_and_missing_answers_score_zero(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evals.scorers.judge import JudgeRequest
+from evals.reading.replies import JudgeRequest
 from runners.options import program
 from runners.score import score
 from runners.scoring.endpoint import Budget, JudgeError, Price, estimate_prompt_tokens

@@ -1,0 +1,350 @@
+"""One benchmark on one split: what is asked, how answers are judged, what they come to.
+
+A benchmark is described, not derived: values, and a few functions that say what is its own. The
+rest is the same for all of them and stands here: each file is read once, answers find their
+questions, a question without an answer scores 0, and messages say what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from evals.errors import DataError, MissingFileError
+from evals.figures.metrics import require_scores
+from evals.grading import Grading, JudgeClient
+from evals.reading.answers import check_keys, match_by_id
+from evals.reading.files import check_unique, collection_paused
+from evals.reading.releases import Release
+from evals.reading.replies import JudgeRequest
+from evals.records import Aggregate, Judgment, Prediction, Sample, Score, score_of
+
+Questions = Mapping[str, Sample]
+"""Questions by key, in the benchmark's order."""
+
+Predictions = Mapping[str, Prediction]
+"""Answers by the keys of their questions."""
+
+_ONLY_SERVER = (
+    "has no public annotations, so that its answers cannot be scored here. Write the file for the "
+    "server with runners.submit."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """The file that a benchmark's server takes.
+
+    Attributes:
+        suffix: That its name must have.
+        server: Where it is to be uploaded.
+        render: Its content, from the questions that it lists and the answer to each by its key.
+        whole: The questions that it lists, where they are more than those of the split.
+    """
+
+    suffix: str
+    server: str
+    render: Callable[[Questions, Mapping[str, str]], bytes]
+    whole: Callable[[], Questions] | None = None
+
+
+def as_read(questions: Questions) -> list[Sample]:
+    """The questions as they were read, where they are put like that."""
+    return list(questions.values())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Benchmark:
+    """One benchmark on one split. Construction reads nothing; each method reads what it needs.
+
+    Attributes:
+        name: The task's name, for example `gqa`.
+        split: The split as it is named in summaries.
+        definition: Name and version of the metric's definition, for example `vqa_official/1`.
+        primary_metric: The metric that stands in tables.
+        max_new_tokens: The answer length that LLaVA-1.5's scripts used for this benchmark.
+        data_files: The question and annotation files that are there, for hashing.
+        read: The questions with their targets, from as few files as scoring needs. Their texts end
+            in `official_suffix`.
+        judge: The scores of some answers (see `each`), one a question that counts; None where only
+            a server or a judge model can score them.
+        figures: The figures over any scores that `judge` gave, at least one.
+        ask: The questions as they are put, where that takes more than `read` gives: other files for
+            their wording or images, or a choice among them.
+        upload: What the benchmark's server takes, if it has one.
+        grading: How a judge model grades the answers, if one does.
+        unscored: What is said, after task and split, where answers cannot be scored here.
+        releases: The published data of each split that has any.
+        official_suffix: What the official prompts end in; empty where they end in nothing special.
+        prompt_suffix: What the prompts are to end in instead.
+        find: The key of an answer's question, where it is not the id of the answer line.
+        foreign_is_error: Whether an answer to a question of another split is an error, or left out.
+        repeat_mark: What joins the key of a question and a number for its second answer and later
+            ones, where each of them counts; empty where only the last one does.
+        primary_is_mean: Whether the primary metric is the plain mean of the scores' values.
+        grouped_metrics: Metrics over whole groups, meaningless when `limit` cuts groups.
+    """
+
+    name: str
+    split: str
+    definition: str
+    primary_metric: str
+    max_new_tokens: int
+    data_files: Callable[[], list[Path]]
+    read: Callable[[], list[Sample]]
+    figures: Callable[[Sequence[Score]], Aggregate]
+    judge: Callable[[Questions, Predictions], list[Score]] | None = None
+    ask: Callable[[Questions], list[Sample]] = as_read
+    upload: Upload | None = None
+    grading: Grading | None = None
+    unscored: str = _ONLY_SERVER
+    releases: Mapping[str, Release] = field(default_factory=dict)
+    official_suffix: str = ""
+    prompt_suffix: str = ""
+    find: Callable[[Questions, Mapping[str, Any]], str] | None = None
+    foreign_is_error: bool = True
+    repeat_mark: str = ""
+    primary_is_mean: bool = True
+    grouped_metrics: frozenset[str] = frozenset()
+
+    @property
+    def has_annotations(self) -> bool:
+        """Whether answers of this split can be scored here."""
+        return self._judge is not None
+
+    @property
+    def _judge(self) -> Callable[[Questions, Predictions], list[Score]] | None:
+        if self.grading is not None and self.grading.replies:
+            return partial(self.grading.judge, self.title)
+        return self.judge
+
+    @property
+    def title(self) -> str:
+        """Task and split, for messages."""
+        return f"{self.name} {self.split}"
+
+    @cached_property
+    def questions(self) -> Questions:
+        """All questions of the split by key, in the benchmark's order, as `read` gives them.
+
+        Raises:
+            DataError: a file is missing or malformed, holds no question, or one of them twice.
+        """
+        with collection_paused():
+            samples = self.read()
+            questions = {sample.key: sample for sample in samples}
+        if not questions:
+            raise DataError(f"{self.title} has no question. Fetch its files again.")
+        if len(questions) < len(samples):
+            files = ", ".join(map(str, self.data_files()))
+            check_unique((sample.key for sample in samples), f"{self.title} ({files})")
+        return questions
+
+    @cached_property
+    def _asked(self) -> tuple[Sample, ...]:
+        samples = self.ask(self.questions)
+        if self.prompt_suffix != self.official_suffix:
+            samples = [self._with_suffix(sample) for sample in samples]
+        return tuple(samples)
+
+    def samples(self) -> list[Sample]:
+        """The questions as they are put, in the benchmark's order.
+
+        Raises:
+            DataError: a file is missing or malformed, or the files do not belong together.
+        """
+        return list(self._asked)
+
+    def match(self, answers: Iterable[Mapping[str, Any]]) -> dict[str, Prediction]:
+        """Foreign answer lines (`question_id`, `text`, `prompt`) by key.
+
+        Needs neither images nor question files. Of several answers to a question the last one
+        counts, unless the benchmark counts each.
+
+        Raises:
+            DataError: the answers belong to another benchmark or split.
+        """
+        return match_by_id(
+            answers,
+            {key: sample.question_id for key, sample in self.questions.items()},
+            task=self.title,
+            foreign_is_error=self.foreign_is_error,
+            find=None if self.find is None else partial(self.find, self.questions),
+            repeat_mark=self.repeat_mark,
+        )
+
+    def score(self, predictions: Predictions) -> list[Score]:
+        """One score a question that counts, in the benchmark's order.
+
+        A question without a prediction scores 0 with `answered` false.
+
+        Raises:
+            DataError: answers of the split cannot be scored here, a file is missing or malformed,
+                or a prediction's key is not of the split.
+        """
+        judge = self._judge
+        if judge is None:
+            raise DataError(f"{self.title} {self.unscored}")
+        questions = self._questions_of(predictions)
+        with collection_paused():
+            return judge(questions, predictions)
+
+    def aggregate(self, scores: Sequence[Score]) -> Aggregate:
+        """The figures over any non-empty subset of the scores that `score` gave.
+
+        Raises:
+            ValueError: `scores` is empty.
+        """
+        require_scores(scores)
+        return self.figures(scores)
+
+    def judge_requests(self, predictions: Predictions) -> dict[str, JudgeRequest]:
+        """What the judge is asked first about each answer, by key.
+
+        Raises:
+            DataError: no judge grades the benchmark, a file is missing or malformed, or a
+                prediction's key is not of the split.
+        """
+        return self._require_grading().requests(self._questions_of(predictions), predictions)
+
+    def ask_judge(self, client: JudgeClient, prediction: Prediction) -> str:
+        """The judge's reply about an answer, asked again where the benchmark does so.
+
+        Raises:
+            DataError: as `judge_requests`.
+            OSError: the endpoint gave no reply.
+        """
+        grading = self._require_grading()
+        check_keys({prediction.key: prediction}, self.questions, self.title)
+        return grading.ask(client, self.questions[prediction.key], prediction)
+
+    def with_replies(self, model: str, replies: Sequence[Path]) -> Benchmark:
+        """The same benchmark with the replies of a judge, without reading its files again.
+
+        Args:
+            model: The judge model.
+            replies: The files with its replies.
+        """
+        grading = replace(self._require_grading(), model=model, replies=tuple(replies))
+        return replace(
+            self,
+            definition=grading.definition(self.name),
+            grading=grading,
+            read=lambda: list(self.questions.values()),
+        )
+
+    def submission_ids(self) -> tuple[list[str], frozenset[str]]:
+        """The ids that the upload lists, in its order, and those that must have an answer.
+
+        Where the upload lists more than the split and the split's own file is not there, it is not
+        known which ones must have an answer, and none must.
+
+        Raises:
+            DataError: there is no server for the split, or a file is missing or malformed.
+        """
+        listed = list(self._listed)
+        if self._require_upload().whole is None:
+            return listed, frozenset(listed)
+        try:
+            return listed, frozenset(self.questions)
+        except MissingFileError:
+            return listed, frozenset()
+
+    def render_submission(self, texts: Mapping[str, str]) -> bytes:
+        """The content of the upload.
+
+        Args:
+            texts: The answer to every id that it lists.
+
+        Raises:
+            DataError: there is no server for the split, or the file cannot hold an answer.
+        """
+        return self._require_upload().render(self._listed, texts)
+
+    @cached_property
+    def _listed(self) -> Questions:
+        whole = self._require_upload().whole
+        return self.questions if whole is None else whole()
+
+    def _require_upload(self) -> Upload:
+        if self.upload is None:
+            raise DataError(
+                f"{self.title} has no server that takes answers. Score them with runners.score."
+            )
+        return self.upload
+
+    def _require_grading(self) -> Grading:
+        if self.grading is None:
+            raise DataError(f"{self.title} is not graded by a judge. Score it without one.")
+        return self.grading
+
+    def _questions_of(self, predictions: Predictions) -> Questions:
+        """The questions that are scored, by the keys of the predictions where these repeat.
+
+        Raises:
+            DataError: a prediction's key is not of the split.
+        """
+        questions, mark = self.questions, self.repeat_mark
+        if not mark:
+            check_keys(predictions, questions, self.title)
+            return questions
+        given = {key: key.split(mark)[0] for key in predictions}
+        check_keys({base: predictions[key] for key, base in given.items()}, questions, self.title)
+        asked = {key: replace(questions[base], key=key) for key, base in given.items()}
+        answered = set(given.values())
+        return asked | {key: questions[key] for key in questions if key not in answered}
+
+    def _with_suffix(self, sample: Sample) -> Sample:
+        if not sample.text.endswith(self.official_suffix):
+            raise DataError(
+                f"{self.title}: the text of question {sample.question_id!r} does not end in "
+                f"{self.official_suffix!r}, so that it cannot be replaced by another "
+                "`prompt_suffix`. Leave `prompt_suffix` out, or move LLaVA's question file away so "
+                "that the prompts are built from the official files."
+            )
+        text = sample.text.removesuffix(self.official_suffix) + self.prompt_suffix
+        prompt = sample.prompt
+        if prompt.endswith(self.official_suffix):  # some answer files leave the suffix out
+            prompt = prompt.removesuffix(self.official_suffix) + self.prompt_suffix
+        return replace(sample, text=text, prompt=prompt)
+
+
+def each(
+    one: Callable[[str, Sample], Judgment],
+) -> Callable[[Questions, Predictions], list[Score]]:
+    """A judge that looks at every answer by itself.
+
+    Args:
+        one: What the text of an answer is worth, given its question.
+    """
+
+    def judge(questions: Questions, predictions: Predictions) -> list[Score]:
+        scores = []
+        for key, sample in questions.items():
+            prediction = predictions.get(key)
+            if prediction is None:
+                scores.append(score_of(sample, None))
+            else:
+                scores.append(score_of(sample, one(prediction.text, sample)))
+        return scores
+
+    return judge
+
+
+def check_choice(option: str, value: str, known: Iterable[str]) -> None:
+    """Checks an option that has a few possible values.
+
+    Args:
+        option: The option as messages name it, such as "`split` of vqav2".
+        value: What was chosen.
+        known: The possible values.
+
+    Raises:
+        ValueError: the value is none of them.
+    """
+    known = list(known)
+    if value not in known:
+        raise ValueError(f"{option} must be one of {known}, but is {value}.")

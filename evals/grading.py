@@ -1,0 +1,126 @@
+"""Benchmarks whose answers a judge model grades: what it is asked, and what its replies come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from evals.reading.replies import JudgeRequest, read_replies, select_replies
+from evals.records import Prediction, Sample, Score, score_of
+
+
+class JudgeClient(Protocol):
+    """A judge model behind an endpoint.
+
+    Attributes:
+        model: The model's name at the endpoint; replies are kept and compared by it.
+    """
+
+    @property
+    def model(self) -> str: ...  # noqa: D102 - documented above
+
+    def reply(self, request: JudgeRequest) -> str:
+        """The text of the model's reply.
+
+        Raises:
+            OSError: the endpoint gave none.
+        """
+
+
+class Graded(NamedTuple):
+    """What the figures over graded answers need.
+
+    Attributes:
+        replies: The judge's replies, one a run; empty for a question without an answer.
+        question: The details of the question.
+    """
+
+    replies: Sequence[str]
+    question: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grading:
+    """How a judge model grades the answers of a benchmark.
+
+    Attributes:
+        model: The judge model; figures of different ones cannot be compared.
+        prompt: What every call says, whatever the question; it belongs to the definition.
+        request: What the judge is asked about an answer, if so many of its replies could not be
+            read before.
+        grade: What an answer is worth, 0 to 1, by the replies of all runs, at least one.
+        replies: The files with the judge's replies; none where it has still to be asked.
+        is_readable: Whether a reply says what is wanted, so that the judge is not asked again.
+        max_attempts: How often the judge is asked about an answer until a reply can be read.
+    """
+
+    model: str
+    prompt: str
+    request: Callable[[Sample, Prediction, int], JudgeRequest]
+    grade: Callable[[Sequence[str]], float]
+    replies: tuple[Path, ...] = ()
+    is_readable: Callable[[str], bool] = bool
+    max_attempts: int = 1
+
+    def definition(self, name: str) -> str:
+        """Name and version of the metric's definition, which the judge is part of."""
+        return f"{name}_{self.model}/1"
+
+    def requests(
+        self, questions: Mapping[str, Sample], predictions: Mapping[str, Prediction]
+    ) -> dict[str, JudgeRequest]:
+        """What the judge is asked first about each answer, by key.
+
+        Raises:
+            DataError: a file is missing or malformed.
+        """
+        return {key: self.request(questions[key], given, 0) for key, given in predictions.items()}
+
+    def ask(self, client: JudgeClient, sample: Sample, prediction: Prediction) -> str:
+        """The first reply of the judge that can be read, or its last one.
+
+        Raises:
+            DataError: a file is missing or malformed.
+            OSError: the endpoint gave no reply.
+        """
+        reply = ""
+        for attempt in range(self.max_attempts):
+            reply = client.reply(self.request(sample, prediction, attempt))
+            if self.is_readable(reply):
+                break
+        return reply
+
+    def judge(
+        self, title: str, questions: Mapping[str, Sample], predictions: Mapping[str, Prediction]
+    ) -> list[Score]:
+        """One score a question, by the stored replies; an answer is compared as it stands.
+
+        Args:
+            title: Task and split, for messages.
+            questions: The questions by key.
+            predictions: Their answers by key.
+
+        Raises:
+            DataError: replies are missing or of another judge, or a file is malformed.
+        """
+        stored = read_replies(self.replies)
+        if any(reply.request_sha256 for reply in stored):
+            requests = self.requests(questions, predictions)
+        else:  # replies that do not say what was asked need no files for that
+            unknown = JudgeRequest(prompt="", temperature=0.0, max_tokens=0)
+            requests = dict.fromkeys(predictions, unknown)
+        replies = select_replies(stored, requests, judge=self.model, task=title)
+        scores = []
+        for key, sample in questions.items():
+            given = replies.get(key, [])
+            judgment = (self.grade(given), predictions[key].text) if given else None
+            scores.append(score_of(sample, judgment, Graded(given, sample.details)))
+        return scores
+
+
+def find_replies(replies: str | Path | Sequence[str | Path] | None) -> tuple[Path, ...]:
+    """The files with a judge's replies, one file or one a run, as an option names them."""
+    named = [replies] if isinstance(replies, (str, Path)) else replies or []
+    return tuple(map(Path, named))

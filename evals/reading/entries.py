@@ -1,0 +1,119 @@
+"""The entries of a benchmark: of its official files, or of a mirror on the hub.
+
+An entry knows where it stands and how to find its image, so that whoever parses it need not know
+which of the two it is from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from evals.errors import DataError
+from evals.reading.files import find_all, find_optional, require
+from evals.reading.hub import HubTable
+from evals.reading.images import ImageSource, image_in
+from evals.reading.questions import Question, check_same_ids, read_questions
+from evals.records import Sample
+
+
+class ImageFinder(Protocol):
+    """Finds the image that an entry belongs to."""
+
+    def __call__(self, name: str, /, *, convert_rgb: bool = True) -> ImageSource:
+        """The image under a name; it is not opened."""
+
+
+class Entry(NamedTuple):
+    """One entry of an official file, or one row of a mirror.
+
+    Attributes:
+        place: File and entry, for messages.
+        record: What stands there.
+        image: Finds the entry's image, given the name that it has in the official files.
+    """
+
+    place: str
+    record: dict[str, Any]
+    image: ImageFinder
+
+
+def file_entries(content: Any, field: str, path: Path, images: Path) -> list[Entry]:
+    """The entries of a list in the object that an official file holds.
+
+    Args:
+        content: The object.
+        field: The list's name.
+        path: The file, for messages.
+        images: The folder that image names are relative to.
+
+    Raises:
+        DataError: there is no such list, or it is empty.
+    """
+    records = require(content, field, list, str(path))
+    if not records:
+        raise DataError(f"{path}: `{field}` is empty. Fetch the file again.")
+    place, image = f"{path}: {field}", partial(image_in, images)
+    return [Entry(f"{place}[{number}]", record, image) for number, record in enumerate(records)]
+
+
+def mirror_entries(
+    mirror: HubTable, as_official: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> list[Entry]:
+    """The rows of a mirror.
+
+    Args:
+        mirror: The mirror.
+        as_official: Gives a row the fields of the official file, where they have other names.
+
+    Raises:
+        DataError: the mirror cannot be had, or is empty.
+    """
+    return [
+        Entry(place, as_official(row), partial(mirror.image, number))
+        for number, (place, row) in enumerate(mirror.rows)
+    ]
+
+
+def files_of(mirror: HubTable | None, *paths: Path) -> Callable[[], list[Path]]:
+    """What finds the files that decide questions and scores: the mirror's, or those at `paths`."""
+    return partial(find_all, paths) if mirror is None else mirror.data_files
+
+
+def reword(
+    questions: Mapping[str, Sample],
+    *,
+    prompts: Path | None,
+    annotations: Path,
+    images: Path | None = None,
+    key: Callable[[str], str] = str,
+) -> list[Sample]:
+    """The questions with the texts of LLaVA's question file where that is there.
+
+    Args:
+        questions: The questions by key.
+        prompts: LLaVA's question file; None where the questions are not from files.
+        annotations: The official file, for messages.
+        images: The folder of the images that LLaVA's file names, where they are to be taken too.
+        key: The key of a question by its id in LLaVA's file.
+
+    Raises:
+        DataError: LLaVA's file is malformed, or of other questions.
+    """
+    if prompts is None or find_optional(prompts) is None:
+        return list(questions.values())
+    lines = {key(line.key): line for line in read_questions(prompts)}
+    check_same_ids(lines, prompts, questions, annotations)
+    return [_reword(sample, lines[name], images) for name, sample in questions.items()]
+
+
+def _reword(sample: Sample, line: Question, images: Path | None) -> Sample:
+    sources = sample.images
+    if images is not None:
+        if len(line.image_names) != 1:
+            raise DataError(f"{line.where}: `image` must be one file name. Mend the line.")
+        sources = (image_in(images, line.image_names[0]),)
+    return replace(sample, text=line.text, prompt=line.text, images=sources)
