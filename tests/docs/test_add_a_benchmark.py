@@ -71,5 +71,5 @@ def test_its_broken_files_are_named(spec: dict[str, Any]) -> None:
 def test_the_yaml_names_the_module() -> None:
     module, _, name = yaml.safe_load(code_block("yaml"))["_target_"].rpartition(".")
     assert module == "evals.tasks.counting"
-    assert f"class {name}:" in code_block("python")
+    assert f"def {name}(" in code_block("python")
     assert not (Path(evals.tasks.__file__).parent / "counting.py").exists()
