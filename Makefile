@@ -1,40 +1,47 @@
 # Every target sets up what it needs: a virtual environment in .venv with the tested versions.
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := .venv/bin
-BASE := .venv/.installed
-STAMP := .venv/.installed-dev
+DEMO := .venv/.installed
+DEV := .venv/.installed-dev
+PROOFS := .venv/.installed-proofs
+PARALLEL = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .PHONY: demo test check test-all format clean
 
-demo: $(BASE)  ## the main job: the demo checkpoint on VQAv2, GQA and ScienceQA demo data
+demo: $(DEMO)  ## the main job: the demo checkpoint on VQAv2, GQA and ScienceQA demo data
 	$(BIN)/python -m runners.eval
 
-test: $(STAMP)  ## the default tests
-	$(BIN)/python -m pytest
+test: $(DEV)  ## the default tests
+	$(PARALLEL)
 
-check: $(STAMP)  ## format, lint, types, then the tests
+check: $(DEV)  ## format, lint, types, then the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(MAKE) test
 
-test-all: $(STAMP)  ## the slow proofs too
-	$(BIN)/python -m pytest -m "not gpu and not network"
+test-all: $(PROOFS)  ## the slow proofs too; those that measure time have the machine for themselves
+	$(PARALLEL) -m "not gpu and not network and not alone"
+	$(BIN)/python -m pytest -m "alone and not gpu and not network"
 	$(BIN)/python -m tests.benchmarks.bench_workers --at-least 1.8
 
-format: $(STAMP)
+format: $(DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-$(BASE): pyproject.toml constraints.txt
+# Each of the three environments holds what the ones before it need. Modules are compiled when they
+# are first imported: most never are.
+$(DEMO): INSTALLED := plots
+$(DEV): INSTALLED := dev
+$(DEV): HELD := $(DEMO)
+$(PROOFS): INSTALLED := proofs
+$(PROOFS): HELD := $(DEMO) $(DEV)
+$(DEMO) $(DEV) $(PROOFS): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[plots]"
-	touch $(BASE)
-
-$(STAMP): $(BASE)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	touch $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[$(INSTALLED)]"
+	touch $(HELD) $@
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.checkpoints import LoadedModel
@@ -17,6 +18,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a name that does not resolve locally fails, it does not wait
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Several processes share the tests. Threads of their own would only take the cores from each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+# A test that others hold up is slow, not wrong.
+settings.register_profile(
+    "shared_cores", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("shared_cores")
 
 
 @pytest.fixture(scope="session")
