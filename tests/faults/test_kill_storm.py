@@ -144,6 +144,7 @@ def storm(undisturbed: Path, name: str, kills: int, seed: int) -> tuple[int, int
     return num_killed, num_late
 
 
+@pytest.mark.slow
 def test_killed_runs_end_in_the_same_bytes(undisturbed: Path) -> None:
     num_killed, num_late = storm(undisturbed, "few", kills=3, seed=7)
     assert num_killed == 3

@@ -58,7 +58,7 @@ def test_weights_that_change_before_they_are_loaded_stop_the_run(
 
 @pytest.mark.parametrize("threshold", ["nan", "-1"])
 def test_threshold_that_compares_with_nothing_is_refused(
-    threshold: str, shell: Callable[[str, Path], Finished], tmp_path: Path
+    threshold: str, call: Callable[[str, Path], Finished], tmp_path: Path
 ) -> None:
-    finished = shell(f"python -m runners.eval engine.near_tie_threshold={threshold}", tmp_path)
+    finished = call(f"python -m runners.eval engine.near_tie_threshold={threshold}", tmp_path)
     assert finished.code == 2

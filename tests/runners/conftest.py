@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -84,6 +86,32 @@ def shell(cache_home: Path) -> Callable[[str, Path], Finished]:
             check=False,
         )
         return Finished(finished.returncode, finished.stdout, finished.stderr, workspace)
+
+    return run
+
+
+@pytest.fixture
+def call(
+    cache_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Shell:
+    """Runs one program in this process instead of a new one: for what ends before a model loads."""
+
+    def run(command: str, workspace: Path) -> Finished:
+        module, *options = shlex.split(command.removeprefix("python -m "))
+        program = importlib.import_module(module)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        with monkeypatch.context() as patch:
+            patch.chdir(workspace)
+            patch.setenv("XDG_CACHE_HOME", str(cache_home))
+            patch.delenv("HYDRA_FULL_ERROR", raising=False)
+            patch.setattr(sys, "argv", [str(program.__file__), *options])
+            patch.setattr(sys, "excepthook", sys.excepthook)  # the program sets one of its own
+            with pytest.raises(SystemExit) as ended:
+                program.main()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        said = capsys.readouterr()
+        return Finished(ended.value.code, said.out, said.err, workspace)
 
     return run
 

@@ -15,13 +15,12 @@ from tests.broken_checkpoints import (
     WAYS,
     Broken,
     Workshop,
-    adapter_for_another_base,
     nan_in_weights,
     tower_not_found,
 )
 from tests.runners.conftest import program_environment
 
-FAST = (tower_not_found, nan_in_weights, adapter_for_another_base)
+FAST = (tower_not_found, nan_in_weights)
 
 
 def run_on(broken: Broken, workspace: Path) -> subprocess.CompletedProcess[str]:

@@ -91,10 +91,10 @@ def test_nothing_noisy_is_printed(demo_run: Finished) -> None:
 
 
 def test_repeated_command_prints_the_table_and_loads_nothing(
-    shell: Shell, demo_run: Finished, demo_options: str
+    call: Shell, demo_run: Finished, demo_options: str
 ) -> None:
     before = promised_bytes(demo_run.workspace / "results/demo")
-    again = shell(f"python -m runners.eval {demo_options} run=demo", demo_run.workspace)
+    again = call(f"python -m runners.eval {demo_options} run=demo", demo_run.workspace)
     assert again.code == 0
     assert again.stdout == demo_run.stdout
     assert "model loaded" not in again.stderr
@@ -103,11 +103,11 @@ def test_repeated_command_prints_the_table_and_loads_nothing(
 
 
 def test_other_options_do_not_mix_into_a_run(
-    shell: Shell, demo_run: Finished, demo_options: str
+    call: Shell, demo_run: Finished, demo_options: str
 ) -> None:
     before = promised_bytes(demo_run.workspace / "results/demo")
     command = f"python -m runners.eval {demo_options} run=demo generation.max_new_tokens=5"
-    other = shell(command, demo_run.workspace)
+    other = call(command, demo_run.workspace)
     assert other.code == 2
     assert "`generation.max_new_tokens` is 6 there and 5 here" in other.stderr
     assert "results/demo/gqa" in other.stderr
@@ -116,20 +116,50 @@ def test_other_options_do_not_mix_into_a_run(
 
 
 def test_run_that_is_being_written_is_refused(
-    shell: Shell, demo_run: Finished, demo_options: str
+    call: Shell, demo_run: Finished, demo_options: str
 ) -> None:
     with FileLock(demo_run.workspace / "results/demo/.vqav2.lock"):
-        other = shell(f"python -m runners.eval {demo_options} run=demo", demo_run.workspace)
+        other = call(f"python -m runners.eval {demo_options} run=demo", demo_run.workspace)
     assert other.code == 2
     assert "another process" in other.stderr
 
 
+@pytest.fixture(scope="module")
+def packed_run(
+    shell: Shell, demo_options: str, tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
+    """The demo run, packed and on two workers, which says in the end whether it knows torch."""
+    code = (
+        "import sys, runners.eval\n"
+        "try:\n"
+        "    runners.eval.main()\n"
+        "except SystemExit as exit:\n"
+        "    print('exit', exit.code, 'torch' in sys.modules)\n"
+    )
+    workspace = tmp_path_factory.mktemp("packed_run")
+    (workspace / "program.py").write_text(f"if __name__ == '__main__':\n{indent(code, '    ')}")
+    options = demo_options.replace("engine=sequential", "engine=packed")
+    options += " engine.max_tokens=150 engine.num_preprocess_threads=4 runner.num_workers=2"
+    return shell(f"python program.py {options} run=demo", workspace)
+
+
+def test_packed_run_on_two_workers_ends_in_the_sequential_bytes(
+    packed_run: Finished, demo_run: Finished
+) -> None:
+    expected = promised_bytes(demo_run.workspace / "results/demo")
+    assert promised_bytes(packed_run.workspace / "results/demo") == expected
+
+
+def test_parent_process_never_imports_torch(packed_run: Finished) -> None:
+    assert packed_run.stdout.splitlines()[-1] == "exit 0 False", packed_run.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
-        "engine.max_tokens=150 engine.num_preprocess_threads=4 runner.num_workers=2",
-        pytest.param("engine.max_rows=2 engine.num_preprocess_threads=1", marks=pytest.mark.slow),
-        pytest.param("engine.max_tokens=100000 runner.num_workers=3", marks=pytest.mark.slow),
+        "engine.max_rows=2 engine.num_preprocess_threads=1",
+        "engine.max_tokens=100000 runner.num_workers=3",
     ],
 )
 def test_bytes_do_not_depend_on_how_answers_were_computed(
@@ -141,22 +171,6 @@ def test_bytes_do_not_depend_on_how_answers_were_computed(
     assert promised_bytes(tmp_path / "results/demo") == promised_bytes(
         demo_run.workspace / "results/demo"
     )
-
-
-def test_parent_process_never_imports_torch(
-    shell: Shell, custom_options: str, tmp_path: Path
-) -> None:
-    code = (
-        "import sys, runners.eval\n"
-        "try:\n"
-        "    runners.eval.main()\n"
-        "except SystemExit as exit:\n"
-        "    print('exit', exit.code, 'torch' in sys.modules)\n"
-    )
-    (tmp_path / "program.py").write_text(f"if __name__ == '__main__':\n{indent(code, '    ')}")
-    options = f"{custom_options} max_failures=1 runner.num_workers=2"
-    finished = shell(f"python program.py {options}", tmp_path)
-    assert finished.stdout.splitlines()[-1] == "exit 0 False", finished.stderr
 
 
 @pytest.mark.slow
@@ -229,14 +243,14 @@ def test_failed_questions_are_recorded_counted_and_asked_again(
 
 
 def test_all_that_is_wrong_comes_in_one_message_before_anything_is_loaded(
-    shell: Shell, questions: Path, tmp_path: Path
+    call: Shell, questions: Path, tmp_path: Path
 ) -> None:
     questions.write_text('{"question_id": 1, "text": "a"}\n{"question_id"\n')
     command = (
         "python -m runners.eval model.path=/nowhere/llava=v1.5 task=[custom,gqa] "
         f"tasks.custom.questions={questions} tasks.gqa.data_dir={tmp_path}/gqa,1"
     )
-    finished = shell(command, tmp_path)
+    finished = call(command, tmp_path)
     assert finished.code == 2
     for part in ("/nowhere/llava=v1.5", "questions.jsonl:2", "gqa,1/data/testdev_balanced"):
         assert part in finished.stderr
@@ -247,25 +261,26 @@ def test_all_that_is_wrong_comes_in_one_message_before_anything_is_loaded(
 
 
 def test_results_folder_that_cannot_be_written_is_bad_input(
-    shell: Shell, custom_options: str, tmp_path: Path
+    call: Shell, custom_options: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    finished = shell(f"python -m runners.eval {custom_options} results_dir=file/a", tmp_path)
+    finished = call(f"python -m runners.eval {custom_options} results_dir=file/a", tmp_path)
     assert finished.code == 2
     assert "results_dir=DIR" in finished.stderr
     assert "Traceback" not in finished.stderr
 
 
 def test_no_answerable_question_is_bad_input(
-    shell: Shell, custom_options: str, tmp_path: Path
+    call: Shell, custom_options: str, tmp_path: Path
 ) -> None:
     command = f"python -m runners.eval {custom_options} tasks.custom.images={tmp_path}/none"
     (tmp_path / "questions.jsonl").write_text('{"question_id": 1, "image": "a", "text": "b"}\n')
-    finished = shell(f"{command} tasks.custom.scorer=none", tmp_path)
+    finished = call(f"{command} tasks.custom.scorer=none", tmp_path)
     assert finished.code == 2
     assert "no question can be answered" in finished.stderr
 
 
+@pytest.mark.slow
 def test_sweep_over_checkpoints_runs_each_and_exits_with_the_gravest_code(
     shell: Shell, tiny_checkpoint: Path, questions: Path, tmp_path: Path
 ) -> None:
@@ -316,6 +331,7 @@ def test_golden_answers_of_the_batch_script(shell: Shell, tmp_path: Path) -> Non
             assert answer[field] == expected[field]
 
 
+@pytest.mark.slow
 def test_questions_about_a_changed_image_are_asked_again(
     shell: Shell, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -343,10 +359,10 @@ def test_questions_about_a_changed_image_are_asked_again(
 
 
 def test_model_without_a_tower_is_not_asked_about_images(
-    shell: Shell, tiny_checkpoint: Path, tmp_path: Path
+    call: Shell, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     base = make_base(tmp_path / "vicuna-v1.5-tiny", tiny_checkpoint)
-    done = shell(f"python -m runners.eval model.path={base} task=vqav2 data=demo", tmp_path)
+    done = call(f"python -m runners.eval model.path={base} task=vqav2 data=demo", tmp_path)
     assert done.code == 2
     assert "without a vision tower" in done.stderr
     assert "Traceback" not in done.stderr
@@ -365,9 +381,9 @@ def test_model_without_a_tower_is_not_asked_about_images(
     ],
 )
 def test_engine_options_are_checked_before_anything_is_loaded(
-    option: str, shell: Shell, tmp_path: Path
+    option: str, call: Shell, tmp_path: Path
 ) -> None:
-    done = shell(f"python -m runners.eval {option}", tmp_path)
+    done = call(f"python -m runners.eval {option}", tmp_path)
     assert done.code == 2
     assert option.partition("=")[0] in done.stderr
     assert "Traceback" not in done.stderr

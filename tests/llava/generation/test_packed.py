@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,14 @@ def facts(results: Sequence[Completion | RequestFailure]) -> dict[str, Any]:
     }
 
 
+@cache
+def sequential_facts(model: LoadedModel, seed: int) -> dict[str, Any]:
+    """The facts of the sequential answers to random questions; computed once for all tests."""
+    return facts(list(SequentialEngine(*model).run(random_requests(model, seed))))
+
+
 @pytest.mark.parametrize("fixture", ["tiny_model", "anyres_model", "mistral_model", "mpt_model"])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "options",
     [
@@ -121,10 +128,9 @@ def test_answers_equal_the_sequential_ones(
 ) -> None:
     model: LoadedModel = request.getfixturevalue(fixture)
     requests = random_requests(model, seed)
-    expected = facts(list(SequentialEngine(*model).run(requests)))
     packed = list(PackedEngine(*model, **options).run(requests))
     assert len(packed) == len(requests)
-    assert facts(packed) == expected
+    assert facts(packed) == sequential_facts(model, seed)
 
 
 def test_order_of_the_questions_does_not_matter(tiny_model: LoadedModel) -> None:
@@ -242,7 +248,9 @@ def test_single_question_that_does_not_fit_fails_alone(tiny_model: LoadedModel) 
     assert results["large"].cause == "out_of_memory"
 
 
-@pytest.fixture(scope="module", params=["bfloat16", "float16"])
+@pytest.fixture(
+    scope="module", params=["bfloat16", pytest.param("float16", marks=pytest.mark.slow)]
+)
 def short_model(tiny_checkpoint: Path, request: pytest.FixtureRequest) -> LoadedModel:
     """The tiny checkpoint in a short format."""
     name = tiny_checkpoint.name
@@ -398,7 +406,7 @@ def test_attention_without_masks_reads_prefixes_only(
     tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = random_requests(tiny_model, 1)
-    expected = facts(list(SequentialEngine(*tiny_model).run(requests)))
+    expected = sequential_facts(tiny_model, 1)
     monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "flash_attention_2", attend_without_masks)
     monkeypatch.setattr(tiny_model.model.config, "_attn_implementation", "flash_attention_2")
     engine = PackedEngine(*tiny_model, replay="off")
@@ -412,6 +420,6 @@ def test_attention_implementations_agree(
     tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch, attention: str
 ) -> None:
     requests = random_requests(tiny_model, 1)
-    expected = facts(list(SequentialEngine(*tiny_model).run(requests)))
+    expected = sequential_facts(tiny_model, 1)
     monkeypatch.setattr(tiny_model.model.config, "_attn_implementation", attention)
     assert facts(list(PackedEngine(*tiny_model, replay="off").run(requests))) == expected

@@ -94,7 +94,7 @@ def test_smallest_budget_asks_every_question_alone(
     assert answers(engine.run(questions)) == expected
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3))])
 def test_order_of_the_questions_does_not_matter(
     demo: LoadedModel, questions: list[Request], expected: Answers, seed: int
 ) -> None:
@@ -107,6 +107,7 @@ def test_order_of_the_questions_does_not_matter(
     assert got == expected
 
 
+@pytest.mark.slow
 def test_default_demo_questions_get_the_sequential_answers(
     demo: LoadedModel, tmp_path: Path
 ) -> None:

@@ -79,9 +79,12 @@ def test_threshold_is_measured_wherever_anything_is_computed_in_a_short_format(
     assert PackedEngine(*model).near_ties.is_calibrating is (dtype is not torch.float32)
 
 
-def test_int8_weights_in_a_float32_model_give_the_sequential_answers(tiny_checkpoint: Path) -> None:
+@pytest.mark.parametrize("number", [6, pytest.param(30, marks=pytest.mark.slow)])
+def test_int8_weights_in_a_float32_model_give_the_sequential_answers(
+    number: int, tiny_checkpoint: Path
+) -> None:
     model = load(tiny_checkpoint, dtype="float32", quantization=Quantization(kind="int8"))
-    requests = [r for seed in range(2) for r in random_requests(model, seed, 30)]
+    requests = [r for seed in range(2) for r in random_requests(model, seed, number)]
     requests = [replace(request, key=f"{i}") for i, request in enumerate(requests)]
     requests = [r for r in requests if not r.generation.do_sample]
     expected = facts(list(SequentialEngine(*model).run(requests)))

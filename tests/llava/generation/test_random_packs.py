@@ -114,14 +114,14 @@ def packs(num_examples: int) -> Callable[..., Any]:
     return decorate
 
 
-@packs(60)
+@packs(15)
 def test_random_packs_of_llama(
     tiny_model: LoadedModel, drawn: Any, options: dict[str, Any], bias: float
 ) -> None:
     check(tiny_model, drawn, options, bias)
 
 
-@packs(40)
+@packs(10)
 def test_random_packs_of_mistral(
     mistral_model: LoadedModel, drawn: Any, options: dict[str, Any], bias: float
 ) -> None:

@@ -79,23 +79,29 @@ def options(checkpoint: Path) -> str:
     )
 
 
-def test_blind_model_is_stopped_unless_the_canary_is_off(
-    shell: Shell, blind: Path, tmp_path: Path
-) -> None:
+def test_blind_model_is_stopped(shell: Shell, blind: Path, tmp_path: Path) -> None:
     command = f"python -m runners.eval {options(blind)} run=blind"
     stopped = shell(command, tmp_path)
     assert stopped.code == 1
     assert "does not see" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     assert not (tmp_path / "results/blind/gqa/predictions.jsonl").exists()
-    assert shell(f"{command} canary=off", tmp_path).code == 0
 
 
+@pytest.mark.slow
+def test_blind_model_is_asked_with_the_canary_off(
+    shell: Shell, blind: Path, tmp_path: Path
+) -> None:
+    command = f"python -m runners.eval {options(blind)} run=blind canary=off"
+    assert shell(command, tmp_path).code == 0
+
+
+@pytest.mark.slow
 def test_short_runs_are_not_probed(shell: Shell, blind: Path, tmp_path: Path) -> None:
     assert shell(f"python -m runners.eval {options(blind)} limit=7", tmp_path).code == 0
 
 
-def test_canary_is_on_or_off(shell: Shell, tmp_path: Path) -> None:
-    finished = shell("python -m runners.eval canary=maybe", tmp_path)
+def test_canary_is_on_or_off(call: Shell, tmp_path: Path) -> None:
+    finished = call("python -m runners.eval canary=maybe", tmp_path)
     assert finished.code == 2
     assert "canary" in finished.stderr
