@@ -89,6 +89,7 @@ def test_items_are_answered_in_turn(worker: LocalWorker, tiny_checkpoint: Path) 
     assert isinstance(next_message(worker), ItemDone)
 
 
+@pytest.mark.slow
 def test_broken_checkpoint_is_told_and_ends_the_worker(worker: LocalWorker, tmp_path: Path) -> None:
     worker.send(order(tmp_path))
     assert isinstance(next_message(worker), Ready)
@@ -108,6 +109,7 @@ def test_killed_worker_is_noticed(worker: LocalWorker) -> None:
     assert worker.kill(after_s=DEADLINE_S) == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_worker_that_reads_nothing_does_not_hold_up_its_parent(worker: LocalWorker) -> None:
     assert isinstance(next_message(worker), Ready)
     assert worker.pid is not None
@@ -117,6 +119,7 @@ def test_worker_that_reads_nothing_does_not_hold_up_its_parent(worker: LocalWork
     assert worker.kill() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_device_that_is_not_there_is_named() -> None:
     with LocalWorker(Seat(name="local-0", device="cuda:99", num_threads=1)) as worker:
         message = next_message(worker)

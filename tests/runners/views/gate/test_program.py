@@ -120,7 +120,7 @@ def test_demo_checkpoints_from_answers_to_verdicts(
 
 
 def test_verdict_that_cannot_be_written_is_no_failed_gate(
-    shell: Callable[[str, Path], Finished], tmp_path: Path
+    call: Callable[[str, Path], Finished], tmp_path: Path
 ) -> None:
     good = tmp_path / "good.jsonl"
     questions = tmp_path / "q.jsonl"
@@ -128,10 +128,10 @@ def test_verdict_that_cannot_be_written_is_no_failed_gate(
         lines = [{"question_id": i, "text": f"Is it {i}?", field: "yes"} for i in range(9)]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     task = f"task=custom tasks.custom.questions={questions} tasks.custom.scorer=exact"
-    imported = shell(f"python -m runners.score {task} predictions={good} run=a", tmp_path)
+    imported = call(f"python -m runners.score {task} predictions={good} run=a", tmp_path)
     assert imported.code == 0, imported.stderr
     command = "python -m runners.regress baseline=a candidate=a"
-    assert shell(command, tmp_path).code == 0
-    full = shell(f"{command} output=/proc/gate", tmp_path)
+    assert call(command, tmp_path).code == 0
+    full = call(f"{command} output=/proc/gate", tmp_path)
     assert full.code == 2, full.stderr
     assert "verdict" in full.stderr
