@@ -13,6 +13,7 @@ from runners.options.build import read_settings, read_task_specs
 from runners.options.doctor import DoctorConfig
 from runners.options.eval import EvalConfig
 from runners.options.leaderboard import LeaderboardConfig
+from runners.options.program import run
 from runners.options.regress import RegressConfig
 from runners.options.report import ReportConfig
 from runners.options.score import ScoreConfig
@@ -65,7 +66,7 @@ def compose(program: str, words: list[str]) -> None:
     ConfigStore.instance().store(name="train_demo_schema", node=TrainDemoConfig)
     composed = Composed(SCHEMAS[program])
     try:
-        code: Any = program.run(program, composed, words)
+        code: Any = run(program, composed, words)
     except SystemExit as ended:  # Hydra's way to end after `--help`
         code = ended.code
     assert code == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from runners.options.program import run as run_program
 from runners.regress import regress
 from tests.runners.conftest import program_environment
 from tests.runners.gated_runs import right, store
@@ -50,7 +51,7 @@ def replace_candidate(scores: list[float], **changes: object) -> None:
 def test_commands_run(command: str, shell: Shell) -> None:
     python, flag, program, *options = shlex.split(command)
     assert [python, flag, program] == ["python", "-m", "runners.regress"]
-    assert program.run("regress", regress, options) == 0
+    assert run_program("regress", regress, options) == 0
 
 
 def test_training_script_ends_with_the_verdict(shell: Shell) -> None:
