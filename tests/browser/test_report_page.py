@@ -100,11 +100,13 @@ def click_chip(page: Page, value: str, run: int = 0) -> None:
     page.locator(f"#filters input[value={value}]").nth(run).click()
 
 
+@pytest.mark.alone
 def test_large_page_opens_fast(large_page: Path, browser: Browser) -> None:
     times = measure_opening_s(browser, large_page)
     assert statistics.median(times) < MAX_OPENING_S, times
 
 
+@pytest.mark.alone
 def test_large_page_filters_fast(large_page: Path, new_page: NewPage) -> None:
     page = new_page()
     open_page(page, large_page, "#questions")

@@ -18,7 +18,7 @@ from runners.options.register import register
 from runners.options.sweep_jobs import RemoteJobs
 from tests.runners.conftest import CHECKOUT, Finished
 
-pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra `slurm`")
 
 LOCAL = ["-m", "hydra/launcher=submitit_local", "hydra.launcher.submitit_folder=jobs/%j"]
 FILES = ("predictions.jsonl", "scores.jsonl")

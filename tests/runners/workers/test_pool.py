@@ -100,7 +100,7 @@ def test_two_workers_share_the_work_and_the_threshold(
     [
         ("exit", "worker_died", "exit code 7"),
         pytest.param("kill", "worker_died", "signal 9", marks=pytest.mark.slow),
-        pytest.param("hang", "worker_hung", "computed nothing for 4 s", marks=pytest.mark.slow),
+        pytest.param("hang", "worker_hung", "computed nothing for 4 s", marks=pytest.mark.alone),
     ],
 )
 def test_poisonous_question_is_recorded_alone_and_all_others_are_answered(
@@ -140,7 +140,7 @@ def test_errors_and_want_of_memory_do_not_cost_the_worker(
     assert (pool.report().num_halvings > 0) == (fault == "oom")
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_worker_that_is_five_times_slower_gets_less_to_do(
     pool: LocalWorkers, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -153,7 +153,7 @@ def test_worker_that_is_five_times_slower_gets_less_to_do(
     assert counts[0] < 0.45 * counts[1]
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_frozen_worker_is_replaced(pool: LocalWorkers, tiny_checkpoint: Path) -> None:
     pool.load(order(tiny_checkpoint, SEQUENTIAL))
     answers = pool.answer(items(4, 30, max_new_tokens=8))
@@ -244,7 +244,7 @@ def test_first_worker_that_dies_before_there_is_work_is_started_again(
     assert keys(results, Completion) == numbers(4)
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_first_worker_that_is_frozen_before_there_is_work_is_started_again(
     pool: LocalWorkers, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from runners.workers.build import build_workers
 from tests.faults.faulty_engine import FaultyEngine
 from tests.runners.conftest import Finished, Shell, promised_bytes
 
-pytest.importorskip("ray")
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra `ray`")
 
 FAULTY, RAISING = "engine=faulty", "engine=raising"
 
@@ -74,7 +75,8 @@ def faulty(
     return repeat
 
 
-@pytest.mark.slow
+@needs_ray
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("engine", "fault", "told"),
     [
@@ -106,7 +108,8 @@ def test_actor_lost_in_mid_run_costs_nothing(
     assert workers <= {"ray-0", "ray-1"}
 
 
-@pytest.mark.slow
+@needs_ray
+@pytest.mark.alone
 def test_loss_of_the_last_actor_ends_the_run_and_keeps_its_answers(
     faulty: Callable[..., Finished], demo_run: Finished, tmp_path: Path
 ) -> None:
@@ -120,7 +123,8 @@ def test_loss_of_the_last_actor_ends_the_run_and_keeps_its_answers(
     )
 
 
-@pytest.mark.slow
+@needs_ray
+@pytest.mark.alone
 def test_question_that_ends_every_actor_is_recorded_before_the_last_is_gone(
     shell: Shell, demo_run: Finished, demo_options: str, tmp_path: Path
 ) -> None:
@@ -137,7 +141,8 @@ def test_question_that_ends_every_actor_is_recorded_before_the_last_is_gone(
     assert line["metadata"]["error"]["cause"] == "worker_died"
 
 
-@pytest.mark.slow
+@needs_ray
+@pytest.mark.alone
 @pytest.mark.parametrize(("runner", "trace"), [("ray", "RayTaskError"), ("local", "RemoteError")])
 def test_checkpoint_that_cannot_be_loaded_is_told_with_its_place(
     shell: Shell, tiny_checkpoint: Path, tmp_path: Path, runner: str, trace: str
@@ -157,7 +162,8 @@ def test_checkpoint_that_cannot_be_loaded_is_told_with_its_place(
     assert last.startswith(f"{broken} cannot be loaded: ")
 
 
-@pytest.mark.slow
+@needs_ray
+@pytest.mark.alone
 def test_actor_without_a_place_is_not_waited_for(
     shell: Shell, demo_run: Finished, demo_options: str, tmp_path: Path
 ) -> None:
@@ -170,7 +176,8 @@ def test_actor_without_a_place_is_not_waited_for(
     )
 
 
-@pytest.mark.slow
+@needs_ray
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
@@ -201,7 +208,8 @@ def test_poisonous_question_is_recorded_alone(
     assert told in failures[0]["metadata"]["error"]["message"]
 
 
-@pytest.mark.slow
+@needs_ray
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", ["exit", "raise"])
 def test_actor_that_finds_other_weights_ends_the_run(
     shell: Shell,
@@ -230,7 +238,8 @@ def test_actor_that_finds_other_weights_ends_the_run(
     assert "ray-0 found other weights than the run began with" in finished.stderr
 
 
-@pytest.mark.slow
+@needs_ray
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", ["exit", "raise"])
 def test_canary_goes_on_without_a_question_that_ends_actors(
     shell: Shell, demo_run: Finished, demo_options: str, tmp_path: Path, fault: str
