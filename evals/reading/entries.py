@@ -113,7 +113,5 @@ def reword(
 def _reword(sample: Sample, line: Question, images: Path | None) -> Sample:
     sources = sample.images
     if images is not None:
-        if len(line.image_names) != 1:
-            raise DataError(f"{line.where}: `image` must be one file name. Mend the line.")
-        sources = (image_in(images, line.image_names[0]),)
+        sources = (image_in(images, line.image_name),)
     return replace(sample, text=line.text, prompt=line.text, images=sources)

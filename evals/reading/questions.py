@@ -39,6 +39,17 @@ class Question:
         """The id as text."""
         return str(self.question_id)
 
+    @property
+    def image_name(self) -> str:
+        """The file name of the only image.
+
+        Raises:
+            DataError: there is none, or there are several.
+        """
+        if len(self.image_names) != 1:
+            raise DataError(f"{self.where}: `image` must be one file name. Mend the line.")
+        return self.image_names[0]
+
 
 def read_questions(path: str | Path, origin: str = "") -> list[Question]:
     """The questions of a file in the file's order.
