@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from math import fsum
 
-from evals.records import Score
+from evals.records import Aggregate, Score
 
 Breakdown = dict[str, dict[str, float | int | None]]
 
@@ -54,6 +54,13 @@ def break_down_all(
     """The breakdowns of several fields; a field that no score has is left out."""
     tables = {field: break_down(scores, field, metric) for field in fields}
     return {field: table for field, table in tables.items() if table}
+
+
+def mean_figures(scores: Sequence[Score], metric: str, fields: Iterable[str] = ()) -> Aggregate:
+    """The mean score, over all scores and by each of some breakdown fields, as the only metric."""
+    return Aggregate(
+        metrics={metric: mean_score(scores)}, breakdowns=break_down_all(scores, fields, metric)
+    )
 
 
 def require_scores(scores: Sequence[Score]) -> None:
