@@ -152,7 +152,7 @@ def pope_scores(num_images, seed=0):
                     is_right,
                     answer=answer,
                     groups={"category": category},
-                    details={"label": label},
+                    details=label,
                 )
             )
     return scores
@@ -206,7 +206,7 @@ def test_missing_answers_count_in_the_interval_as_in_the_score(tmp_path):
     task, scores = POPE(data_dir=tmp_path), pope_scores(30)
     missing = [replace(s, answer=None, answered=False, value=0.0) for s in scores[:40]]
     other = {"yes": "no", "no": "yes"}
-    wrong = [replace(s, answer=other[s.details["label"]], value=0.0) for s in scores[:40]]
+    wrong = [replace(s, answer=other[s.details], value=0.0) for s in scores[:40]]
     without, with_wrong = (summarize(task, [*part, *scores[40:]], {}) for part in (missing, wrong))
     assert without.metrics == with_wrong.metrics
     assert without.interval == with_wrong.interval
