@@ -21,63 +21,50 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evals.benchmark import Upload
+from evals.benchmark import Benchmark, Questions, Upload, check_choice, each
 from evals.errors import DataError
-from evals.figures.metrics import break_down_all, mean_score, require_scores
+from evals.figures.metrics import mean_figures
 from evals.normalize import normalize_m4c, normalize_vizwiz
-from evals.reading.answers import check_keys, match_by_id
-from evals.reading.files import check_unique, find_all, find_optional, read_json, require
-from evals.reading.hub import HubTable, check_source
-from evals.reading.images import ImageSource, image_in
-from evals.reading.questions import (
-    SHORT_ANSWER_SUFFIX,
-    Question,
-    check_same_ids,
-    read_questions,
-    replace_suffix,
-)
-from evals.reading.releases import Release
-from evals.records import Aggregate, Prediction, Sample, Score
+from evals.reading.entries import Entry, files_of, mirror_entries, reword
+from evals.reading.files import find_optional, read_json, require
+from evals.reading.hub import find_mirror
+from evals.reading.images import image_in
+from evals.reading.questions import SHORT_ANSWER_SUFFIX, read_questions, sample_of
+from evals.reading.releases import LLAVA_ORIGIN, Release
+from evals.records import Judgment, Sample
 from evals.scorers.vqa_accuracy import score_matches
 
 ORIGIN = "https://vizwiz.org/tasks-and-datasets/vqa"
-LLAVA_ORIGIN = "eval.zip in https://github.com/haotian-liu/LLaVA/blob/main/docs/Evaluation.md"
+RELEASES: Mapping[str, Release] = {
+    "val": Release(
+        num_questions=4_319, num_images=4_319, files={"val.json": ORIGIN, "val": ORIGIN}
+    ),
+    "test": Release(
+        num_questions=8_000,
+        num_images=8_000,
+        files={"test.json": ORIGIN, "llava_test.jsonl": LLAVA_ORIGIN, "test": ORIGIN},
+    ),
+}
 UNANSWERABLE_HINT = "\nWhen the provided information is insufficient, respond with 'Unanswerable'."
-_SPLITS = ("train", "val", "test")
-_ANNOTATED = frozenset(["train", "val"])
+_SUFFIX = UNANSWERABLE_HINT + SHORT_ANSWER_SUFFIX
+_HAS_ANNOTATIONS = {"train": True, "val": True, "test": False}
 _NUMBER = re.compile(r"(\d+)\.[^.]*$")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PhotoQuestion:
-    """One entry of the official file.
-
-    Attributes:
-        question_id: The number in the image's name, or the id in LLaVA's question file.
-        image: The image's file name.
-        text: The prompt with the official suffix.
-        answers: What the annotators said; None for a test split.
-        answer_type: The type of the most common answer, None for a test split.
-        place: File and entry, for messages.
-        row: The row in the hub's table, -1 for files.
-    """
-
-    question_id: int | str
-    image: str
-    text: str
-    answers: tuple[str, ...] | None
-    answer_type: str | None
-    place: str
-    row: int
-
-
-class VizWiz:
+def VizWiz(  # noqa: N802 - stored manifests and configurations name it so
+    *,
+    data_dir: str | Path,
+    split: str = "test",
+    prompt_suffix: str = _SUFFIX,
+    source: str = "files",
+    max_new_tokens: int = 128,
+) -> Benchmark:
     """VizWiz-VQA on one split.
 
     Args:
@@ -90,226 +77,58 @@ class VizWiz:
     Raises:
         ValueError: there is no such split or source.
     """
+    check_choice("`split` of vizwiz", split, _HAS_ANNOTATIONS)
+    has_annotations = _HAS_ANNOTATIONS[split]
+    folder = Path(data_dir)
+    path, prompts = folder / f"{split}.json", folder / f"llava_{split}.jsonl"
+    images = folder / split
+    mirror = find_mirror("vizwiz", source, "lmms-lab/VizWiz-VQA", None, split, folder)
+    parse = _parse_annotated if has_annotations else _parse
 
-    name = "vizwiz"
-    definition = "vizwiz_official/1"
-    primary_metric = "vqa_accuracy"
-    primary_is_mean = True
-    grouped_metrics: frozenset[str] = frozenset()
-    grading = None
-    releases: Mapping[str, Release] = {
-        "val": Release(
-            num_questions=4_319, num_images=4_319, files={"val.json": ORIGIN, "val": ORIGIN}
-        ),
-        "test": Release(
-            num_questions=8_000,
-            num_images=8_000,
-            files={"test.json": ORIGIN, "llava_test.jsonl": LLAVA_ORIGIN, "test": ORIGIN},
-        ),
-    }
+    def read() -> list[Sample]:
+        if mirror is not None:
+            return [parse(entry) for entry in mirror_entries(mirror, _as_official)]
+        if not has_annotations and find_optional(prompts):
+            lines = read_questions(prompts)
+            # The upload names the image, so that each line must have one.
+            return [replace(sample_of(line, images), cluster=line.image_name) for line in lines]
+        return [parse(entry) for entry in _entries(path, images, prompts)]
 
-    def __init__(
-        self,
-        *,
-        data_dir: str | Path,
-        split: str = "test",
-        prompt_suffix: str = UNANSWERABLE_HINT + SHORT_ANSWER_SUFFIX,
-        source: str = "files",
-        max_new_tokens: int = 128,
-    ) -> None:
-        if split not in _SPLITS:
-            raise ValueError(f"`split` of vizwiz must be one of {list(_SPLITS)}, but is {split}.")
-        check_source(self.name, source)
-        self.data_dir = Path(data_dir)
-        self.split = split
-        self.prompt_suffix = prompt_suffix
-        self.max_new_tokens = max_new_tokens
-        self.has_annotations = split in _ANNOTATED
-        self._title = f"{self.name} {split}"
-        self._path = self.data_dir / f"{split}.json"
-        self._llava_path = self.data_dir / f"llava_{split}.jsonl"
-        self._hub: HubTable | None = None
-        if source == "hub":
-            self._hub = HubTable("lmms-lab/VizWiz-VQA", None, split, self.data_dir)
-
-    def data_files(self) -> list[Path]:
-        """The annotation and question files that are there."""
-        if self._hub is not None:
-            return self._hub.data_files()
-        return find_all([self._llava_path, self._path])
-
-    def samples(self) -> list[Sample]:
-        """All questions, in the order of the official file.
-
-        Raises:
-            DataError: a file is missing or malformed, or the files do not belong together.
-        """
-        questions = self._questions
-        prompts = {key: self._replace_suffix(question) for key, question in questions.items()}
-        if self.has_annotations and self._hub is None and find_optional(self._llava_path):
-            lines = {line.key: line for line in read_questions(self._llava_path)}
-            check_same_ids(lines, self._llava_path, questions, self._path)
-            prompts = {key: self._replace_suffix(_from_line(lines[key], -1)) for key in questions}
-        return [self._sample(key, question, prompts[key]) for key, question in questions.items()]
-
-    def match(self, answers: Iterable[Mapping[str, Any]]) -> dict[str, Prediction]:
-        """Answer lines by key; the last of an id wins.
-
-        Raises:
-            DataError: an answer's id is not of the split, or a file is missing or malformed.
-        """
-        ids = {key: question.question_id for key, question in self._questions.items()}
-        return match_by_id(answers, ids, task=self._title, foreign_is_error=True)
-
-    def score(self, predictions: Mapping[str, Prediction]) -> list[Score]:
-        """One score a question, in the order of the official file.
-
-        Raises:
-            DataError: the split has no annotations, a file is missing or malformed, or a
-                prediction's key is not of the split.
-        """
-        if not self.has_annotations:
-            raise DataError(
-                f"{self._title} has no public annotations, so that its answers cannot be scored "
-                "here. Write the file for the server with runners.submit."
-            )
-        check_keys(predictions, self._questions, self._title)
-        return [
-            _score(key, question, predictions.get(key)) for key, question in self._questions.items()
-        ]
-
-    def aggregate(self, scores: Sequence[Score]) -> Aggregate:
-        """The accuracy over all scores and by answer type.
-
-        Raises:
-            ValueError: `scores` is empty.
-        """
-        require_scores(scores)
-        return Aggregate(
-            metrics={"vqa_accuracy": mean_score(scores)},
-            breakdowns=break_down_all(scores, ["answer_type"], "vqa_accuracy"),
-        )
-
-    @property
-    def upload(self) -> Upload:
-        """What the server takes."""
-        return Upload(
+    # Without annotations `read` has taken LLaVA's file already, if it is there.
+    wording = prompts if mirror is None and has_annotations else None
+    return Benchmark(
+        name="vizwiz",
+        split=split,
+        definition="vizwiz_official/1",
+        primary_metric="vqa_accuracy",
+        max_new_tokens=max_new_tokens,
+        data_files=files_of(mirror, prompts, path),
+        read=read,
+        ask=partial(reword, prompts=wording, annotations=path),
+        judge=each(_judge) if has_annotations else None,
+        figures=partial(mean_figures, metric="vqa_accuracy", fields=["answer_type"]),
+        upload=Upload(
             suffix=".json",
             server="https://eval.ai/web/challenges/challenge-page/2185/my-submission",
-            render=lambda _, texts: self.render_submission(texts),
-        )
-
-    def submission_ids(self) -> tuple[list[str], frozenset[str]]:
-        """The ids that the upload lists, in its order, and those that must have an answer.
-
-        Raises:
-            DataError: a file is missing or malformed.
-        """
-        return list(self._questions), frozenset(self._questions)
-
-    def render_submission(self, texts: Mapping[str, str]) -> bytes:
-        """The upload: a JSON array of image and normalized answer.
-
-        Args:
-            texts: The answer to every question by its id.
-        """
-        entries = [
-            {"image": question.image, "answer": normalize_m4c(texts[key])}
-            for key, question in self._questions.items()
-        ]
-        return json.dumps(entries).encode()
-
-    @cached_property
-    def _questions(self) -> dict[str, PhotoQuestion]:
-        if self._hub is not None:
-            found = [self._parse(p, _from_hub(row), n) for n, (p, row) in enumerate(self._hub.rows)]
-        elif not self.has_annotations and find_optional(self._llava_path):
-            found = [_from_line(line, -1) for line in read_questions(self._llava_path)]
-        else:
-            origin = f"{ORIGIN} (LLaVA's {self._llava_path.name} serves for a test split)"
-            records = read_json(self._path, origin)
-            if not isinstance(records, list) or not records:
-                raise DataError(f"{self._path} must be a list of questions. Fetch the file again.")
-            places = (f"{self._path}: [{number}]" for number in range(len(records)))
-            pairs = zip(places, records, strict=True)
-            found = [self._parse(place, record, -1) for place, record in pairs]
-        questions = {str(question.question_id): question for question in found}
-        if len(questions) != len(found):
-            check_unique((question.question_id for question in found), self._title)
-        return questions
-
-    def _parse(self, place: str, record: Any, row: int) -> PhotoQuestion:
-        image = require(record, "image", str, place)
-        answers = answer_type = None
-        if self.has_annotations:
-            records = require(record, "answers", list, place)
-            answers = tuple(require(answer, "answer", str, place) for answer in records)
-            answer_type = require(record, "answer_type", str, place)
-            if not answers:
-                raise DataError(f"{place}: `answers` must not be empty. Fetch the file again.")
-        text = require(record, "question", str, place).capitalize()
-        return PhotoQuestion(
-            question_id=_number_of(image, place),
-            image=image,
-            text=text + UNANSWERABLE_HINT + SHORT_ANSWER_SUFFIX,
-            answers=answers,
-            answer_type=answer_type,
-            place=place,
-            row=row,
-        )
-
-    def _replace_suffix(self, question: PhotoQuestion) -> str:
-        line = Question(
-            question_id=question.question_id,
-            text=question.text,
-            image_names=(question.image,),
-            where=question.place,
-            fields={},
-        )
-        return replace_suffix(line, UNANSWERABLE_HINT + SHORT_ANSWER_SUFFIX, self.prompt_suffix)
-
-    def _sample(self, key: str, question: PhotoQuestion, prompt: str) -> Sample:
-        image: ImageSource
-        if self._hub is not None:
-            image = self._hub.image(question.row, question.image)
-        else:
-            image = image_in(self.data_dir / self.split, question.image)
-        return Sample(
-            key=key,
-            question_id=question.question_id,
-            text=prompt,
-            prompt=prompt,
-            images=(image,),
-            target=question.answers,
-            cluster=question.image,
-            groups={"answer_type": question.answer_type} if question.answer_type else {},
-        )
-
-
-def _number_of(image: str, place: str) -> int:
-    found = _NUMBER.search(image)
-    if found is None:
-        raise DataError(
-            f"{place}: `image` must end in a number and a suffix, but is {image!r}. Mend the entry."
-        )
-    return int(found[1])
-
-
-def _from_line(line: Question, row: int) -> PhotoQuestion:
-    if len(line.image_names) != 1:
-        raise DataError(f"{line.where}: `image` must be one file name. Mend the line.")
-    return PhotoQuestion(
-        question_id=line.question_id,
-        image=line.image_names[0],
-        text=line.text,
-        answers=None,
-        answer_type=None,
-        place=line.where,
-        row=row,
+            render=_render,
+        ),
+        releases=RELEASES,
+        official_suffix=_SUFFIX,
+        prompt_suffix=prompt_suffix,
     )
 
 
-def _from_hub(row: dict[str, Any]) -> dict[str, Any]:
+def _entries(path: Path, images: Path, prompts: Path) -> list[Entry]:
+    """The entries of the official file."""
+    origin = f"{ORIGIN} (LLaVA's {prompts.name} serves for a test split)"
+    records = read_json(path, origin)
+    if not isinstance(records, list) or not records:
+        raise DataError(f"{path} must be a list of questions. Fetch the file again.")
+    image = partial(image_in, images)
+    return [Entry(f"{path}: [{number}]", record, image) for number, record in enumerate(records)]
+
+
+def _as_official(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the mirror in the official form."""
     name = str(row.get("question_id"))
     return {
@@ -320,17 +139,49 @@ def _from_hub(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _score(key: str, question: PhotoQuestion, prediction: Prediction | None) -> Score:
-    value, answer = 0.0, None
-    if prediction is not None and question.answers is not None:
-        answer = normalize_vizwiz(prediction.text)
-        value = score_matches(question.answers.count(answer), len(question.answers))
-    return Score(
-        key=key,
-        question_id=question.question_id,
-        cluster=question.image,
-        value=value,
-        answer=answer,
-        answered=prediction is not None,
-        groups={"answer_type": question.answer_type},
+def _parse(entry: Entry) -> Sample:
+    """The question of an entry without what the annotators said."""
+    place, record, image = entry
+    name = require(record, "image", str, place)
+    number = _NUMBER.search(name)
+    if number is None:
+        raise DataError(
+            f"{place}: `image` must end in a number and a suffix, but is {name!r}. Mend the entry."
+        )
+    text = require(record, "question", str, place).capitalize() + _SUFFIX
+    question_id = int(number[1])
+    return Sample(
+        key=str(question_id),
+        question_id=question_id,
+        text=text,
+        prompt=text,
+        images=(image(name),),
+        cluster=name,
     )
+
+
+def _parse_annotated(entry: Entry) -> Sample:
+    """The question of an entry with what the annotators said."""
+    place, record, _ = entry
+    answers = require(record, "answers", list, place)
+    if not answers:
+        raise DataError(f"{place}: `answers` must not be empty. Fetch the file again.")
+    return replace(
+        _parse(entry),
+        target=tuple(require(answer, "answer", str, place) for answer in answers),
+        groups={"answer_type": require(record, "answer_type", str, place)},
+    )
+
+
+def _judge(text: str, question: Sample) -> Judgment:
+    answer = normalize_vizwiz(text)
+    return score_matches(question.target.count(answer), len(question.target)), answer
+
+
+def _render(questions: Questions, texts: Mapping[str, str]) -> bytes:
+    """A JSON array of image and normalized answer."""
+    entries = [
+        {"image": question.cluster, "answer": normalize_m4c(texts[key])}
+        for key, question in questions.items()
+    ]
+    return json.dumps(entries).encode()

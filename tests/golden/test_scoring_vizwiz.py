@@ -89,6 +89,7 @@ def test_real_prompts_are_rebuilt_from_the_questions(tmp_path):
         for line in lines
     ]
     (tmp_path / "test.json").write_text(json.dumps(entries))
-    samples = VizWiz(data_dir=tmp_path).samples()
+    task = VizWiz(data_dir=tmp_path)
+    samples = task.samples()
     assert [(s.question_id, s.text) for s in samples] == [(x.question_id, x.text) for x in lines]
-    assert len(samples) == VizWiz.releases["test"].num_questions
+    assert len(samples) == task.releases["test"].num_questions
