@@ -7,7 +7,8 @@ import pytest
 
 from evals.reading.answers import read_answers
 from evals.reading.questions import read_question_lines
-from evals.tasks.textvqa import TextVQA, question_of_prompt, render_question
+from evals.reading.textvqa import question_of_prompt, render_question
+from evals.tasks.textvqa import TextVQA
 
 SHARED = Path(__file__).parents[2] / "../shared"
 SCORING = SHARED / "scoring/textvqa"

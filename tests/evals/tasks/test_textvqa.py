@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.errors import DataError
-from evals.tasks.textvqa import TextVQA, question_key, question_of_prompt
+from evals.reading.textvqa import question_key, question_of_prompt
+from evals.tasks.textvqa import TextVQA
 from tests.evals.small_data import put_json, put_lines, textvqa_records, write_textvqa
 
 SUFFIX = "\nAnswer the question using a single word or phrase."
