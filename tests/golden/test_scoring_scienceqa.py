@@ -61,7 +61,7 @@ def test_each_problem_is_judged_as_officially(expected, answers):
         row = wanted[score.key]
         letter = None if row["parsed_answer"] == "FAILED" else row["parsed_answer"]
         assert (score.value, score.answer) == (float(row["correct"]), letter)
-        assert score.details["choice_index"] == row["predicted_index"]
+        assert score.details.choice_index == row["predicted_index"]
         assert score.answered == (score.key in given)
     unparsed = sum(wanted[key]["predicted_index"] == -1 for key in given & set(wanted))
     assert task.aggregate(scores).num_unparsed == unparsed > 0
@@ -117,7 +117,7 @@ def test_published_gpt3_answers_score_as_officially(real_folder):
     scores = task.score(task.match(answers))
     metrics = task.aggregate(scores).metrics
 
-    got = {score.key: score.details["choice_index"] for score in scores}
+    got = {score.key: score.details.choice_index for score in scores}
     assert got == expected["predicted_index"]
     want = expected["eval_science_qa"]
     assert metrics["accuracy"] * 100 == pytest.approx(want["acc"], abs=1e-9)

@@ -15,8 +15,8 @@ from evals.demo.scene import Scene, sample_scene
 from evals.demo.scienceqa import ScienceQuestion, ask_about_picture, ask_without_picture
 from evals.demo.vqav2 import VQAQuestion, ask_vqav2
 from evals.reading.questions import LETTER_SUFFIX, SHORT_ANSWER_SUFFIX
+from evals.reading.scienceqa import render_problem
 from evals.scorers.choice import LETTERS
-from evals.tasks.scienceqa import render_problem
 
 _SHARE_OF_JPEG = 0.75
 _SHARE_OF_SCIENCE = 0.36

@@ -3,8 +3,9 @@ import json
 import pytest
 
 from evals.errors import DataError
+from evals.reading.scienceqa import render_problem
 from evals.records import Prediction
-from evals.tasks.scienceqa import ScienceQA, render_problem
+from evals.tasks.scienceqa import ScienceQA
 
 SUFFIX = "\nAnswer with the option's letter from the given choices directly."
 
