@@ -6,13 +6,19 @@ converter in haotian-liu/LLaVA @ c121f043.
 
 from __future__ import annotations
 
+import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 from evals.errors import DataError, MissingFileError
-from evals.reading.files import iterate_lines
-from evals.reading.questions import SHORT_ANSWER_SUFFIX
+from evals.reading.entries import Entry
+from evals.reading.files import iterate_lines, require
+from evals.reading.images import image_in
+from evals.reading.questions import SHORT_ANSWER_SUFFIX, read_question_lines
+from evals.records import Sample
 
 PERCEPTION = (
     *("existence", "count", "position", "color", "posters"),
@@ -26,30 +32,6 @@ YES_NO_REQUEST = "Please answer yes or no."
 _LABELS = frozenset(["yes", "no"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleasedQuestion:
-    """One line of the release.
-
-    Attributes:
-        category: The category.
-        stem: The name of text file and image, without suffix.
-        question: The question as it stands there.
-        label: `Yes` or `No`, as it stands there.
-        image_name: The image relative to the release; None if it does not lie there.
-    """
-
-    category: str
-    stem: str
-    question: str
-    label: str
-    image_name: str | None
-
-    @property
-    def content(self) -> tuple[str, str, str]:
-        """What tells the question from others."""
-        return self.category, self.stem, bare_question(self.question)
-
-
 def bare_question(text: str) -> str:
     r"""The question without what asks for a form of answer, as it is compared.
 
@@ -61,8 +43,40 @@ def bare_question(text: str) -> str:
     return text.replace(SHORT_ANSWER_SUFFIX.strip(), "").replace(YES_NO_REQUEST, "").strip()
 
 
-def read_release(folder: Path, origin: str) -> list[ReleasedQuestion]:
+def question_key(question_id: str, text: str) -> str:
+    """The key of a question: the image's id, and a hash of the bare question."""
+    content = bare_question(text).encode("utf-8", "surrogatepass")
+    return f"{question_id}#{hashlib.sha256(content).hexdigest()[:12]}"
+
+
+def parse_question(entry: Entry) -> Sample:
+    """The question of an entry of the release or of the mirror.
+
+    Raises:
+        DataError: the entry lacks a field, or is of no category.
+    """
+    place, record, image = entry
+    question_id = require(record, "question_id", str, place)
+    category = require(record, "category", str, place)
+    if category not in CATEGORIES:
+        raise DataError(f"{place}: `category` must be one of MME's, but is {category!r}.")
+    text = bare_question(require(record, "question", str, place)) + SHORT_ANSWER_SUFFIX
+    return Sample(
+        key=question_key(question_id, text),
+        question_id=question_id,
+        text=text,
+        prompt=text,
+        images=(image(question_id),),
+        target=require(record, "answer", str, place),
+        cluster=question_id,
+        groups={"category": category},
+    )
+
+
+def read_release(folder: Path, origin: str) -> list[Entry]:
     """The questions of the release, by category in the official order, then by file name.
+
+    Their fields are those of the mirror; an image that does not lie there is taken for a `.jpg`.
 
     Args:
         folder: `MME_Benchmark_release_version`; a category may hold its files flat or in `images`
@@ -81,7 +95,7 @@ def read_release(folder: Path, origin: str) -> list[ReleasedQuestion]:
     return [question for name in CATEGORIES for question in _read_category(folder, name)]
 
 
-def _read_category(folder: Path, category: str) -> list[ReleasedQuestion]:
+def _read_category(folder: Path, category: str) -> list[Entry]:
     nested = folder / category / "questions_answers_YN"
     image_dir = folder / category / "images" if nested.is_dir() else folder / category
     text_dir = nested if nested.is_dir() else folder / category
@@ -89,21 +103,20 @@ def _read_category(folder: Path, category: str) -> list[ReleasedQuestion]:
     if image_dir.is_dir():
         pictures = (path for path in image_dir.iterdir() if path.suffix not in (".txt", ""))
         images = {path.stem: path.relative_to(folder).as_posix() for path in sorted(pictures)}
-    questions = []
+    entries = []
     for path in sorted(text_dir.glob("*.txt")):
+        name = images.get(path.stem, f"{category}/{path.stem}.jpg")
         for question, label in _read_pairs(path):
-            questions.append(
-                ReleasedQuestion(
-                    category=category,
-                    stem=path.stem,
-                    question=question,
-                    label=label,
-                    image_name=images.get(path.stem),
-                )
-            )
-    if not questions:
+            record = {
+                "question_id": name,
+                "category": category,
+                "question": question,
+                "answer": label,
+            }
+            entries.append(Entry(str(path), record, partial(image_in, folder)))
+    if not entries:
         raise DataError(f"{text_dir} holds no question. Fetch the release again.")
-    return questions
+    return entries
 
 
 def _read_pairs(path: Path) -> list[tuple[str, str]]:
@@ -130,6 +143,69 @@ def _read_fields(path: Path) -> Iterable[tuple[str, list[str]]]:
             yield place, line.decode().strip("\r\n").split("\t")
         except UnicodeDecodeError as error:
             raise DataError(f"{place} is not UTF-8 text: {error}. Fetch the file again.") from error
+
+
+def join_prompts(samples: Iterable[Sample], prompts: Path, release: Path) -> list[Sample]:
+    """The questions as LLaVA's file words, names and orders them.
+
+    Args:
+        samples: The questions of the release.
+        prompts: LLaVA's question file.
+        release: The folder of the release.
+
+    Raises:
+        DataError: LLaVA's file is malformed, or of another release.
+    """
+    official = {}
+    for sample in samples:
+        stem = PurePosixPath(str(sample.question_id)).stem
+        official[sample.groups["category"], stem, bare_question(sample.text)] = sample
+    joined = []
+    for line in read_question_lines(prompts):
+        category, stem = line.key.split("/")[0], PurePosixPath(line.key).stem
+        content = (category, stem, bare_question(line.text))
+        if content not in official or len(line.image_names) != 1:
+            raise DataError(
+                f"{line.where}: the question {content[2]!r} about {line.key} is not in {release}. "
+                "Both must be of one release."
+            )
+        sample = replace(
+            official.pop(content),
+            key=question_key(line.key, line.text),
+            question_id=line.key,
+            text=line.text,
+            prompt=line.text,
+            images=(image_in(release, line.image_names[0]),),
+            cluster=line.key,
+        )
+        joined.append(sample)
+    if official:
+        raise DataError(
+            f"{prompts} lacks {len(official):,} questions of {release} (for example "
+            f"{next(iter(official))}). Both must be of one release."
+        )
+    return joined
+
+
+def check_pairs(samples: Iterable[Sample], folder: Path) -> None:
+    """Checks that two different questions are asked about every image.
+
+    Args:
+        samples: All questions.
+        folder: The benchmark's folder, for the message.
+
+    Raises:
+        DataError: an image has fewer or more.
+    """
+    keys = defaultdict(list)
+    for sample in samples:
+        keys[sample.question_id].append(sample.key)
+    for name, pair in keys.items():
+        if len(pair) != 2 or pair[0] == pair[1]:
+            raise DataError(
+                f"{folder}: every image of MME must have two different questions, but {name} has "
+                "not. Fetch the files again."
+            )
 
 
 def read_results(folder: Path) -> dict[str, list[tuple[str, str, str]]]:

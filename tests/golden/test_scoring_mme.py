@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from evals.reading.answers import read_answers
-from evals.reading.mme import CATEGORIES, COGNITION, PERCEPTION, pair_figures, read_results
+from evals.reading.mme import (
+    CATEGORIES,
+    COGNITION,
+    PERCEPTION,
+    bare_question,
+    one_line,
+    pair_figures,
+    read_release,
+    read_results,
+)
 from evals.reading.questions import read_question_lines
 from evals.scorers.yes_no import parse_mme
 from evals.tasks.mme import MME, RELEASE_DIR
@@ -58,7 +67,18 @@ def test_every_answer_and_figure_is_the_official_one(order):
 
 def test_result_files_equal_those_of_the_official_converter():
     task = MME(data_dir=SCORING)
-    files = task.render_results(task.match(answers()))
+    predictions = task.match(answers())
+    wordings = {
+        (question["category"], Path(question["question_id"]).stem, bare_question(text)): text
+        for question in (entry.record for entry in read_release(SCORING / RELEASE_DIR, ""))
+        for text in [question["question"]]
+    }
+    files = defaultdict(str)
+    for key, sample in task.questions.items():
+        category, stem = sample.groups["category"], Path(sample.question_id).stem
+        wording = wordings[category, stem, bare_question(sample.text)]
+        row = (f"{stem}.txt", wording, sample.target, one_line(predictions[key].text))
+        files[f"{category}.txt"] += "\t".join(row) + "\n"
     expected = {path.name: path.read_text() for path in (SCORING / "expected_eval_tool").iterdir()}
     assert files == expected
 
