@@ -40,12 +40,22 @@ def _numbers_in_order(group: str) -> tuple[int, str]:
     return (int(group) if group.isdecimal() else 0, group)
 
 
+def tabulate(groups: Mapping[str, Sequence[float]], metric: str) -> Breakdown:
+    """The mean and the number of the values of every group, by name.
+
+    >>> tabulate({"b": [1.0], "a": [0.0, 1.0]}, "accuracy")["a"]
+    {'accuracy': 0.5, 'num_questions': 2}
+    """
+    return {
+        group: {metric: mean(groups[group]), "num_questions": len(groups[group])}
+        for group in sorted(groups, key=_numbers_in_order)
+    }
+
+
 def break_down(scores: Iterable[Score], field: str, metric: str) -> Breakdown:
     """The mean score and the number of questions of every group of a field."""
-    return {
-        group: {metric: mean_score(members), "num_questions": len(members)}
-        for group, members in group_by(scores, field).items()
-    }
+    groups = group_by(scores, field)
+    return tabulate({name: [score.value for score in groups[name]] for name in groups}, metric)
 
 
 def break_down_all(

@@ -10,9 +10,10 @@ import hashlib
 import io
 import sys
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -82,12 +83,18 @@ def is_missing(cell: str) -> bool:
     return cell in MISSING_VALUES
 
 
+def read_cell(record: Mapping[str, Any], column: str) -> str:
+    """The text of a cell; empty where there is none, or where pandas would read nothing.
+
+    >>> read_cell({"A": "x"}, "A"), read_cell({"A": "N/A"}, "A"), read_cell({}, "A")
+    ('x', '', '')
+    """
+    cell = record.get(column)
+    return "" if cell is None or is_missing(str(cell)) else str(cell)
+
+
 def read_tsv(
-    path: str | Path,
-    columns: Collection[str],
-    *,
-    origin: str = "",
-    skip: Collection[str] = (),
+    path: str | Path, columns: Collection[str], *, origin: str = ""
 ) -> list[tuple[str, dict[str, str]]]:
     """The rows of a tab-separated file with a header, each with its place for messages.
 
@@ -97,7 +104,6 @@ def read_tsv(
         path: The file.
         columns: Columns that must be there.
         origin: Where the file is to be had, for the message.
-        skip: Columns that are not kept, for large ones that are not needed.
 
     Raises:
         DataError: the file is missing, not UTF-8, no such table, or a row has another width.
@@ -116,8 +122,7 @@ def read_tsv(
                 f"{path}:{number} must have {len(header)} tab-separated cells like the header, but "
                 f"has {len(cells)}. Fetch the file again."
             )
-        row = {name: cell for name, cell in zip(header, cells, strict=True) if name not in skip}
-        rows.append((f"{path}:{number}", row))
+        rows.append((f"{path}:{number}", dict(zip(header, cells, strict=True))))
     if not rows:
         raise DataError(f"{path} holds no row. Fetch the file again.")
     return rows

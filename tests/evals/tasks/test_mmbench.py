@@ -1,7 +1,8 @@
 import pytest
 
 from evals.errors import DataError
-from evals.tasks.mmbench import MMBench, render_row
+from evals.reading.mmbench import render_row
+from evals.tasks.mmbench import MMBench
 from tests.evals.small_data import mmbench_rows, write_mmbench, write_mmbench_cn, write_tsv
 
 NAME = "mmbench_dev_20230712.tsv"
@@ -87,7 +88,7 @@ def test_scoring_needs_no_image_column(tmp_path):
         ({"index": "x"}, r"\.tsv:2 or|`index` must be a number, but is 'x'"),
         ({"answer": "E"}, "`answer` must be a letter from A to D, but is 'E'"),
         ({"answer": "AB"}, "must be a letter"),
-        ({"index": 8}, "8 occurs twice"),
+        ({"index": 8}, "the id '8' occurs twice"),
     ],
 )
 def test_broken_row_is_located(tmp_path, change, message):
