@@ -122,5 +122,7 @@ class Grading:
 
 def find_replies(replies: str | Path | Sequence[str | Path] | None) -> tuple[Path, ...]:
     """The files with a judge's replies, one file or one a run, as an option names them."""
-    named = [replies] if isinstance(replies, (str, Path)) else replies or []
+    if not replies:
+        return ()
+    named = [replies] if isinstance(replies, (str, Path)) else replies
     return tuple(map(Path, named))

@@ -26,7 +26,7 @@ from typing import Any
 
 from evals.benchmark import Benchmark, Questions
 from evals.errors import DataError
-from evals.figures.metrics import Breakdown, mean, mean_score
+from evals.figures.metrics import mean, mean_score, tabulate
 from evals.grading import Grading, find_replies
 from evals.reading.entries import files_of, reword
 from evals.reading.files import read_json, require
@@ -153,13 +153,9 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
             by_one[capability].append(score.value)
     return Aggregate(
         metrics={"score": mean_score(scores), "score_deviation": average_runs(runs).deviation},
-        breakdowns={"capability": _table(by_one), "capability_set": _table(by_set)},
+        breakdowns={
+            "capability": tabulate(by_one, "score"),
+            "capability_set": tabulate(by_set, "score"),
+        },
         num_unparsed=sum(None in map(parse_grade, score.details.replies) for score in scores),
     )
-
-
-def _table(groups: Mapping[str, Sequence[float]]) -> Breakdown:
-    return {
-        group: {"score": mean(groups[group]), "num_questions": len(groups[group])}
-        for group in sorted(groups)
-    }

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from evals.benchmark import Benchmark
 from evals.reading.mme import CATEGORIES
 from evals.task import Task
 from evals.tasks.llavabench import LLaVABench
@@ -271,12 +272,12 @@ def write_llavabench(folder: Path) -> None:
         put_image(folder / f"images/{number:03d}.jpg", number)
 
 
-def build_mmvet(data_dir: Path, **options: Any) -> MMVet:
+def build_mmvet(data_dir: Path, **options: Any) -> Benchmark:
     """The task with its grades."""
     return MMVet(data_dir=data_dir, judge="j", replies=data_dir / "grades.json", **options)
 
 
-def build_llavabench(data_dir: Path, **options: Any) -> LLaVABench:
+def build_llavabench(data_dir: Path, **options: Any) -> Benchmark:
     """The task with its reviews."""
     return LLaVABench(data_dir=data_dir, replies=data_dir / "reviews.jsonl", **options)
 

@@ -37,15 +37,14 @@ class ScriptedJudge:
         return self.replies[len(self.requests) - 1]
 
 
-def ask(folder, judge):
-    task = MMVet(data_dir=folder)
+def ask(task, judge):
     (prediction,) = predictions_of(task, 1).values()
     return task.ask_judge(judge, prediction)
 
 
 def test_judge_is_asked_again_and_warmer_until_it_gives_a_grade(mmvet):
     judge = ScriptedJudge("well", "good", "0.7")
-    assert ask(mmvet, judge) == "0.7"
+    assert ask(MMVet(data_dir=mmvet), judge) == "0.7"
     assert [request.temperature for request in judge.requests] == [0.0, 0.5, 1.0]
     reminder = "Predict the correctness of the answer (digit): "
     assert [reminder in request.prompt for request in judge.requests] == [False, True, True]
@@ -54,8 +53,14 @@ def test_judge_is_asked_again_and_warmer_until_it_gives_a_grade(mmvet):
 
 def test_judge_is_asked_five_times_at_most(mmvet):
     judge = ScriptedJudge(*["well"] * 9)
-    assert ask(mmvet, judge) == "well"
+    assert ask(MMVet(data_dir=mmvet), judge) == "well"
     assert len(judge.requests) == 5
+
+
+def test_review_is_taken_whatever_it_says(bench):
+    judge = ScriptedJudge("I cannot tell.")
+    assert ask(LLaVABench(data_dir=bench), judge) == "I cannot tell."
+    assert len(judge.requests) == 1
 
 
 def test_without_replies_questions_are_asked_and_scoring_says_what_is_missing(mmvet):
