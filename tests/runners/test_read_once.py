@@ -15,12 +15,13 @@ import pytest
 
 from evals.benchmark import Benchmark
 from evals.demo import ensure_demo_data
+from evals.tasks.custom import Custom
 from evals.tasks.gqa import GQA
 from evals.tasks.scienceqa import ScienceQA
 from evals.tasks.vqav2 import VQAv2
 from runners.options import program
 from runners.score import score
-from tests.evals.small_data import SMALL_DATA
+from tests.evals.small_data import SMALL_DATA, put_lines
 
 DEMO_TASKS: dict[str, Callable[..., Benchmark]] = {
     "gqa": GQA,
@@ -28,6 +29,7 @@ DEMO_TASKS: dict[str, Callable[..., Benchmark]] = {
     "vqav2": VQAv2,
 }
 ONLY_FOR_PROMPTS = {"TextVQA_Rosetta_OCR_v0.2_val.json"}
+
 pytestmark = pytest.mark.usefixtures("in_own_folder")
 
 
@@ -42,7 +44,7 @@ class Readings:
     def _count(self, event: str, given: tuple[Any, ...]) -> None:
         is_near = event == "open" and self.folder and str(given[0]).startswith(self.folder)
         if is_near and _is_reader(sys._getframe(1)):
-            self.counts[Path(given[0]).name] += 1
+            self.counts[str(given[0])] += 1
 
 
 def _is_reader(frame: FrameType | None) -> bool:
@@ -58,22 +60,29 @@ def readings() -> Readings:
     return Readings()
 
 
-@pytest.fixture(params=[*DEMO_TASKS, "pope", "seedbench", "textvqa", "vizwiz"])
+@pytest.fixture(
+    params=[*DEMO_TASKS, "custom", "mmbench", "mme", "pope", "seedbench", "textvqa", "vizwiz"]
+)
 def case(
     request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[str], Path, list[str]]:
-    """The options that name a benchmark, its folder, and the names of its files."""
+    """The options that name a benchmark, its folder, and its files."""
     name = request.param
     folder = tmp_path / name
+    given: dict[str, Any] = {"data_dir": folder}
     if name in DEMO_TASKS:
         demo_root = ensure_demo_data(tmp_path_factory.getbasetemp() / "demo", num_images=1)
         shutil.copytree(demo_root / name, folder)
-        build, given = DEMO_TASKS[name], {"split": "demo"}
+        build, given = DEMO_TASKS[name], {**given, "split": "demo"}
+    elif name == "custom":
+        build, given = Custom, {"questions": folder / "own.jsonl", "scorer": "exact"}
+        folder.mkdir()
+        put_lines(folder / "own.jsonl", [{"question_id": 1, "text": "Which?", "answer": "A"}])
     else:
         data = SMALL_DATA[name]
         data.write(folder)
-        build, given = data.build, data.options
-    task = build(data_dir=folder, **given)
+        build, given = data.build, {**given, **data.options}
+    task = build(**given)
     lines = [
         {"question_id": sample.question_id, "prompt": sample.prompt, "text": "A"}
         for sample in task.samples()
@@ -81,15 +90,14 @@ def case(
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "answers.jsonl").write_text(text)
     options = [f"tasks.{name}.{option}={value}" for option, value in given.items()]
-    argv = [f"task={name}", f"tasks.{name}.data_dir={folder}", *options]
-    return argv, folder, sorted(path.name for path in task.data_files())
+    return [f"task={name}", *options], folder, sorted(path.name for path in task.data_files())
 
 
 @pytest.mark.parametrize("output", ["output=out", "run=r"])
 def test_each_file_is_read_once(
     case: tuple[list[str], Path, list[str]], output: str, readings: Readings, tmp_path: Path
 ) -> None:
-    options, folder, names = case
+    options, folder, paths = case
     argv = [*options, f"predictions={tmp_path}/answers.jsonl", output]
     readings.counts.clear()
     readings.folder = str(folder)
