@@ -90,7 +90,7 @@ def case(
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "answers.jsonl").write_text(text)
     options = [f"tasks.{name}.{option}={value}" for option, value in given.items()]
-    return [f"task={name}", *options], folder, sorted(path.name for path in task.data_files())
+    return [f"task={name}", *options], folder, list(map(str, task.data_files()))
 
 
 @pytest.mark.parametrize("output", ["output=out", "run=r"])
@@ -106,6 +106,6 @@ def test_each_file_is_read_once(
     finally:
         readings.folder = ""
     if output.startswith("output="):  # no question is put again
-        names = [name for name in names if name not in ONLY_FOR_PROMPTS]
-    assert readings.counts == dict.fromkeys(names, 1)
-    assert names
+        paths = [path for path in paths if Path(path).name not in ONLY_FOR_PROMPTS]
+    assert readings.counts == dict.fromkeys(paths, 1)
+    assert paths
