@@ -7,6 +7,10 @@ evaluator as in TRI-ML/vlm-evaluation @ d9f58967.
 
 The VQA evaluator is written for Python 2, where only ASCII digits count as digits and a final sigma
 is lower-cased as any other; here both follow Python 3, for which the other two are written.
+
+The contraction tables are the evaluators' own with all their oddities: keys with a capital never
+match a lower-cased word, `somebody'd` loses its apostrophe, and the VizWiz table writes U+2019 in
+most places, so that what it yields equals no ASCII ground truth.
 """
 
 from __future__ import annotations
@@ -14,8 +18,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-
-from evals.scorers.contractions import VIZWIZ_CONTRACTIONS, VQA_CONTRACTIONS
 
 _PUNCTUATION = frozenset(';/[]"{}()=+\\_-><@`,?!')
 _DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
@@ -30,6 +32,41 @@ _NUMBERS = {
     )
 } | {"none": "0"}
 _ARTICLES = frozenset(["a", "an", "the"])
+
+# Each is what becomes of the word with any one of its apostrophes left out.
+_CONTRACTIONS = """
+ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
+haven't he'd he'd've he's how'd how'll how's I'd've I'm I've isn't it'd it'd've it'll ma'am
+mightn't mightn't've might've mustn't must've needn't not've o'clock oughtn't 'ow's'at shan't
+she'd've should've shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd
+someone'd've someone'll someone's something'd something'd've something'll that's there'd
+there'd've there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've
+weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll
+who's who've why'll why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've
+you'd you'd've you'll you're you've
+"""
+VQA_CONTRACTIONS: dict[str, str] = {
+    word[:place] + word[place + 1 :]: word
+    for word in _CONTRACTIONS.split()
+    for place, letter in enumerate(word)
+    if letter == "'"
+} | {"let's": "let's", "she's": "she's", "somebody'd": "somebodyd"}
+"""A word with too few apostrophes to the word with all of them."""
+
+# The words that the VizWiz table writes with ASCII apostrophes, some as keys, others as results.
+_STRAIGHT = {"ain't", "aren't", "can't", "could've", "couldn't", "we've", "where's", "who've"}
+_STRAIGHT |= {"couldn'tve", "hadn'tve"}
+
+
+def _curled(word: str) -> str:
+    return word if word in _STRAIGHT else word.replace("'", "\u2019")
+
+
+VIZWIZ_CONTRACTIONS: dict[str, str] = {
+    _curled(key): _curled(word) for key, word in VQA_CONTRACTIONS.items()
+}
+"""The same with U+2019."""
+
 _VQA_WORDS = _NUMBERS | VQA_CONTRACTIONS
 _VIZWIZ_WORDS = _NUMBERS | VIZWIZ_CONTRACTIONS
 _CACHE_SIZE = 1 << 16
@@ -81,10 +118,6 @@ def normalize_vizwiz(text: str) -> str:
     return _normalize(clean_whitespace(text), _VIZWIZ_WORDS)
 
 
-def _normalize(text: str, replacements: Mapping[str, str]) -> str:
-    return _normalize_words(_strip_punctuation(text), replacements)
-
-
 def _strip_punctuation(text: str) -> str:
     """Deletes punctuation that touches a space, and all of it beside a thousands comma.
 
@@ -101,6 +134,6 @@ def _strip_punctuation(text: str) -> str:
     return _PERIOD.sub("", text, count=_MAX_PERIODS)
 
 
-def _normalize_words(text: str, replacements: Mapping[str, str]) -> str:
-    words = (replacements.get(word, word) for word in text.lower().split())
+def _normalize(text: str, replacements: Mapping[str, str]) -> str:
+    words = (replacements.get(word, word) for word in _strip_punctuation(text).lower().split())
     return " ".join(word for word in words if word not in _ARTICLES)

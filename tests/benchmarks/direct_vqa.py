@@ -8,7 +8,7 @@ import json
 import re
 from pathlib import Path
 
-from evals.scorers.contractions import VQA_CONTRACTIONS
+from evals.normalize import VQA_CONTRACTIONS
 
 MARKS = [";", "/", "[", "]", '"', "{", "}", "(", ")", "=", "+", "\\", "_", "-", ">", "<", "@"]
 MARKS += ["`", ",", "?", "!"]

@@ -1,11 +1,18 @@
+import hashlib
 import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evals.normalize import clean_whitespace, normalize_m4c, normalize_vizwiz, normalize_vqa
-from evals.scorers.contractions import VIZWIZ_CONTRACTIONS, VQA_CONTRACTIONS
+from evals.normalize import (
+    VIZWIZ_CONTRACTIONS,
+    VQA_CONTRACTIONS,
+    clean_whitespace,
+    normalize_m4c,
+    normalize_vizwiz,
+    normalize_vqa,
+)
 
 NUMBERS = {"none": 0, "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
 NUMBERS |= {"six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
@@ -78,6 +85,17 @@ def test_result_is_single_spaced_and_holds_no_article(normalize, text):
 )
 def test_known_strings(raw, vqa, m4c):
     assert (normalize_vqa(raw), normalize_m4c(raw)) == (vqa, m4c)
+
+
+@pytest.mark.parametrize(
+    ("table", "digest"),
+    [(VQA_CONTRACTIONS, "8f189686e9ad2a75"), (VIZWIZ_CONTRACTIONS, "0ba27841c2da9d3c")],
+    ids=["vqa", "vizwiz"],
+)
+def test_the_tables_are_the_evaluators_entry_for_entry(table, digest):
+    assert len(table) == 120
+    entries = repr(sorted(table.items())).encode()
+    assert hashlib.sha256(entries).hexdigest()[:16] == digest
 
 
 def test_only_the_first_32_periods_go():
