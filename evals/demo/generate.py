@@ -16,8 +16,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from evals.demo import gqa, gqa_records, scienceqa, vqav2
+from evals.demo import gqa, scienceqa, vqav2
 from evals.demo.drawing import draw_scene
 from evals.demo.scene import Scene, sample_scene
 
@@ -41,6 +39,7 @@ SCIENCEQA_QUESTIONS_PER_GQA_IMAGE = 10
 
 JPEG_OPTIONS: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": 0}
 _SHARE_WITH_PICTURE = 0.5
+_PARAMETERS_FILE = "demo_data.json"
 
 
 class SeedSpace(IntEnum):
@@ -101,37 +100,27 @@ def ensure_demo_data(
     target = root / "-".join(f"{name[0]}{value}" for name, value in parameters.items())
     if _is_complete(target, parameters):
         return target
-    with _published_as(target, parameters) as folder:
+    root.mkdir(parents=True, exist_ok=True)
+    # Nobody sees half of the data: they get their name when all of them are there.
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=root))
+    try:
         _write_vqav2(folder / "vqav2", num_images, seed, space)
         _write_gqa(folder / "gqa" / "data", num_images, seed, space)
         _write_scienceqa(folder / "scienceqa", num_images, seed, space)
         _write_json(folder / _PARAMETERS_FILE, parameters)
+        folder.chmod(0o755)
+        folder.replace(target)
+    except OSError:
+        if not _is_complete(target, parameters):  # else another process was faster
+            raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return target
-
-
-_PARAMETERS_FILE = "demo_data.json"
 
 
 def _is_complete(folder: Path, parameters: dict[str, Any]) -> bool:
     path = folder / _PARAMETERS_FILE
     return path.is_file() and json.loads(path.read_text(encoding="utf-8")) == parameters
-
-
-@contextmanager
-def _published_as(target: Path, parameters: dict[str, Any]) -> Iterator[Path]:
-    """A temporary folder that takes the name `target` at the end, unless another process won."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        try:
-            folder.replace(target)
-        except OSError:
-            if not _is_complete(target, parameters):
-                raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_json(path: Path, content: Any) -> None:
@@ -191,8 +180,8 @@ def _write_gqa(folder: Path, num_images: int, seed: int, space: SeedSpace) -> No
         image.save(image_dir / f"{image_id}.jpg", **JPEG_OPTIONS)
         asked = gqa.ask_gqa(scene, rng, GQA_QUESTIONS_PER_IMAGE)
         by_id = {f"{number:06d}{i:02d}": question for i, question in enumerate(asked)}
-        questions |= gqa_records.question_records(by_id, image_id)
-        choices |= {i: gqa_records.choices_record(question, scene) for i, question in by_id.items()}
+        questions |= gqa.question_records(by_id, image_id)
+        choices |= {i: gqa.choices_record(question, scene) for i, question in by_id.items()}
     _write_json(folder / f"{DEMO_SPLIT}_questions.json", questions)
     _write_json(folder / f"{DEMO_SPLIT}_choices.json", choices)
 

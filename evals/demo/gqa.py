@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 
+from evals.demo.asking import (
+    Look,
+    Question,
+    ask_different,
+    described,
+    sample_look,
+    with_article,
+)
 from evals.demo.choice import pick, shuffled
-from evals.demo.scene import COLORS, GRID_SIZE, PLURALS, SHAPES, Scene, Thing
-from evals.demo.vqav2 import sample_look
-from evals.demo.words import described, with_article
-
-Look = tuple[str | None, str | None]
-"""A color, a shape, or both; None where nothing is said of it."""
+from evals.demo.scene import COLORS, GRID_SIZE, SHAPES, Scene, Thing
 
 Claim = tuple[bool, Look]
 """Whether something of that look is in the picture."""
@@ -28,17 +32,23 @@ class Step:
     argument: str
     dependencies: tuple[int, ...] = ()
 
+    def __str__(self) -> str:
+        """The step as the official one-line programs write it.
+
+        >>> str(Step(operation="query", argument="color", dependencies=(0,)))
+        'query: color [0]'
+        """
+        sources = f" [{','.join(map(str, self.dependencies))}]" if self.dependencies else ""
+        return f"{self.operation}: {self.argument}{sources}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GQAQuestion:
-    """One question about a picture.
+class GQAQuestion(Question):
+    """A question with what the official files say of it; its `kind` is the detailed type.
 
     Attributes:
-        kind: The detailed type, for example `existAttr`.
         structural: `verify`, `query`, `choose` or `logical`.
         semantic: `attr`, `cat` or `obj`.
-        text: The question.
-        answer: One word.
         full_answer: A sentence.
         program: The steps that lead to the answer.
         things: What question and answer speak of.
@@ -49,11 +59,8 @@ class GQAQuestion:
         implied: Everything that follows from question and answer.
     """
 
-    kind: str
     structural: str
     semantic: str
-    text: str
-    answer: str
     full_answer: str
     program: tuple[Step, ...]
     things: tuple[Thing, ...] = ()
@@ -70,12 +77,7 @@ class GQAQuestion:
 
 def ask_gqa(scene: Scene, rng: np.random.Generator, num_questions: int) -> list[GQAQuestion]:
     """`num_questions` different questions about a scene, yes and no about equally likely."""
-    questions: dict[str, GQAQuestion] = {}
-    while len(questions) < num_questions:
-        ask = _ASKERS[int(rng.choice(len(_ASKERS), p=_SHARES))]
-        question = ask(scene, rng)
-        questions.setdefault(question.text, question)
-    return list(questions.values())
+    return ask_different(_SHARES, scene, rng, num_questions)
 
 
 def _implied_by_presence(color: str | None, shape: str | None) -> frozenset[Claim]:
@@ -90,52 +92,64 @@ def _implied_by_absence(color: str | None, shape: str | None) -> frozenset[Claim
 
 
 def _implied_by_color(thing: Thing) -> frozenset[Claim]:
-    """What follows from "the <shape> is <color>"."""
+    """What follows from "the <shape> is <color>": it has no other color."""
     others = frozenset((False, (c, thing.shape)) for c in COLORS if c != thing.color)
     return _implied_by_presence(thing.color, thing.shape) | others
 
 
 def _implied_by_shape(thing: Thing) -> frozenset[Claim]:
-    """What follows from "the <color> one is a <shape>"."""
+    """What follows from "the <color> one is a <shape>": it has no other shape."""
     others = frozenset((False, (thing.color, s)) for s in SHAPES if s != thing.shape)
     return _implied_by_presence(thing.color, thing.shape) | others
 
 
-def object_id(thing: Thing) -> str:
+def _object_id(thing: Thing) -> str:
     """The id of a thing in programs and annotations of its picture."""
     return str(1_000_000 + thing.row * GRID_SIZE + thing.column)
 
 
 def _select(name: str, things: Sequence[Thing]) -> Step:
-    numbers = ",".join(object_id(thing) for thing in things) or "-"
+    numbers = ",".join(_object_id(thing) for thing in things) or "-"
     return Step(operation="select", argument=f"{name} ({numbers})")
+
+
+def _chain(first: Step, *others: tuple[str, str]) -> tuple[Step, ...]:
+    """A program: the first step, then operations with arguments, each on the result before it."""
+    steps = (Step(operation=o, argument=a, dependencies=(i,)) for i, (o, a) in enumerate(others))
+    return (first, *steps)
 
 
 def _ask_color(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
     thing = pick(rng, scene.things_known_by_shape)
-    kind, text = pick(
-        rng,
-        (
-            ("directWhich", "What color is the {}?"),
-            ("directWhich", "Which color is the {}?"),
-            ("directOf", "What is the color of the {}?"),
-        ),
-    )
+    texts = ("What color is the {}?", "Which color is the {}?", "What is the color of the {}?")
+    text = pick(rng, texts)
+    kind = "directOf" if text is texts[2] else "directWhich"
+    return _about_color(thing, kind, text.format(thing.shape))
+
+
+def _ask_which_color(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
+    thing = pick(rng, scene.things_known_by_shape)
+    wrong = pick(rng, sorted(set(COLORS) - {thing.color}))
+    options = shuffled(rng, [thing.color, wrong])
+    text = pick(rng, ("Is the {} {} or {}?", "Which color is the {}, {} or {}?"))
+    return _about_color(thing, "chooseAttr", text.format(thing.shape, *options), options)
+
+
+def _about_color(thing: Thing, kind: str, text: str, options: Sequence[str] = ()) -> GQAQuestion:
+    """What color a thing has that is known by its shape; with options, which of them."""
+    verb, argument = ("choose color", "|".join(options)) if options else ("query", "color")
     return GQAQuestion(
         kind=kind,
-        structural="query",
+        structural="choose" if options else "query",
         semantic="attr",
-        text=text.format(thing.shape),
+        text=text,
         answer=thing.color,
         full_answer=f"The {thing.shape} is {thing.color}.",
-        program=(
-            _select(thing.shape, [thing]),
-            Step(operation="query", argument="color", dependencies=(0,)),
-        ),
+        program=_chain(_select(thing.shape, [thing]), (verb, argument)),
         things=(thing,),
         global_group="color",
-        local_group=f"10q-{thing.shape}_color",
-        valid=tuple(COLORS),
+        local_group=f"10{'c' if options else 'q'}-{thing.shape}_color",
+        valid=tuple(options or COLORS),
         claims=frozenset({(True, (thing.color, thing.shape))}),
         implied=_implied_by_color(thing),
     )
@@ -144,22 +158,34 @@ def _ask_color(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
 def _ask_shape(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
     thing = pick(rng, scene.things_known_by_color)
     text = pick(rng, ("What shape is {}?", "Which shape is {}?", "What is the {} shape?"))
+    return _about_shape(scene, thing, text.format(thing.color))
+
+
+def _ask_which_shape(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
+    thing = pick(rng, scene.things_known_by_color)
+    wrong = pick(rng, sorted(set(SHAPES) - {thing.shape}))
+    options = shuffled(rng, [thing.shape, wrong])
+    text = pick(rng, ("Is the {} shape {} or {}?", "What is the {} shape, {} or {}?"))
+    text = text.format(thing.color, *map(with_article, options))
+    return _about_shape(scene, thing, text, options)
+
+
+def _about_shape(scene: Scene, thing: Thing, text: str, options: Sequence[str] = ()) -> GQAQuestion:
+    """What shape a thing has that is known by its color; with options, which of them."""
+    verb, argument = ("choose name", "|".join(options)) if options else ("query", "name")
+    select = _select("shape", scene.things)
     return GQAQuestion(
-        kind="categoryAttr",
-        structural="query",
+        kind="objThisChoose" if options else "categoryAttr",
+        structural="choose" if options else "query",
         semantic="cat",
-        text=text.format(thing.color),
+        text=text,
         answer=thing.shape,
         full_answer=f"The {thing.color} shape is {with_article(thing.shape)}.",
-        program=(
-            _select("shape", scene.things),
-            Step(operation="filter color", argument=thing.color, dependencies=(0,)),
-            Step(operation="query", argument="name", dependencies=(1,)),
-        ),
+        program=_chain(select, ("filter color", thing.color), (verb, argument)),
         things=(thing,),
         global_group="shape",
-        local_group=f"09q-{thing.color}_shape",
-        valid=SHAPES,
+        local_group=f"09{'c' if options else 'q'}-{thing.color}_shape",
+        valid=tuple(options or SHAPES),
         claims=frozenset({(True, (thing.color, thing.shape))}),
         implied=_implied_by_shape(thing),
     )
@@ -177,15 +203,8 @@ def _ask_whether_color(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
         semantic="attr",
         text=text,
         answer="yes" if is_true else "no",
-        full_answer=(
-            f"Yes, the {thing.shape} is {color}."
-            if is_true
-            else f"No, the {thing.shape} is {thing.color}."
-        ),
-        program=(
-            _select(thing.shape, [thing]),
-            Step(operation="verify color", argument=color, dependencies=(0,)),
-        ),
+        full_answer=f"{'Yes' if is_true else 'No'}, the {thing.shape} is {thing.color}.",
+        program=_chain(_select(thing.shape, [thing]), ("verify color", color)),
         things=(thing,),
         local_group=f"06-{thing.shape}_{color}",
         claims=frozenset({(is_true, (color, thing.shape))}),
@@ -193,86 +212,29 @@ def _ask_whether_color(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
     )
 
 
-def _ask_which_color(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
-    thing = pick(rng, scene.things_known_by_shape)
-    wrong = pick(rng, sorted(set(COLORS) - {thing.color}))
-    options = shuffled(rng, [thing.color, wrong])
-    text = pick(rng, ("Is the {} {} or {}?", "Which color is the {}, {} or {}?"))
-    return GQAQuestion(
-        kind="chooseAttr",
-        structural="choose",
-        semantic="attr",
-        text=text.format(thing.shape, *options),
-        answer=thing.color,
-        full_answer=f"The {thing.shape} is {thing.color}.",
-        program=(
-            _select(thing.shape, [thing]),
-            Step(operation="choose color", argument="|".join(options), dependencies=(0,)),
-        ),
-        things=(thing,),
-        global_group="color",
-        local_group=f"10c-{thing.shape}_color",
-        valid=tuple(options),
-        claims=frozenset({(True, (thing.color, thing.shape))}),
-        implied=_implied_by_color(thing),
-    )
-
-
-def _ask_which_shape(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
-    thing = pick(rng, scene.things_known_by_color)
-    wrong = pick(rng, sorted(set(SHAPES) - {thing.shape}))
-    options = shuffled(rng, [thing.shape, wrong])
-    text = pick(rng, ("Is the {} shape {} or {}?", "What is the {} shape, {} or {}?"))
-    return GQAQuestion(
-        kind="objThisChoose",
-        structural="choose",
-        semantic="cat",
-        text=text.format(thing.color, *map(with_article, options)),
-        answer=thing.shape,
-        full_answer=f"The {thing.color} shape is {with_article(thing.shape)}.",
-        program=(
-            _select("shape", scene.things),
-            Step(operation="filter color", argument=thing.color, dependencies=(0,)),
-            Step(operation="choose name", argument="|".join(options), dependencies=(1,)),
-        ),
-        things=(thing,),
-        global_group="shape",
-        local_group=f"09c-{thing.color}_shape",
-        valid=tuple(options),
-        claims=frozenset({(True, (thing.color, thing.shape))}),
-        implied=_implied_by_shape(thing),
-    )
-
-
 def _ask_presence(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
     color, shape = sample_look(scene, rng)
     things = scene.find(color=color, shape=shape)
     noun = described(color, shape)
-    selected = scene.find(shape=shape) if shape else scene.things
-    program = [_select(shape or "shape", selected)]
-    if color:
-        program.append(Step(operation="filter color", argument=color, dependencies=(0,)))
-    program.append(Step(operation="exist", argument="?", dependencies=(len(program) - 1,)))
-    plural = f"{color} " * bool(color) + (PLURALS[shape] if shape else "shapes")
-    text = pick(
-        rng,
-        (
-            f"Is there {with_article(noun)}?",
-            f"Is there {with_article(noun)} in the picture?",
-            f"Are there any {plural}?",
-        ),
+    filters = [("filter color", color)] if color else []
+    texts = (
+        f"Is there {with_article(noun)}?",
+        f"Is there {with_article(noun)} in the picture?",
+        f"Are there any {described(color, shape, plural=True)}?",
     )
     implied = _implied_by_presence(color, shape) if things else _implied_by_absence(color, shape)
     return GQAQuestion(
         kind="existAttr" if color else "exist",
         structural="verify",
         semantic="obj",
-        text=text,
+        text=pick(rng, texts),
         answer="yes" if things else "no",
-        full_answer=(
-            f"Yes, there is {with_article(noun)}." if things else f"No, there is no {noun}."
+        full_answer=f"Yes, there is {with_article(noun)}."
+        if things
+        else f"No, there is no {noun}.",
+        program=_chain(
+            _select(shape or "shape", scene.find(shape=shape)), *filters, ("exist", "?")
         ),
-        program=tuple(program),
         things=things,
         local_group="13-there" if color else f"12-{shape}_there",
         claims=frozenset({(bool(things), (color, shape))}),
@@ -309,8 +271,7 @@ def _ask_both_or_either(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
             f"{'both ' if wants_both else ''}{nouns}."
         ),
         program=(
-            first,
-            Step(operation="exist", argument="?", dependencies=(0,)),
+            *_chain(first, ("exist", "?")),
             second,
             Step(operation="exist", argument="?", dependencies=(2,)),
             Step(operation=word, argument="", dependencies=(1, 3)),
@@ -322,13 +283,77 @@ def _ask_both_or_either(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
     )
 
 
-_ASKERS: tuple[Callable[[Scene, np.random.Generator], GQAQuestion], ...] = (
-    _ask_color,
-    _ask_shape,
-    _ask_whether_color,
-    _ask_which_color,
-    _ask_which_shape,
-    _ask_presence,
-    _ask_both_or_either,
-)
-_SHARES = (0.18, 0.17, 0.13, 0.1, 0.1, 0.24, 0.08)
+_SHARES: Mapping[Callable[[Scene, np.random.Generator], GQAQuestion], float] = {
+    _ask_color: 0.18,
+    _ask_shape: 0.17,
+    _ask_whether_color: 0.13,
+    _ask_which_color: 0.1,
+    _ask_which_shape: 0.1,
+    _ask_presence: 0.24,
+    _ask_both_or_either: 0.08,
+}
+
+
+def question_records(
+    questions: Mapping[str, GQAQuestion], image_id: str
+) -> dict[str, dict[str, Any]]:
+    """The official objects of all questions about one picture, by question id."""
+    return {
+        question_id: _question_record(question, questions, image_id)
+        for question_id, question in questions.items()
+    }
+
+
+def choices_record(question: GQAQuestion, scene: Scene) -> dict[str, list[str]]:
+    """The official object of the answers that are valid and plausible for a question.
+
+    An answer is plausible if the picture shows such a thing; for yes and no both are.
+    """
+    seen = {"color": scene.colors, "shape": scene.shapes}.get(question.global_group or "")
+    plausible = [answer for answer in question.valid if seen is None or answer in seen]
+    return {"valid": list(question.valid), "plausible": plausible}
+
+
+def _question_record(
+    question: GQAQuestion, questions: Mapping[str, GQAQuestion], image_id: str
+) -> dict[str, Any]:
+    return {
+        "semantic": [
+            {
+                "operation": step.operation,
+                "dependencies": list(step.dependencies),
+                "argument": step.argument,
+            }
+            for step in question.program
+        ],
+        "entailed": [i for i, other in questions.items() if question.entails(other)],
+        "equivalent": [i for i, other in questions.items() if other.program == question.program],
+        "question": question.text,
+        "imageId": image_id,
+        "isBalanced": True,
+        "groups": {"global": question.global_group, "local": question.local_group},
+        "answer": question.answer,
+        "semanticStr": "->".join(map(str, question.program)),
+        "annotations": {
+            "answer": _mentions(question.answer, question),
+            "question": _mentions(question.text, question),
+            "fullAnswer": _mentions(question.full_answer, question),
+        },
+        "types": {
+            "detailed": question.kind,
+            "semantic": question.semantic,
+            "structural": question.structural,
+        },
+        "fullAnswer": question.full_answer,
+    }
+
+
+def _mentions(text: str, question: GQAQuestion) -> dict[str, str]:
+    """Positions, counted in words, at which a text names a thing, each with the thing's id."""
+    words = [word.strip("?.,").lower() for word in text.split()]
+    return {
+        str(position): _object_id(thing)
+        for thing in question.things
+        for position, word in enumerate(words)
+        if word in (thing.shape, "shape")
+    }

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from evals.demo.asking import with_article
 from evals.demo.choice import pick, pick_some, shuffled
 from evals.demo.scene import COLORS, SHAPES, Scene
-from evals.demo.words import with_article
 
 MIN_CHOICES, MAX_CHOICES = 2, 5
 
@@ -19,6 +19,9 @@ _PICTURE_HINTS = (
     "Look at the picture.",
     "A student put some shapes on a table.",
 )
+_PICTURE_PLACE = (
+    "natural science", "science-and-engineering-practices", "Observe and describe"
+)  # fmt: skip
 _NOUNS = (
     "ball", "bike", "book", "box", "car", "chair", "cup", "door", "flag", "hat", "kite", "lamp",
     "pen", "shirt", "shoe", "table",
@@ -35,10 +38,11 @@ _MEMBERS: dict[str, tuple[str, ...]] = {
     "pronoun": ("he", "it", "she", "they", "we", "you", "him", "them"),
     "adjective": ("big", "cold", "dry", "happy", "hot", "slow", "small", "wet"),
 }
-_KINDS_OF_SUBJECT: dict[str, tuple[str, ...]] = {
-    "natural science": ("animal", "plant", "metal"),
-    "social science": ("country", "city", "job"),
-    "language science": ("verb", "pronoun", "adjective"),
+# Of each subject the topic and the kinds of words that are told apart.
+_SORTED_WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "natural science": ("biology", ("animal", "plant", "metal")),
+    "social science": ("geography", ("country", "city", "job")),
+    "language science": ("grammar", ("verb", "pronoun", "adjective")),
 }
 _OPPOSITES: dict[str, str] = {
     "big": "small", "cold": "hot", "dry": "wet", "early": "late", "fast": "slow", "happy": "sad",
@@ -111,76 +115,65 @@ def problem_record(
     }
 
 
-def _multiple_choice(
-    rng: np.random.Generator, right: str, wrong: Sequence[str], max_choices: int = MAX_CHOICES
-) -> tuple[tuple[str, ...], int]:
-    """Choices in random order and the position of the right one."""
-    largest = min(max_choices, len(wrong) + 1)
+def _question(
+    rng: np.random.Generator,
+    skill: str,
+    question: str,
+    options: tuple[str, Sequence[str]],
+    place: tuple[str, str, str],
+    hint: str | None = None,
+) -> ScienceQuestion:
+    """A question with choices in random order.
+
+    Args:
+        rng: Decides on the choices, and on the hint of a question about a picture.
+        skill: See `ScienceQuestion`.
+        question: The question.
+        options: The right one, and all wrong ones that may be chosen.
+        place: Subject, topic and category.
+        hint: The hint of a question without a picture; None for one about a picture.
+    """
+    right, wrong = options
+    largest = min(MAX_CHOICES, len(wrong) + 1)
     num_choices = int(rng.integers(MIN_CHOICES, largest + 1))
     choices = shuffled(rng, [right, *pick_some(rng, wrong, num_choices - 1)])
-    return tuple(choices), choices.index(right)
-
-
-def _picture_question(
-    rng: np.random.Generator, skill: str, question: str, right: str, wrong: Sequence[str]
-) -> ScienceQuestion:
-    choices, answer = _multiple_choice(rng, right, wrong)
+    needs_picture = hint is None
+    if hint is None:
+        hint = pick(rng, _PICTURE_HINTS) if rng.random() < 0.6 else ""
+    subject, topic, category = place
     return ScienceQuestion(
         skill=skill,
         question=question,
-        choices=choices,
-        answer=answer,
-        hint=pick(rng, _PICTURE_HINTS) if rng.random() < 0.6 else "",
-        subject="natural science",
-        topic="science-and-engineering-practices",
-        category="Observe and describe",
-        needs_picture=True,
+        choices=tuple(choices),
+        answer=choices.index(right),
+        hint=hint,
+        subject=subject,
+        topic=topic,
+        category=category,
+        needs_picture=needs_picture,
     )
 
 
 def _ask_color(scene: Scene, rng: np.random.Generator) -> ScienceQuestion:
     thing = pick(rng, scene.things_known_by_shape)
-    wrong = sorted(set(COLORS) - {thing.color})
+    options = (thing.color, sorted(set(COLORS) - {thing.color}))
     question = f"What color is the {thing.shape}?"
-    return _picture_question(rng, "Observe colors", question, thing.color, wrong)
+    return _question(rng, "Observe colors", question, options, _PICTURE_PLACE)
 
 
 def _ask_shape(scene: Scene, rng: np.random.Generator) -> ScienceQuestion:
     thing = pick(rng, scene.things_known_by_color)
-    wrong = sorted(set(SHAPES) - {thing.shape})
+    options = (thing.shape, sorted(set(SHAPES) - {thing.shape}))
     question = f"What shape is {thing.color}?"
-    return _picture_question(rng, "Observe shapes", question, thing.shape, wrong)
+    return _question(rng, "Observe shapes", question, options, _PICTURE_PLACE)
 
 
 def _ask_present_shape(scene: Scene, rng: np.random.Generator) -> ScienceQuestion:
     by_color = len(scene.shapes) == len(SHAPES) or rng.random() < 0.5
     present, known = (scene.colors, set(COLORS)) if by_color else (scene.shapes, set(SHAPES))
     question = f"Which {'color' if by_color else 'shape'} is in the picture?"
-    right, wrong = pick(rng, sorted(present)), sorted(known - present)
-    return _picture_question(rng, "Find in a picture", question, right, wrong)
-
-
-def _text_question(
-    rng: np.random.Generator,
-    skill: str,
-    question: str,
-    options: tuple[str, Sequence[str]],
-    place: tuple[str, str, str],
-    hint: str = "",
-) -> ScienceQuestion:
-    choices, answer = _multiple_choice(rng, *options)
-    subject, topic, category = place
-    return ScienceQuestion(
-        skill=skill,
-        question=question,
-        choices=choices,
-        answer=answer,
-        hint=hint,
-        subject=subject,
-        topic=topic,
-        category=category,
-        needs_picture=False,
-    )
+    options = (pick(rng, sorted(present)), sorted(known - present))
+    return _question(rng, "Find in a picture", question, options, _PICTURE_PLACE)
 
 
 def _ask_color_in_hint(rng: np.random.Generator) -> ScienceQuestion:
@@ -192,7 +185,7 @@ def _ask_color_in_hint(rng: np.random.Generator) -> ScienceQuestion:
     asked = int(rng.integers(count))
     others = sorted(set(COLORS) - {colors[asked]})
     question = f"What color is the {nouns[asked]}?"
-    return _text_question(rng, "Read about colors", question, (colors[asked], others), place, hint)
+    return _question(rng, "Read about colors", question, (colors[asked], others), place, hint)
 
 
 def _ask_owner_in_hint(rng: np.random.Generator) -> ScienceQuestion:
@@ -205,22 +198,19 @@ def _ask_owner_in_hint(rng: np.random.Generator) -> ScienceQuestion:
     asked = int(rng.integers(count))
     others = sorted(set(_NAMES) - {names[asked]})
     question = f"Who has the {nouns[asked]}?"
-    return _text_question(rng, "Read about people", question, (names[asked], others), place, hint)
+    return _question(rng, "Read about people", question, (names[asked], others), place, hint)
 
 
 def _ask_member(rng: np.random.Generator) -> ScienceQuestion:
-    subject = pick(rng, tuple(_KINDS_OF_SUBJECT))
-    kind = pick(rng, _KINDS_OF_SUBJECT[subject])
-    wrong = [
-        word for other in _KINDS_OF_SUBJECT[subject] for word in _MEMBERS[other] if other != kind
-    ]
-    is_language = subject == "language science"
-    question = (
-        f"Which word is {with_article(kind)}?" if is_language else f"Which is {with_article(kind)}?"
-    )
-    topic = {"natural science": "biology", "social science": "geography"}.get(subject, "grammar")
+    subject = pick(rng, tuple(_SORTED_WORDS))
+    topic, kinds = _SORTED_WORDS[subject]
+    kind = pick(rng, kinds)
+    wrong = [word for other in kinds for word in _MEMBERS[other] if other != kind]
+    named = "Which word" if subject == "language science" else "Which"
+    question = f"{named} is {with_article(kind)}?"
     options = (pick(rng, _MEMBERS[kind]), wrong)
-    return _text_question(rng, "Sort words", question, options, (subject, topic, "Classification"))
+    place = (subject, topic, "Classification")
+    return _question(rng, "Sort words", question, options, place, hint="")
 
 
 def _ask_opposite(rng: np.random.Generator) -> ScienceQuestion:
@@ -229,4 +219,4 @@ def _ask_opposite(rng: np.random.Generator) -> ScienceQuestion:
     wrong = sorted({other for pair in pairs for other in pair} - {word, right})
     question = f"Which word means the opposite of {word}?"
     place = ("language science", "vocabulary", "Opposites")
-    return _text_question(rng, "Name opposites", question, (right, wrong), place)
+    return _question(rng, "Name opposites", question, (right, wrong), place, hint="")

@@ -8,27 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from evals.demo.asking import Question, ask_different, described, sample_look, with_article
 from evals.demo.choice import pick, shuffled
 from evals.demo.scene import COLORS, PLURALS, SHAPES, Scene
-from evals.demo.words import described, with_article
 
 NUM_ANSWERS = 10
 _MAX_COUNT = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VQAQuestion:
-    """One question about a picture.
-
-    Attributes:
-        kind: The official question type, for example `is there a`.
-        text: The question.
-        answer: What most annotators say.
-    """
-
-    kind: str
-    text: str
-    answer: str
+class VQAQuestion(Question):
+    """A question about a picture; its `kind` is the official question type, as `is there a`."""
 
     @property
     def answer_type(self) -> str:
@@ -43,12 +33,7 @@ def ask_vqav2(scene: Scene, rng: np.random.Generator, num_questions: int) -> lis
 
     Kinds come in about the proportions of the real benchmark; yes and no are equally likely.
     """
-    questions: dict[str, VQAQuestion] = {}
-    while len(questions) < num_questions:
-        ask = _ASKERS[int(rng.choice(len(_ASKERS), p=_SHARES))]
-        question = ask(scene, rng)
-        questions.setdefault(question.text, question)
-    return list(questions.values())
+    return ask_different(_SHARES, scene, rng, num_questions)
 
 
 def _ask_color(scene: Scene, rng: np.random.Generator) -> VQAQuestion:
@@ -82,8 +67,7 @@ def _ask_presence(scene: Scene, rng: np.random.Generator) -> VQAQuestion:
     if rng.random() < 0.5:
         text = f"Is there {with_article(described(color, shape))}{place}?"
         return VQAQuestion(kind="is there a", text=text, answer=answer)
-    noun = PLURALS[shape] if shape else "shapes"
-    text = f"Are there any {f'{color} ' if color else ''}{noun}{place}?"
+    text = f"Are there any {described(color, shape, plural=True)}{place}?"
     return VQAQuestion(kind="are there any", text=text, answer=answer)
 
 
@@ -96,40 +80,13 @@ def _ask_whether_color(scene: Scene, rng: np.random.Generator) -> VQAQuestion:
     )
 
 
-_ASKERS: tuple[Callable[[Scene, np.random.Generator], VQAQuestion], ...] = (
-    _ask_color,
-    _ask_shape,
-    _ask_count,
-    _ask_presence,
-    _ask_whether_color,
-)
-_SHARES = (0.25, 0.22, 0.15, 0.25, 0.13)
-
-
-def sample_look(scene: Scene, rng: np.random.Generator) -> tuple[str | None, str | None]:
-    """A color, a shape or a pair of both that occurs in half of the draws.
-
-    Half of the absent pairs are made of a color and a shape that do occur, on different things.
-    """
-    parts = int(rng.integers(4))  # color, shape, pair, pair
-    occurs = rng.random() < 0.5
-    if occurs:
-        thing = pick(rng, scene.things)
-        return (None if parts == 1 else thing.color, None if parts == 0 else thing.shape)
-    if parts == 0:
-        return pick(rng, sorted(set(COLORS) - scene.colors)), None
-    absent_shapes = sorted(set(SHAPES) - scene.shapes)
-    if parts == 1 and absent_shapes:
-        return None, pick(rng, absent_shapes)
-    swapped = rng.random() < 0.5
-    colors, shapes = (scene.colors, scene.shapes) if swapped else (set(COLORS), set(SHAPES))
-    pairs = [
-        (color, shape)
-        for color in sorted(colors)
-        for shape in sorted(shapes)
-        if not scene.find(color=color, shape=shape)
-    ]
-    return pick(rng, pairs)
+_SHARES: Mapping[Callable[[Scene, np.random.Generator], VQAQuestion], float] = {
+    _ask_color: 0.25,
+    _ask_shape: 0.22,
+    _ask_count: 0.15,
+    _ask_presence: 0.25,
+    _ask_whether_color: 0.13,
+}
 
 
 def question_record(question: VQAQuestion, image_id: int, question_id: int) -> dict[str, Any]:
@@ -141,40 +98,28 @@ def annotation_record(
     question: VQAQuestion, image_id: int, question_id: int, rng: np.random.Generator
 ) -> dict[str, Any]:
     """The question's object in the official annotation file, with ten annotators' answers."""
-    answers = [
-        {"answer": answer, "answer_confidence": confidence, "answer_id": number}
-        for number, (answer, confidence) in enumerate(_annotators_answers(question, rng), start=1)
-    ]
+    records = []
+    for number, answer in enumerate(_annotators_answers(question, rng), start=1):
+        agrees = answer == question.answer
+        confidence = pick(rng, ("yes", "yes", "yes", "maybe") if agrees else ("maybe", "no"))
+        records.append({"answer": answer, "answer_confidence": confidence, "answer_id": number})
     return {
         "question_type": question.kind,
         "multiple_choice_answer": question.answer,
-        "answers": answers,
+        "answers": records,
         "image_id": image_id,
         "answer_type": question.answer_type,
         "question_id": question_id,
     }
 
 
-def _annotators_answers(question: VQAQuestion, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """Ten answers with confidences: often unanimous, mostly agreeing, rarely quite divided."""
+def _annotators_answers(question: VQAQuestion, rng: np.random.Generator) -> list[str]:
+    """Ten answers: often unanimous, mostly agreeing, rarely quite divided."""
     draw = rng.random()
     num_others = 0 if draw < 0.55 else int(rng.integers(1, 4)) if draw < 0.95 else NUM_ANSWERS - 3
-    others = [_other_answer(question, rng) for _ in range(num_others)]
-    answers = shuffled(rng, [question.answer] * (NUM_ANSWERS - num_others) + others)
-    return [
-        (
-            answer,
-            pick(
-                rng,
-                ("yes", "yes", "yes", "maybe") if answer == question.answer else ("maybe", "no"),
-            ),
-        )
-        for answer in answers
-    ]
-
-
-def _other_answer(question: VQAQuestion, rng: np.random.Generator) -> str:
-    return pick(rng, _OTHER_ANSWERS.get(question.answer) or _NUMBERS_BESIDE[question.answer])
+    known = _OTHER_ANSWERS.get(question.answer) or _NUMBERS_BESIDE[question.answer]
+    others = [pick(rng, known) for _ in range(num_others)]
+    return shuffled(rng, [question.answer] * (NUM_ANSWERS - num_others) + others)
 
 
 _NUMBERS_BESIDE: Mapping[str, Sequence[str]] = {

@@ -3,8 +3,7 @@ from itertools import permutations
 
 import numpy as np
 
-from evals.demo.gqa import ask_gqa
-from evals.demo.gqa_records import choices_record, question_records
+from evals.demo.gqa import ask_gqa, choices_record, question_records
 from evals.demo.scene import sample_scene
 
 NUM_QUESTIONS = 31
