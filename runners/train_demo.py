@@ -65,11 +65,10 @@ from runners.lab.demo.checkpoint import (
     write_tower,
 )
 from runners.lab.demo.examples import Lesson, picture_lesson, text_lesson
-from runners.lab.demo.learning import LanguagePlan, learn_language
+from runners.lab.demo.learning import LanguagePlan, learn_language, patch_labels, warm_up_tower
 from runners.lab.demo.measuring import measure_checkpoint, render_table
 from runners.lab.demo.model import DemoModel
 from runners.lab.demo.tokenizer import read_corpus, train_tokenizer
-from runners.lab.demo.tower import patch_labels, warm_up_tower
 from runners.options import program
 from runners.options.build import read_settings
 from runners.options.kinds import path_option
@@ -119,10 +118,9 @@ def train(config: TrainDemoConfig) -> None:
     torch.manual_seed(config.seed)
     output = Path(config.output)
     final, early = output / "llava-demo", output / "llava-demo-early"
-    tokenizer_path = train_tokenizer(read_corpus(_TOKENIZER_SEED), output)
+    content = train_tokenizer(read_corpus(_TOKENIZER_SEED))
     for folder in (final, early):
-        write_tokenizer(tokenizer_path, folder)
-    tokenizer_path.unlink()
+        write_tokenizer(content, folder)
     tokenizer = load_tokenizer(final)
     model = DemoModel()
     _train_tower(model, config)

@@ -14,8 +14,8 @@ import llava
 from evals.demo import ensure_demo_data
 from evals.demo.generate import SeedSpace
 from evals.demo.scene import COLORS, SHAPES, Scene, Thing
-from llava.constants import IGNORE_INDEX
-from llava.conversation import conv_templates
+from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from llava.conversation import conv_templates, render_question
 from llava.model.builder import load_pretrained_model
 from llava.tokenizer import load_tokenizer
 from llava.tokens import tokenizer_image_token
@@ -27,12 +27,18 @@ from runners.lab.demo.checkpoint import (
     write_tower,
 )
 from runners.lab.demo.examples import Example, Lesson, picture_lesson, text_lesson
-from runners.lab.demo.learning import LanguagePlan, learn_language, lesson_loss
+from runners.lab.demo.learning import (
+    NUM_CLASSES,
+    LanguagePlan,
+    learn_language,
+    lesson_loss,
+    patch_labels,
+    warm_up_tower,
+)
 from runners.lab.demo.measuring import measure_checkpoint, render_table
 from runners.lab.demo.model import DemoModel
-from runners.lab.demo.sequences import answer_ids, build_suffixes, prefix_ids, render_prompt
+from runners.lab.demo.sequences import CONVERSATION, answer_ids, build_suffixes, prefix_ids
 from runners.lab.demo.tokenizer import VOCABULARY_SIZE, read_corpus, train_tokenizer
-from runners.lab.demo.tower import NUM_CLASSES, patch_labels, warm_up_tower
 from runners.train_demo import TrainDemoConfig
 
 DEMO = Path(llava.__file__).parent / "demo"
@@ -63,7 +69,7 @@ def demo_model():
 def written(demo_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     write_tower(demo_model, folder / TOWER_NAME)
-    write_tokenizer(FINAL / "tokenizer.model", folder / "llava-demo")
+    write_tokenizer((FINAL / "tokenizer.model").read_bytes(), folder / "llava-demo")
     write_checkpoint(demo_model, folder / "llava-demo")
     return folder / "llava-demo"
 
@@ -107,8 +113,8 @@ def test_text_ends_in_the_official_suffix():
 
 def test_a_trained_tokenizer_spells_line_breaks_as_bytes_and_knows_the_demo_words(tmp_path):
     corpus = [text for _, text in zip(range(4000), read_corpus(1), strict=False)]
-    path = train_tokenizer([*corpus, *(c.system for c in conv_templates.values())] * 2, tmp_path)
-    write_tokenizer(path, tmp_path / "checkpoint")
+    content = train_tokenizer([*corpus, *(c.system for c in conv_templates.values())] * 2)
+    write_tokenizer(content, tmp_path / "checkpoint")
     trained = load_tokenizer(tmp_path / "checkpoint")
     assert len(trained) == VOCABULARY_SIZE
     assert "<0x0A>" in trained.tokenize("What color\nis it?")
@@ -134,7 +140,7 @@ def test_answer_tokens_are_those_of_the_whole_conversation(tokenizer, answer):
     conversation.append_message(conversation.roles[0], "<image>\nWhat?")
     conversation.append_message(conversation.roles[1], answer)
     whole = tokenizer_image_token(conversation.get_prompt(), tokenizer)
-    prompt = tokenizer_image_token(render_prompt("What?", with_image=True), tokenizer)
+    prompt = tokenizer_image_token(render_question(CONVERSATION, "What?", 1), tokenizer)
     assert whole == [*prompt, *answer_ids(tokenizer, answer)]
 
 
@@ -143,7 +149,7 @@ def test_every_prompt_starts_with_the_shared_prefix(tokenizer, with_image):
     prefix = prefix_ids(tokenizer, with_image=with_image)
     lesson = picture_lesson(3, 0, 10) if with_image else text_lesson(3, 0, 10)
     for example in lesson.examples:
-        prompt = render_prompt(example.text, with_image=with_image)
+        prompt = render_question(CONVERSATION, example.text, int(with_image))
         assert tokenizer_image_token(prompt, tokenizer)[: len(prefix)] == prefix
 
 
@@ -151,7 +157,8 @@ def verdicts_of(tokenizer, lesson):
     """For each question, pairs of a piece and the piece that is to be learned there."""
     pieces = tokenizer.convert_ids_to_tokens
     for suffix in build_suffixes(tokenizer, [lesson], with_image=lesson.image is not None):
-        pairs = zip(pieces(list(suffix.input_ids)), suffix.verdicts, strict=True)
+        ids, verdicts = suffix.input_ids.tolist(), suffix.verdicts.tolist()
+        pairs = zip(pieces(ids), verdicts, strict=True)
         yield [(piece, pieces(verdict)) for piece, verdict in pairs if verdict != IGNORE_INDEX]
 
 
@@ -195,31 +202,41 @@ def test_logits_behind_a_shared_prefix_equal_those_of_the_loaded_checkpoint(
     make = picture_lesson if with_image else text_lesson
     lessons = [make(3, number, 4) for number in range(3)]
     model = load_pretrained_model(str(written), None, "llava-demo", device="cpu")[1]
+    shared = prefix_ids(tokenizer, with_image=with_image) + [IMAGE_TOKEN_INDEX] * with_image
+    expected = sorted(
+        (
+            owner,
+            tokenizer_image_token(
+                render_question(CONVERSATION, example.text, int(with_image)), tokenizer
+            ),
+            answer_ids(tokenizer, example.answer),
+        )
+        for owner, lesson in enumerate(lessons)
+        for example in lesson.examples
+    )
+    asked = []
     with torch.no_grad():
-        packed = list(answer_lessons(demo_model, tokenizer, lessons))
-        for answers in packed:
-            for question, (owner, position) in enumerate(
-                zip(answers.batch.owners, answers.batch.positions, strict=True)
-            ):
-                lesson = lessons[owner]
-                example = lesson.examples[position]
-                prompt = render_prompt(example.text, with_image=with_image)
-                ids = tokenizer_image_token(prompt, tokenizer)
-                answer = answer_ids(tokenizer, example.answer)
-                pixels = preprocess([lesson.image]) if with_image else None
-                logits = model(input_ids=torch.tensor([ids + answer[:-1]]), images=pixels).logits
+        for answers in answer_lessons(demo_model, tokenizer, lessons):
+            for question, suffix in enumerate(answers.batch):
+                ids = shared + suffix.input_ids.tolist()
+                answer = answers.labels[answers.questions == question].tolist()
+                pixels = preprocess([lessons[suffix.owner].image]) if with_image else None
+                logits = model(input_ids=torch.tensor([ids]), images=pixels).logits
                 wanted = logits[0, -len(answer) :]
                 torch.testing.assert_close(
                     answers.logits[answers.questions == question], wanted, rtol=1e-4, atol=1e-4
                 )
-                assert answers.labels[answers.questions == question].tolist() == answer
+                prompt = ids[: len(ids) - len(answer) + 1]
+                assert ids == prompt + answer[:-1]
+                asked.append((suffix.owner, prompt, answer))
+    assert sorted(asked) == expected
 
 
 def test_only_the_answers_count_in_the_loss(demo_model, tokenizer):
     lesson = text_lesson(3, 0, 3)
     answers = next(answer_lessons(demo_model, tokenizer, [lesson]))
-    num_counted = (answers.batch.labels != IGNORE_INDEX).sum(1)
-    assert num_counted.tolist() == [2] * len(num_counted)  # the letter and the end token
+    num_counted = torch.bincount(answers.questions, minlength=len(answers.batch))
+    assert num_counted.tolist() == [2] * len(answers.batch)  # the letter and the end token
 
 
 def test_lessons_with_and_without_pictures_are_not_mixed(demo_model, tokenizer):

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn.utils.rnn import pad_sequence
 from transformers import CLIPImageProcessorPil, DynamicCache
 
 from evals.demo.drawing import IMAGE_SIZE
@@ -20,12 +23,7 @@ from llava.images import process_images
 from llava.tokenizer import SentencePieceTokenizer
 from runners.lab.demo.examples import Lesson
 from runners.lab.demo.model import DemoModel
-from runners.lab.demo.sequences import (
-    SuffixBatch,
-    build_suffix_batches,
-    build_suffixes,
-    prefix_ids,
-)
+from runners.lab.demo.sequences import Suffix, build_suffixes, prefix_ids
 
 _NUM_BATCHES = 3
 
@@ -40,7 +38,7 @@ class Answers:
         questions: (K,) int64, position in the batch of the question that the token belongs to.
         verdict_logits: (M, V) float32, one row for each verdict inside the questions.
         verdict_labels: (M,) int64, the right verdicts.
-        batch: The questions.
+        batch: The N questions.
     """
 
     logits: torch.Tensor
@@ -48,43 +46,41 @@ class Answers:
     questions: torch.Tensor
     verdict_logits: torch.Tensor
     verdict_labels: torch.Tensor
-    batch: SuffixBatch
+    batch: Sequence[Suffix]
 
     def right(self) -> torch.Tensor:
         """(N,) bool: whether greedy decoding gives exactly the right answer."""
         wrong = self.logits.argmax(-1) != self.labels
-        num_wrong = torch.zeros(len(self.batch.labels)).index_add(0, self.questions, wrong.float())
-        return num_wrong == 0
+        return torch.zeros(len(self.batch)).index_add(0, self.questions, wrong.float()) == 0
 
 
 def preprocess(images: Sequence[Image.Image]) -> torch.Tensor:
     """(B, 3, H, W) float32 pixels, CLIP-normalized, as the checkpoint's configuration has it."""
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     processor = CLIPImageProcessorPil(size={"shortest_edge": IMAGE_SIZE}, crop_size=size)
-    pixel_values = process_images(images, processor, _ImageOptions())
-    return torch.as_tensor(np.asarray(pixel_values))
-
-
-@dataclass(frozen=True, slots=True)
-class _ImageOptions:
-    """The part of the checkpoint's configuration that preprocessing asks for."""
-
-    image_aspect_ratio: str = "pad"
+    config = SimpleNamespace(image_aspect_ratio="pad")
+    return torch.as_tensor(np.asarray(process_images(images, processor, config)))
 
 
 def answer_lessons(
     model: DemoModel, tokenizer: SentencePieceTokenizer, lessons: Sequence[Lesson]
 ) -> Iterator[Answers]:
-    """Predictions for all questions of lessons that all have a picture, or all have none."""
+    """Predictions for all questions of lessons that all have a picture, or all have none.
+
+    Raises:
+        ValueError: some have a picture and some have none.
+    """
     images = [lesson.image for lesson in lessons if lesson.image is not None]
     if images and len(images) != len(lessons):
         raise ValueError("`lessons` must all have a picture or all have none. Split them.")
-    with_image = bool(images)
     cache, length = _read_prefix(model, tokenizer, images)
-    suffixes = build_suffixes(tokenizer, lessons, with_image=with_image)
-    for batch in build_suffix_batches(suffixes, _NUM_BATCHES):
-        owners = batch.owners if with_image else torch.zeros_like(batch.owners)
-        yield _answer(model, batch, [(k[owners], v[owners]) for k, v in cache], length)
+    suffixes = build_suffixes(tokenizer, lessons, with_image=bool(images))
+    suffixes.sort(key=lambda suffix: len(suffix.input_ids))  # so that little is padding
+    bounds = [len(suffixes) * i // _NUM_BATCHES for i in range(_NUM_BATCHES + 1)]
+    for start, end in pairwise(bounds):
+        if batch := suffixes[start:end]:
+            owners = [suffix.owner if images else 0 for suffix in batch]
+            yield _answer(model, batch, [(k[owners], v[owners]) for k, v in cache], length)
 
 
 def _read_prefix(
@@ -108,27 +104,35 @@ def _read_prefix(
 
 def _answer(
     model: DemoModel,
-    batch: SuffixBatch,
+    batch: Sequence[Suffix],
     cache: list[tuple[torch.Tensor, torch.Tensor]],
     prefix_length: int,
 ) -> Answers:
     decoder: Any = model.language.model
-    num_questions, length = batch.input_ids.shape
+
+    def padded(values: list[torch.Tensor], padding: int) -> torch.Tensor:  # (N, S)
+        return pad_sequence(values, batch_first=True, padding_value=padding)
+
+    # Padding stands on the right, where no real token sees it.
+    input_ids = padded([suffix.input_ids for suffix in batch], 0)
+    labels = padded([suffix.labels for suffix in batch], IGNORE_INDEX)
+    verdicts = padded([suffix.verdicts for suffix in batch], IGNORE_INDEX)
+    num_questions, length = input_ids.shape
     seen = torch.ones(length, prefix_length + length, dtype=torch.bool).tril(prefix_length)
     positions = torch.arange(prefix_length, prefix_length + length)
     states = decoder(
-        inputs_embeds=decoder.embed_tokens(batch.input_ids),
+        inputs_embeds=decoder.embed_tokens(input_ids),
         attention_mask=seen.expand(num_questions, 1, -1, -1),
         position_ids=positions.expand(num_questions, -1),
         past_key_values=DynamicCache(cache),
         use_cache=True,
     ).last_hidden_state  # (N, S, D)
-    is_answer, is_verdict = batch.labels != IGNORE_INDEX, batch.verdicts != IGNORE_INDEX
+    is_answer, is_verdict = labels != IGNORE_INDEX, verdicts != IGNORE_INDEX
     return Answers(
         logits=model.language.lm_head(states[is_answer]),
-        labels=batch.labels[is_answer],
+        labels=labels[is_answer],
         questions=is_answer.nonzero()[:, 0],
         verdict_logits=model.language.lm_head(states[is_verdict]),
-        verdict_labels=batch.verdicts[is_verdict],
+        verdict_labels=verdicts[is_verdict],
         batch=batch,
     )

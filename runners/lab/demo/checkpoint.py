@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from runners.lab.demo.model import SELECT_LAYER, DemoModel
-from runners.lab.demo.tokenizer import TOKENIZER_FILE
+from runners.storage.files import write_json
 
 TOWER_NAME = "clip-demo"
 _CONTEXT_LENGTH = 2048
+_LAYER_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+_SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 _IMAGE_MEAN = [0.48145466, 0.4578275, 0.40821073]
 _IMAGE_STD = [0.26862954, 0.26130258, 0.27577711]
 
@@ -25,17 +25,9 @@ def write_tower(model: DemoModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = model.tower.config
     names = (
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "image_size",
-        "patch_size",
-        "projection_dim",
-        "hidden_act",
-        "layer_norm_eps",
-    )
-    _write_json(
+        *_LAYER_SIZES, "image_size", "patch_size", "projection_dim", "hidden_act", "layer_norm_eps",
+    )  # fmt: skip
+    write_json(
         folder / "config.json",
         {
             "architectures": ["CLIPVisionModel"],
@@ -44,7 +36,7 @@ def write_tower(model: DemoModel, folder: Path) -> None:
             "torch_dtype": "float16",
         },
     )
-    _write_json(
+    write_json(
         folder / "preprocessor_config.json",
         {
             "crop_size": config.image_size,
@@ -58,39 +50,28 @@ def write_tower(model: DemoModel, folder: Path) -> None:
             "size": config.image_size,
         },
     )
-    _write_weights(folder, _prefixed("vision_model.", model.tower.state_dict()))
+    _write_weights(folder, {"vision_model.": model.tower})
 
 
 def write_checkpoint(model: DemoModel, folder: Path) -> None:
     """Writes projector and language model in float16, with their configurations."""
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / "config.json", _llava_config(model))
-    tokens = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    _write_json(
+    write_json(folder / "config.json", _llava_config(model))
+    config = model.language.config
+    tokens = {name: getattr(config, name) for name in _SPECIAL_IDS}
+    write_json(
         folder / "generation_config.json",
         {"_from_model_config": True, **tokens, "max_length": _CONTEXT_LENGTH},
     )
-    projector = _prefixed("model.mm_projector.", model.projector.state_dict())
-    _write_weights(folder, {**model.language.state_dict(), **projector})
+    _write_weights(folder, {"": model.language, "model.mm_projector.": model.projector})
 
 
 def _llava_config(model: DemoModel) -> dict[str, Any]:
     language = model.language.config
     names = (
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "vocab_size",
-        "max_position_embeddings",
-        "rms_norm_eps",
-        "hidden_act",
-        "bos_token_id",
-        "eos_token_id",
-        "pad_token_id",
-        "tie_word_embeddings",
-    )
+        *_LAYER_SIZES, "num_key_value_heads", "vocab_size", "max_position_embeddings",
+        "rms_norm_eps", "hidden_act", *_SPECIAL_IDS, "tie_word_embeddings",
+    )  # fmt: skip
     return {
         # The name says which conversation template the checkpoint was trained with.
         "_name_or_path": "llava-v1.5-demo",
@@ -120,15 +101,15 @@ def _llava_config(model: DemoModel) -> dict[str, Any]:
     }
 
 
-def write_tokenizer(model_path: Path, folder: Path) -> None:
-    """Copies a `tokenizer.model` into a checkpoint folder and writes its configurations."""
+def write_tokenizer(content: bytes, folder: Path) -> None:
+    """Writes a `tokenizer.model` with its configurations into a checkpoint folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(model_path, folder / TOKENIZER_FILE)
+    (folder / "tokenizer.model").write_bytes(content)
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     contents = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     tokens = {name: {"content": content, **flags} for name, content in contents.items()}
-    _write_json(folder / "special_tokens_map.json", {**tokens, "pad_token": "<unk>"})
-    _write_json(
+    write_json(folder / "special_tokens_map.json", {**tokens, "pad_token": "<unk>"})
+    write_json(
         folder / "tokenizer_config.json",
         {
             "add_bos_token": True,
@@ -145,16 +126,13 @@ def write_tokenizer(model_path: Path, folder: Path) -> None:
     )
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _prefixed(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {prefix + name: tensor for name, tensor in tensors.items()}
-
-
-def _write_weights(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    halves = {name: tensor.half().contiguous() for name, tensor in tensors.items()}
+def _write_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
+    """Writes the weights of modules in float16, each name behind the prefix of its module."""
+    halves = {
+        prefix + name: tensor.half().contiguous()
+        for prefix, module in modules.items()
+        for name, tensor in module.state_dict().items()
+    }
     path = folder / "model.safetensors"
     save_file(halves, path, metadata={"format": "pt"})
-    path.chmod(0o644)
+    path.chmod(0o644)  # safetensors leaves it to its owner alone

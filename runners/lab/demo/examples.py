@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from evals.demo.asking import Question
 from evals.demo.drawing import draw_scene
 from evals.demo.generate import JPEG_OPTIONS, Benchmark, SeedSpace, picture_generator
-from evals.demo.gqa import GQAQuestion, ask_gqa
+from evals.demo.gqa import ask_gqa
 from evals.demo.scene import Scene, sample_scene
 from evals.demo.scienceqa import ScienceQuestion, ask_about_picture, ask_without_picture
-from evals.demo.vqav2 import VQAQuestion, ask_vqav2
+from evals.demo.vqav2 import ask_vqav2
 from evals.reading.questions import LETTER_SUFFIX, SHORT_ANSWER_SUFFIX
 from evals.reading.scienceqa import render_problem
 from evals.scorers.choice import LETTERS
@@ -54,7 +55,7 @@ def picture_lesson(
     """Questions of all three benchmarks about one picture."""
     rng = picture_generator(space, seed, Benchmark.GQA, number)
     scene = sample_scene(rng)
-    image = as_stored(draw_scene(scene, rng), rng)
+    image = _as_stored(draw_scene(scene, rng), rng)
     num_science = int(rng.binomial(num_examples, _SHARE_OF_SCIENCE))
     num_vqa = (num_examples - num_science) // 2
     science = [_science_example(ask_about_picture(scene, rng)) for _ in range(num_science)]
@@ -73,7 +74,7 @@ def text_lesson(
     return Lesson(examples=tuple(examples))
 
 
-def as_stored(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def _as_stored(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """The picture after the losses of a file: three of four times JPEG, else PNG."""
     if rng.random() >= _SHARE_OF_JPEG:
         return image
@@ -82,7 +83,7 @@ def as_stored(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
-def _short_example(question: VQAQuestion | GQAQuestion, task: str) -> Example:
+def _short_example(question: Question, task: str) -> Example:
     return Example(
         kind=f"{task}: {question.kind}",
         text=question.text + SHORT_ANSWER_SUFFIX,

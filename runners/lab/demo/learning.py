@@ -1,29 +1,94 @@
-"""Teaches projector and language model to answer; the tower stays as it is."""
+"""How the demo model learns: the tower what each patch shows, then the rest of it to answer."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
 
+from evals.demo.drawing import CELL_SIZE, IMAGE_SIZE
+from evals.demo.scene import COLORS, SHAPES, Scene
 from llava.tokenizer import SentencePieceTokenizer
 from runners.lab.demo.answering import answer_lessons
 from runners.lab.demo.examples import Lesson, picture_lesson, text_lesson
-from runners.lab.demo.model import DemoModel
-from runners.lab.demo.schedule import share_of_peak
+from runners.lab.demo.model import PATCH_SIZE, DemoModel
 
 _logger = logging.getLogger(__name__)
 _STEPS_BETWEEN_LINES = 50
 _MAX_GRADIENT_NORM = 1.0
+_LAST_SHARE = 0.02  # of the learning rate's peak
+_NUM_TOWER_WARMUP_STEPS, _NUM_WARMUP_STEPS = 50, 30
+_WEIGHT_DECAY = 0.1  # of the weight matrices; it keeps outliers small, which quantization needs
+_SIDE = IMAGE_SIZE // PATCH_SIZE
+_PATCHES_PER_CELL = CELL_SIZE // PATCH_SIZE
+NUM_CLASSES = (len(COLORS) + 1, len(SHAPES) + 1, _SIDE, _SIDE)
+"""Of color, shape (both with "nothing"), row and column of a patch."""
+
+
+def share_of_peak(step: int, num_steps: int, num_warmup_steps: int) -> float:
+    """The learning rate of a step as a share of its peak: a short rise, then half a cosine.
+
+    >>> [round(share_of_peak(step, 100, 10), 2) for step in (0, 9, 55, 100)]
+    [0.1, 0.98, 0.43, 0.02]
+    """
+    rise = min(1.0, (step + 1) / num_warmup_steps)
+    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / num_steps)))
+    return rise * (_LAST_SHARE + (1 - _LAST_SHARE) * fall)
+
+
+def patch_labels(scene: Scene) -> torch.Tensor:
+    """(P, 4) int64: color, shape, row and column of each patch."""
+    labels = torch.zeros(_SIDE, _SIDE, 4, dtype=torch.long)
+    labels[..., 2] = torch.arange(_SIDE)[:, None]
+    labels[..., 3] = torch.arange(_SIDE)[None, :]
+    for thing in scene.things:
+        top, left = thing.row * _PATCHES_PER_CELL, thing.column * _PATCHES_PER_CELL
+        cell = labels[top : top + _PATCHES_PER_CELL, left : left + _PATCHES_PER_CELL]
+        cell[..., 0] = 1 + list(COLORS).index(thing.color)
+        cell[..., 1] = 1 + SHAPES.index(thing.shape)
+    return labels.flatten(0, 1)
+
+
+def warm_up_tower(
+    model: DemoModel,
+    pixel_values: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    num_steps: int,
+    batch_size: int = 64,
+) -> float:
+    """Trains the tower on (N, 3, H, W) pixels and (N, P, 4) labels; returns the last accuracy."""
+    heads = nn.ModuleList(nn.Linear(model.tower.config.hidden_size, count) for count in NUM_CLASSES)
+    parameters = [*model.tower.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.05)
+    schedule = _schedule(optimizer, num_steps, _NUM_TOWER_WARMUP_STEPS)
+    accuracy = 0.0
+    for step in range(num_steps):
+        chosen = torch.randint(len(pixel_values), (batch_size,))
+        features = model.select_features(pixel_values[chosen])
+        loss, num_right = torch.zeros(()), 0
+        for i, head in enumerate(heads):
+            logits, wanted = head(features).flatten(0, 1), labels[chosen][..., i].flatten()
+            loss = loss + functional.cross_entropy(logits, wanted)
+            num_right += int((logits.argmax(-1) == wanted).sum())
+        _descend(loss, [schedule])
+        accuracy = num_right / labels[chosen].numel()
+        if step % 100 == 99:
+            _logger.info(
+                "tower step %d: loss %.4f, patch accuracy %.4f", step + 1, loss.item(), accuracy
+            )
+    return accuracy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LanguagePlan:
-    """How much is learned, and how fast.
+    """How much is learned.
 
     Attributes:
         seed: Seed of the training pictures and questions.
@@ -32,10 +97,6 @@ class LanguagePlan:
         num_texts: Lessons without a picture of a step.
         num_examples: Questions of a picture.
         num_text_examples: Questions of a lesson without one.
-        learning_rate: Peak of Adam, for embeddings, norms and biases.
-        matrix_learning_rate: Peak of Muon, for the weight matrices.
-        weight_decay: Of the weight matrices; it keeps outliers small, which quantization needs.
-        num_warmup_steps: Steps until the peak.
     """
 
     seed: int = 0
@@ -44,10 +105,6 @@ class LanguagePlan:
     num_texts: int = 1
     num_examples: int = 10
     num_text_examples: int = 20
-    learning_rate: float = 2e-3
-    matrix_learning_rate: float = 3e-3
-    weight_decay: float = 0.1
-    num_warmup_steps: int = 30
 
 
 def learn_language(
@@ -57,26 +114,14 @@ def learn_language(
     after_step: Callable[[int], None],
 ) -> None:
     """Runs the plan; `after_step` gets the number of steps done so far."""
-    optimizers = _build_optimizers(model, plan)
     schedules = [
-        torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: share_of_peak(step, plan.num_steps, plan.num_warmup_steps)
-        )
-        for optimizer in optimizers
-    ]
-    trained = [
-        p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]
+        _schedule(optimizer, plan.num_steps, _NUM_WARMUP_STEPS)
+        for optimizer in _build_optimizers(model)
     ]
     losses: list[float] = []
     for step in range(plan.num_steps):
         loss = lesson_loss(model, tokenizer, *_lessons_of_step(plan, step))
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(trained, _MAX_GRADIENT_NORM)
-        for optimizer, schedule in zip(optimizers, schedules, strict=True):
-            optimizer.step()
-            schedule.step()
+        _descend(loss, schedules)
         losses.append(loss.item())
         if (step + 1) % _STEPS_BETWEEN_LINES == 0:
             _logger.info("step %d: loss %.4f", step + 1, sum(losses) / len(losses))
@@ -110,21 +155,32 @@ def _lessons_of_step(plan: LanguagePlan, step: int) -> tuple[list[Lesson], list[
     )
 
 
-def _build_optimizers(model: DemoModel, plan: LanguagePlan) -> list[torch.optim.Optimizer]:
+def _build_optimizers(model: DemoModel) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, Adam for everything else that is trained."""
     model.tower.requires_grad_(False)
     named = [*model.projector.named_parameters(), *model.language.named_parameters()]
     ends = ("embed_tokens.weight", "lm_head.weight")
     matrices = [p for name, p in named if p.ndim == 2 and not name.endswith(ends)]
     others = [p for name, p in named if p.ndim != 2 or name.endswith(ends)]
-    return [
-        torch.optim.Muon(
-            matrices,
-            lr=plan.matrix_learning_rate,
-            weight_decay=plan.weight_decay,
-            adjust_lr_fn="match_rms_adamw",
-        ),
-        torch.optim.AdamW(
-            others, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay / 2
-        ),
-    ]
+    muon = torch.optim.Muon(
+        matrices, lr=3e-3, weight_decay=_WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"
+    )
+    adam = torch.optim.AdamW(others, lr=2e-3, betas=(0.9, 0.99), weight_decay=_WEIGHT_DECAY / 2)
+    return [muon, adam]
+
+
+def _schedule(optimizer: torch.optim.Optimizer, num_steps: int, num_warmup_steps: int) -> LambdaLR:
+    return LambdaLR(optimizer, lambda step: share_of_peak(step, num_steps, num_warmup_steps))
+
+
+def _descend(loss: torch.Tensor, schedules: Sequence[LambdaLR]) -> None:
+    """One step of every schedule's optimizer; their gradients are clipped together."""
+    optimizers = [schedule.optimizer for schedule in schedules]
+    trained = [p for one in optimizers for group in one.param_groups for p in group["params"]]
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(trained, _MAX_GRADIENT_NORM)
+    for schedule in schedules:
+        schedule.optimizer.step()
+        schedule.step()

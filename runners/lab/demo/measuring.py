@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,30 +44,36 @@ class KindScore:
     num_questions: int
 
 
-def measure_checkpoint(checkpoint: Path, data_root: Path, **loading: Any) -> list[KindScore]:
+def measure_checkpoint(checkpoint: Path, data_root: Path) -> list[KindScore]:
     """Accuracies of a checkpoint on demo data, each benchmark's total first, then its kinds.
 
     Args:
         checkpoint: Folder of the checkpoint.
         data_root: What `ensure_demo_data` gave.
-        **loading: Further arguments of `load_pretrained_model`, such as `load_4bit=True`.
 
     Raises:
         DataError: the data cannot be read or asked.
     """
     tokenizer, model, processor, context_length = load_pretrained_model(
-        str(checkpoint), None, checkpoint.name, device="cpu", **loading
+        str(checkpoint), None, checkpoint.name, device="cpu"
     )
     engine = SequentialEngine(tokenizer, model, processor, context_length)
     renderer = PromptRenderer(CONVERSATION, tokenizer)
     scores: list[KindScore] = []
-    for task in _demo_tasks(data_root):
+    for build in (VQAv2, GQA, ScienceQA):
+        task = build(data_dir=data_root / build.name, split=DEMO_SPLIT)
         samples = task.samples()
         values = _score_samples(task, samples, engine, renderer)
-        kinds = _read_kinds(task, data_root)
-        for kind in ("all", *sorted(set(kinds.values()))):
-            keys = [s.key for s in samples if kind in ("all", kinds[s.key])]
-            scores.append(_kind_score(task, kind, keys, samples, values))
+        kinds = _read_kinds(task.name, data_root / task.name)
+        judged: dict[str, list[tuple[float, str]]] = {"all": []}
+        for sample in samples:
+            one = (values[sample.key], _main_target(sample))
+            judged["all"].append(one)
+            judged.setdefault(kinds[sample.key], []).append(one)
+        scores += [
+            _kind_score(task.name, kind, judged[kind])
+            for kind in ("all", *sorted(judged.keys() - {"all"}))
+        ]
     return scores
 
 
@@ -80,14 +86,6 @@ def render_table(scores: Sequence[KindScore]) -> str:
         for score in scores
     ]
     return "\n".join(lines)
-
-
-def _demo_tasks(data_root: Path) -> tuple[Task, ...]:
-    return (
-        VQAv2(data_dir=data_root / "vqav2", split=DEMO_SPLIT),
-        GQA(data_dir=data_root / "gqa", split=DEMO_SPLIT),
-        ScienceQA(data_dir=data_root / "scienceqa", split=DEMO_SPLIT),
-    )
 
 
 def _score_samples(
@@ -109,21 +107,14 @@ def _score_samples(
     return {score.key: score.value for score in task.score(predictions)}
 
 
-def _kind_score(
-    task: Task,
-    kind: str,
-    keys: Sequence[str],
-    samples: Sequence[Sample],
-    values: Mapping[str, float],
-) -> KindScore:
-    chosen = set(keys)
-    targets = Counter(_main_target(sample) for sample in samples if sample.key in chosen)
+def _kind_score(task: str, kind: str, judged: Sequence[tuple[float, str]]) -> KindScore:
+    values, targets = zip(*judged, strict=True)
     return KindScore(
-        task=task.name,
+        task=task,
         kind=kind,
-        accuracy=sum(values[key] for key in keys) / len(keys),
-        baseline=targets.most_common(1)[0][1] / len(keys),
-        num_questions=len(keys),
+        accuracy=sum(values) / len(values),
+        baseline=Counter(targets).most_common(1)[0][1] / len(targets),
+        num_questions=len(values),
     )
 
 
@@ -134,18 +125,16 @@ def _main_target(sample: Sample) -> str:
     return Counter(sample.target).most_common(1)[0][0]
 
 
-def _read_kinds(task: Task, data_root: Path) -> dict[str, str]:
+def _read_kinds(task: str, folder: Path) -> dict[str, str]:
     """The kind of each question by key, as the official files name it."""
-    folder = data_root / task.name
-    if task.name == "vqav2":
-        content = _read(folder / f"v2_mscoco_{DEMO_SPLIT}_annotations.json")["annotations"]
-        return {str(record["question_id"]): record["question_type"] for record in content}
-    if task.name == "gqa":
-        content = _read(folder / "data" / f"{DEMO_SPLIT}_questions.json")
-        return {key: record["types"]["detailed"] for key, record in content.items()}
-    content = _read(folder / "problems.json")
-    return {key: record["skill"] for key, record in content.items()}
 
+    def read(path: str) -> Any:
+        return json.loads((folder / path).read_text(encoding="utf-8"))
 
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    if task == "vqav2":
+        annotations = read(f"v2_mscoco_{DEMO_SPLIT}_annotations.json")["annotations"]
+        return {str(record["question_id"]): record["question_type"] for record in annotations}
+    if task == "gqa":
+        questions = read(f"data/{DEMO_SPLIT}_questions.json")
+        return {key: record["types"]["detailed"] for key, record in questions.items()}
+    return {key: record["skill"] for key, record in read("problems.json").items()}

@@ -14,43 +14,36 @@ SELECT_LAYER = -2
 _PROJECTED_STD = 0.5
 
 
-def tower_config() -> CLIPVisionConfig:
-    """The vision tower: 36 patches, features after the second of three layers."""
-    return CLIPVisionConfig(
-        hidden_size=96,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=3,
-        image_size=IMAGE_SIZE,
-        patch_size=PATCH_SIZE,
-        projection_dim=96,
-    )
-
-
-def language_config() -> LlamaConfig:
-    """The language model. Every width is a multiple of 32, which NF4 on a CPU needs."""
-    return LlamaConfig(
-        vocab_size=VOCABULARY_SIZE,
-        hidden_size=128,
-        intermediate_size=352,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=2048,
-        rms_norm_eps=1e-5,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-        tie_word_embeddings=False,
-    )
-
-
 class DemoModel(nn.Module):
     """Tower, projector and language model side by side."""
 
     def __init__(self) -> None:
         super().__init__()
-        vision, language = tower_config(), language_config()
+        # 36 patches; the features come from behind the second of three layers.
+        vision = CLIPVisionConfig(
+            hidden_size=96,
+            intermediate_size=256,
+            num_hidden_layers=3,
+            num_attention_heads=3,
+            image_size=IMAGE_SIZE,
+            patch_size=PATCH_SIZE,
+            projection_dim=96,
+        )
+        # Every width is a multiple of 32, which NF4 on a CPU needs.
+        language = LlamaConfig(
+            vocab_size=VOCABULARY_SIZE,
+            hidden_size=128,
+            intermediate_size=352,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=2048,
+            rms_norm_eps=1e-5,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=0,
+            tie_word_embeddings=False,
+        )
         self.tower = CLIPVisionModel(vision)
         self.projector = nn.Sequential(
             nn.Linear(vision.hidden_size, language.hidden_size),

@@ -1,20 +1,16 @@
-"""Lessons in tokens: the shared prefix with the picture, and every question behind it.
-
-N questions, S places behind the prefix.
-"""
+"""Lessons in tokens: the shared prefix with the picture, and every question behind it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 
 from evals.demo.scene import COLORS, PLURALS, SHAPES, Scene
 from evals.scorers.choice import LETTERS
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
-from llava.conversation import conv_templates
+from llava.conversation import conv_templates, render_question
 from llava.tokenizer import SentencePieceTokenizer
 from llava.tokens import tokenizer_image_token
 from runners.lab.demo.examples import Example, Lesson
@@ -32,57 +28,30 @@ _NOUNS: dict[str, str | None] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suffix:
-    """What stands behind the prefix of one question.
+    """What stands behind the prefix of one question, in S places.
 
     Attributes:
-        owner: Position of the question's lesson among those that share the batch.
-        position: Position of the question within its lesson.
-        input_ids: The rest of the prompt and the answer but for its last token.
-        labels: The token to predict at each place (already shifted), or -100.
-        verdicts: What is to be learned inside the question, see `build_verdicts`; else -100.
+        owner: Position of the question's lesson among those that are answered together.
+        input_ids: (S,) int64, the rest of the prompt and the answer but for its last token.
+        labels: (S,) int64, the token to predict at each place (already shifted), or -100.
+        verdicts: (S,) int64, what is to be learned inside the question, see `build_verdicts`; else
+            -100.
     """
 
     owner: int
-    position: int
-    input_ids: tuple[int, ...]
-    labels: tuple[int, ...]
-    verdicts: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuffixBatch:
-    """Suffixes of similar length, padded on the right.
-
-    Attributes:
-        owners: (N,) int64, see `Suffix.owner`.
-        positions: (N,) int64, see `Suffix.position`.
-        input_ids: (N, S) int64.
-        labels: (N, S) int64, shifted; -100 where nothing is to be predicted.
-        verdicts: (N, S) int64, see `Suffix.verdicts`.
-    """
-
-    owners: torch.Tensor
-    positions: torch.Tensor
     input_ids: torch.Tensor
     labels: torch.Tensor
     verdicts: torch.Tensor
 
 
-def render_prompt(text: str | None, *, with_image: bool) -> str:
-    """The prompt of a user turn as the model gets it; without text, the part before it."""
-    conversation = conv_templates[CONVERSATION].copy()
-    conversation.append_message(conversation.roles[0], f"<image>\n{text}" if with_image else text)
-    if text is not None:
-        conversation.append_message(conversation.roles[1], None)
-    return conversation.get_prompt()
-
-
 def prefix_ids(tokenizer: SentencePieceTokenizer, *, with_image: bool) -> list[int]:
     """The tokens that all prompts share, up to the image (left out) or to the user's text."""
-    if not with_image:
-        return tokenizer.encode_text(render_prompt(None, with_image=False))
-    ids = list(tokenizer_image_token(render_prompt("", with_image=True), tokenizer))
-    return ids[: ids.index(IMAGE_TOKEN_INDEX)]
+    if with_image:
+        ids = list(tokenizer_image_token(render_question(CONVERSATION, "", 1), tokenizer))
+        return ids[: ids.index(IMAGE_TOKEN_INDEX)]
+    conversation = conv_templates[CONVERSATION].copy()
+    conversation.append_message(conversation.roles[0], None)
+    return tokenizer.encode_text(conversation.get_prompt())
 
 
 def answer_ids(tokenizer: SentencePieceTokenizer, answer: str) -> list[int]:
@@ -98,20 +67,17 @@ def build_suffixes(
     skipped = len(prefix_ids(tokenizer, with_image=with_image)) + int(with_image)
     suffixes = []
     for owner, lesson in enumerate(lessons):
-        for position, example in enumerate(lesson.examples):
-            prompt = render_prompt(example.text, with_image=with_image)
+        for example in lesson.examples:
+            prompt = render_question(CONVERSATION, example.text, int(with_image))
             question = list(tokenizer_image_token(prompt, tokenizer))[skipped:]
             answer = answer_ids(tokenizer, example.answer)
+            verdicts = build_verdicts(tokenizer, example, lesson.scene, question)
             suffixes.append(
                 Suffix(
                     owner=owner,
-                    position=position,
-                    input_ids=(*question, *answer[:-1]),
-                    labels=(*[IGNORE_INDEX] * (len(question) - 1), *answer),
-                    verdicts=(
-                        *build_verdicts(tokenizer, example, lesson.scene, question),
-                        *[IGNORE_INDEX] * (len(answer) - 1),
-                    ),
+                    input_ids=torch.tensor([*question, *answer[:-1]]),
+                    labels=torch.tensor([*[IGNORE_INDEX] * (len(question) - 1), *answer]),
+                    verdicts=torch.tensor([*verdicts, *[IGNORE_INDEX] * (len(answer) - 1)]),
                 )
             )
     return suffixes
@@ -135,9 +101,8 @@ def build_verdicts(
     """
     verdicts = [IGNORE_INDEX] * len(question)
     if scene is not None:
-        for place, count in _counts_of_named_things(
-            tokenizer.convert_ids_to_tokens(question), scene
-        ):
+        pieces = tokenizer.convert_ids_to_tokens(question)
+        for place, count in _counts_of_named_things(pieces, scene):
             verdicts[place] = answer_ids(tokenizer, str(count))[-2]
     line_break = tokenizer.convert_tokens_to_ids(_LINE_BREAK)
     breaks = [place for place, token in enumerate(question) if token == line_break]
@@ -159,26 +124,3 @@ def _counts_of_named_things(pieces: Sequence[str], scene: Scene) -> Iterator[tup
             if color or shape:
                 yield place, len(scene.find(color=color, shape=shape))
         color = word if word in COLORS else None
-
-
-def build_suffix_batches(suffixes: Sequence[Suffix], num_batches: int) -> list[SuffixBatch]:
-    """The suffixes in up to `num_batches` batches, short ones first, so that little is padding."""
-    ordered = sorted(suffixes, key=lambda suffix: len(suffix.input_ids))
-    bounds = [len(ordered) * i // num_batches for i in range(num_batches + 1)]
-    chunks = [ordered[start:end] for start, end in pairwise(bounds)]
-    return [_pad(chunk) for chunk in chunks if chunk]
-
-
-def _pad(suffixes: Sequence[Suffix]) -> SuffixBatch:
-    longest = len(suffixes[-1].input_ids)
-
-    def padded(values: Sequence[int], padding: int) -> list[int]:
-        return [*values, *[padding] * (longest - len(values))]
-
-    return SuffixBatch(
-        owners=torch.tensor([suffix.owner for suffix in suffixes]),
-        positions=torch.tensor([suffix.position for suffix in suffixes]),
-        input_ids=torch.tensor([padded(suffix.input_ids, 0) for suffix in suffixes]),
-        labels=torch.tensor([padded(suffix.labels, IGNORE_INDEX) for suffix in suffixes]),
-        verdicts=torch.tensor([padded(suffix.verdicts, IGNORE_INDEX) for suffix in suffixes]),
-    )

@@ -5,15 +5,13 @@ from __future__ import annotations
 import io
 import string
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import sentencepiece
 
-from llava.conversation import conv_templates
+from llava.conversation import conv_templates, render_question
 from runners.lab.demo.examples import picture_lesson, text_lesson
-from runners.lab.demo.sequences import render_prompt
+from runners.lab.demo.sequences import CONVERSATION
 
-TOKENIZER_FILE = "tokenizer.model"
 VOCABULARY_SIZE = 896
 
 _NUM_LESSONS = 2000
@@ -24,14 +22,14 @@ def read_corpus(seed: int) -> Iterator[str]:
     for number in range(_NUM_LESSONS):
         for lesson in (picture_lesson(seed, number, 8), text_lesson(seed, number, 8)):
             for example in lesson.examples:
-                yield render_prompt(example.text, with_image=False)
+                yield render_question(CONVERSATION, example.text, 0)
                 yield example.answer
     for conversation in conv_templates.values():
         yield conversation.system
 
 
-def train_tokenizer(texts: Iterable[str], folder: Path) -> Path:
-    """Writes a `tokenizer.model` learned from texts into a folder and returns its path.
+def train_tokenizer(texts: Iterable[str]) -> bytes:
+    """The content of a `tokenizer.model` that was learned from texts.
 
     Line breaks become bytes, as in LLaMA, because no text is seen across them; all of ASCII has
     pieces of its own, everything else is spelled in bytes.
@@ -59,7 +57,4 @@ def train_tokenizer(texts: Iterable[str], folder: Path) -> Path:
         input_sentence_size=0,
         minloglevel=2,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / TOKENIZER_FILE
-    path.write_bytes(model.getvalue())
-    return path
+    return model.getvalue()
