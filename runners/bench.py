@@ -7,7 +7,14 @@ finding the near-tie threshold of short formats is not counted.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from runners.options import program
+from runners.options.build import read_settings
+from runners.options.bench import BenchProgramConfig
+from runners.options.words import nest
+from runners.storage.files import write_json
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -15,27 +22,21 @@ if TYPE_CHECKING:
 
 def bench(config: DictConfig) -> int:
     """Runs one composed configuration and returns the exit code."""
-    from runners.lab.bench.session import run_session
-    from runners.options.bench import BenchProgramConfig
-    from runners.options.build import read_settings
+    from runners.lab.bench.comparing import compare_engines  # torch, which --help need not load
 
     settings = read_settings(config, BenchProgramConfig).bench
-    report = run_session(settings)
-    _print(report)
+    figures = compare_engines(settings)
+    _print(figures)
     if settings.output:
-        from pathlib import Path
-
-        from runners.storage.files import write_json
-
-        write_json(Path(settings.output), report)
+        write_json(Path(settings.output), figures)
     return 0
 
 
-def _print(report: dict[str, Any]) -> None:
-    print(f"{report['device']['name']}, matmul {report['matmul_flops_per_s'] / 1e9:,.0f} GFLOP/s")
+def _print(figures: dict[str, Any]) -> None:
+    print(f"{figures['device']['name']}, matmul {figures['matmul_flops_per_s'] / 1e9:,.0f} GFLOP/s")
     row = "{:<10} {:<11} {:>9} {:>12} {:>8} {:>6} {:>9}"
     print(row.format("workload", "engine", "ratio", "questions/s", "equal", "MFU", "memory"))
-    for result in report["results"]:
+    for result in figures["results"]:
         print(
             row.format(
                 result["workload"],
@@ -51,11 +52,8 @@ def _print(report: dict[str, Any]) -> None:
 
 def main() -> None:
     """The program."""
-    from runners.options.program import main as run_program
-    from runners.options.words import nest
-
     sys.argv[1:] = nest(sys.argv[1:], "bench")
-    run_program("bench", bench)
+    program.main("bench", bench)
 
 
 if __name__ == "__main__":

@@ -35,8 +35,6 @@ class BatchedEngine:
         batch_size: int = 8,
     ) -> None:
         self._sequential = SequentialEngine(tokenizer, model, image_processor, context_len)
-        self._model = model
-        self._image_processor = image_processor
         self._batch_size = batch_size
 
     @torch.inference_mode()
@@ -46,8 +44,8 @@ class BatchedEngine:
             yield from self._batch(requests[start : start + self._batch_size])
 
     def _batch(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        model = self._model
-        prepared = [prepare_images(r.images, self._image_processor, model.config) for r in requests]
+        model, processor = self._sequential.model, self._sequential.image_processor
+        prepared = [prepare_images(request.images, processor, model.config) for request in requests]
         pixels = torch.stack([images.pixel_values[0] for images in prepared if images is not None])
         longest = max(len(request.prompt_ids) for request in requests)
         ids = torch.zeros(len(requests), longest, dtype=torch.long)
@@ -55,6 +53,7 @@ class BatchedEngine:
         for row, request in enumerate(requests):
             ids[row, longest - len(request.prompt_ids) :] = torch.from_numpy(request.prompt_ids)
             mask[row, longest - len(request.prompt_ids) :] = 1
+        # An answer begins behind the last place, so that padding has to stand in front.
         model.config.tokenizer_padding_side = "left"
         output = model.generate(
             ids.to(model.device),
@@ -66,9 +65,8 @@ class BatchedEngine:
         )
         num_patches = model.get_vision_tower().num_patches
         for request, tokens in zip(requests, output.tolist(), strict=True):
-            end = next(
-                (i + 1 for i, t in enumerate(tokens) if t in self._sequential.stops), len(tokens)
-            )
+            stops = (i + 1 for i, token in enumerate(tokens) if token in self._sequential.stops)
+            end = next(stops, len(tokens))  # behind it the batch waits for its longest answer
             num_images = int((request.prompt_ids == IMAGE_TOKEN_INDEX).sum())
             yield self._sequential.completion(
                 request,

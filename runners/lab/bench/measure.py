@@ -5,13 +5,14 @@ from __future__ import annotations
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.benchmark import Timer
 
 from llava.generation.request import Completion, Request
 
@@ -19,7 +20,7 @@ _SAMPLE_S = 0.02
 _MATMUL_SIZE = {"cpu": 1024, "cuda": 8192}
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """What one pass of an engine over a workload took.
 
@@ -30,10 +31,10 @@ class Measurement:
         answers: Tokens by key.
     """
 
-    seconds: float = 0.0
-    flops: float = 0.0
-    peak_memory_bytes: int = 0
-    answers: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    seconds: float
+    flops: float
+    peak_memory_bytes: int
+    answers: Mapping[str, tuple[int, ...]]
 
 
 def measure(engine: Any, model: Any, requests: Sequence[Request]) -> Measurement:
@@ -43,6 +44,7 @@ def measure(engine: Any, model: Any, requests: Sequence[Request]) -> Measurement
         RuntimeError: a request failed.
     """
     on_gpu = model.device.type == "cuda"
+    # Processor time tells nothing of a GPU's work, wall time is spoiled by a CPU's other guests.
     clock = time.perf_counter if on_gpu else time.process_time
     with _memory(model.device) as peak, count_flops(model) as flops:
         started = clock()
@@ -94,21 +96,12 @@ def count_flops(model: Any) -> Iterator[Callable[[], float]]:
 
 
 def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
-    """Returns the rate of a large matrix product, the median of five."""
+    """Returns the median rate of a large matrix product, on as many threads as torch has."""
     size = _MATMUL_SIZE[device.type]
-    first = torch.randn(size, size, device=device, dtype=dtype)
-    second = torch.randn(size, size, device=device, dtype=dtype)
-    rates = []
-    for attempt in range(6):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        started = time.perf_counter()
-        first @ second
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        if attempt:
-            rates.append(2 * size**3 / (time.perf_counter() - started))
-    return sorted(rates)[len(rates) // 2]
+    first, second = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    names = {"first": first, "second": second}
+    timer = Timer("first @ second", globals=names, num_threads=torch.get_num_threads())
+    return float(2 * size**3 / timer.blocked_autorange().median)
 
 
 @contextmanager

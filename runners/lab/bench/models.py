@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM, CLIPImageProcessorPil, CLIPVisionConfig
 
 from llava.model.builder import load_pretrained_model
-from llava.model.language_model.llava_llama import LlavaConfig, LlavaLlamaForCausalLM
+from llava.model.language_model.llava_llama import LlavaConfig
 from llava.tokenizer import load_tokenizer
 
 DEMO_DIR = Path(__file__).parents[3] / "llava" / "demo" / "llava-demo"
@@ -60,9 +60,8 @@ def _random_model(name: str, vocab_size: int, device: torch.device, dtype: torch
     """A LLaVA of LLaVA-1.5's form, its weights drawn on the device from a fixed seed."""
     (width, inner, layers, heads), tower = _SHAPES[name]
     torch.manual_seed(0)
-    before = torch.get_default_dtype()
     with tempfile.TemporaryDirectory() as folder:
-        _describe_tower(Path(folder), tower)
+        _describe_tower(folder, tower)
         config = LlavaConfig(
             vocab_size=vocab_size,
             hidden_size=width,
@@ -80,12 +79,8 @@ def _random_model(name: str, vocab_size: int, device: torch.device, dtype: torch
             image_aspect_ratio="pad",
             attn_implementation="sdpa",
         )
-        torch.set_default_dtype(dtype)
-        try:
-            with device:
-                model = LlavaLlamaForCausalLM(config)
-        finally:
-            torch.set_default_dtype(before)
+        with device:  # no copy of 26 GB of weights from CPU to GPU
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 2:
@@ -95,18 +90,15 @@ def _random_model(name: str, vocab_size: int, device: torch.device, dtype: torch
     return model.eval()
 
 
-def _describe_tower(folder: Path, shape: tuple[int, int, int, int]) -> None:
+def _describe_tower(folder: str, shape: tuple[int, int, int, int]) -> None:
     """Writes what a CLIP tower's folder has beside the weights."""
     width, inner, layers, heads = shape
-    config = {
-        "model_type": "clip_vision_model",
-        "hidden_size": width,
-        "intermediate_size": inner,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "image_size": 336,
-        "patch_size": 14,
-    }
-    processor = {"crop_size": 336, "size": 336, "do_center_crop": True, "do_resize": True}
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
+    CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        image_size=336,
+        patch_size=14,
+    ).save_pretrained(folder)
+    CLIPImageProcessorPil(size={"shortest_edge": 336}, crop_size=336).save_pretrained(folder)

@@ -37,13 +37,12 @@ class NoiseImage:
     """An image of random colors, the same for the same key."""
 
     key: str
-    side: int = 336
 
     def open(self) -> Image.Image:
         """Returns the image in RGB."""
-        rng = np.random.default_rng(abs(hash_text(self.key)))
+        rng = np.random.default_rng(int.from_bytes(self.key.encode()[-8:], "big"))
         small = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
-        return Image.fromarray(small).resize((self.side, self.side))
+        return Image.fromarray(small).resize((336, 336))
 
 
 def build_workload(
@@ -81,20 +80,15 @@ def build_workload(
     return requests
 
 
-def hash_text(text: str) -> int:
-    """Returns a number that depends on the text alone."""
-    return int.from_bytes(text.encode()[-8:], "big")
-
-
 def _shape(
     name: str, num_images: int, rng: np.random.Generator, questions: Path | None
 ) -> tuple[list[int], tuple[int, ...], int]:
     """Questions of each image, deciles of the suffix lengths, new tokens of an answer."""
-    if name == "gqa":
-        sizes = _real_sizes(questions) if questions else None
-        if sizes is None:
-            return [_draw(rng, _GQA_DECILES) for _ in range(num_images)], _SHORT_DECILES, 3
+    if name == "gqa" and questions is not None:
+        sizes = _real_sizes(questions)
         return [int(rng.choice(sizes)) for _ in range(num_images)], _SHORT_DECILES, 3
+    if name == "gqa":
+        return [_draw(rng, _GQA_DECILES) for _ in range(num_images)], _SHORT_DECILES, 3
     if name == "vqav2":
         return [5 + (i % 3 == 0) for i in range(num_images)], _SHORT_DECILES, 3
     if name == "scienceqa":

@@ -23,6 +23,7 @@ from runners.evaluation.prompts import PromptRenderer
 from runners.lab.demo.sequences import CONVERSATION
 
 _MAX_NEW_TOKENS = 8
+_BENCHMARKS = {"vqav2": VQAv2, "gqa": GQA, "scienceqa": ScienceQA}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,18 +61,18 @@ def measure_checkpoint(checkpoint: Path, data_root: Path) -> list[KindScore]:
     engine = SequentialEngine(tokenizer, model, processor, context_length)
     renderer = PromptRenderer(CONVERSATION, tokenizer)
     scores: list[KindScore] = []
-    for build in (VQAv2, GQA, ScienceQA):
-        task = build(data_dir=data_root / build.name, split=DEMO_SPLIT)
+    for name, benchmark in _BENCHMARKS.items():
+        task = benchmark(data_dir=data_root / name, split=DEMO_SPLIT)
         samples = task.samples()
         values = _score_samples(task, samples, engine, renderer)
-        kinds = _read_kinds(task.name, data_root / task.name)
+        kinds = _read_kinds(name, data_root / name)
         judged: dict[str, list[tuple[float, str]]] = {"all": []}
         for sample in samples:
             one = (values[sample.key], _main_target(sample))
             judged["all"].append(one)
             judged.setdefault(kinds[sample.key], []).append(one)
         scores += [
-            _kind_score(task.name, kind, judged[kind])
+            _kind_score(name, kind, judged[kind])
             for kind in ("all", *sorted(judged.keys() - {"all"}))
         ]
     return scores

@@ -1,4 +1,4 @@
-"""A benchmark session: every engine on every workload, in turn, in one process."""
+"""Every engine on every workload, in turn, in one process."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ from runners.options.bench import BenchConfig
 _WARM_UP = 2
 
 
-def run_session(settings: BenchConfig) -> dict[str, Any]:
+def compare_engines(settings: BenchConfig) -> dict[str, Any]:
     """Returns device, versions and one result for each workload and engine.
 
     Raises:
         ConfigError: a workload, a model or an engine is unknown.
     """
-    torch.set_num_threads(settings.num_threads)
+    threads = settings.num_threads
+    torch.set_num_threads(threads)
     device = settings.device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+    on_gpu = device.startswith("cuda")
     dtype = getattr(torch, settings.dtype)
     tower_dtype = None if settings.tower_dtype is None else getattr(torch, settings.tower_dtype)
     try:
@@ -56,7 +58,11 @@ def run_session(settings: BenchConfig) -> dict[str, Any]:
         print(f"{name}: {len(requests)} questions ...", file=sys.stderr)
         results += _compare(name, requests, engines, parts, settings, matmul)
     return {
-        "device": _describe_device(device, settings.num_threads),
+        "device": {
+            "name": torch.cuda.get_device_name(device) if on_gpu else f"CPU, {threads} threads",
+            "type": "cuda" if on_gpu else "cpu",
+            "num_threads": threads,
+        },
         "versions": describe_environment()["versions"],
         "matmul_flops_per_s": matmul,
         "results": results,
@@ -88,8 +94,8 @@ def _compare(
             "dtype": settings.dtype,
             "num_questions": len(requests),
             "questions_per_s": len(requests) / median(m.seconds for m in measured),
-            "ratio_to_sequential": _ratio(sequential, measured),
-            "answers_equal": _equal(sequential, measured),
+            "ratio_to_sequential": _ratio(sequential, measured) if sequential else None,
+            "answers_equal": _equal(sequential, measured) if sequential else None,
             "peak_memory_bytes": max(m.peak_memory_bytes for m in measured),
             "mfu": median(m.flops / m.seconds for m in measured) / matmul,
             "stages_s": _stages(built[name]),
@@ -126,17 +132,13 @@ def _warm_up(engine: Any, requests: Sequence[Request]) -> None:
     engine.stats = PackStats()
 
 
-def _ratio(sequential: list[Measurement] | None, measured: list[Measurement]) -> float | None:
+def _ratio(sequential: Sequence[Measurement], measured: Sequence[Measurement]) -> float:
     """How many times faster; the median over the repeats, pair by pair."""
-    if sequential is None:
-        return None
     return median(s.seconds / m.seconds for s, m in zip(sequential, measured, strict=True))
 
 
-def _equal(sequential: list[Measurement] | None, measured: list[Measurement]) -> float | None:
+def _equal(sequential: Sequence[Measurement], measured: Sequence[Measurement]) -> float:
     """Share of the questions with the sequential answer, in the worst repeat."""
-    if sequential is None:
-        return None
     expected = sequential[0].answers
     return min(
         sum(m.answers[key] == tokens for key, tokens in expected.items()) / len(expected)
@@ -155,13 +157,4 @@ def _stages(engine: Any) -> dict[str, float]:
         "decode": stats.decode_s,
         "replay": stats.replay_s,
         "replayed_share": stats.num_replayed / max(1, stats.num_packed),
-    }
-
-
-def _describe_device(device: str, num_threads: int) -> dict[str, Any]:
-    on_gpu = device.startswith("cuda")
-    return {
-        "name": torch.cuda.get_device_name(device) if on_gpu else f"CPU, {num_threads} threads",
-        "type": "cuda" if on_gpu else "cpu",
-        "num_threads": num_threads,
     }
