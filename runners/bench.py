@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runners.options import program
-from runners.options.build import read_settings
 from runners.options.bench import BenchProgramConfig
+from runners.options.build import read_settings
 from runners.options.words import nest
 from runners.storage.files import write_json
 

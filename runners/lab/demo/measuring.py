@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,11 @@ from runners.evaluation.prompts import PromptRenderer
 from runners.lab.demo.sequences import CONVERSATION
 
 _MAX_NEW_TOKENS = 8
-_BENCHMARKS = {"vqav2": VQAv2, "gqa": GQA, "scienceqa": ScienceQA}
+_BENCHMARKS: Mapping[str, Callable[..., Task]] = {
+    "vqav2": VQAv2,
+    "gqa": GQA,
+    "scienceqa": ScienceQA,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
