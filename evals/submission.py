@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
 from evals.benchmark import Benchmark
 from evals.errors import DataError
 from evals.reading.answers import AnswerFile
-from evals.task import Task
 
 _MAX_CELL = 32_767
 _SHOWN = 3
@@ -41,7 +40,9 @@ class Submission:
     num_unreadable: int
 
 
-def build_submission(task: Task, answers: AnswerFile, *, allow_missing: bool = False) -> Submission:
+def build_submission(
+    task: Benchmark, answers: AnswerFile, *, allow_missing: bool = False
+) -> Submission:
     """The server's file for the answers of a task.
 
     Args:
@@ -57,8 +58,7 @@ def build_submission(task: Task, answers: AnswerFile, *, allow_missing: bool = F
     title = f"{task.name} {task.split}"
     if task.upload is None:
         raise DataError(f"{title} has no server that takes answers. Score them with runners.score.")
-    described = cast("Benchmark", task)  # so is a task that is not yet described, in these methods
-    listed, required = described.submission_ids()
+    listed, required = task.submission_ids()
     known = set(listed)
     check_split(title, (str(line["question_id"]) for line in answers.answers), known, required)
     if not required and not allow_missing:
@@ -83,7 +83,7 @@ def build_submission(task: Task, answers: AnswerFile, *, allow_missing: bool = F
             f"The answers to {title} are not complete. {found}{lines} Answer the questions again, "
             "or set allow_missing=true to send empty answers for them and the last of several."
         )
-    content = described.render_submission({key: texts.get(key, "") for key in listed})
+    content = task.render_submission({key: texts.get(key, "") for key in listed})
     return Submission(
         content=content,
         suffix=task.upload.suffix,

@@ -10,9 +10,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evals.benchmark import Benchmark
 from evals.reading.answers import read_answers
 from evals.submission import Submission, build_submission
-from evals.task import Task
 from runners.errors import COMPLETE, ConfigError
 from runners.logs import RunLog
 from runners.options.build import read_settings
@@ -71,7 +71,7 @@ def _find_answers(choice: TaskChoice, settings: SubmitConfig) -> tuple[TaskSpec,
     return spec, path
 
 
-def _check_output(task: Task, output: Path, *, overwrite: bool) -> None:
+def _check_output(task: Benchmark, output: Path, *, overwrite: bool) -> None:
     """Checks the file's name before anything is read.
 
     Raises:

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from itertools import compress
 from typing import Any
 
+from evals.benchmark import Benchmark
 from evals.figures.statistics import Z_95, Mask, clustered_standard_error, jackknife_standard_error
 from evals.reading.releases import published_count
 from evals.records import SHARE, Aggregate, Failure, Scale, Score
-from evals.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Summary:
 
 
 def summarize(
-    task: Task,
+    task: Benchmark,
     scores: Sequence[Score],
     failures: Mapping[str, Failure],
     *,
@@ -109,7 +109,7 @@ def summarize(
 
 
 def summarize_unscored(
-    task: Task, num_questions: int, num_answered: int, failures: Mapping[str, Failure]
+    task: Benchmark, num_questions: int, num_answered: int, failures: Mapping[str, Failure]
 ) -> Summary:
     """The counts of a task whose split has no annotations.
 
@@ -152,7 +152,7 @@ def _breakdowns(
 
 
 def _interval(
-    task: Task, scores: Sequence[Score], value: float, everything: Aggregate
+    task: Benchmark, scores: Sequence[Score], value: float, everything: Aggregate
 ) -> tuple[float, float] | None:
     """The interval around the primary metric, within the metric's scale."""
     name, clusters = task.primary_metric, [score.cluster for score in scores]

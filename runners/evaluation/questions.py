@@ -11,9 +11,9 @@ from collections.abc import Set as AbstractSet
 from functools import cached_property
 from typing import Any
 
+from evals.benchmark import Benchmark
 from evals.errors import DataError
 from evals.records import Failure, Sample, Score
-from evals.task import Task
 from llava.generation.request import Completion, GenerationConfig
 from runners.evaluation.identity import ModelIdentity, compose_identity
 from runners.evaluation.images import ImageFiles
@@ -54,7 +54,7 @@ class AskedTask:
             this part.
     """
 
-    def __init__(self, task: Task, settings: EvalConfig, spec: TaskSpec | None = None) -> None:
+    def __init__(self, task: Benchmark, settings: EvalConfig, spec: TaskSpec | None = None) -> None:
         self.task = task
         self.spec = spec
         self.limit = settings.limit

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from evals.task import Task
+from evals.benchmark import Benchmark
 from runners.errors import ConfigError
 from runners.options.composing import NamedOptions, compose_named
 from runners.options.eval import EvalConfig
 from runners.options.task_spec import TaskSpec
 
-TaskLike = str | Mapping[str, Any] | Task
+TaskLike = str | Mapping[str, Any] | Benchmark
 """A name that `task=` takes, a benchmark as `_target_` plus values, or a benchmark itself."""
 
 
@@ -25,7 +25,7 @@ class NamedTask:
         spec: The same as it is described; None for a benchmark that was given as an object.
     """
 
-    task: Task
+    task: Benchmark
     spec: TaskSpec | None
 
 
@@ -37,7 +37,7 @@ def resolve_tasks(
     Raises:
         ConfigError: there is no benchmark, two have the same name, or an option is wrong.
     """
-    given = [tasks] if isinstance(tasks, (str, Mapping)) or _is_task(tasks) else tasks
+    given = [tasks] if isinstance(tasks, (str, Mapping, Benchmark)) else tasks
     entries = list(cast("Sequence[TaskLike]", given))
     names = [entry for entry in entries if isinstance(entry, str)]
     specs, settings = compose_named(names, options)
@@ -55,17 +55,13 @@ def resolve_tasks(
     return found, settings
 
 
-def _describe(entry: Mapping[str, Any] | Task) -> NamedTask:
+def _describe(entry: Mapping[str, Any] | Benchmark) -> NamedTask:
     if isinstance(entry, Mapping):
         spec = TaskSpec.from_json(entry)
         return NamedTask(task=spec.build(), spec=spec)
-    if not _is_task(entry):
+    if not isinstance(entry, Benchmark):
         raise TypeError(
             "`tasks` must hold names, mappings with `_target_` or benchmarks, but has "
             f"{type(entry).__name__}."
         )
     return NamedTask(task=entry, spec=None)
-
-
-def _is_task(entry: object) -> bool:
-    return hasattr(entry, "samples") and hasattr(entry, "aggregate")

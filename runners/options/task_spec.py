@@ -13,7 +13,7 @@ from runners.options.names import check_task_name
 from runners.options.targets import find_benchmark
 
 if TYPE_CHECKING:
-    from evals.task import Task
+    from evals.benchmark import Benchmark
 
 
 # Without slots, which leave no place for what is built once.
@@ -59,7 +59,7 @@ class TaskSpec:
         """Returns the same benchmark with other values of some options."""
         return TaskSpec(target=self.target, options={**self.options, **options})
 
-    def build(self) -> Task:
+    def build(self) -> Benchmark:
         """Returns the benchmark, the same one at every call; nothing is read yet.
 
         Raises:
@@ -69,10 +69,10 @@ class TaskSpec:
         return self._task
 
     @cached_property
-    def _task(self) -> Task:
+    def _task(self) -> Benchmark:
         build = find_benchmark(self.target)
         try:
-            task: Task = build(**self.options)
+            task: Benchmark = build(**self.options)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"{self.target} cannot be built from its options: {reason_of(error)}. Correct "

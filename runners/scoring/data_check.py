@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import cast
 
 from tqdm import tqdm
 
@@ -17,7 +16,6 @@ from evals.reading.files import find_optional
 from evals.reading.images import ImageSource
 from evals.reading.releases import Release
 from evals.records import Prediction, Sample
-from evals.task import Task
 from runners.options.task_spec import TaskSpec
 from runners.storage.long_names import shorten_names
 
@@ -122,17 +120,16 @@ def _count(
     return findings
 
 
-def _check_purposes(task: Task, samples: Sequence[Sample]) -> list[Finding]:
+def _check_purposes(task: Benchmark, samples: Sequence[Sample]) -> list[Finding]:
     """Tries what the files are for beside asking: scoring, judging, uploading."""
-    described = cast("Benchmark", task)  # so is a task that is not yet described, in these methods
     findings = []
     attempts: list[tuple[str, Callable[[], object]]] = []
     if task.has_annotations:
         attempts.append(("scoring", lambda: task.score({})))
     elif task.grading is not None:
-        attempts.append(("judging", lambda: described.judge_requests(_answer_first(samples))))
+        attempts.append(("judging", lambda: task.judge_requests(_answer_first(samples))))
     elif task.upload is not None:
-        attempts.append(("upload", described.submission_ids))
+        attempts.append(("upload", task.submission_ids))
     else:
         text = "scoring: this split has no annotations; its questions can only be answered"
         findings.append(Finding(state=State.NOTE, text=text))

@@ -28,7 +28,6 @@ from evals.errors import DataError
 from evals.grading import Grading
 from evals.reading.files import require
 from evals.records import Prediction
-from evals.task import Task
 from runners.errors import ConfigError
 from runners.options.score import JudgeOptions
 from runners.scoring.endpoint import Budget, Endpoint, OpenAIJudge, Price, estimate_prompt_tokens
@@ -55,7 +54,7 @@ class Judgment:
         missing: What it takes to score the task; empty if nothing is missing.
     """
 
-    task: Task
+    task: Benchmark
     record: Mapping[str, Any] | None = None
     missing: str = ""
 
@@ -73,7 +72,7 @@ class Judgment:
 
 
 def judge_answers(
-    task: Task, predictions: Mapping[str, Prediction], folder: Path, options: JudgeOptions
+    task: Benchmark, predictions: Mapping[str, Prediction], folder: Path, options: JudgeOptions
 ) -> Judgment:
     """Returns the task with the replies of its judge, which is asked what it was not asked before.
 

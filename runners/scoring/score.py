@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from evals.benchmark import Benchmark
 from evals.errors import DataError
 from evals.figures.summary import Summary, summarize, summarize_unscored
 from evals.records import Score
-from evals.task import Task
 from runners.options.score import JudgeOptions
 from runners.options.task_spec import TaskSpec
 from runners.scoring.judge import Judgment, judge_answers
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def score_lines(
-    task: Task,
+    task: Benchmark,
     lines: Iterable[Mapping[str, Any]],
     num_questions: int,
     *,
@@ -62,7 +62,7 @@ def score_lines(
 
 
 def score_asked(
-    task: Task,
+    task: Benchmark,
     lines: Iterable[Mapping[str, Any]],
     asked: Collection[str],
     origin: Origin,

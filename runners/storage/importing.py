@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evals.benchmark import Benchmark
 from evals.errors import DataError
 from evals.reading.answers import AnswerFile, read_answers
 from evals.reading.files import find_file
 from evals.records import Failure, Prediction, Sample
-from evals.task import Task
 from runners.environment import describe_environment, now
 from runners.errors import ConfigError
 from runners.options.task_spec import TaskSpec
@@ -64,7 +64,7 @@ class Imported:
     origin: Origin
 
 
-def read_import(task: Task, path: str) -> Import:
+def read_import(task: Benchmark, path: str) -> Import:
     """Returns what an answer file says about a task; lines that are no answer are logged.
 
     Raises:
@@ -104,7 +104,7 @@ def _tell_oddities(answers: AnswerFile, predictions: Mapping[str, Prediction]) -
         )
 
 
-def _read_failures(task: Task, answers: AnswerFile) -> dict[str, Failure]:
+def _read_failures(task: Benchmark, answers: AnswerFile) -> dict[str, Failure]:
     """Failures that a run of this project recorded in its answer file."""
     failures = {}
     for line in answers.failed:
@@ -116,7 +116,7 @@ def _read_failures(task: Task, answers: AnswerFile) -> dict[str, Failure]:
 
 
 def store_import(
-    found: Import, task: Task, spec: TaskSpec, run_dir: Path, *, overwrite: bool
+    found: Import, task: Benchmark, spec: TaskSpec, run_dir: Path, *, overwrite: bool
 ) -> Imported:
     """Writes answers and manifest as those of a run.
 
@@ -159,7 +159,7 @@ def store_import(
     )
 
 
-def _read_samples(task: Task) -> list[Sample] | None:
+def _read_samples(task: Benchmark) -> list[Sample] | None:
     """The questions; None if annotations are there, but not the files that questions are read from.
 
     Scoring needs less than asking does: an imported file may be scored where nothing can be asked.
@@ -196,7 +196,7 @@ def _hash_prompts(samples: Sequence[Sample] | None, predictions: Mapping[str, Pr
     return hash_prompts(samples)
 
 
-def _order(task: Task, samples: Sequence[Sample] | None, found: Import) -> list[str]:
+def _order(task: Benchmark, samples: Sequence[Sample] | None, found: Import) -> list[str]:
     """The keys of the answers and failures in the benchmark's order."""
     given = {**found.predictions, **found.failures}
     keys = [sample.key for sample in samples or ()]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evals.benchmark import Benchmark
 from evals.records import Sample
-from evals.task import Task
 from runners.environment import now
 from runners.errors import ConfigError
 from runners.options.given import TaskChoice
@@ -172,7 +172,7 @@ def _check_identities(sources: Sequence[Part], name: str) -> None:
         )
 
 
-def _check_questions(part: Part, task: Task, samples: Sequence[Sample]) -> str:
+def _check_questions(part: Part, task: Benchmark, samples: Sequence[Sample]) -> str:
     """Checks that the parts were asked these questions; returns the questions' hash."""
     prompts = hash_prompts(samples)
     if differences({"prompts": part.manifest.identity.get("prompts")}, {"prompts": prompts}):

@@ -13,7 +13,6 @@ from PIL import Image
 
 from evals.benchmark import Benchmark
 from evals.reading.mme import CATEGORIES
-from evals.task import Task
 from evals.tasks.llavabench import LLaVABench
 from evals.tasks.mmbench import MMBench
 from evals.tasks.mme import MME
@@ -36,7 +35,7 @@ class SmallData:
         options: What scoring needs beside the folder.
     """
 
-    build: Callable[..., Task]
+    build: Callable[..., Benchmark]
     write: Callable[[Path], None]
     right: list[str]
     perfect: float

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evals.benchmark import Benchmark
 from evals.demo import DEMO_SPLIT
 from evals.errors import DataError
 from evals.records import Failure, Prediction, Sample
-from evals.task import Task
 from evals.tasks.gqa import GQA
 from evals.tasks.scienceqa import ScienceQA
 from evals.tasks.vqav2 import VQAv2
@@ -23,7 +23,7 @@ from runners.evaluation.prompts import PromptRenderer
 from runners.lab.demo.sequences import CONVERSATION
 
 _MAX_NEW_TOKENS = 8
-_BENCHMARKS: Mapping[str, Callable[..., Task]] = {
+_BENCHMARKS: Mapping[str, Callable[..., Benchmark]] = {
     "vqav2": VQAv2,
     "gqa": GQA,
     "scienceqa": ScienceQA,
@@ -94,7 +94,7 @@ def render_table(scores: Sequence[KindScore]) -> str:
 
 
 def _score_samples(
-    task: Task, samples: Sequence[Sample], engine: SequentialEngine, renderer: PromptRenderer
+    task: Benchmark, samples: Sequence[Sample], engine: SequentialEngine, renderer: PromptRenderer
 ) -> dict[str, float]:
     generation = GenerationConfig(max_new_tokens=_MAX_NEW_TOKENS)
     predictions = {}
