@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from evals.benchmark import Benchmark
 from runners.errors import ConfigError
@@ -38,7 +38,7 @@ def resolve_tasks(
         ConfigError: there is no benchmark, two have the same name, or an option is wrong.
     """
     given = [tasks] if isinstance(tasks, (str, Mapping, Benchmark)) else tasks
-    entries = list(cast("Sequence[TaskLike]", given))
+    entries = list(given)
     names = [entry for entry in entries if isinstance(entry, str)]
     specs, settings = compose_named(names, options)
     found = [
