@@ -154,9 +154,8 @@ def _merge(
         _output(settings, stored),
         settings.judge,
         origin=merged.origin,
-        num_questions=len(merged.asked),
+        num_questions=merged.num_questions,
         prompts_hash=merged.prompts_hash,
-        asked=merged.asked,
     )
 
 

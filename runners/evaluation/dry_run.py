@@ -12,10 +12,10 @@ from evals.records import Sample
 from llava.model.checkpoint import Checkpoint
 from runners.environment import num_cores
 from runners.evaluation.checkpoint import Subject
-from runners.evaluation.pieces import group_by_images
 from runners.evaluation.prompts import PromptRenderer
 from runners.evaluation.questions import AskedTask
 from runners.options.eval import EvalConfig
+from runners.storage.asked import group_by_images
 
 logger = logging.getLogger(__name__)
 

@@ -5,33 +5,16 @@ The cut knows nothing of a device's memory; a worker packs what it gets as its m
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from evals.records import Sample
+from runners.storage.asked import estimate_tokens, group_by_images
 
 MAX_TOKENS = 20_000
 """About as many estimated tokens go into one piece; only a group with more is split."""
 
 _MIN_TOKENS = 2_000
 _PIECES_PER_WORKER = 16
-
-_CHARACTERS_PER_TOKEN = 4
-_TOKENS_AROUND_TEXT = 50  # template and answer
-TOKENS_OF_AN_IMAGE = 576
-"""Of the usual model, for whatever must not depend on the one at hand, such as a shard."""
-
-
-def group_by_images(samples: Iterable[Sample]) -> list[list[Sample]]:
-    """Returns the questions in groups of equal images, in order of first appearance.
-
-    A question without images is a group of its own.
-    """
-    groups: dict[tuple[str, ...], list[Sample]] = {}
-    for sample in samples:
-        keys = sample.image_keys or ("", sample.key)  # no image has an empty key
-        groups.setdefault(keys, []).append(sample)
-    return list(groups.values())
 
 
 def cut_into_pieces(
@@ -81,32 +64,3 @@ def item_tokens(total: int, num_workers: int) -> int:
 def estimate_piece(samples: Iterable[Sample], num_image_tokens: int) -> int:
     """Returns about how many tokens some questions cost if each image is read once."""
     return sum(estimate_tokens(group, num_image_tokens) for group in group_by_images(samples))
-
-
-def estimate_tokens(group: list[Sample], num_image_tokens: int) -> int:
-    """Returns about how many tokens a group costs if its images are read once."""
-    texts = sum(len(sample.text) // _CHARACTERS_PER_TOKEN + _TOKENS_AROUND_TEXT for sample in group)
-    return len(group[0].images) * num_image_tokens + texts
-
-
-def shard_samples(samples: Sequence[Sample], index: int, count: int) -> list[Sample]:
-    """Returns one part of the questions, in their order; each question is in one part.
-
-    Questions about equal images stay together. The parts are of about equal cost, and depend on
-    nothing but the questions.
-
-    Args:
-        samples: All questions that the whole run asks.
-        index: Which part, from 1.
-        count: How many parts there are.
-    """
-    groups = group_by_images(samples)
-    sizes = [estimate_tokens(group, TOKENS_OF_AN_IMAGE) for group in groups]
-    loads = [(0, part) for part in range(1, count + 1)]
-    keys: set[str] = set()
-    for place in sorted(range(len(groups)), key=lambda place: -sizes[place]):
-        load, part = loads[0]
-        heapq.heapreplace(loads, (load + sizes[place], part))
-        if part == index:
-            keys.update(sample.key for sample in groups[place])
-    return [sample for sample in samples if sample.key in keys]

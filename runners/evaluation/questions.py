@@ -17,12 +17,12 @@ from evals.records import Failure, Sample, Score
 from llava.generation.request import Completion, GenerationConfig
 from runners.evaluation.identity import ModelIdentity, compose_identity
 from runners.evaluation.images import ImageFiles
-from runners.evaluation.pieces import shard_samples
 from runners.options.eval import EvalConfig
 from runners.options.names import model_name
 from runners.options.shard import read_shard
 from runners.options.task_spec import TaskSpec
 from runners.scoring.score import score_asked
+from runners.storage.asked import asked_samples
 from runners.storage.files import hash_data_files, sha256_of_json
 from runners.storage.identity import hash_prompts
 from runners.storage.lines import result_line, trace_line
@@ -80,10 +80,7 @@ class AskedTask:
 
     def select(self, limit: int | None) -> list[Sample]:
         """Returns the questions that a run with this `limit` asks, or this part of it."""
-        asked = self.all_samples[:limit]
-        if self._shard is None:
-            return asked
-        return shard_samples(asked, self._shard.index, self._shard.count)
+        return asked_samples(self.all_samples, limit, self._shard)
 
     @property
     def answerable(self) -> list[Sample]:

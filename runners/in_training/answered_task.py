@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runners.evaluation.identity import ModelIdentity
-from runners.evaluation.pieces import TOKENS_OF_AN_IMAGE, shard_samples
 from runners.evaluation.prompts import PromptRenderer
 from runners.evaluation.provenance import Environment, Timing
 from runners.evaluation.questions import AskedTask
 from runners.evaluation.task_run import TaskRun
 from runners.evaluation.work import Work
 from runners.in_training.ranks import Ranks
+from runners.storage.asked import TOKENS_OF_AN_IMAGE, shard_samples
 from runners.storage.files import sha256_of_lines
 from runners.storage.lines import count_replays
 from runners.storage.summary import SummaryFile

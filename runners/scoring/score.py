@@ -12,10 +12,13 @@ from evals.benchmark import Benchmark
 from evals.errors import DataError
 from evals.figures.summary import Summary, summarize, summarize_unscored
 from evals.records import Score
+from runners.errors import ConfigError
 from runners.options.score import JudgeOptions
 from runners.options.task_spec import TaskSpec
 from runners.scoring.judge import Judgment, judge_answers
+from runners.storage.asked import asked_samples
 from runners.storage.files import hash_data_files, sha256_of_file, sha256_of_json
+from runners.storage.identity import UNKNOWN, hash_prompts
 from runners.storage.importing import Import
 from runners.storage.lines import is_failure, read_failure, read_prediction
 from runners.storage.stored import StoredTask
@@ -83,7 +86,7 @@ def score_asked(
     return with_scores(SummaryFile.of(figures, origin, hashes), scores), scores
 
 
-def score_stored(  # noqa: PLR0913 - a task, its answers, what is known of them
+def score_stored(
     spec: TaskSpec,
     stored: StoredTask,
     output: Path,
@@ -92,7 +95,6 @@ def score_stored(  # noqa: PLR0913 - a task, its answers, what is known of them
     origin: Origin,
     num_questions: int,
     prompts_hash: str | None,
-    asked: Collection[str] | None = None,
 ) -> SummaryFile:
     """Scores the stored answers of a task and returns the summary, which is also written.
 
@@ -104,10 +106,10 @@ def score_stored(  # noqa: PLR0913 - a task, its answers, what is known of them
         origin: What is known of the answers beside their scores.
         num_questions: How many questions were asked.
         prompts_hash: Of all question texts.
-        asked: The keys of the questions that were asked; None takes those that are stored.
 
     Raises:
-        ConfigError: there is no key or price for the judge, or its replies contradict each other.
+        ConfigError: other questions were asked than there are now, there is no key or price for the
+            judge, or its replies contradict each other.
         DataError: the data are missing or malformed.
         JudgeError: the judge gave no reply, or the budget is spent.
     """
@@ -126,9 +128,35 @@ def score_stored(  # noqa: PLR0913 - a task, its answers, what is known of them
     judgment = judge_answers(
         spec.build(), {answer.key: answer for answer in given}, stored.folder, judge
     )
-    only = (asked or answers.lines.keys()) if origin.limited else None
+    only = _asked_keys(judgment.task, stored, origin, prompts_hash)
     figures, scores = score_lines(judgment.task, answers.lines.values(), num_questions, only=only)
     return _write(output, figures, scores, judgment, origin, path, prompts_hash)
+
+
+def _asked_keys(
+    task: Benchmark, stored: StoredTask, origin: Origin, prompts_hash: str | None
+) -> set[str] | None:
+    """The keys of the questions that were asked; None for all of the split.
+
+    They are chosen as the run chose them. The answers that have survived would not tell: a lost one
+    counts as wrong.
+    """
+    try:
+        samples = task.samples()
+    except DataError as error:
+        if origin.limited or not task.has_annotations:
+            raise
+        logger.info("%s: it is not known what was asked: %s", task.name, error)
+        return None
+    if prompts_hash not in (None, UNKNOWN, hash_prompts(samples)):
+        raise ConfigError(
+            f"{stored.folder} was asked other questions than {task.name} {task.split} has here. "
+            "Give the data of that run, for example with data.root=DIR."
+        )
+    if not origin.limited:
+        return None
+    shard = None if stored.manifest is None else stored.manifest.shard
+    return {sample.key for sample in asked_samples(samples, origin.limit, shard)}
 
 
 def score_file(spec: TaskSpec, found: Import, output: Path, judge: JudgeOptions) -> SummaryFile:

@@ -53,12 +53,12 @@ class Merged:
     """A task after its parts were joined.
 
     Attributes:
-        asked: The keys of the questions that the whole run asks.
+        num_questions: How many questions the whole run asks.
         prompts_hash: Of all question texts.
         origin: What the summary says of the answers.
     """
 
-    asked: frozenset[str]
+    num_questions: int
     prompts_hash: str
     origin: Origin
 
@@ -144,7 +144,7 @@ def merge_task(spec: TaskSpec, runs: Sequence[Path], run_dir: Path, *, overwrite
         limit=len(asked) if is_limited else None,
         batch_check=AnswerStore(folder).batch_check(),
     )
-    return Merged(asked=frozenset(asked), prompts_hash=prompts, origin=origin)
+    return Merged(num_questions=len(asked), prompts_hash=prompts, origin=origin)
 
 
 def _read_part(path: Path, name: str) -> Part | None:

@@ -12,11 +12,9 @@ from runners.evaluation.pieces import (
     MAX_TOKENS,
     cut_into_pieces,
     estimate_piece,
-    estimate_tokens,
-    group_by_images,
-    shard_samples,
 )
 from runners.options.shard import Shard, read_shard
+from runners.storage.asked import estimate_tokens, group_by_images, shard_samples
 
 NUM_IMAGE_TOKENS = 576
 

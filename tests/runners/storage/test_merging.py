@@ -12,10 +12,10 @@ from filelock import FileLock
 from evals.records import Failure, Sample
 from evals.tasks.custom import Custom
 from llava.generation.request import Completion
-from runners.evaluation.pieces import shard_samples
 from runners.options import program
 from runners.score import score
 from runners.storage.answers import AnswerStore
+from runners.storage.asked import shard_samples
 from runners.storage.files import hash_data_files, sha256_of_json, write_jsonl
 from runners.storage.lines import answer_line, failure_line, trace_line
 from runners.storage.manifest import Manifest, write_manifest
