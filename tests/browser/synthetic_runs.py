@@ -17,6 +17,7 @@ from runners.options.task_spec import TaskSpec
 from runners.scoring.score import score_lines
 from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE
 from runners.storage.files import hash_data_files, json_line, sha256_of_file, sha256_of_json
+from runners.storage.identity import hash_prompts
 from runners.storage.lines import answer_line, failure_line
 from runners.storage.manifest import Manifest, write_manifest
 from runners.storage.summary import Hashes, Origin, SummaryFile, write_results
@@ -110,7 +111,7 @@ def write_run(
         groups = {sample.key: reply.groups for sample, reply in asked}
         made_of = Hashes(
             answers=sha256_of_file(folder / PREDICTIONS_FILE),
-            prompts="prompts",
+            prompts=hash_prompts(task.samples()),
             data=sha256_of_json(hashes),
             scorer=task.definition,
         )
