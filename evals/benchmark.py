@@ -56,6 +56,7 @@ def as_read(questions: Questions) -> list[Sample]:
     return list(questions.values())
 
 
+# Without slots, which leave no place for what is read once; functions have no equality to compare.
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Benchmark:
     """One benchmark on one split. Construction reads nothing; each method reads what it needs.
