@@ -24,26 +24,30 @@ from runners.options.score import ScoreConfig
 from runners.options.submit import SubmitConfig
 from runners.options.watch import WatchConfig
 
+_SCHEMAS = {
+    "ask": AskConfig,
+    "bench": BenchProgramConfig,
+    "doctor": DoctorConfig,
+    "eval": EvalConfig,
+    "leaderboard": LeaderboardConfig,
+    "regress": RegressConfig,
+    "report": ReportConfig,
+    "score": ScoreConfig,
+    "submit": SubmitConfig,
+    "watch": WatchConfig,
+    # of choices, not below their groups, where `--help` would list them as choices
+    "packed": PackedOptions,
+    "sequential": SequentialOptions,
+    "local": LocalOptions,
+    "ray": RayOptions,
+}
+
 
 @cache
 def register() -> None:
     """Makes the schemas and the resolvers known to Hydra, once in a process."""
-    store = ConfigStore.instance()
-    store.store(name="eval_schema", node=EvalConfig)
-    store.store(name="watch_schema", node=WatchConfig)
-    store.store(name="ask_schema", node=AskConfig)
-    store.store(name="bench_schema", node=BenchProgramConfig)
-    store.store(name="score_schema", node=ScoreConfig)
-    store.store(name="submit_schema", node=SubmitConfig)
-    store.store(name="doctor_schema", node=DoctorConfig)
-    store.store(name="regress_schema", node=RegressConfig)
-    store.store(name="leaderboard_schema", node=LeaderboardConfig)
-    store.store(name="report_schema", node=ReportConfig)
-    # at the root, so that `--help` does not list them as choices
-    store.store(name="packed_schema", node=PackedOptions)
-    store.store(name="sequential_schema", node=SequentialOptions)
-    store.store(name="local_schema", node=LocalOptions)
-    store.store(name="ray_schema", node=RayOptions)
+    for name, schema in _SCHEMAS.items():
+        ConfigStore.instance().store(name=f"{name}_schema", node=schema)
     OmegaConf.register_new_resolver("package_dir", package_dir, replace=True)
     OmegaConf.register_new_resolver("cache_dir", cache_dir, replace=True)
 

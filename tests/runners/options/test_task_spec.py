@@ -1,0 +1,167 @@
+"""A benchmark as it is described: what a description may hold, and which constructors there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from evals.tasks.gqa import GQA
+from runners.errors import ConfigError
+from runners.options import program
+from runners.options.build import default_spec
+from runners.options.given import GivenOptions, TaskChoice, read_given, read_task_choice
+from runners.options.task_spec import TaskSpec
+
+TARGET = "evals.tasks.gqa.GQA"
+SPEC = {"_target_": TARGET, "data_dir": "d", "split": "val"}
+
+
+def test_description_is_kept_as_it_is() -> None:
+    spec = TaskSpec.from_json(SPEC)
+    assert spec.to_json() == SPEC
+    assert (spec.target, spec.options) == (TARGET, {"data_dir": "d", "split": "val"})
+
+
+def test_benchmark_is_built_once() -> None:
+    spec = TaskSpec.from_json(SPEC)
+    task = spec.build()
+    assert isinstance(task, GQA)
+    assert task.split == "val"
+    assert spec.build() is task
+
+
+def test_other_options_make_another_benchmark() -> None:
+    spec = TaskSpec.from_json(SPEC)
+    spec.build()
+    other = spec.with_options({"split": "testdev_balanced"})
+    assert other.build().split == "testdev_balanced"
+    assert spec.build().split == "val"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(None, "gqa", ["gqa"], {}, {"data_dir": "d"}, {"_target_": 5}, {"_target_": {}}),
+        {"_target_": TARGET, "data_dir": {"_target_": "os.mkdir"}},
+    ],
+)
+def test_what_describes_no_benchmark_is_refused(content: object) -> None:
+    with pytest.raises(ConfigError, match=r"of a task must be|A task must be"):
+        TaskSpec.from_json(content)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("os.system", "evals.task.Task", "evals.tasks.gqa", "evals.tasks", "GQA", ""),
+        *("evals.tasks.gqa.Path", "evals.tasks.gqa.json.loads", "evals.tasks.gqa._read"),
+        *("evals.tasks.gqa.GQA.samples", "evals.tasksx.gqa.GQA", "evals.tasks.gqa.GQA "),
+    ],
+)
+def test_constructor_that_is_no_benchmarks_own_is_refused(target: str) -> None:
+    with pytest.raises(ConfigError, match=r"`_target_` of a task must name .* evals\.tasks"):
+        TaskSpec(target=target).build()
+
+
+@pytest.mark.parametrize("target", ["evals.tasks.gqq.GQA", "evals.tasks.gqa.GQQ"])
+def test_constructor_that_is_not_there_is_named(target: str) -> None:
+    with pytest.raises(ConfigError, match=target):
+        TaskSpec(target=target).build()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({}, "data_dir"), ({"data_dir": "d", "splitt": "val"}, "splitt"), ({"data_dir": 5}, "GQA")],
+)
+def test_wrong_option_of_a_benchmark_is_named(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        TaskSpec(target=TARGET, options=options).build()
+
+
+@pytest.mark.parametrize(("name", "target"), [("gqa", TARGET), ("demo", None), ("nothing", None)])
+def test_default_is_that_of_conf(name: str, target: str | None) -> None:
+    spec = default_spec(name)
+    assert (None if spec is None else spec.target) == target
+
+
+STORED = TaskSpec.from_json({**SPEC, "data_dir": "then", "prompt_suffix": "?"})
+NAMED = TaskSpec.from_json({**SPEC, "data_dir": "now"})
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "expected"),
+    [
+        ((), {}, STORED),
+        (("tasks.gqa.split",), {"split": "val"}, STORED),
+        (("tasks.gqa.data_dir",), {"data_dir": "now"}, STORED.with_options({"data_dir": "now"})),
+        (("data.root",), {}, NAMED),
+        (("data",), {}, NAMED),
+        (("database",), {}, STORED),
+    ],
+)
+def test_command_line_takes_precedence_over_what_is_stored(
+    names: tuple[str, ...], options: dict[str, Any], expected: TaskSpec
+) -> None:
+    given = GivenOptions(names=frozenset(names), tasks={"gqa": options})
+    choice = TaskChoice(specs={"gqa": NAMED}, given=given)
+    assert choice.over({"gqa": STORED}) == {"gqa": expected}
+    assert choice.over({"pope": STORED}) == {"gqa": NAMED.with_options(options)}
+
+
+def test_given_options_are_those_of_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen: list[GivenOptions] = []
+    chosen: list[TaskChoice] = []
+
+    def look(config: DictConfig) -> int:
+        seen.append(read_given(config))
+        chosen.append(read_task_choice(config))
+        return 0
+
+    words = ["task=[gqa,mmvet]", "tasks.gqa.data_dir=/a=1", "+tasks.mmvet.replies=[b]", "seed=3"]
+    assert program.run("eval", look, [*words, "data.root=r", "~tasks.gqa.split"]) == 0
+    assert seen[0].names == {
+        *(
+            "task",
+            "tasks.gqa.data_dir",
+            "tasks.mmvet.replies",
+            "seed",
+            "data.root",
+            "tasks.gqa.split",
+        )
+    }
+    assert seen[0].tasks == {"gqa": {"data_dir": "/a=1"}, "mmvet": {"replies": ["b"]}}
+    assert list(chosen[0].specs) == ["gqa", "mmvet"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["data.demo.num_images=0"], "num_images"),
+        (["data.demo.num_images=few"], "`data.demo` cannot be generated"),
+        (["+data.demo.number=3"], "number"),
+    ],
+)
+def test_wrong_option_of_the_demo_data_is_bad_input(
+    options: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def look(config: DictConfig) -> int:
+        read_task_choice(config)
+        return 0
+
+    assert program.run("eval", look, ["task=gqa", "data=demo", *options]) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert "this should not have happened" not in message
