@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,21 +38,23 @@ class TaskChoice:
     specs: Mapping[str, TaskSpec] = field(default_factory=dict)
     given: GivenOptions = field(default_factory=GivenOptions)
 
-    def over(self, stored: Mapping[str, TaskSpec]) -> dict[str, TaskSpec]:
+    def over(self, find_stored: Callable[[str], TaskSpec | None]) -> dict[str, TaskSpec]:
         """Returns the named benchmarks by the names of their folders.
 
         Each is as it was stored, where it was; what the command line says of it, or of where data
         lie, takes precedence.
 
         Args:
-            stored: Benchmarks of a run by the names of their folders.
+            find_stored: Returns the benchmark in a folder of a run, None if there is none; asked
+                for those that are named, so that no other has to be readable.
         """
         moved = any(name.partition(".")[0] == "data" for name in self.given.names)
         specs = {}
         for key, spec in self.specs.items():
             folder = spec.build().name
+            stored = None if moved else find_stored(folder)
             given = self.given.tasks.get(key, {})
-            specs[folder] = spec if moved else stored.get(folder, spec).with_options(given)
+            specs[folder] = spec if stored is None else stored.with_options(given)
         return specs
 
 

@@ -22,15 +22,17 @@ def read_run_specs(choice: TaskChoice, run: StoredRun) -> dict[str, TaskSpec]:
         run: The run.
 
     Raises:
-        ConfigError: no task of it says how it was configured.
+        ConfigError: there is no task, or one that is asked for does not say how it was configured.
     """
-    stored = {
-        name: read_spec(task.manifest, task.folder)
-        for name, task in run.tasks.items()
-        if task.manifest is not None
-    }
+
+    def find(name: str) -> TaskSpec | None:
+        task = run.tasks.get(name)
+        manifest = None if task is None else task.manifest
+        return None if manifest is None else read_spec(manifest, run.folder / name)
+
     if choice.specs:
-        return choice.over(stored)
+        return choice.over(find)
+    stored = {name: spec for name in run.tasks if (spec := find(name)) is not None}
     if not stored:
         raise ConfigError(f"{run.folder} holds no task. Run runners.eval first, or check `run`.")
     return stored
