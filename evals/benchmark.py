@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property, partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, ParamSpec
 
 from evals.errors import DataError, MissingFileError
 from evals.figures.metrics import require_scores
@@ -21,6 +21,8 @@ from evals.reading.files import check_unique, collection_paused
 from evals.reading.releases import Release
 from evals.reading.replies import JudgeRequest
 from evals.records import Aggregate, Judgment, Prediction, Sample, Score, score_of
+
+P = ParamSpec("P")
 
 Questions = Mapping[str, Sample]
 """Questions by key, in the benchmark's order."""
@@ -49,6 +51,32 @@ class Upload:
     server: str
     render: Callable[[Questions, Mapping[str, str]], bytes]
     whole: Callable[[], Questions] | None = None
+
+
+class Recipe(NamedTuple):
+    """What builds a benchmark again.
+
+    Attributes:
+        constructor: Its dotted name, such as `evals.tasks.gqa.GQA`.
+        options: What it was given.
+    """
+
+    constructor: str
+    options: Mapping[str, Any]
+
+
+def rebuildable(build: Callable[P, Benchmark]) -> Callable[P, Benchmark]:
+    """Has the benchmarks of a constructor remember how they were built.
+
+    So a run of a benchmark that was given as an object can say what it asked.
+    """
+
+    @wraps(build)
+    def remember(*args: P.args, **options: P.kwargs) -> Benchmark:
+        recipe = Recipe(f"{build.__module__}.{build.__qualname__}", options)
+        return replace(build(*args, **options), recipe=recipe)
+
+    return remember
 
 
 def as_read(questions: Questions) -> list[Sample]:
@@ -87,6 +115,7 @@ class Benchmark:
             ones, where each of them counts; empty where only the last one does.
         primary_is_mean: Whether the primary metric is the plain mean of the scores' values.
         grouped_metrics: Metrics over whole groups, meaningless when `limit` cuts groups.
+        recipe: How it was built, see `rebuildable`; None where nobody knows.
     """
 
     name: str
@@ -110,6 +139,7 @@ class Benchmark:
     repeat_mark: str = ""
     primary_is_mean: bool = True
     grouped_metrics: frozenset[str] = frozenset()
+    recipe: Recipe | None = None
 
     @property
     def has_annotations(self) -> bool:

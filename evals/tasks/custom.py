@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evals.benchmark import Benchmark, Questions, as_read, check_choice, each
+from evals.benchmark import Benchmark, Questions, as_read, check_choice, each, rebuildable
 from evals.errors import DataError
 from evals.figures.metrics import mean_score
 from evals.reading.entries import files_of
@@ -76,6 +76,7 @@ class _Details(NamedTuple):
     target: Any
 
 
+@rebuildable
 def Custom(  # noqa: N802 - stored manifests and configurations name it so
     *,
     questions: str | Path,

@@ -32,7 +32,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
-from evals.benchmark import Benchmark, Predictions, Questions
+from evals.benchmark import Benchmark, Predictions, Questions, rebuildable
 from evals.errors import DataError
 from evals.figures.metrics import break_down_all, mean, mean_score
 from evals.reading.entries import files_of
@@ -66,6 +66,7 @@ _FIELDS = ("structural", "semantic", "steps", "words")
 _EVIDENCE = ("choices", "sceneGraphs", "attentions")
 
 
+@rebuildable
 def GQA(  # noqa: N802 - stored manifests and configurations name it so
     *,
     data_dir: str | Path,

@@ -23,7 +23,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
-from evals.benchmark import Benchmark
+from evals.benchmark import Benchmark, rebuildable
 from evals.errors import DataError
 from evals.figures.metrics import group_by, mean
 from evals.grading import Grading, find_replies
@@ -49,6 +49,7 @@ _MAX_POINTS = 10.0
 _POINTS = Scale(unit=Unit.POINTS, largest=_MAX_POINTS)
 
 
+@rebuildable
 def LLaVABench(  # noqa: N802 - stored manifests and configurations name it so
     *,
     data_dir: str | Path,

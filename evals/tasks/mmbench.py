@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evals.benchmark import Benchmark, Questions, Upload, check_choice, each
+from evals.benchmark import Benchmark, Questions, Upload, check_choice, each, rebuildable
 from evals.figures.metrics import Breakdown, mean, mean_score, tabulate
 from evals.reading.entries import files_of
 from evals.reading.hub import find_mirror
@@ -76,6 +76,7 @@ _HUB: Mapping[str, tuple[str, str | None, str | None]] = {
 }
 
 
+@rebuildable
 def MMBench(  # noqa: N802 - stored manifests and configurations name it so
     *,
     data_dir: str | Path,

@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evals.benchmark import Benchmark, Questions, each
+from evals.benchmark import Benchmark, Questions, each, rebuildable
 from evals.errors import DataError
 from evals.figures.metrics import group_by
 from evals.reading.entries import mirror_entries
@@ -71,6 +71,7 @@ _SCALES = {
 }
 
 
+@rebuildable
 def MME(  # noqa: N802 - stored manifests and configurations name it so
     *,
     data_dir: str | Path,

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evals.benchmark import Benchmark, Questions
+from evals.benchmark import Benchmark, Questions, rebuildable
 from evals.errors import DataError
 from evals.figures.metrics import mean, mean_score, tabulate
 from evals.grading import Grading, find_replies
@@ -47,6 +47,7 @@ _PREFIX = "v1_"
 _MAX_ATTEMPTS = 5
 
 
+@rebuildable
 def MMVet(  # noqa: N802 - stored manifests and configurations name it so
     *,
     data_dir: str | Path,

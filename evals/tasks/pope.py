@@ -24,7 +24,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from evals.benchmark import Benchmark, check_choice, each
+from evals.benchmark import Benchmark, check_choice, each, rebuildable
 from evals.errors import DataError
 from evals.figures.metrics import group_by, mean
 from evals.reading.entries import Entry, files_of, mirror_entries
@@ -69,6 +69,7 @@ _RELEASES = {
 }
 
 
+@rebuildable
 def POPE(  # noqa: N802 - stored manifests and configurations name it so
     *,
     data_dir: str | Path,

@@ -33,7 +33,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from evals.benchmark import Benchmark, Predictions, Questions, as_read, check_choice
+from evals.benchmark import Benchmark, Predictions, Questions, as_read, check_choice, rebuildable
 from evals.figures.metrics import break_down_all, mean_score
 from evals.reading.entries import files_of
 from evals.reading.files import find_optional
@@ -81,6 +81,7 @@ class Choice(NamedTuple):
     rows: Mapping[str, bool | None]
 
 
+@rebuildable
 def ScienceQA(  # noqa: N802 - stored manifests and configurations name it so
     *,
     data_dir: str | Path,

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from evals.benchmark import Benchmark, Questions, Upload, each
+from evals.benchmark import Benchmark, Questions, Upload, each, rebuildable
 from evals.errors import DataError
 from evals.figures.metrics import break_down_all, mean_score
 from evals.reading.entries import Entry, file_entries, files_of, mirror_entries, reword
@@ -54,6 +54,7 @@ _FOLDERS = {"image": "SEED-Bench-image", "video": "SEED-Bench-video-image"}
 _LETTERS = "ABCD"
 
 
+@rebuildable
 def SeedBench(  # noqa: N802 - stored manifests and configurations name it so
     *,
     data_dir: str | Path,

@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evals.benchmark import Benchmark, Questions, as_read, check_choice, each
+from evals.benchmark import Benchmark, Questions, as_read, check_choice, each, rebuildable
 from evals.errors import DataError
 from evals.figures.metrics import mean_figures
 from evals.normalize import normalize_m4c
@@ -67,6 +67,7 @@ _HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
 _NUM_ANNOTATORS = 10
 
 
+@rebuildable
 def TextVQA(  # noqa: N802 - stored manifests and configurations name it so
     *,
     data_dir: str | Path,

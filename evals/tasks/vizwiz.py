@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evals.benchmark import Benchmark, Questions, Upload, check_choice, each
+from evals.benchmark import Benchmark, Questions, Upload, check_choice, each, rebuildable
 from evals.errors import DataError
 from evals.figures.metrics import mean_figures
 from evals.normalize import normalize_m4c, normalize_vizwiz
@@ -57,6 +57,7 @@ _HAS_ANNOTATIONS = {"train": True, "val": True, "test": False}
 _NUMBER = re.compile(r"(\d+)\.[^.]*$")
 
 
+@rebuildable
 def VizWiz(  # noqa: N802 - stored manifests and configurations name it so
     *,
     data_dir: str | Path,

@@ -30,7 +30,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from evals.benchmark import Benchmark, Questions, Upload, as_read, check_choice, each
+from evals.benchmark import Benchmark, Questions, Upload, as_read, check_choice, each, rebuildable
 from evals.figures.metrics import break_down_all, mean_score
 from evals.normalize import normalize_m4c
 from evals.reading.entries import files_of
@@ -84,6 +84,7 @@ _HUB_SPLITS = {"val": "validation", "test-dev2015": "testdev", "test2015": "test
 _NORMALIZATIONS = {"official": "vqa_official/1", "always": "vqa_always_normalized/1"}
 
 
+@rebuildable
 def VQAv2(  # noqa: N802 - stored manifests and configurations name it so
     *,
     data_dir: str | Path,

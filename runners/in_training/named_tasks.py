@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from evals.benchmark import Benchmark
@@ -22,7 +23,7 @@ class NamedTask:
 
     Attributes:
         task: The benchmark.
-        spec: The same as it is described; None for a benchmark that was given as an object.
+        spec: The same as it is described; None for an object that does not know how it was built.
     """
 
     task: Benchmark
@@ -64,4 +65,13 @@ def _describe(entry: Mapping[str, Any] | Benchmark) -> NamedTask:
             "`tasks` must hold names, mappings with `_target_` or benchmarks, but has "
             f"{type(entry).__name__}."
         )
-    return NamedTask(task=entry, spec=None)
+    return NamedTask(task=entry, spec=_spec_of(entry))
+
+
+def _spec_of(task: Benchmark) -> TaskSpec | None:
+    if task.recipe is None:
+        return None
+    constructor, options = task.recipe
+    # a manifest holds no paths
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
+    return TaskSpec(target=constructor, options=plain)

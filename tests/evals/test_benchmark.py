@@ -1,10 +1,13 @@
 """What is the same for every benchmark, on one that is made up."""
 
 from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
-from evals.benchmark import Benchmark, Upload, check_choice, each
+import evals.tasks
+from evals.benchmark import Benchmark, Recipe, Upload, check_choice, each, rebuildable
 from evals.errors import DataError, MissingFileError
 from evals.figures.metrics import mean_score
 from evals.grading import Grading
@@ -218,6 +221,30 @@ def test_judge_is_named_by_the_definition_and_its_replies_make_scores(tmp_path):
     assert (first.value, first.answered, first.details.replies) == (0.0, False, [])
     assert (second.value, second.answer, second.details) == (0.5, "b", (["good"], "d"))
     assert len(reads) == 1
+
+
+def test_benchmark_remembers_how_it_was_built():
+    @rebuildable
+    def letters(*, name="letters"):
+        return benchmark("1", name=name)
+
+    assert letters(name="abc").recipe == Recipe(
+        f"{__name__}.{letters.__qualname__}", {"name": "abc"}
+    )
+    assert benchmark("1").recipe is None
+
+
+def test_constructors_of_benchmarks_are_rebuildable():
+    """So that a stored run of an object says what it asked."""
+    constructors = [
+        value
+        for path in Path(evals.tasks.__path__[0]).glob("[a-z]*.py")
+        for value in vars(import_module(f"evals.tasks.{path.stem}")).values()
+        if getattr(value, "__annotations__", {}).get("return") == "Benchmark"
+        and value.__module__ == f"evals.tasks.{path.stem}"
+    ]
+    assert constructors
+    assert [f.__name__ for f in constructors if not hasattr(f, "__wrapped__")] == []
 
 
 def test_choice_is_one_of_the_known_ones():

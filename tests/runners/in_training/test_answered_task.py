@@ -9,6 +9,7 @@ import pytest
 
 from evals.errors import DataError
 from evals.tasks.gqa import GQA
+from runners.storage.specs import read_spec
 from runners.storage.stored import StoredTask
 from tests.checkpoints import LoadedModel
 from tests.runners.in_training.conftest import ask
@@ -17,7 +18,10 @@ from tests.runners.in_training.conftest import ask
 def test_object_may_be_stored(demo: LoadedModel, demo_root: Path, tmp_path: Path) -> None:
     task = GQA(data_dir=demo_root / "gqa", split="demo")
     ask(demo, [task], data=None, limit=4, output_dir=tmp_path / "run")
-    assert len(StoredTask(tmp_path / "run/gqa").finished().scores) == 4
+    stored = StoredTask(tmp_path / "run/gqa").finished()
+    assert len(stored.scores) == 4
+    again = read_spec(stored.manifest, tmp_path / "run/gqa").build()
+    assert again.samples() == task.samples()
 
 
 def test_questions_without_their_image_are_counted(
