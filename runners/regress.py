@@ -51,12 +51,12 @@ def regress(config: DictConfig) -> int:
         if baseline.folder.resolve() == candidate.folder.resolve():
             logger.warning("baseline and candidate are one run: %s cannot drop", baseline.folder)
         output = _prepare_output(settings, baseline, candidate)
-        runs = pair_runs(baseline, candidate, named)
+        pairs, remarks = pair_runs(baseline, candidate, named)
         rule = Rule(alpha=settings.alpha, max_drop=settings.max_drop)
-        verdicts = judge(runs.pairs, rule, seed=settings.seed)
+        verdicts = judge(pairs, rule, seed=settings.seed)
         title = f"{candidate.name} against {baseline.name}"
-        print(render_text(title, verdicts, runs.remarks))
-        write_atomic(output / MARKDOWN_FILE, render_markdown_page(title, verdicts, runs.remarks))
+        print(render_text(title, verdicts, remarks))
+        write_atomic(output / MARKDOWN_FILE, render_markdown_page(title, verdicts, remarks))
         write_atomic(output / JUNIT_FILE, render_junit(title, verdicts))
         write_json(output / JSON_FILE, to_json(verdicts))
         logger.info("verdict in %s", output)

@@ -20,6 +20,8 @@ from evals.figures.paired_tests import (
 from runners.views.gate.pairing import Pair
 
 PASS, FAIL, UNDECIDED = "pass", "fail", "undecided"
+_MARGIN = 0.03
+"""What a drop must surely be below to pass, where no tolerated drop is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,22 +31,20 @@ class Rule:
     Attributes:
         alpha: The chance of a false alarm over all tasks together.
         max_drop: The drop that is tolerated; None for none that is significant.
-        margin: What a drop must surely be below to pass, where `max_drop` says nothing.
     """
 
-    alpha: float = 0.05
-    max_drop: float | None = None
-    margin: float = 0.03
+    alpha: float
+    max_drop: float | None
 
     @property
     def failing_drop(self) -> float:
         """A significant drop fails if it is larger than this."""
-        return 0.0 if self.max_drop is None else self.max_drop
+        return self.max_drop or 0.0
 
     @property
     def passing_drop(self) -> float:
         """A task passes if its drop is surely no larger than this."""
-        return self.margin if self.max_drop is None else self.max_drop
+        return _MARGIN if self.max_drop is None else self.max_drop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,6 @@ class TaskVerdict:
         task: The task's name.
         comparison: The candidate against the baseline.
         p_adjusted: The p value, adjusted for the number of tasks.
-        bound: The largest drop that the data leave open; None if they leave any.
         detectable: The smallest drop that would be found with 80% power; None if too little
             changed to tell.
         verdict: `pass`, `fail` or `undecided`.
@@ -65,13 +64,12 @@ class TaskVerdict:
     task: str
     comparison: PairedComparison
     p_adjusted: float
-    bound: float | None
     detectable: float | None
     verdict: str
     remarks: tuple[str, ...]
 
 
-def judge(pairs: Sequence[Pair], rule: Rule, *, seed: int = 0) -> list[TaskVerdict]:
+def judge(pairs: Sequence[Pair], rule: Rule, *, seed: int) -> list[TaskVerdict]:
     """Returns the verdict on each task.
 
     Args:
@@ -84,7 +82,7 @@ def judge(pairs: Sequence[Pair], rule: Rule, *, seed: int = 0) -> list[TaskVerdi
     ]
     adjusted = holm([comparison.p for comparison in comparisons])
     return [
-        _judge(pair, comparison, p_adjusted, rule, len(pairs))
+        _judge(pair, comparison, p_adjusted, rule, num_tasks=len(pairs))
         for pair, comparison, p_adjusted in zip(pairs, comparisons, adjusted, strict=True)
     ]
 
@@ -96,85 +94,48 @@ def overall(verdicts: Sequence[TaskVerdict]) -> str:
 
 
 def _judge(
-    pair: Pair, comparison: PairedComparison, p_adjusted: float, rule: Rule, num_tasks: int
+    pair: Pair, comparison: PairedComparison, p_adjusted: float, rule: Rule, *, num_tasks: int
 ) -> TaskVerdict:
+    # The largest drop that the data leave open; None if they leave any.
     bound = drop_bound(comparison, alpha=rule.alpha)
-    error = comparison.standard_error
-    # Holm begins with alpha / m: this is what a drop has to overcome if no other task drops.
-    level = rule.alpha / num_tasks
-    detectable = detectable_difference(error, alpha=level) if error else None
-    verdict = decide(
-        comparison, p_adjusted, bound, rule, is_proof=pair.is_identical and _is_proof(pair)
-    )
-    remarks = list(pair.remarks)
-    if verdict == UNDECIDED:
-        remarks.append(_why_undecided(pair, comparison, bound, detectable, rule))
+    detectable = None
+    if comparison.standard_error:
+        # Holm begins with alpha / m: this is what a drop has to overcome if no other task drops.
+        level = rule.alpha / num_tasks
+        detectable = detectable_difference(comparison.standard_error, alpha=level)
+    remarks = pair.remarks
+    if p_adjusted < rule.alpha and -comparison.difference > rule.failing_drop:
+        verdict = FAIL
+    elif pair.is_unchanged or (bound is not None and bound <= rule.passing_drop):
+        verdict = PASS
+    else:
+        verdict = UNDECIDED
+        reason = _why_undecided(comparison, bound, detectable, rule)
+        way = "Allow a larger drop with max_drop=, or ask a benchmark with more questions."
+        if not pair.is_whole:
+            way = "Ask more of them: raise `limit`, or leave it out."
+        remarks = (*remarks, f"{pair.task}: undecided, because {reason}. {way}")
     return TaskVerdict(
         task=pair.task,
         comparison=comparison,
         p_adjusted=p_adjusted,
-        bound=bound,
         detectable=detectable,
         verdict=verdict,
-        remarks=tuple(remarks),
+        remarks=remarks,
     )
-
-
-def decide(
-    comparison: PairedComparison,
-    p_adjusted: float,
-    bound: float | None,
-    rule: Rule,
-    *,
-    is_proof: bool,
-) -> str:
-    """Returns `pass`, `fail` or `undecided`.
-
-    Args:
-        comparison: The candidate against the baseline.
-        p_adjusted: The p value, adjusted for the number of tasks.
-        bound: The largest drop that the data leave open; None if they leave any.
-        rule: What is tolerated.
-        is_proof: Whether identical answers show that nothing changed.
-    """
-    if p_adjusted < rule.alpha and -comparison.difference > rule.failing_drop:
-        return FAIL
-    if is_proof or (bound is not None and bound <= rule.passing_drop):
-        return PASS
-    return UNDECIDED
-
-
-def _is_proof(pair: Pair) -> bool:
-    """Whether identical answers show that nothing changed.
-
-    They do if all questions were asked. After a part of them, another checkpoint may still answer
-    the rest in another way; the same one, asked in the same way, does not.
-    """
-    return pair.is_whole or pair.is_same_identity
 
 
 def _why_undecided(
-    pair: Pair,
-    comparison: PairedComparison,
-    bound: float | None,
-    detectable: float | None,
-    rule: Rule,
+    comparison: PairedComparison, bound: float | None, detectable: float | None, rule: Rule
 ) -> str:
-    asked = f"{comparison.num_questions:,} questions"
+    asked = f"its {comparison.num_questions:,} questions"
     if bound is None:
-        reason = f"its {asked} are about one image, which says nothing about others"
-    else:
-        reason = (
-            f"its {asked} leave a drop of up to {100 * bound:.2f} points open "
-            f"({100 * (1 - rule.alpha):g}% confidence), and {100 * rule.passing_drop:g} are allowed"
-        )
+        return f"{asked} are about one image, which says nothing about others"
+    power = "too few scores changed to tell which drop they would show"
     if detectable is not None:
-        reason += f"; they show a drop of {100 * detectable:.2f} points with 80% power"
-    elif bound is not None:
-        reason += "; too few scores changed to tell which drop they would show"
-    way = (
-        "Ask more of them: raise `limit`, or leave it out."
-        if not pair.is_whole
-        else ("Allow a larger drop with max_drop=, or ask a benchmark with more questions.")
+        power = f"they show a drop of {100 * detectable:.2f} points with 80% power"
+    return (
+        f"{asked} leave a drop of up to {100 * bound:.2f} points open "
+        f"({100 * (1 - rule.alpha):g}% confidence), and {100 * rule.passing_drop:g} are allowed; "
+        f"{power}"
     )
-    return f"{pair.task}: undecided, because {reason}. {way}"

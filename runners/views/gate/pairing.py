@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 from evals.errors import DataError
-from evals.figures.paired_tests import Floats
 from runners.errors import ConfigError
 from runners.storage.comparing import obstacles
 from runners.storage.identity import UNKNOWN, differences
@@ -17,12 +15,7 @@ from runners.storage.stored import FinishedTask, StoredRun
 from runners.storage.summary import SummaryFile
 
 _TOLD_IDENTITY = (
-    "conversation",
-    "dtype",
-    "vision_tower_dtype",
-    "quantization",
-    "generation",
-    "seed",
+    *("conversation", "dtype", "vision_tower_dtype", "quantization", "generation", "seed"),
     "prompt_version",
 )
 """What is told of two identities when it differs; weights differ as a matter of course."""
@@ -37,32 +30,17 @@ class Pair:
         baseline: The baseline's score of each question.
         candidate: The candidate's, in the same order.
         clusters: The cluster of each question, in the same order.
-        is_identical: Whether all answers, as they were compared, and their scores are the same.
         is_whole: Whether both runs were asked all questions of the split.
-        is_same_identity: Whether the answers were made by the same checkpoint in the same way.
+        is_unchanged: Whether identical answers show that nothing changed.
         remarks: What a reader of the figures has to know.
     """
 
     task: str
-    baseline: Floats
-    candidate: Floats
+    baseline: list[float]
+    candidate: list[float]
     clusters: list[str]
-    is_identical: bool
     is_whole: bool
-    is_same_identity: bool
-    remarks: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairedRuns:
-    """Two runs side by side.
-
-    Attributes:
-        pairs: The tasks that are compared, by name.
-        remarks: About tasks that are not.
-    """
-
-    pairs: tuple[Pair, ...]
+    is_unchanged: bool
     remarks: tuple[str, ...]
 
 
@@ -70,8 +48,10 @@ class _NothingToCompareError(Exception):
     """A task is not there, or has no scores, in a run."""
 
 
-def pair_runs(baseline: StoredRun, candidate: StoredRun, named: Collection[str]) -> PairedRuns:
-    """Returns the tasks of two runs, paired by question.
+def pair_runs(
+    baseline: StoredRun, candidate: StoredRun, named: Collection[str]
+) -> tuple[list[Pair], list[str]]:
+    """Returns the tasks of two runs, paired by question, and remarks about those that are not.
 
     Args:
         baseline: The run that is held against.
@@ -96,7 +76,7 @@ def pair_runs(baseline: StoredRun, candidate: StoredRun, named: Collection[str])
         reasons = problems or [*remarks, "No task is left."]
         refusal = f"{candidate.folder} cannot be compared with {baseline.folder}."
         raise ConfigError("\n".join([refusal, *reasons]))
-    return PairedRuns(pairs=tuple(pairs), remarks=tuple(remarks))
+    return pairs, remarks
 
 
 def _pair(task: str, baseline: StoredRun, candidate: StoredRun) -> Pair:
@@ -112,64 +92,56 @@ def _pair(task: str, baseline: StoredRun, candidate: StoredRun) -> Pair:
     if found:
         raise ConfigError(" ".join(obstacle.message for obstacle in found))
     keys = [key for key in before.scores if key in after.scores]
-    values = [
-        np.array([side.scores[key].value for key in keys], dtype=np.float64)
-        for side in (before, after)
-    ]
+    is_whole = not any(
+        side.summary.origin.limited or len(keys) < len(side.scores) for side in (before, after)
+    )
+    is_identical = all(before.scores[key] == after.scores[key] for key in keys)
+    # After a part of the questions, another checkpoint may still answer the rest in another way;
+    # the same one, asked in the same way, does not.
+    is_proof = is_whole or before.manifest.identity == after.manifest.identity
     return Pair(
         task=task,
-        baseline=values[0],
-        candidate=values[1],
+        baseline=[before.scores[key].value for key in keys],
+        candidate=[after.scores[key].value for key in keys],
         clusters=[before.scores[key].cluster for key in keys],
-        is_identical=all(before.scores[key] == after.scores[key] for key in keys),
-        is_whole=not any(_is_part(side, keys) for side in (before, after)),
-        is_same_identity=before.manifest.identity == after.manifest.identity,
-        remarks=tuple(_remarks(task, before, after, keys)),
+        is_whole=is_whole,
+        is_unchanged=is_identical and is_proof,
+        remarks=tuple(f"{task}: {remark}" for remark in _remarks(before, after, len(keys))),
     )
 
 
-def _is_part(side: FinishedTask, keys: Collection[str]) -> bool:
-    return side.summary.origin.limited or len(keys) < len(side.scores)
-
-
-def _remarks(
-    task: str, before: FinishedTask, after: FinishedTask, keys: Collection[str]
-) -> Iterator[str]:
+def _remarks(before: FinishedTask, after: FinishedTask, num_common: int) -> Iterator[str]:
     """What the figures do not say."""
     sides = {"baseline": before, "candidate": after}
-    if any(len(keys) < len(side.scores) for side in sides.values()):
+    if any(num_common < len(side.scores) for side in sides.values()):
         yield (
-            f"{task}: compared on the {len(keys):,} questions that both runs were asked; the "
-            f"baseline was asked {len(before.scores):,}, the candidate {len(after.scores):,}."
+            f"compared on the {num_common:,} questions that both runs were asked; the baseline was "
+            f"asked {len(before.scores):,}, the candidate {len(after.scores):,}."
         )
     for name, side in sides.items():
         answered, asked = side.summary.num_answered, side.summary.num_questions
         if answered < asked:
-            yield (
-                f"{task}: the {name} answered {answered:,} of {asked:,} questions; the others "
-                "count as wrong."
-            )
+            others = "the others count as wrong."
+            yield f"the {name} answered {answered:,} of {asked:,} questions; {others}"
         if side.summary.hashes.prompts == UNKNOWN:
-            yield f"{task}: it is not known in which words the {name} was asked."
-    changed = differences(_told_identity(before), _told_identity(after))
-    if changed and _is_imported(before) == _is_imported(after):
+            yield f"it is not known in which words the {name} was asked."
+    told = [
+        {name: side.manifest.identity.get(name) for name in _TOLD_IDENTITY}
+        for side in (before, after)
+    ]
+    changed = differences(told[0], told[1])
+    # Of an imported file nothing of this is known: beside a run all of it would seem to differ.
+    one_is_imported = len({side.manifest.imported_sha256 is None for side in sides.values()}) > 1
+    if changed and not one_is_imported:
         fields = ", ".join(f"{name} ({_plain(a)}, {_plain(b)})" for name, (a, b) in changed.items())
-        yield f"{task}: the runs differ in {fields}."
+        yield f"the runs differ in {fields}."
     if not all(_is_mean(side) for side in sides.values()):
         metric = before.summary.primary_metric
-        values = [_shown(side.summary, metric) for side in sides.values()]
+        first, second = (_shown(side.summary, metric) for side in sides.values())
         yield (
-            f"{task}: tested is the mean score of the questions, not its {metric}, which is "
-            f"{values[0]} in the baseline and {values[1]} in the candidate."
+            f"tested is the mean score of the questions, not its {metric}, which is {first} in the "
+            f"baseline and {second} in the candidate."
         )
-
-
-def _is_imported(side: FinishedTask) -> bool:
-    return side.manifest.imported_sha256 is not None
-
-
-def _told_identity(side: FinishedTask) -> dict[str, Any]:
-    return {name: side.manifest.identity.get(name) for name in _TOLD_IDENTITY}
 
 
 def _plain(value: Any) -> str:
@@ -182,7 +154,7 @@ def _plain(value: Any) -> str:
 def _is_mean(side: FinishedTask) -> bool:
     """Whether the benchmark's own figure is the mean of the scores."""
     value = side.summary.metrics.get(side.summary.primary_metric)
-    mean = float(np.mean([score.value for score in side.scores.values()]))
+    mean = fmean(score.value for score in side.scores.values())
     return value is not None and abs(value - mean) < 1e-9
 
 

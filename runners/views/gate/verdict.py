@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 JSON_FILE, MARKDOWN_FILE, JUNIT_FILE = "verdict.json", "verdict.md", "junit.xml"
+_JUNIT_TAGS = {PASS: "system-out", FAIL: "failure", UNDECIDED: "error"}
+_CONCLUSIONS = {
+    PASS: "Pass: no drop that matters",
+    FAIL: "Fail: a significant drop",
+    UNDECIDED: "Undecided: these questions cannot tell",
+}
 _SMALLEST_P = 0.0001
 
 
@@ -23,13 +30,10 @@ def to_json(verdicts: Sequence[TaskVerdict]) -> dict[str, Any]:
 
 def _task_json(verdict: TaskVerdict) -> dict[str, Any]:
     found = verdict.comparison
+    names = ("baseline", "candidate", "difference", "interval", "p")
     return {
         "task": verdict.task,
-        "baseline": found.baseline,
-        "candidate": found.candidate,
-        "difference": found.difference,
-        "interval": None if found.interval is None else list(found.interval),
-        "p": found.p,
+        **{name: getattr(found, name) for name in names},
         "p_adjusted": verdict.p_adjusted,
         "gained": found.gained,
         "lost": found.lost,
@@ -38,25 +42,22 @@ def _task_json(verdict: TaskVerdict) -> dict[str, Any]:
     }
 
 
-def verdict_table(verdicts: Sequence[TaskVerdict]) -> pd.DataFrame:
-    """Returns one row a task, as it is printed: scores and differences in points."""
+def _table(verdicts: Sequence[TaskVerdict]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame([_row(verdict) for verdict in verdicts])
 
 
 def _row(verdict: TaskVerdict) -> dict[str, str]:
+    """What people read of one task: scores and differences in points."""
     found = verdict.comparison
-    interval = ""
-    if found.interval is not None:
-        interval = " to ".join(map(_points, found.interval))
     return {
         "task": verdict.task,
         "questions": f"{found.num_questions:,}",
         "baseline": f"{100 * found.baseline:.2f}",
         "candidate": f"{100 * found.candidate:.2f}",
         "difference": _points(found.difference),
-        "95% interval": interval,
+        "95% interval": " to ".join(map(_points, found.interval or ())),
         "p": _shown_p(found.p),
         "adjusted p": _shown_p(verdict.p_adjusted),
         "gained": f"{found.gained:,}",
@@ -73,9 +74,8 @@ def render_text(title: str, verdicts: Sequence[TaskVerdict], remarks: Sequence[s
         verdicts: One a task.
         remarks: About tasks that were not compared.
     """
-    lines = [title, verdict_table(verdicts).to_string(index=False), ""]
-    lines += _all_remarks(verdicts, remarks)
-    return "\n".join([*lines, _conclusion(verdicts)])
+    lines = [title, _table(verdicts).to_string(index=False), ""]
+    return "\n".join([*lines, *_all_remarks(verdicts, remarks), _conclusion(verdicts)])
 
 
 def render_markdown_page(
@@ -88,13 +88,9 @@ def render_markdown_page(
         verdicts: One a task.
         remarks: About tasks that were not compared.
     """
-    parts = [
-        f"# {title}\n",
-        f"**{_conclusion(verdicts)}**\n",
-        render_markdown(verdict_table(verdicts)),
-    ]
+    page = f"# {title}\n\n**{_conclusion(verdicts)}**\n\n{render_markdown(_table(verdicts))}"
     listed = "".join(f"- {remark}\n" for remark in _all_remarks(verdicts, remarks))
-    return "\n".join([*parts, *([listed] if listed else [])])
+    return f"{page}\n{listed}" if listed else page
 
 
 def render_junit(title: str, verdicts: Sequence[TaskVerdict]) -> str:
@@ -104,25 +100,18 @@ def render_junit(title: str, verdicts: Sequence[TaskVerdict]) -> str:
         title: Which run is held against which.
         verdicts: One a task.
     """
-    counts = {
-        "tests": len(verdicts),
-        "failures": sum(verdict.verdict == FAIL for verdict in verdicts),
-        "errors": sum(verdict.verdict == UNDECIDED for verdict in verdicts),
-    }
-    totals = {name: str(count) for name, count in counts.items()}
+    counts = Counter(verdict.verdict for verdict in verdicts)
+    numbers = {"tests": len(verdicts), "failures": counts[FAIL], "errors": counts[UNDECIDED]}
+    totals = {name: str(number) for name, number in numbers.items()}
     root = ElementTree.Element("testsuites", totals)
     suite = ElementTree.SubElement(root, "testsuite", {"name": f"regress: {title}", **totals})
     for verdict in verdicts:
-        case = ElementTree.SubElement(
-            suite, "testcase", {"classname": "regress", "name": verdict.task}
-        )
-        text = "\n".join([_sentence(verdict), *verdict.remarks])
-        if verdict.verdict == PASS:
-            ElementTree.SubElement(case, "system-out").text = text
-            continue
-        tag = "failure" if verdict.verdict == FAIL else "error"
-        details = {"type": verdict.verdict, "message": _sentence(verdict)}
-        ElementTree.SubElement(case, tag, details).text = text
+        names = {"classname": "regress", "name": verdict.task}
+        case = ElementTree.SubElement(suite, "testcase", names)
+        sentence, tag = _sentence(verdict), _JUNIT_TAGS[verdict.verdict]
+        details = {"type": verdict.verdict, "message": sentence}
+        found = ElementTree.SubElement(case, tag, {} if verdict.verdict == PASS else details)
+        found.text = "\n".join([sentence, *verdict.remarks])
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -143,12 +132,7 @@ def _sentence(verdict: TaskVerdict) -> str:
 def _conclusion(verdicts: Sequence[TaskVerdict]) -> str:
     verdict = overall(verdicts)
     tasks = [found.task for found in verdicts if found.verdict == verdict]
-    meaning = {
-        PASS: "Pass: no drop that matters",
-        FAIL: "Fail: a significant drop",
-        UNDECIDED: "Undecided: these questions cannot tell",
-    }
-    return f"{meaning[verdict]} ({', '.join(tasks)})"
+    return f"{_CONCLUSIONS[verdict]} ({', '.join(tasks)})"
 
 
 def _points(difference: float) -> str:
