@@ -51,9 +51,9 @@ def regress(config: DictConfig) -> int:
         if baseline.folder.resolve() == candidate.folder.resolve():
             logger.warning("baseline and candidate are one run: %s cannot drop", baseline.folder)
         output = _prepare_output(settings, baseline, candidate)
-        pairs, remarks = pair_runs(baseline, candidate, named)
+        pairs, remarks = pair_runs(baseline, candidate, named, seed=settings.seed)
         rule = Rule(alpha=settings.alpha, max_drop=settings.max_drop)
-        verdicts = judge(pairs, rule, seed=settings.seed)
+        verdicts = judge(pairs, rule)
         title = f"{candidate.name} against {baseline.name}"
         print(render_text(title, verdicts, remarks))
         write_atomic(output / MARKDOWN_FILE, render_markdown_page(title, verdicts, remarks))

@@ -18,10 +18,10 @@ from runners.options.given import read_task_choice
 from runners.options.report import ReportConfig
 from runners.storage.stored import StoredRun, find_run
 from runners.views.report.gathering import gather
-from runners.views.report.page import WrittenPage, check_output, write_page
-from runners.views.report.payload import LEFT_OUT, UNREADABLE, build_payload
-from runners.views.report.records import Report
-from runners.views.report.thumbnails import ImageName, choose_images, make_thumbnails
+from runners.views.report.page import check_output, write_page
+from runners.views.report.payload import build_payload
+from runners.views.report.shown import Report
+from runners.views.report.thumbnails import choose_images, make_thumbnails
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -40,8 +40,7 @@ def report(config: DictConfig) -> int:
         for task in gathered.tasks:
             for note in task.notes:
                 logger.warning("%s: %s", task.name, note)
-        page, num_thumbnails = _write(gathered, output, settings)
-        print(_describe(gathered, page, num_thumbnails))
+        print(_write(gathered, output, settings))
     return COMPLETE
 
 
@@ -50,29 +49,17 @@ def _default_output(runs: Sequence[StoredRun]) -> Path:
     return runs[0].folder / f"report{others}.html"
 
 
-def _write(gathered: Report, output: Path, settings: ReportConfig) -> tuple[WrittenPage, int]:
-    """Writes the page; returns it and the number of its thumbnails."""
+def _write(gathered: Report, output: Path, settings: ReportConfig) -> str:
+    """Writes the page and returns what is said of it."""
     images = choose_images(gathered.tasks, settings.max_thumbnails)
-    made = make_thumbnails(images, settings.thumbnail_px)
-    distinct = list(dict.fromkeys(content for content in made.values() if content is not None))
-    numbers = {content: i for i, content in enumerate(distinct)}
-    places = {
-        name: UNREADABLE if content is None else numbers[content] for name, content in made.items()
-    }
-
-    def place_of(name: ImageName) -> int:
-        return places.get(name, LEFT_OUT)
-
-    payload = build_payload(gathered, place_of)
-    return write_page(output, payload, distinct, max_mb=settings.max_mb), len(distinct)
-
-
-def _describe(gathered: Report, page: WrittenPage, num_thumbnails: int) -> str:
+    thumbnails, numbers = make_thumbnails(images, settings.thumbnail_px)
+    payload = build_payload(gathered, numbers)
+    image_dir = write_page(output, payload, thumbnails, max_mb=settings.max_mb)
     num_rows = sum(len(task.rows) for task in gathered.tasks)
-    where = "" if page.image_dir is None else f" in {page.image_dir}"
+    where = "" if image_dir is None else f" in {image_dir}"
     return (
-        f"{page.path}: {page.num_bytes / 1e6:.1f} MB, {num_rows:,} questions, "
-        f"{num_thumbnails:,} images{where}"
+        f"{output}: {output.stat().st_size / 1e6:.1f} MB, {num_rows:,} questions, "
+        f"{len(thumbnails):,} images{where}"
     )
 
 

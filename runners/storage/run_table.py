@@ -19,29 +19,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def summary_table(summaries: Sequence[SummaryFile]) -> pd.DataFrame:
-    """Returns one row a task: the metric that counts, its interval, how much was answered.
-
-    Args:
-        summaries: One a task.
-    """
+def summary_table(summaries: Iterable[SummaryFile]) -> pd.DataFrame:
+    """Returns one row a task: the metric that counts, its interval, how much was answered."""
     import pandas as pd
 
-    rows = [_summary_row(summary) for summary in summaries]
-    return pd.DataFrame(rows)
-
-
-def metrics_table(summaries: Iterable[SummaryFile]) -> pd.DataFrame:
-    """Returns one row a metric, unrounded, for machines."""
-    import pandas as pd
-
-    columns = ["task", "split", "metric", "value", "num_questions", "num_answered", "coverage"]
-    rows = [
-        [of.task, of.split, name, value, of.num_questions, of.num_answered, of.coverage]
-        for of in summaries
-        for name, value in (of.metrics or {"": None}).items()
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame([_summary_row(summary) for summary in summaries])
 
 
 def render_summaries(summaries: Sequence[SummaryFile]) -> str:
@@ -60,17 +42,31 @@ def render_summaries(summaries: Sequence[SummaryFile]) -> str:
 
 
 def write_tables(run_dir: Path) -> None:
-    """Writes `summary.csv` and `summary.md` over all tasks that lie in a run's folder."""
+    """Writes `summary.csv` and `summary.md` over all tasks that lie in a run's folder.
+
+    The first has one row a metric, unrounded, for machines.
+    """
+    import pandas as pd
+
     summaries = list(_read_summaries(run_dir))
-    write_atomic(run_dir / "summary.csv", metrics_table(summaries).to_csv(index=False))
-    further = metrics_table(summaries).drop(columns=["num_questions", "num_answered", "coverage"])
-    further["value"] = [
-        _shown(summary, name) for summary in summaries for name in summary.metrics or [""]
-    ]
-    text = f"# {run_dir.name}\n\n{render_markdown(summary_table(summaries))}"
-    text += f"\n{render_markdown(further)}"
-    remarks = "\n".join(_remarks(summaries))
-    write_atomic(run_dir / "summary.md", text + (f"\n{remarks}\n" if remarks else ""))
+    metrics = [(of, name) for of in summaries for name in of.metrics or [""]]
+    table = pd.DataFrame(
+        {
+            "task": [of.task for of, _ in metrics],
+            "split": [of.split for of, _ in metrics],
+            "metric": [name for _, name in metrics],
+            "value": [of.metrics.get(name) for of, name in metrics],
+            "num_questions": [of.num_questions for of, _ in metrics],
+            "num_answered": [of.num_answered for of, _ in metrics],
+            "coverage": [of.coverage for of, _ in metrics],
+        }
+    )
+    write_atomic(run_dir / "summary.csv", table.to_csv(index=False))
+    table["value"] = [_shown(of, name) for of, name in metrics]
+    rounded = render_markdown(table[["task", "split", "metric", "value"]])
+    text = f"# {run_dir.name}\n\n{render_markdown(summary_table(summaries))}\n{rounded}"
+    remarks = "".join(f"{remark}\n" for remark in _remarks(summaries))
+    write_atomic(run_dir / "summary.md", text + (f"\n{remarks}" if remarks else ""))
 
 
 def _read_summaries(run_dir: Path) -> Iterator[SummaryFile]:
@@ -107,21 +103,16 @@ def _summary_row(summary: SummaryFile) -> dict[str, str]:
     }
 
 
-def _remarks(summaries: Iterable[SummaryFile]) -> list[str]:
-    remarks = []
-    for summary in summaries:
-        task = summary.task
-        if summary.coverage < 1:
-            causes = ", ".join(f"{cause} {n:,}" for cause, n in summary.num_failed.items())
-            remarks.append(
-                f"* {task}: {summary.coverage:.1%} of the questions were answered, the others "
-                f"count as wrong ({causes or 'no answer'})."
+def _remarks(summaries: Iterable[SummaryFile]) -> Iterator[str]:
+    for of in summaries:
+        if of.coverage < 1:
+            causes = ", ".join(f"{cause} {n:,}" for cause, n in of.num_failed.items())
+            yield (
+                f"* {of.task}: {of.coverage:.1%} of the questions were answered, the others count "
+                f"as wrong ({causes or 'no answer'})."
             )
-        if summary.num_unparsed:
-            remarks.append(
-                f"{task}: no choice could be read from {summary.num_unparsed:,} answers."
-            )
-    return remarks
+        if of.num_unparsed:
+            yield f"{of.task}: no choice could be read from {of.num_unparsed:,} answers."
 
 
 def _shown(summary: SummaryFile, metric: str) -> str:

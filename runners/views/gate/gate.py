@@ -10,13 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evals.figures.paired_tests import (
-    PairedComparison,
-    compare_paired,
-    detectable_difference,
-    drop_bound,
-    holm,
-)
+from evals.figures.paired_tests import PairedComparison, detectable_difference, drop_bound, holm
 from runners.views.gate.pairing import Pair
 
 PASS, FAIL, UNDECIDED = "pass", "fail", "undecided"
@@ -69,21 +63,17 @@ class TaskVerdict:
     remarks: tuple[str, ...]
 
 
-def judge(pairs: Sequence[Pair], rule: Rule, *, seed: int) -> list[TaskVerdict]:
+def judge(pairs: Sequence[Pair], rule: Rule) -> list[TaskVerdict]:
     """Returns the verdict on each task.
 
     Args:
         pairs: The tasks, one family of tests.
         rule: What is tolerated.
-        seed: Of the permutation tests.
     """
-    comparisons = [
-        compare_paired(pair.baseline, pair.candidate, pair.clusters, seed=seed) for pair in pairs
-    ]
-    adjusted = holm([comparison.p for comparison in comparisons])
+    adjusted = holm([pair.comparison.p for pair in pairs])
     return [
-        _judge(pair, comparison, p_adjusted, rule, num_tasks=len(pairs))
-        for pair, comparison, p_adjusted in zip(pairs, comparisons, adjusted, strict=True)
+        _judge(pair, p_adjusted, rule, num_tasks=len(pairs))
+        for pair, p_adjusted in zip(pairs, adjusted, strict=True)
     ]
 
 
@@ -93,9 +83,8 @@ def overall(verdicts: Sequence[TaskVerdict]) -> str:
     return next((verdict for verdict in (FAIL, UNDECIDED) if verdict in found), PASS)
 
 
-def _judge(
-    pair: Pair, comparison: PairedComparison, p_adjusted: float, rule: Rule, *, num_tasks: int
-) -> TaskVerdict:
+def _judge(pair: Pair, p_adjusted: float, rule: Rule, *, num_tasks: int) -> TaskVerdict:
+    comparison = pair.comparison
     # The largest drop that the data leave open; None if they leave any.
     bound = drop_bound(comparison, alpha=rule.alpha)
     detectable = None

@@ -8,11 +8,12 @@ from statistics import fmean
 from typing import Any
 
 from evals.errors import DataError
+from evals.figures.paired_tests import PairedComparison, compare_paired
 from runners.errors import ConfigError
 from runners.storage.comparing import obstacles
 from runners.storage.identity import UNKNOWN, differences
 from runners.storage.stored import FinishedTask, StoredRun
-from runners.storage.summary import SummaryFile
+from runners.storage.summary import StoredScore, SummaryFile
 
 _TOLD_IDENTITY = (
     *("conversation", "dtype", "vision_tower_dtype", "quantization", "generation", "seed"),
@@ -27,18 +28,14 @@ class Pair:
 
     Attributes:
         task: The task's name.
-        baseline: The baseline's score of each question.
-        candidate: The candidate's, in the same order.
-        clusters: The cluster of each question, in the same order.
+        comparison: The candidate against the baseline.
         is_whole: Whether both runs were asked all questions of the split.
         is_unchanged: Whether identical answers show that nothing changed.
         remarks: What a reader of the figures has to know.
     """
 
     task: str
-    baseline: list[float]
-    candidate: list[float]
-    clusters: list[str]
+    comparison: PairedComparison
     is_whole: bool
     is_unchanged: bool
     remarks: tuple[str, ...]
@@ -49,7 +46,7 @@ class _NothingToCompareError(Exception):
 
 
 def pair_runs(
-    baseline: StoredRun, candidate: StoredRun, named: Collection[str]
+    baseline: StoredRun, candidate: StoredRun, named: Collection[str], *, seed: int
 ) -> tuple[list[Pair], list[str]]:
     """Returns the tasks of two runs, paired by question, and remarks about those that are not.
 
@@ -57,6 +54,7 @@ def pair_runs(
         baseline: The run that is held against.
         candidate: The run that is judged.
         named: The tasks that must be compared; empty for all that both have.
+        seed: Of the permutation tests.
 
     Raises:
         ConfigError: a task must not be compared, or there is none to compare; the message holds
@@ -67,7 +65,7 @@ def pair_runs(
     pairs: list[Pair] = []
     for task in sorted(named or {*baseline.tasks, *candidate.tasks}):
         try:
-            pairs.append(_pair(task, baseline, candidate))
+            pairs.append(_pair(task, baseline, candidate, seed))
         except _NothingToCompareError as reason:
             (problems if named else remarks).append(f"{task} is not compared: {reason}")
         except (ConfigError, DataError) as error:
@@ -79,34 +77,59 @@ def pair_runs(
     return pairs, remarks
 
 
-def _pair(task: str, baseline: StoredRun, candidate: StoredRun) -> Pair:
+def _pair(task: str, baseline: StoredRun, candidate: StoredRun, seed: int) -> Pair:
     lacking = [str(run.folder) for run in (baseline, candidate) if task not in run.tasks]
     if lacking:
         raise _NothingToCompareError(f"there are no answers to it in {' and '.join(lacking)}.")
     before, after = baseline.tasks[task].finished(), candidate.tasks[task].finished()
     found = obstacles(before, after, ("baseline", "candidate"))
-    if not before.scores and not after.scores:
+    if found and (before.scores or after.scores):
+        raise ConfigError(" ".join(obstacle.message for obstacle in found))
+    comparison = compare_scores(before.scores, after.scores, seed=seed)
+    if comparison is None:
         raise _NothingToCompareError(
             "neither run has scores of it. Its split has no annotations, or no judge was asked."
         )
-    if found:
-        raise ConfigError(" ".join(obstacle.message for obstacle in found))
-    keys = [key for key in before.scores if key in after.scores]
+    num_common = comparison.num_questions
     is_whole = not any(
-        side.summary.origin.limited or len(keys) < len(side.scores) for side in (before, after)
+        side.summary.origin.limited or num_common < len(side.scores) for side in (before, after)
     )
-    is_identical = all(before.scores[key] == after.scores[key] for key in keys)
+    is_identical = all(
+        score == after.scores[key] for key, score in before.scores.items() if key in after.scores
+    )
     # After a part of the questions, another checkpoint may still answer the rest in another way;
     # the same one, asked in the same way, does not.
     is_proof = is_whole or before.manifest.identity == after.manifest.identity
     return Pair(
         task=task,
-        baseline=[before.scores[key].value for key in keys],
-        candidate=[after.scores[key].value for key in keys],
-        clusters=[before.scores[key].cluster for key in keys],
+        comparison=comparison,
         is_whole=is_whole,
         is_unchanged=is_identical and is_proof,
-        remarks=tuple(f"{task}: {remark}" for remark in _remarks(before, after, len(keys))),
+        remarks=tuple(f"{task}: {remark}" for remark in _remarks(before, after, num_common)),
+    )
+
+
+def compare_scores(
+    before: Mapping[str, StoredScore], after: Mapping[str, StoredScore], *, seed: int = 0
+) -> PairedComparison | None:
+    """Returns a run against an earlier one on the questions that both have scores of.
+
+    Args:
+        before: The scores of the earlier one by key.
+        after: Those of the other.
+        seed: Of the permutation test.
+
+    Returns:
+        The comparison; None where there are no such questions.
+    """
+    keys = [key for key in before if key in after]
+    if not keys:
+        return None
+    return compare_paired(
+        [before[key].value for key in keys],
+        [after[key].value for key in keys],
+        [before[key].cluster for key in keys],
+        seed=seed,
     )
 
 

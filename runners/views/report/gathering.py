@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from evals.figures.statistics import confidence_interval
 from evals.records import Sample
 from runners.errors import ConfigError
 from runners.options.given import TaskChoice
@@ -17,9 +16,9 @@ from runners.storage.comparing import obstacles
 from runners.storage.identity import differences
 from runners.storage.specs import read_run_specs
 from runners.storage.stored import State, StoredRun, StoredTask
-from runners.storage.summary import SummaryFile
-from runners.views.report.records import Comparison, Report, Row, RunReport, TaskReport
-from runners.views.report.shown_task import Questions, ShownTask, read_questions
+from runners.views.gate.pairing import compare_scores
+from runners.views.report.shown import Report, Row, RunReport, TaskReport
+from runners.views.report.shown_task import PresentData, ShownTask, read_data
 
 _FACTS = ("model", "conversation", "dtype", "quantization", "generation", "seed", "imported")
 _PLACE = ("device_name", "command", "imported_from")
@@ -36,81 +35,78 @@ def gather(choice: TaskChoice, stored_runs: Sequence[StoredRun]) -> Report:
         ConfigError: a run holds no task, or none of the runs holds a task that is named.
     """
     specs = [read_run_specs(choice, run) for run in stored_runs]
-    names = list(dict.fromkeys(chain.from_iterable(specs)))
-    read: dict[str, Questions] = {}
+    read: dict[str, PresentData] = {}
     tasks = {}
-    for name in names:
-        stored = [
+    for name in dict.fromkeys(chain.from_iterable(specs)):
+        by_run = [
             _show(run.tasks.get(name), spec.get(name), read)
             for run, spec in zip(stored_runs, specs, strict=True)
         ]
-        if all(task is None for task in stored):
+        if not any(by_run):
             places = " nor in ".join(str(run.folder) for run in stored_runs)
             raise ConfigError(f"There are no answers to {name} in {places}. Check `task`.")
-        tasks[name] = stored
+        tasks[name] = by_run
     labels = [run.name for run in stored_runs]
     if len(set(labels)) < len(labels):
         labels = [str(run.folder) for run in stored_runs]
-    runs = tuple(
-        RunReport(name=label, facts=_facts(stored[i] for stored in tasks.values()))
+    runs = (
+        RunReport(name=label, facts=_facts(by_run[i] for by_run in tasks.values()))
         for i, label in enumerate(labels)
     )
-    return Report(
-        runs=runs, tasks=tuple(join(name, stored, labels) for name, stored in tasks.items())
-    )
+    return Report(runs=tuple(runs), tasks=tuple(_join(name, tasks[name], labels) for name in tasks))
 
 
 def _show(
-    stored: StoredTask | None, spec: TaskSpec | None, read: dict[str, Questions]
+    stored: StoredTask | None, spec: TaskSpec | None, read: dict[str, PresentData]
 ) -> ShownTask | None:
+    """A task of a run beside its data, which runs of one spec share; None if it was not asked."""
     if spec is None or stored is None or stored.manifest is None:
         return None
     identity = json.dumps(spec.to_json(), sort_keys=True)
     if identity not in read:
-        read[identity] = read_questions(spec)
-    return ShownTask(stored, read[identity])
+        read[identity] = read_data(spec)
+    return ShownTask(stored, stored.manifest, read[identity])
 
 
-def join(name: str, stored: Sequence[ShownTask | None], labels: Sequence[str]) -> TaskReport:
-    """Returns one benchmark with the answers of every run, joined by key.
-
-    Args:
-        name: The task's name.
-        stored: The task in each run; None where a run lacks it.
-        labels: What each run is called.
-    """
-    there = [task for task in stored if task is not None]
-    pair = (there[0], there[1]) if len(there) == len(stored) == 2 else None
-    notes = [
-        note
-        for label, task in zip(labels, stored, strict=True)
-        for note in _notes(task, label if len(stored) > 1 else "")
-    ]
-    if pair is not None:
-        notes += _incomparable(*pair)
+def _join(name: str, by_run: Sequence[ShownTask | None], labels: Sequence[str]) -> TaskReport:
+    """One benchmark with the answers of every run, None where a run lacks it."""
+    there = [task for task in by_run if task is not None]
+    notes = []
+    for label, task in zip(labels, by_run, strict=True):
+        if task is not None and task.data.problem is not None:
+            problem = task.data.problem
+            notes.append(f"The data cannot be read, so images and targets are missing: {problem}")
+        of_run = f"{label}: " if len(by_run) > 1 else ""
+        notes += [of_run + note for note in _notes(task)]
+    comparison, differing = None, {}
+    if len(there) == 2:
+        before, after = there
+        notes += _incomparable(before, after)
+        comparison = compare_scores(before.scores, after.scores)
+        differing = differences(before.manifest.identity, after.manifest.identity)
     return TaskReport(
         name=name,
-        summaries=tuple(None if task is None else task.summary for task in stored),
-        rows=tuple(_row(key, stored) for key in _keys(there)),
-        comparison=None if pair is None else _compare(*pair),
-        differences={} if pair is None else _differences(*pair),
-        notes=tuple(dict.fromkeys(notes)),
+        summaries=tuple(None if task is None else task.summary for task in by_run),
+        rows=tuple(_row(key, by_run) for key in _keys(there)),
+        comparison=comparison,
+        differences=differing,
+        notes=tuple(dict.fromkeys(notes)),  # two runs on the same data have the same problem
     )
 
 
 def _keys(tasks: Sequence[ShownTask]) -> list[str]:
     """Every key that was asked, in the benchmark's order where that is known."""
     asked = dict.fromkeys(chain.from_iterable((*task.lines, *task.scores) for task in tasks))
-    ordered = dict.fromkeys(chain.from_iterable(task.questions.samples for task in tasks))
+    ordered = dict.fromkeys(chain.from_iterable(task.data.samples for task in tasks))
     return [
         *(key for key in ordered if key in asked),
         *(key for key in asked if key not in ordered),
     ]
 
 
-def _row(key: str, stored: Sequence[ShownTask | None]) -> Row:
-    there = [task for task in stored if task is not None]
-    sample = next((task.questions.samples[key] for task in there if _knows(task, key)), None)
+def _row(key: str, by_run: Sequence[ShownTask | None]) -> Row:
+    there = [task for task in by_run if task is not None]
+    sample = next((t.data.samples[key] for t in there if key in t.data.samples), None)
     lines = [task.lines[key] for task in there if key in task.lines]
     scores = [task.scores[key] for task in there if key in task.scores]
     groups: dict[str, str | None] = {}
@@ -118,17 +114,13 @@ def _row(key: str, stored: Sequence[ShownTask | None]) -> Row:
         groups |= task.group_fields(key)
     return Row(
         key=key,
-        question_id=lines[0]["question_id"] if lines else scores[0].question_id,
+        question_id=str(lines[0]["question_id"] if lines else scores[0].question_id),
         question=sample.text if sample is not None else lines[0]["prompt"] if lines else "",
         images=() if sample is None else sample.images,
         targets=() if sample is None else _targets(sample),
         groups=groups,
-        answers=tuple(None if task is None else task.answer(key) for task in stored),
+        answers=tuple(None if task is None else task.answer(key) for task in by_run),
     )
-
-
-def _knows(task: ShownTask, key: str) -> bool:
-    return key in task.questions.samples
 
 
 def _targets(sample: Sample) -> tuple[tuple[str, int], ...]:
@@ -140,48 +132,22 @@ def _targets(sample: Sample) -> tuple[tuple[str, int], ...]:
     return ((str(sample.target), 1),)
 
 
-def _compare(before: ShownTask, after: ShownTask) -> Comparison | None:
-    common = [key for key in before.scores if key in after.scores]
-    if not common:
-        return None
-    changes = [after.scores[key].value - before.scores[key].value for key in common]
-    return Comparison(
-        num_common=len(common),
-        difference=sum(changes) / len(common),
-        interval=confidence_interval(changes, [before.scores[key].cluster for key in common]),
-        num_better=sum(change > 0 for change in changes),
-        num_worse=sum(change < 0 for change in changes),
-    )
-
-
-def _notes(task: ShownTask | None, label: str) -> list[str]:
+def _notes(task: ShownTask | None) -> Iterator[str]:
     """What has to be known of one run."""
-    of_run = f"{label}: " if label else ""
     if task is None:
-        return [f"{of_run}was not asked this benchmark."]
-    notes = []
-    if task.questions.problem is not None:
-        notes.append(
-            f"The data cannot be read, so images and targets are missing: {task.questions.problem}"
-        )
+        yield "was not asked this benchmark."
+        return
     if task.data_changed:
-        notes.append(
-            f"{of_run}the data files have changed since the run; questions and targets are today's."
-        )
+        yield "the data files have changed since the run; questions and targets are today's."
     if num_bad := task.stored.answers.num_bad:
-        notes.append(
-            f"{of_run}{num_bad:,} stored answers were edited: they are not as they were written, "
-            "and are left out."
-        )
-    if task.summary is not None:
-        return notes + [of_run + note for note in _notes_of_figures(task.summary, task.stored)]
-    unfinished = f"not finished; {len(task.lines):,} answers so far, not scored."
-    return [*notes, of_run + (task.fault or unfinished)]
-
-
-def _notes_of_figures(summary: SummaryFile, stored: StoredTask) -> Iterator[str]:
-    if stored.changed_files:
-        names = " and ".join(path.name for path in stored.changed_files)
+        edited = "stored answers were edited: they are not as they were written, and are left out."
+        yield f"{num_bad:,} {edited}"
+    summary = task.summary
+    if summary is None:
+        yield task.fault or f"not finished; {len(task.lines):,} answers so far, not scored."
+        return
+    if task.stored.changed_files:
+        names = " and ".join(path.name for path in task.stored.changed_files)
         yield f"{names} changed since it was scored; score the run again."
     if summary.coverage < 1:
         yield (
@@ -192,26 +158,20 @@ def _notes_of_figures(summary: SummaryFile, stored: StoredTask) -> Iterator[str]
         yield "only the first questions of the split were asked."
 
 
-def _incomparable(before: ShownTask, after: ShownTask) -> list[str]:
+def _incomparable(before: ShownTask, after: ShownTask) -> Iterator[str]:
     """Why figures of two runs may not be compared, by the rule of the gate."""
-    notes = []
     if before.stored.state is after.stored.state is State.FINISHED:
         found = obstacles(before.stored.finished(), after.stored.finished(), ("first", "second"))
         if found:
             differing = " and the ".join(obstacle.difference.value for obstacle in found)
-            notes.append(f"The two runs differ in the {differing}.")
+            yield f"The two runs differ in the {differing}."
     if before.lines.keys() != after.lines.keys():
-        notes.append("The two runs were not asked the same questions.")
-    return notes
+        yield "The two runs were not asked the same questions."
 
 
-def _differences(before: ShownTask, after: ShownTask) -> Mapping[str, tuple[Any, Any]]:
-    return differences(before.manifest.identity, after.manifest.identity)
-
-
-def _facts(stored: Iterable[ShownTask | None]) -> dict[str, str]:
+def _facts(by_task: Iterable[ShownTask | None]) -> dict[str, str]:
     """What a run is, told from its first task."""
-    task = next((task for task in stored if task is not None), None)
+    task = next((task for task in by_task if task is not None), None)
     if task is None:
         return {}
     manifest = task.manifest

@@ -13,7 +13,6 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -26,34 +25,11 @@ MARK = "<!-- llava-evals report -->"
 """Stands in every page, so that no other file is replaced by mistake."""
 
 _SCRIPTS = (
-    "dom",
-    "report",
-    "format",
-    "charts",
-    "summary",
-    "filters",
-    "filter_form",
-    "list",
-    "detail",
-    "main",
+    *("dom", "report", "format", "charts", "summary", "filters", "filter_form", "list", "detail"),
+    "main",  # the last one: it starts the page
 )
 _MEGABYTE = 1_000_000
 _DIGITS = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenPage:
-    """What was written.
-
-    Attributes:
-        path: The page.
-        num_bytes: Its size.
-        image_dir: The folder with its thumbnails; None if they are in the page.
-    """
-
-    path: Path
-    num_bytes: int
-    image_dir: Path | None
 
 
 def check_output(path: Path) -> None:
@@ -74,7 +50,7 @@ def check_output(path: Path) -> None:
 
 def write_page(
     path: Path, payload: Mapping[str, Any], thumbnails: Sequence[bytes], *, max_mb: float
-) -> WrittenPage:
+) -> Path | None:
     """Writes the page, and its thumbnails into a folder beside it if it would be too large.
 
     Args:
@@ -82,6 +58,9 @@ def write_page(
         payload: What `build_payload` gave.
         thumbnails: WebP files by number.
         max_mb: The largest page with thumbnails inside, in millions of bytes.
+
+    Returns:
+        The folder with the thumbnails; None if they are in the page.
 
     Raises:
         WriteError: a file cannot be written there.
@@ -95,9 +74,9 @@ def write_page(
     else:
         names = _write_images(image_dir, thumbnails)
         pictures = [f"{image_dir.name}/{name}" for name in names]
-    text = render_page(data, to_json(pictures), title=_title(payload))
-    write_atomic(path, text)
-    return WrittenPage(path=path, num_bytes=len(text.encode()), image_dir=image_dir)
+    title = " and ".join(run["name"] for run in payload["runs"])
+    write_atomic(path, _render_page(data, to_json(pictures), title))
+    return image_dir
 
 
 def to_json(value: Any) -> str:
@@ -109,14 +88,7 @@ def to_json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", r"\u003c")
 
 
-def render_page(data: str, pictures: str, *, title: str) -> str:
-    """Returns the page.
-
-    Args:
-        data: The report, from `to_json`.
-        pictures: The addresses of the thumbnails, from `to_json`.
-        title: Of the page, as plain text.
-    """
+def _render_page(data: str, pictures: str, title: str) -> str:
     assets = files("runners.views.report") / "assets"
     style = (assets / "style.css").read_text(encoding="utf-8")
     modules = [(assets / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS]
@@ -161,7 +133,3 @@ def _write_images(folder: Path, thumbnails: Sequence[bytes]) -> list[str]:
         with naming_file(folder / name):
             (folder / name).write_bytes(thumbnail)
     return names
-
-
-def _title(payload: Mapping[str, Any]) -> str:
-    return " and ".join(run["name"] for run in payload["runs"])

@@ -3,89 +3,77 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from evals.figures.paired_tests import PairedComparison
 from runners.storage.summary import SummaryFile
-from runners.views.report.records import OUTCOMES, Answer, Report, Row, TaskReport
+from runners.views.report.shown import Outcome, Report, TaskReport
 from runners.views.report.thumbnails import ImageName
 
-LEFT_OUT, UNREADABLE = -1, -2
-"""In place of a thumbnail's number: above the limit, or not to be opened."""
+_LEFT_OUT = -1
+"""In place of the number of a thumbnail above the limit."""
 
 _SUMMARY_FIELDS = (
-    "split",
-    "definition",
-    "primary_metric",
-    "metrics",
-    "metrics_answered",
-    "breakdowns",
-    "interval",
-    "num_questions",
-    "num_answered",
-    "coverage",
-    "num_failed",
-    "num_unparsed",
-    "batch_check",
-    "scales",
+    *("split", "definition", "primary_metric", "metrics", "metrics_answered", "breakdowns"),
+    *("interval", "num_questions", "num_answered", "coverage", "num_failed", "num_unparsed"),
+    *("batch_check", "scales"),
 )
 
 
-class Texts:
-    """Numbers texts, so that one that occurs a thousand times is written once.
-
-    >>> texts = Texts()
-    >>> [texts.number(text) for text in ("yes", "no", "yes")], texts.table
-    ([0, 1, 0], ['yes', 'no'])
-    """
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-
-    @property
-    def table(self) -> list[str]:
-        """Every text at its number."""
-        return list(self._numbers)
-
-    def number(self, text: str) -> int:
-        """Returns the number of a text."""
-        return self._numbers.setdefault(text, len(self._numbers))
-
-    def optional(self, text: str | None) -> int | None:
-        """Returns the number of a text, None of None."""
-        return None if text is None else self.number(text)
-
-
-def build_payload(report: Report, thumbnail_of: Callable[[ImageName], int]) -> dict[str, Any]:
+def build_payload(report: Report, thumbnails: Mapping[ImageName, int]) -> dict[str, Any]:
     """Returns the object that the page's script reads.
 
     Args:
         report: What is shown.
-        thumbnail_of: The number of an image's thumbnail, or `LEFT_OUT` or `UNREADABLE`.
+        thumbnails: What `make_thumbnails` returned.
     """
-    texts = Texts()
-    tasks = []
-    for task in report.tasks:
-        fields = list(dict.fromkeys(name for row in task.rows for name in row.groups))
-        rows = [_row(row, task.name, fields, texts, thumbnail_of) for row in task.rows]
-        tasks.append({**_task(task), "fields": fields, "rows": rows})
+    texts: dict[str, int] = {}
     payload = {
-        "runs": [{"name": run.name, "facts": dict(run.facts)} for run in report.runs],
-        "outcomes": list(OUTCOMES),
-        "tasks": tasks,
-        "texts": texts.table,
+        "runs": [asdict(run) for run in report.runs],
+        "outcomes": [outcome.name.lower() for outcome in Outcome],
+        "tasks": [_task(task, thumbnails, texts) for task in report.tasks],
+        "texts": list(texts),
     }
     return dict(_finite(payload))
 
 
-def _task(task: TaskReport) -> dict[str, Any]:
+def _task(
+    task: TaskReport, thumbnails: Mapping[ImageName, int], texts: dict[str, int]
+) -> dict[str, Any]:
+    fields = list(dict.fromkeys(name for row in task.rows for name in row.groups))
+    found = task.comparison
+    rows = [
+        (
+            row.key,
+            row.question_id,
+            row.question,
+            [(i.key, thumbnails.get((task.name, i.key), _LEFT_OUT)) for i in row.images],
+            row.targets,
+            [row.groups.get(name) for name in fields],
+            row.answers,
+        )
+        for row in task.rows
+    ]
     return {
         "name": task.name,
-        "notes": list(task.notes),
+        "notes": task.notes,
         "summaries": [_summary(summary) for summary in task.summaries],
-        "comparison": None if task.comparison is None else asdict(task.comparison),
+        "comparison": None if found is None else _comparison(found),
         "differences": [[name, *values] for name, values in task.differences.items()],
+        "fields": fields,
+        "rows": _numbered(rows, texts),
+    }
+
+
+def _comparison(found: PairedComparison) -> dict[str, Any]:
+    return {
+        "num_common": found.num_questions,
+        "difference": found.difference,
+        "interval": found.interval,
+        "num_better": found.gained,
+        "num_worse": found.lost,
     }
 
 
@@ -96,47 +84,20 @@ def _summary(summary: SummaryFile | None) -> dict[str, Any] | None:
     return {name: content.get(name) for name in _SUMMARY_FIELDS}
 
 
-def _row(
-    row: Row,
-    task: str,
-    fields: list[str],
-    texts: Texts,
-    thumbnail_of: Callable[[ImageName], int],
-) -> list[Any]:
-    return [
-        texts.number(row.key),
-        texts.number(str(row.question_id)),
-        texts.number(row.question),
-        [[texts.number(image.key), thumbnail_of((task, image.key))] for image in row.images],
-        [[texts.number(text), count] for text, count in row.targets],
-        [texts.optional(row.groups.get(name)) for name in fields],
-        [None if answer is None else _answer(answer, texts) for answer in row.answers],
-    ]
+def _numbered(value: Any, texts: dict[str, int]) -> Any:
+    """The value with the number of every text in its place, and 0 or 1 for what is yes or no.
 
+    One text may stand a thousand times on a page; so it is written once.
 
-def _answer(answer: Answer, texts: Texts) -> list[Any]:
-    prompt, failure, trace = answer.prompt, answer.failure, answer.trace
-    return [
-        OUTCOMES.index(answer.outcome),
-        texts.number(answer.text),
-        answer.score,
-        texts.optional(answer.compared),
-        [
-            int(prompt.is_rendered),
-            texts.number(prompt.head),
-            texts.number(prompt.turn),
-            texts.number(prompt.tail),
-        ],
-        None if failure is None else [texts.number(failure.cause), texts.number(failure.message)],
-        texts.optional(answer.details.get("finish_reason")),
-        answer.details.get("num_prompt_tokens"),
-        answer.details.get("num_new_tokens"),
-        trace.get("min_margin"),
-        int(bool(trace.get("replayed"))),
-        int(bool(trace.get("flipped"))),
-        trace.get("latency_s"),
-        trace.get("attempts"),
-    ]
+    >>> texts = {}
+    >>> _numbered(["yes", ("no", True), "yes", 0.5, None], texts), list(texts)
+    ([0, [1, 1], 0, 0.5, None], ['yes', 'no'])
+    """
+    if isinstance(value, str):
+        return texts.setdefault(value, len(texts))
+    if isinstance(value, (list, tuple)):
+        return [_numbered(part, texts) for part in value]
+    return int(value) if isinstance(value, bool) else value
 
 
 def _finite(value: Any) -> Any:

@@ -8,9 +8,8 @@ from functools import cached_property, partial
 from typing import Any
 
 from evals.errors import DataError
-from evals.records import Cause, Failure, Sample
+from evals.records import Cause, Sample
 from llava.conversation import conv_templates, render_question
-from runners.errors import ConfigError
 from runners.options.task_spec import TaskSpec
 from runners.storage.files import hash_data_files, sha256_of_json
 from runners.storage.identity import PROMPT_VERSION
@@ -18,22 +17,14 @@ from runners.storage.lines import is_failure, read_failure
 from runners.storage.manifest import Manifest
 from runners.storage.stored import StoredTask
 from runners.storage.summary import StoredScore, SummaryFile
-from runners.views.report.records import (
-    FAILED,
-    PARTLY,
-    RIGHT,
-    UNSCORED,
-    WRONG,
-    Answer,
-    Prompt,
-)
+from runners.views.report.shown import Answer, Outcome, Prompt
 
 _TURN = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Questions:
-    """The questions of a task.
+class PresentData:
+    """The data of a task as they can be read now, which may be others than when it was run.
 
     Attributes:
         samples: By key, in the benchmark's order; empty if the data cannot be read.
@@ -46,8 +37,8 @@ class Questions:
     problem: str | None = None
 
 
-def read_questions(spec: TaskSpec) -> Questions:
-    """Returns the questions of a task as they can be read now.
+def read_data(spec: TaskSpec) -> PresentData:
+    """Returns the data of a task.
 
     Args:
         spec: The task.
@@ -58,11 +49,10 @@ def read_questions(spec: TaskSpec) -> Questions:
     task = spec.build()
     try:
         samples = {sample.key: sample for sample in task.samples()}
-        return Questions(
-            samples=samples, data_hash=sha256_of_json(hash_data_files(task.data_files()))
-        )
+        data_hash = sha256_of_json(hash_data_files(task.data_files()))
     except DataError as error:
-        return Questions(problem=str(error))
+        return PresentData(problem=str(error))
+    return PresentData(samples=samples, data_hash=data_hash)
 
 
 class ShownTask:
@@ -70,27 +60,23 @@ class ShownTask:
 
     Args:
         stored: The task as it lies on disk.
-        questions: Its questions, as they can be read now.
+        manifest: What its answers are of.
+        data: Its data, as they can be read now.
 
     Attributes:
         stored: As given.
-        questions: As given.
-        manifest: What its answers are of.
+        manifest: As given.
+        data: As given.
         summary: Its figures; None if the run is not finished, or what should hold them cannot be
             read.
         fault: Why the figures cannot be read; empty if nothing is wrong with them.
         scores: The score of each question, as far as there are any.
-
-    Raises:
-        ConfigError: the folder holds no task of a run.
     """
 
-    def __init__(self, stored: StoredTask, questions: Questions) -> None:
-        if stored.manifest is None:
-            raise ConfigError(f"{stored.folder} holds no answers. Check `runs` and `task`.")
+    def __init__(self, stored: StoredTask, manifest: Manifest, data: PresentData) -> None:
         self.stored = stored
-        self.questions = questions
-        self.manifest: Manifest = stored.manifest
+        self.manifest = manifest
+        self.data = data
         self.summary: SummaryFile | None = None
         self.scores: Mapping[str, StoredScore] = {}
         self.fault = ""
@@ -109,7 +95,61 @@ class ShownTask:
     def data_changed(self) -> bool:
         """Whether the data files are others than those that the run was scored with."""
         stored = None if self.summary is None else self.summary.hashes.data
-        return None not in (stored, self.questions.data_hash) and stored != self.questions.data_hash
+        return None not in (stored, self.data.data_hash) and stored != self.data.data_hash
+
+    def group_fields(self, key: str) -> dict[str, str | None]:
+        """The breakdown fields of a question; those of its score go before those of today."""
+        sample, score = self.data.samples.get(key), self.scores.get(key)
+        return {**(sample.groups if sample else {}), **(score.groups if score else {})}
+
+    def answer(self, key: str) -> Answer | None:
+        """What the run made of a question; None if it was not asked."""
+        line, score = self.lines.get(key), self.scores.get(key)
+        if line is None:
+            return None if score is None else self._unanswered(key, score)
+        details, trace = line["metadata"], self.stored.answers.traces.get(key, {})
+        failure = read_failure(line) if is_failure(line) else None
+        value = None if score is None else score.value
+        return Answer(
+            outcome=_outcome(value) if failure is None else Outcome.FAILED,
+            text=line["text"],
+            score=value,
+            compared=None if score is None else score.answer,
+            prompt=self._prompt(key, line["prompt"]),
+            failure=None if failure is None else (failure.cause, failure.message),
+            finish_reason=details.get("finish_reason"),
+            num_prompt_tokens=details.get("num_prompt_tokens"),
+            num_new_tokens=details.get("num_new_tokens"),
+            min_margin=trace.get("min_margin"),
+            replayed=bool(trace.get("replayed")),
+            flipped=bool(trace.get("flipped")),
+            latency_s=trace.get("latency_s"),
+            attempts=trace.get("attempts"),
+        )
+
+    def _unanswered(self, key: str, score: StoredScore) -> Answer:
+        """Stands for an answer that is not there, or is left out because somebody edited it."""
+        message = "The imported answer file has no answer to this question."
+        if self.manifest.imported_sha256 is None:
+            message = "The stored answer is missing, or not as it was written."
+        return Answer(
+            outcome=Outcome.FAILED,
+            text="",
+            score=score.value,
+            compared=None,
+            prompt=self._prompt(key, ""),
+            failure=(Cause.NO_ANSWER, message),
+        )
+
+    def _prompt(self, key: str, stored: str) -> Prompt:
+        sample = self.data.samples.get(key)
+        if sample is None or self._frame is None:
+            return Prompt(False, "", stored or (sample.prompt if sample else ""), "")
+        render, head, tail = self._frame
+        prompt = render(sample.text, len(sample.images))
+        if prompt.startswith(head) and prompt.endswith(tail):
+            return Prompt(True, head, prompt[len(head) : len(prompt) - len(tail)], tail)
+        return Prompt(True, "", prompt, "")
 
     @cached_property
     def _frame(self) -> tuple[Callable[[str, int], str], str, str] | None:
@@ -123,58 +163,10 @@ class ShownTask:
         head, _, tail = render(_TURN, 0).partition(_TURN)
         return render, head, tail
 
-    def group_fields(self, key: str) -> dict[str, str | None]:
-        """The breakdown fields of a question."""
-        sample = self.questions.samples.get(key)
-        fields = dict(sample.groups) if sample is not None else {}
-        return fields | dict(self.scores[key].groups if key in self.scores else {})
 
-    def answer(self, key: str) -> Answer | None:
-        """What the run made of a question; None if it was not asked."""
-        line = self.lines.get(key)
-        if line is None:
-            return self._unanswered(key) if key in self.scores else None
-        failure = read_failure(line) if is_failure(line) else None
-        score = self.scores.get(key)
-        value = None if score is None else score.value
-        return Answer(
-            outcome=FAILED if failure is not None else _outcome(value),
-            text=line["text"],
-            prompt=self._prompt(key, line["prompt"]),
-            score=value,
-            compared=None if score is None else score.answer,
-            failure=failure,
-            details=line["metadata"],
-            trace=self.stored.answers.traces.get(key, {}),
-        )
-
-    def _unanswered(self, key: str) -> Answer:
-        """Stands for an answer that is not there, or is left out because somebody edited it."""
-        message = "The imported answer file has no answer to this question."
-        if self.manifest.imported_sha256 is None:
-            message = "The stored answer is missing, or not as it was written."
-        return Answer(
-            outcome=FAILED,
-            text="",
-            prompt=self._prompt(key, ""),
-            score=self.scores[key].value,
-            failure=Failure(key=key, cause=Cause.NO_ANSWER, message=message),
-        )
-
-    def _prompt(self, key: str, stored: str) -> Prompt:
-        sample = self.questions.samples.get(key)
-        if sample is None or self._frame is None:
-            return Prompt(turn=stored or (sample.prompt if sample else ""), is_rendered=False)
-        render, head, tail = self._frame
-        prompt = render(sample.text, len(sample.images))
-        if prompt.startswith(head) and prompt.endswith(tail):
-            return Prompt(head=head, turn=prompt[len(head) : len(prompt) - len(tail)], tail=tail)
-        return Prompt(turn=prompt)
-
-
-def _outcome(score: float | None) -> str:
+def _outcome(score: float | None) -> Outcome:
     if score is None:
-        return UNSCORED
+        return Outcome.UNSCORED
     if score >= 1:
-        return RIGHT
-    return PARTLY if score > 0 else WRONG
+        return Outcome.RIGHT
+    return Outcome.PARTLY if score > 0 else Outcome.WRONG

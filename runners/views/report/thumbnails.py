@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, zip_longest
 
@@ -11,10 +11,12 @@ from PIL import Image
 
 from evals.reading.images import ImageSource
 from runners.environment import num_cores
-from runners.views.report.records import TaskReport
+from runners.views.report.shown import TaskReport
 
 MIME_TYPE = "image/webp"
 SUFFIX = ".webp"
+UNREADABLE = -2
+"""In place of the number of a thumbnail: the image cannot be opened."""
 _QUALITY = 78
 _TINY_PX = 64
 
@@ -28,36 +30,31 @@ def choose_images(tasks: Sequence[TaskReport], limit: int) -> dict[ImageName, Im
     Those of questions on which the runs differ come first, then of those that went wrong. The
     benchmarks take turns, so that one of them does not push out the others.
     """
-    queues = [
-        [
-            ((task.name, image.key), image)
-            for row in sorted(task.rows, key=lambda row: row.interest)
-            for image in row.images
-        ]
-        for task in tasks
-    ]
-    turns = chain.from_iterable(zip_longest(*(_distinct(queue) for queue in queues)))
+    queues = []
+    for task in tasks:
+        queue: dict[ImageName, ImageSource] = {}
+        for row in sorted(task.rows, key=lambda row: row.interest):
+            for image in row.images:
+                queue.setdefault((task.name, image.key), image)
+        queues.append(queue.items())
+    turns = chain.from_iterable(zip_longest(*queues))
     chosen = [entry for entry in turns if entry is not None]
     return dict(chosen[:limit])
 
 
-def _distinct(
-    queue: Iterable[tuple[ImageName, ImageSource]],
-) -> list[tuple[ImageName, ImageSource]]:
-    first: dict[ImageName, ImageSource] = {}
-    for name, image in queue:
-        first.setdefault(name, image)
-    return list(first.items())
-
-
 def make_thumbnails(
     images: Mapping[ImageName, ImageSource], max_px: int
-) -> dict[ImageName, bytes | None]:
-    """Returns each image as a small WebP file; None for one that cannot be opened."""
+) -> tuple[list[bytes], dict[ImageName, int]]:
+    """Returns the distinct thumbnails as WebP files, and the number of each image's.
+
+    The number is `UNREADABLE` for an image that cannot be opened.
+    """
     # PIL releases the interpreter while it decodes and encodes.
     with ThreadPoolExecutor(max_workers=num_cores()) as pool:
-        encoded = pool.map(lambda image: _encode(image, max_px), images.values())
-        return dict(zip(images, encoded, strict=True))
+        encoded = list(pool.map(lambda image: _encode(image, max_px), images.values()))
+    files = list(dict.fromkeys(content for content in encoded if content is not None))
+    numbers: dict[bytes | None, int] = {None: UNREADABLE, **{c: i for i, c in enumerate(files)}}
+    return files, {name: numbers[c] for name, c in zip(images, encoded, strict=True)}
 
 
 def _encode(source: ImageSource, max_px: int) -> bytes | None:

@@ -1,59 +1,80 @@
-"""What the report page shows, before it becomes JSON."""
+"""What the report page shows, before it becomes JSON.
+
+Answers and prompts are tuples: the page's script knows their fields by their positions.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NamedTuple
 
+from evals.figures.paired_tests import PairedComparison
 from evals.reading.images import ImageSource
-from evals.records import Failure
 from runners.storage.summary import SummaryFile
 
-RIGHT, PARTLY, WRONG, FAILED, UNSCORED = "right", "partly", "wrong", "failed", "unscored"
-OUTCOMES = (RIGHT, PARTLY, WRONG, FAILED, UNSCORED)
+
+class Outcome(IntEnum):
+    """What came of a question: its score, or why it has none."""
+
+    RIGHT = 0
+    PARTLY = 1
+    WRONG = 2
+    FAILED = 3
+    UNSCORED = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
+class Prompt(NamedTuple):
     """What the model was given.
 
     Attributes:
+        is_rendered: Whether the template was applied; otherwise `turn` is the stored question.
         head: The template before the user turn.
         turn: The user turn, or all of the prompt where the template is not known.
         tail: The template after the user turn.
-        is_rendered: Whether the template was applied; otherwise `turn` is the stored question.
     """
 
-    head: str = ""
+    is_rendered: bool
+    head: str
     turn: str
-    tail: str = ""
-    is_rendered: bool = True
+    tail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What one run made of one question.
+class Answer(NamedTuple):
+    """What one run made of one question; what is not known is None.
 
     Attributes:
-        outcome: One of `OUTCOMES`.
+        outcome: What came of it.
         text: The answer; empty for a failure.
-        prompt: What the model was given.
-        score: 0..1; None where there is no judgment.
+        score: 0..1.
         compared: The answer as the scorer read it; None where it could read nothing.
-        failure: Why there is no answer.
-        details: How the answer ended (`predictions.jsonl`, metadata).
-        trace: How it came about (`trace.jsonl`).
+        prompt: What the model was given.
+        failure: Cause and message of a question that was not answered.
+        finish_reason: How the answer ended; this and what follows is as the run stored it.
+        num_prompt_tokens: Tokens of the prompt, the image's included.
+        num_new_tokens: Tokens of the answer.
+        min_margin: The smallest lead of a chosen token over the next.
+        replayed: Whether the answer was computed again, alone.
+        flipped: Whether it was another one then.
+        latency_s: Seconds that it took.
+        attempts: How often the question was asked.
     """
 
-    outcome: str
+    outcome: Outcome
     text: str
+    score: float | None
+    compared: str | None
     prompt: Prompt
-    score: float | None = None
-    compared: str | None = None
-    failure: Failure | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
-    trace: Mapping[str, Any] = field(default_factory=dict)
+    failure: tuple[str, str] | None
+    finish_reason: str | None = None
+    num_prompt_tokens: int | None = None
+    num_new_tokens: int | None = None
+    min_margin: float | None = None
+    replayed: bool = False
+    flipped: bool = False
+    latency_s: float | None = None
+    attempts: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +92,7 @@ class Row:
     """
 
     key: str
-    question_id: str | int
+    question_id: str
     question: str
     images: tuple[ImageSource, ...]
     targets: tuple[tuple[str, int], ...]
@@ -81,31 +102,10 @@ class Row:
     @property
     def interest(self) -> int:
         """How much a reader wants to see the image: 0 where runs differ, 1 if wrong, else 2."""
-        scores = {answer.score for answer in self.answers if answer is not None}
-        if len(scores) > 1:
+        given = [answer for answer in self.answers if answer is not None]
+        if len({answer.score for answer in given}) > 1:
             return 0
-        good = all(answer is None or answer.outcome == RIGHT for answer in self.answers)
-        return 2 if good else 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """The second run against the first, on the questions that both have scores of.
-
-    Attributes:
-        num_common: How many these are.
-        difference: Mean score of the second less that of the first.
-        interval: 95% interval of the difference, clustered by image; None with fewer than two
-            clusters.
-        num_better: Questions with a higher score in the second.
-        num_worse: Questions with a lower one.
-    """
-
-    num_common: int
-    difference: float
-    interval: tuple[float, float] | None
-    num_better: int
-    num_worse: int
+        return 2 if all(answer.outcome is Outcome.RIGHT for answer in given) else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ class TaskReport:
     name: str
     summaries: tuple[SummaryFile | None, ...]
     rows: tuple[Row, ...]
-    comparison: Comparison | None
+    comparison: PairedComparison | None
     differences: Mapping[str, tuple[Any, Any]]
     notes: tuple[str, ...]
 
