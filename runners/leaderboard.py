@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,9 @@ from runners.logs import RunLog
 from runners.options.build import read_settings
 from runners.options.leaderboard import LeaderboardConfig
 from runners.storage.files import write_atomic
+from runners.views.leaderboard.board import Leaderboard
+from runners.views.leaderboard.building import build_leaderboard
 from runners.views.leaderboard.page import render_page
-from runners.views.leaderboard.records import Leaderboard
-from runners.views.leaderboard.table import build_leaderboard
 from runners.views.leaderboard.text import render_csv, render_latex, render_markdown
 
 if TYPE_CHECKING:
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NAME = "leaderboard"
-_RENDERERS = {
-    "csv": render_csv,
-    "md": render_markdown,
-    "tex": render_latex,
-    "html": render_page,
-}
 
 
 def leaderboard(config: DictConfig) -> int:
@@ -76,30 +71,36 @@ def _published_dir(settings: LeaderboardConfig) -> Path | None:
 
 def _write(board: Leaderboard, settings: LeaderboardConfig) -> int:
     output = Path(settings.output or settings.results_dir)
-    for suffix, render in _RENDERERS.items():
-        if suffix in settings.formats:
-            write_atomic(output / f"{NAME}.{suffix}", render(board))
     code = COMPLETE
-    if "png" in settings.formats:
-        code = _draw(board, output)
+    for suffix in settings.formats:
+        try:
+            write_atomic(output / f"{NAME}.{suffix}", _RENDERERS[suffix](board))
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "matplotlib":
+                raise
+            logger.error(
+                "%s.png is not drawn: it needs matplotlib, which is not installed. Install it with "
+                "pip install 'llava-evals[plots]', or leave it out with formats=[csv,md,tex,html].",
+                NAME,
+            )
+            code = INCOMPLETE
     logger.info("written to %s", output)
     return code
 
 
-def _draw(board: Leaderboard, output: Path) -> int:
-    try:
-        from runners.views.leaderboard.chart import write_chart
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "matplotlib":
-            raise
-        logger.error(
-            "%s.png is not drawn: it needs matplotlib, which is not installed. Install it with "
-            "pip install 'llava-evals[plots]', or leave it out with formats=[csv,md,tex,html].",
-            NAME,
-        )
-        return INCOMPLETE
-    write_chart(board, output / f"{NAME}.png")
-    return COMPLETE
+def _render_chart(board: Leaderboard) -> bytes:
+    from runners.views.leaderboard.chart import render_chart  # needs an optional package
+
+    return render_chart(board)
+
+
+_RENDERERS: Mapping[str, Callable[[Leaderboard], str | bytes]] = {
+    "csv": render_csv,
+    "md": render_markdown,
+    "tex": render_latex,
+    "html": render_page,
+    "png": _render_chart,
+}
 
 
 def main() -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,9 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
 from evals.records import Unit
-from runners.storage.files import write_atomic
+from runners.views.leaderboard.board import Leaderboard, Row, Section
 from runners.views.leaderboard.columns import PART_TITLES, Column
-from runners.views.leaderboard.records import Leaderboard, Row, Section
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,16 +32,8 @@ _TITLE_HEIGHT, _LEGEND_HEIGHT, _MIN_WIDTH = 0.5, 0.3, 6.5
 _DPI = 150
 
 
-def write_chart(board: Leaderboard, path: Path) -> None:
-    """Draws the leaderboard as PNG; the same leaderboard gives the same bytes.
-
-    Args:
-        board: The leaderboard.
-        path: The file.
-
-    Raises:
-        WriteError: it cannot be written.
-    """
+def render_chart(board: Leaderboard) -> bytes:
+    """Returns the leaderboard as PNG; the same leaderboard gives the same bytes."""
     drawn = io.BytesIO()
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -51,12 +41,11 @@ def write_chart(board: Leaderboard, path: Path) -> None:
         figure = _draw(board)
         # Neither date nor version: they would change the bytes.
         figure.savefig(drawn, format="png", dpi=_DPI, metadata={"Software": None})
-    write_atomic(path, drawn.getvalue())
+    return drawn.getvalue()
 
 
 def _draw(board: Leaderboard) -> Figure:
-    sections = [(section, _panels(board, section)) for section in board.sections]
-    sections = [(section, panels) for section, panels in sections if panels]
+    sections = [(s, panels) for s in board.sections if (panels := _panels(board, s))]
     heights = [_height(section, len(panels)) for section, panels in sections] or [1.0]
     labels = [_label(row) for section, _ in sections for row in section.rows[:_MAX_ROWS]]
     label_width = 0.3 + 0.075 * max(map(len, labels), default=0)
@@ -91,8 +80,7 @@ def _panels(board: Leaderboard, section: Section) -> list[Column]:
 
 def _height(section: Section, num_panels: int) -> float:
     """Inches that a section takes."""
-    num_lines = -(-num_panels // _MAX_PANELS_A_ROW)
-    return _TITLE_HEIGHT + num_lines * _line_height(section)
+    return _TITLE_HEIGHT + -(-num_panels // _MAX_PANELS_A_ROW) * _line_height(section)
 
 
 def _line_height(section: Section) -> float:
@@ -107,17 +95,16 @@ def _draw_section(
     title = PART_TITLES[section.part]
     if len(rows) < len(section.rows):
         title += f" (the first {len(rows)} of {len(section.rows)} rows)"
-    figure.text(
-        0.12 / width, (top - 0.3) / height, title, fontsize=11, fontweight="bold", color=_INK
-    )
+    place = (0.12 / width, (top - 0.3) / height)
+    figure.text(*place, title, fontsize=11, fontweight="bold", color=_INK)
     line_height = _line_height(section)
     for number, column in enumerate(panels):
-        line, place = divmod(number, _MAX_PANELS_A_ROW)
-        left = label_width + place * _PANEL_WIDTH
-        bottom = top - _TITLE_HEIGHT - (line + 1) * line_height + 0.3
-        box = (left, bottom, _PANEL_WIDTH - 0.25, line_height - _PANEL_MARGIN)
-        axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
-        _draw_panel(axes, rows, column, shows_labels=place == 0)
+        line, beside = divmod(number, _MAX_PANELS_A_ROW)
+        left = (label_width + beside * _PANEL_WIDTH) / width
+        bottom = (top - _TITLE_HEIGHT - (line + 1) * line_height + 0.3) / height
+        size = ((_PANEL_WIDTH - 0.25) / width, (line_height - _PANEL_MARGIN) / height)
+        axes = figure.add_axes((left, bottom, *size))  # in shares of the figure
+        _draw_panel(axes, rows, column, shows_labels=beside == 0)
 
 
 def _draw_panel(axes: Axes, rows: Sequence[Row], column: Column, *, shows_labels: bool) -> None:
@@ -126,12 +113,19 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], column: Column, *, shows_labels
         cell = row.cells.get(column)
         if cell is None or cell.value is None:
             continue
-        value = column.scaled(cell.value)
-        low, high = map(column.scaled, cell.interval or (cell.value, cell.value))
+        value = column.scale.in_print(cell.value)
+        low, high = map(column.scale.in_print, cell.interval or (cell.value, cell.value))
         largest = max(largest, high)
-        hatch: dict[str, Any] = {} if cell.is_comparable else {"alpha": 0.4, "hatch": "////"}
-        color = _PUBLISHED if row.is_published else _RUN
-        axes.barh(place, value, height=0.68, color=color, edgecolor="white", linewidth=0, **hatch)
+        axes.barh(
+            place,
+            value,
+            height=0.68,
+            color=_PUBLISHED if row.is_published else _RUN,
+            edgecolor="white",  # of the hatching
+            linewidth=0,
+            alpha=None if cell.is_comparable else 0.4,
+            hatch=None if cell.is_comparable else "////",
+        )
         if high > low:
             axes.plot([low, high], [place, place], color=_INK, linewidth=1.1, zorder=3)
             for end in (low, high):

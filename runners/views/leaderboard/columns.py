@@ -59,10 +59,8 @@ class Column:
     @property
     def title(self) -> str:
         """The column's head, as in the paper where it has the column."""
-        known = PAPER_TITLES.get(self) or OTHER_TITLES.get(self)
-        if known is not None:
-            return known
-        return f"{self.task} {self.metric}" if self.split == "demo" else f"{self.task} {self.split}"
+        unknown = f"{self.task} {self.metric if self.part is Part.DEMO else self.split}"
+        return PAPER_TITLES.get(self) or OTHER_TITLES.get(self) or unknown
 
     def render(self, value: float) -> str:
         """Returns a value as it is printed: percent, or points.
@@ -70,7 +68,7 @@ class Column:
         >>> Column(task="gqa", split="testdev_balanced", metric="accuracy").render(0.62)
         '62.0'
         """
-        return f"{self.scaled(value):.{_NUM_DIGITS}f}"
+        return f"{self.scale.in_print(value):.{_NUM_DIGITS}f}"
 
     def render_difference(self, difference: float) -> str:
         """Returns a difference of two values with its sign, in percentage points or points.
@@ -78,40 +76,36 @@ class Column:
         >>> Column(task="gqa", split="testdev_balanced", metric="accuracy").render_difference(-1e-9)
         '0.0'
         """
-        text = f"{self.scaled(difference):+.{_NUM_DIGITS}f}"
+        text = f"{self.scale.in_print(difference):+.{_NUM_DIGITS}f}"
         return text if float(text) else text.lstrip("+-")
 
-    def scaled(self, value: float) -> float:
-        """Returns a value in the unit in which it is printed."""
-        return self.scale.in_print(value)
 
-
-def _column(key: str) -> Column:
-    task, split, metric = key.split("/")
+def known_column(task: str, split: str, metric: str) -> Column:
+    """Returns the column of a figure whose scale no summary says."""
     return Column(task=task, split=split, metric=metric, scale=known_scale(task, metric))
 
 
 PAPER_TITLES = {
-    _column("vqav2/test-dev2015/vqa_accuracy"): "VQAv2",
-    _column("gqa/testdev_balanced/accuracy"): "GQA",
-    _column("vizwiz/test/vqa_accuracy"): "VizWiz",
-    _column("scienceqa/test/accuracy_image"): "SQA-I",
-    _column("textvqa/val/vqa_accuracy"): "TextVQA",
-    _column("pope/coco/f1"): "POPE",
-    _column("mme/release/perception"): "MME",
-    _column("mmbench/dev_20230712/accuracy"): "MMB",
-    _column("mmbench_cn/dev_cn_20231003/accuracy"): "MMB-CN",
-    _column("seedbench/v1/accuracy"): "SEED",
-    _column("llavabench/wild/score"): "LLaVA-W",
-    _column("mmvet/v1/score"): "MM-Vet",
+    known_column("vqav2", "test-dev2015", "vqa_accuracy"): "VQAv2",
+    known_column("gqa", "testdev_balanced", "accuracy"): "GQA",
+    known_column("vizwiz", "test", "vqa_accuracy"): "VizWiz",
+    known_column("scienceqa", "test", "accuracy_image"): "SQA-I",
+    known_column("textvqa", "val", "vqa_accuracy"): "TextVQA",
+    known_column("pope", "coco", "f1"): "POPE",
+    known_column("mme", "release", "perception"): "MME",
+    known_column("mmbench", "dev_20230712", "accuracy"): "MMB",
+    known_column("mmbench_cn", "dev_cn_20231003", "accuracy"): "MMB-CN",
+    known_column("seedbench", "v1", "accuracy"): "SEED",
+    known_column("llavabench", "wild", "score"): "LLaVA-W",
+    known_column("mmvet", "v1", "score"): "MM-Vet",
 }
 """The columns of the paper's table, in its order."""
 
 OTHER_TITLES = {
-    _column("scienceqa/test/accuracy"): "SQA",
-    _column("mme/release/cognition"): "MME-C",
-    _column("mmbench/dev_20230712/accuracy_first_pass"): "MMB 1st pass",
-    _column("seedbench/v1/accuracy_image"): "SEED-I",
+    known_column("scienceqa", "test", "accuracy"): "SQA",
+    known_column("mme", "release", "cognition"): "MME-C",
+    known_column("mmbench", "dev_20230712", "accuracy_first_pass"): "MMB 1st pass",
+    known_column("seedbench", "v1", "accuracy_image"): "SEED-I",
 }
 """Further figures that are published for models of the family."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from evals.errors import DataError
@@ -48,9 +49,7 @@ def printable(name: str) -> str:
     >>> printable("a\x1b[31m\n")
     'a\\x1b[31m\\n'
     """
-    return "".join(
-        character if character.isprintable() else ascii(character)[1:-1] for character in name
-    )
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
 def read_entries(run: StoredRun) -> RunEntries:
@@ -66,13 +65,8 @@ def read_entries(run: StoredRun) -> RunEntries:
         if summary is None:
             unfinished.append(f"{name}, {printable(task.name)}: {fault}")
         else:
-            entries.append(Entry(stored=task, summary=summary, manifest=_manifest(task)))
+            manifest = None
+            with suppress(ConfigError):  # a mark of the figures says that it cannot be read
+                manifest = task.manifest
+            entries.append(Entry(stored=task, summary=summary, manifest=manifest))
     return RunEntries(name=name, entries=entries, unfinished=unfinished)
-
-
-def _manifest(task: StoredTask) -> Manifest | None:
-    """The manifest; None also for one that cannot be read, which a mark of the figures tells."""
-    try:
-        return task.manifest
-    except ConfigError:
-        return None

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from runners.errors import ConfigError
 from runners.options.task_spec import TaskSpec
 from runners.storage.stored import State
 from runners.storage.summary import SummaryFile
-from runners.views.leaderboard.columns import Column
+from runners.views.leaderboard.board import Mark
 from runners.views.leaderboard.definitions import is_present_definition, other_options, usual_judge
 from runners.views.leaderboard.entries import Entry, printable
-from runners.views.leaderboard.records import Mark
 
-_QUANTIZATION = "quantization"
 _HOW_CHANGED = {
     State.EDITED: "the stored answers or scores were edited: they are others than those that were "
     "scored",
@@ -22,17 +19,9 @@ _HOW_CHANGED = {
 }
 
 
-def marks_of(entry: Entry) -> tuple[Mark, ...]:
+def marks_of(entry: Entry) -> list[Mark]:
     """Returns what has to be known about all figures of a stored task."""
-    found = [*_extent(entry), *_origin(entry)]
-    if not entry.summary.metrics:
-        found.append(Mark(text=_why_unscored(entry.summary)))
-    return tuple(found)
-
-
-def mark_of_gap(column: Column) -> Mark:
-    """Returns what is said of a figure that a scored task does not have."""
-    return Mark(text=f"{column.metric} cannot be computed from these answers")
+    return [*_extent(entry), *_origin(entry), *_lack(entry.summary)]
 
 
 def describe_setup(entry: Entry) -> str:
@@ -41,20 +30,15 @@ def describe_setup(entry: Entry) -> str:
     if "imported" in identity:
         return "imported"
     parts = [str(identity.get("dtype") or "")]
-    quantization = identity.get(_QUANTIZATION)
+    quantization, generation = identity.get("quantization"), identity.get("generation")
     if isinstance(quantization, dict):
         parts.append(str(quantization.get("name")))
-    generation = identity.get("generation")
     if isinstance(generation, dict):
-        parts += _describe_generation(generation)
+        if generation.get("temperature"):
+            parts.append(f"temperature {generation['temperature']}")
+        if generation.get("num_beams", 1) != 1:
+            parts.append(f"{generation['num_beams']} beams")
     return printable(", ".join(part for part in parts if part)) or "unknown"
-
-
-def _describe_generation(generation: Mapping[str, Any]) -> Iterator[str]:
-    if generation.get("temperature"):
-        yield f"temperature {generation['temperature']}"
-    if generation.get("num_beams", 1) != 1:
-        yield f"{generation['num_beams']} beams"
 
 
 def _extent(entry: Entry) -> Iterator[Mark]:
@@ -71,11 +55,8 @@ def _extent(entry: Entry) -> Iterator[Mark]:
     if summary.coverage < 1:
         causes = ", ".join(f"{name} {count:,}" for name, count in summary.num_failed.items())
         yield Mark(
-            text=(
-                f"incomplete: {summary.num_answered:,} of {summary.num_questions:,} "
-                "questions were answered, the others count as wrong "
-                f"({printable(causes) or 'no answer'})"
-            )
+            text=f"incomplete: {summary.num_answered:,} of {summary.num_questions:,} questions "
+            f"were answered, the others count as wrong ({printable(causes) or 'no answer'})"
         )
 
 
@@ -89,10 +70,8 @@ def _origin(entry: Entry) -> Iterator[Mark]:
         return
     if summary.metrics and not is_present_definition(spec, summary):
         yield Mark(
-            text=(
-                f"stale: scored by {printable(summary.definition)} as it was then, which is not "
-                "the present definition; score it again with runners.score run=NAME"
-            )
+            text=f"stale: scored by {printable(summary.definition)} as it was then, which is not "
+            "the present definition; score it again with runners.score run=NAME"
         )
     options = other_options(summary.task, spec)
     if options:
@@ -101,10 +80,8 @@ def _origin(entry: Entry) -> Iterator[Mark]:
     judge = summary.judge
     if judge is not None and judge.get("model") != usual_judge(summary.task):
         yield Mark(
-            text=(
-                f"judged by {printable(str(judge.get('model')))}, where the published figures are "
-                f"by {usual_judge(summary.task)}"
-            )
+            text=f"judged by {printable(str(judge.get('model')))}, where the published figures are "
+            f"by {usual_judge(summary.task)}"
         )
     if entry.stored.changed_files:
         yield Mark(text=_HOW_CHANGED[entry.stored.state])
@@ -112,7 +89,12 @@ def _origin(entry: Entry) -> Iterator[Mark]:
         yield Mark(text="answers were imported from a file", is_comparable=True)
 
 
-def _why_unscored(summary: SummaryFile) -> str:
+def _lack(summary: SummaryFile) -> Iterator[Mark]:
+    """Why there are no figures at all."""
+    if summary.metrics:
+        return
     if usual_judge(summary.task) is not None:
-        return "waits for its judge: runners.score run=NAME judge=openai"
-    return "the split has no public annotations: runners.submit writes the file for the server"
+        yield Mark(text="waits for its judge: runners.score run=NAME judge=openai")
+    else:
+        server = "runners.submit writes the file for the server"
+        yield Mark(text=f"the split has no public annotations: {server}")

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evals.errors import DataError
-from runners.storage.summary import known_scale
-from runners.views.leaderboard.columns import Column
-from runners.views.leaderboard.records import Cell, Row
+from runners.views.leaderboard.board import Cell, Row
+from runners.views.leaderboard.columns import Column, known_column
 
-FIELDS = ("model", "task", "split", "metric", "value", "printed", "source")
+PUBLISHED_SETUP = "published"
+"""What stands beside the models of the first table."""
+_FIRST_TABLE = "model_zoo.csv"
+"""Its figures go before those of other tables."""
+_FIELDS = ("model", "task", "split", "metric", "value", "printed", "source")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +28,7 @@ class PublishedFigure:
         value: In the unit of `summary.json`.
         printed: As it was printed.
         source: Where.
-        table: The table's file name without its suffix.
+        setup: What stands beside the model, as `published, released answers`: it names the table.
     """
 
     model: str
@@ -33,16 +36,16 @@ class PublishedFigure:
     value: float
     printed: str
     source: str
-    table: str
+    setup: str
 
 
 def read_published(folder: Path) -> list[PublishedFigure]:
-    """Returns the figures of all tables in a folder, those of `model_zoo.csv` first.
+    """Returns the figures of all tables in a folder, those of the first table first.
 
     Raises:
         DataError: the folder holds no table, or one is malformed.
     """
-    paths = sorted(folder.glob("*.csv"), key=lambda path: (path.name != "model_zoo.csv", path.name))
+    paths = sorted(folder.glob("*.csv"), key=lambda path: (path.name != _FIRST_TABLE, path.name))
     if not paths:
         raise DataError(
             f"{folder} holds no table of published figures. Leave `published_dir` out, or set "
@@ -57,22 +60,22 @@ def _read_table(path: Path) -> Iterable[PublishedFigure]:
             records = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}. Restore the file.") from error
+    setup = PUBLISHED_SETUP
+    if path.name != _FIRST_TABLE:
+        setup += f", {path.stem.replace('_', ' ')}"
     for number, record in enumerate(records, start=2):
         try:
-            task, metric = record["task"], record["metric"]
-            scale = known_scale(task, metric)
-            column = Column(task=task, split=record["split"], metric=metric, scale=scale)
             yield PublishedFigure(
                 model=record["model"],
-                column=column,
+                column=known_column(record["task"], record["split"], record["metric"]),
                 value=float(record["value"]),
                 printed=record["printed"],
                 source=record["source"],
-                table=path.stem,
+                setup=setup,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"{path}:{number} must have the columns {', '.join(FIELDS)}, but does not: "
+                f"{path}:{number} must have the columns {', '.join(_FIELDS)}, but does not: "
                 f"{error!r}. Restore the file."
             ) from error
 
@@ -89,27 +92,12 @@ def published_rows(figures: Iterable[PublishedFigure]) -> list[Row]:
     """Returns one row a model and table, every figure as it was printed."""
     cells: dict[tuple[str, str], dict[Column, Cell]] = {}
     for figure in figures:
-        cell = Cell(value=figure.value, text=figure.printed)
-        cells.setdefault((figure.model, figure.table), {})[figure.column] = cell
+        cell = Cell(column=figure.column, value=figure.value, text=figure.printed)
+        cells.setdefault((figure.model, figure.setup), {})[figure.column] = cell
     return [
-        Row(
-            name=model,
-            is_published=True,
-            model=model,
-            setup=setup_of(table),
-            cells=row,
-        )
-        for (model, table), row in cells.items()
+        Row(name=model, is_published=True, model=model, setup=setup, cells=row)
+        for (model, setup), row in cells.items()
     ]
-
-
-def setup_of(table: str) -> str:
-    """Returns what stands beside the models of a table.
-
-    >>> setup_of("model_zoo"), setup_of("released_answers")
-    ('published', 'published, released answers')
-    """
-    return "published" if table == "model_zoo" else f"published, {table.replace('_', ' ')}"
 
 
 def sources_of(
@@ -121,6 +109,6 @@ def sources_of(
     compared = {(figure.model, figure.column): figure for figure in reversed(of_columns)}
     shown = {(row.name, row.setup) for row in rows if row.is_published}
     beside = {(row.model, column) for row in rows for column in row.cells if not row.is_published}
-    there = [f for f in of_columns if (f.model, setup_of(f.table)) in shown]
+    there = [f for f in of_columns if (f.model, f.setup) in shown]
     there += [figure for key, figure in compared.items() if key in beside]
     return sorted({figure.source for figure in there})

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from evals.errors import DataError
 from evals.figures.statistics import confidence_interval
 from evals.reading.scienceqa import IMAGE_PLACEHOLDER
 from runners.storage.stored import StoredTask, first_model_id
+from runners.views.leaderboard.board import Cell, Mark, Row
 from runners.views.leaderboard.columns import Column, Part, columns_of
 from runners.views.leaderboard.entries import Entry, RunEntries, printable
-from runners.views.leaderboard.marks import describe_setup, mark_of_gap, marks_of
-from runners.views.leaderboard.records import Cell, Mark, Row
+from runners.views.leaderboard.marks import describe_setup, marks_of
 
 Figures = Mapping[str, Mapping[Column, float]]
 """The published figures by model."""
 
-_NO_FIGURE = "-"
 _IMAGE_ACCURACY = Column(task="scienceqa", split="test", metric="accuracy_image")
 
 
@@ -30,49 +29,47 @@ def build_row(run: RunEntries, figures: Figures) -> Row:
         figures: The published figures by model.
     """
     models = [_published_model(entry) for entry in run.entries]
+    setups = [describe_setup(entry) for entry in run.entries]
+    is_mixed = len(set(setups)) > 1
     cells: dict[Column, Cell] = {}
-    for model, entry in zip(models, run.entries, strict=True):
-        cells |= dict(_cells(entry, figures.get(model, {})))
-    setups = sorted({cell.setup for cell in cells.values()})
-    if len(setups) > 1:
-        cells = {column: _tell_setup(cell) for column, cell in cells.items()}
-    named = sorted({model for model in models if model in figures})
+    for model, setup, entry in zip(models, setups, run.entries, strict=True):
+        told = [Mark(text=f"computed with {setup}", is_comparable=True)] if is_mixed else []
+        for cell in _cells(entry, figures.get(model, {}), told):
+            cells[cell.column] = cell
+    named = {model for model in models if model in figures}
     return Row(
         name=run.name,
         is_published=False,
-        model=named[0] if len(named) == 1 else "",
-        setup=setups[0] if len(setups) == 1 else "mixed",
+        model=named.pop() if len(named) == 1 else "",
+        setup="mixed" if is_mixed else setups[0],
         cells=cells,
     )
 
 
-def _cells(entry: Entry, published: Mapping[Column, float]) -> Iterable[tuple[Column, Cell]]:
+def _cells(
+    entry: Entry, published: Mapping[Column, float], setup: Sequence[Mark]
+) -> Iterator[Cell]:
     summary = entry.summary
     task, split = printable(summary.task), printable(summary.split)
     primary = printable(summary.primary_metric)
-    marks, setup = marks_of(entry), describe_setup(entry)
+    marks = marks_of(entry)
     for known in columns_of(task, split, primary):
         column = replace(known, scale=summary.scale(known.metric))
         value = summary.metrics.get(column.metric)
         if value is None and column.part is Part.OTHER and column.metric != primary:
             continue
-        gaps = (mark_of_gap(column),) if value is None and summary.metrics else ()
-        cell = Cell(
+        gaps = []
+        if value is None and summary.metrics:
+            gaps = [Mark(text=f"{column.metric} cannot be computed from these answers")]
+        yield Cell(
+            column=column,
             value=value,
-            text=_NO_FIGURE if value is None else column.render(value),
+            text="-" if value is None else column.render(value),
             interval=None if value is None else _interval(entry, column, value),
             published=published.get(column),
             coverage=float(summary.coverage),
-            num_questions=summary.num_questions,
-            setup=setup,
-            marks=(*marks, *gaps),
+            marks=(*marks, *gaps, *setup),
         )
-        yield column, cell
-
-
-def _tell_setup(cell: Cell) -> Cell:
-    mark = Mark(text=f"computed with {cell.setup}", is_comparable=True)
-    return replace(cell, marks=(*cell.marks, mark))
 
 
 def _published_model(entry: Entry) -> str:

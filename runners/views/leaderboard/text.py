@@ -5,28 +5,31 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-from runners.views.leaderboard.columns import PART_TITLES, Column
-from runners.views.leaderboard.records import Cell, Leaderboard, Row, Section
+from runners.views.leaderboard.board import Cell, Leaderboard, Row, Section
+from runners.views.leaderboard.columns import PART_TITLES
 
-NOTHING = ""
-DETAIL_HEADS = (
+_DETAIL_HEADS = (
     *("Run", "Benchmark", "Score", "95% interval", "Published", "Difference", "Answered"),
     "Notes",
 )
+_NUM_TEXTS = 2
+"""The first columns of a table, which are aligned left; figures are aligned right."""
 
 _MARKDOWN = re.compile(r"([\\`*\[\]|<>&])")
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    **{character: f"{{{character}}}" for character in "[]*"},  # \\ would take them
-    **{character: f"\\{character}" for character in "{}$&#_%"},
-}
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        **{character: f"{{{character}}}" for character in "[]*"},  # \\ would take them
+        **{character: f"\\{character}" for character in "{}$&#_%"},
+    }
+)
 _FORMULA = ("=", "+", "-", "@")
 
 
@@ -41,7 +44,7 @@ def render_csv(board: Leaderboard) -> str:
     parts = ("", " low", " high", " published", " difference", " coverage", " notes")
     heads = [column.key + part for column in columns for part in parts]
     rows: dict[tuple[str, bool, str], Row] = {}
-    for section in board.sections:
+    for section in board.sections:  # a run may stand in several tables, and is one line here
         rows |= {(row.name, row.is_published, row.setup): row for row in section.rows}
     lines = [["name", "kind", "setup", *map(_plain, heads)]]
     for row in rows.values():
@@ -55,11 +58,11 @@ def render_csv(board: Leaderboard) -> str:
 
 def _values(cell: Cell | None) -> list[str]:
     if cell is None:
-        return [NOTHING] * 7
+        return [""] * 7
     low, high = cell.interval or (None, None)
     figures = (cell.value, low, high, cell.published, cell.difference, cell.coverage)
     notes = "; ".join(mark.text for mark in cell.marks)
-    return [*(NOTHING if figure is None else repr(figure) for figure in figures), _plain(notes)]
+    return [*("" if figure is None else repr(figure) for figure in figures), _plain(notes)]
 
 
 def _plain(text: str) -> str:
@@ -72,18 +75,19 @@ def render_markdown(board: Leaderboard) -> str:
     blocks = ["# Leaderboard\n"]
     for section in board.sections:
         table = _matrix(board, section, _markdown, _markdown_figure)
-        blocks.append(f"## {PART_TITLES[section.part]}\n\n{_pad(table, num_texts=2)}")
-        details = list(_details(board, section, _markdown))
+        blocks.append(f"## {PART_TITLES[section.part]}\n\n{_pad(table)}")
+        details = _details(board, section, _markdown)
         if details:
-            blocks.append(_pad([list(DETAIL_HEADS), *details], num_texts=2))
-    notes = [f"- ({letter}) {_markdown(mark.text)}." for mark, letter in board.letters.items()]
+            blocks.append(_pad([_DETAIL_HEADS, *details]))
+    notes = [f"({letter}) {_markdown(mark.text)}." for mark, letter in board.letters.items()]
     for title, lines in (
         ("Notes", notes),
-        ("Not finished", [f"- {_markdown(line)}" for line in board.unfinished]),
-        ("Published figures", [f"- {_markdown(source)}" for source in board.sources]),
+        ("Not finished", map(_markdown, board.unfinished)),
+        ("Published figures", map(_markdown, board.sources)),
     ):
-        if lines:
-            blocks.append(f"## {title}\n\n" + "\n".join(lines) + "\n")
+        listed = "".join(f"- {line}\n" for line in lines)
+        if listed:
+            blocks.append(f"## {title}\n\n{listed}")
     return "\n".join(blocks)
 
 
@@ -96,22 +100,21 @@ def _markdown_figure(text: str, letters: str, *, best: bool) -> str:
     return f"{shown} ({letters})" if letters else shown
 
 
-def _pad(table: Sequence[Sequence[str]], *, num_texts: int) -> str:
-    """A Markdown table with the first columns aligned left, the others right."""
+def _pad(table: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for row in table:
-        cells = [
-            text.ljust(width) if number < num_texts else text.rjust(width)
-            for number, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+    heads, *lines = [
+        f"| {' | '.join(_align(cell, widths, number) for number, cell in enumerate(row))} |\n"
+        for row in table
+    ]
     rule = [
-        "-" * (width + 2) if number < num_texts else "-" * (width + 1) + ":"
+        "-" * (width + 2) if number < _NUM_TEXTS else "-" * (width + 1) + ":"
         for number, width in enumerate(widths)
     ]
-    lines.insert(1, f"|{'|'.join(rule)}|")
-    return "\n".join(lines) + "\n"
+    return "".join([heads, f"|{'|'.join(rule)}|\n", *lines])
+
+
+def _align(cell: str, widths: Sequence[int], number: int) -> str:
+    return cell.ljust(widths[number]) if number < _NUM_TEXTS else cell.rjust(widths[number])
 
 
 def _matrix(
@@ -123,55 +126,35 @@ def _matrix(
     """One line a row, one column a benchmark, the heads first."""
     lines = [["Run", "Setup", *(escape(column.title) for column in section.columns)]]
     for row in section.rows:
-        figures = []
-        for column in section.columns:
-            cell = row.cells.get(column)
-            best = section.is_best(row, column)
-            letters = "" if cell is None else board.letters_of(cell)
-            figures.append("" if cell is None else render(cell.text, letters, best=best))
+        cells = [row.cells.get(column) for column in section.columns]
+        figures = [
+            render(cell.text, ",".join(board.letters_of(cell)), best=section.is_best(cell))
+            if cell is not None
+            else ""
+            for cell in cells
+        ]
         lines.append([escape(row.name), escape(row.setup), *figures])
     return lines
 
 
-def _details(
-    board: Leaderboard, section: Section, escape: Callable[[str], str]
-) -> Iterator[list[str]]:
+def _details(board: Leaderboard, section: Section, escape: Callable[[str], str]) -> list[list[str]]:
     """One line a figure of a run."""
-    for row in section.rows:
-        if row.is_published:
-            continue
-        for column in section.columns:
-            if column in row.cells:
-                cell = row.cells[column]
-                yield [
-                    escape(row.name),
-                    escape(column.title),
-                    cell.text,
-                    render_interval(column, cell),
-                    "" if cell.published is None else column.render(cell.published),
-                    render_difference(column, cell),
-                    render_coverage(cell),
-                    board.letters_of(cell),
-                ]
-
-
-def render_interval(column: Column, cell: Cell) -> str:
-    """Returns the interval of a figure as it is printed, empty if there is none."""
-    if cell.interval is None:
-        return NOTHING
-    return " to ".join(column.render(end) for end in cell.interval)
-
-
-def render_difference(column: Column, cell: Cell) -> str:
-    """Returns the difference to the published figure, empty if there is none to compare with."""
-    return NOTHING if cell.difference is None else column.render_difference(cell.difference)
-
-
-def render_coverage(cell: Cell) -> str:
-    """Returns how many of the questions were answered; a part never reads as all of them."""
-    if cell.coverage is None:
-        return NOTHING
-    return "100%" if cell.coverage == 1 else f"{min(100 * cell.coverage, 99.9):.1f}%"
+    return [
+        [
+            escape(row.name),
+            escape(column.title),
+            cell.text,
+            cell.interval_text,
+            "" if cell.published is None else column.render(cell.published),
+            cell.difference_text,
+            cell.coverage_text,
+            ",".join(board.letters_of(cell)),
+        ]
+        for row in section.rows
+        if not row.is_published
+        for column in section.columns
+        if (cell := row.cells.get(column)) is not None
+    ]
 
 
 def render_latex(board: Leaderboard) -> str:
@@ -179,13 +162,11 @@ def render_latex(board: Leaderboard) -> str:
     blocks = ["% Needs \\usepackage{booktabs} and \\usepackage{graphicx}.\n"]
     for section in board.sections:
         title = _latex(PART_TITLES[section.part])
-        matrix = _matrix(board, section, _latex, _latex_figure)
-        blocks.append(_tabular(matrix, f"{title}.", num_texts=2))
-        details = list(_details(board, section, _latex))
+        blocks.append(_tabular(_matrix(board, section, _latex, _latex_figure), f"{title}."))
+        details = _details(board, section, _latex)
         if details:
-            heads = [_latex(head) for head in DETAIL_HEADS]
             caption = f"{title}: 95\\% intervals and differences to the published figures."
-            blocks.append(_tabular([heads, *details], caption, num_texts=2))
+            blocks.append(_tabular([[*map(_latex, _DETAIL_HEADS)], *details], caption))
     notes = [
         f"\\textsuperscript{{{letter}}} {_latex(mark.text)}."
         for mark, letter in board.letters.items()
@@ -198,8 +179,7 @@ def render_latex(board: Leaderboard) -> str:
 
 
 def _latex(text: str) -> str:
-    escaped = "".join(_LATEX.get(character, character) for character in text)
-    return escaped.replace("--", "-{}-")  # two hyphens stay two
+    return text.translate(_LATEX).replace("--", "-{}-")  # two hyphens stay two
 
 
 def _latex_figure(text: str, letters: str, *, best: bool) -> str:
@@ -207,10 +187,9 @@ def _latex_figure(text: str, letters: str, *, best: bool) -> str:
     return f"{shown}\\textsuperscript{{{letters}}}" if letters else shown
 
 
-def _tabular(table: Sequence[Sequence[str]], caption: str, *, num_texts: int) -> str:
-    heads, *rows = table
-    alignment = "l" * num_texts + "r" * (len(heads) - num_texts)
-    lines = [" & ".join(row) + r" \\" for row in rows]
+def _tabular(table: Sequence[Sequence[str]], caption: str) -> str:
+    heads, *lines = [" & ".join(row) + r" \\" for row in table]
+    alignment = "l" * _NUM_TEXTS + "r" * (len(table[0]) - _NUM_TEXTS)
     return "\n".join(
         [
             r"\begin{table}[t]",
@@ -219,7 +198,7 @@ def _tabular(table: Sequence[Sequence[str]], caption: str, *, num_texts: int) ->
             r"\resizebox{\linewidth}{!}{%",
             rf"\begin{{tabular}}{{{alignment}}}",
             r"\toprule",
-            " & ".join(heads) + r" \\",
+            heads,
             r"\midrule",
             *lines,
             r"\bottomrule",

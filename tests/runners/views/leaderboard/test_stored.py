@@ -13,8 +13,8 @@ from runners.evaluation.rerun import repeatable_options
 from runners.options.eval import EvalConfig
 from runners.options.leaderboard import LeaderboardConfig
 from runners.options.model import ModelConfig
+from runners.views.leaderboard.building import build_leaderboard
 from runners.views.leaderboard.page import render_page
-from runners.views.leaderboard.table import build_leaderboard
 from runners.views.leaderboard.text import render_csv, render_latex, render_markdown
 from tests.runners.synthetic_runs import write_task
 from tests.runners.views.leaderboard.conftest import Build

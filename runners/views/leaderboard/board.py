@@ -26,23 +26,21 @@ class Cell:
     """One figure.
 
     Attributes:
+        column: What it is a figure of.
         value: As in `summary.json`; None where there is none yet.
         text: As it is printed.
         interval: The 95% interval, None where it is not known.
         published: The published figure of the same model, None where there is none.
         coverage: The share of questions that were answered; None for a published figure.
-        num_questions: How many questions it is over; None for a published figure.
-        setup: What the answers were computed with.
         marks: What is to be known about it.
     """
 
+    column: Column
     value: float | None
     text: str
     interval: tuple[float, float] | None = None
     published: float | None = None
     coverage: float | None = None
-    num_questions: int | None = None
-    setup: str = ""
     marks: tuple[Mark, ...] = ()
 
     @property
@@ -56,6 +54,23 @@ class Cell:
         if self.value is None or self.published is None or not self.is_comparable:
             return None
         return self.value - self.published
+
+    @property
+    def interval_text(self) -> str:
+        """The interval as it is printed, empty if there is none."""
+        return " to ".join(self.column.render(end) for end in self.interval or ())
+
+    @property
+    def difference_text(self) -> str:
+        """The distance as it is printed, empty if there is none."""
+        return "" if self.difference is None else self.column.render_difference(self.difference)
+
+    @property
+    def coverage_text(self) -> str:
+        """How many of the questions were answered; a part never reads as all of them."""
+        if self.coverage is None:
+            return ""
+        return "100%" if self.coverage == 1 else f"{min(100 * self.coverage, 99.9):.1f}%"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +108,9 @@ class Section:
     rows: Sequence[Row]
     best: Mapping[Column, float] = field(default_factory=dict)
 
-    def is_best(self, row: Row, column: Column) -> bool:
+    def is_best(self, cell: Cell) -> bool:
         """Whether a figure is the best of its column, as printed."""
-        cell = row.cells.get(column)
-        return cell is not None and cell.is_comparable and float(cell.text) == self.best.get(column)
+        return cell.is_comparable and float(cell.text) == self.best.get(cell.column)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +129,6 @@ class Leaderboard:
     unfinished: Sequence[str]
     sources: Sequence[str]
 
-    def letters_of(self, cell: Cell) -> str:
-        """Returns the footnote letters of a cell, such as `a,c`."""
-        return ",".join(sorted((self.letters[m] for m in cell.marks), key=lambda x: (len(x), x)))
+    def letters_of(self, cell: Cell) -> list[str]:
+        """Returns the footnote letters of a cell, `z` before `aa`."""
+        return sorted((self.letters[mark] for mark in cell.marks), key=lambda x: (len(x), x))

@@ -6,19 +6,21 @@ import fnmatch
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from string import ascii_lowercase
 
 from runners.errors import ConfigError
 from runners.options.leaderboard import PUBLISHED, LeaderboardConfig
 from runners.storage.stored import list_runs
+from runners.views.leaderboard.board import Leaderboard, Mark, Row, Section
 from runners.views.leaderboard.columns import Column, Part, in_order
-from runners.views.leaderboard.entries import RunEntries, read_entries
+from runners.views.leaderboard.entries import read_entries
 from runners.views.leaderboard.published import (
+    PUBLISHED_SETUP,
     figures_by_model,
     published_rows,
     read_published,
     sources_of,
 )
-from runners.views.leaderboard.records import Leaderboard, Mark, Row, Section
 from runners.views.leaderboard.rows import build_row
 
 PAPER_MODELS = ("llava-v1.5-7b", "llava-v1.5-13b")
@@ -36,14 +38,16 @@ def build_leaderboard(settings: LeaderboardConfig, published_dir: Path | None) -
         ConfigError: there is no results folder, or an option names what is not there.
         DataError: a table of published figures is malformed.
     """
-    stored = _select_runs(
-        [read_entries(run) for run in list_runs(Path(settings.results_dir))], settings.models
-    )
+    runs = [read_entries(run) for run in list_runs(Path(settings.results_dir))]
+    if settings.models:
+        _check_patterns("models", settings.models, [run.name for run in runs])
+        runs = [run for run in runs if _matches(run.name, settings.models)]
     figures = [] if published_dir is None else read_published(published_dir)
     by_model = figures_by_model(figures)
-    runs = [build_row(run, by_model) for run in stored if run.entries]
-    rows = [*_select_published(published_rows(figures), runs, settings.published), *runs]
-    columns = in_order({column for row in (*runs, *rows) for column in row.cells})
+    own = [build_row(run, by_model) for run in runs if run.entries]
+    rows = [*_select_published(published_rows(figures), own, settings.published), *own]
+    # Of equal columns the first is taken: that of a run, which says its scale itself.
+    columns = in_order({column for row in (*own, *rows) for column in row.cells})
     _check_tasks("tasks", settings.tasks, columns)
     if settings.sort not in (None, "name"):
         _check_tasks("sort", [str(settings.sort)], columns)
@@ -53,33 +57,26 @@ def build_leaderboard(settings: LeaderboardConfig, published_dir: Path | None) -
     shown = [row for section in sections for row in section.rows]
     return Leaderboard(
         sections=sections,
-        letters=_letters(sections),
-        unfinished=[line for run in stored for line in run.unfinished],
+        letters=dict(zip(_marks(sections), _alphabet(), strict=False)),
+        unfinished=[line for run in runs for line in run.unfinished],
         sources=sources_of(figures, shown, columns),
     )
 
 
-def _select_runs(runs: Sequence[RunEntries], patterns: Sequence[str]) -> list[RunEntries]:
-    names = [run.name for run in runs]
-    _check_patterns("models", patterns, names)
-    return [run for run in runs if not patterns or _matches(run.name, patterns)]
-
-
-def _select_published(rows: Sequence[Row], runs: Sequence[Row], wanted: Sequence[str]) -> list[Row]:
-    if list(wanted) == ["none"]:
+def _select_published(rows: Sequence[Row], own: Sequence[Row], wanted: Sequence[str]) -> list[Row]:
+    if wanted == ["none"]:
         return []
-    if list(wanted) == ["all"]:
+    if wanted == ["all"]:
         return list(rows)
-    if list(wanted) == ["auto"]:
-        models = {*PAPER_MODELS, *(run.model for run in runs)}
-        return [row for row in rows if row.name in models and row.setup == "published"]
-    patterns = [name for name in wanted if name not in PUBLISHED]
-    if len(patterns) < len(wanted):
+    if wanted == ["auto"]:
+        models = {*PAPER_MODELS, *(row.model for row in own)}
+        return [row for row in rows if row.name in models and row.setup == PUBLISHED_SETUP]
+    if set(wanted) & set(PUBLISHED):
         raise ConfigError(
             f"`published` must be one of {', '.join(PUBLISHED)}, or names, but is {list(wanted)}."
         )
-    _check_patterns("published", patterns, [row.name for row in rows])
-    return [row for row in rows if _matches(row.name, patterns)]
+    _check_patterns("published", wanted, [row.name for row in rows])
+    return [row for row in rows if _matches(row.name, wanted)]
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
@@ -88,7 +85,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 def _check_patterns(option: str, patterns: Sequence[str], names: Sequence[str]) -> None:
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+        if not any(_matches(name, [pattern]) for name in names):
             known = ", ".join(dict.fromkeys(names)) or "none"
             raise ConfigError(
                 f"`{option}` must name what is there, but {pattern!r} matches nothing. There are: "
@@ -97,7 +94,7 @@ def _check_patterns(option: str, patterns: Sequence[str], names: Sequence[str]) 
 
 
 def _check_tasks(option: str, tasks: Sequence[str], columns: Sequence[Column]) -> None:
-    known = list(dict.fromkeys(column.task for column in columns))
+    known = dict.fromkeys(column.task for column in columns)
     for task in tasks:
         if task not in known:
             raise ConfigError(
@@ -112,14 +109,13 @@ def _sections(
     for part in Part:
         of_part = [column for column in columns if column.part is part]
         there = [row for row in rows if any(column in row.cells for column in of_part)]
-        if not there:
-            continue
-        yield Section(
-            part=part,
-            columns=of_part,
-            rows=_order(there, of_part, settings.sort),
-            best=_best(there, of_part) if settings.best == "bold" else {},
-        )
+        if there:
+            yield Section(
+                part=part,
+                columns=of_part,
+                rows=_order(there, of_part, settings.sort),
+                best=_best(there, of_part) if settings.best == "bold" else {},
+            )
 
 
 def _order(rows: Sequence[Row], columns: Sequence[Column], sort: str | None) -> list[Row]:
@@ -129,18 +125,14 @@ def _order(rows: Sequence[Row], columns: Sequence[Column], sort: str | None) -> 
     column = next((column for column in columns if column.task == sort), None)
     if column is not None:
         return sorted(by_name, key=lambda row: _rank(row, column))
+    # The published models in the order of their tables, each with its runs; then the other runs.
+    models = list(dict.fromkeys(row.name for row in rows if row.is_published))
     published = [row for row in rows if row.is_published]
-    models = list(dict.fromkeys(row.name for row in published))
-    others = [row for row in by_name if row not in published]
-    ordered = [
-        [*(row for row in published if row.name == model), *_of_model(others, model)]
-        for model in models
-    ]
-    return [*itertools.chain(*ordered), *(row for row in others if row.model not in models)]
-
-
-def _of_model(runs: Sequence[Row], model: str) -> list[Row]:
-    return [run for run in runs if run.model == model]
+    runs = [row for row in by_name if not row.is_published]
+    return sorted(
+        [*published, *runs],
+        key=lambda row: models.index(row.model) if row.model in models else len(models),
+    )
 
 
 def _rank(row: Row, column: Column) -> tuple[int, float]:
@@ -162,20 +154,18 @@ def _best(rows: Sequence[Row], columns: Sequence[Column]) -> dict[Column, float]
     return best
 
 
-def _letters(sections: Sequence[Section]) -> dict[Mark, str]:
-    """A footnote letter for every mark, in the order of reading."""
-    marks = [
-        mark
+def _marks(sections: Sequence[Section]) -> dict[Mark, None]:
+    """Every mark once, in the order of reading."""
+    return {
+        mark: None
         for section in sections
         for row in section.rows
         for column in section.columns
         if column in row.cells
         for mark in row.cells[column].marks
-    ]
-    return dict(zip(dict.fromkeys(marks), _alphabet(), strict=False))
+    }
 
 
 def _alphabet() -> Iterator[str]:
-    letters = "abcdefghijklmnopqrstuvwxyz"
     for length in itertools.count(1):
-        yield from map("".join, itertools.product(letters, repeat=length))
+        yield from map("".join, itertools.product(ascii_lowercase, repeat=length))
