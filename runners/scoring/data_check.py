@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -32,8 +32,7 @@ class State(IntEnum):
     WRONG = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that was found.
 
     Attributes:
@@ -45,20 +44,7 @@ class Finding:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataCheck:
-    """What was found about one benchmark.
-
-    Attributes:
-        title: Task and split.
-        findings: In the order in which they were made.
-    """
-
-    title: str
-    findings: tuple[Finding, ...]
-
-
-def check_data(spec: TaskSpec, *, check_counts: bool, open_images: bool) -> DataCheck:
+def check_data(spec: TaskSpec, *, check_counts: bool, open_images: bool) -> Iterator[Finding]:
     """Returns what is found about the data of one benchmark.
 
     Args:
@@ -66,77 +52,71 @@ def check_data(spec: TaskSpec, *, check_counts: bool, open_images: bool) -> Data
         check_counts: Whether other numbers than the published ones are wrong.
         open_images: Whether each image is decoded, and not only looked for.
     """
-    task = spec.build()
+    task, options = spec.build(), spec.options
     release = task.releases.get(task.split)
-    findings: list[Finding] = []
     samples: list[Sample] = []
-    failed = _try(lambda: samples.extend(task.samples()), "questions")
-    if failed:
-        findings.append(failed)
+    problem = _try("questions", lambda: samples.extend(task.samples()))
+    if problem is not None:
+        yield problem
     else:
-        findings += _count(samples, release, check_counts=check_counts)
-        findings += _check_purposes(task, samples)
-    options = spec.options
+        yield from _count(samples, release, check_counts=check_counts)
+        yield _check_purpose(task, samples)
     data_dir = Path(str(options["data_dir"])) if "data_dir" in options else None
     if release is not None and data_dir is not None and options.get("source") != "hub":
-        findings += _list_files(data_dir, release)
-    findings += _check_images(samples, data_dir, release, open_images=open_images)
-    return DataCheck(title=f"{task.name} {task.split}", findings=tuple(findings))
+        yield _list_files(data_dir, release)
+    images = {image.key: image for sample in samples for image in sample.images}
+    if images:
+        yield from _check_images(list(images.values()), data_dir, release, open_images=open_images)
 
 
-def _try(action: Callable[[], object], purpose: str) -> Finding | None:
+def _try(purpose: str, action: Callable[[], object]) -> Finding | None:
     """Tries what an evaluation would do; returns what is in its way."""
     try:
         action()
     except MissingFileError as error:
-        return Finding(state=State.MISSING, text=f"{purpose}: {error}")
+        return Finding(State.MISSING, f"{purpose}: {error}")
     except DataError as error:
-        return Finding(state=State.WRONG, text=f"{purpose}: {error}")
+        return Finding(State.WRONG, f"{purpose}: {error}")
     return None
 
 
 def _count(
     samples: Sequence[Sample], release: Release | None, *, check_counts: bool
-) -> list[Finding]:
+) -> Iterator[Finding]:
     num_images = len({image.key for sample in samples for image in sample.images})
     if release is None:
         text = f"{len(samples):,} questions, {num_images:,} images (no numbers are published)"
-        return [Finding(state=State.GOOD, text=text)]
-    findings = []
+        yield Finding(State.GOOD, text)
+        return
     for name, number, published in (
         ("questions", len(samples), release.num_questions),
         ("images", num_images, release.num_images),
     ):
-        if published is None:
-            findings.append(Finding(state=State.GOOD, text=f"{number:,} {name}"))
-        elif number == published:
-            findings.append(Finding(state=State.GOOD, text=f"{number:,} {name}, as published"))
-        else:
-            text = f"{number:,} {name}, but {published:,} are published"
+        state, text = State.GOOD, f"{number:,} {name}"
+        if published == number:
+            text += ", as published"
+        elif published is not None:
+            state = State.WRONG if check_counts else State.NOTE
+            text += f", but {published:,} are published"
             if name == "questions" and number in release.other_releases:
                 text += f": {release.other_releases[number]}"
-            state = State.WRONG if check_counts else State.NOTE
-            findings.append(Finding(state=state, text=text))
-    return findings
+        yield Finding(state, text)
 
 
-def _check_purposes(task: Benchmark, samples: Sequence[Sample]) -> list[Finding]:
-    """Tries what the files are for beside asking: scoring, judging, uploading."""
-    findings = []
-    attempts: list[tuple[str, Callable[[], object]]] = []
+def _check_purpose(task: Benchmark, samples: Sequence[Sample]) -> Finding:
+    """Tries what the files are for beside asking: scoring, judging or uploading."""
+    action: Callable[[], object]
     if task.has_annotations:
-        attempts.append(("scoring", lambda: task.score({})))
+        purpose, action = "scoring", lambda: task.score({})
     elif task.grading is not None:
-        attempts.append(("judging", lambda: task.judge_requests(_answer_first(samples))))
+        purpose, action = "judging", lambda: task.judge_requests(_answer_first(samples))
     elif task.upload is not None:
-        attempts.append(("upload", task.submission_ids))
+        purpose, action = "upload", task.submission_ids
     else:
         text = "scoring: this split has no annotations; its questions can only be answered"
-        findings.append(Finding(state=State.NOTE, text=text))
-    for purpose, action in attempts:
-        good = Finding(state=State.GOOD, text=f"{purpose}: all files are there")
-        findings.append(_try(action, purpose) or good)
-    return findings
+        return Finding(State.NOTE, text)
+    good = Finding(State.GOOD, f"{purpose}: all files are there")
+    return _try(purpose, action) or good
 
 
 def _answer_first(samples: Sequence[Sample]) -> dict[str, Prediction]:
@@ -148,7 +128,7 @@ def _answer_first(samples: Sequence[Sample]) -> dict[str, Prediction]:
     }
 
 
-def _list_files(data_dir: Path, release: Release) -> list[Finding]:
+def _list_files(data_dir: Path, release: Release) -> Finding:
     """Every file and folder that belongs to the benchmark; what is needed is found elsewhere."""
     absent = [
         f"{data_dir / name}: to be had from {origin}"
@@ -156,37 +136,36 @@ def _list_files(data_dir: Path, release: Release) -> list[Finding]:
         if find_optional(data_dir / name) is None and not (data_dir / name).is_dir()
     ]
     if not absent:
-        return [Finding(state=State.GOOD, text="files: all are there, the optional ones too")]
+        return Finding(State.GOOD, "files: all are there, the optional ones too")
     text = f"files: {len(absent)} of {len(release.files)} are not there"
-    return [Finding(state=State.NOTE, text="\n".join([text, *absent]))]
+    return Finding(State.NOTE, "\n".join([text, *absent]))
 
 
 def _check_images(
-    samples: Iterable[Sample], data_dir: Path | None, release: Release | None, *, open_images: bool
-) -> list[Finding]:
-    images = {image.key: image for sample in samples for image in sample.images}
-    if not images:
-        return []
-    missing = [image for image in images.values() if not image.exists()]
-    findings = []
+    images: Sequence[ImageSource],
+    data_dir: Path | None,
+    release: Release | None,
+    *,
+    open_images: bool,
+) -> Iterator[Finding]:
+    there: list[ImageSource] = []
+    missing: list[ImageSource] = []
+    for image in images:
+        (there if image.exists() else missing).append(image)
     if missing:
         text = f"images: {len(missing):,} of {len(images):,} are missing"
         origins = sorted({_origin(image, data_dir, release) for image in missing} - {""})
         if origins:
             text += f", to be had from {', '.join(origins)}"
-        shown = [image.refused or str(image.path) for image in missing]
-        findings.append(Finding(state=State.MISSING, text=_list(text, shown)))
-    absent = {image.key for image in missing}
-    there = [image for key, image in images.items() if key not in absent]
-    if open_images and there:
-        broken = _open_all(there)
-        if broken:
-            text = f"images: {len(broken):,} of {len(images):,} cannot be read"
-            findings.append(Finding(state=State.WRONG, text=_list(text, broken)))
-    if not findings:
+        lines = [image.refused or str(image.path) for image in missing]
+        yield Finding(State.MISSING, _list(text, lines))
+    broken = _open_all(there) if open_images else []
+    if broken:
+        text = f"images: {len(broken):,} of {len(images):,} cannot be read"
+        yield Finding(State.WRONG, _list(text, broken))
+    if not missing and not broken:
         done = "are there and can be read" if open_images else "are there"
-        findings.append(Finding(state=State.GOOD, text=f"images: all {len(images):,} {done}"))
-    return findings
+        yield Finding(State.GOOD, f"images: all {len(images):,} {done}")
 
 
 def _origin(image: ImageSource, data_dir: Path | None, release: Release | None) -> str:

@@ -201,7 +201,7 @@ def test_every_task_is_looked_at_whatever_is_wrong_with_the_first(
 def test_findings_are_ordered_by_how_grave_they_are(tmp_path: Path) -> None:
     spec = {"_target_": "evals.tasks.pope.POPE", "data_dir": str(tmp_path / "none")}
     found = check_data(TaskSpec.from_json(spec), check_counts=True, open_images=False)
-    assert max(finding.state for finding in found.findings) is State.MISSING
+    assert max(finding.state for finding in found) is State.MISSING
     assert State.GOOD < State.NOTE < State.MISSING < State.WRONG
 
 
