@@ -16,6 +16,7 @@ from typing import Any
 
 from evals.reading.replies import JudgeRequest
 from runners.errors import ConfigError
+from runners.options.score import JudgeOptions
 
 logger = logging.getLogger(__name__)
 
@@ -39,29 +40,6 @@ class _PassingError(Exception):
     def __init__(self, message: str, wait_s: float = 0.0) -> None:
         super().__init__(message)
         self.wait_s = wait_s
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """Where a judge is asked, and how.
-
-    Attributes:
-        model: The model's name at the endpoint.
-        base_url: The endpoint's address.
-        api_key: Its key; a text that is no key where the endpoint needs none.
-        requests_per_minute: Calls a minute at most, repeated ones included.
-        max_retries: Further attempts at a call that failed in passing.
-        backoff_s: The wait before the first of them; it doubles.
-        timeout_s: How long a call may take.
-    """
-
-    model: str
-    base_url: str
-    api_key: str
-    requests_per_minute: float = 120.0
-    max_retries: int = 6
-    backoff_s: float = 1.0
-    timeout_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,14 +127,19 @@ class OpenAIJudge:
     """A judge behind an endpoint; safe to share between threads.
 
     Args:
-        endpoint: Where it is asked.
+        model: The model's name at the endpoint.
+        base_url: The endpoint's address.
+        api_key: Its key; a text that is no key where the endpoint needs none.
+        options: How it is asked.
         budget: What it may cost.
 
     Raises:
         ConfigError: the package `openai` is not installed.
     """
 
-    def __init__(self, endpoint: Endpoint, budget: Budget) -> None:
+    def __init__(
+        self, model: str, base_url: str, api_key: str, options: JudgeOptions, budget: Budget
+    ) -> None:
         try:
             import openai
         except ModuleNotFoundError as error:
@@ -164,18 +147,20 @@ class OpenAIJudge:
                 "judge=openai needs the package openai. Install it with `pip install openai`, or "
                 "with the extra `judge` of this package."
             ) from error
-        self.model = endpoint.model
-        self._endpoint = endpoint
+        self.model = model
+        self._base_url = base_url
+        self._options = options
         self._budget = budget
         self._openai = openai
         self._client: Any = openai.OpenAI(
-            api_key=endpoint.api_key,
-            base_url=endpoint.base_url,
-            timeout=endpoint.timeout_s,
+            api_key=api_key,
+            base_url=base_url,
+            timeout=options.timeout_s,
             max_retries=0,  # repeated here, so that the rate counts every attempt
         )
         self._stopped = threading.Event()
-        self._pace = _Pace(60.0 / endpoint.requests_per_minute, self._stopped)
+        self._turns = threading.Lock()
+        self._next_turn_s = 0.0
 
     def reply(self, request: JudgeRequest) -> str:
         """The text of the model's reply.
@@ -183,26 +168,34 @@ class OpenAIJudge:
         Raises:
             JudgeError: the endpoint refused, gave none in all attempts, or the budget is spent.
         """
-        for attempt in range(1 + self._endpoint.max_retries):
-            self._pace.wait()
+        max_retries = self._options.max_retries
+        for attempt in range(1 + max_retries):
+            self._wait_for_turn()
             if self._stopped.is_set():
-                break
+                raise JudgeError(
+                    "Asking the judge was stopped. The same command goes on from there."
+                )
             try:
                 return self._call(request)
             except _PassingError as error:
                 failure = error
-            if attempt < self._endpoint.max_retries:
-                wait_s = max(self._endpoint.backoff_s * 2**attempt, failure.wait_s)
+            if attempt < max_retries:
+                wait_s = max(self._options.backoff_s * 2**attempt, failure.wait_s)
                 wait_s = min(wait_s, _LONGEST_WAIT_S)
                 logger.info("judge: %s; next attempt in %.1f s", failure, wait_s)
                 self._stopped.wait(wait_s)
-        else:
-            raise JudgeError(
-                f"{self._endpoint.base_url} gave no reply in {1 + self._endpoint.max_retries} "
-                f"attempts: {failure}. The replies so far are stored; the same command goes on "
-                "from there."
-            )
-        raise JudgeError("Asking the judge was stopped. The same command goes on from there.")
+        raise JudgeError(
+            f"{self._base_url} gave no reply in {1 + max_retries} attempts: {failure}. The replies "
+            "so far are stored; the same command goes on from there."
+        )
+
+    def _wait_for_turn(self) -> None:
+        """Lets threads through one after another, as often as the rate allows."""
+        with self._turns:
+            now_s = time.monotonic()
+            turn_s = max(now_s, self._next_turn_s)
+            self._next_turn_s = turn_s + 60.0 / self._options.requests_per_minute
+        self._stopped.wait(turn_s - now_s)
 
     def stop(self) -> None:
         """Ends all waits: calls in flight end, and no further one begins."""
@@ -237,7 +230,7 @@ class OpenAIJudge:
             if _is_passing(error):
                 raise _PassingError(str(error), _read_wait_s(error)) from error
             raise JudgeError(
-                f"{self._endpoint.base_url} refuses to judge with {self.model}: {error}. Check "
+                f"{self._base_url} refuses to judge with {self.model}: {error}. Check "
                 "judge.model, judge.base_url and the key; the replies so far are stored."
             ) from error
         except self._openai.APIConnectionError as error:
@@ -245,23 +238,6 @@ class OpenAIJudge:
             raise _PassingError(f"{error}{cause}") from error
         except (self._openai.APIError, ValueError) as error:
             raise _PassingError(f"the reply is malformed: {error}") from error
-
-
-class _Pace:
-    """Lets threads through one after another, `interval_s` apart."""
-
-    def __init__(self, interval_s: float, stopped: threading.Event) -> None:
-        self._interval_s = interval_s
-        self._stopped = stopped
-        self._lock = threading.Lock()
-        self._next = 0.0
-
-    def wait(self) -> None:
-        with self._lock:
-            now = time.monotonic()
-            turn = max(now, self._next)
-            self._next = turn + self._interval_s
-        self._stopped.wait(turn - now)
 
 
 def _is_passing(error: Any) -> bool:
@@ -279,11 +255,10 @@ def _read_wait_s(error: Any) -> float:
 
 
 def _read_text(response: Any) -> str:
-    choices = getattr(response, "choices", None)
-    message = (
-        getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
-    )
-    text = getattr(message, "content", None)
+    try:
+        text = response.choices[0].message.content
+    except (AttributeError, IndexError, TypeError):  # whatever an endpoint takes for a completion
+        text = None
     if not isinstance(text, str):
         raise _PassingError(f"the reply is malformed, it holds no text: {str(response)[:200]}")
     return text
@@ -291,8 +266,7 @@ def _read_text(response: Any) -> str:
 
 def _read_usage(response: Any) -> tuple[int, int] | None:
     usage = getattr(response, "usage", None)
-    numbers = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
-    asked, replied = numbers
+    asked, replied = (getattr(usage, f"{kind}_tokens", None) for kind in ("prompt", "completion"))
     if isinstance(asked, int) and isinstance(replied, int):
         return asked, replied
     return None

@@ -30,7 +30,7 @@ from evals.reading.files import require
 from evals.records import Prediction
 from runners.errors import ConfigError
 from runners.options.score import JudgeOptions
-from runners.scoring.endpoint import Budget, Endpoint, OpenAIJudge, Price, estimate_prompt_tokens
+from runners.scoring.endpoint import Budget, OpenAIJudge, Price, estimate_prompt_tokens
 from runners.scoring.replies import Call, NotStoredError, ReplyStore, run_path
 from runners.signals import Interruption
 from runners.storage.files import sha256_of_file, sha256_of_json, write_json
@@ -227,7 +227,8 @@ def _ask_all(
     price = _price(record["model"], options)
     _announce(task.name, pending, num_stored, record, price, options)
     budget = Budget(price, options.max_cost)
-    judge = OpenAIJudge(_endpoint(record, options), budget)
+    base_url = record["base_url"]
+    judge = OpenAIJudge(record["model"], base_url, _api_key(base_url, options), options, budget)
     try:
         _run_calls(task, pending, judge, options.num_workers)
     finally:
@@ -328,19 +329,11 @@ def _announce(
         )
 
 
-def _endpoint(record: Mapping[str, Any], options: JudgeOptions) -> Endpoint:
+def _api_key(base_url: str, options: JudgeOptions) -> str:
     key = os.environ.get(options.api_key_env)
-    if not key and record["base_url"] == OPENAI_URL:
+    if not key and base_url == OPENAI_URL:
         raise ConfigError(
             f"The variable {options.api_key_env} must hold the key of {OPENAI_URL}, but is empty. "
             "Set it, or name another endpoint with judge.base_url=URL."
         )
-    return Endpoint(
-        model=record["model"],
-        base_url=record["base_url"],
-        api_key=key or "none",
-        requests_per_minute=options.requests_per_minute,
-        max_retries=options.max_retries,
-        backoff_s=options.backoff_s,
-        timeout_s=options.timeout_s,
-    )
+    return key or "none"  # the client insists on one, where the endpoint needs none too
