@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 def bench(config: DictConfig) -> int:
     """Runs one composed configuration and returns the exit code."""
-    from runners.lab.bench.comparing import compare_engines  # torch, which --help need not load
-
     settings = read_settings(config, BenchProgramConfig).bench
+    from runners.lab.bench.comparing import (
+        compare_engines,
+    )  # torch, which no wrong option has to wait for
+
     figures = compare_engines(settings)
     _print(figures)
     if settings.output:

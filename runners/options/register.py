@@ -22,6 +22,7 @@ from runners.options.report import ReportConfig
 from runners.options.runner import LocalOptions, RayOptions
 from runners.options.score import ScoreConfig
 from runners.options.submit import SubmitConfig
+from runners.options.train_demo import TrainDemoConfig
 from runners.options.watch import WatchConfig
 
 _SCHEMAS = {
@@ -34,6 +35,7 @@ _SCHEMAS = {
     "report": ReportConfig,
     "score": ScoreConfig,
     "submit": SubmitConfig,
+    "train_demo": TrainDemoConfig,
     "watch": WatchConfig,
     # of choices, not below their groups, where `--help` would list them as choices
     "packed": PackedOptions,

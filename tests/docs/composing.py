@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from runners.options.ask import AskConfig
@@ -18,9 +17,9 @@ from runners.options.regress import RegressConfig
 from runners.options.report import ReportConfig
 from runners.options.score import ScoreConfig
 from runners.options.submit import SubmitConfig
+from runners.options.train_demo import TrainDemoConfig
 from runners.options.watch import WatchConfig
 from runners.options.words import imply_checkpoint, nest
-from runners.train_demo import TrainDemoConfig
 
 SCHEMAS: dict[str, type[Any]] = {
     "ask": AskConfig,
@@ -63,7 +62,6 @@ def compose(program: str, words: list[str]) -> None:
         words = [*words, "model.path=out"]  # which `watch` fills in for each checkpoint
     if any("launcher" in word or word == "experiment=slurm-sweep" for word in words):
         words = ["--cfg", "hydra", *(word for word in words if word not in ("-m", "--multirun"))]
-    ConfigStore.instance().store(name="train_demo_schema", node=TrainDemoConfig)
     composed = Composed(SCHEMAS[program])
     try:
         code: Any = run(program, composed, words)

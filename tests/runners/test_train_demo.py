@@ -39,7 +39,7 @@ from runners.lab.demo.measuring import measure_checkpoint, render_table
 from runners.lab.demo.model import DemoModel
 from runners.lab.demo.sequences import CONVERSATION, answer_ids, build_suffixes, prefix_ids
 from runners.lab.demo.tokenizer import VOCABULARY_SIZE, read_corpus, train_tokenizer
-from runners.train_demo import TrainDemoConfig
+from runners.options.train_demo import TrainDemoConfig
 
 DEMO = Path(llava.__file__).parent / "demo"
 FINAL, EARLY, TOWER = DEMO / "llava-demo", DEMO / "llava-demo-early", DEMO / "clip-demo"
