@@ -324,7 +324,10 @@ class Benchmark:
             return questions
         given = {key: key.split(mark)[0] for key in predictions}
         check_keys({base: predictions[key] for key, base in given.items()}, questions, self.title)
-        asked = {key: replace(questions[base], key=key) for key, base in given.items()}
+        asked = {
+            key: questions[key] if key == base else replace(questions[base], key=key)
+            for key, base in given.items()
+        }
         answered = set(given.values())
         return asked | {key: questions[key] for key in questions if key not in answered}
 
