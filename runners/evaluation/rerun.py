@@ -24,13 +24,13 @@ from runners.options.model import (
     ModelConfig,
     QuantizationConfig,
 )
-from runners.options.names import is_set_aside, model_name, run_name
+from runners.options.names import model_name, run_name
 from runners.options.task_spec import TaskSpec
 from runners.storage.identity import describe_differences, differences
 from runners.storage.lines import is_failure
-from runners.storage.manifest import MANIFEST_FILE, Manifest, read_manifest
+from runners.storage.manifest import Manifest
 from runners.storage.specs import read_spec
-from runners.storage.stored import StoredTask
+from runners.storage.stored import StoredTask, find_tasks
 
 Evaluate = Callable[[EvalConfig, Mapping[str, TaskSpec]], int]
 
@@ -161,16 +161,11 @@ def rerun(settings: EvalConfig, given: GivenOptions, evaluate: Evaluate) -> int:
 
 
 def _read_originals(path: Path) -> list[Original]:
-    folder = path.parent if path.name == MANIFEST_FILE else path
-    candidates = [folder]
-    if not (folder / MANIFEST_FILE).is_file():
-        there = sorted(folder.iterdir()) if folder.is_dir() else []
-        candidates = [place for place in there if not is_set_aside(place)]
-    originals = [_read_original(place) for place in candidates if (place / MANIFEST_FILE).is_file()]
+    originals = [_read_original(task) for task in find_tasks(path)]
     if not originals:
         raise ConfigError(
-            f"`manifest` must be a run's folder or a {MANIFEST_FILE} in it, but {path} is neither. "
-            "Check the path."
+            "`manifest` must be a run's folder or a manifest.json in it, but "
+            f"{path} is neither. Check the path."
         )
     first = originals[0]
     for other in originals[1:]:
@@ -184,10 +179,10 @@ def _read_originals(path: Path) -> list[Original]:
     return originals
 
 
-def _read_original(folder: Path) -> Original:
-    manifest = read_manifest(folder.resolve())
+def _read_original(stored: StoredTask) -> Original:
+    manifest, folder, place = stored.manifest, stored.folder, str(stored.manifest_path)
     if manifest is None:
-        raise ConfigError(f"{folder / MANIFEST_FILE} is not there any more.")
+        raise ConfigError(f"{place} is not there any more.")
     if manifest.imported_sha256 is not None:
         raise ConfigError(
             f"{folder} was imported from an answer file, which no model can repeat. Name a run of "
@@ -201,16 +196,16 @@ def _read_original(folder: Path) -> Original:
     options = manifest.options
     if not isinstance(options.get("model"), dict):
         raise ConfigError(
-            f"{folder / MANIFEST_FILE} does not keep the options of its run, because an earlier "
+            f"{place} does not keep the options of its run, because an earlier "
             "version wrote it. Repeat its `command` with another run=NAME."
         )
     resolved = {field.name: manifest.identity.get(field.name) for field in fields(ResolvedOptions)}
     return Original(
-        folder=folder.resolve(),
+        folder=folder,
         manifest=manifest,
         spec=read_spec(manifest, folder),
-        options=read_stored(RepeatableOptions, dict(options), str(folder / MANIFEST_FILE)),
-        resolved=read_stored(ResolvedOptions, resolved, str(folder / MANIFEST_FILE)),
+        options=read_stored(RepeatableOptions, dict(options), place),
+        resolved=read_stored(ResolvedOptions, resolved, place),
     )
 
 
@@ -238,7 +233,8 @@ def _configure(
     try:
         repeated = _with_stored(settings, given, first)
     except ValueError as error:
-        raise ConfigError(f"{first.folder / MANIFEST_FILE} cannot be repeated: {error}") from error
+        place = StoredTask(first.folder).manifest_path
+        raise ConfigError(f"{place} cannot be repeated: {error}") from error
     engine = first.manifest.identity["engine"]
     if changed := differences(engine, engine_identity(repeated.engine), "engine."):
         raise ConfigError(

@@ -135,6 +135,11 @@ class StoredTask:
         return StoredAnswers(lines=good, traces=traces, num_bad=num_bad)
 
     @property
+    def manifest_path(self) -> Path:
+        """The file with the manifest, which need not be there."""
+        return self.folder / MANIFEST_FILE
+
+    @property
     def answers_path(self) -> Path:
         """The file with the answers, which need not be there."""
         return self.folder / PREDICTIONS_FILE
@@ -241,6 +246,18 @@ class StoredRun:
 def read_run(folder: Path) -> StoredRun:
     """Returns what lies in a run's folder, which may be nothing."""
     return StoredRun(folder=folder, tasks={path.name: StoredTask(path) for path in _tasks(folder)})
+
+
+def find_tasks(path: Path) -> list[StoredTask]:
+    """Returns the tasks with a manifest that a path names, which may be none.
+
+    Args:
+        path: A run's folder, a task's folder in it, or the manifest in that.
+    """
+    folder = (path.parent if path.name == MANIFEST_FILE else path).resolve()
+    alone = StoredTask(folder)
+    tasks = [alone] if alone.manifest_path.is_file() else read_run(folder).tasks.values()
+    return [task for task in tasks if task.manifest_path.is_file()]
 
 
 def list_runs(results_dir: Path) -> list[StoredRun]:
