@@ -18,7 +18,6 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any
 
 from filelock import Timeout
 from tqdm import tqdm
@@ -35,6 +34,7 @@ from runners.scoring.replies import Call, NotStoredError, ReplyStore, run_path
 from runners.signals import Interruption
 from runners.storage.files import sha256_of_file, sha256_of_json, write_json
 from runners.storage.lock import NO_LOCKS, lock_at, no_locks
+from runners.storage.summary import JudgeRecord
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Judgment:
     """
 
     task: Benchmark
-    record: Mapping[str, Any] | None = None
+    record: JudgeRecord | None = None
     missing: str = ""
 
     @property
@@ -68,7 +68,7 @@ class Judgment:
         """The hash of all that decides how answers are scored."""
         if self.record is None:
             return sha256_of_json(self.task.definition)
-        return sha256_of_json({"definition": self.task.definition, "judge": dict(self.record)})
+        return sha256_of_json({"definition": self.task.definition, "judge": self.record.to_json()})
 
 
 def judge_answers(
@@ -105,19 +105,19 @@ def _take_stored(
     task: Benchmark, grading: Grading, folder: Path, options: JudgeOptions
 ) -> Judgment:
     if grading.replies:
-        record = {
-            "model": grading.model,
-            "prompt_sha256": _hash_text(grading.prompt),
-            "replies_sha256": [sha256_of_file(path) for path in grading.replies],
-        }
+        record = JudgeRecord(
+            model=grading.model,
+            prompt_sha256=_hash_text(grading.prompt),
+            replies_sha256=[sha256_of_file(path) for path in grading.replies],
+        )
         return Judgment(task=task, record=record)
     records = {
         place: _read_record(place) for place in sorted(folder.glob(f"judge-*/{RECORD_FILE}"))
     }
     if options.model is not None:
-        records = {k: v for k, v in records.items() if v["model"] == options.model}
+        records = {k: v for k, v in records.items() if v.model == options.model}
     if len(records) > 1:
-        names = ", ".join(sorted(f"{r['model']} at {r['base_url']}" for r in records.values()))
+        names = ", ".join(sorted(f"{r.model} at {r.base_url}" for r in records.values()))
         raise ConfigError(
             f"{folder} holds replies of several judges: {names}. Name one with judge.model=NAME, "
             "or with judge=openai and its options."
@@ -134,19 +134,18 @@ def _take_stored(
     )
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def _read_record(path: Path) -> JudgeRecord:
     try:
-        record = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
+        require(content, "num_runs", int, str(path))
+        return JudgeRecord.from_json(content)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no record of a judge: {error}. Remove it.") from error
-    for name, kind in (("model", str), ("base_url", str), ("num_runs", int)):
-        require(record, name, kind, str(path))
-    return dict(record)
 
 
-def _with_replies(task: Benchmark, place: Path, record: Mapping[str, Any]) -> Judgment:
-    replies = [run_path(place, run) for run in range(record["num_runs"])]
-    return Judgment(task=task.with_replies(record["model"], replies), record=record)
+def _with_replies(task: Benchmark, place: Path, record: JudgeRecord) -> Judgment:
+    replies = [run_path(place, run) for run in range(record.num_runs)]
+    return Judgment(task=task.with_replies(record.model, replies), record=record)
 
 
 def _ask(
@@ -158,12 +157,12 @@ def _ask(
 ) -> Judgment:
     model = options.model or grading.model
     base_url = options.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
-    record = {
-        "model": model,
-        "base_url": base_url,
-        "num_runs": options.num_runs,
-        "prompt_sha256": _hash_text(grading.prompt),
-    }
+    record = JudgeRecord(
+        model=model,
+        base_url=base_url,
+        num_runs=options.num_runs,
+        prompt_sha256=_hash_text(grading.prompt),
+    )
     place = folder / _folder_name(model, base_url)
     requests = task.judge_requests(predictions)
     folder.mkdir(parents=True, exist_ok=True)
@@ -177,7 +176,7 @@ def _ask(
                 for key, request in requests.items()
             ]
             _ask_all(task, calls, record, options)
-        write_json(place / RECORD_FILE, record)
+        write_json(place / RECORD_FILE, record.to_json())
     return _with_replies(task, place, record)
 
 
@@ -217,18 +216,18 @@ def _hash_text(text: str) -> str:
 
 
 def _ask_all(
-    task: Benchmark, calls: Sequence[Call], record: Mapping[str, Any], options: JudgeOptions
+    task: Benchmark, calls: Sequence[Call], record: JudgeRecord, options: JudgeOptions
 ) -> None:
     pending = [call for call in calls if not _is_complete(task, call)]
     num_stored = len(calls) - len(pending)
     if not pending:
-        logger.info("%s: all %d replies of %s are stored", task.name, num_stored, record["model"])
+        logger.info("%s: all %d replies of %s are stored", task.name, num_stored, record.model)
         return
-    price = _price(record["model"], options)
+    price = _price(record.model, options)
     _announce(task.name, pending, num_stored, record, price, options)
     budget = Budget(price, options.max_cost)
-    base_url = record["base_url"]
-    judge = OpenAIJudge(record["model"], base_url, _api_key(base_url, options), options, budget)
+    base_url = record.base_url
+    judge = OpenAIJudge(record.model, base_url, _api_key(base_url, options), options, budget)
     try:
         _run_calls(task, pending, judge, options.num_workers)
     finally:
@@ -298,7 +297,7 @@ def _announce(
     name: str,
     pending: Sequence[Call],
     num_stored: int,
-    record: Mapping[str, Any],
+    record: JudgeRecord,
     price: Price | None,
     options: JudgeOptions,
 ) -> None:
@@ -315,8 +314,8 @@ def _announce(
         "replied: %s",
         name,
         len(pending),
-        record["model"],
-        record["base_url"],
+        record.model,
+        record.base_url,
         num_stored,
         asked,
         replied,

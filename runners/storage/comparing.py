@@ -8,7 +8,7 @@ is what a comparison is about.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from runners.storage.identity import UNKNOWN, differences
@@ -105,10 +105,9 @@ def _scorer(summary: SummaryFile) -> object:
     """What decides a score. Replies of a judge are no part of it: they differ as answers do."""
     if not summary.judge:
         return summary.hashes.scorer
-    kept = {name: value for name, value in summary.judge.items() if name != "replies_sha256"}
-    return summary.definition, kept
+    return summary.definition, replace(summary.judge, replies_sha256=())
 
 
 def _named_scorer(summary: SummaryFile) -> str:
-    by = f" by {summary.judge['model']}" if summary.judge else ""
+    by = f" by {summary.judge.model}" if summary.judge else ""
     return summary.definition + by

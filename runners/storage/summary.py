@@ -114,6 +114,42 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeRecord:
+    """Which judge model graded, and how it was asked.
+
+    Attributes:
+        model: Its name.
+        base_url: Its endpoint; empty where its replies came as files.
+        num_runs: How often it was asked about each answer; 0 where its replies came as files.
+        prompt_sha256: Hash of what it is told to do.
+        replies_sha256: Hashes of the files with its replies, where they came as files.
+    """
+
+    model: str
+    base_url: str = ""
+    num_runs: int = 0
+    prompt_sha256: str = ""
+    replies_sha256: Sequence[str] = ()
+
+    @classmethod
+    def from_json(cls, content: object) -> JudgeRecord:
+        """Returns the judge in a JSON value.
+
+        Raises:
+            ValueError: it names none.
+        """
+        record = cls(**_fields_of(cls, content)) if isinstance(content, dict) else cls(model="")
+        texts = (record.model, record.base_url, record.prompt_sha256, *record.replies_sha256)
+        if not record.model or not all(isinstance(text, str) for text in texts):
+            raise ValueError("`judge` names no model, or has a field of another type")
+        return record
+
+    def to_json(self) -> dict[str, object]:
+        """Returns the object that files hold; its hash is part of a scorer's."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SummaryFile(Summary):
     """What `summary.json` holds: the figures, and what they are over and made of.
 
@@ -127,7 +163,7 @@ class SummaryFile(Summary):
     origin: Origin = field(default_factory=Origin)
     hashes: Hashes = field(default_factory=Hashes)
     is_judged: bool = False
-    judge: Mapping[str, Any] | None = None
+    judge: JudgeRecord | None = None
 
     @classmethod
     def of(
@@ -137,7 +173,7 @@ class SummaryFile(Summary):
         hashes: Hashes,
         *,
         is_judged: bool = False,
-        judge: Mapping[str, Any] | None = None,
+        judge: JudgeRecord | None = None,
     ) -> SummaryFile:
         """Returns what `summary.json` holds of figures and answers."""
         parts = {part.name: getattr(figures, part.name) for part in fields(Summary)}
@@ -157,6 +193,8 @@ class SummaryFile(Summary):
             del content["hashes"]["scores"]
         if not content.pop("is_judged"):
             del content["judge"]
+        elif self.judge is not None:
+            content["judge"] = self.judge.to_json()
         left_out = {name for name in ("imported", "batch_check") if content[name] is None}
         return {name: value for name, value in content.items() if name not in left_out}
 
@@ -180,7 +218,7 @@ class SummaryFile(Summary):
             origin=Origin(**_fields_of(Origin, content)),
             hashes=Hashes(**_fields_of(Hashes, content.get("hashes", {}))),
             is_judged="judge" in content,
-            judge=content.get("judge"),
+            judge=JudgeRecord.from_json(content["judge"]) if content.get("judge") else None,
         )
 
 

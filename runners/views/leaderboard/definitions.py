@@ -49,7 +49,7 @@ def is_present_definition(spec: TaskSpec, summary: SummaryFile) -> bool:
     """
     judge = summary.judge
     if judge is not None:
-        spec = spec.with_options({"judge": judge.get("model")})
+        spec = spec.with_options({"judge": judge.model})
     try:
         task = spec.build()
     except ConfigError:

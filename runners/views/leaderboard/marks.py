@@ -78,9 +78,9 @@ def _origin(entry: Entry) -> Iterator[Mark]:
         shown = ", ".join(f"{name}={value!r}" for name, value in options.items())
         yield Mark(text=f"options other than the default: {printable(shown)}")
     judge = summary.judge
-    if judge is not None and judge.get("model") != usual_judge(summary.task):
+    if judge is not None and judge.model != usual_judge(summary.task):
         yield Mark(
-            text=f"judged by {printable(str(judge.get('model')))}, where the published figures are "
+            text=f"judged by {printable(judge.model)}, where the published figures are "
             f"by {usual_judge(summary.task)}"
         )
     if entry.stored.changed_files:
