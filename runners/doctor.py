@@ -90,6 +90,7 @@ def _look_at_packages() -> Iterator[Finding]:
         text = f"{_DISTRIBUTION} is not installed, so that versions cannot be checked"
         yield Finding(State.NOTE, text)
         return
+    # Those with a marker belong to an extra; `_OPTIONAL` says what each of them is for.
     bounds = {each.name: each.specifier for each in required if each.marker is None}
     findings = [_look_at_package(name, bounds[name]) for name in sorted(bounds)]
     for name, purpose in _OPTIONAL.items():
@@ -116,7 +117,7 @@ def _look_at_package(name: str, bounds: SpecifierSet) -> Finding:
 
 def _look_at_devices() -> Finding:
     try:
-        import torch
+        import torch  # only here: without it the rest is told all the same
     except (ImportError, OSError) as error:  # OSError: a library of CUDA that is not there
         return Finding(State.MISSING, f"torch cannot be imported: {error}")
     cores = f"{num_cores()} cores"

@@ -57,6 +57,7 @@ def _published_dir(settings: LeaderboardConfig) -> Path | None:
             )
         return named
     of_project = Path(__file__).resolve().parents[1] / "results" / "published"
+    # Tables beside the runs replace those of the project, which an installed package lacks.
     for folder in (Path(settings.results_dir) / "published", of_project):
         if any(folder.glob("*.csv")):
             return folder
@@ -76,7 +77,7 @@ def _write(board: Leaderboard, settings: LeaderboardConfig) -> int:
         try:
             write_atomic(output / f"{NAME}.{suffix}", _RENDERERS[suffix](board))
         except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] != "matplotlib":
+            if (error.name or "").partition(".")[0] != "matplotlib":  # a fault of our own
                 raise
             logger.error(
                 "%s.png is not drawn: it needs matplotlib, which is not installed. Install it with "

@@ -7,7 +7,6 @@ and every question with its image, prompt, targets and answers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from runners.logs import RunLog
 from runners.options.build import read_settings
 from runners.options.given import read_task_choice
 from runners.options.report import ReportConfig
-from runners.storage.stored import StoredRun, find_run
+from runners.storage.stored import find_run
 from runners.views.report.gathering import gather
 from runners.views.report.page import check_output, write_page
 from runners.views.report.payload import build_payload
@@ -34,19 +33,15 @@ def report(config: DictConfig) -> int:
     settings = read_settings(config, ReportConfig)
     with RunLog():
         runs = [find_run(name, Path(settings.results_dir), "runs") for name in settings.runs]
-        output = _default_output(runs) if settings.output is None else Path(settings.output)
-        check_output(output)
+        others = "".join(f"-{run.name}" for run in runs[1:])
+        output = Path(settings.output or runs[0].folder / f"report{others}.html")
+        check_output(output)  # before data are read, which may take minutes
         gathered = gather(read_task_choice(config), runs)
         for task in gathered.tasks:
             for note in task.notes:
                 logger.warning("%s: %s", task.name, note)
         print(_write(gathered, output, settings))
     return COMPLETE
-
-
-def _default_output(runs: Sequence[StoredRun]) -> Path:
-    others = "".join(f"-{run.name}" for run in runs[1:])
-    return runs[0].folder / f"report{others}.html"
 
 
 def _write(gathered: Report, output: Path, settings: ReportConfig) -> str:

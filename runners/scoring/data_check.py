@@ -107,7 +107,7 @@ def _check_purpose(task: Benchmark, samples: Sequence[Sample]) -> Finding:
     """Tries what the files are for beside asking: scoring, judging or uploading."""
     action: Callable[[], object]
     if task.has_annotations:
-        purpose, action = "scoring", lambda: task.score({})
+        purpose, action = "scoring", lambda: task.score({})  # reads all that scoring needs
     elif task.grading is not None:
         purpose, action = "judging", lambda: task.judge_requests(_answer_first(samples))
     elif task.upload is not None:
@@ -159,7 +159,7 @@ def _check_images(
             text += f", to be had from {', '.join(origins)}"
         lines = [image.refused or str(image.path) for image in missing]
         yield Finding(State.MISSING, _list(text, lines))
-    broken = _open_all(there) if open_images else []
+    broken = _open_all(there) if open_images else []  # minutes for a large benchmark
     if broken:
         text = f"images: {len(broken):,} of {len(images):,} cannot be read"
         yield Finding(State.WRONG, _list(text, broken))
@@ -184,7 +184,7 @@ def _list(text: str, lines: Sequence[str]) -> str:
 
 def _open_all(images: Sequence[ImageSource]) -> list[str]:
     """What is wrong with images that cannot be decoded, in the order of the images."""
-    with ThreadPoolExecutor(_NUM_THREADS) as pool:
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:  # the decoders release the interpreter
         results = pool.map(_open_problem, images)
         bar = tqdm(results, total=len(images), desc="images", unit="image", disable=None)
         return [problem for problem in bar if problem]

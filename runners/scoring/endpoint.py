@@ -21,7 +21,7 @@ from runners.options.score import JudgeOptions
 logger = logging.getLogger(__name__)
 
 _LONGEST_WAIT_S = 60.0
-_BYTES_PER_TOKEN = 4
+_BYTES_PER_TOKEN = 4  # of English; the model's own tokenizer is not at hand
 _TOKENS_PER_MESSAGE = 4
 _PASSING_STATUS = frozenset([408, 409, 425, 429])
 
@@ -195,7 +195,7 @@ class OpenAIJudge:
             now_s = time.monotonic()
             turn_s = max(now_s, self._next_turn_s)
             self._next_turn_s = turn_s + 60.0 / self._options.requests_per_minute
-        self._stopped.wait(turn_s - now_s)
+        self._stopped.wait(turn_s - now_s)  # ends at once when asking is stopped
 
     def stop(self) -> None:
         """Ends all waits: calls in flight end, and no further one begins."""
@@ -210,7 +210,7 @@ class OpenAIJudge:
         try:
             response = self._complete(request)
         except (_PassingError, JudgeError):
-            self._budget.release(reserved)
+            self._budget.release(reserved)  # no reply, no charge
             raise
         self._budget.settle(reserved, _read_usage(response))  # a malformed reply costs too
         return _read_text(response)

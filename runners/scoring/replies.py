@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
-from typing import BinaryIO
 
 from evals.benchmark import Benchmark
 from evals.grading import JudgeClient
@@ -54,10 +53,9 @@ class ReplyStore:
         self._found = {
             (str(line.get("question_id")), str(line.get("request_sha256"))): str(line["content"])
             for line in found.records
-            if isinstance(line.get("content"), str)
+            if isinstance(line.get("content"), str)  # of several replies the last one counts
         }
         self._path = path
-        self._file: BinaryIO | None = None
         self._is_closed = False
 
     def find(self, question_id: str, digest: str) -> str | None:
@@ -65,7 +63,7 @@ class ReplyStore:
         return self._found.get((question_id, digest))
 
     def add(self, question_id: str, digest: str, content: str) -> None:
-        """Appends a reply and flushes it.
+        """Appends a reply, so that it outlives this process.
 
         Raises:
             ValueError: the store is closed, and somebody else may be writing to the file by now.
@@ -81,19 +79,15 @@ class ReplyStore:
             if self._is_closed:
                 raise ValueError(f"{self._path} is closed: a reply came too late.")
             self._found[question_id, digest] = content
-            if self._file is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._path.open("ab")
-            self._file.write(json_line(reply.to_line()).encode())
-            self._file.flush()
+            # Opened anew each time: a reply takes seconds, and no file is left to be closed.
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                file.write(json_line(reply.to_line()).encode())
 
     def close(self) -> None:
-        """Closes the file for good."""
+        """Takes no further reply."""
         with self._lock:
             self._is_closed = True
-            if self._file is not None:
-                self._file.close()
-                self._file = None
 
 
 class Call:
@@ -126,7 +120,7 @@ class Call:
         self._judge = judge
         text = task.ask_judge(self, self._prediction)
         digest = hash_request(self.request)
-        if self._store.find(self._prediction.key, digest) != text:
+        if self._store.find(self._prediction.key, digest) != text:  # see `ReplyStore`
             self._store.add(self._prediction.key, digest, text)
 
     def reply(self, request: JudgeRequest) -> str:

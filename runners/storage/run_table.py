@@ -29,9 +29,9 @@ def summary_table(summaries: Iterable[SummaryFile]) -> pd.DataFrame:
 def render_summaries(summaries: Sequence[SummaryFile]) -> str:
     """Returns the table as it is printed, with the further metrics below it."""
     lines = [summary_table(summaries).to_string(index=False), ""]
-    for summary in summaries:
+    for summary in summaries:  # in no column: each benchmark has other metrics
         further = [
-            f"{name} {_shown(summary, name)}"
+            f"{name} {render_metric(summary, name)}"
             for name, value in summary.metrics.items()
             if name != summary.primary_metric and value is not None
         ]
@@ -49,6 +49,7 @@ def write_tables(run_dir: Path) -> None:
     import pandas as pd
 
     summaries = list(_read_summaries(run_dir))
+    # A task without figures has a line too, that says how much of it was answered.
     metrics = [(of, name) for of in summaries for name in of.metrics or [""]]
     table = pd.DataFrame(
         {
@@ -62,7 +63,7 @@ def write_tables(run_dir: Path) -> None:
         }
     )
     write_atomic(run_dir / "summary.csv", table.to_csv(index=False))
-    table["value"] = [_shown(of, name) for of, name in metrics]
+    table["value"] = [render_metric(of, name) for of, name in metrics]
     rounded = render_markdown(table[["task", "split", "metric", "value"]])
     text = f"# {run_dir.name}\n\n{render_markdown(summary_table(summaries))}\n{rounded}"
     remarks = "".join(f"{remark}\n" for remark in _remarks(summaries))
@@ -96,7 +97,8 @@ def _summary_row(summary: SummaryFile) -> dict[str, str]:
         "task": summary.task,
         "split": summary.split,
         "metric": metric if summary.metrics else "none",
-        "score": _shown(summary, metric) + ("" if summary.coverage == 1 else " *"),
+        # The star leads to the remark below: a figure over a part is not to be quoted as it is.
+        "score": render_metric(summary, metric) + ("" if summary.coverage == 1 else " *"),
         "95% interval": " to ".join(ends),
         "answered": f"{summary.num_answered:,} / {summary.num_questions:,}",
         "failed": f"{sum(summary.num_failed.values()):,}",
@@ -106,19 +108,42 @@ def _summary_row(summary: SummaryFile) -> dict[str, str]:
 def _remarks(summaries: Iterable[SummaryFile]) -> Iterator[str]:
     for of in summaries:
         if of.coverage < 1:
-            causes = ", ".join(f"{cause} {n:,}" for cause, n in of.num_failed.items())
             yield (
-                f"* {of.task}: {of.coverage:.1%} of the questions were answered, the others count "
-                f"as wrong ({causes or 'no answer'})."
+                f"* {of.task}: {render_coverage(of.coverage)} of the questions were answered, the "
+                f"others count as wrong ({render_causes(of)})."
             )
         if of.num_unparsed:
             yield f"{of.task}: no choice could be read from {of.num_unparsed:,} answers."
 
 
-def _shown(summary: SummaryFile, metric: str) -> str:
-    """A share in percent, points as they are, other numbers with more digits."""
+def render_metric(summary: SummaryFile, metric: str) -> str:
+    """Returns a share in percent, points as they are, other numbers with more digits."""
     value, scale = summary.metrics.get(metric), summary.scale(metric)
     if value is None:
         return "-"
-    num_digits = 4 if scale.unit is Unit.NUMBER else 2
+    num_digits = 4 if scale.unit is Unit.NUMBER else 2  # a distance may be 0.0312
     return f"{scale.in_print(value):.{num_digits}f}"
+
+
+def render_signed(difference: float, num_digits: int) -> str:
+    """Returns a difference with its sign, and none where it is nothing as it is printed.
+
+    >>> render_signed(1.25, 1), render_signed(-1e-9, 2)
+    ('+1.2', '0.00')
+    """
+    text = f"{difference:+.{num_digits}f}"
+    return text if float(text) else text.lstrip("+-")
+
+
+def render_coverage(coverage: float) -> str:
+    """Returns how many of the questions were answered; a part never reads as all of them.
+
+    >>> render_coverage(0.9999), render_coverage(1)
+    ('99.9%', '100%')
+    """
+    return "100%" if coverage == 1 else f"{min(100 * coverage, 99.9):.1f}%"
+
+
+def render_causes(summary: SummaryFile) -> str:
+    """Returns how many questions failed, by cause."""
+    return ", ".join(f"{cause} {n:,}" for cause, n in summary.num_failed.items()) or "no answer"

@@ -11,34 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evals.figures.paired_tests import PairedComparison, detectable_difference, drop_bound, holm
+from runners.options.regress import RegressConfig
 from runners.views.gate.pairing import Pair
 
 PASS, FAIL, UNDECIDED = "pass", "fail", "undecided"
 _MARGIN = 0.03
 """What a drop must surely be below to pass, where no tolerated drop is given."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """What is tolerated.
-
-    Attributes:
-        alpha: The chance of a false alarm over all tasks together.
-        max_drop: The drop that is tolerated; None for none that is significant.
-    """
-
-    alpha: float
-    max_drop: float | None
-
-    @property
-    def failing_drop(self) -> float:
-        """A significant drop fails if it is larger than this."""
-        return self.max_drop or 0.0
-
-    @property
-    def passing_drop(self) -> float:
-        """A task passes if its drop is surely no larger than this."""
-        return _MARGIN if self.max_drop is None else self.max_drop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,50 +41,66 @@ class TaskVerdict:
     remarks: tuple[str, ...]
 
 
-def judge(pairs: Sequence[Pair], rule: Rule) -> list[TaskVerdict]:
-    """Returns the verdict on each task.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What is found about the candidate.
 
-    Args:
-        pairs: The tasks, one family of tests.
-        rule: What is tolerated.
+    Attributes:
+        title: Which run is held against which.
+        tasks: One a task that was compared.
+        uncompared: About tasks that were not.
     """
+
+    title: str
+    tasks: Sequence[TaskVerdict]
+    uncompared: Sequence[str]
+
+    @property
+    def overall(self) -> str:
+        """The worst of the tasks' verdicts."""
+        found = {task.verdict for task in self.tasks}
+        return next((verdict for verdict in (FAIL, UNDECIDED) if verdict in found), PASS)
+
+    @property
+    def remarks(self) -> list[str]:
+        """All that a reader of the figures has to know."""
+        return [*(remark for task in self.tasks for remark in task.remarks), *self.uncompared]
+
+
+def judge(pairs: Sequence[Pair], settings: RegressConfig) -> list[TaskVerdict]:
+    """Returns the verdict on each task; together they are one family of tests."""
     adjusted = holm([pair.comparison.p for pair in pairs])
+    # Holm begins with alpha / m: this is what a drop has to overcome if no other task drops.
+    level = settings.alpha / len(pairs)
     return [
-        _judge(pair, p_adjusted, rule, num_tasks=len(pairs))
+        _judge(pair, p_adjusted, settings, level)
         for pair, p_adjusted in zip(pairs, adjusted, strict=True)
     ]
 
 
-def overall(verdicts: Sequence[TaskVerdict]) -> str:
-    """Returns the verdict on the candidate: the worst of its tasks."""
-    found = {verdict.verdict for verdict in verdicts}
-    return next((verdict for verdict in (FAIL, UNDECIDED) if verdict in found), PASS)
-
-
-def _judge(pair: Pair, p_adjusted: float, rule: Rule, *, num_tasks: int) -> TaskVerdict:
-    comparison = pair.comparison
-    # The largest drop that the data leave open; None if they leave any.
-    bound = drop_bound(comparison, alpha=rule.alpha)
+def _judge(pair: Pair, p_adjusted: float, settings: RegressConfig, level: float) -> TaskVerdict:
+    found, alpha = pair.comparison, settings.alpha
+    bound = drop_bound(found, alpha=alpha)  # the largest drop that the data leave open
+    allowed = _MARGIN if settings.max_drop is None else settings.max_drop
     detectable = None
-    if comparison.standard_error:
-        # Holm begins with alpha / m: this is what a drop has to overcome if no other task drops.
-        level = rule.alpha / num_tasks
-        detectable = detectable_difference(comparison.standard_error, alpha=level)
+    if found.standard_error:  # None for one image, 0 where nothing changed
+        detectable = detectable_difference(found.standard_error, alpha=level)
     remarks = pair.remarks
-    if p_adjusted < rule.alpha and -comparison.difference > rule.failing_drop:
+    # A significant drop fails, be it surely within the margin.
+    if p_adjusted < alpha and -found.difference > (settings.max_drop or 0.0):
         verdict = FAIL
-    elif pair.is_unchanged or (bound is not None and bound <= rule.passing_drop):
+    elif pair.is_unchanged or (bound is not None and bound <= allowed):
         verdict = PASS
     else:
         verdict = UNDECIDED
-        reason = _why_undecided(comparison, bound, detectable, rule)
+        reason = _why_undecided(found, bound, allowed, detectable, alpha)
         way = "Allow a larger drop with max_drop=, or ask a benchmark with more questions."
         if not pair.is_whole:
             way = "Ask more of them: raise `limit`, or leave it out."
         remarks = (*remarks, f"{pair.task}: undecided, because {reason}. {way}")
     return TaskVerdict(
         task=pair.task,
-        comparison=comparison,
+        comparison=found,
         p_adjusted=p_adjusted,
         detectable=detectable,
         verdict=verdict,
@@ -115,16 +109,19 @@ def _judge(pair: Pair, p_adjusted: float, rule: Rule, *, num_tasks: int) -> Task
 
 
 def _why_undecided(
-    comparison: PairedComparison, bound: float | None, detectable: float | None, rule: Rule
+    found: PairedComparison,
+    bound: float | None,
+    allowed: float,
+    detectable: float | None,
+    alpha: float,
 ) -> str:
-    asked = f"its {comparison.num_questions:,} questions"
+    asked = f"its {found.num_questions:,} questions"
     if bound is None:
         return f"{asked} are about one image, which says nothing about others"
     power = "too few scores changed to tell which drop they would show"
     if detectable is not None:
         power = f"they show a drop of {100 * detectable:.2f} points with 80% power"
     return (
-        f"{asked} leave a drop of up to {100 * bound:.2f} points open "
-        f"({100 * (1 - rule.alpha):g}% confidence), and {100 * rule.passing_drop:g} are allowed; "
-        f"{power}"
+        f"{asked} leave a drop of up to {100 * bound:.2f} points open ({100 * (1 - alpha):g}% "
+        f"confidence), and {100 * allowed:g} are allowed; {power}"
     )

@@ -12,6 +12,7 @@ from evals.figures.paired_tests import PairedComparison, compare_paired
 from runners.errors import ConfigError
 from runners.storage.comparing import obstacles
 from runners.storage.identity import UNKNOWN, differences
+from runners.storage.run_table import render_metric
 from runners.storage.stored import FinishedTask, StoredRun
 from runners.storage.summary import StoredScore, SummaryFile
 
@@ -70,6 +71,7 @@ def pair_runs(
             (problems if named else remarks).append(f"{task} is not compared: {reason}")
         except (ConfigError, DataError) as error:
             problems.append(f"{task}: {error}")
+    # All reasons come in one message. Remarks are reasons only if nothing is left to compare.
     if problems or not pairs:
         reasons = problems or [*remarks, "No task is left."]
         refusal = f"{candidate.folder} cannot be compared with {baseline.folder}."
@@ -83,7 +85,7 @@ def _pair(task: str, baseline: StoredRun, candidate: StoredRun, seed: int) -> Pa
         raise _NothingToCompareError(f"there are no answers to it in {' and '.join(lacking)}.")
     before, after = baseline.tasks[task].finished(), candidate.tasks[task].finished()
     found = obstacles(before, after, ("baseline", "candidate"))
-    if found and (before.scores or after.scores):
+    if found and (before.scores or after.scores):  # without any, nothing would be compared
         raise ConfigError(" ".join(obstacle.message for obstacle in found))
     comparison = compare_scores(before.scores, after.scores, seed=seed)
     if comparison is None:
@@ -112,15 +114,9 @@ def _pair(task: str, baseline: StoredRun, candidate: StoredRun, seed: int) -> Pa
 def compare_scores(
     before: Mapping[str, StoredScore], after: Mapping[str, StoredScore], *, seed: int = 0
 ) -> PairedComparison | None:
-    """Returns a run against an earlier one on the questions that both have scores of.
+    """Returns one run's scores by key against another's, on the questions that both have scores of.
 
-    Args:
-        before: The scores of the earlier one by key.
-        after: Those of the other.
-        seed: Of the permutation test.
-
-    Returns:
-        The comparison; None where there are no such questions.
+    None where there are no such questions.
     """
     keys = [key for key in before if key in after]
     if not keys:
@@ -178,9 +174,8 @@ def _is_mean(side: FinishedTask) -> bool:
     """Whether the benchmark's own figure is the mean of the scores."""
     value = side.summary.metrics.get(side.summary.primary_metric)
     mean = fmean(score.value for score in side.scores.values())
-    return value is not None and abs(value - mean) < 1e-9
+    return value is not None and abs(value - mean) < 1e-9  # the sum has another order
 
 
 def _shown(summary: SummaryFile, metric: str) -> str:
-    value = summary.metrics.get(metric)
-    return "unknown" if value is None else f"{summary.scale(metric).in_print(value):.2f}"
+    return "unknown" if summary.metrics.get(metric) is None else render_metric(summary, metric)

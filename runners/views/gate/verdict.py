@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from runners.storage.run_table import render_markdown
-from runners.views.gate.gate import FAIL, PASS, UNDECIDED, TaskVerdict, overall
+from runners.storage.run_table import render_markdown, render_signed
+from runners.views.gate.gate import FAIL, PASS, UNDECIDED, TaskVerdict, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
-JSON_FILE, MARKDOWN_FILE, JUNIT_FILE = "verdict.json", "verdict.md", "junit.xml"
+# An undecided task is no failure of the candidate, and still must not pass.
 _JUNIT_TAGS = {PASS: "system-out", FAIL: "failure", UNDECIDED: "error"}
 _CONCLUSIONS = {
     PASS: "Pass: no drop that matters",
@@ -23,29 +23,68 @@ _CONCLUSIONS = {
 _SMALLEST_P = 0.0001
 
 
-def to_json(verdicts: Sequence[TaskVerdict]) -> dict[str, Any]:
+def to_json(found: Verdict) -> dict[str, Any]:
     """Returns what `verdict.json` holds; scores and differences are fractions, unrounded."""
-    return {"verdict": overall(verdicts), "tasks": [_task_json(verdict) for verdict in verdicts]}
+    return {"verdict": found.overall, "tasks": [_task_json(task) for task in found.tasks]}
 
 
-def _task_json(verdict: TaskVerdict) -> dict[str, Any]:
-    found = verdict.comparison
+def _task_json(task: TaskVerdict) -> dict[str, Any]:
+    # The fields are in the documented order.
     names = ("baseline", "candidate", "difference", "interval", "p")
     return {
-        "task": verdict.task,
-        **{name: getattr(found, name) for name in names},
-        "p_adjusted": verdict.p_adjusted,
-        "gained": found.gained,
-        "lost": found.lost,
-        "detectable_difference": verdict.detectable,
-        "verdict": verdict.verdict,
+        "task": task.task,
+        **{name: getattr(task.comparison, name) for name in names},
+        "p_adjusted": task.p_adjusted,
+        "gained": task.comparison.gained,
+        "lost": task.comparison.lost,
+        "detectable_difference": task.detectable,
+        "verdict": task.verdict,
     }
 
 
-def _table(verdicts: Sequence[TaskVerdict]) -> pd.DataFrame:
+def render_text(found: Verdict) -> str:
+    """Returns what is printed."""
+    lines = [found.title, _table(found).to_string(index=False), ""]
+    return "\n".join([*lines, *found.remarks, _conclusion(found)])
+
+
+def render_markdown_page(found: Verdict) -> str:
+    """Returns what `verdict.md` holds."""
+    page = f"# {found.title}\n\n**{_conclusion(found)}**\n\n{render_markdown(_table(found))}"
+    remarks = "".join(f"- {remark}\n" for remark in found.remarks)
+    return f"{page}\n{remarks}" if remarks else page
+
+
+def render_junit(found: Verdict) -> str:
+    """Returns what `junit.xml` holds: one test case a task; an undecided one is an error."""
+    counts = Counter(task.verdict for task in found.tasks)
+    numbers = {"tests": len(found.tasks), "failures": counts[FAIL], "errors": counts[UNDECIDED]}
+    totals = {name: str(number) for name, number in numbers.items()}
+    root = ElementTree.Element("testsuites", totals)
+    suite = ElementTree.SubElement(root, "testsuite", {"name": f"regress: {found.title}", **totals})
+    for task in found.tasks:
+        names = {"classname": "regress", "name": task.task}
+        case = ElementTree.SubElement(suite, "testcase", names)
+        sentence = _sentence(task)
+        details = {"type": task.verdict, "message": sentence} if task.verdict != PASS else {}
+        child = ElementTree.SubElement(case, _JUNIT_TAGS[task.verdict], details)
+        child.text = "\n".join([sentence, *task.remarks])
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+JSON_FILE = "verdict.json"
+PAGES: Mapping[str, Callable[[Verdict], str]] = {
+    "verdict.md": render_markdown_page,
+    "junit.xml": render_junit,
+}
+"""What is written beside `JSON_FILE`, by name."""
+
+
+def _table(found: Verdict) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.DataFrame([_row(verdict) for verdict in verdicts])
+    return pd.DataFrame([_row(task) for task in found.tasks])
 
 
 def _row(verdict: TaskVerdict) -> dict[str, str]:
@@ -66,60 +105,6 @@ def _row(verdict: TaskVerdict) -> dict[str, str]:
     }
 
 
-def render_text(title: str, verdicts: Sequence[TaskVerdict], remarks: Sequence[str]) -> str:
-    """Returns what is printed.
-
-    Args:
-        title: Which run is held against which.
-        verdicts: One a task.
-        remarks: About tasks that were not compared.
-    """
-    lines = [title, _table(verdicts).to_string(index=False), ""]
-    return "\n".join([*lines, *_all_remarks(verdicts, remarks), _conclusion(verdicts)])
-
-
-def render_markdown_page(
-    title: str, verdicts: Sequence[TaskVerdict], remarks: Sequence[str]
-) -> str:
-    """Returns what `verdict.md` holds.
-
-    Args:
-        title: Which run is held against which.
-        verdicts: One a task.
-        remarks: About tasks that were not compared.
-    """
-    page = f"# {title}\n\n**{_conclusion(verdicts)}**\n\n{render_markdown(_table(verdicts))}"
-    listed = "".join(f"- {remark}\n" for remark in _all_remarks(verdicts, remarks))
-    return f"{page}\n{listed}" if listed else page
-
-
-def render_junit(title: str, verdicts: Sequence[TaskVerdict]) -> str:
-    """Returns what `junit.xml` holds: one test case a task; an undecided one is an error.
-
-    Args:
-        title: Which run is held against which.
-        verdicts: One a task.
-    """
-    counts = Counter(verdict.verdict for verdict in verdicts)
-    numbers = {"tests": len(verdicts), "failures": counts[FAIL], "errors": counts[UNDECIDED]}
-    totals = {name: str(number) for name, number in numbers.items()}
-    root = ElementTree.Element("testsuites", totals)
-    suite = ElementTree.SubElement(root, "testsuite", {"name": f"regress: {title}", **totals})
-    for verdict in verdicts:
-        names = {"classname": "regress", "name": verdict.task}
-        case = ElementTree.SubElement(suite, "testcase", names)
-        sentence, tag = _sentence(verdict), _JUNIT_TAGS[verdict.verdict]
-        details = {"type": verdict.verdict, "message": sentence}
-        found = ElementTree.SubElement(case, tag, {} if verdict.verdict == PASS else details)
-        found.text = "\n".join([sentence, *verdict.remarks])
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def _all_remarks(verdicts: Sequence[TaskVerdict], remarks: Sequence[str]) -> list[str]:
-    return [*(remark for verdict in verdicts for remark in verdict.remarks), *remarks]
-
-
 def _sentence(verdict: TaskVerdict) -> str:
     row = _row(verdict)
     return (
@@ -129,15 +114,13 @@ def _sentence(verdict: TaskVerdict) -> str:
     )
 
 
-def _conclusion(verdicts: Sequence[TaskVerdict]) -> str:
-    verdict = overall(verdicts)
-    tasks = [found.task for found in verdicts if found.verdict == verdict]
-    return f"{_CONCLUSIONS[verdict]} ({', '.join(tasks)})"
+def _conclusion(found: Verdict) -> str:
+    tasks = [task.task for task in found.tasks if task.verdict == found.overall]
+    return f"{_CONCLUSIONS[found.overall]} ({', '.join(tasks)})"
 
 
 def _points(difference: float) -> str:
-    shown = f"{100 * difference:+.2f}"
-    return "0.00" if shown in ("+0.00", "-0.00") else shown
+    return render_signed(100 * difference, 2)
 
 
 def _shown_p(p: float) -> str:

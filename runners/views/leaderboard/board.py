@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from runners.storage.run_table import render_coverage
 from runners.views.leaderboard.columns import Column, Part
 
 
@@ -67,10 +68,8 @@ class Cell:
 
     @property
     def coverage_text(self) -> str:
-        """How many of the questions were answered; a part never reads as all of them."""
-        if self.coverage is None:
-            return ""
-        return "100%" if self.coverage == 1 else f"{min(100 * self.coverage, 99.9):.1f}%"
+        """How many of the questions were answered, empty for a published figure."""
+        return "" if self.coverage is None else render_coverage(self.coverage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,10 +105,11 @@ class Section:
     part: Part
     columns: Sequence[Column]
     rows: Sequence[Row]
-    best: Mapping[Column, float] = field(default_factory=dict)
+    best: Mapping[Column, float]
 
     def is_best(self, cell: Cell) -> bool:
         """Whether a figure is the best of its column, as printed."""
+        # As printed: a reader who sees two equal figures looks for what makes one of them better.
         return cell.is_comparable and float(cell.text) == self.best.get(cell.column)
 
 

@@ -28,11 +28,7 @@ PAPER_MODELS = ("llava-v1.5-7b", "llava-v1.5-13b")
 
 
 def build_leaderboard(settings: LeaderboardConfig, published_dir: Path | None) -> Leaderboard:
-    """Returns the leaderboard of the runs below `results_dir`.
-
-    Args:
-        settings: The options.
-        published_dir: The folder with the tables of published figures, None for none.
+    """Returns the leaderboard of the runs in `results_dir`, beside published figures if any.
 
     Raises:
         ConfigError: there is no results folder, or an option names what is not there.
@@ -148,7 +144,7 @@ def _best(rows: Sequence[Row], columns: Sequence[Column]) -> dict[Column, float]
     best = {}
     for column in columns:
         cells = [row.cells[column] for row in rows if column in row.cells]
-        printed = [float(cell.text) for cell in cells if cell.is_comparable]
+        printed = [float(cell.text) for cell in cells if cell.is_comparable]  # others may be "-"
         if printed:
             best[column] = max(printed)
     return best

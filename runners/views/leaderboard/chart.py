@@ -36,7 +36,7 @@ def render_chart(board: Leaderboard) -> bytes:
     """Returns the leaderboard as PNG; the same leaderboard gives the same bytes."""
     drawn = io.BytesIO()
     with mpl.rc_context():
-        mpl.rcdefaults()
+        mpl.rcdefaults()  # whatever matplotlibrc says here
         mpl.rcParams["font.family"] = _FONT
         figure = _draw(board)
         # Neither date nor version: they would change the bytes.
@@ -48,12 +48,12 @@ def _draw(board: Leaderboard) -> Figure:
     sections = [(s, panels) for s in board.sections if (panels := _panels(board, s))]
     heights = [_height(section, len(panels)) for section, panels in sections] or [1.0]
     labels = [_label(row) for section, _ in sections for row in section.rows[:_MAX_ROWS]]
-    label_width = 0.3 + 0.075 * max(map(len, labels), default=0)
+    label_width = 0.3 + 0.075 * max(map(len, labels), default=0)  # inches, about, at 8.5 points
     num_beside = min(_MAX_PANELS_A_ROW, max((len(panels) for _, panels in sections), default=1))
     width = max(label_width + _PANEL_WIDTH * num_beside, _MIN_WIDTH)
     top = sum(heights) + _LEGEND_HEIGHT
     figure = Figure(figsize=(width, top), facecolor="white")
-    FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)  # pyplot would look for a screen
     if not sections:
         figure.text(0.5, 0.5, "No run has a figure yet.", ha="center", color=_FAINT)
         return figure
@@ -66,6 +66,7 @@ def _draw(board: Leaderboard) -> Figure:
 
 def _panels(board: Leaderboard, section: Section) -> list[Column]:
     """The columns that runs have figures for; all of them if there is no run anywhere."""
+    # A column without a run's bar would only repeat the paper's table.
     no_runs = all(row.is_published for s in board.sections for row in s.rows)
     return [
         column
@@ -146,12 +147,12 @@ def _dress_panel(
     axes: Axes, rows: Sequence[Row], column: Column, largest: float, *, shows_labels: bool
 ) -> None:
     axes.set_title(_drawable(column.title), fontsize=9, loc="left", color=_INK, pad=4)
-    axes.title.set_parse_math(False)
+    axes.title.set_parse_math(False)  # a name may hold two $
     # Bars begin at zero, and beside the longest one there is room for its figure.
     if column.scale.unit is Unit.SHARE:
         largest = max(largest, 50.0)
     axes.set_xlim(0, 1.24 * largest or 1.0)
-    axes.set_ylim(len(rows) - 0.45, -0.55)
+    axes.set_ylim(len(rows) - 0.45, -0.55)  # the first row on top
     axes.set_yticks(range(len(rows)))
     labels = [_label(row) for row in rows] if shows_labels else [""] * len(rows)
     axes.set_yticklabels(labels, fontsize=8.5, color=_INK, parse_math=False)
@@ -177,4 +178,5 @@ def _label(row: Row) -> str:
 def _drawable(text: str) -> str:
     """A text in which characters that the font lacks are squares."""
     font = get_font(findfont(_FONT))
+    # Drawn as they are, each of them would come with a warning.
     return "".join(c if font.get_char_index(ord(c)) else "□" for c in text)

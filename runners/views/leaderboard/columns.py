@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from evals.records import SHARE, Scale
+from runners.storage.run_table import render_signed
 from runners.storage.summary import known_scale
 
 _NUM_DIGITS = 1
@@ -42,6 +43,7 @@ class Column:
     task: str
     split: str
     metric: str
+    # Not compared: summaries of earlier versions may say another scale of the same figure.
     scale: Scale = field(default=SHARE, compare=False)
 
     @property
@@ -71,13 +73,8 @@ class Column:
         return f"{self.scale.in_print(value):.{_NUM_DIGITS}f}"
 
     def render_difference(self, difference: float) -> str:
-        """Returns a difference of two values with its sign, in percentage points or points.
-
-        >>> Column(task="gqa", split="testdev_balanced", metric="accuracy").render_difference(-1e-9)
-        '0.0'
-        """
-        text = f"{self.scale.in_print(difference):+.{_NUM_DIGITS}f}"
-        return text if float(text) else text.lstrip("+-")
+        """Returns a difference of two values with its sign, in percentage points or points."""
+        return render_signed(self.scale.in_print(difference), _NUM_DIGITS)
 
 
 def known_column(task: str, split: str, metric: str) -> Column:
@@ -117,6 +114,7 @@ def in_order(columns: Iterable[Column]) -> list[Column]:
     known = [*PAPER_TITLES, *OTHER_TITLES]
     tasks = [*_DEMO_ORDER, *(column.task for column in known)]
 
+    # Columns outside of the table stand beside those of their benchmark.
     def place(column: Column) -> tuple[int, int, int, str]:
         in_table = known.index(column) if column in known else len(known)
         task = tasks.index(column.task) if column.task in tasks else len(tasks)

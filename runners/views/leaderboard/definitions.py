@@ -24,14 +24,9 @@ def _default_options(task: str) -> Mapping[str, Any] | None:
 
 
 def other_options(task: str, spec: TaskSpec) -> dict[str, Any]:
-    """Returns the options in which a stored task differs from its defaults.
-
-    Args:
-        task: The task's name.
-        spec: The task, as the manifest has it.
-    """
+    """Returns the options in which a manifest's task differs from those that `task` has here."""
     defaults = _default_options(task)
-    if defaults is None or task == "custom":
+    if defaults is None or task == "custom":  # of which no option is usual
         return {}
     return {
         name: value
@@ -41,14 +36,9 @@ def other_options(task: str, spec: TaskSpec) -> dict[str, Any]:
 
 
 def is_present_definition(spec: TaskSpec, summary: SummaryFile) -> bool:
-    """Whether the code at hand would score the stored answers by the same definition.
-
-    Args:
-        spec: The task, as the manifest has it.
-        summary: The stored figures.
-    """
+    """Whether the code at hand would make the stored figures of a manifest's task again."""
     judge = summary.judge
-    if judge is not None:
+    if judge is not None:  # runners.score may have asked another one than the manifest names
         spec = spec.with_options({"judge": judge.model})
     try:
         task = spec.build()

@@ -49,6 +49,7 @@ def printable(name: str) -> str:
     >>> printable("a\x1b[31m\n")
     'a\\x1b[31m\\n'
     """
+    # An escape sequence in a folder's name would reach the terminal, a line break spoil a table.
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from runners.errors import ConfigError
 from runners.options.task_spec import TaskSpec
+from runners.storage.run_table import render_causes
 from runners.storage.stored import State
 from runners.storage.summary import SummaryFile
 from runners.views.leaderboard.board import Mark
@@ -45,18 +46,18 @@ def _extent(entry: Entry) -> Iterator[Mark]:
     """What of the split the figure is over."""
     summary = entry.summary
     shard = None if entry.manifest is None else entry.manifest.shard
-    if shard is not None:
+    if shard is not None:  # a shard is `limited` too
         yield Mark(text=f"only shard {shard.option} of the questions (runner.shard)")
     elif summary.origin.limited:
         yield Mark(text=f"only the first {summary.num_questions:,} questions (limit)")
     expected = summary.expected_num_questions
+    # Of a part of the questions the number says nothing about the data.
     if expected not in (None, summary.num_questions) and not summary.origin.limited:
         yield Mark(text=f"{summary.num_questions:,} questions, but {expected:,} are published")
     if summary.coverage < 1:
-        causes = ", ".join(f"{name} {count:,}" for name, count in summary.num_failed.items())
         yield Mark(
             text=f"incomplete: {summary.num_answered:,} of {summary.num_questions:,} questions "
-            f"were answered, the others count as wrong ({printable(causes) or 'no answer'})"
+            f"were answered, the others count as wrong ({printable(render_causes(summary))})"
         )
 
 
@@ -65,7 +66,7 @@ def _origin(entry: Entry) -> Iterator[Mark]:
     summary = entry.summary
     try:
         spec = TaskSpec.from_json(entry.manifest and entry.manifest.environment.get("task"))
-    except ConfigError:
+    except ConfigError:  # it names no task, or there is none
         yield Mark(text="without a manifest: how it was answered and scored is not known")
         return
     if summary.metrics and not is_present_definition(spec, summary):
@@ -85,7 +86,7 @@ def _origin(entry: Entry) -> Iterator[Mark]:
         )
     if entry.stored.changed_files:
         yield Mark(text=_HOW_CHANGED[entry.stored.state])
-    if summary.origin.imported:
+    if summary.origin.imported:  # scored as any others, so the figure means the same
         yield Mark(text="answers were imported from a file", is_comparable=True)
 
 

@@ -63,7 +63,7 @@ def _read_table(path: Path) -> Iterable[PublishedFigure]:
     setup = PUBLISHED_SETUP
     if path.name != _FIRST_TABLE:
         setup += f", {path.stem.replace('_', ' ')}"
-    for number, record in enumerate(records, start=2):
+    for number, record in enumerate(records, start=2):  # line 1 has the heads
         try:
             yield PublishedFigure(
                 model=record["model"],
@@ -73,7 +73,7 @@ def _read_table(path: Path) -> Iterable[PublishedFigure]:
                 source=record["source"],
                 setup=setup,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:  # TypeError: a line is too short
             raise DataError(
                 f"{path}:{number} must have the columns {', '.join(_FIELDS)}, but does not: "
                 f"{error!r}. Restore the file."

@@ -15,28 +15,20 @@ from runners.views.leaderboard.columns import Column, Part, columns_of
 from runners.views.leaderboard.entries import Entry, RunEntries, printable
 from runners.views.leaderboard.marks import describe_setup, marks_of
 
-Figures = Mapping[str, Mapping[Column, float]]
-"""The published figures by model."""
-
 _IMAGE_ACCURACY = Column(task="scienceqa", split="test", metric="accuracy_image")
 
 
-def build_row(run: RunEntries, figures: Figures) -> Row:
-    """Returns the row of a run.
-
-    Args:
-        run: The run, with at least one task that has figures.
-        figures: The published figures by model.
-    """
+def build_row(run: RunEntries, published: Mapping[str, Mapping[Column, float]]) -> Row:
+    """Returns the row of a run with figures, beside the published ones of each model."""
     models = [_published_model(entry) for entry in run.entries]
     setups = [describe_setup(entry) for entry in run.entries]
     is_mixed = len(set(setups)) > 1
     cells: dict[Column, Cell] = {}
     for model, setup, entry in zip(models, setups, run.entries, strict=True):
         told = [Mark(text=f"computed with {setup}", is_comparable=True)] if is_mixed else []
-        for cell in _cells(entry, figures.get(model, {}), told):
-            cells[cell.column] = cell
-    named = {model for model in models if model in figures}
+        for cell in _cells(entry, published.get(model, {}), told):
+            cells[cell.column] = cell  # of two folders with one benchmark the last one counts
+    named = {model for model in models if model in published}
     return Row(
         name=run.name,
         is_published=False,
@@ -50,6 +42,7 @@ def _cells(
     entry: Entry, published: Mapping[Column, float], setup: Sequence[Mark]
 ) -> Iterator[Cell]:
     summary = entry.summary
+    # A summary may be anyone's, and what it names is printed.
     task, split = printable(summary.task), printable(summary.split)
     primary = printable(summary.primary_metric)
     marks = marks_of(entry)
@@ -57,9 +50,9 @@ def _cells(
         column = replace(known, scale=summary.scale(known.metric))
         value = summary.metrics.get(column.metric)
         if value is None and column.part is Part.OTHER and column.metric != primary:
-            continue
+            continue  # gaps are told in the paper's columns, and of primary metrics
         gaps = []
-        if value is None and summary.metrics:
+        if value is None and summary.metrics:  # without any there is a mark for all of them
             gaps = [Mark(text=f"{column.metric} cannot be computed from these answers")]
         yield Cell(
             column=column,
@@ -67,7 +60,7 @@ def _cells(
             text="-" if value is None else column.render(value),
             interval=None if value is None else _interval(entry, column, value),
             published=published.get(column),
-            coverage=float(summary.coverage),
+            coverage=float(summary.coverage),  # 1 in some files, 1.0 in others
             marks=(*marks, *gaps, *setup),
         )
 
@@ -81,7 +74,7 @@ def _published_model(entry: Entry) -> str:
         return first_model_id(entry.stored.folder)
     model = entry.manifest.options.get("model")
     if isinstance(model, dict):
-        return str(model.get("published"))
+        return str(model.get("published"))  # "None" is no model's name
     named = entry.manifest.identity.get("model")
     return first_model_id(entry.stored.folder) if named is None else str(named)
 
@@ -107,7 +100,9 @@ def _interval_of_image_questions(stored: StoredTask, value: float) -> tuple[floa
     except DataError:  # the scores are not those of the summary
         return None
     values = [score.value for score in scores]
+    # Of a question without a good line it is not known whether it has an image.
     if not values or not math.isclose(sum(values) / len(values), value, abs_tol=1e-9):
         return None
     interval = confidence_interval(values, [score.cluster for score in scores])
+    # The normal interval may reach beyond what a share can be.
     return None if interval is None else (max(0.0, interval[0]), min(1.0, interval[1]))

@@ -67,7 +67,7 @@ def _values(cell: Cell | None) -> list[str]:
 
 def _plain(text: str) -> str:
     """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if text.startswith(_FORMULA) else text  # the apostrophe marks text there
 
 
 def render_markdown(board: Leaderboard) -> str:
@@ -77,7 +77,7 @@ def render_markdown(board: Leaderboard) -> str:
         table = _matrix(board, section, _markdown, _markdown_figure)
         blocks.append(f"## {PART_TITLES[section.part]}\n\n{_pad(table)}")
         details = _details(board, section, _markdown)
-        if details:
+        if details:  # published rows have none
             blocks.append(_pad([_DETAIL_HEADS, *details]))
     notes = [f"({letter}) {_markdown(mark.text)}." for mark, letter in board.letters.items()]
     for title, lines in (
@@ -101,6 +101,7 @@ def _markdown_figure(text: str, letters: str, *, best: bool) -> str:
 
 
 def _pad(table: Sequence[Sequence[str]]) -> str:
+    # Wide characters are counted as one: a terminal shows their rows shifted, a browser does not.
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     heads, *lines = [
         f"| {' | '.join(_align(cell, widths, number) for number, cell in enumerate(row))} |\n"
@@ -183,7 +184,7 @@ def _latex(text: str) -> str:
 
 
 def _latex_figure(text: str, letters: str, *, best: bool) -> str:
-    shown = f"\\textbf{{{text}}}" if best else text.replace("-", "--")
+    shown = f"\\textbf{{{text}}}" if best else text.replace("-", "--")  # the dash of a gap
     return f"{shown}\\textsuperscript{{{letters}}}" if letters else shown
 
 

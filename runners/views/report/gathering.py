@@ -47,7 +47,7 @@ def gather(choice: TaskChoice, stored_runs: Sequence[StoredRun]) -> Report:
             raise ConfigError(f"There are no answers to {name} in {places}. Check `task`.")
         tasks[name] = by_run
     labels = [run.name for run in stored_runs]
-    if len(set(labels)) < len(labels):
+    if len(set(labels)) < len(labels):  # two folders of one name
         labels = [str(run.folder) for run in stored_runs]
     runs = (
         RunReport(name=label, facts=_facts(by_run[i] for by_run in tasks.values()))
@@ -110,11 +110,12 @@ def _row(key: str, by_run: Sequence[ShownTask | None]) -> Row:
     lines = [task.lines[key] for task in there if key in task.lines]
     scores = [task.scores[key] for task in there if key in task.scores]
     groups: dict[str, str | None] = {}
-    for task in reversed(there):
+    for task in reversed(there):  # what the first run says goes before the others
         groups |= task.group_fields(key)
     return Row(
         key=key,
         question_id=str(lines[0]["question_id"] if lines else scores[0].question_id),
+        # Answer files store the question in ways that differ by benchmark.
         question=sample.text if sample is not None else lines[0]["prompt"] if lines else "",
         images=() if sample is None else sample.images,
         targets=() if sample is None else _targets(sample),
@@ -178,7 +179,9 @@ def _facts(by_task: Iterable[ShownTask | None]) -> dict[str, str]:
     known = {name: manifest.identity.get(name) for name in _FACTS}
     known |= {name: manifest.environment.get(name) for name in _PLACE}
     known["started"] = manifest.started
-    return {name: _shown(value) for name, value in known.items() if value}
+    return {
+        name: _shown(value) for name, value in known.items() if value
+    }  # nor a seed of 0, the default
 
 
 def _shown(value: Any) -> str:

@@ -11,11 +11,12 @@ import base64
 import hashlib
 import html
 import json
-import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from jinja2 import Template
 
 from runners.errors import ConfigError
 from runners.storage.files import naming_file, write_atomic
@@ -42,7 +43,7 @@ def check_output(path: Path) -> None:
         raise ConfigError(f"{path} is a folder. Name a file as `output`.")
     if path.exists():
         with path.open("rb") as file:
-            if MARK.encode() not in file.read(200):
+            if MARK.encode() not in file.read(200):  # it stands in the second line
                 raise ConfigError(
                     f"{path} exists and is no report. Choose another `output`, or remove it."
                 )
@@ -67,6 +68,7 @@ def write_page(
     """
     data = to_json(payload)
     encoded = [base64.b64encode(thumbnail).decode() for thumbnail in thumbnails]
+    # Data and pictures are what grows: the rest of a page is about 60 kB.
     inside = len(data) + sum(map(len, encoded)) <= max_mb * _MEGABYTE
     image_dir = None if inside or not thumbnails else path.with_name(f"{path.stem}-images")
     if image_dir is None:
@@ -93,18 +95,18 @@ def _render_page(data: str, pictures: str, title: str) -> str:
     style = (assets / "style.css").read_text(encoding="utf-8")
     modules = [(assets / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS]
     script = '"use strict";\n(() => {\n' + "\n".join(modules) + "})();\n"
-    parts = {
-        "mark": MARK,
-        "policy": _policy(style, script),
-        "title": html.escape(title),
-        "style": style,
-        "script": script,
-        "data": data,
-        "pictures": pictures,
-    }
-    page = (assets / "page.html").read_text(encoding="utf-8")
-    # In one pass: what is filled in may look like a place to be filled.
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], page)
+    template = Template(
+        (assets / "page.html").read_text(encoding="utf-8"), keep_trailing_newline=True
+    )
+    return template.render(
+        mark=MARK,
+        policy=_policy(style, script),
+        title=html.escape(title),
+        style=style,
+        script=script,
+        data=data,
+        pictures=pictures,
+    )
 
 
 def _policy(style: str, script: str) -> str:
@@ -113,7 +115,7 @@ def _policy(style: str, script: str) -> str:
         "default-src": "'none'",
         "script-src": f"'sha256-{_sha256(script)}'",
         "style-src": f"'sha256-{_sha256(style)}'",
-        "img-src": "data: file: 'self'",
+        "img-src": "data: file: 'self'",  # file: for pictures beside a page on disk
         "base-uri": "'none'",
         "form-action": "'none'",
     }

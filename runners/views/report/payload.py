@@ -34,7 +34,7 @@ def build_payload(report: Report, thumbnails: Mapping[ImageName, int]) -> dict[s
         "runs": [asdict(run) for run in report.runs],
         "outcomes": [outcome.name.lower() for outcome in Outcome],
         "tasks": [_task(task, thumbnails, texts) for task in report.tasks],
-        "texts": list(texts),
+        "texts": list(texts),  # last: by now they all have their numbers
     }
     return dict(_finite(payload))
 
@@ -42,6 +42,7 @@ def build_payload(report: Report, thumbnails: Mapping[ImageName, int]) -> dict[s
 def _task(
     task: TaskReport, thumbnails: Mapping[ImageName, int], texts: dict[str, int]
 ) -> dict[str, Any]:
+    # Rows name their groups by position, and need not have all of them.
     fields = list(dict.fromkeys(name for row in task.rows for name in row.groups))
     found = task.comparison
     rows = [

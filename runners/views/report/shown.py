@@ -18,6 +18,7 @@ from runners.storage.summary import SummaryFile
 class Outcome(IntEnum):
     """What came of a question: its score, or why it has none."""
 
+    # The script of the page has these names; `payload` tells it their numbers.
     RIGHT = 0
     PARTLY = 1
     WRONG = 2
@@ -104,7 +105,7 @@ class Row:
         """How much a reader wants to see the image: 0 where runs differ, 1 if wrong, else 2."""
         given = [answer for answer in self.answers if answer is not None]
         if len({answer.score for answer in given}) > 1:
-            return 0
+            return 0  # what two runs are compared for
         return 2 if all(answer.outcome is Outcome.RIGHT for answer in given) else 1
 
 

@@ -40,9 +40,6 @@ class PresentData:
 def read_data(spec: TaskSpec) -> PresentData:
     """Returns the data of a task.
 
-    Args:
-        spec: The task.
-
     Raises:
         ConfigError: the spec names something else than a benchmark.
     """
@@ -58,15 +55,10 @@ def read_data(spec: TaskSpec) -> PresentData:
 class ShownTask:
     """One task of a run, beside its questions.
 
-    Args:
+    Attributes:
         stored: The task as it lies on disk.
         manifest: What its answers are of.
         data: Its data, as they can be read now.
-
-    Attributes:
-        stored: As given.
-        manifest: As given.
-        data: As given.
         summary: Its figures; None if the run is not finished, or what should hold them cannot be
             read.
         fault: Why the figures cannot be read; empty if nothing is wrong with them.
@@ -95,6 +87,7 @@ class ShownTask:
     def data_changed(self) -> bool:
         """Whether the data files are others than those that the run was scored with."""
         stored = None if self.summary is None else self.summary.hashes.data
+        # One of them is not known where a run is not finished, or its data cannot be read.
         return None not in (stored, self.data.data_hash) and stored != self.data.data_hash
 
     def group_fields(self, key: str) -> dict[str, str | None]:
@@ -147,6 +140,7 @@ class ShownTask:
             return Prompt(False, "", stored or (sample.prompt if sample else ""), "")
         render, head, tail = self._frame
         prompt = render(sample.text, len(sample.images))
+        # A template may change with the turn: then no part of it is told from the question.
         if prompt.startswith(head) and prompt.endswith(tail):
             return Prompt(True, head, prompt[len(head) : len(prompt) - len(tail)], tail)
         return Prompt(True, "", prompt, "")
@@ -157,10 +151,10 @@ class ShownTask:
         identity = self.manifest.identity
         template = identity.get("conversation")
         if template not in conv_templates or identity.get("prompt_version") != PROMPT_VERSION:
-            return None
+            return None  # what would be shown is not what the model was given
         marks_images = bool(self.manifest.environment.get("marks_images", False))
         render = partial(render_question, template, marks_images=marks_images)
-        head, _, tail = render(_TURN, 0).partition(_TURN)
+        head, _, tail = render(_TURN, 0).partition(_TURN)  # a character that no template has
         return render, head, tail
 
 
