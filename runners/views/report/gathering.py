@@ -179,9 +179,8 @@ def _facts(by_task: Iterable[ShownTask | None]) -> dict[str, str]:
     known = {name: manifest.identity.get(name) for name in _FACTS}
     known |= {name: manifest.environment.get(name) for name in _PLACE}
     known["started"] = manifest.started
-    return {
-        name: _shown(value) for name, value in known.items() if value
-    }  # nor a seed of 0, the default
+    # What is not known is left out, and so is a seed of 0, the default.
+    return {name: _shown(value) for name, value in known.items() if value}
 
 
 def _shown(value: Any) -> str:

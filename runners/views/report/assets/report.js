@@ -1,4 +1,4 @@
-// The report as objects. The positions are those that `runners/reporting/payload.py` writes.
+// The report as objects. The positions are those that `runners/views/report/payload.py` writes.
 const Report = (() => {
   const parse = (id) => JSON.parse(Dom.byId(id).textContent);
   const { runs, outcomes, tasks: written, texts } = parse("data");
