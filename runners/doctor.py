@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
+from omegaconf import DictConfig
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -21,9 +21,6 @@ from runners.options.build import read_chosen_specs, read_settings
 from runners.options.doctor import DoctorConfig
 from runners.options.register import cache_dir
 from runners.scoring.data_check import Finding, State, check_data
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 _DISTRIBUTION = "llava-evals"
 _MARKS = {State.GOOD: "ok", State.NOTE: "note", State.MISSING: "MISSING", State.WRONG: "WRONG"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.logs import RunLog
@@ -16,9 +17,6 @@ from runners.views.leaderboard.board import Leaderboard
 from runners.views.leaderboard.building import build_leaderboard
 from runners.views.leaderboard.page import render_page
 from runners.views.leaderboard.text import render_csv, render_latex, render_markdown
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 from runners.errors import DISK_FULL, ConfigError
 from runners.logs import RunLog
@@ -20,9 +21,6 @@ from runners.storage.stored import find_run
 from runners.views.gate.gate import FAIL, PASS, UNDECIDED, Verdict, judge
 from runners.views.gate.pairing import pair_runs
 from runners.views.gate.verdict import JSON_FILE, PAGES, render_text, to_json
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 logger = logging.getLogger(__name__)
 

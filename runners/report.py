@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 from runners.errors import COMPLETE
 from runners.logs import RunLog
@@ -21,9 +22,6 @@ from runners.views.report.page import check_output, write_page
 from runners.views.report.payload import build_payload
 from runners.views.report.shown import Report
 from runners.views.report.thumbnails import choose_images, make_thumbnails
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 logger = logging.getLogger(__name__)
 

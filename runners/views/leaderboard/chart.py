@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
@@ -14,9 +14,6 @@ from matplotlib.font_manager import findfont, get_font
 from evals.records import Unit
 from runners.views.leaderboard.board import Leaderboard, Row, Section
 from runners.views.leaderboard.columns import PART_TITLES, Column
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _FONT = "DejaVu Sans"
 """It comes with matplotlib, so that the picture is the same everywhere."""
