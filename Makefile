@@ -7,6 +7,9 @@ DEV := .venv/.installed-dev
 PROOFS := .venv/.installed-proofs
 PARALLEL = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
+# Nothing is compiled beforehand, since most modules are never imported; so what is compiled is kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check test-all format clean
 
 demo: $(DEMO)  ## the main job: the demo checkpoint on VQAv2, GQA and ScienceQA demo data
@@ -30,8 +33,7 @@ format: $(DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Each of the three environments holds what the ones before it need. Modules are compiled when they
-# are first imported: most never are.
+# Each of the three environments holds what the ones before it need.
 $(DEMO): INSTALLED := plots
 $(DEV): INSTALLED := dev
 $(DEV): HELD := $(DEMO)

@@ -312,6 +312,7 @@ def test_program_runs_from_any_folder_with_the_installed_configuration(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_golden_answers_of_the_batch_script(shell: Shell, tmp_path: Path) -> None:
     shared = CHECKOUT.parent / "shared" / "conformance"
     if not shared.is_dir():

@@ -105,6 +105,7 @@ def test_interrupted_run_goes_on_to_the_same_bytes(
     assert len(history) == 2  # the second session ended with the last item of this task
 
 
+@pytest.mark.slow
 def test_packed_run_killed_and_resumed_ends_in_the_sequential_bytes(
     shell: Shell, start: Start, demo_run: Finished, demo_options: str, tmp_path: Path
 ) -> None:

@@ -60,7 +60,7 @@ def expected(demo: LoadedModel, questions: list[Request]) -> Answers:
     return answers(SequentialEngine(*demo).run(questions))
 
 
-@pytest.mark.parametrize("item_size", [7, 50, None])
+@pytest.mark.parametrize("item_size", [7, pytest.param(50, marks=pytest.mark.slow), None])
 @pytest.mark.parametrize(
     "options",
     [
