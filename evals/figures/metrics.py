@@ -52,18 +52,18 @@ def tabulate(groups: Mapping[str, Sequence[float]], metric: str) -> Breakdown:
     }
 
 
-def break_down(scores: Iterable[Score], field: str, metric: str) -> Breakdown:
-    """The mean score and the number of questions of every group of a field."""
-    groups = group_by(scores, field)
-    return tabulate({name: [score.value for score in groups[name]] for name in groups}, metric)
-
-
 def break_down_all(
     scores: Sequence[Score], fields: Iterable[str], metric: str
 ) -> Mapping[str, Breakdown]:
-    """The breakdowns of several fields; a field that no score has is left out."""
-    tables = {field: break_down(scores, field, metric) for field in fields}
-    return {field: table for field, table in tables.items() if table}
+    """The mean score and the number of questions of every group of some fields.
+
+    A field that no score has is left out.
+    """
+    return {
+        field: tabulate({name: [one.value for one in groups[name]] for name in groups}, metric)
+        for field in fields
+        if (groups := group_by(scores, field))
+    }
 
 
 def mean_figures(scores: Sequence[Score], metric: str, fields: Iterable[str] = ()) -> Aggregate:

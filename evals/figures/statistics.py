@@ -68,22 +68,14 @@ def clustered_standard_error(values: Values, clusters: Clusters) -> float | None
     num_clusters = len(names)
     if num_clusters < 2:
         return None
-    residuals = np.asarray(values, dtype=np.float64)
-    residuals = residuals - residuals.mean()
-    sums = np.bincount(indices, weights=residuals, minlength=num_clusters)
+    scores = np.asarray(values, dtype=np.float64)
+    sums = np.bincount(indices, weights=scores - scores.mean())
     correction = num_clusters / (num_clusters - 1)
     return sqrt(correction * float(sums @ sums)) / len(values)
 
 
 def confidence_interval(values: Values, clusters: Clusters) -> tuple[float, float] | None:
-    """The 95% interval of the mean; None with fewer than two clusters.
-
-    Args:
-        values: One value a question.
-        clusters: The cluster of each question, in the same order.
-
-    Raises:
-        ValueError: the lengths differ, or there are no values.
+    """The 95% interval of the mean; arguments and errors as of `clustered_standard_error`.
 
     >>> low, high = confidence_interval([1.0, 0.0, 1.0, 0.0], ["a", "b", "c", "d"])
     >>> round(low, 4), round(high, 4)

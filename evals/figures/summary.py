@@ -42,10 +42,10 @@ class Summary:
     task: str
     split: str
     definition: str
-    metrics: Mapping[str, float | None]
-    metrics_answered: Mapping[str, float | None]
-    breakdowns: Mapping[str, Mapping[str, Mapping[str, float | int | None]]]
-    interval: tuple[float, float] | None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    metrics_answered: Mapping[str, float | None] = field(default_factory=dict)
+    breakdowns: Mapping[str, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
     num_questions: int
     num_answered: int
     coverage: float
@@ -86,16 +86,18 @@ def summarize(
     hidden = task.grouped_metrics if limit_cuts_groups else frozenset()
     everything = task.aggregate(scores)
     answered = [score for score in scores if score.answered]
-    metrics = _metrics(everything, hidden)
-    metrics_answered = _metrics(task.aggregate(answered), hidden) if answered else {}
+    metrics = _hide(everything.metrics, hidden)
     primary = metrics.get(task.primary_metric)
     return Summary(
         task=task.name,
         split=task.split,
         definition=task.definition,
         metrics=metrics,
-        metrics_answered=metrics_answered,
-        breakdowns=_breakdowns(everything, hidden),
+        metrics_answered=_hide(task.aggregate(answered).metrics, hidden) if answered else {},
+        breakdowns={
+            name: {group: _hide(row, hidden) for group, row in table.items()}
+            for name, table in everything.breakdowns.items()
+        },
         interval=None if primary is None else _interval(task, scores, primary, everything),
         num_questions=len(scores),
         num_answered=len(answered),
@@ -122,10 +124,6 @@ def summarize_unscored(
         task=task.name,
         split=task.split,
         definition=task.definition,
-        metrics={},
-        metrics_answered={},
-        breakdowns={},
-        interval=None,
         num_questions=num_questions,
         num_answered=num_answered,
         coverage=num_answered / num_questions,
@@ -135,20 +133,8 @@ def summarize_unscored(
     )
 
 
-def _metrics(figures: Aggregate, hidden: frozenset[str]) -> dict[str, float | None]:
-    return {name: None if name in hidden else value for name, value in figures.metrics.items()}
-
-
-def _breakdowns(
-    figures: Aggregate, hidden: frozenset[str]
-) -> dict[str, dict[str, dict[str, float | int | None]]]:
-    return {
-        field_name: {
-            group: {name: None if name in hidden else value for name, value in row.items()}
-            for group, row in table.items()
-        }
-        for field_name, table in figures.breakdowns.items()
-    }
+def _hide(figures: Mapping[str, float | None], hidden: frozenset[str]) -> dict[str, float | None]:
+    return {name: None if name in hidden else value for name, value in figures.items()}
 
 
 def _interval(

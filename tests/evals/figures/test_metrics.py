@@ -1,6 +1,6 @@
 import pytest
 
-from evals.figures.metrics import break_down, break_down_all, mean, require_scores
+from evals.figures.metrics import break_down_all, mean, require_scores
 from evals.records import Score
 
 
@@ -17,12 +17,14 @@ def test_mean_of_nothing_is_none_and_not_zero():
 
 def test_groups_are_sorted_and_numbers_by_value():
     scores = [score(1.0, steps=steps) for steps in ("10", "9", "2")]
-    assert list(break_down(scores, "steps", "accuracy")) == ["2", "9", "10"]
+    assert list(break_down_all(scores, ["steps"], "accuracy")["steps"]) == ["2", "9", "10"]
 
 
 def test_scores_without_the_field_are_in_no_group():
     scores = [score(1.0, topic="a"), score(0.0, topic=None), score(0.5)]
-    assert break_down(scores, "topic", "accuracy") == {"a": {"accuracy": 1.0, "num_questions": 1}}
+    assert break_down_all(scores, ["topic"], "accuracy") == {
+        "topic": {"a": {"accuracy": 1.0, "num_questions": 1}}
+    }
 
 
 def test_field_that_no_score_has_is_left_out():
