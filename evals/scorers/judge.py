@@ -1,37 +1,81 @@
 """Judged benchmarks: what the judge model is asked, how its reply is read, what comes out.
 
 Sources: MM-Vet is yuweihao/MM-Vet @ acde843e, `mm-vet_evaluator.ipynb`; LLaVA-Bench is
-haotian-liu/LLaVA @ c121f043, `eval_gpt_review_bench.py` and `summarize_gpt_review.py`.
+haotian-liu/LLaVA @ c121f043, `eval_gpt_review_bench.py`, `summarize_gpt_review.py` and
+`llava/eval/table/rule.json`. The prompts are theirs, character by character.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean, pstdev
 
 from evals.reading.replies import JudgeRequest
-from evals.scorers.judge_prompts import (
-    LLAVABENCH_ROLE,
-    LLAVABENCH_RULE,
-    LLAVABENCH_SYSTEM,
-    MMVET_PROMPT,
-)
 
 UNREADABLE_PAIR = (-1.0, -1.0)
 """The scores of a review that could not be read; they stay in the averages."""
 
 _RETRY_REQUEST = "Predict the correctness of the answer (digit): "
 
+MMVET_PROMPT = (
+    "Compare the ground truth and prediction from AI models, to give a correctness score for "
+    "the prediction. <AND> in the ground truth means it is totally right only when all "
+    "elements in the ground truth are present in the prediction, and <OR> means it is totally "
+    "right when any one element in the ground truth is present in the prediction. The "
+    "correctness score is 0.0 (totally wrong), 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, or "
+    "1.0 (totally right). Just complete the last space of the correctness score.\n"
+    "\n"
+    "Question | Ground truth | Prediction | Correctness\n"
+    "--- | --- | --- | ---\n"
+    "What is x in the equation? | -1 <AND> -5 | x = 3 | 0.0\n"
+    "What is x in the equation? | -1 <AND> -5 | x = -1 | 0.5\n"
+    "What is x in the equation? | -1 <AND> -5 | x = -5 | 0.5\n"
+    "What is x in the equation? | -1 <AND> -5 | x = -5 or 5 | 0.5\n"
+    "What is x in the equation? | -1 <AND> -5 | x = -1 or x = -5 | 1.0\n"
+    "Can you explain this meme? | This meme is poking fun at the fact that the names of the "
+    "countries Iceland and Greenland are misleading. Despite its name, Iceland is known for "
+    "its beautiful green landscapes, while Greenland is mostly covered in ice and snow. The "
+    "meme is saying that the person has trust issues because the names of these countries do "
+    "not accurately represent their landscapes. | The meme talks about Iceland and Greenland. "
+    "It's pointing out that despite their names, Iceland is not very icy and Greenland isn't "
+    "very green. | 0.4\n"
+    "Can you explain this meme? | This meme is poking fun at the fact that the names of the "
+    "countries Iceland and Greenland are misleading. Despite its name, Iceland is known for "
+    "its beautiful green landscapes, while Greenland is mostly covered in ice and snow. The "
+    "meme is saying that the person has trust issues because the names of these countries do "
+    "not accurately represent their landscapes. | The meme is using humor to point out the "
+    "misleading nature of Iceland's and Greenland's names. Iceland, despite its name, has lush "
+    "green landscapes while Greenland is mostly covered in ice and snow. The text 'This is why "
+    "I have trust issues' is a playful way to suggest that these contradictions can lead to "
+    "distrust or confusion. The humor in this meme is derived from the unexpected contrast "
+    "between the names of the countries and their actual physical characteristics. | 1.0\n"
+)
+"""What precedes the row that the judge of MM-Vet completes."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """A figure over repeated runs of the judge: mean, population deviation, and each run's."""
+LLAVABENCH_SYSTEM = (
+    "You are a helpful and precise assistant for checking the quality of the answer."
+)
+"""The system message for the judge of LLaVA-Bench."""
 
-    mean: float
-    deviation: float
-    runs: tuple[float, ...]
+LLAVABENCH_ROLE = "Assistant"
+"""What the two answerers are called in all categories."""
+
+LLAVABENCH_RULE = (
+    "We would like to request your feedback on the performance of two AI assistants in "
+    "response to the user question displayed above. The user asks the question on observing an "
+    "image. For your reference, the visual content in the image is represented with a few "
+    "sentences describing the image. \n"
+    "Please rate the helpfulness, relevance, accuracy, level of details of their responses. "
+    "Each assistant receives an overall score on a scale of 1 to 10, where a higher score "
+    "indicates better overall performance.\n"
+    "Please first output a single line containing only two values indicating the scores for "
+    "Assistant 1 and 2, respectively. The two scores are separated by a space.\n"
+    "In the subsequent line, please provide a comprehensive explanation of your evaluation, "
+    "avoiding any potential bias and ensuring that the order in which the responses were "
+    "presented does not affect your judgment."
+)
+"""What the judge of LLaVA-Bench is asked to do, the same in all categories."""
 
 
 def build_mmvet_request(
@@ -66,8 +110,8 @@ def parse_grade(reply: str) -> float | None:
     return grade if 0 <= grade <= 1 else None
 
 
-def average_runs(runs: Sequence[Sequence[float]]) -> Spread:
-    """The mean grade, and how it differs between the judge's runs over the same answers.
+def deviation_of_runs(runs: Sequence[Sequence[float]]) -> float:
+    """The population deviation of the mean grade between the judge's runs over the same answers.
 
     Args:
         runs: For each question the grades of all runs, equally many.
@@ -75,13 +119,12 @@ def average_runs(runs: Sequence[Sequence[float]]) -> Spread:
     Raises:
         ValueError: there are no grades, or not equally many.
 
-    >>> average_runs([[1.0, 0.0], [1.0, 1.0]])
-    Spread(mean=0.75, deviation=0.25, runs=(1.0, 0.5))
+    >>> deviation_of_runs([[1.0, 0.0], [1.0, 1.0]])
+    0.25
     """
     if not runs or not runs[0] or any(len(grades) != len(runs[0]) for grades in runs):
         raise ValueError("`runs` must hold equally many grades for each question, at least one.")
-    means = tuple(fmean(grades) for grades in zip(*runs, strict=True))
-    return Spread(mean=fmean(means), deviation=pstdev(means), runs=means)
+    return pstdev(fmean(grades) for grades in zip(*runs, strict=True))
 
 
 def build_llavabench_request(
@@ -101,12 +144,7 @@ def build_llavabench_request(
         f"[{role} 1]\n{reference}\n\n[End of {role} 1]\n\n"
         f"[{role} 2]\n{answer}\n\n[End of {role} 2]\n\n[System]\n{LLAVABENCH_RULE}\n\n"
     )
-    return JudgeRequest(
-        prompt=prompt,
-        system=LLAVABENCH_SYSTEM,
-        temperature=0.2,
-        max_tokens=1024,
-    )
+    return JudgeRequest(prompt=prompt, system=LLAVABENCH_SYSTEM, temperature=0.2, max_tokens=1024)
 
 
 def parse_score(reply: str) -> tuple[float, float]:

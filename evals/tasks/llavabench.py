@@ -34,12 +34,13 @@ from evals.reading.releases import Release
 from evals.reading.replies import JudgeRequest
 from evals.records import Aggregate, Prediction, Sample, Scale, Score, Unit
 from evals.scorers.judge import (
+    LLAVABENCH_RULE,
+    LLAVABENCH_SYSTEM,
     UNREADABLE_PAIR,
     build_llavabench_request,
     compare_to_reference,
     parse_score,
 )
-from evals.scorers.judge_prompts import LLAVABENCH_RULE, LLAVABENCH_SYSTEM
 
 ORIGIN = "https://huggingface.co/datasets/liuhaotian/llava-bench-in-the-wild"
 _FILES = ("questions.jsonl", "context.jsonl", "answers_gpt4.jsonl")

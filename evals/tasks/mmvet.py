@@ -34,8 +34,12 @@ from evals.reading.images import image_in
 from evals.reading.releases import LLAVA_ORIGIN, Release
 from evals.reading.replies import JudgeRequest
 from evals.records import Aggregate, Prediction, Sample, Score
-from evals.scorers.judge import average_runs, build_mmvet_request, parse_grade
-from evals.scorers.judge_prompts import MMVET_PROMPT
+from evals.scorers.judge import (
+    MMVET_PROMPT,
+    build_mmvet_request,
+    deviation_of_runs,
+    parse_grade,
+)
 
 ORIGIN = "https://github.com/yuweihao/MM-Vet (mm-vet.zip)"
 RELEASE = Release(
@@ -153,7 +157,7 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
         for capability in capabilities:
             by_one[capability].append(score.value)
     return Aggregate(
-        metrics={"score": mean_score(scores), "score_deviation": average_runs(runs).deviation},
+        metrics={"score": mean_score(scores), "score_deviation": deviation_of_runs(runs)},
         breakdowns={
             "capability": tabulate(by_one, "score"),
             "capability_set": tabulate(by_set, "score"),

@@ -8,8 +8,14 @@ import pytest
 
 from evals.reading.answers import read_answers
 from evals.reading.questions import read_questions
-from evals.scorers.judge import build_mmvet_request, parse_grade, parse_score
-from evals.scorers.judge_prompts import LLAVABENCH_ROLE, LLAVABENCH_RULE, MMVET_PROMPT
+from evals.scorers.judge import (
+    LLAVABENCH_ROLE,
+    LLAVABENCH_RULE,
+    MMVET_PROMPT,
+    build_mmvet_request,
+    parse_grade,
+    parse_score,
+)
 from evals.tasks.llavabench import LLaVABench
 from evals.tasks.mmvet import MMVet
 

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from evals.scorers.judge import (
     UNREADABLE_PAIR,
-    average_runs,
     build_llavabench_request,
     build_mmvet_request,
     compare_to_reference,
+    deviation_of_runs,
     parse_grade,
     parse_score,
 )
@@ -41,7 +41,7 @@ def test_any_reply_is_read(text):
 def test_runs_must_be_complete():
     for runs in ([], [[]], [[1.0], [1.0, 0.5]]):
         with pytest.raises(ValueError, match="equally many"):
-            average_runs(runs)
+            deviation_of_runs(runs)
 
 
 def test_unreadable_review_stays_in_the_averages():
