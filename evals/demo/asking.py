@@ -51,7 +51,7 @@ def ask_different(
     questions: dict[str, _Question] = {}
     while len(questions) < num_questions:
         question = ways[int(rng.choice(len(ways), p=weights))](scene, rng)
-        questions.setdefault(question.text, question)
+        questions.setdefault(question.text, question)  # a known text is drawn anew
     return list(questions.values())
 
 
@@ -68,7 +68,7 @@ def sample_look(scene: Scene, rng: np.random.Generator) -> Look:
     if parts == 0:
         return pick(rng, sorted(set(COLORS) - scene.colors)), None
     absent_shapes = sorted(set(SHAPES) - scene.shapes)
-    if parts == 1 and absent_shapes:
+    if parts == 1 and absent_shapes:  # a picture of up to six things may show all six shapes
         return None, pick(rng, absent_shapes)
     swapped = rng.random() < 0.5
     colors, shapes = (scene.colors, scene.shapes) if swapped else (set(COLORS), set(SHAPES))

@@ -23,6 +23,7 @@ def pick_some(rng: np.random.Generator, items: Sequence[_Item], count: int) -> l
     """
     if count > len(items):
         raise ValueError(f"`count` must be at most {len(items)}, but is {count}.")
+    # By places: `rng.choice` would turn the items into an array of their common type.
     return [items[int(index)] for index in rng.permutation(len(items))[:count]]
 
 

@@ -13,7 +13,7 @@ from evals.demo.scene import COLORS, GRID_SIZE, Scene, Thing
 CELL_SIZE = 16
 IMAGE_SIZE = CELL_SIZE * GRID_SIZE
 
-_SUPERSAMPLING = 4
+_SUPERSAMPLING = 4  # points a pixel and direction, for soft edges
 _Floats = npt.NDArray[np.float64]
 _Bools = npt.NDArray[np.bool_]
 
@@ -40,13 +40,13 @@ def draw_scene(scene: Scene, rng: np.random.Generator) -> Image.Image:
     canvas += rng.uniform(-8, 8, size=3)
     for thing in scene.things:
         _paint(canvas, thing, rng)
-    canvas += rng.normal(0.0, 3.0, size=canvas.shape)
+    canvas += rng.normal(0.0, 3.0, size=canvas.shape)  # grain, as of a camera
     return Image.fromarray(np.clip(np.rint(canvas), 0, 255).astype(np.uint8), mode="RGB")
 
 
 def _paint(canvas: _Floats, thing: Thing, rng: np.random.Generator) -> None:
     radius = rng.uniform(5.6, 7.0)
-    slack = CELL_SIZE / 2 - radius - 0.4
+    slack = CELL_SIZE / 2 - radius - 0.4  # the thing stays within its cell
     center = CELL_SIZE / 2 + rng.uniform(-slack, slack, size=2)
     tint = np.asarray(COLORS[thing.color]) + rng.uniform(-12, 12, size=3)
 
@@ -57,5 +57,5 @@ def _paint(canvas: _Floats, thing: Thing, rng: np.random.Generator) -> None:
 
     rows = slice(thing.row * CELL_SIZE, (thing.row + 1) * CELL_SIZE)
     columns = slice(thing.column * CELL_SIZE, (thing.column + 1) * CELL_SIZE)
-    cell = canvas[rows, columns]
+    cell = canvas[rows, columns]  # a view: what follows changes the canvas
     cell += coverage[..., None] * (tint - cell)

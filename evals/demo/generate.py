@@ -16,16 +16,17 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from evals.demo import gqa, scienceqa, vqav2
 from evals.demo.drawing import draw_scene
-from evals.demo.scene import Scene, sample_scene
+from evals.demo.scene import sample_scene
 
 DEMO_SPLIT = "demo"
 DEMO_VERSION = 1
@@ -39,7 +40,11 @@ SCIENCEQA_QUESTIONS_PER_GQA_IMAGE = 10
 
 JPEG_OPTIONS: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": 0}
 _SHARE_WITH_PICTURE = 0.5
+_BENCHMARKS = ("vqav2", "gqa", "scienceqa")  # their places are part of the random seed
 _PARAMETERS_FILE = "demo_data.json"
+
+_Drawn = Callable[[str, int], np.random.Generator]
+"""The random generator of a benchmark's picture, which is counted from 1."""
 
 
 class SeedSpace(IntEnum):
@@ -49,19 +54,11 @@ class SeedSpace(IntEnum):
     TRAINING = 1
 
 
-class Benchmark(IntEnum):
-    """Part of the random seed, so that no two benchmarks show the same pictures."""
-
-    VQAV2 = 0
-    GQA = 1
-    SCIENCEQA = 2
-
-
 def picture_generator(
-    space: SeedSpace, seed: int, benchmark: Benchmark, picture: int
+    space: SeedSpace, seed: int, benchmark: str, picture: int
 ) -> np.random.Generator:
-    """The random generator from which one picture and its questions are drawn."""
-    return np.random.default_rng([int(space), seed, int(benchmark), picture])
+    """The random generator from which one picture of a benchmark and its questions are drawn."""
+    return np.random.default_rng([int(space), seed, _BENCHMARKS.index(benchmark), picture])
 
 
 def ensure_demo_data(
@@ -104,11 +101,14 @@ def ensure_demo_data(
     # Nobody sees half of the data: they get their name when all of them are there.
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=root))
     try:
-        _write_vqav2(folder / "vqav2", num_images, seed, space)
-        _write_gqa(folder / "gqa" / "data", num_images, seed, space)
-        _write_scienceqa(folder / "scienceqa", num_images, seed, space)
-        _write_json(folder / _PARAMETERS_FILE, parameters)
-        folder.chmod(0o755)
+        drawn = partial(picture_generator, space, seed)
+        _write_vqav2(folder / "vqav2", num_images * VQAV2_IMAGES_PER_GQA_IMAGE, drawn)
+        _write_gqa(folder / "gqa" / "data", num_images, drawn)
+        _write_scienceqa(
+            folder / "scienceqa", num_images * SCIENCEQA_QUESTIONS_PER_GQA_IMAGE, drawn
+        )
+        _write_json(folder / _PARAMETERS_FILE, parameters)  # last: it says that all is there
+        folder.chmod(0o755)  # temporary folders are their owner's alone
         folder.replace(target)
     except OSError:
         if not _is_complete(target, parameters):  # else another process was faster
@@ -124,26 +124,22 @@ def _is_complete(folder: Path, parameters: dict[str, Any]) -> bool:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _draw(rng: np.random.Generator) -> tuple[Scene, Image.Image]:
-    scene = sample_scene(rng)
-    return scene, draw_scene(scene, rng)
-
-
-def _write_vqav2(folder: Path, num_images: int, seed: int, space: SeedSpace) -> None:
+def _write_vqav2(folder: Path, num_images: int, drawn: _Drawn) -> None:
     image_dir = folder / DEMO_SPLIT
     image_dir.mkdir(parents=True)
     questions: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for image_id in range(1, num_images * VQAV2_IMAGES_PER_GQA_IMAGE + 1):
-        rng = picture_generator(space, seed, Benchmark.VQAV2, image_id)
-        scene, image = _draw(rng)
-        image.save(image_dir / f"COCO_{DEMO_SPLIT}_{image_id:012d}.jpg", **JPEG_OPTIONS)
+    for image_id in range(1, num_images + 1):
+        rng = drawn("vqav2", image_id)
+        scene = sample_scene(rng)
+        draw_scene(scene, rng).save(
+            image_dir / f"COCO_{DEMO_SPLIT}_{image_id:012d}.jpg", **JPEG_OPTIONS
+        )
         for number, question in enumerate(vqav2.ask_vqav2(scene, rng, VQAV2_QUESTIONS_PER_IMAGE)):
-            question_id = image_id * 1000 + number
+            question_id = image_id * 1000 + number  # as in COCO's question ids
             questions.append(vqav2.question_record(question, image_id, question_id))
             annotations.append(vqav2.annotation_record(question, image_id, question_id, rng))
     header = {
@@ -168,16 +164,16 @@ def _write_vqav2(folder: Path, num_images: int, seed: int, space: SeedSpace) -> 
     )
 
 
-def _write_gqa(folder: Path, num_images: int, seed: int, space: SeedSpace) -> None:
+def _write_gqa(folder: Path, num_images: int, drawn: _Drawn) -> None:
     image_dir = folder / "images"
     image_dir.mkdir(parents=True)
     questions: dict[str, dict[str, Any]] = {}
     choices: dict[str, dict[str, list[str]]] = {}
     for number in range(1, num_images + 1):
-        rng = picture_generator(space, seed, Benchmark.GQA, number)
-        scene, image = _draw(rng)
+        rng = drawn("gqa", number)
+        scene = sample_scene(rng)
         image_id = f"d{number}"
-        image.save(image_dir / f"{image_id}.jpg", **JPEG_OPTIONS)
+        draw_scene(scene, rng).save(image_dir / f"{image_id}.jpg", **JPEG_OPTIONS)
         asked = gqa.ask_gqa(scene, rng, GQA_QUESTIONS_PER_IMAGE)
         by_id = {f"{number:06d}{i:02d}": question for i, question in enumerate(asked)}
         questions |= gqa.question_records(by_id, image_id)
@@ -186,15 +182,16 @@ def _write_gqa(folder: Path, num_images: int, seed: int, space: SeedSpace) -> No
     _write_json(folder / f"{DEMO_SPLIT}_choices.json", choices)
 
 
-def _write_scienceqa(folder: Path, num_images: int, seed: int, space: SeedSpace) -> None:
+def _write_scienceqa(folder: Path, num_questions: int, drawn: _Drawn) -> None:
+    (folder / "images" / DEMO_SPLIT).mkdir(parents=True)
     problems: dict[str, dict[str, Any]] = {}
-    for number in range(1, num_images * SCIENCEQA_QUESTIONS_PER_GQA_IMAGE + 1):
-        rng = picture_generator(space, seed, Benchmark.SCIENCEQA, number)
+    for number in range(1, num_questions + 1):
+        rng = drawn("scienceqa", number)
         if rng.random() < _SHARE_WITH_PICTURE:
-            scene, image = _draw(rng)
-            image_path = folder / "images" / DEMO_SPLIT / str(number) / "image.png"
-            image_path.parent.mkdir(parents=True)
-            image.save(image_path)
+            scene = sample_scene(rng)
+            image_dir = folder / "images" / DEMO_SPLIT / str(number)
+            image_dir.mkdir()
+            draw_scene(scene, rng).save(image_dir / "image.png")
             question = scienceqa.ask_about_picture(scene, rng)
         else:
             question = scienceqa.ask_without_picture(rng)

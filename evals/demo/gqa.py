@@ -81,11 +81,13 @@ def ask_gqa(scene: Scene, rng: np.random.Generator, num_questions: int) -> list[
 
 
 def _implied_by_presence(color: str | None, shape: str | None) -> frozenset[Claim]:
+    # A red ring is something red, and a ring; of two Nones nothing is said.
     looks: set[Look] = {(color, shape), (color, None), (None, shape)}
     return frozenset((True, look) for look in looks if look != (None, None))
 
 
 def _implied_by_absence(color: str | None, shape: str | None) -> frozenset[Claim]:
+    # Where nothing is red, there is no red ring either.
     colors = [color] if color else [None, *COLORS]
     shapes = [shape] if shape else [None, *SHAPES]
     return frozenset((False, (c, s)) for c in colors for s in shapes)
@@ -105,11 +107,11 @@ def _implied_by_shape(thing: Thing) -> frozenset[Claim]:
 
 def _object_id(thing: Thing) -> str:
     """The id of a thing in programs and annotations of its picture."""
-    return str(1_000_000 + thing.row * GRID_SIZE + thing.column)
+    return str(1_000_000 + thing.row * GRID_SIZE + thing.column)  # seven digits, as real ids
 
 
 def _select(name: str, things: Sequence[Thing]) -> Step:
-    numbers = ",".join(_object_id(thing) for thing in things) or "-"
+    numbers = ",".join(_object_id(thing) for thing in things) or "-"  # "-": as in GQA, for none
     return Step(operation="select", argument=f"{name} ({numbers})")
 
 
@@ -123,7 +125,7 @@ def _ask_color(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
     thing = pick(rng, scene.things_known_by_shape)
     texts = ("What color is the {}?", "Which color is the {}?", "What is the color of the {}?")
     text = pick(rng, texts)
-    kind = "directOf" if text is texts[2] else "directWhich"
+    kind = "directOf" if " of " in text else "directWhich"  # GQA's types follow the wording
     return _about_color(thing, kind, text.format(thing.shape))
 
 
@@ -196,6 +198,7 @@ def _ask_whether_color(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
     is_true = rng.random() < 0.5
     color = thing.color if is_true else pick(rng, sorted(set(COLORS) - {thing.color}))
     text = pick(rng, ("Is the {} {}?", "Is the color of the {} {}?")).format(thing.shape, color)
+    # "No" says that the thing is there, but not of which color it is.
     denied = frozenset({(False, (color, thing.shape)), (True, (None, thing.shape))})
     return GQAQuestion(
         kind="verifyAttr",
@@ -246,6 +249,7 @@ def _ask_both_or_either(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
     wants_both, is_true = rng.random() < 0.5, rng.random() < 0.5
     holds = all if wants_both else any
     pairs = list(permutations(SHAPES, 2))
+    # Drawn by its answer: of two random shapes, "either" would nearly always be right.
     fitting = [p for p in pairs if holds(shape in scene.shapes for shape in p) == is_true]
     pair = pick(rng, fitting or pairs)
     answer = holds(shape in scene.shapes for shape in pair)
@@ -253,11 +257,11 @@ def _ask_both_or_either(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
     word = "and" if wants_both else "or"
     nouns = f" {word} ".join(with_article(shape) for shape in pair)
     first, second = (_select(shape, scene.find(shape=shape)) for shape in pair)
-    if wants_both == answer:
+    if wants_both == answer:  # "both: yes" and "either: no" speak of both shapes
         decisive: tuple[str, ...] = pair
         implies = _implied_by_presence if answer else _implied_by_absence
         implied = implies(None, pair[0]) | implies(None, pair[1])
-    else:
+    else:  # one shape decides, but the answer does not tell which one
         decisive = tuple(shape for shape in pair if (shape in scene.shapes) == answer)[:1]
         implied = frozenset()
     return GQAQuestion(

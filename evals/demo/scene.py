@@ -93,7 +93,7 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     Colors and shapes repeat more often than chance would have it, so that counting has something
     to count.
     """
-    while True:
+    while True:  # one scene in six is thrown away
         scene = _sample_any_scene(rng)
         if scene.things_known_by_shape and scene.things_known_by_color:
             return scene

@@ -80,6 +80,7 @@ class ScienceQuestion:
 
 def ask_about_picture(scene: Scene, rng: np.random.Generator) -> ScienceQuestion:
     """A question that only the picture answers."""
+    # What stands twice is asked twice as often.
     ask = pick(rng, (_ask_color, _ask_color, _ask_shape, _ask_shape, _ask_present_shape))
     return ask(scene, rng)
 
@@ -102,7 +103,7 @@ def problem_record(
         "choices": list(question.choices),
         "answer": question.answer,
         "hint": question.hint,
-        "image": "image.png" if question.needs_picture else None,
+        "image": "image.png" if question.needs_picture else None,  # in a folder of its own
         "task": "closed choice",
         "grade": f"grade{pick(rng, _GRADES)}",
         "subject": question.subject,
@@ -123,22 +124,16 @@ def _question(
     place: tuple[str, str, str],
     hint: str | None = None,
 ) -> ScienceQuestion:
-    """A question with choices in random order.
+    """A question with choices in random order; without `hint` it is one about a picture.
 
-    Args:
-        rng: Decides on the choices, and on the hint of a question about a picture.
-        skill: See `ScienceQuestion`.
-        question: The question.
-        options: The right one, and all wrong ones that may be chosen.
-        place: Subject, topic and category.
-        hint: The hint of a question without a picture; None for one about a picture.
+    `options` are the right one and all wrong ones; `place` is subject, topic and category.
     """
     right, wrong = options
     largest = min(MAX_CHOICES, len(wrong) + 1)
     num_choices = int(rng.integers(MIN_CHOICES, largest + 1))
     choices = shuffled(rng, [right, *pick_some(rng, wrong, num_choices - 1)])
     needs_picture = hint is None
-    if hint is None:
+    if hint is None:  # a picture speaks for itself, so that its hint says nothing of use
         hint = pick(rng, _PICTURE_HINTS) if rng.random() < 0.6 else ""
     subject, topic, category = place
     return ScienceQuestion(
@@ -169,6 +164,7 @@ def _ask_shape(scene: Scene, rng: np.random.Generator) -> ScienceQuestion:
 
 
 def _ask_present_shape(scene: Scene, rng: np.random.Generator) -> ScienceQuestion:
+    # Where all shapes are in the picture, none is left to be a wrong choice.
     by_color = len(scene.shapes) == len(SHAPES) or rng.random() < 0.5
     present, known = (scene.colors, set(COLORS)) if by_color else (scene.shapes, set(SHAPES))
     question = f"Which {'color' if by_color else 'shape'} is in the picture?"
@@ -205,6 +201,7 @@ def _ask_member(rng: np.random.Generator) -> ScienceQuestion:
     subject = pick(rng, tuple(_SORTED_WORDS))
     topic, kinds = _SORTED_WORDS[subject]
     kind = pick(rng, kinds)
+    # Of the same subject only: an animal among verbs would be found too easily.
     wrong = [word for other in kinds for word in _MEMBERS[other] if other != kind]
     named = "Which word" if subject == "language science" else "Which"
     question = f"{named} is {with_article(kind)}?"

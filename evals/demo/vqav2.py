@@ -122,6 +122,7 @@ def _annotators_answers(question: VQAQuestion, rng: np.random.Generator) -> list
     return shuffled(rng, [question.answer] * (NUM_ANSWERS - num_others) + others)
 
 
+# Who miscounts is off by one or two.
 _NUMBERS_BESIDE: Mapping[str, Sequence[str]] = {
     str(number): [str(n) for n in (number - 1, number + 1, number + 2) if n >= 0]
     for number in range(_MAX_COUNT + 1)

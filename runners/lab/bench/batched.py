@@ -71,7 +71,7 @@ class BatchedEngine:
             yield self._sequential.completion(
                 request,
                 tokens[:end],
-                margins=(),
+                margins=(),  # only tokens are compared
                 num_prompt_tokens=len(request.prompt_ids) + num_images * (num_patches - 1),
                 latency_s=0.0,
                 image_sha256=(),

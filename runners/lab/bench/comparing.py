@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -51,12 +51,12 @@ def compare_engines(settings: BenchConfig) -> dict[str, Any]:
         }
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    engines = {name: _engine_builder(name, settings) for name in settings.engine}
     matmul = matmul_flops_per_s(torch.device(device), dtype)
     results = []
     for name, requests in workloads.items():
         print(f"{name}: {len(requests)} questions ...", file=sys.stderr)
-        results += _compare(name, requests, engines, parts, settings, matmul)
+        engines = {engine: _build_engine(engine, parts, settings) for engine in settings.engine}
+        results += _compare(name, requests, engines, parts[1], settings, matmul)
     return {
         "device": {
             "name": torch.cuda.get_device_name(device) if on_gpu else f"CPU, {threads} threads",
@@ -72,19 +72,18 @@ def compare_engines(settings: BenchConfig) -> dict[str, Any]:
 def _compare(
     workload: str,
     requests: Sequence[Request],
-    engines: dict[str, Callable[..., Any]],
-    parts: tuple[Any, ...],
+    engines: Mapping[str, Any],
+    model: Any,
     settings: BenchConfig,
     matmul: float,
 ) -> list[dict[str, Any]]:
     """Results of all engines on one workload; repeats alternate between the engines."""
-    built = {name: build(*parts) for name, build in engines.items()}
-    for engine in built.values():
+    for engine in engines.values():
         _warm_up(engine, requests)
-    runs: dict[str, list[Measurement]] = {name: [] for name in built}
-    for _ in range(settings.repeats):
-        for name, engine in built.items():
-            runs[name].append(measure(engine, parts[1], requests))
+    runs: dict[str, list[Measurement]] = {name: [] for name in engines}
+    for _ in range(settings.repeats):  # in turn, so that a slow minute of the machine meets all
+        for name, engine in engines.items():
+            runs[name].append(measure(engine, model, requests))
     sequential = runs.get("sequential")
     return [
         {
@@ -98,21 +97,19 @@ def _compare(
             "answers_equal": _equal(sequential, measured) if sequential else None,
             "peak_memory_bytes": max(m.peak_memory_bytes for m in measured),
             "mfu": median(m.flops / m.seconds for m in measured) / matmul,
-            "stages_s": _stages(built[name]),
+            "stages_s": _stages(engines[name]),
         }
         for name, measured in runs.items()
     ]
 
 
-def _engine_builder(name: str, settings: BenchConfig) -> Callable[..., Any]:
+def _build_engine(name: str, parts: tuple[Any, Any, Any, int], settings: BenchConfig) -> Any:
     if name == "sequential":
-        return SequentialEngine
+        return SequentialEngine(*parts)
     if name == "batched":
-        return lambda *parts: BatchedEngine(*parts, batch_size=settings.batch_size)
+        return BatchedEngine(*parts, batch_size=settings.batch_size)
     if name == "packed":
-        return lambda *parts: PackedEngine(
-            *parts, replay=settings.replay, max_tokens=settings.max_tokens
-        )
+        return PackedEngine(*parts, replay=settings.replay, max_tokens=settings.max_tokens)
     raise ConfigError(f"`engine` must be sequential, batched or packed, but is {name!r}.")
 
 
@@ -121,6 +118,7 @@ def _warm_up(engine: Any, requests: Sequence[Request]) -> None:
     list(engine.run(requests[:_WARM_UP]))
     if not isinstance(engine, PackedEngine):
         return
+    # One pass may not be enough: a short workload has too few questions to measure near ties.
     while engine.near_ties.is_calibrating:
         before = engine.near_ties.calibration
         list(engine.run(requests))
@@ -129,7 +127,7 @@ def _warm_up(engine: Any, requests: Sequence[Request]) -> None:
                 "No question could be answered in both ways, so near ties cannot be measured. Try "
                 "another dtype, or replay=off."
             )
-    engine.stats = PackStats()
+    engine.stats = PackStats()  # counted from here on
 
 
 def _ratio(sequential: Sequence[Measurement], measured: Sequence[Measurement]) -> float:

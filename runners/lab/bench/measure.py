@@ -17,7 +17,7 @@ from torch.utils.benchmark import Timer
 from llava.generation.request import Completion, Request
 
 _SAMPLE_S = 0.02
-_MATMUL_SIZE = {"cpu": 1024, "cuda": 8192}
+_MATMUL_SIZE = {"cpu": 1024, "cuda": 8192}  # large enough for the device's full rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ def measure(engine: Any, model: Any, requests: Sequence[Request]) -> Measurement
         started = clock()
         results = list(engine.run(requests))
         if on_gpu:
-            torch.cuda.synchronize(model.device)
+            torch.cuda.synchronize(model.device)  # kernels run on behind the calls
         seconds = clock() - started
     failed = [result for result in results if not isinstance(result, Completion)]
     if failed:
@@ -68,6 +68,7 @@ def count_flops(model: Any) -> Iterator[Callable[[], float]]:
     """Counts floating-point operations of the matrix products of language model and tower."""
     inner, tower = model.get_model(), model.get_vision_tower()
     layers = inner.layers
+    # A weight is multiplied and added once a token; vectors do not count, nor does `lm_head`.
     weights = sum(p.numel() for p in layers.parameters() if p.ndim == 2)
     width = model.config.num_attention_heads * layers[0].self_attn.head_dim
     tower_weights = sum(p.numel() for p in tower.parameters() if p.ndim == 2)
@@ -82,6 +83,7 @@ def count_flops(model: Any) -> Iterator[Callable[[], float]]:
         total[0] += rows * length * (2 * weights + 4 * len(layers) * width * seen)
 
     def add_images(_: Any, arguments: tuple[Any, ...]) -> None:
+        # the patches and the class token
         total[0] += len(arguments[0]) * (tower.num_patches + 1) * 2 * tower_weights
 
     hooks = [
@@ -111,6 +113,7 @@ def _memory(device: torch.device) -> Iterator[Callable[[], int]]:
         torch.cuda.reset_peak_memory_stats(device)
         yield lambda: torch.cuda.max_memory_allocated(device)
         return
+    # The system keeps one peak for the whole process, not one for each engine.
     peak, done = [0], threading.Event()
 
     def watch() -> None:

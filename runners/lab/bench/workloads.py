@@ -62,7 +62,7 @@ def build_workload(
     """
     rng = np.random.default_rng(seed)
     sizes, deciles, new_tokens = _shape(name, num_images, rng, questions)
-    template = _ids(rng, PREFIX_TOKENS, vocab_size)
+    template = _ids(rng, PREFIX_TOKENS, vocab_size)  # the same for all, as a system prompt is
     requests = []
     for image, size in enumerate(sizes):
         source = NoiseImage(f"{name}-{image}")
@@ -90,7 +90,7 @@ def _shape(
     if name == "gqa":
         return [_draw(rng, _GQA_DECILES) for _ in range(num_images)], _SHORT_DECILES, 3
     if name == "vqav2":
-        return [5 + (i % 3 == 0) for i in range(num_images)], _SHORT_DECILES, 3
+        return [5 + (i % 3 == 0) for i in range(num_images)], _SHORT_DECILES, 3  # 5.3 an image
     if name == "scienceqa":
         return [1] * num_images, _SCIENCE_DECILES, 2
     if name == "generate":

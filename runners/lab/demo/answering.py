@@ -79,6 +79,7 @@ def answer_lessons(
     bounds = [len(suffixes) * i // _NUM_BATCHES for i in range(_NUM_BATCHES + 1)]
     for start, end in pairwise(bounds):
         if batch := suffixes[start:end]:
+            # Every question sees its own lesson's prefix; without pictures there is one for all.
             owners = [suffix.owner if images else 0 for suffix in batch]
             yield _answer(model, batch, [(k[owners], v[owners]) for k, v in cache], length)
 
@@ -94,7 +95,7 @@ def _read_prefix(
     ids = torch.tensor([prefix_ids(tokenizer, with_image=bool(images))])
     embeddings = decoder.embed_tokens(ids)  # (1, L, D)
     if images:
-        with torch.no_grad():
+        with torch.no_grad():  # the tower has ended its training
             features = model.select_features(preprocess(images))
         projected = model.projector(features)  # (B, P, D)
         embeddings = torch.cat([embeddings.expand(len(images), -1, -1), projected], dim=1)

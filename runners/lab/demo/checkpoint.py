@@ -33,7 +33,7 @@ def write_tower(model: DemoModel, folder: Path) -> None:
             "architectures": ["CLIPVisionModel"],
             "model_type": "clip_vision_model",
             **{name: getattr(config, name) for name in names},
-            "torch_dtype": "float16",
+            "torch_dtype": "float16",  # what transformers of LLaVA's time reads
         },
     )
     write_json(
@@ -46,7 +46,7 @@ def write_tower(model: DemoModel, folder: Path) -> None:
             "feature_extractor_type": "CLIPFeatureExtractor",
             "image_mean": _IMAGE_MEAN,
             "image_std": _IMAGE_STD,
-            "resample": 3,
+            "resample": 3,  # bicubic
             "size": config.image_size,
         },
     )
@@ -78,6 +78,7 @@ def _llava_config(model: DemoModel) -> dict[str, Any]:
         "architectures": ["LlavaLlamaForCausalLM"],
         "model_type": "llava_llama",
         **{name: getattr(language, name) for name in names},
+        # From here on as in the configurations that LLaVA-1.5 was released with.
         "pretraining_tp": 1,
         "rope_scaling": None,
         "use_cache": True,

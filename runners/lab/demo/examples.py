@@ -10,7 +10,7 @@ from PIL import Image
 
 from evals.demo.asking import Question
 from evals.demo.drawing import draw_scene
-from evals.demo.generate import JPEG_OPTIONS, Benchmark, SeedSpace, picture_generator
+from evals.demo.generate import JPEG_OPTIONS, SeedSpace, picture_generator
 from evals.demo.gqa import ask_gqa
 from evals.demo.scene import Scene, sample_scene
 from evals.demo.scienceqa import ScienceQuestion, ask_about_picture, ask_without_picture
@@ -20,7 +20,7 @@ from evals.reading.scienceqa import render_problem
 from evals.scorers.choice import LETTERS
 
 _SHARE_OF_JPEG = 0.75
-_SHARE_OF_SCIENCE = 0.36
+_SHARE_OF_SCIENCE = 0.36  # of the questions about a picture; letters are learned last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +53,8 @@ def picture_lesson(
     seed: int, number: int, num_examples: int, space: SeedSpace = SeedSpace.TRAINING
 ) -> Lesson:
     """Questions of all three benchmarks about one picture."""
-    rng = picture_generator(space, seed, Benchmark.GQA, number)
-    scene = sample_scene(rng)
+    rng = picture_generator(space, seed, "gqa", number)
+    scene = sample_scene(rng)  # the same for a number however many questions are asked
     image = _as_stored(draw_scene(scene, rng), rng)
     num_science = int(rng.binomial(num_examples, _SHARE_OF_SCIENCE))
     num_vqa = (num_examples - num_science) // 2
@@ -69,7 +69,7 @@ def text_lesson(
     seed: int, number: int, num_examples: int, space: SeedSpace = SeedSpace.TRAINING
 ) -> Lesson:
     """ScienceQA questions without a picture."""
-    rng = picture_generator(space, seed, Benchmark.SCIENCEQA, number)
+    rng = picture_generator(space, seed, "scienceqa", number)
     examples = (_science_example(ask_without_picture(rng)) for _ in range(num_examples))
     return Lesson(examples=tuple(examples))
 

@@ -68,6 +68,7 @@ def warm_up_tower(
     parameters = [*model.tower.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.05)
     schedule = _schedule(optimizer, num_steps, _NUM_TOWER_WARMUP_STEPS)
+    # The heads are thrown away: what they read is what the features have come to hold.
     accuracy = 0.0
     for step in range(num_steps):
         chosen = torch.randint(len(pixel_values), (batch_size,))
@@ -159,6 +160,7 @@ def _build_optimizers(model: DemoModel) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, Adam for everything else that is trained."""
     model.tower.requires_grad_(False)
     named = [*model.projector.named_parameters(), *model.language.named_parameters()]
+    # Muon is for matrices that map states to states; these two hold a row for each token.
     ends = ("embed_tokens.weight", "lm_head.weight")
     matrices = [p for name, p in named if p.ndim == 2 and not name.endswith(ends)]
     others = [p for name, p in named if p.ndim != 2 or name.endswith(ends)]

@@ -54,6 +54,7 @@ class DemoModel(nn.Module):
 
     def select_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The tower's patch features, (B, P, D) float32, for (B, 3, H, W) float32 pixels."""
+        # As LLaVA's tower does: of the last layer but one, without the class token.
         states = self.tower(pixel_values, output_hidden_states=True).hidden_states
         return states[SELECT_LAYER][:, 1:]
 

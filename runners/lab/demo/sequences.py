@@ -56,6 +56,7 @@ def prefix_ids(tokenizer: SentencePieceTokenizer, *, with_image: bool) -> list[i
 
 def answer_ids(tokenizer: SentencePieceTokenizer, answer: str) -> list[int]:
     """The tokens of an answer behind "ASSISTANT:", the end token included."""
+    # Encoded alone, an answer gets a begin token, and the space that is in front of it anyway.
     return [*tokenizer.encode_text(answer)[1:], tokenizer.eos_token_id]
 
 
@@ -103,7 +104,7 @@ def build_verdicts(
     if scene is not None:
         pieces = tokenizer.convert_ids_to_tokens(question)
         for place, count in _counts_of_named_things(pieces, scene):
-            verdicts[place] = answer_ids(tokenizer, str(count))[-2]
+            verdicts[place] = answer_ids(tokenizer, str(count))[-2]  # the digit, before the end
     line_break = tokenizer.convert_tokens_to_ids(_LINE_BREAK)
     breaks = [place for place, token in enumerate(question) if token == line_break]
     # The suffix is the last line; every option ends before the break of the next line.

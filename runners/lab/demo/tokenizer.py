@@ -24,6 +24,7 @@ def read_corpus(seed: int) -> Iterator[str]:
             for example in lesson.examples:
                 yield render_question(CONVERSATION, example.text, 0)
                 yield example.answer
+    # No demo prompt has these texts, but a user may choose any template.
     for conversation in conv_templates.values():
         yield conversation.system
 

@@ -76,7 +76,7 @@ def _train_tower(model: DemoModel, config: TrainDemoConfig) -> None:
     accuracy = warm_up_tower(model, pixel_values, labels, num_steps=config.num_tower_steps)
     _logger.info("tower: %.2f%% of patch labels right at the end", 100 * accuracy)
     model.freeze_tower()
-    model.scale_projector(pixel_values[:256])
+    model.scale_projector(pixel_values[:256])  # enough to know a deviation by
 
 
 def _trial_lessons() -> tuple[list[Lesson], list[Lesson]]:
