@@ -67,38 +67,31 @@ def score_soft_accuracy(answer: str, targets: Sequence[Mapping[str, Any]]) -> fl
 
 
 def score_vqa(
-    text: str, answers: Sequence[Mapping[str, Any]], *, always_normalize: bool = False
+    text: str,
+    answers: Sequence[str],
+    *,
+    records: Sequence[Mapping[str, Any]] | None = None,
+    always_normalize: bool = False,
 ) -> tuple[float, str]:
     """The soft accuracy of an answer, and the answer in the form in which it was compared.
 
     Args:
         text: The model's answer.
-        answers: One record an annotator, with the text under `answer`; at least one.
+        answers: What each annotator says; at least one.
+        records: Their records, in the same order, where ids do not tell them all apart.
         always_normalize: Whether to normalize even where all annotators agree.
 
-    >>> score_vqa("Yes", [{"answer": "yes", "answer_id": n} for n in range(10)])
+    >>> score_vqa("Yes", ["yes"] * 10)
     (0.0, 'Yes')
-    >>> mixed = [{"answer": "yes" if n else "no", "answer_id": n} for n in range(10)]
-    >>> score_vqa("Yes.", mixed)
-    (1.0, 'yes')
-    """
-    text, targets = _compared(text, [record["answer"] for record in answers], always_normalize)
-    records = [
-        {**record, "answer": target} for record, target in zip(answers, targets, strict=True)
-    ]
-    return score_soft_accuracy(text, records), text
-
-
-def score_vqa_texts(
-    text: str, answers: Sequence[str], *, always_normalize: bool = False
-) -> tuple[float, str]:
-    """As `score_vqa`, for annotators whose records all differ, by their texts alone.
-
-    >>> score_vqa_texts("Yes.", ["yes"] * 9 + ["no"])
+    >>> score_vqa("Yes.", ["yes"] * 9 + ["no"])
     (1.0, 'yes')
     """
     text, targets = _compared(text, answers, always_normalize)
-    return score_matches(targets.count(text), len(targets)), text
+    if records is None:
+        return score_matches(targets.count(text), len(targets)), text
+    # Records are compared after normalization, which can make two of them equal.
+    compared = [{**record, "answer": one} for record, one in zip(records, targets, strict=True)]
+    return score_soft_accuracy(text, compared), text
 
 
 def _compared(text: str, answers: Sequence[str], always_normalize: bool) -> tuple[str, list[str]]:

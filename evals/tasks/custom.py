@@ -32,7 +32,7 @@ from evals.reading.questions import Question, read_questions, sample_of
 from evals.records import Aggregate, Judgment, Sample, Score
 from evals.scorers.choice import LETTERS, parse_choice
 from evals.scorers.exact import score_exact
-from evals.scorers.vqa_accuracy import score_vqa_texts
+from evals.scorers.vqa_accuracy import score_vqa
 from evals.scorers.yes_no import binary_figures, count_missing_as_wrong, parse_pope
 
 
@@ -41,7 +41,7 @@ def _judge_exact(text: str, question: Sample) -> Judgment:
 
 
 def _judge_vqa(text: str, question: Sample) -> Judgment:
-    return score_vqa_texts(text, question.target)
+    return score_vqa(text, question.target)
 
 
 def _judge_yes_no(text: str, question: Sample) -> Judgment:

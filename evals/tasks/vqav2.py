@@ -39,7 +39,7 @@ from evals.reading.questions import SHORT_ANSWER_SUFFIX
 from evals.reading.releases import LLAVA_ORIGIN, Release
 from evals.reading.vqav2 import FIELDS, VQAFiles, read_mirror
 from evals.records import Aggregate, Judgment, Sample, Score
-from evals.scorers.vqa_accuracy import score_vqa, score_vqa_texts
+from evals.scorers.vqa_accuracy import score_vqa
 
 ORIGIN = "https://visualqa.org/download.html"
 COCO_ORIGIN = "http://images.cocodataset.org/zips"
@@ -154,10 +154,7 @@ def VQAv2(  # noqa: N802 - stored manifests and configurations name it so
 
 
 def _judge(text: str, question: Sample, *, always: bool) -> Judgment:
-    """The soft accuracy, by the annotators' records where their ids do not tell them apart."""
-    if question.details is None:
-        return score_vqa_texts(text, question.target, always_normalize=always)
-    return score_vqa(text, question.details, always_normalize=always)
+    return score_vqa(text, question.target, records=question.details, always_normalize=always)
 
 
 def _figures(scores: Sequence[Score]) -> Aggregate:

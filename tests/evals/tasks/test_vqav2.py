@@ -98,7 +98,8 @@ def test_scoring_needs_the_annotations_only(tmp_path):
     ],
 )
 def test_normalization_only_where_annotators_differ(text, answers, expected):
-    assert score_vqa(text, annotation(1, 1, answers)["answers"]) == expected
+    records = annotation(1, 1, answers)["answers"]
+    assert score_vqa(text, answers) == score_vqa(text, answers, records=records) == expected
 
 
 @pytest.mark.parametrize(
