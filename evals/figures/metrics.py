@@ -37,7 +37,7 @@ def group_by(scores: Iterable[Score], field: str) -> dict[str, list[Score]]:
 
 
 def _numbers_in_order(group: str) -> tuple[int, str]:
-    return (int(group) if group.isdecimal() else 0, group)
+    return (int(group) if group.isdecimal() else 0, group)  # 2 before 10
 
 
 def tabulate(groups: Mapping[str, Sequence[float]], metric: str) -> Breakdown:

@@ -29,11 +29,11 @@ from evals.figures.statistics import Clusters, Values, clustered_standard_error,
 NUM_DRAWS = 100_000
 """Draws of the permutation test where the exact distribution is out of reach."""
 
-_MAX_ENUMERATED = 14
-_SIGNS_AT_A_TIME = 1 << 22
-_LATTICES = (1, 10, 30, 100, 300)
+_MAX_ENUMERATED = 14  # values, of which all 16,384 ways to set the signs are tried
+_SIGNS_AT_A_TIME = 1 << 22  # 32 MiB of them
+_LATTICES = (1, 10, 30, 100, 300)  # thirds, tenths and their products: all exact scorers' steps
 _MAX_LATTICE = 1 << 20
-_NOISE = 1e-9
+_NOISE = 1e-9  # of sums in floating point; no scorer has differences so small
 
 Floats = npt.NDArray[np.float64]
 

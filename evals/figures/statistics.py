@@ -115,7 +115,7 @@ def jackknife_standard_error(
     num_groups = int(groups.max()) + 1
     figures = [compute(groups != left_out) for left_out in range(num_groups)]
     known = np.array([figure for figure in figures if figure is not None], dtype=np.float64)
-    if len(known) < num_groups:
+    if len(known) < num_groups:  # leaving out what cannot be computed would make it look surer
         return None
     residuals = known - known.mean()
     return sqrt((num_groups - 1) / num_groups * float(residuals @ residuals))
@@ -123,6 +123,7 @@ def jackknife_standard_error(
 
 def _deal(names: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
     """The group of each cluster: random, equally large, and the same whenever it is asked for."""
+    # By digest, not by a seeded shuffle: a cluster more or less leaves the others' order alone.
     digests = [
         hashlib.sha256(str(name).encode("utf-8", "surrogatepass")).digest() for name in names
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import compress
 from typing import Any
 
@@ -88,10 +88,8 @@ def summarize(
     answered = [score for score in scores if score.answered]
     metrics = _hide(everything.metrics, hidden)
     primary = metrics.get(task.primary_metric)
-    return Summary(
-        task=task.name,
-        split=task.split,
-        definition=task.definition,
+    return replace(
+        summarize_unscored(task, len(scores), len(answered), failures),
         metrics=metrics,
         metrics_answered=_hide(task.aggregate(answered).metrics, hidden) if answered else {},
         breakdowns={
@@ -99,14 +97,8 @@ def summarize(
             for name, table in everything.breakdowns.items()
         },
         interval=None if primary is None else _interval(task, scores, primary, everything),
-        num_questions=len(scores),
-        num_answered=len(answered),
-        coverage=len(answered) / len(scores),
-        num_failed=_count_causes(failures),
         num_unparsed=everything.num_unparsed,
         scales=everything.scales,
-        expected_num_questions=published_count(task.releases, task.split),
-        primary_metric=task.primary_metric,
     )
 
 
@@ -120,6 +112,7 @@ def summarize_unscored(
     """
     if num_questions < 1:
         raise ValueError(f"`num_questions` must be at least 1, but is {num_questions}.")
+    causes = Counter(failure.cause for failure in failures.values())
     return Summary(
         task=task.name,
         split=task.split,
@@ -127,7 +120,7 @@ def summarize_unscored(
         num_questions=num_questions,
         num_answered=num_answered,
         coverage=num_answered / num_questions,
-        num_failed=_count_causes(failures),
+        num_failed={cause: causes[cause] for cause in sorted(causes)},
         expected_num_questions=published_count(task.releases, task.split),
         primary_metric=task.primary_metric,
     )
@@ -147,6 +140,7 @@ def _interval(
     else:
 
         def compute(kept: Mask) -> float | None:
+            # A mean over fewer groups is another figure, and says nothing of this one's error.
             part = task.aggregate(list(compress(scores, kept)))
             same = part.averaged_groups == everything.averaged_groups
             return part.metrics[name] if same else None
@@ -157,8 +151,3 @@ def _interval(
     largest = everything.scales.get(name, SHARE).largest
     upper = value + Z_95 * error
     return max(0.0, value - Z_95 * error), upper if largest is None else min(largest, upper)
-
-
-def _count_causes(failures: Mapping[str, Failure]) -> dict[str, int]:
-    causes = Counter(failure.cause for failure in failures.values())
-    return {cause: causes[cause] for cause in sorted(causes)}

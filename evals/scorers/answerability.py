@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_THRESHOLD = 0.5
+_THRESHOLD = 0.5  # the official one: more than this says "unanswerable"
 
 
 def score_answerability(
@@ -43,6 +43,7 @@ def score_answerability(
 
 def _average_precision(positive: Sequence[int], scores: Sequence[float]) -> float:
     total, found, seen, area = sum(positive), 0, 0, 0.0
+    # One step for all questions of equal confidence, or their order in the file would count.
     for threshold in sorted(set(scores), reverse=True):
         here = [label for label, score in zip(positive, scores, strict=True) if score == threshold]
         seen += len(here)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 LETTERS = "ABCDE"
-_SENTENCE = re.compile(r"The answer is ([A-Z]).")
+_SENTENCE = re.compile(r"The answer is ([A-Z]).")  # the official dot, which is any character
 
 
 def parse_choice(text: str) -> str | None:
@@ -28,7 +28,7 @@ def parse_choice(text: str) -> str | None:
     if len(text) >= 3 and text[0] in LETTERS and text[1:3] == ". ":
         return text[0]
     found = _SENTENCE.findall(text)
-    return found[0] if len(found) == 1 else None
+    return found[0] if len(found) == 1 else None  # two sentences, even equal ones, are none
 
 
 def choice_index(letter: str | None, num_choices: int) -> int:

@@ -20,7 +20,7 @@ _REFUSALS = (
 _API_FAILURE = "Failed to obtain answer via API"
 _MARKS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
 _SENTENCE = re.compile(r"(?:correct )?answer is (?:\*\*)?([A-D])(?:\*\*)?", re.IGNORECASE)
-_LAST_WORDS = 4
+_LAST_WORDS = 4  # a letter further in front may be the article "A"
 
 
 def infer_choice(text: str, options: Mapping[str, str]) -> str | None:
@@ -38,7 +38,7 @@ def infer_choice(text: str, options: Mapping[str, str]) -> str | None:
     >>> infer_choice("The correct answer is **B**, as the picture clearly shows", options)
     'B'
     """
-    if _API_FAILURE not in text:
+    if _API_FAILURE not in text:  # a failed call is no answer, though it may hold a letter
         letter = _letter_among_words(text, options) or _letter_in_sentence(text)
         if letter:
             return letter
@@ -63,6 +63,6 @@ def _letter_in_sentence(text: str) -> str | None:
 def _letter_by_text(text: str, options: Mapping[str, str]) -> str | None:
     text = text.lower()
     if len(text) > 2 * sum(map(len, options.values())):
-        return None
+        return None  # a long answer names options without choosing them
     letters = [letter for letter, option in options.items() if option.lower() in text]
     return letters[0] if len(letters) == 1 else None

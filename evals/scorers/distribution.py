@@ -27,7 +27,7 @@ def chi_square_distance(answers: Iterable[tuple[str, str, str | None]]) -> float
     predicted: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for group, target, prediction in answers:
         targets[group][target] += 1
-        if prediction is not None:
+        if prediction is not None:  # a missing answer is missing from its group as well
             predicted[group][prediction] += 1
     if not targets:
         return None

@@ -28,11 +28,11 @@ def score_grounding(attention: Sequence[Sequence[float]], regions: Iterable[Box]
         for i, column in enumerate(attention):
             for j, weight in enumerate(column):
                 cell = (i / size, j / size, (i + 1) / size, (j + 1) / size)
-                total += weight * _overlap(cell, region) * size * size
+                total += weight * _overlap(cell, region) * size * size  # share of the cell
     return total
 
 
 def _overlap(first: Box, second: Box) -> float:
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
-    return max(width, 0.0) * max(height, 0.0)
+    return max(width, 0.0) * max(height, 0.0)  # boxes apart have a negative width or height

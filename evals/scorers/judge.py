@@ -89,12 +89,15 @@ def build_mmvet_request(
         answer: The model's answer.
         attempt: How many replies to this call could not be read before.
     """
+    # As in the examples of the prompt, whose marks stand between spaces.
     target = target.replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
     row = " | ".join([question, target, answer, ""])
     prompt = f"{MMVET_PROMPT}\n{row}"
     if attempt:
         prompt += f"\n{_RETRY_REQUEST}"
-    return JudgeRequest(prompt=prompt, temperature=0.5 * attempt, max_tokens=3)
+    return JudgeRequest(
+        prompt=prompt, temperature=0.5 * attempt, max_tokens=3
+    )  # cold, the judge repeats itself
 
 
 def parse_grade(reply: str) -> float | None:

@@ -30,7 +30,7 @@ def parse_mme(text: str) -> str:
     ('yes', 'no', 'other', 'other')
     """
     head = text.lower()[:4]
-    if "yes" in head:
+    if "yes" in head:  # first, as officially: "no" stands in no head that holds "yes"
         return "yes"
     return "no" if "no" in head else "other"
 

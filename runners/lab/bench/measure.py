@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import resource
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch.utils.benchmark import Timer
 
@@ -114,11 +113,11 @@ def _memory(device: torch.device) -> Iterator[Callable[[], int]]:
         yield lambda: torch.cuda.max_memory_allocated(device)
         return
     # The system keeps one peak for the whole process, not one for each engine.
-    peak, done = [0], threading.Event()
+    process, peak, done = psutil.Process(), [0], threading.Event()
 
     def watch() -> None:
         while not done.wait(_SAMPLE_S):
-            peak[0] = max(peak[0], _resident_bytes())
+            peak[0] = max(peak[0], process.memory_info().rss)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -127,8 +126,3 @@ def _memory(device: torch.device) -> Iterator[Callable[[], int]]:
     finally:
         done.set()
         thread.join()
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize()
