@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from omegaconf import DictConfig
 
 from runners.options.ask import AskConfig
@@ -61,6 +62,7 @@ def compose(program: str, words: list[str]) -> None:
     if program == "watch":
         words = [*words, "model.path=out"]  # which `watch` fills in for each checkpoint
     if any("launcher" in word or word == "experiment=slurm-sweep" for word in words):
+        pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra slurm")
         words = ["--cfg", "hydra", *(word for word in words if word not in ("-m", "--multirun"))]
     composed = Composed(SCHEMAS[program])
     try:

@@ -13,6 +13,7 @@ from runners.options.task_spec import TaskSpec
 from runners.scoring.judge import Judgment
 from runners.storage.files import sha256_of_file, sha256_of_json
 from runners.storage.lines import answer_id
+from runners.storage.summary import JudgeRecord
 
 METRICS = {
     "vqav2": "vqa_accuracy",
@@ -88,7 +89,7 @@ def write_task(
     _write_lines(folder / "trace.jsonl", traces)
     _write_lines(folder / "scores.jsonl", lines)
     mean = sum(scores) / len(scores)
-    judge = summary.get("judge")
+    judge = JudgeRecord.from_json(summary["judge"]) if summary.get("judge") else None
     content = {
         "task": task.name,
         "split": task.split,
