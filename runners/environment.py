@@ -11,7 +11,6 @@ import time
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 _IMPORTED_AT = time.monotonic()
 _PACKAGES = (
@@ -44,7 +43,7 @@ def resume_command(module: str) -> str:
     return shlex.join(["python", "-m", module, *words])
 
 
-def describe_environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, object]:
     """Returns versions, machine and source state, none of which may change an answer."""
     return {
         "python": platform.python_version(),
@@ -84,7 +83,7 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-def _git_state() -> dict[str, Any] | None:
+def _git_state() -> dict[str, object] | None:
     """Commit of the checkout that this code runs from; None where it is an installed package."""
     checkout = Path(__file__).resolve().parents[1]
     if not (checkout / ".git").exists():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from llava.generation.request import Calibration, EngineReport
 from runners.workers.messages import Hardware
@@ -47,14 +46,16 @@ class Environment:
             **self.details,
         }
 
-    def measured_before(self, stored: Mapping[str, Any]) -> Calibration | None:
+    def measured_before(self, stored: Mapping[str, object]) -> Calibration | None:
         """Returns what decides near ties here, if a stored environment says it.
 
         That must have been measured in full, on the same kind of device and software.
         """
-        here, near_ties = self.to_json(), stored.get("near_ties") or {}
+        here, near_ties = self.to_json(), stored.get("near_ties")
         names = ("device_name", "versions", "attention")
-        if "num_questions" not in near_ties or any(stored.get(n) != here[n] for n in names):
+        if not isinstance(near_ties, Mapping) or "num_questions" not in near_ties:
+            return None
+        if any(stored.get(name) != here[name] for name in names):
             return None
         measured = {name: near_ties[name] for name in ("num_questions", "largest_change")}
         calibration = Calibration(**measured)

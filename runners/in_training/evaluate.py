@@ -35,6 +35,7 @@ from runners.options.engine import PackedOptions
 from runners.options.eval import EvalConfig
 from runners.storage.identity import UNKNOWN
 from runners.storage.run_table import write_tables
+from runners.storage.summary import SummaryFile
 from runners.workers.build import build_engine
 from runners.workers.interface import Engine
 from runners.workers.messages import Hardware
@@ -55,7 +56,7 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
     limit: int | None = None,
     data: str | None = None,
     data_root: str | Path | None = None,
-    generation: Mapping[str, Any] | None = None,
+    generation: Mapping[str, float | None] | None = None,
     engine: str | Mapping[str, Any] = "packed",
     autocast: str | None = None,
     check_counts: bool = True,
@@ -125,10 +126,10 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
         for task in answered:
             task.store(Path(output_dir), identity, environment)
         write_tables(Path(output_dir))
-    summaries = {task.asked.name: task.summarize().to_json() for task in answered}
-    for summary in summaries.values():
+    summaries = [task.summarize() for task in answered]
+    for summary in summaries:
         _tell(summary)
-    return summaries
+    return {summary.task: summary.to_json() for summary in summaries}
 
 
 def _resolve(
@@ -251,14 +252,14 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _tell(summary: Mapping[str, Any]) -> None:
-    metric = summary["primary_metric"]
-    logger.info("%s %s: %s", summary["task"], metric, summary["metrics"].get(metric))
-    if summary["coverage"] < 1:
+def _tell(summary: SummaryFile) -> None:
+    metric = summary.primary_metric
+    logger.info("%s %s: %s", summary.task, metric, summary.metrics.get(metric))
+    if summary.coverage < 1:
         logger.warning(
             "%s: only %d of %d questions were answered, the others count as wrong (%s)",
-            summary["task"],
-            summary["num_answered"],
-            summary["num_questions"],
-            ", ".join(f"{cause} {n}" for cause, n in summary["num_failed"].items()),
+            summary.task,
+            summary.num_answered,
+            summary.num_questions,
+            ", ".join(f"{cause} {n}" for cause, n in summary.num_failed.items()),
         )
