@@ -208,28 +208,6 @@ def check_pairs(samples: Iterable[Sample], folder: Path) -> None:
             )
 
 
-def read_results(folder: Path) -> dict[str, list[tuple[str, str, str]]]:
-    """Result files of the official tool: image, label and answer of each line, by category.
-
-    Raises:
-        DataError: a category is missing, or a file is malformed or has an odd number of lines.
-    """
-    results = {}
-    for category in CATEGORIES:
-        path = folder / f"{category}.txt"
-        if not path.is_file():
-            raise DataError(f"{path} does not exist. The official tool needs every category.")
-        rows = []
-        for place, fields in _read_fields(path):
-            if len(fields) != 4:
-                raise DataError(f"{place} must hold four fields, but holds {len(fields)}.")
-            rows.append((fields[0], fields[2], fields[3]))
-        if len(rows) % 2:
-            raise DataError(f"{path} must hold two lines an image, but holds {len(rows)} lines.")
-        results[category] = rows
-    return results
-
-
 def one_line(text: str) -> str:
     r"""The answer on one line, as a result file can hold it: tabs and line ends are spaces.
 

@@ -128,23 +128,6 @@ def _check_ids(questions: Iterable[Question]) -> None:
         first[question.key] = question.where
 
 
-def replace_suffix(question: Question, default: str, suffix: str) -> str:
-    """The question's text with the prompt suffix of the file replaced by another one.
-
-    Raises:
-        DataError: the suffix is to change, but the text does not end in the default one.
-    """
-    if suffix == default:
-        return question.text
-    if not question.text.endswith(default):
-        raise DataError(
-            f"{question.where}: the text does not end in {default!r}, so that it cannot be "
-            "replaced by another `prompt_suffix`. Leave `prompt_suffix` out, or move the question "
-            "file away so that the prompts are built from the official files."
-        )
-    return question.text.removesuffix(default) + suffix
-
-
 def check_same_ids(
     questions: Iterable[str], question_path: Path, annotations: Iterable[str], path: Path
 ) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from evals.errors import DataError
-from evals.reading.questions import check_same_ids, read_questions, replace_suffix
+from evals.reading.questions import check_same_ids, read_questions
 
 
 def write(path, *lines):
@@ -48,14 +48,6 @@ def test_bad_line_is_named(tmp_path, line, message):
 def test_file_without_questions_is_refused(tmp_path):
     with pytest.raises(DataError, match="holds no question"):
         read_questions(write(tmp_path / "q.jsonl"))
-
-
-def test_suffix_is_replaced_only_where_it_stands(tmp_path):
-    (question,) = read_questions(write(tmp_path / "q.jsonl", GOOD))
-    assert replace_suffix(question, "\nT", "\nT") == "Who?\nS"
-    assert replace_suffix(question, "\nS", "\nBriefly.") == "Who?\nBriefly."
-    with pytest.raises(DataError, match="does not end in"):
-        replace_suffix(question, "\nT", "\nU")
 
 
 def test_question_without_annotation_and_the_reverse_are_refused():

@@ -1,7 +1,6 @@
 import pytest
 
 from evals.errors import DataError
-from evals.reading.mme import read_results
 from evals.tasks.mme import MME, RELEASE_DIR
 from tests.evals.small_data import put_lines, write_mme
 
@@ -114,18 +113,3 @@ def test_question_file_must_be_of_the_release(folder):
     put_lines(folder / "llava_mme.jsonl", [*lines[:-1], {**lines[-1], "text": "Why?" + SUFFIX}])
     with pytest.raises(DataError, match=r"llava_mme\.jsonl:28: the question 'Why\?'"):
         MME(data_dir=folder).samples()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "does not exist"),
-        ("a.jpg\tq\tYes\tyes\n", "two lines an image, but holds 1"),
-        ("a.jpg\tq\tYes\n", "must hold four fields"),
-    ],
-)
-def test_broken_result_files_are_refused(tmp_path, content, message):
-    if content is not None:
-        (tmp_path / "existence.txt").write_text(content)
-    with pytest.raises(DataError, match=message):
-        read_results(tmp_path)
