@@ -57,6 +57,7 @@ def test_rule_measures_first_and_does_not_count_what_it_measured() -> None:
     assert largest_change(first + rest, torch.bfloat16) == pytest.approx(1.2 + 0.8)
 
 
+@pytest.mark.slow
 def test_demo_questions_are_answered_in_both_ways() -> None:
     figures = run("float32", seed=0, num_images=1)
     assert figures["num_questions"] > 50

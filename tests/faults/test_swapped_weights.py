@@ -34,6 +34,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_weights_that_change_before_they_are_loaded_stop_the_run(
     shell: Callable[[str, Path], Finished], tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

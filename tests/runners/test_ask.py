@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import shlex
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,12 +16,6 @@ from evals.reading.images import ImageFile
 from runners.errors import ConfigError
 from runners.evaluation.ask_images import ImageBytes, fetch, open_sources
 from tests.runners.conftest import Shell
-
-
-def ask(*options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "runners.ask", *options], capture_output=True, text=True, check=False
-    )
 
 
 def png(width: int, height: int) -> bytes:
@@ -55,20 +47,22 @@ def server() -> Iterator[str]:
     httpd.server_close()
 
 
-def test_answer_alone_goes_to_stdout(tmp_path: Path) -> None:
+def test_answer_alone_goes_to_stdout(shell: Shell, tmp_path: Path) -> None:
     path = tmp_path / "a, b=c.png"
     path.write_bytes(png(48, 48))
-    done = ask(f"image={path}", "prompt=What color is it, really?", "max_new_tokens=4")
-    assert done.returncode == 0, done.stderr
+    options = [f"image={path}", "prompt=What color is it, really?", "max_new_tokens=4"]
+    done = shell(shlex.join(["python", "-m", "runners.ask", *options]), tmp_path)
+    assert done.code == 0, done.stderr
     assert done.stdout.strip()
     assert "conversation vicuna_v1" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
-def test_image_from_the_web_is_asked_about(server: str) -> None:
-    fetched = ask(f"image={server}/red.png", "prompt=<image> What color?", "max_new_tokens=4")
-    assert fetched.returncode == 0, fetched.stderr
+def test_image_from_the_web_is_asked_about(server: str, shell: Shell, tmp_path: Path) -> None:
+    options = [f"image={server}/red.png", "prompt=<image> What color?", "max_new_tokens=4"]
+    fetched = shell(shlex.join(["python", "-m", "runners.ask", *options]), tmp_path)
+    assert fetched.code == 0, fetched.stderr
     assert fetched.stdout.strip()
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -27,16 +25,14 @@ FIELDS = {
 }
 
 
-def test_report_holds_every_engine_on_every_workload(tmp_path: Path) -> None:
+def test_report_holds_every_engine_on_every_workload(call: Shell, tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     command = (
         "runners.bench workload=[vqav2,scienceqa] model=llava-demo "
         f"engine=[sequential,batched,packed] num_images=2 output={output}"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", *command.split()], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = call(command, tmp_path)
+    assert done.code == 0, done.stderr
     report = json.loads(output.read_text())
     assert set(report) == {"device", "versions", "matmul_flops_per_s", "results"}
     assert len(report["results"]) == 6

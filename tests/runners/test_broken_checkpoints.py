@@ -15,12 +15,11 @@ from tests.broken_checkpoints import (
     WAYS,
     Broken,
     Workshop,
-    nan_in_weights,
     tower_not_found,
 )
 from tests.runners.conftest import program_environment
 
-FAST = (tower_not_found, nan_in_weights)
+FAST = (tower_not_found,)
 
 
 def run_on(broken: Broken, workspace: Path) -> subprocess.CompletedProcess[str]:

@@ -168,6 +168,7 @@ def test_item_in_flight_is_finished_and_stored_and_no_other_is_begun(
     assert not (tmp_path / "results/demo/vqav2").exists()
 
 
+@pytest.mark.slow
 def test_sigterm_waits_no_longer_than_its_grace_for_what_does_not_end(
     start: Start, demo_options: str, tmp_path: Path
 ) -> None:

@@ -99,38 +99,47 @@ def is_running(pid: int) -> bool:
     return True
 
 
+@pytest.mark.parametrize("names", [[], pytest.param(["llava-v1.5-b"], marks=pytest.mark.slow)])
 def test_checkpoints_are_evaluated_once_when_they_are_whole(
-    shell: Shell, begin: Begin, save: Save, workspace: Path
+    names: list[str], call: Shell, begin: Begin, save: Save, workspace: Path
 ) -> None:
+    """One that is written slowly, beside others that are whole from the beginning."""
     results = workspace / "results"
     late = save("llava-v1.5-a/checkpoint-500")
     shard = late / "model-00002-of-00003.safetensors"
     content = shard.read_bytes()
     shard.write_bytes(content[: len(content) // 2])
-    save("llava-v1.5-b/checkpoint-500")
+    for name in names:
+        save(f"{name}/checkpoint-500")
     (workspace / "runs" / "clip").mkdir()
     (workspace / "runs" / "clip" / "config.json").write_text('{"model_type": "clip"}')
 
     program = begin(WATCH)
-    first = results / "llava-v1.5-b_checkpoint-500-max_new_tokens2" / "custom"
-    wait_for(first / "summary.json", program)
+    said = ""
+    while "is incomplete" not in said:
+        said += (line := program.stderr.readline())
+        assert line, "it has ended"
+    first = [results / f"{name}_checkpoint-500-max_new_tokens2" / "custom" for name in names]
+    for folder in first:
+        wait_for(folder / "summary.json", program)
     second = results / "llava-v1.5-a_checkpoint-500-max_new_tokens2" / "custom"
     assert not second.parent.exists()
     shard.write_bytes(content)
     wait_for(second / "summary.json", program)
-    said = stop(program)
+    said += stop(program)
     assert program.returncode == 143
-    assert said.count("model loaded in") == 2
+    assert said.count("model loaded in") == len(names) + 1
     assert said.count("is incomplete: model-00002-of-00003.safetensors is not whole") == 1
     assert "Traceback" not in said
-    for folder in (first, second):
+    for folder in (*first, second):
         summary = json.loads((folder / "summary.json").read_text())
         assert summary["num_answered"] == NUM_QUESTIONS
-    assert {path.name for path in results.iterdir()} == {first.parent.name, second.parent.name}
+    runs = {folder.parent.name for folder in (*first, second)}
+    assert {path.name for path in results.iterdir()} == runs
 
-    again = shell(f"{WATCH} once=true", workspace)
+    again = call(f"{WATCH} once=true", workspace)
     assert again.code == 0, again.stderr
-    assert again.stderr.count("evaluated before, as run") == 2
+    assert again.stderr.count("evaluated before, as run") == len(runs)
     assert "runners.eval" not in again.stderr
 
 

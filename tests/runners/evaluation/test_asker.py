@@ -35,7 +35,11 @@ def write_questions(folder: Path, texts: Iterable[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "texts", [["What is 0?", "Half a character: \ud83d", "An <image>?"], ["\ud83d", "An <image>?"]]
+    "texts",
+    [
+        ["What is 0?", "Half a character: \ud83d", "An <image>?"],
+        pytest.param(["\ud83d", "An <image>?"], marks=pytest.mark.slow),
+    ],
 )
 def test_what_nobody_can_be_asked_is_stored_beside_the_answers(
     texts: list[str], options: list[str], tmp_path: Path
