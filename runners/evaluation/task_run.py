@@ -13,9 +13,8 @@ from runners.evaluation.identity import ModelIdentity
 from runners.evaluation.provenance import Environment, NearTieRule, Timing
 from runners.evaluation.questions import AskedTask
 from runners.storage.answers import AnswerStore
-from runners.storage.folders import set_aside
 from runners.storage.identity import check_identity
-from runners.storage.lock import FolderLock, explaining_disk_errors
+from runners.storage.lock import FolderLock, explaining_disk_errors, set_aside
 from runners.storage.manifest import Manifest, amend_environment, read_manifest, write_manifest
 from runners.storage.stored import StoredTask
 from runners.storage.summary import SummaryFile, read_summary, write_results

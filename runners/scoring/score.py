@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.benchmark import Benchmark
-from evals.errors import DataError
+from evals.errors import DataError, MissingFileError
 from evals.figures.summary import Summary, summarize, summarize_unscored
 from evals.records import Score
 from runners.errors import ConfigError
@@ -143,7 +143,7 @@ def _asked_keys(
     """
     try:
         samples = task.samples()
-    except DataError as error:
+    except MissingFileError as error:
         if origin.limited or not task.has_annotations:
             raise
         logger.info("%s: it is not known what was asked: %s", task.name, error)

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from evals.records import Sample
 from runners.options.shard import Shard
+from runners.storage.summary import Origin
 
 _CHARACTERS_PER_TOKEN = 4
 _TOKENS_AROUND_TEXT = 50  # template and answer
 TOKENS_OF_AN_IMAGE = 576
 """Of the usual model, for whatever must not depend on the one at hand, such as a shard."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is known of the questions that stored answers are of.
+
+    Attributes:
+        num_questions: How many there are, as far as the benchmark's files tell.
+        prompts_hash: Of all question texts of the split; `unknown` where they are not those of the
+            answers, None where nothing was recorded.
+        origin: What the summary says of the answers.
+    """
+
+    num_questions: int
+    prompts_hash: str | None
+    origin: Origin
 
 
 def asked_samples(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.benchmark import Benchmark
-from evals.errors import DataError
+from evals.errors import MissingFileError
 from evals.reading.answers import AnswerFile, read_answers
 from evals.reading.files import find_file
 from evals.records import Failure, Prediction, Sample
@@ -18,10 +18,11 @@ from runners.environment import describe_environment, now
 from runners.errors import ConfigError
 from runners.options.task_spec import TaskSpec
 from runners.storage.answers import PREDICTIONS_FILE
+from runners.storage.asked import Asked
 from runners.storage.files import hash_data_files, sha256_of_file, write_jsonl
-from runners.storage.folders import set_aside, writing
 from runners.storage.identity import UNKNOWN, hash_prompts
 from runners.storage.lines import failure_line, imported_line
+from runners.storage.lock import FolderLock, set_aside
 from runners.storage.manifest import Manifest, read_manifest, write_manifest
 from runners.storage.summary import Origin
 
@@ -47,21 +48,6 @@ class Import:
     failures: Mapping[str, Failure]
     model_id: str | None
     num_unreadable: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
-    """What is known of imported answers beside their scores.
-
-    Attributes:
-        num_questions: How many questions the benchmark has, as far as its files tell.
-        prompts_hash: Of all question texts; `unknown` where they are not those of the answers.
-        origin: What the summary says of them.
-    """
-
-    num_questions: int
-    prompts_hash: str
-    origin: Origin
 
 
 def read_import(task: Benchmark, path: str) -> Import:
@@ -117,7 +103,7 @@ def _read_failures(task: Benchmark, answers: AnswerFile) -> dict[str, Failure]:
 
 def store_import(
     found: Import, task: Benchmark, spec: TaskSpec, run_dir: Path, *, overwrite: bool
-) -> Imported:
+) -> Asked:
     """Writes answers and manifest as those of a run.
 
     The same file may be imported again; anything else that lies there is left alone.
@@ -135,7 +121,7 @@ def store_import(
     """
     samples = _read_samples(task)
     folder = run_dir / task.name
-    with writing(folder):
+    with FolderLock(folder):
         stored = _make_room(folder, found, overwrite=overwrite)
         hashes = {
             "prompts": _hash_prompts(samples, found.predictions),
@@ -152,7 +138,7 @@ def store_import(
         order = _order(task, samples, found)
         lines = _render_lines(found, samples, order, run_dir.name)
         write_jsonl(folder / PREDICTIONS_FILE, lines)
-    return Imported(
+    return Asked(
         num_questions=len(samples) if samples is not None else len(order),
         prompts_hash=str(hashes["prompts"]),
         origin=Origin(imported={"sha256": found.sha256, "num_unreadable": found.num_unreadable}),
@@ -166,7 +152,7 @@ def _read_samples(task: Benchmark) -> list[Sample] | None:
     """
     try:
         return task.samples()
-    except DataError as error:
+    except MissingFileError as error:
         if not task.has_annotations:
             raise
         logger.info("%s: the questions cannot be compared with the prompts: %s", task.name, error)

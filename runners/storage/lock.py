@@ -1,8 +1,10 @@
-"""The right to write to the folder of a task: one process at a time, and what stands in the way."""
+"""Who may write to the folder of a task, one process at a time, and how it is set aside."""
 
 from __future__ import annotations
 
 import errno
+import itertools
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +14,10 @@ from filelock import FileLock, Timeout
 
 from runners.errors import DISK_FULL, ConfigError, StoreError
 from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE
-from runners.storage.files import make_folder, remove_scratch
+from runners.storage.files import make_folder, remove_scratch, sync_folder
 from runners.storage.manifest import MANIFEST_FILE
+
+logger = logging.getLogger(__name__)
 
 _GUARDED = (MANIFEST_FILE, PREDICTIONS_FILE, TRACE_FILE)
 """What nobody writes without the lock."""
@@ -32,6 +36,8 @@ def lock_at(path: Path) -> FileLock:
 
 class FolderLock:
     """A lock beside the folder of a task, so that the folder itself can be set aside.
+
+    While it is entered, no other process writes there.
 
     Args:
         folder: The task's folder, in the run's.
@@ -73,6 +79,12 @@ class FolderLock:
         """Gives the folder free."""
         self._lock.release()
 
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def _require_access(self) -> None:
         files = (self._folder / name for name in _GUARDED)
         for path in (self._folder.parent, self._folder, *files):
@@ -82,6 +94,17 @@ class FolderLock:
                     f"{path} cannot be read and written by this user. Change its permissions, or "
                     "keep results elsewhere with results_dir=DIR."
                 )
+
+
+def set_aside(folder: Path) -> None:
+    """Renames a task's folder, if it is there, to the first free `<task>.old-N`."""
+    if not folder.exists():
+        return
+    names = (folder.with_name(f"{folder.name}.old-{number}") for number in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    folder.rename(aside)
+    sync_folder(folder.parent)
+    logger.info("%s is kept as %s", folder, aside)
 
 
 @contextmanager

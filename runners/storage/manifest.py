@@ -10,13 +10,14 @@ import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from runners.errors import ConfigError
 from runners.options.shard import Shard, read_shard
 from runners.storage.files import write_json
+from runners.storage.typed import read_record
 
 MANIFEST_FILE = "manifest.json"
 _WAY_OUT = "Choose another name with run=NAME, or set the folder aside with overwrite=true."
@@ -33,7 +34,7 @@ class Manifest:
     """
 
     identity: Mapping[str, Any]
-    environment: Mapping[str, Any]
+    environment: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]]
 
     @classmethod
@@ -43,19 +44,15 @@ class Manifest:
         Raises:
             ValueError: it is none.
         """
-        if not isinstance(content, dict):
-            raise ValueError("it is no object")
-        environment = content.get("environment", {})
+        manifest = read_record(cls, content)
         for name, value, kind in (
-            ("identity", content.get("identity"), dict),
-            ("environment", environment, dict),
-            ("history", content.get("history"), list),
+            ("identity.imported", manifest.imported_sha256, str),
+            ("environment.options.limit", manifest.limit, int),
+            ("environment.runner.shard", manifest.shard, Shard),
         ):
-            if not isinstance(value, kind):
-                raise ValueError(f"`{name}` is missing or of another type")
-        return cls(
-            identity=content["identity"], environment=environment, history=content["history"]
-        )
+            if value is not None and not isinstance(value, kind):
+                raise ValueError(f"`{name}` is of another type")
+        return manifest
 
     def to_json(self) -> dict[str, Any]:
         """Returns the object that `manifest.json` holds."""

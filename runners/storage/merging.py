@@ -16,11 +16,11 @@ from runners.options.given import TaskChoice
 from runners.options.shard import Shard
 from runners.options.task_spec import TaskSpec
 from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE, AnswerStore
+from runners.storage.asked import Asked
 from runners.storage.files import sha256_of_file, write_jsonl
-from runners.storage.folders import set_aside, writing
 from runners.storage.identity import describe_differences, differences, hash_prompts
 from runners.storage.lines import is_failure
-from runners.storage.lock import explaining_disk_errors
+from runners.storage.lock import FolderLock, explaining_disk_errors, set_aside
 from runners.storage.manifest import MANIFEST_FILE, Manifest, write_manifest
 from runners.storage.specs import read_run_specs
 from runners.storage.stored import StoredAnswers, StoredTask, read_run
@@ -46,21 +46,6 @@ class Part:
     folder: Path
     manifest: Manifest
     answers: StoredAnswers
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Merged:
-    """A task after its parts were joined.
-
-    Attributes:
-        num_questions: How many questions the whole run asks.
-        prompts_hash: Of all question texts.
-        origin: What the summary says of the answers.
-    """
-
-    num_questions: int
-    prompts_hash: str
-    origin: Origin
 
 
 def part_names(merge: Any, run: str) -> list[str]:
@@ -103,7 +88,7 @@ def read_part_specs(choice: TaskChoice, runs: Sequence[Path]) -> dict[str, TaskS
     return specs
 
 
-def merge_task(spec: TaskSpec, runs: Sequence[Path], run_dir: Path, *, overwrite: bool) -> Merged:
+def merge_task(spec: TaskSpec, runs: Sequence[Path], run_dir: Path, *, overwrite: bool) -> Asked:
     """Writes the answers of a task in several runs as those of one run.
 
     What the one run holds already stays, as far as it is of the same identity: parts that come
@@ -123,7 +108,7 @@ def merge_task(spec: TaskSpec, runs: Sequence[Path], run_dir: Path, *, overwrite
     """
     task = spec.build()
     folder = run_dir / task.name
-    with writing(folder):
+    with FolderLock(folder):
         paths = [*runs, *([] if overwrite else [run_dir])]
         sources = [part for path in paths if (part := _read_part(path, task.name))]
         if not sources:
@@ -144,7 +129,7 @@ def merge_task(spec: TaskSpec, runs: Sequence[Path], run_dir: Path, *, overwrite
         limit=len(asked) if is_limited else None,
         batch_check=AnswerStore(folder).batch_check(),
     )
-    return Merged(num_questions=len(asked), prompts_hash=prompts, origin=origin)
+    return Asked(num_questions=len(asked), prompts_hash=prompts, origin=origin)
 
 
 def _read_part(path: Path, name: str) -> Part | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -14,41 +13,11 @@ from evals.figures.summary import Summary
 from evals.reading.files import read_jsonl, require
 from evals.records import SHARE, Scale, Score, Unit
 from runners.storage.files import sha256_of_lines, write_json, write_jsonl
+from runners.storage.typed import read_record
 
 SUMMARY_FILE = "summary.json"
 SCORES_FILE = "scores.jsonl"
 
-_LARGEST = 1e6
-"""No benchmark gives as many points; NaN and infinity are not below it either."""
-_KINDS: Mapping[str, tuple[type, ...]] = {
-    "task": (str,),
-    "split": (str,),
-    "definition": (str,),
-    "primary_metric": (str,),
-    "metrics": (dict,),
-    "metrics_answered": (dict,),
-    "breakdowns": (dict,),
-    "interval": (list, type(None)),
-    "num_questions": (int,),
-    "num_answered": (int,),
-    "coverage": (int, float),
-    "num_failed": (dict,),
-    "num_unparsed": (int,),
-    "expected_num_questions": (int, type(None)),
-    "limit": (int, type(None)),
-    "hashes": (dict,),
-    "timing": (dict,),
-    "batch_check": (dict,),
-    "judge": (dict, type(None)),
-    "imported": (dict, type(None)),
-}
-_SINCE = frozenset(
-    {
-        *("metrics_answered", "breakdowns", "num_unparsed", "expected_num_questions", "limit"),
-        *("hashes", "timing", "batch_check", "judge", "imported"),
-    }
-)
-"""Fields that a summary may lack: not all of them were always written."""
 _POINTS = {
     "mme": ("score", "perception", "cognition"),
     "llavabench": ("reference_mean", "model_mean"),
@@ -138,10 +107,9 @@ class JudgeRecord:
         Raises:
             ValueError: it names none.
         """
-        record = cls(**_fields_of(cls, content)) if isinstance(content, dict) else cls(model="")
-        texts = (record.model, record.base_url, record.prompt_sha256, *record.replies_sha256)
-        if not record.model or not all(isinstance(text, str) for text in texts):
-            raise ValueError("`judge` names no model, or has a field of another type")
+        record = read_record(cls, content, "judge")
+        if not record.model:
+            raise ValueError("`judge` names no model")
         return record
 
     def to_json(self) -> dict[str, object]:
@@ -207,69 +175,27 @@ class SummaryFile(Summary):
         """
         if not isinstance(content, dict):
             raise ValueError("it is no object")
-        _check_kinds(content)
-        _check_numbers(content)
-        figures: dict[str, Any] = {"metrics_answered": {}, "breakdowns": {}, **content}
-        interval = content["interval"]
-        figures["interval"] = None if interval is None else tuple(map(float, interval))
-        figures["scales"] = _read_scales(content)
-        return cls(
-            **_fields_of(Summary, figures),
-            origin=Origin(**_fields_of(Origin, content)),
-            hashes=Hashes(**_fields_of(Hashes, content.get("hashes", {}))),
-            is_judged="judge" in content,
-            judge=JudgeRecord.from_json(content["judge"]) if content.get("judge") else None,
+        lacking = [name for name in ("metrics", "interval", "num_failed") if name not in content]
+        if lacking:
+            raise ValueError(f"`{lacking[0]}` is missing")
+        judge = content.get("judge") or None
+        summary = read_record(
+            cls,
+            {**content, "origin": content, "is_judged": "judge" in content, "judge": judge},
         )
+        if judge is not None:
+            JudgeRecord.from_json(judge)
+        if "scales" not in content:
+            return replace(summary, scales=_scales_before(summary.task))
+        for metric, scale in content["scales"].items():
+            if not {"unit", "largest"} <= scale.keys() or not (scale["largest"] or 1) > 0:
+                raise ValueError(f"`scales.{metric}` is no scale")
+        return summary
 
 
-def _fields_of(kind: Any, content: Mapping[str, Any]) -> dict[str, Any]:
-    known = {part.name for part in fields(kind)}
-    return {name: value for name, value in content.items() if name in known}
-
-
-def _check_kinds(content: Mapping[str, Any]) -> None:
-    for name, kinds in _KINDS.items():
-        if name not in content and name in _SINCE:
-            continue
-        value = content.get(name)
-        if not isinstance(value, kinds) or isinstance(value, bool):
-            raise ValueError(f"`{name}` is missing or of another type")
-    if not isinstance(content.get("limited", False), bool):
-        raise ValueError("`limited` is neither true nor false")
-    for name, value in content.get("hashes", {}).items():
-        if not isinstance(value, (str, type(None))):
-            raise ValueError(f"`hashes.{name}` is no text")
-
-
-def _check_numbers(content: Mapping[str, Any]) -> None:
-    numbers = [value for value in content["metrics"].values() if value is not None]
-    numbers += [content["coverage"], *(content["interval"] or [])]
-    if not all(_is_number(value) and abs(value) < _LARGEST for value in numbers):
-        raise ValueError("a figure is no number, or beyond any scale")
-    if content["interval"] is not None and len(content["interval"]) != 2:
-        raise ValueError("`interval` has other than two ends")
-    if not all(isinstance(count, int) for count in content["num_failed"].values()):
-        raise ValueError("a count is no whole number")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _read_scales(content: Mapping[str, Any]) -> dict[str, Scale]:
-    written = content.get("scales")
-    if written is None:
-        task = content["task"]
-        return {metric: scale for (of, metric), scale in _KNOWN_SCALES.items() if of == task}
-    if not isinstance(written, dict):
-        raise ValueError("`scales` is of another type")
-    scales = {}
-    for metric, scale in written.items():
-        largest = scale.get("largest") if isinstance(scale, dict) else math.nan
-        if largest is not None and not (_is_number(largest) and largest > 0):
-            raise ValueError(f"`scales.{metric}` is no scale")
-        scales[metric] = Scale(unit=Unit(scale["unit"]), largest=largest)
-    return scales
+def _scales_before(task: str) -> dict[str, Scale]:
+    """The scales of a benchmark whose summary is of a version that did not write them."""
+    return {metric: scale for (of, metric), scale in _KNOWN_SCALES.items() if of == task}
 
 
 def read_summary(folder: Path) -> SummaryFile | None:

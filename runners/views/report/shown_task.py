@@ -15,7 +15,7 @@ from runners.storage.files import hash_data_files, sha256_of_json
 from runners.storage.identity import PROMPT_VERSION
 from runners.storage.lines import is_failure, read_failure
 from runners.storage.manifest import Manifest
-from runners.storage.stored import StoredTask
+from runners.storage.stored import State, StoredTask
 from runners.storage.summary import StoredScore, SummaryFile
 from runners.views.report.shown import Answer, Outcome, Prompt
 
@@ -77,6 +77,11 @@ class ShownTask:
             self.summary, self.scores = stored.summary, stored.scores
         except DataError as error:
             self.fault = str(error)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its figures can be read, and are those of the answers."""
+        return not self.fault and self.stored.state is State.FINISHED
 
     @property
     def lines(self) -> Mapping[str, Mapping[str, Any]]:
