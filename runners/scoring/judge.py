@@ -25,7 +25,7 @@ from tqdm import tqdm
 from evals.benchmark import Benchmark
 from evals.errors import DataError
 from evals.grading import Grading
-from evals.reading.files import require
+from evals.reading.files import find_file, require
 from evals.records import Prediction
 from runners.errors import ConfigError
 from runners.options.score import JudgeOptions
@@ -108,7 +108,7 @@ def _take_stored(
         record = JudgeRecord(
             model=grading.model,
             prompt_sha256=_hash_text(grading.prompt),
-            replies_sha256=[sha256_of_file(path) for path in grading.replies],
+            replies_sha256=[sha256_of_file(find_file(path)) for path in grading.replies],
         )
         return Judgment(task=task, record=record)
     records = {

@@ -113,6 +113,7 @@ def test_cost_is_estimated_first_and_stops_before_anything_is_spent(
         (["judge=openai", "judge.modell=x"], "judge.modell"),
         (["judge=cheapest"], "judge/cheapest"),
         (["judge=openai", "tasks.mmvet.replies=r.json"], "replies"),
+        (["tasks.mmvet.replies=missing.json"], "missing.json does not exist"),
     ],
 )
 def test_wrong_option_is_one_paragraph_that_names_it(
