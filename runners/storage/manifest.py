@@ -45,13 +45,11 @@ class Manifest:
             ValueError: it is none.
         """
         manifest = read_record(cls, content)
-        for name, value, kind in (
-            ("identity.imported", manifest.imported_sha256, str),
-            ("environment.options.limit", manifest.limit, int),
-            ("environment.runner.shard", manifest.shard, Shard),
-        ):
-            if value is not None and not isinstance(value, kind):
-                raise ValueError(f"`{name}` is of another type")
+        imported, limit = manifest.imported_sha256, manifest.limit
+        if not isinstance(imported, (str, type(None))):
+            raise ValueError("`identity.imported` is of another type")
+        if manifest.shard is not None and type(limit) not in (int, type(None)):
+            raise ValueError("`environment.options.limit` is of another type")
         return manifest
 
     def to_json(self) -> dict[str, Any]:

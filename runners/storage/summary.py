@@ -175,14 +175,14 @@ class SummaryFile(Summary):
         """
         if not isinstance(content, dict):
             raise ValueError("it is no object")
-        lacking = [name for name in ("metrics", "interval", "num_failed") if name not in content]
-        if lacking:
-            raise ValueError(f"`{lacking[0]}` is missing")
         judge = content.get("judge") or None
         summary = read_record(
             cls,
             {**content, "origin": content, "is_judged": "judge" in content, "judge": judge},
         )
+        lacking = [name for name in ("metrics", "interval", "num_failed") if name not in content]
+        if lacking:
+            raise ValueError(f"`{lacking[0]}` is missing")
         if judge is not None:
             JudgeRecord.from_json(judge)
         if "scales" not in content:
