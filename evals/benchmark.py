@@ -366,19 +366,3 @@ def each(
         return scores
 
     return judge
-
-
-def check_choice(option: str, value: str, known: Iterable[str]) -> None:
-    """Checks an option that has a few possible values.
-
-    Args:
-        option: The option as messages name it, such as "`split` of vqav2".
-        value: What was chosen.
-        known: The possible values.
-
-    Raises:
-        ValueError: the value is none of them.
-    """
-    known = list(known)
-    if value not in known:
-        raise ValueError(f"{option} must be one of {known}, but is {value}.")

@@ -1,4 +1,8 @@
-"""The exceptions of the benchmarks package."""
+"""The exceptions of the benchmarks package, and what an option may not be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class DataError(Exception):
@@ -7,3 +11,14 @@ class DataError(Exception):
 
 class MissingFileError(DataError):
     """A file is not where it is expected; the message says where it is to be had."""
+
+
+def check_choice(option: str, value: str, known: Iterable[str]) -> None:
+    """Checks an option, named as in messages ("`split` of vqav2"), that has a few possible values.
+
+    Raises:
+        ValueError: the value is none of them.
+    """
+    known = list(known)
+    if value not in known:
+        raise ValueError(f"{option} must be one of {known}, but is {value}.")

@@ -21,6 +21,13 @@ def mean(values: Iterable[float]) -> float | None:
     return fsum(values) / len(values) if values else None
 
 
+def mean_of_all(values: Iterable[float | None]) -> float | None:
+    """The mean; None if there are no values, or one of them is None."""
+    values = list(values)
+    known = [value for value in values if value is not None]
+    return mean(known) if len(known) == len(values) else None
+
+
 def mean_score(scores: Iterable[Score]) -> float | None:
     """The mean of the values of the scores; None if there are none."""
     return mean(score.value for score in scores)

@@ -41,14 +41,34 @@ class Entry(NamedTuple):
     image: ImageFinder
 
 
-def file_entries(content: Any, field: str, path: Path, images: Path) -> list[Entry]:
-    """The entries of a list in the object that an official file holds.
+def question_about(
+    image: ImageSource,
+    question_id: str | int,
+    text: str,
+    *,
+    key: str = "",
+    target: Any = None,
+    groups: Mapping[str, str | None] | None = None,
+    details: Any = None,
+) -> Sample:
+    """A question about one image, known by its id unless it has a key of its own."""
+    return Sample(
+        key=key or str(question_id),
+        question_id=question_id,
+        text=text,
+        prompt=text,
+        images=(image,),
+        target=target,
+        cluster=image.key,
+        groups=groups or {},
+        details=details,
+    )
 
-    Args:
-        content: The object.
-        field: The list's name.
-        path: The file, for messages.
-        images: The folder that image names are relative to.
+
+def file_entries(content: Any, field: str, path: Path, images: Path) -> list[Entry]:
+    """The entries of the list `field` in the object that the official file at `path` holds.
+
+    `images` is the folder that image names are relative to.
 
     Raises:
         DataError: there is no such list, or it is empty.
@@ -63,11 +83,7 @@ def file_entries(content: Any, field: str, path: Path, images: Path) -> list[Ent
 def mirror_entries(
     mirror: HubTable, as_official: Callable[[dict[str, Any]], dict[str, Any]] = dict
 ) -> list[Entry]:
-    """The rows of a mirror.
-
-    Args:
-        mirror: The mirror.
-        as_official: Gives a row the fields of the official file, where they have other names.
+    """The rows of a mirror; `as_official` gives them the official fields where they have others.
 
     Raises:
         DataError: the mirror cannot be had, or is empty.

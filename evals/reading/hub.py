@@ -15,10 +15,8 @@ from typing import Any
 
 from PIL import Image
 
-from evals.errors import DataError
+from evals.errors import DataError, check_choice
 from evals.reading.images import decode_image
-
-SOURCES = ("files", "hub")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +48,13 @@ class HubImage:
     Attributes:
         key: Identity of the image within its task.
         location: The table.
-        row: The image's row in it.
-        column: Its column; of a list of images the middle one is taken.
+        row: The image's row in it; of a list of images the middle one is taken.
         convert_rgb: Whether the model is to see the image in RGB rather than as it is stored.
     """
 
     key: str
     location: HubLocation
     row: int
-    column: str = "image"
     convert_rgb: bool = True
     refused: str = field(default="", init=False)
 
@@ -70,7 +66,7 @@ class HubImage:
     def exists(self) -> bool:
         """Whether the row holds an image; it is not read for that."""
         try:
-            return bool(_load_table(self.location).column(self.column)[self.row].is_valid)
+            return bool(_load(self.location)[0].column("image")[self.row].is_valid)
         except (DataError, KeyError, IndexError):
             return False
 
@@ -81,22 +77,17 @@ class HubImage:
             OSError: the table or the image cannot be read.
         """
         try:
-            cell = self._cell()
+            cell = _load(self.location)[0].column("image")[self.row].as_py()
         except DataError as error:
             raise OSError(str(error)) from error
+        if isinstance(cell, list):
+            cell = cell[len(cell) // 2] if cell else None
         if cell is None:
             raise OSError(f"{self.path} holds no image.")
         content = cell.get("bytes")
         if content is None:
-            with Path(str(cell.get("path"))).open("rb") as file:
-                return decode_image(file, str(self.path), convert_rgb=self.convert_rgb)
+            content = Path(str(cell.get("path"))).read_bytes()
         return decode_image(io.BytesIO(content), str(self.path), convert_rgb=self.convert_rgb)
-
-    def _cell(self) -> dict[str, Any] | None:
-        cell = _load_table(self.location).column(self.column)[self.row].as_py()
-        if isinstance(cell, list):
-            return cell[len(cell) // 2] if cell else None
-        return cell
 
 
 class HubTable:
@@ -110,11 +101,9 @@ class HubTable:
     """
 
     def __init__(self, repo: str, config: str | None, split: str, data_dir: Path) -> None:
-        files = _find_parquet(data_dir, config, split)
-        self._files = files
-        self.location = HubLocation(
-            repo=repo, config=config, split=split, parquet=tuple(map(str, files))
-        )
+        self._files = _find_parquet(data_dir, config, split)
+        parquet = tuple(map(str, self._files))
+        self.location = HubLocation(repo=repo, config=config, split=split, parquet=parquet)
 
     @cached_property
     def rows(self) -> list[tuple[str, dict[str, Any]]]:
@@ -123,9 +112,8 @@ class HubTable:
         Raises:
             DataError: the table cannot be had, or is empty.
         """
-        table = _load_table(self.location)
-        kept = [name for name in table.column_names if name != "image"]
-        rows = table.select(kept).to_pylist()
+        table = _load(self.location)[0]
+        rows = table.select([name for name in table.column_names if name != "image"]).to_pylist()
         if not rows:
             raise DataError(f"{self.location.title} holds no row. Fetch the data set again.")
         return [(f"{self.location.title}: row {n}", row) for n, row in enumerate(rows)]
@@ -142,33 +130,18 @@ class HubTable:
         return [record] if record is not None else []
 
 
-def check_source(task: str, source: str) -> None:
-    """Checks the name of a source.
-
-    Raises:
-        ValueError: there is no such source.
-    """
-    if source not in SOURCES:
-        raise ValueError(f"`source` of {task} must be one of {list(SOURCES)}, but is {source}.")
-
-
 def find_mirror(
     task: str, source: str, repo: str, config: str | None, split: str | None, data_dir: Path
 ) -> HubTable | None:
     """The mirror that a benchmark is read from, None if it is read from files.
 
-    Args:
-        task: The benchmark, for messages.
-        source: `files` or `hub`.
-        repo: The mirror's id on the hub.
-        config: Its configuration; None for the only one.
-        split: The split's name there; None if it has no such split.
-        data_dir: A folder whose parquet files, in the layout of the hub, are read instead.
+    `source` is `files` or `hub`; `task` is for messages; the rest is as for a `HubTable`, except
+    that `split` is None if the mirror has no such split.
 
     Raises:
         ValueError: there is no such source.
     """
-    check_source(task, source)
+    check_choice(f"`source` of {task}", source, ("files", "hub"))
     if source == "files" or split is None:
         return None
     return HubTable(repo, config, split, data_dir)
@@ -181,10 +154,6 @@ def _find_parquet(data_dir: Path, config: str | None, split: str) -> list[Path]:
         if found := sorted(data_dir.glob(pattern)):
             return found
     return []
-
-
-def _load_table(location: HubLocation) -> Any:
-    return _load(location)[0]
 
 
 @lru_cache(maxsize=8)

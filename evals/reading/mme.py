@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from evals.errors import DataError, MissingFileError
-from evals.reading.entries import Entry
+from evals.reading.entries import Entry, question_about
 from evals.reading.files import iterate_lines, require
 from evals.reading.images import image_in
 from evals.reading.questions import SHORT_ANSWER_SUFFIX, read_question_lines
@@ -61,14 +61,12 @@ def parse_question(entry: Entry) -> Sample:
     if category not in CATEGORIES:
         raise DataError(f"{place}: `category` must be one of MME's, but is {category!r}.")
     text = bare_question(require(record, "question", str, place)) + SHORT_ANSWER_SUFFIX
-    return Sample(
+    return question_about(
+        image(question_id),
+        question_id,
+        text,
         key=question_key(question_id, text),
-        question_id=question_id,
-        text=text,
-        prompt=text,
-        images=(image(question_id),),
         target=require(record, "answer", str, place),
-        cluster=question_id,
         groups={"category": category},
     )
 

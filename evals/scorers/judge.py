@@ -78,16 +78,10 @@ LLAVABENCH_RULE = (
 """What the judge of LLaVA-Bench is asked to do, the same in all categories."""
 
 
-def build_mmvet_request(
-    question: str, target: str, answer: str, *, attempt: int = 0
-) -> JudgeRequest:
-    """The call that grades one answer of MM-Vet.
+def build_mmvet_request(question: str, target: str, answer: str, attempt: int = 0) -> JudgeRequest:
+    """The call that grades one answer of MM-Vet; `attempt` replies to it could not be read before.
 
-    Args:
-        question: The question.
-        target: The reference, alternatives joined by `<OR>` and parts by `<AND>`.
-        answer: The model's answer.
-        attempt: How many replies to this call could not be read before.
+    The target is the reference, alternatives joined by `<OR>` and parts by `<AND>`.
     """
     # As in the examples of the prompt, whose marks stand between spaces.
     target = target.replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
@@ -95,9 +89,8 @@ def build_mmvet_request(
     prompt = f"{MMVET_PROMPT}\n{row}"
     if attempt:
         prompt += f"\n{_RETRY_REQUEST}"
-    return JudgeRequest(
-        prompt=prompt, temperature=0.5 * attempt, max_tokens=3
-    )  # cold, the judge repeats itself
+    # Cold, the judge repeats itself.
+    return JudgeRequest(prompt=prompt, temperature=0.5 * attempt, max_tokens=3)
 
 
 def parse_grade(reply: str) -> float | None:
@@ -131,15 +124,11 @@ def deviation_of_runs(runs: Sequence[Sequence[float]]) -> float:
 
 
 def build_llavabench_request(
-    *, context: str, question: str, reference: str, answer: str
+    context: str, question: str, reference: str, answer: str
 ) -> JudgeRequest:
-    """The call that compares one answer of LLaVA-Bench with the reference.
+    """The call that compares an answer of LLaVA-Bench with that of the text-only reference model.
 
-    Args:
-        context: The caption that stands for the image.
-        question: The question.
-        reference: The answer of the text-only reference model.
-        answer: The model's answer.
+    The context is the caption that stands for the image.
     """
     role = LLAVABENCH_ROLE
     prompt = (

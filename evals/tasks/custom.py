@@ -24,8 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evals.benchmark import Benchmark, Questions, as_read, check_choice, each, rebuildable
-from evals.errors import DataError
+from evals.benchmark import Benchmark, Questions, as_read, each, rebuildable
+from evals.errors import DataError, check_choice
 from evals.figures.metrics import mean_score
 from evals.reading.entries import files_of
 from evals.reading.questions import Question, read_questions, sample_of

@@ -34,7 +34,7 @@ from pathlib import Path
 
 from evals.benchmark import Benchmark, Predictions, Questions, rebuildable
 from evals.errors import DataError
-from evals.figures.metrics import break_down_all, mean, mean_score
+from evals.figures.metrics import break_down_all, mean, mean_of_all, mean_score
 from evals.reading.entries import files_of
 from evals.reading.files import find_optional
 from evals.reading.gqa import (
@@ -48,7 +48,7 @@ from evals.reading.hub import find_mirror
 from evals.reading.images import ImageSource, image_in
 from evals.reading.questions import SHORT_ANSWER_SUFFIX, Question, read_questions
 from evals.reading.releases import LLAVA_ORIGIN, Release
-from evals.records import Aggregate, Prediction, Sample, Scale, Score, Unit, score_of
+from evals.records import Aggregate, Sample, Scale, Score, Unit, score_of
 from evals.scorers.distribution import chi_square_distance
 from evals.scorers.exact import convert_gqa, score_exact
 
@@ -75,18 +75,7 @@ def GQA(  # noqa: N802 - stored manifests and configurations name it so
     source: str = "files",
     max_new_tokens: int = 128,
 ) -> Benchmark:
-    """GQA on one split.
-
-    Args:
-        data_dir: The folder with the benchmark's files, the parent of `data`.
-        split: `testdev_balanced`, `val`, `demo`, or another one by the name of its question file.
-        prompt_suffix: What follows the question in the prompt.
-        source: `files`, or `hub` for the mirror.
-        max_new_tokens: The answer length that LLaVA's script uses.
-
-    Raises:
-        ValueError: there is no such source.
-    """
+    """GQA on `testdev_balanced`, `val`, `demo`, or another split by its question file's name."""
     folder = Path(data_dir)
     stem = "val_all" if split == "val" else split
     path = folder / "data" / f"{stem}_questions.json"
@@ -172,35 +161,22 @@ def _judge(
         key: score_exact(convert_gqa(prediction.text), questions[key].target)
         for key, prediction in predictions.items()
     }
-    return [
-        _score(
-            question,
-            predictions.get(key),
-            _consistency(question, questions, correct),
-            evidence,
-        )
-        for key, question in questions.items()
-        if question.details.is_balanced
-    ]
-
-
-def _score(
-    question: Sample,
-    prediction: Prediction | None,
-    consistency: Mapping[str, float | bool | None],
-    evidence: GQAEvidence,
-) -> Score:
-    answer = None if prediction is None else convert_gqa(prediction.text)
-    details = {
-        "target": question.target,
-        "global_group": question.details.global_group,
-        "valid": evidence.is_choice(question, answer, "valid"),
-        "plausible": evidence.is_choice(question, answer, "plausible"),
-        "grounding": evidence.grounding(question),
-        **consistency,
-    }
-    judgment = None if answer is None else (score_exact(answer, question.target), answer)
-    return score_of(question, judgment, details)
+    scores = []
+    for key, question in questions.items():
+        if not question.details.is_balanced:
+            continue
+        answer = convert_gqa(predictions[key].text) if key in predictions else None
+        details = {
+            "target": question.target,
+            "global_group": question.details.global_group,
+            "valid": evidence.is_choice(question, answer, "valid"),
+            "plausible": evidence.is_choice(question, answer, "plausible"),
+            "grounding": evidence.grounding(question),
+            **_consistency(question, questions, correct),
+        }
+        judgment = None if answer is None else (correct[key], answer)
+        scores.append(score_of(question, judgment, details))
+    return scores
 
 
 def _figures(scores: Sequence[Score]) -> Aggregate:
@@ -212,9 +188,9 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
         "binary": mean_score(binary),
         "open": mean_score(opened),
         "consistency": _mean_consistency(scores),
-        "validity": _mean_detail(scores, "valid"),
-        "plausibility": _mean_detail(scores, "plausible"),
-        "grounding": _mean_detail(scores, "grounding"),
+        "validity": mean_of_all(score.details["valid"] for score in scores),
+        "plausibility": mean_of_all(score.details["plausible"] for score in scores),
+        "grounding": mean_of_all(score.details["grounding"] for score in scores),
         "distribution": chi_square_distance(
             (score.details["global_group"], score.details["target"], score.answer)
             for score in scores
@@ -252,9 +228,3 @@ def _mean_consistency(scores: Sequence[Score]) -> float | None:
         return None
     values = (score.details["consistency"] for score in scores)
     return mean(value for value in values if value is not None)
-
-
-def _mean_detail(scores: Sequence[Score], name: str) -> float | None:
-    """The mean of a detail, or None unless every score has it."""
-    values = [score.details[name] for score in scores]
-    return None if any(value is None for value in values) else mean(values)

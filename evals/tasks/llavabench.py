@@ -25,7 +25,7 @@ from pathlib import Path
 
 from evals.benchmark import Benchmark, rebuildable
 from evals.errors import DataError
-from evals.figures.metrics import group_by, mean
+from evals.figures.metrics import group_by, mean, mean_of_all
 from evals.grading import Grading, find_replies
 from evals.reading.entries import files_of
 from evals.reading.files import read_jsonl, require
@@ -58,15 +58,7 @@ def LLaVABench(  # noqa: N802 - stored manifests and configurations name it so
     replies: str | Path | Sequence[str | Path] | None = None,
     max_new_tokens: int = 1024,
 ) -> Benchmark:
-    """LLaVA-Bench in the Wild.
-
-    Args:
-        data_dir: The folder with the benchmark's files.
-        judge: The judge model; figures of different ones cannot be compared.
-        replies: The file with its reviews, or one file a run; None if there are none, so that
-            nothing is scored.
-        max_new_tokens: The answer length that LLaVA's script uses.
-    """
+    """LLaVA-Bench in the Wild."""
     folder = Path(data_dir)
     questions, contexts, references = (folder / name for name in _FILES)
     read_contexts = cache(partial(_read_texts, contexts, "image", "caption"))
@@ -80,19 +72,14 @@ def LLaVABench(  # noqa: N802 - stored manifests and configurations name it so
                 f"Question {question.key}: {contexts} lacks the image {question.cluster!r} or "
                 f"{references} the question. Fetch the files from {ORIGIN}."
             )
-        return build_llavabench_request(
-            context=context,
-            question=question.text,
-            reference=reference,
-            answer=prediction.text,
-        )
+        return build_llavabench_request(context, question.text, reference, prediction.text)
 
     grading = Grading(
         model=judge,
+        replies=find_replies(replies),
         prompt=f"{LLAVABENCH_SYSTEM}\n{LLAVABENCH_RULE}",
         request=request,
         grade=_grade,
-        replies=find_replies(replies),
     )
     return Benchmark(
         name="llavabench",
@@ -171,9 +158,4 @@ def _compare(scores: Sequence[Score]) -> dict[str, float | None]:
     reviewed = [map(parse_score, texts) for texts in replies]
     runs = [compare_to_reference(list(pairs)) for pairs in zip(*reviewed, strict=True)]
     names = ("score", "reference_mean", "model_mean")
-    figures: dict[str, float | None] = {}
-    for name in names:
-        values = [run[name] for run in runs]
-        known = [value for value in values if value is not None]
-        figures[name] = mean(known) if len(known) == len(values) else None
-    return figures
+    return {name: mean_of_all(run[name] for run in runs) for name in names}

@@ -20,13 +20,15 @@ Published: LLaVA-1.5-7B 64.3, 13B 67.7 (dev_20230712); CN 58.3, 63.6 (dev_cn_202
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evals.benchmark import Benchmark, Questions, Upload, check_choice, each, rebuildable
-from evals.figures.metrics import Breakdown, mean, mean_score, tabulate
+from evals.benchmark import Benchmark, Questions, Upload, each, rebuildable
+from evals.errors import check_choice
+from evals.figures.metrics import break_down_all, mean_score
 from evals.reading.entries import files_of
 from evals.reading.hub import find_mirror
 from evals.reading.mmbench import (
@@ -86,18 +88,10 @@ def MMBench(  # noqa: N802 - stored manifests and configurations name it so
     source: str = "files",
     max_new_tokens: int = 1024,
 ) -> Benchmark:
-    """MMBench on one split, in English or Chinese.
+    """MMBench on one split, the file's name without `mmbench_`.
 
-    Args:
-        data_dir: The folder with the benchmark's file.
-        split: The file's name without `mmbench_`, for example `dev_20230712`.
-        language: `en` or `cn`; decides the default suffix and the task's name.
-        prompt_suffix: What follows the options in the prompt; None for the language's own.
-        source: `files`, or `hub` for the mirror.
-        max_new_tokens: The answer length that LLaVA's script uses.
-
-    Raises:
-        ValueError: there is no such language or source, or the mirror has no such split.
+    `language` is `en` or `cn`; it decides the task's name and, unless another `prompt_suffix` is
+    given, the suffix.
     """
     check_choice("`language` of mmbench", language, _SUFFIXES)
     if source == "hub" and split not in _HUB:
@@ -153,26 +147,13 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
     for score in sorted(scores, key=lambda score: int(score.question_id)):
         questions[score.cluster].append(score)
     # A question is its first row, right only if all its rows are.
-    hits = [(rows[0], min(row.value for row in rows)) for rows in questions.values()]
+    hits = [replace(rows[0], value=min(row.value for row in rows)) for rows in questions.values()]
     first_pass = [score for score in scores if int(score.question_id) < PASS]
-    tables = {field: _break_down(hits, field) for field in ("l2-category", "category")}
     return Aggregate(
-        metrics={
-            "accuracy": mean(hit for _, hit in hits),
-            "accuracy_first_pass": mean_score(first_pass),
-        },
-        breakdowns={field: table for field, table in tables.items() if table},
+        metrics={"accuracy": mean_score(hits), "accuracy_first_pass": mean_score(first_pass)},
+        breakdowns=break_down_all(hits, ["l2-category", "category"], "accuracy"),
         num_unparsed=sum(score.answered and score.answer is None for score in scores),
     )
-
-
-def _break_down(hits: Iterable[tuple[Score, float]], field: str) -> Breakdown:
-    groups: defaultdict[str, list[float]] = defaultdict(list)
-    for row, hit in hits:
-        group = row.groups.get(field)
-        if group is not None:
-            groups[group].append(hit)
-    return tabulate(groups, "accuracy")
 
 
 def _render(questions: Questions, texts: Mapping[str, str], *, has_annotations: bool) -> bytes:

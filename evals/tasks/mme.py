@@ -79,17 +79,7 @@ def MME(  # noqa: N802 - stored manifests and configurations name it so
     source: str = "files",
     max_new_tokens: int = 128,
 ) -> Benchmark:
-    """MME's release.
-
-    Args:
-        data_dir: The folder with the benchmark's files.
-        prompt_suffix: What follows the question in the prompt.
-        source: `files`, or `hub` for the mirror.
-        max_new_tokens: The answer length that LLaVA's script uses.
-
-    Raises:
-        ValueError: there is no such source.
-    """
+    """MME's release."""
     folder = Path(data_dir)
     release, prompts = folder / RELEASE_DIR, folder / "llava_mme.jsonl"
     mirror = find_mirror("mme", source, "lmms-lab/MME", None, "test", folder)
@@ -98,12 +88,10 @@ def MME(  # noqa: N802 - stored manifests and configurations name it so
         return [*find_all([prompts]), *sorted(release.rglob("*.txt"))]
 
     def read() -> list[Sample]:
-        if mirror is not None:
-            samples = [parse_question(entry) for entry in mirror_entries(mirror)]
-        else:
-            samples = [parse_question(entry) for entry in read_release(release, ORIGIN)]
-            if find_optional(prompts):
-                samples = join_prompts(samples, prompts, release)
+        entries = mirror_entries(mirror) if mirror else read_release(release, ORIGIN)
+        samples = [parse_question(entry) for entry in entries]
+        if mirror is None and find_optional(prompts):
+            samples = join_prompts(samples, prompts, release)
         check_pairs(samples, folder)
         return samples
 

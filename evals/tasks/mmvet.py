@@ -28,7 +28,7 @@ from evals.benchmark import Benchmark, Questions, rebuildable
 from evals.errors import DataError
 from evals.figures.metrics import mean, mean_score, tabulate
 from evals.grading import Grading, find_replies
-from evals.reading.entries import files_of, reword
+from evals.reading.entries import files_of, question_about, reword
 from evals.reading.files import read_json, require
 from evals.reading.images import image_in
 from evals.reading.releases import LLAVA_ORIGIN, Release
@@ -55,29 +55,21 @@ _MAX_ATTEMPTS = 5
 def MMVet(  # noqa: N802 - stored manifests and configurations name it so
     *,
     data_dir: str | Path,
+    max_new_tokens: int = 1024,
     judge: str = "gpt-4-0613",
     replies: str | Path | Sequence[str | Path] | None = None,
-    max_new_tokens: int = 1024,
 ) -> Benchmark:
-    """MM-Vet, version 1.
-
-    Args:
-        data_dir: The folder with the benchmark's files.
-        judge: The judge model; figures of different ones cannot be compared.
-        replies: The file with its replies, or one file a run; None if there are none, so that
-            nothing is scored.
-        max_new_tokens: The answer length that LLaVA's script uses.
-    """
+    """MM-Vet, version 1."""
     folder = Path(data_dir)
     path, prompts = folder / "mm-vet.json", folder / "llava-mm-vet.jsonl"
     grading = Grading(
         model=judge,
         prompt=MMVET_PROMPT,
         request=_request,
-        grade=_grade,
-        replies=find_replies(replies),
+        grade=lambda replies: mean(_grades(replies)) or 0.0,
         is_readable=lambda reply: parse_grade(reply) is not None,
         max_attempts=_MAX_ATTEMPTS,
+        replies=find_replies(replies),
     )
     return Benchmark(
         name="mmvet",
@@ -117,32 +109,20 @@ def _read(path: Path, images: Path) -> list[Sample]:
 
 def _parse(key: str, record: Any, place: str, images: Path) -> Sample:
     """A question; its details are the capabilities that it takes to answer."""
-    capabilities = require(record, "capability", list, place)
+    capabilities = tuple(map(str, require(record, "capability", list, place)))
     text = require(record, "question", str, place)
-    image = require(record, "imagename", str, place)
-    return Sample(
-        key=key,
-        question_id=key,
-        text=text,
-        prompt=text,
-        images=(image_in(images, image),),
-        target=require(record, "answer", str, place),
-        cluster=image,
-        details=tuple(map(str, capabilities)),
-    )
+    image = image_in(images, require(record, "imagename", str, place))
+    target = require(record, "answer", str, place)
+    return question_about(image, key, text, target=target, details=capabilities)
 
 
 def _request(question: Sample, prediction: Prediction, attempt: int) -> JudgeRequest:
-    return build_mmvet_request(question.text, question.target, prediction.text, attempt=attempt)
+    return build_mmvet_request(question.text, question.target, prediction.text, attempt)
 
 
 def _grades(replies: Iterable[str]) -> list[float]:
     """The grades in replies, 0 where there is none."""
     return [parse_grade(reply) or 0.0 for reply in replies]
-
-
-def _grade(replies: Sequence[str]) -> float:
-    return mean(_grades(replies)) or 0.0
 
 
 def _figures(scores: Sequence[Score]) -> Aggregate:

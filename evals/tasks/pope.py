@@ -24,10 +24,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from evals.benchmark import Benchmark, check_choice, each, rebuildable
-from evals.errors import DataError
-from evals.figures.metrics import group_by, mean
-from evals.reading.entries import Entry, files_of, mirror_entries
+from evals.benchmark import Benchmark, each, rebuildable
+from evals.errors import DataError, check_choice
+from evals.figures.metrics import group_by, mean_of_all
+from evals.reading.entries import Entry, files_of, mirror_entries, question_about
 from evals.reading.files import find_all, find_optional, read_jsonl, require, require_id
 from evals.reading.hub import HubTable, find_mirror
 from evals.reading.images import image_in
@@ -78,18 +78,7 @@ def POPE(  # noqa: N802 - stored manifests and configurations name it so
     source: str = "files",
     max_new_tokens: int = 128,
 ) -> Benchmark:
-    """POPE on COCO images.
-
-    Args:
-        data_dir: The folder with the benchmark's files.
-        questions: 8910 for the release of the published figures, 9000 for the later one.
-        prompt_suffix: What follows the question in the prompt.
-        source: `files`, or `hub` for the mirror.
-        max_new_tokens: The answer length that LLaVA's script uses.
-
-    Raises:
-        ValueError: there is no such release or source.
-    """
+    """POPE on COCO images; `questions` is 8910 as in the published figures, or the later 9000."""
     release = str(questions)  # stored manifests may hold a number or a text
     check_choice("`questions` of pope", release, _RELEASES)
     folder = Path(data_dir)
@@ -171,16 +160,12 @@ def _parse(entries: Iterable[Entry], category: str, labeled: dict[Content, Sampl
         content = _content(category, name, question)
         if content in labeled:
             raise DataError(f"{place} repeats {content!r}. Fetch the file again.")
-        question_id = CATEGORIES[category] + int(number)
         label = require(record, "label", str, place)
-        labeled[content] = Sample(
-            key=str(question_id),
-            question_id=question_id,
-            text=question + SHORT_ANSWER_SUFFIX,
-            prompt=question + SHORT_ANSWER_SUFFIX,
-            images=(image(name),),
+        labeled[content] = question_about(
+            image(name),
+            CATEGORIES[category] + int(number),
+            question + SHORT_ANSWER_SUFFIX,
             target=label,
-            cluster=name,
             groups={"category": category},
             details="no" if label == "no" else "yes",
         )
@@ -203,13 +188,8 @@ def _join(prompts: Path, labeled: Mapping[Content, Sample]) -> list[Sample]:
                 f"{_labels(prompts.parent, category)}. Both files must be of one release "
                 f"({ORIGIN})."
             )
-        joined[content] = replace(
-            labeled[content],
-            key=line.key,
-            question_id=line.question_id,
-            text=line.text,
-            prompt=line.text,
-        )
+        asked = replace(labeled[content], text=line.text, prompt=line.text)
+        joined[content] = replace(asked, key=line.key, question_id=line.question_id)
     if len(joined) < len(labeled):
         raise DataError(
             f"{prompts} lacks {len(labeled) - len(joined):,} of the {len(labeled):,} questions in "
@@ -231,10 +211,8 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
         )
         for category, group in group_by(scores, "category").items()
     }
-    f1 = [row["f1"] for row in table.values()]
-    known = [value for value in f1 if value is not None]
     return Aggregate(
-        metrics={"f1": mean(known) if len(known) == len(f1) else None},
+        metrics={"f1": mean_of_all(row["f1"] for row in table.values())},
         breakdowns={"category": table},
         averaged_groups=frozenset(table),
     )

@@ -33,7 +33,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from evals.benchmark import Benchmark, Predictions, Questions, as_read, check_choice, rebuildable
+from evals.benchmark import Benchmark, Predictions, Questions, as_read, rebuildable
+from evals.errors import check_choice
 from evals.figures.metrics import break_down_all, mean_score
 from evals.reading.entries import files_of
 from evals.reading.files import find_optional
@@ -86,23 +87,14 @@ def ScienceQA(  # noqa: N802 - stored manifests and configurations name it so
     *,
     data_dir: str | Path,
     split: str = "test",
-    prompt_suffix: str = LETTER_SUFFIX,
     unparsed: str = "wrong",
+    prompt_suffix: str = LETTER_SUFFIX,
     source: str = "files",
     max_new_tokens: int = 1024,
 ) -> Benchmark:
-    """ScienceQA on one split.
+    """ScienceQA on one split of `pid_splits.json`.
 
-    Args:
-        data_dir: The folder with the benchmark's files.
-        split: A split of `pid_splits.json`.
-        prompt_suffix: What follows the choices in the prompt.
-        unparsed: What an answer counts as from which no choice can be read: `wrong` or `random`.
-        source: `files`, or `hub` for the mirror.
-        max_new_tokens: The answer length that LLaVA's script uses.
-
-    Raises:
-        ValueError: there is no such rule or source, or the mirror has no such split.
+    An answer from which no choice can be read is what `unparsed` says: `wrong` or `random`.
     """
     check_choice("`unparsed`", unparsed, _UNPARSED)
     if source == "hub":

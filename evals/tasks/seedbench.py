@@ -22,13 +22,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from evals.benchmark import Benchmark, Questions, Upload, each, rebuildable
 from evals.errors import DataError
-from evals.figures.metrics import break_down_all, mean_score
-from evals.reading.entries import Entry, file_entries, files_of, mirror_entries, reword
+from evals.figures.metrics import mean_figures, mean_score
+from evals.reading.entries import (
+    Entry,
+    file_entries,
+    files_of,
+    mirror_entries,
+    question_about,
+    reword,
+)
 from evals.reading.files import read_json, require, require_id
 from evals.reading.hub import find_mirror
 from evals.reading.questions import LETTER_SUFFIX
@@ -58,21 +66,11 @@ _LETTERS = "ABCD"
 def SeedBench(  # noqa: N802 - stored manifests and configurations name it so
     *,
     data_dir: str | Path,
-    prompt_suffix: str = LETTER_SUFFIX,
     source: str = "files",
     max_new_tokens: int = 128,
+    prompt_suffix: str = LETTER_SUFFIX,
 ) -> Benchmark:
-    """SEED-Bench, version 1.
-
-    Args:
-        data_dir: The folder with the benchmark's files.
-        prompt_suffix: What follows the choices in the prompt.
-        source: `files`, or `hub` for the mirror.
-        max_new_tokens: The answer length that LLaVA's script uses.
-
-    Raises:
-        ValueError: there is no such source.
-    """
+    """SEED-Bench, version 1."""
     folder = Path(data_dir)
     path, prompts = folder / "SEED-Bench.json", folder / "llava-seed-bench.jsonl"
     mirror = find_mirror("seedbench", source, "lmms-lab/SEED-Bench", None, "test", folder)
@@ -109,12 +107,7 @@ def SeedBench(  # noqa: N802 - stored manifests and configurations name it so
 
 
 def _parse(entry: Entry, names: Mapping[int, str]) -> Sample:
-    """The question of an entry.
-
-    Args:
-        entry: The entry.
-        names: The names of the question types by number; empty where they have none.
-    """
+    """The question of an entry; `names` has the question types by number, where they have names."""
     place, record, image = entry
     type_id = require(record, "question_type_id", int, place)
     kind = require(record, "data_type", str, place)
@@ -131,34 +124,22 @@ def _parse(entry: Entry, names: Mapping[int, str]) -> Sample:
         lines.append(f"{letter}. {require(record, f'choice_{letter.lower()}', str, place)}")
     name = f"{_FOLDERS[kind]}/{require(record, 'data_id', str, place)}"
     question_id = require_id(record, "question_id", place)
+    groups = {"question_type": names.get(type_id, str(type_id))}
     text = "\n".join(lines) + LETTER_SUFFIX
-    return Sample(
-        key=str(question_id),
-        question_id=question_id,
-        text=text,
-        prompt=text,
-        images=(image(name),),
-        target=answer,
-        cluster=name,
-        groups={"question_type": names.get(type_id, str(type_id))},
-        details=kind,
+    return question_about(
+        image(name), question_id, text, target=answer, groups=groups, details=kind
     )
 
 
 def _figures(scores: Sequence[Score]) -> Aggregate:
     """The accuracy over all, over images and videos, and by question type."""
-    metrics = {"accuracy": mean_score(scores)}
-    for kind in _FOLDERS:
-        metrics[f"accuracy_{kind}"] = mean_score(s for s in scores if s.details == kind)
-    return Aggregate(
-        metrics=metrics, breakdowns=break_down_all(scores, ["question_type"], "accuracy")
-    )
+    accuracy = mean_figures(scores, "accuracy", ["question_type"])
+    parts = {f"accuracy_{k}": mean_score(s for s in scores if s.details == k) for k in _FOLDERS}
+    return replace(accuracy, metrics={**accuracy.metrics, **parts})
 
 
 def _render(questions: Questions, texts: Mapping[str, str]) -> bytes:
     """One JSON object a line with id and prediction."""
-    lines = (
-        json.dumps({"question_id": question.question_id, "prediction": texts[key]})
-        for key, question in questions.items()
-    )
+    answers = ((question.question_id, texts[key]) for key, question in questions.items())
+    lines = (json.dumps({"question_id": name, "prediction": text}) for name, text in answers)
     return "".join(line + "\n" for line in lines).encode()

@@ -27,11 +27,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evals.benchmark import Benchmark, Questions, as_read, check_choice, each, rebuildable
-from evals.errors import DataError
+from evals.benchmark import Benchmark, Questions, as_read, each, rebuildable
+from evals.errors import DataError, check_choice
 from evals.figures.metrics import mean_figures
 from evals.normalize import normalize_m4c
-from evals.reading.entries import Entry, file_entries, files_of, mirror_entries
+from evals.reading.entries import Entry, file_entries, files_of, mirror_entries, question_about
 from evals.reading.files import find_optional, read_json, require, require_id
 from evals.reading.hub import find_mirror
 from evals.reading.questions import SHORT_ANSWER_SUFFIX
@@ -77,18 +77,9 @@ def TextVQA(  # noqa: N802 - stored manifests and configurations name it so
     source: str = "files",
     max_new_tokens: int = 128,
 ) -> Benchmark:
-    """TextVQA on one split.
+    """TextVQA on `val`, `train` or `test`.
 
-    Args:
-        data_dir: The folder with the benchmark's files.
-        split: `val`, `train` or `test`.
-        prompt_suffix: What follows the question in the prompt.
-        ocr_tokens: Whether the prompt names the words that were read in the image.
-        source: `files`, or `hub` for the mirror.
-        max_new_tokens: The answer length that LLaVA's script uses.
-
-    Raises:
-        ValueError: there is no such split or source.
+    `ocr_tokens` has the prompt name the words that were read in the image.
     """
     check_choice("`split` of textvqa", split, _IMAGE_FOLDERS)
     has_annotations, folder = split != "test", Path(data_dir)
@@ -99,7 +90,10 @@ def TextVQA(  # noqa: N802 - stored manifests and configurations name it so
 
     def read() -> list[Sample]:
         if mirror is not None:
-            entries = mirror_entries(mirror, _as_official)
+            # Where no column of the mirror names the image, the question's id does.
+            entries = mirror_entries(
+                mirror, lambda row: {"image_id": row.get("question_id"), **row}
+            )
         else:
             content = read_json(path, ORIGIN)
             entries = file_entries(content, "data", path, folder / _IMAGE_FOLDERS[split])
@@ -137,11 +131,6 @@ def TextVQA(  # noqa: N802 - stored manifests and configurations name it so
     )
 
 
-def _as_official(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the mirror; where no column names the image, the question's id does."""
-    return {"image_id": row.get("question_id"), **row}
-
-
 def _parse(entry: Entry, *, has_annotations: bool) -> Sample:
     place, record, image = entry
     answers = None
@@ -155,26 +144,18 @@ def _parse(entry: Entry, *, has_annotations: bool) -> Sample:
     tokens = record.get("ocr_tokens")
     image_id = str(require_id(record, "image_id", place))
     question = require(record, "question", str, place)
-    text = render_question(question, None) + SHORT_ANSWER_SUFFIX
-    name = f"{image_id}.jpg"
-    return Sample(
+    return question_about(
+        image(f"{image_id}.jpg"),
+        image_id,
+        render_question(question, None) + SHORT_ANSWER_SUFFIX,
         key=question_key(image_id, question),
-        question_id=image_id,
-        text=text,
-        prompt=text,
-        images=(image(name),),
         target=answers,
-        cluster=name,
         details=Wording(question, None if tokens is None else tuple(map(str, tokens)), place),
     )
 
 
 def _find(title: str, questions: Questions, answer: Mapping[str, Any]) -> str:
-    """The key of an answer's question, which its prompt tells.
-
-    Raises:
-        DataError: the prompt has no official layout, or its question is not of the split.
-    """
+    """The key of an answer's question, which its prompt tells."""
     image_id, prompt = str(answer["question_id"]), str(answer.get("prompt") or "")
     question = question_of_prompt(prompt)
     if question is None:

@@ -27,11 +27,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evals.benchmark import Benchmark, Questions, Upload, check_choice, each, rebuildable
-from evals.errors import DataError
+from evals.benchmark import Benchmark, Questions, Upload, each, rebuildable
+from evals.errors import DataError, check_choice
 from evals.figures.metrics import mean_figures
 from evals.normalize import normalize_m4c, normalize_vizwiz
-from evals.reading.entries import Entry, files_of, mirror_entries, reword
+from evals.reading.entries import Entry, files_of, mirror_entries, question_about, reword
 from evals.reading.files import find_optional, read_json, require
 from evals.reading.hub import find_mirror
 from evals.reading.images import image_in
@@ -61,23 +61,12 @@ _NUMBER = re.compile(r"(\d+)\.[^.]*$")
 def VizWiz(  # noqa: N802 - stored manifests and configurations name it so
     *,
     data_dir: str | Path,
-    split: str = "test",
-    prompt_suffix: str = _SUFFIX,
     source: str = "files",
+    split: str = "test",
     max_new_tokens: int = 128,
+    prompt_suffix: str = _SUFFIX,
 ) -> Benchmark:
-    """VizWiz-VQA on one split.
-
-    Args:
-        data_dir: The folder with the benchmark's files.
-        split: `test`, `val` or `train`.
-        prompt_suffix: What follows the question in the prompt.
-        source: `files`, or `hub` for the mirror.
-        max_new_tokens: The answer length that LLaVA's script uses.
-
-    Raises:
-        ValueError: there is no such split or source.
-    """
+    """VizWiz-VQA on `test`, `val` or `train`."""
     check_choice("`split` of vizwiz", split, _HAS_ANNOTATIONS)
     has_annotations = _HAS_ANNOTATIONS[split]
     folder = Path(data_dir)
@@ -150,15 +139,7 @@ def _parse(entry: Entry) -> Sample:
             f"{place}: `image` must end in a number and a suffix, but is {name!r}. Mend the entry."
         )
     text = require(record, "question", str, place).capitalize() + _SUFFIX
-    question_id = int(number[1])
-    return Sample(
-        key=str(question_id),
-        question_id=question_id,
-        text=text,
-        prompt=text,
-        images=(image(name),),
-        cluster=name,
-    )
+    return question_about(image(name), int(number[1]), text)
 
 
 def _parse_annotated(entry: Entry) -> Sample:
@@ -181,8 +162,6 @@ def _judge(text: str, question: Sample) -> Judgment:
 
 def _render(questions: Questions, texts: Mapping[str, str]) -> bytes:
     """A JSON array of image and normalized answer."""
-    entries = [
-        {"image": question.cluster, "answer": normalize_m4c(texts[key])}
-        for key, question in questions.items()
-    ]
+    answers = {key: normalize_m4c(texts[key]) for key in questions}
+    entries = [{"image": q.cluster, "answer": answers[key]} for key, q in questions.items()]
     return json.dumps(entries).encode()

@@ -26,19 +26,20 @@ Published: LLaVA-1.5-7B 78.5, 13B 80.0 (test-dev).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from evals.benchmark import Benchmark, Questions, Upload, as_read, check_choice, each, rebuildable
-from evals.figures.metrics import break_down_all, mean_score
+from evals.benchmark import Benchmark, Questions, Upload, as_read, each, rebuildable
+from evals.errors import check_choice
+from evals.figures.metrics import mean_figures
 from evals.normalize import normalize_m4c
 from evals.reading.entries import files_of
 from evals.reading.hub import find_mirror
 from evals.reading.questions import SHORT_ANSWER_SUFFIX
 from evals.reading.releases import LLAVA_ORIGIN, Release
 from evals.reading.vqav2 import FIELDS, VQAFiles, read_mirror
-from evals.records import Aggregate, Judgment, Sample, Score
+from evals.records import Judgment, Sample
 from evals.scorers.vqa_accuracy import score_vqa
 
 ORIGIN = "https://visualqa.org/download.html"
@@ -88,24 +89,15 @@ _NORMALIZATIONS = {"official": "vqa_official/1", "always": "vqa_always_normalize
 def VQAv2(  # noqa: N802 - stored manifests and configurations name it so
     *,
     data_dir: str | Path,
-    split: str = "test-dev2015",
-    prompt_suffix: str = SHORT_ANSWER_SUFFIX,
-    normalization: str = "official",
     source: str = "files",
+    split: str = "test-dev2015",
+    normalization: str = "official",
     max_new_tokens: int = 128,
+    prompt_suffix: str = SHORT_ANSWER_SUFFIX,
 ) -> Benchmark:
-    """VQAv2 on one split.
+    """VQAv2 on `val`, `test-dev2015`, `test2015` or `demo`.
 
-    Args:
-        data_dir: The folder with the benchmark's files.
-        split: `val`, `test-dev2015`, `test2015` or `demo`.
-        prompt_suffix: What follows the question in the prompt.
-        normalization: `official`, or `always` for answers on which all annotators agree too.
-        source: `files`, or `hub` for the mirror.
-        max_new_tokens: The answer length that LLaVA's script uses.
-
-    Raises:
-        ValueError: there is no such split, normalization or source.
+    `normalization` is `official`, or `always` for answers on which all annotators agree too.
     """
     check_choice("`split` of vqav2", split, _SUBTYPES)
     check_choice("`normalization`", normalization, _NORMALIZATIONS)
@@ -145,7 +137,7 @@ def VQAv2(  # noqa: N802 - stored manifests and configurations name it so
         read=read,
         ask=ask,
         judge=each(partial(_judge, always=normalization == "always")) if has_annotations else None,
-        figures=_figures,
+        figures=partial(mean_figures, metric="vqa_accuracy", fields=FIELDS),
         upload=None if has_annotations else upload,
         releases=RELEASES,
         official_suffix=SHORT_ANSWER_SUFFIX,
@@ -155,14 +147,6 @@ def VQAv2(  # noqa: N802 - stored manifests and configurations name it so
 
 def _judge(text: str, question: Sample, *, always: bool) -> Judgment:
     return score_vqa(text, question.target, records=question.details, always_normalize=always)
-
-
-def _figures(scores: Sequence[Score]) -> Aggregate:
-    """The accuracy over all scores and by answer type and question type."""
-    return Aggregate(
-        metrics={"vqa_accuracy": mean_score(scores)},
-        breakdowns=break_down_all(scores, FIELDS, "vqa_accuracy"),
-    )
 
 
 def _render(questions: Questions, texts: Mapping[str, str]) -> bytes:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import evals.tasks
-from evals.benchmark import Benchmark, Recipe, Upload, check_choice, each, rebuildable
-from evals.errors import DataError, MissingFileError
+from evals.benchmark import Benchmark, Recipe, Upload, each, rebuildable
+from evals.errors import DataError, MissingFileError, check_choice
 from evals.figures.metrics import mean_score
 from evals.grading import Grading
 from evals.reading.replies import JudgeRequest
