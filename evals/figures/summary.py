@@ -10,7 +10,6 @@ from typing import Any
 
 from evals.benchmark import Benchmark
 from evals.figures.statistics import Z_95, Mask, clustered_standard_error, jackknife_standard_error
-from evals.reading.releases import published_count
 from evals.records import SHARE, Aggregate, Failure, Scale, Score
 
 
@@ -113,6 +112,7 @@ def summarize_unscored(
     if num_questions < 1:
         raise ValueError(f"`num_questions` must be at least 1, but is {num_questions}.")
     causes = Counter(failure.cause for failure in failures.values())
+    release = task.releases.get(task.split)
     return Summary(
         task=task.name,
         split=task.split,
@@ -121,7 +121,7 @@ def summarize_unscored(
         num_answered=num_answered,
         coverage=num_answered / num_questions,
         num_failed={cause: causes[cause] for cause in sorted(causes)},
-        expected_num_questions=published_count(task.releases, task.split),
+        expected_num_questions=release.num_questions if release else None,
         primary_metric=task.primary_metric,
     )
 

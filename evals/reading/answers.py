@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -54,32 +54,23 @@ def _sort_line(line: bytes, place: str, found: AnswerFile) -> None:
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deep
         found.unreadable.append(f"{place} is not JSON: {error}")
         return
-    problem = _problem(record)
-    if problem:
+    if problem := _problem(record):
         found.unreadable.append(f"{place} {problem}")
-    elif _is_failure(record):
-        found.failed.append(record)
-    else:
-        found.answers.append(record)
+        return
+    metadata = record.get("metadata")
+    is_failure = isinstance(metadata, dict) and metadata.get("error")
+    (found.failed if is_failure else found.answers).append(record)
 
 
 def _problem(record: Any) -> str:
     if not isinstance(record, dict):
         return "is no JSON object"
-    if not _is_id(record.get("question_id")):
+    question_id = record.get("question_id")
+    if not isinstance(question_id, (str, int)) or isinstance(question_id, bool):
         return "has no `question_id` that is a text or a whole number"
     if not isinstance(record.get("text"), str):
         return "has no `text` that is a text"
     return ""
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, (str, int)) and not isinstance(value, bool)
-
-
-def _is_failure(record: Mapping[str, Any]) -> bool:
-    metadata = record.get("metadata")
-    return isinstance(metadata, dict) and bool(metadata.get("error"))
 
 
 def match_by_id(
@@ -115,12 +106,11 @@ def match_by_id(
                 continue
             question_id = question_ids[key]
             if repeat_mark and key in predictions:
-                key = _next_key(key + repeat_mark, predictions)
+                numbered = (f"{key}{repeat_mark}{number}" for number in count(2))
+                key = next(new for new in numbered if new not in predictions)
+            prompt = str(answer.get("prompt") or "")
             predictions[key] = Prediction(
-                key=key,
-                question_id=question_id,
-                prompt=str(answer.get("prompt") or ""),
-                text=answer["text"],
+                key=key, question_id=question_id, prompt=prompt, text=answer["text"]
             )
     if foreign and (foreign_is_error or not predictions):
         some = ", ".join(list(foreign)[:3])
@@ -129,11 +119,6 @@ def match_by_id(
             "Score the answers with the task and split that they were given for."
         )
     return predictions
-
-
-def _next_key(stem: str, taken: Container[str]) -> str:
-    numbered = (f"{stem}{number}" for number in count(2))
-    return next(key for key in numbered if key not in taken)
 
 
 def check_keys(

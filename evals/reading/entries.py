@@ -16,7 +16,7 @@ from evals.errors import DataError
 from evals.reading.files import find_all, find_optional, require
 from evals.reading.hub import HubTable
 from evals.reading.images import ImageSource, image_in
-from evals.reading.questions import Question, check_same_ids, read_questions
+from evals.reading.questions import check_same_ids, read_questions
 from evals.records import Sample
 
 
@@ -123,11 +123,9 @@ def reword(
         return list(questions.values())
     lines = {key(line.key): line for line in read_questions(prompts)}
     check_same_ids(lines, prompts, questions, annotations)
-    return [_reword(sample, lines[name], images) for name, sample in questions.items()]
-
-
-def _reword(sample: Sample, line: Question, images: Path | None) -> Sample:
-    sources = sample.images
-    if images is not None:
-        sources = (image_in(images, line.image_name),)
-    return replace(sample, text=line.text, prompt=line.text, images=sources)
+    reworded = []
+    for name, sample in questions.items():
+        line = lines[name]
+        sources = sample.images if images is None else (image_in(images, line.image_name),)
+        reworded.append(replace(sample, text=line.text, prompt=line.text, images=sources))
+    return reworded

@@ -10,6 +10,7 @@ import codecs
 import gc
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,14 +22,12 @@ from evals.errors import DataError, MissingFileError
 T = TypeVar("T")
 
 _ID_TYPES = (str, int)
+_SPACE = re.compile(r"[ \t\n\r]*")
+_DECODER = json.JSONDecoder()
 
 
 def find_file(path: str | Path, origin: str = "") -> Path:
-    """The existing file at `path` or `path`.gz.
-
-    Args:
-        path: Where the file is expected.
-        origin: Where the file is to be had, for the message.
+    """The existing file at `path` or `path`.gz; `origin` says where it is to be had.
 
     Raises:
         MissingFileError: neither exists as a file.
@@ -79,23 +78,8 @@ def read_json(path: str | Path, origin: str = "") -> Any:
         DataError: the file is missing, no UTF-8, no JSON, or an object in it repeats a name.
     """
     path = find_file(path, origin)
-    try:
-        text = read_bytes(path).removeprefix(codecs.BOM_UTF8).decode()
-        with collection_paused():
-            return json.loads(text, object_pairs_hook=_unique_names)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: {error}. Fetch the file again.") from error
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}:{error.lineno} is not JSON: {error.msg} (column {error.colno}). "
-            "Fetch the file again."
-        ) from error
-    except RecursionError as error:
-        raise DataError(f"{path} is nested too deep to be read. Fetch the file again.") from error
-    except _RepeatedNameError as error:
-        raise DataError(
-            f"{path} holds {error} twice in one object. Every id must occur once; remove one."
-        ) from error
+    with _faults_named(path), collection_paused():
+        return json.loads(_read_text(path), object_pairs_hook=_unique_names)
 
 
 @contextmanager
@@ -110,8 +94,30 @@ def collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-class _RepeatedNameError(Exception):
-    """A JSON object holds one name twice."""
+def _read_text(path: Path) -> str:
+    return read_bytes(path).removeprefix(codecs.BOM_UTF8).decode()
+
+
+class _FaultError(Exception):
+    """What is wrong with the content of a file, after its name."""
+
+
+@contextmanager
+def _faults_named(path: Path) -> Iterator[None]:
+    """Has what is wrong with a JSON file say where."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: {error}. Fetch the file again.") from error
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}:{error.lineno} is not JSON: {error.msg} (column {error.colno}). "
+            "Fetch the file again."
+        ) from error
+    except RecursionError as error:
+        raise DataError(f"{path} is nested too deep to be read. Fetch the file again.") from error
+    except _FaultError as error:
+        raise DataError(f"{path} {error}") from error
 
 
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -120,9 +126,79 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise _RepeatedNameError(repr(name))
+                raise _FaultError(
+                    f"holds {name!r} twice in one object. Every id must occur once; remove one."
+                )
             seen.add(name)
     return mapping
+
+
+def iterate_json_list(path: Path, field: str, origin: str = "") -> Iterator[tuple[str, Any]]:
+    """The entries of the list `field` in a JSON file's object, each with its place for messages.
+
+    For large files: the text is held once, its objects never all.
+
+    Raises:
+        DataError: the file is missing, no UTF-8 or no JSON, or has no such list or an empty one.
+    """
+    path = find_file(path, origin)
+    number, place = -1, f"{path}: {field}"
+    with _faults_named(path):
+        text = _read_text(path)
+        for number, entry in enumerate(_iterate_list(text, _find_list(text, field))):
+            yield f"{place}[{number}]", entry
+    if number < 0:
+        raise DataError(f"{path}: `{field}` is empty. Fetch the file again.")
+
+
+def _find_list(text: str, field: str) -> int:
+    """The position after the opening bracket of the list."""
+    wanted, remedy = f"must be an object with the list `{field}`, but", "Fetch the file again."
+    position = _skip_space(text, 0)
+    if text[position : position + 1] != "{":
+        json.loads(text)  # says what is wrong if it is no JSON at all
+        raise _FaultError(f"{wanted} is none. {remedy}")
+    position = _skip_space(text, position + 1)
+    while text[position : position + 1] == '"':
+        name, position = _DECODER.raw_decode(text, position)
+        position = _skip_space(text, _expect(text, _skip_space(text, position), ":"))
+        if name == field:
+            if text[position : position + 1] != "[":
+                raise _FaultError(f"{wanted} `{field}` is none. {remedy}")
+            return position + 1
+        _, position = _DECODER.raw_decode(text, position)
+        position = _skip_space(text, position)
+        if text[position : position + 1] == ",":
+            position = _skip_space(text, position + 1)
+    if text[position : position + 1] != "}":
+        raise json.JSONDecodeError(
+            "Expecting property name enclosed in double quotes", text, position
+        )
+    raise _FaultError(f"{wanted} lacks `{field}`. {remedy}")
+
+
+def _iterate_list(text: str, position: int) -> Iterator[Any]:
+    position = _skip_space(text, position)
+    if text[position : position + 1] == "]":
+        return
+    while True:
+        entry, position = _DECODER.raw_decode(text, position)
+        yield entry
+        position = _skip_space(text, position)
+        if text[position : position + 1] == "]":
+            return
+        position = _skip_space(text, _expect(text, position, ","))
+
+
+def _expect(text: str, position: int, mark: str) -> int:
+    if text[position : position + 1] != mark:
+        raise json.JSONDecodeError(f"Expecting '{mark}' delimiter", text, position)
+    return position + 1
+
+
+def _skip_space(text: str, position: int) -> int:
+    found = _SPACE.match(text, position)
+    return found.end() if found else position
 
 
 def iterate_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -169,13 +245,9 @@ def require(record: Any, field: str, kind: tuple[type[Any], ...], where: str) ->
 
 
 def require(record: Any, field: str, kind: type[Any] | tuple[type[Any], ...], where: str) -> Any:
-    """The value of a field that must be there and of the given type.
+    """The value of a field that must be there and of the given type, or types; a bool is no int.
 
-    Args:
-        record: The object that has to hold the field.
-        field: The field's name.
-        kind: The type, or types, that the value may have; a bool is no int.
-        where: File and place of the record, for the message.
+    `where` is file and place of the record, for the message.
 
     Raises:
         DataError: the record is no object, lacks the field, or holds another type there.

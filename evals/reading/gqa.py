@@ -106,10 +106,6 @@ def _region(scene: Mapping[str, Any], object_id: str, where: str) -> Box:
 def read_gqa_questions(path: Path, origin: str) -> list[Sample]:
     """The questions of an official file, without their images, in its order.
 
-    Args:
-        path: The file.
-        origin: Where it is to be had, for the message.
-
     Raises:
         DataError: the file is missing or malformed.
     """
@@ -127,9 +123,6 @@ def read_gqa_mirror(mirror: HubTable) -> list[Sample]:
     The mirror holds the official fields but writes entailed ids and objects in another form, so
     that consistency and grounding cannot be had from it.
 
-    Args:
-        mirror: The table of the questions.
-
     Raises:
         DataError: the mirror cannot be had, or a row lacks a field.
     """
@@ -146,9 +139,7 @@ def mirror_images(
 ) -> Callable[[str], ImageSource]:
     """What finds an image by its file name in the mirror, whose images have a table of their own.
 
-    Args:
-        images: The table.
-        elsewhere: Finds an image that the table lacks.
+    `elsewhere` finds an image that the table lacks.
     """
 
     @cache
@@ -169,24 +160,17 @@ def read_gqa_evidence(choices: Path, scenes: Path, attentions: Path) -> GQAEvide
     Raises:
         DataError: a file is malformed.
     """
-    content = [
-        read_json(path) if find_optional(path) else None for path in (choices, scenes, attentions)
-    ]
-    maps = None
-    if content[2] is not None:
-        where = str(attentions)
-        if not isinstance(content[2], list):
+    paths = (choices, scenes, attentions)
+    content = [read_json(path) if find_optional(path) else None for path in paths]
+    maps, where = content[2], str(attentions)
+    if maps is not None:
+        if not isinstance(maps, list):
             raise DataError(f"{where} must be a list of attention maps. Write the file again.")
         maps = {
             str(require_id(entry, "questionId", where)): require(entry, "attention", list, where)
-            for entry in content[2]
+            for entry in maps
         }
-    return GQAEvidence(
-        paths=(choices, scenes, attentions),
-        choices=content[0],
-        scenes=content[1],
-        attentions=maps,
-    )
+    return GQAEvidence(paths=paths, choices=content[0], scenes=content[1], attentions=maps)
 
 
 def _parse_question(key: str, record: Any, where: str) -> Sample:

@@ -60,11 +60,6 @@ class ImageFile:
         """Whether a regular file lies at the path; the file is not opened."""
         return not self.refused and stat.S_ISREG(self._mode())
 
-    def is_something_else(self) -> bool:
-        """Whether a folder, a pipe, a socket or a device lies at the path."""
-        mode = self._mode()
-        return mode != 0 and not stat.S_ISREG(mode)
-
     def _mode(self) -> int:
         """What lies at the path; 0 for nothing, or for what is out of reach."""
         try:
@@ -80,7 +75,8 @@ class ImageFile:
         """
         if self.refused:
             raise OSError(f"Image {self.key!r} is not opened: {self.refused}")
-        if self.is_something_else():  # opening a pipe would wait, reading a device never end
+        # Opening a pipe would wait, reading a device never end.
+        if (mode := self._mode()) and not stat.S_ISREG(mode):
             raise OSError(f"Image {self.key!r} is no regular file.")
         try:
             file = self.path.open("rb")
@@ -91,12 +87,9 @@ class ImageFile:
 
 
 def decode_image(file: BinaryIO, name: str, *, convert_rgb: bool = True) -> Image.Image:
-    """The decoded image, in RGB or, without `convert_rgb`, in the mode of the file.
+    """The image in a file, in RGB or, without `convert_rgb`, in the mode of the file.
 
-    Args:
-        file: The encoded image.
-        name: What the image is called in messages.
-        convert_rgb: Whether to convert to RGB.
+    `name` is what it is called in messages.
 
     Raises:
         OSError: the content is unreadable or no image.

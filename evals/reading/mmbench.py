@@ -58,13 +58,9 @@ def render_row(question: str, hint: str, cells: Sequence[str]) -> str:
 def parse_row(
     place: str, record: Mapping[str, Any], *, suffix: str, has_annotations: bool
 ) -> Sample:
-    """The question of a row, without its image.
+    """The question of a row, without its image; with annotations it must have the right letter.
 
-    Args:
-        place: File and line, for messages.
-        record: The row.
-        suffix: What follows the options in the prompt.
-        has_annotations: Whether the row must have the right letter.
+    `place` is file and line, for messages; `suffix` follows the options in the prompt.
 
     Raises:
         DataError: the row is malformed.
@@ -99,11 +95,7 @@ def parse_row(
 
 
 def with_table_images(path: Path, questions: Mapping[str, Sample]) -> list[Sample]:
-    """The questions with the images of the table, which scoring can do without.
-
-    Args:
-        path: The table.
-        questions: Its questions by key.
+    """All questions of a table by key with its images, which scoring can do without.
 
     Raises:
         DataError: the table has no images.
@@ -120,12 +112,7 @@ def with_table_images(path: Path, questions: Mapping[str, Sample]) -> list[Sampl
 
 
 def with_mirror_images(mirror: HubTable, questions: Mapping[str, Sample]) -> list[Sample]:
-    """The questions with the images of the mirror.
-
-    Args:
-        mirror: The mirror.
-        questions: All its questions by key, in its order.
-    """
+    """All questions of a mirror by key, in its order, with its images."""
     return [
         replace(sample, images=(mirror.image(number, sample.cluster),))
         for number, sample in enumerate(questions.values())

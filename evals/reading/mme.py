@@ -75,11 +75,8 @@ def read_release(folder: Path, origin: str) -> list[Entry]:
     """The questions of the release, by category in the official order, then by file name.
 
     Their fields are those of the mirror; an image that does not lie there is taken for a `.jpg`.
-
-    Args:
-        folder: `MME_Benchmark_release_version`; a category may hold its files flat or in `images`
-            and `questions_answers_YN`.
-        origin: Where the release is to be had, for messages.
+    `folder` is `MME_Benchmark_release_version`, whose categories hold their files flat or in
+    `images` and `questions_answers_YN`.
 
     Raises:
         MissingFileError: a category is missing.
@@ -105,12 +102,8 @@ def _read_category(folder: Path, category: str) -> list[Entry]:
     for path in sorted(text_dir.glob("*.txt")):
         name = images.get(path.stem, f"{category}/{path.stem}.jpg")
         for question, label in _read_pairs(path):
-            record = {
-                "question_id": name,
-                "category": category,
-                "question": question,
-                "answer": label,
-            }
+            record = {"question_id": name, "category": category}
+            record |= {"question": question, "answer": label}
             entries.append(Entry(str(path), record, partial(image_in, folder)))
     if not entries:
         raise DataError(f"{text_dir} holds no question. Fetch the release again.")
@@ -119,8 +112,12 @@ def _read_category(folder: Path, category: str) -> list[Entry]:
 
 def _read_pairs(path: Path) -> list[tuple[str, str]]:
     pairs = []
-    for place, raw in _read_fields(path):
-        fields = "\t".join(raw).strip().split("\t")
+    for number, line in iterate_lines(path):
+        place = f"{path}:{number}"
+        try:
+            fields = line.decode().strip().split("\t")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{place} is not UTF-8 text: {error}. Fetch the file again.") from error
         if len(fields) != 2 or fields[1].lower() not in _LABELS:
             raise DataError(
                 f"{place} must be a question, a tab, and Yes or No, but is {fields!r}. "
@@ -134,22 +131,8 @@ def _read_pairs(path: Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def _read_fields(path: Path) -> Iterable[tuple[str, list[str]]]:
-    for number, line in iterate_lines(path):
-        place = f"{path}:{number}"
-        try:
-            yield place, line.decode().strip("\r\n").split("\t")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{place} is not UTF-8 text: {error}. Fetch the file again.") from error
-
-
 def join_prompts(samples: Iterable[Sample], prompts: Path, release: Path) -> list[Sample]:
-    """The questions as LLaVA's file words, names and orders them.
-
-    Args:
-        samples: The questions of the release.
-        prompts: LLaVA's question file.
-        release: The folder of the release.
+    """The questions of a release, in the folder `release`, as LLaVA's file words and orders them.
 
     Raises:
         DataError: LLaVA's file is malformed, or of another release.
@@ -188,10 +171,6 @@ def join_prompts(samples: Iterable[Sample], prompts: Path, release: Path) -> lis
 def check_pairs(samples: Iterable[Sample], folder: Path) -> None:
     """Checks that two different questions are asked about every image.
 
-    Args:
-        samples: All questions.
-        folder: The benchmark's folder, for the message.
-
     Raises:
         DataError: an image has fewer or more.
     """
@@ -216,10 +195,7 @@ def one_line(text: str) -> str:
 
 
 def pair_figures(images: Sequence[Sequence[bool]]) -> dict[str, float | int | None]:
-    """Accuracy, accuracy+ and score of a category.
-
-    Args:
-        images: For each image whether each of its questions was answered rightly.
+    """Accuracy, accuracy+ and score of a category, by which questions of each image were right.
 
     >>> pair_figures([[True, True], [True, False]])["score"]
     125.0

@@ -59,7 +59,14 @@ def read_questions(path: str | Path, origin: str = "") -> list[Question]:
             twice.
     """
     questions = read_question_lines(path, origin)
-    _check_ids(questions)
+    first: dict[str, str] = {}
+    for question in questions:
+        if question.key in first:
+            raise DataError(
+                f"{question.where} repeats the question id {question.key!r} of "
+                f"{first[question.key]}. Every id must occur once; rename or remove one."
+            )
+        first[question.key] = question.where
     return questions
 
 
@@ -73,15 +80,14 @@ def read_question_lines(path: str | Path, origin: str = "") -> list[Question]:
     questions = []
     for number, record in read_jsonl(path):
         where = f"{path}:{number}"
-        questions.append(
-            Question(
-                question_id=require_id(record, "question_id", where),
-                text=require(record, "text", str, where),
-                image_names=_image_names(record, where),
-                where=where,
-                fields=record,
-            )
+        question = Question(
+            question_id=require_id(record, "question_id", where),
+            text=require(record, "text", str, where),
+            image_names=_image_names(record, where),
+            where=where,
+            fields=record,
         )
+        questions.append(question)
     if not questions:
         raise DataError(f"{path} holds no question. It must hold one JSON object a line.")
     return questions
@@ -101,12 +107,7 @@ def _image_names(record: dict[str, Any], where: str) -> tuple[str, ...]:
 
 
 def sample_of(question: Question, images: Path) -> Sample:
-    """The question of a line as it is put.
-
-    Args:
-        question: The line.
-        images: The folder that its image names are relative to.
-    """
+    """The question of a line as it is put; its image names are relative to the folder `images`."""
     return Sample(
         key=question.key,
         question_id=question.question_id,
@@ -115,17 +116,6 @@ def sample_of(question: Question, images: Path) -> Sample:
         images=tuple(image_in(images, name) for name in question.image_names),
         cluster=",".join(question.image_names) or question.key,
     )
-
-
-def _check_ids(questions: Iterable[Question]) -> None:
-    first: dict[str, str] = {}
-    for question in questions:
-        if question.key in first:
-            raise DataError(
-                f"{question.where} repeats the question id {question.key!r} of "
-                f"{first[question.key]}. Every id must occur once; rename or remove one."
-            )
-        first[question.key] = question.where
 
 
 def check_same_ids(

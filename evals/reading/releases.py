@@ -28,28 +28,14 @@ class Release:
     other_releases: Mapping[int, str] = field(default_factory=dict)
 
     def check(self, title: str, num_questions: int) -> None:
-        """Checks that there are as many questions as published.
-
-        Args:
-            title: Task and split, for the message.
-            num_questions: How many questions there are.
+        """Checks that task and split, as `title` has them, have as many questions as published.
 
         Raises:
             DataError: there are more or fewer; the message names the release that has so many.
         """
-        if num_questions == self.num_questions:
-            return
-        remedy = self.other_releases.get(
-            num_questions,
-            "Fetch the files again, or set check_counts=false to go on with what is there.",
-        )
-        raise DataError(
-            f"{title} must have the published {self.num_questions:,} questions, but has "
-            f"{num_questions:,}: {remedy}"
-        )
-
-
-def published_count(releases: Mapping[str, Release], split: str) -> int | None:
-    """Returns the published number of questions of a split; None if there is none."""
-    release = releases.get(split)
-    return None if release is None else release.num_questions
+        if num_questions != self.num_questions:
+            remedy = "Fetch the files again, or set check_counts=false to go on with what is there."
+            raise DataError(
+                f"{title} must have the published {self.num_questions:,} questions, but has "
+                f"{num_questions:,}: {self.other_releases.get(num_questions, remedy)}"
+            )

@@ -33,7 +33,7 @@ class JudgeRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeReply:
-    """One reply of a judge.
+    """One reply of a judge, as it stands on a line of this project's reply files.
 
     Attributes:
         question_id: The question's id as text.
@@ -48,10 +48,6 @@ class JudgeReply:
     model: str
     content: str
     request_sha256: str = ""
-
-    def to_line(self) -> dict[str, Any]:
-        """The object that stands on one line of this project's reply files."""
-        return asdict(self)
 
 
 def hash_request(request: JudgeRequest) -> str:
@@ -94,9 +90,10 @@ def _read_grades(path: Path) -> list[JudgeReply]:
         contents = require(record, "content", list, where)
         if len(models) != len(contents):
             raise DataError(f"{where}: `model` and `content` must be of one length. Mend the file.")
-        for run, (model, text) in enumerate(zip(models, contents, strict=True)):
-            reply = JudgeReply(question_id=key, run=run, model=str(model), content=str(text))
-            replies.append(reply)
+        replies += [
+            JudgeReply(question_id=key, run=run, model=str(model), content=str(text))
+            for run, (model, text) in enumerate(zip(models, contents, strict=True))
+        ]
     return replies
 
 
@@ -111,22 +108,13 @@ def _parse_line(where: str, record: dict[str, Any], run: int) -> JudgeReply:
 
 
 def select_replies(
-    replies: Iterable[JudgeReply],
-    requests: Mapping[str, JudgeRequest],
-    *,
-    judge: str,
-    task: str,
+    replies: Iterable[JudgeReply], requests: Mapping[str, JudgeRequest], *, judge: str, task: str
 ) -> dict[str, list[str]]:
-    """The replies to each request in the order of the runs.
+    """The replies of the model `judge` to each request, in the order of the runs.
 
-    A reply to another request, to an answer that has changed since, does not count. Of several
-    replies of one run the last one counts.
-
-    Args:
-        replies: All stored replies.
-        requests: What the judge is asked, by the question's id.
-        judge: The model whose replies count; those that name none are taken for its.
-        task: The task's name, for messages.
+    A reply to another request, to an answer that has changed since, does not count; one that names
+    no model is taken for the judge's. Of several replies of one run the last one counts. `task` is
+    for messages.
 
     Raises:
         DataError: replies are missing, or are of another model.
@@ -140,9 +128,7 @@ def select_replies(
                 "the replies."
             )
         request = requests.get(reply.question_id)
-        if request is None:
-            continue
-        if reply.request_sha256 in ("", hash_request(request)):
+        if request and reply.request_sha256 in ("", hash_request(request)):
             found[reply.run][reply.question_id] = reply.content
     runs = [found[run] for run in sorted(found)] or [{}]
     missing = [(run, key) for run, texts in enumerate(runs) for key in requests if key not in texts]

@@ -44,13 +44,7 @@ class Problem(NamedTuple):
 
 
 def read_problems(problems: Path, splits: Path, split: str, origin: str) -> list[Sample]:
-    """The problems of a split, in the order of the split file.
-
-    Args:
-        problems: The problem file; `images` lies beside it.
-        splits: The split file.
-        split: The split's name there.
-        origin: Where the files are to be had, for messages.
+    """The problems of a split, in the order of the split file; `images` lies beside the problems.
 
     Raises:
         DataError: a file is missing or malformed, or has no such split or problem.
@@ -161,12 +155,7 @@ def _put(sample: Sample, prompt: str) -> Sample:
 def reword_problems(
     problems: Mapping[str, Sample], conversations: Path, splits: Path
 ) -> list[Sample]:
-    """The problems with the prompts of LLaVA's conversation file.
-
-    Args:
-        problems: The problems by id.
-        conversations: LLaVA's file.
-        splits: The split file, for messages.
+    """The problems by id with the prompts of LLaVA's file; `splits` is for messages.
 
     Raises:
         DataError: LLaVA's file is missing or malformed, or of other problems.

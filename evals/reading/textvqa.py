@@ -79,10 +79,6 @@ def question_of_prompt(prompt: str) -> str | None:
 def read_ocr_tokens(path: Path, origin: str) -> dict[str, tuple[str, ...]]:
     """The words that were read in each image, by the image's id.
 
-    Args:
-        path: The file.
-        origin: Where it is to be had, for the message.
-
     Raises:
         DataError: the file is missing or malformed.
     """
@@ -97,11 +93,7 @@ def read_ocr_tokens(path: Path, origin: str) -> dict[str, tuple[str, ...]]:
 def name_ocr_tokens(
     questions: Mapping[str, Sample], tokens: Mapping[str, Sequence[str]]
 ) -> list[Sample]:
-    """The questions, each with the words in its image.
-
-    Args:
-        questions: The questions by key, with their `Wording`.
-        tokens: The words by the image's id; those of other images are taken from the wording.
+    """The questions by key, each with the words in its image, by its id or in the `Wording`.
 
     Raises:
         DataError: the words in an image are not known.
@@ -123,12 +115,7 @@ def name_ocr_tokens(
 def reword_by_content(
     questions: Mapping[str, Sample], prompts: Path, annotations: Path
 ) -> list[Sample]:
-    """The questions with the texts of LLaVA's question file.
-
-    Args:
-        questions: The questions by key.
-        prompts: LLaVA's file.
-        annotations: The official file, for messages.
+    """The questions by key with the texts of LLaVA's file; `annotations` is for messages.
 
     Raises:
         DataError: LLaVA's file is missing or malformed, or of other questions.

@@ -74,23 +74,14 @@ class Base64Image:
         return decode_image(io.BytesIO(content), self.place)
 
 
-def is_missing(cell: str) -> bool:
-    """Whether pandas takes the cell for empty.
-
-    >>> is_missing("N/A"), is_missing("None"), is_missing("none"), is_missing(" ")
-    (True, True, False, False)
-    """
-    return cell in MISSING_VALUES
-
-
 def read_cell(record: Mapping[str, Any], column: str) -> str:
     """The text of a cell; empty where there is none, or where pandas would read nothing.
 
-    >>> read_cell({"A": "x"}, "A"), read_cell({"A": "N/A"}, "A"), read_cell({}, "A")
-    ('x', '', '')
+    >>> read_cell({"A": "none"}, "A"), read_cell({"A": "None"}, "A"), read_cell({}, "A")
+    ('none', '', '')
     """
     cell = record.get(column)
-    return "" if cell is None or is_missing(str(cell)) else str(cell)
+    return "" if cell is None or str(cell) in MISSING_VALUES else str(cell)
 
 
 def read_tsv(
@@ -99,11 +90,7 @@ def read_tsv(
     """The rows of a tab-separated file with a header, each with its place for messages.
 
     Cells are texts as they stand, quotes resolved; a quoted cell may hold tabs and line breaks.
-
-    Args:
-        path: The file.
-        columns: Columns that must be there.
-        origin: Where the file is to be had, for the message.
+    `columns` must be there; `origin` says where the file is to be had.
 
     Raises:
         DataError: the file is missing, not UTF-8, no such table, or a row has another width.

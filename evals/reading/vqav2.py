@@ -14,10 +14,9 @@ from typing import Any
 
 from evals.errors import DataError
 from evals.reading.entries import Entry, mirror_entries, reword
-from evals.reading.files import find_optional, require, require_id
+from evals.reading.files import find_optional, iterate_json_list, require, require_id
 from evals.reading.hub import HubTable
 from evals.reading.images import image_in
-from evals.reading.json_lists import iterate_json_list
 from evals.reading.questions import (
     SHORT_ANSWER_SUFFIX,
     check_same_ids,
@@ -107,12 +106,12 @@ class VQAFiles:
             return reword(
                 annotated, prompts=self.prompts, annotations=self.annotations, images=self.images
             )
-        return [self._ask(sample, self._texts[key]) for key, sample in annotated.items()]
-
-    def _ask(self, sample: Sample, question: str) -> Sample:
-        text = question + SHORT_ANSWER_SUFFIX
-        image = image_in(self.images, sample.cluster)
-        return replace(sample, text=text, prompt=text, images=(image,))
+        asked = []
+        for key, sample in annotated.items():
+            text = self._texts[key] + SHORT_ANSWER_SUFFIX
+            image = image_in(self.images, sample.cluster)
+            asked.append(replace(sample, text=text, prompt=text, images=(image,)))
+        return asked
 
     @property
     def _origin(self) -> str:
@@ -133,12 +132,9 @@ class VQAFiles:
 def read_mirror(
     mirror: HubTable, image_name: Callable[[int], str], *, has_annotations: bool
 ) -> list[Sample]:
-    """The questions of a mirror, whose rows hold question and annotation.
+    """The questions of a mirror, whose rows hold question and, if the split has any, annotation.
 
-    Args:
-        mirror: The mirror.
-        image_name: The file name of an image by its number.
-        has_annotations: Whether the split has any.
+    `image_name` gives the file name of an image by its number.
 
     Raises:
         DataError: the mirror cannot be had, or a row lacks a field.

@@ -74,6 +74,7 @@ def MMVet(  # noqa: N802 - stored manifests and configurations name it so
     return Benchmark(
         name="mmvet",
         split="v1",
+        releases={"v1": RELEASE},
         definition=grading.definition("mmvet"),
         primary_metric="score",
         max_new_tokens=max_new_tokens,
@@ -86,7 +87,6 @@ def MMVet(  # noqa: N802 - stored manifests and configurations name it so
             f"is scored from the replies of the judge {judge}, and none are given. Ask the judge, "
             "or name the file with its replies as `replies`."
         ),
-        releases={"v1": RELEASE},
         find=_find,
     )
 

@@ -115,6 +115,7 @@ def ScienceQA(  # noqa: N802 - stored manifests and configurations name it so
     return Benchmark(
         name="scienceqa",
         split=split,
+        foreign_is_error=False,
         definition=_UNPARSED[unparsed],
         primary_metric="accuracy",
         max_new_tokens=max_new_tokens,
@@ -126,7 +127,6 @@ def ScienceQA(  # noqa: N802 - stored manifests and configurations name it so
         releases=RELEASES,
         official_suffix=LETTER_SUFFIX,
         prompt_suffix=prompt_suffix,
-        foreign_is_error=False,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 from evals.benchmark import Benchmark
@@ -82,7 +83,7 @@ class ReplyStore:
             # Opened anew each time: a reply takes seconds, and no file is left to be closed.
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
-                file.write(json_line(reply.to_line()).encode())
+                file.write(json_line(asdict(reply)).encode())
 
     def close(self) -> None:
         """Takes no further reply."""

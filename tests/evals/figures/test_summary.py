@@ -9,6 +9,7 @@ from evals.figures.statistics import Z_95, clustered_standard_error
 from evals.figures.summary import summarize, summarize_unscored
 from evals.grading import Graded
 from evals.reading.mme import CATEGORIES
+from evals.reading.releases import Release
 from evals.records import Failure, Prediction, Score
 from evals.tasks.custom import Custom
 from evals.tasks.gqa import GQA
@@ -86,6 +87,12 @@ def test_summary_is_json_with_the_documented_names(task):
         "primary_metric": "accuracy",
         "scales": {},
     }
+
+
+def test_split_that_nobody_published_has_no_count(task):
+    for split, count in (("y", 10), ("z", None)):
+        same = replace(task, split=split, releases={"y": Release(num_questions=10)})
+        assert summarize_unscored(same, 1, 0, {}).expected_num_questions == count
 
 
 def test_metric_whose_groups_are_cut_is_null(tmp_path):

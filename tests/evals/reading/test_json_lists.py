@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evals.errors import DataError
-from evals.reading.json_lists import iterate_json_list
+from evals.reading.files import iterate_json_list
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=6),

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from evals.errors import DataError
-from evals.reading.releases import Release, published_count
+from evals.reading.releases import Release
 from tests.evals.small_data import SMALL_DATA
 
 FOLDER = Path(__file__).parents[3] / "results/published"
@@ -41,9 +41,3 @@ def test_another_count_than_the_published_one_is_refused():
         release.check("x y", 11)
     with pytest.raises(DataError, match="x y must have the published 10 questions, but has 12: th"):
         release.check("x y", 12)
-
-
-def test_split_that_nobody_published_has_no_count():
-    release = Release(num_questions=10)
-    assert published_count({"y": release}, "y") == 10
-    assert published_count({"y": release}, "z") is None

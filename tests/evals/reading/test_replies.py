@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -21,7 +22,7 @@ def select(replies, judge="j"):
 def test_own_replies_are_read_back(tmp_path):
     stored = [reply(run=run, request=REQUESTS["v1_0"]) for run in range(2)]
     path = tmp_path / "replies.jsonl"
-    path.write_text("".join(json.dumps(x.to_line()) + "\n" for x in stored))
+    path.write_text("".join(json.dumps(asdict(x)) + "\n" for x in stored))
     assert read_replies([path]) == stored
 
 
