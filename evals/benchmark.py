@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec
 
 from evals.errors import DataError, MissingFileError
-from evals.figures.metrics import require_scores
 from evals.grading import Grading, JudgeClient
 from evals.reading.answers import check_keys, match_by_id
 from evals.reading.files import check_unique, collection_paused
@@ -29,6 +28,9 @@ Questions = Mapping[str, Sample]
 
 Predictions = Mapping[str, Prediction]
 """Answers by the keys of their questions."""
+
+Judge = Callable[[Questions, Predictions], list[Score]]
+"""What gives one score a question that counts, in the benchmark's order."""
 
 _ONLY_SERVER = (
     "has no public annotations, so that its answers cannot be scored here. Write the file for the "
@@ -54,12 +56,7 @@ class Upload:
 
 
 class Recipe(NamedTuple):
-    """What builds a benchmark again.
-
-    Attributes:
-        constructor: Its dotted name, such as `evals.tasks.gqa.GQA`.
-        options: What it was given.
-    """
+    """What builds a benchmark again: a constructor by its dotted name, and what it was given."""
 
     constructor: str
     options: Mapping[str, Any]
@@ -98,8 +95,8 @@ class Benchmark:
         data_files: The question and annotation files that are there, for hashing.
         read: The questions with their targets, from as few files as scoring needs. Their texts end
             in `official_suffix`.
-        judge: The scores of some answers (see `each`), one a question that counts; None where only
-            a server or a judge model can score them.
+        judge: The scores of some answers, see `each`; None where only a server or a judge model can
+            score them.
         figures: The figures over any scores that `judge` gave, at least one.
         ask: The questions as they are put, where that takes more than `read` gives: other files for
             their wording or images, or a choice among them.
@@ -126,7 +123,7 @@ class Benchmark:
     data_files: Callable[[], list[Path]]
     read: Callable[[], list[Sample]]
     figures: Callable[[Sequence[Score]], Aggregate]
-    judge: Callable[[Questions, Predictions], list[Score]] | None = None
+    judge: Judge | None = None
     ask: Callable[[Questions], list[Sample]] = as_read
     upload: Upload | None = None
     grading: Grading | None = None
@@ -147,7 +144,7 @@ class Benchmark:
         return self._judge is not None
 
     @property
-    def _judge(self) -> Callable[[Questions, Predictions], list[Score]] | None:
+    def _judge(self) -> Judge | None:
         if self.grading is not None and self.grading.replies:
             return partial(self.grading.judge, self.title)
         return self.judge
@@ -229,7 +226,8 @@ class Benchmark:
         Raises:
             ValueError: `scores` is empty.
         """
-        require_scores(scores)
+        if not scores:  # a figure over no questions does not exist
+            raise ValueError("`scores` must hold at least one score, but is empty.")
         return self.figures(scores)
 
     def judge_requests(self, predictions: Predictions) -> dict[str, JudgeRequest]:
@@ -253,12 +251,7 @@ class Benchmark:
         return grading.ask(client, self.questions[prediction.key], prediction)
 
     def with_replies(self, model: str, replies: Sequence[Path]) -> Benchmark:
-        """The same benchmark with the replies of a judge, without reading its files again.
-
-        Args:
-            model: The judge model.
-            replies: The files with its replies.
-        """
+        """The same benchmark with the replies of a judge, without reading its files again."""
         grading = replace(self._require_grading(), model=model, replies=tuple(replies))
         return replace(
             self,
@@ -277,7 +270,7 @@ class Benchmark:
             DataError: there is no server for the split, or a file is missing or malformed.
         """
         listed = list(self._listed)
-        if self._require_upload().whole is None:
+        if self.require_upload().whole is None:
             return listed, frozenset(listed)
         try:
             return listed, frozenset(self.questions)
@@ -285,22 +278,24 @@ class Benchmark:
             return listed, frozenset()
 
     def render_submission(self, texts: Mapping[str, str]) -> bytes:
-        """The content of the upload.
-
-        Args:
-            texts: The answer to every id that it lists.
+        """The content of the upload, by the answer to every id that it lists.
 
         Raises:
             DataError: there is no server for the split, or the file cannot hold an answer.
         """
-        return self._require_upload().render(self._listed, texts)
+        return self.require_upload().render(self._listed, texts)
 
     @cached_property
     def _listed(self) -> Questions:
-        whole = self._require_upload().whole
+        whole = self.require_upload().whole
         return self.questions if whole is None else whole()
 
-    def _require_upload(self) -> Upload:
+    def require_upload(self) -> Upload:
+        """What the benchmark's server takes.
+
+        Raises:
+            DataError: it has none.
+        """
         if self.upload is None:
             raise DataError(
                 f"{self.title} has no server that takes answers. Score them with runners.score."
@@ -346,23 +341,15 @@ class Benchmark:
         return replace(sample, text=text, prompt=prompt)
 
 
-def each(
-    one: Callable[[str, Sample], Judgment],
-) -> Callable[[Questions, Predictions], list[Score]]:
-    """A judge that looks at every answer by itself.
-
-    Args:
-        one: What the text of an answer is worth, given its question.
-    """
+def each(one: Callable[[str, Sample], Judgment]) -> Judge:
+    """A judge that looks at every answer by itself: at its text and its question."""
 
     def judge(questions: Questions, predictions: Predictions) -> list[Score]:
         scores = []
         for key, sample in questions.items():
             prediction = predictions.get(key)
-            if prediction is None:
-                scores.append(score_of(sample, None))
-            else:
-                scores.append(score_of(sample, one(prediction.text, sample)))
+            judgment = None if prediction is None else one(prediction.text, sample)
+            scores.append(score_of(sample, judgment))
         return scores
 
     return judge

@@ -30,11 +30,9 @@ class JudgeClient(Protocol):
 
 
 class Graded(NamedTuple):
-    """What the figures over graded answers need.
+    """What the figures over graded answers need beside the question's details.
 
-    Attributes:
-        replies: The judge's replies, one a run; empty for a question without an answer.
-        question: The details of the question.
+    That is the judge's replies, one a run; none for a question without an answer.
     """
 
     replies: Sequence[str]
@@ -97,10 +95,7 @@ class Grading:
     ) -> list[Score]:
         """One score a question, by the stored replies; an answer is compared as it stands.
 
-        Args:
-            title: Task and split, for messages.
-            questions: The questions by key.
-            predictions: Their answers by key.
+        `title` is task and split, for messages.
 
         Raises:
             DataError: replies are missing or of another judge, or a file is malformed.

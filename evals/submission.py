@@ -55,9 +55,7 @@ def build_submission(
         DataError: the benchmark has no server, a file is missing or malformed, the answers are
             of another task or split, or they are not complete and need not be accepted so.
     """
-    title = f"{task.name} {task.split}"
-    if task.upload is None:
-        raise DataError(f"{title} has no server that takes answers. Score them with runners.score.")
+    title, upload = task.title, task.require_upload()
     listed, required = task.submission_ids()
     known = set(listed)
     check_split(title, (str(line["question_id"]) for line in answers.answers), known, required)
@@ -71,22 +69,21 @@ def build_submission(
     missing = [key for key in listed if key in required and key not in texts]
     empty = [key for key in listed if key in texts and not texts[key].strip()]
     repeated = _find_repeated(answers.answers)
-    problems = [
-        _describe(missing, "have no answer"),
-        _describe(empty, "have an empty answer"),
-        _describe(repeated, "have several different answers"),
-    ]
-    found = " ".join(problem for problem in problems if problem)
+    problems = {
+        "have no answer": missing,
+        "have an empty answer": empty,
+        "have several different answers": repeated,
+    }
+    found = " ".join(_describe(keys, state) for state, keys in problems.items() if keys)
     if found and not allow_missing:
         lines = f" {len(answers.unreadable)} lines are unreadable." if answers.unreadable else ""
         raise DataError(
             f"The answers to {title} are not complete. {found}{lines} Answer the questions again, "
             "or set allow_missing=true to send empty answers for them and the last of several."
         )
-    content = task.render_submission({key: texts.get(key, "") for key in listed})
     return Submission(
-        content=content,
-        suffix=task.upload.suffix,
+        content=task.render_submission({key: texts.get(key, "") for key in listed}),
+        suffix=upload.suffix,
         num_listed=len(listed),
         num_missing=len(missing),
         num_empty=len(empty),
@@ -125,17 +122,13 @@ def _find_repeated(answers: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _describe(keys: Sequence[str], state: str) -> str:
-    if not keys:
-        return ""
     return f"{len(keys):,} question ids {state} (for example {', '.join(keys[:_SHOWN])})."
 
 
 def render_xlsx(columns: Sequence[str], rows: Iterable[Sequence[str | int]]) -> bytes:
     """A workbook of one sheet; texts stay texts, and empty ones become empty cells.
 
-    Args:
-        columns: The header.
-        rows: As many cells each as there are columns; the first names the row in messages.
+    The first cell of a row names it in messages.
 
     Raises:
         DataError: a text is too long for a cell or holds characters that none can hold, or

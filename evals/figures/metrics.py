@@ -78,13 +78,3 @@ def mean_figures(scores: Sequence[Score], metric: str, fields: Iterable[str] = (
     return Aggregate(
         metrics={metric: mean_score(scores)}, breakdowns=break_down_all(scores, fields, metric)
     )
-
-
-def require_scores(scores: Sequence[Score]) -> None:
-    """Checks that there is something to aggregate.
-
-    Raises:
-        ValueError: there is not; a figure over no questions does not exist.
-    """
-    if not scores:
-        raise ValueError("`scores` must hold at least one score, but is empty.")

@@ -70,13 +70,9 @@ class PairedComparison:
 def compare_paired(
     baseline: Values, candidate: Values, clusters: Clusters, *, seed: int = 0
 ) -> PairedComparison:
-    """The candidate against the baseline.
+    """The candidate against the baseline: scores of each question, 0..1, and its cluster.
 
-    Args:
-        baseline: The baseline's score of each question, 0..1.
-        candidate: The candidate's, in the same order.
-        clusters: The cluster of each question, in the same order.
-        seed: Of the permutation test, where it draws.
+    `seed` is that of the permutation test, where it draws.
 
     Raises:
         ValueError: the lengths differ, or there are no questions.
@@ -136,10 +132,7 @@ def sign_flip_p(
     exact scorers are, and wherever there are few of them. Otherwise the share of random draws, of
     which the observed sum is one, so that the p is never too small.
 
-    Args:
-        sums: The sum of the differences in each cluster.
-        seed: Of the draws.
-        num_draws: How many are drawn.
+    `sums` are those of the differences in each cluster; `seed` and `num_draws` are for the draws.
 
     >>> sign_flip_p([-1.0, -2.0, -3.0])  # 2 of the 8 ways to set the signs
     0.25
@@ -154,10 +147,9 @@ def sign_flip_p(
     if steps is not None:
         return _lattice_p(steps)
     observed = abs(values.sum()) - _NOISE
-    enumerated = len(values) <= _MAX_ENUMERATED
-    signs = _all_signs(len(values)) if enumerated else _random_signs(len(values), num_draws, seed)
+    signs = _signs(len(values), num_draws, seed)
     reached = sum(int(np.count_nonzero(np.abs(part @ values) >= observed)) for part in signs)
-    if enumerated:
+    if len(values) <= _MAX_ENUMERATED:
         return float(reached / 2 ** len(values))
     return float((reached + 1) / (num_draws + 1))
 
@@ -201,14 +193,7 @@ def drop_bound(comparison: PairedComparison, *, alpha: float = 0.05) -> float | 
     (Journal of the American Statistical Association 22, 1927), with the clustered variance of the
     differences in place of the binomial one. Where all flips are losses it is Wilson's own; without
     any flip it is t^2 / (n + t^2); with many it becomes the usual one. t is the quantile of
-    Student's distribution for so many clusters.
-
-    Args:
-        comparison: The comparison.
-        alpha: The chance that the true drop is larger.
-
-    Returns:
-        The bound, at most 1; None with fewer than two clusters.
+    Student's distribution for so many clusters. It is at most 1; None with fewer than two clusters.
     """
     if comparison.standard_error is None:
         return None
@@ -252,14 +237,12 @@ def _lattice_p(steps: npt.NDArray[np.int64]) -> float:
     return min(1.0, max(least, tail))
 
 
-def _all_signs(num_values: int) -> Iterator[Floats]:
-    """Every way to set the signs, (2 ** num_values, num_values)."""
-    patterns = np.arange(2**num_values)[:, None] >> np.arange(num_values) & 1
-    yield (1 - 2 * patterns).astype(np.float64)
-
-
-def _random_signs(num_values: int, num_draws: int, seed: int) -> Iterator[Floats]:
-    """Random ways to set them, (draws, num_values), a part of the draws at a time."""
+def _signs(num_values: int, num_draws: int, seed: int) -> Iterator[Floats]:
+    """Every way to set few signs, else random ones, (ways, num_values) for a part of them each."""
+    if num_values <= _MAX_ENUMERATED:
+        patterns = np.arange(2**num_values)[:, None] >> np.arange(num_values) & 1
+        yield (1 - 2 * patterns).astype(np.float64)
+        return
     generator = np.random.default_rng(seed)
     part = max(1, _SIGNS_AT_A_TIME // num_values)
     for start in range(0, num_draws, part):

@@ -47,9 +47,7 @@ MAX_JACKKNIFE_GROUPS = 200
 def clustered_standard_error(values: Values, clusters: Clusters) -> float | None:
     """The standard error of the mean of the values; None with fewer than two clusters.
 
-    Args:
-        values: One value a question.
-        clusters: The cluster of each question, in the same order.
+    Both hold one entry a question, in the same order.
 
     Raises:
         ValueError: the lengths differ, or there are no values.
@@ -94,10 +92,8 @@ def jackknife_standard_error(
     """The standard error of any smooth figure, by leaving out clusters.
 
     None with fewer than two clusters, or where the figure does not exist without one of them.
-
-    Args:
-        compute: The figure over the questions that a mask marks, None if it does not exist.
-        clusters: The cluster of each question; the mask has the same order.
+    `compute` gives the figure over the questions that a mask marks, None if it does not exist;
+    `clusters` has the same order.
 
     Raises:
         ValueError: there are no questions.

@@ -17,7 +17,7 @@ from evals.reading.hub import HubTable
 from evals.reading.images import ImageSource
 from evals.reading.questions import SHORT_ANSWER_SUFFIX
 from evals.records import Sample
-from evals.scorers.grounding import Box, score_grounding
+from evals.scorers.gqa import Box, score_grounding
 
 # What the official script does not count as a step of reasoning.
 _NO_STEPS = ("exist", "query: name", "choose name")

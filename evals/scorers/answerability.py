@@ -16,13 +16,12 @@ def score_answerability(
 ) -> tuple[float, float]:
     """Average precision and F1 of finding the unanswerable questions.
 
+    Average precision is without interpolation, questions of equal confidence taken together; F1 is
+    that of the answers below one half.
+
     Args:
         answerable: 1 where the question can be answered, else 0.
         confidences: How sure the model is that it can, 0..1, in the same order.
-
-    Returns:
-        Average precision without interpolation, questions of equal confidence taken together, and
-        F1 of the answers below one half.
 
     Raises:
         ValueError: the lengths differ, or no question is unanswerable.

@@ -26,9 +26,7 @@ _LAST_WORDS = 4  # a letter further in front may be the article "A"
 def infer_choice(text: str, options: Mapping[str, str]) -> str | None:
     """The letter that the text gives, `Z` for a refusal, None if none can be read.
 
-    Args:
-        text: The model's answer.
-        options: The letters of the question, each with the text of its option.
+    `options` are the letters of the question, each with the text of its option.
 
     >>> options = {"A": "a frog", "B": "a red bird"}
     >>> infer_choice("(B)", options), infer_choice("It is a frog.", options)
@@ -39,9 +37,10 @@ def infer_choice(text: str, options: Mapping[str, str]) -> str | None:
     'B'
     """
     if _API_FAILURE not in text:  # a failed call is no answer, though it may hold a letter
-        letter = _letter_among_words(text, options) or _letter_in_sentence(text)
-        if letter:
+        if letter := _letter_among_words(text, options):
             return letter
+        if found := _SENTENCE.search(text):
+            return found[1].upper()
     return _letter_by_text(text, options)
 
 
@@ -53,11 +52,6 @@ def _letter_among_words(text: str, options: Mapping[str, str]) -> str | None:
     if len(letters) == 1 and words.index(letters[0]) >= len(words) - _LAST_WORDS:
         return letters[0]
     return REFUSED if not letters and REFUSED in words else None
-
-
-def _letter_in_sentence(text: str) -> str | None:
-    found = _SENTENCE.search(text)
-    return found[1].upper() if found else None
 
 
 def _letter_by_text(text: str, options: Mapping[str, str]) -> str | None:

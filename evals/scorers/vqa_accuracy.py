@@ -12,11 +12,7 @@ from evals.normalize import clean_whitespace, normalize_vqa
 
 
 def score_matches(num_matches: int, num_annotators: int) -> float:
-    """The soft accuracy of an answer that so many of the annotators gave.
-
-    Args:
-        num_matches: Annotators whose answer equals the prediction, each one told from the others.
-        num_annotators: All annotators, at least one.
+    """The soft accuracy of an answer that so many of the annotators gave, each told from the others.
 
     Raises:
         ValueError: there are no annotators.
@@ -36,12 +32,9 @@ def score_matches(num_matches: int, num_annotators: int) -> float:
 def score_soft_accuracy(answer: str, targets: Sequence[Mapping[str, Any]]) -> float:
     """The mean over the annotators of min(1, matches among the other annotators / 3).
 
-    Who the others are is decided by comparing whole records: records that are equal in all their
-    fields are all left out. In official files `answer_id` makes every record distinct.
-
-    Args:
-        answer: The prediction, in the form in which it is to be compared.
-        targets: One record an annotator, with the text to compare under `answer`; at least one.
+    `targets` has one record an annotator, with the text to compare under `answer`. Who the others
+    are is decided by comparing whole records: records that are equal in all their fields are all
+    left out. In official files `answer_id` makes every record distinct.
 
     Raises:
         ValueError: there are no records.
@@ -60,9 +53,7 @@ def score_soft_accuracy(answer: str, targets: Sequence[Mapping[str, Any]]) -> fl
         return 0.0
     # A record that differs in its answer is no copy of a matching one: for it all matches count.
     thirds = (len(targets) - len(matching)) * min(3, len(matching))
-    for target in matching:
-        num_others = sum(other != target for other in matching)
-        thirds += min(3, num_others)
+    thirds += sum(min(3, sum(other != target for other in matching)) for target in matching)
     return thirds / (3 * len(targets))  # one division of whole numbers: no rounding on the way
 
 
@@ -86,18 +77,14 @@ def score_vqa(
     >>> score_vqa("Yes.", ["yes"] * 9 + ["no"])
     (1.0, 'yes')
     """
-    text, targets = _compared(text, answers, always_normalize)
+    # Few answers differ from each other, and to normalize is to clean first.
+    distinct = {clean_whitespace(answer) for answer in set(answers)}
+    if always_normalize or len(distinct) > 1:
+        text, targets = normalize_vqa(text), list(map(normalize_vqa, answers))
+    else:
+        text, targets = clean_whitespace(text), list(distinct) * len(answers)
     if records is None:
         return score_matches(targets.count(text), len(targets)), text
     # Records are compared after normalization, which can make two of them equal.
     compared = [{**record, "answer": one} for record, one in zip(records, targets, strict=True)]
     return score_soft_accuracy(text, compared), text
-
-
-def _compared(text: str, answers: Sequence[str], always_normalize: bool) -> tuple[str, list[str]]:
-    """Answer and annotators' answers in the form in which they are compared."""
-    # Few answers differ from each other, and to normalize is to clean first.
-    distinct = {clean_whitespace(answer) for answer in set(answers)}
-    if always_normalize or len(distinct) > 1:
-        return normalize_vqa(text), list(map(normalize_vqa, answers))
-    return clean_whitespace(text), list(distinct) * len(answers)

@@ -38,10 +38,8 @@ def parse_mme(text: str) -> str:
 def binary_figures(pairs: Iterable[tuple[str, str]]) -> dict[str, float | int | None]:
     """Accuracy, precision, recall, F1 and share of `yes` over answers and labels; positive is yes.
 
-    A figure whose denominator is 0 is None; the official script stops there.
-
-    Args:
-        pairs: The answer, `yes` or another text, and the label, `no` or another text.
+    Any answer but `yes` is no, and any label but `no` is yes. A figure whose denominator is 0 is
+    None; the official script stops there.
 
     >>> binary_figures([("yes", "yes"), ("yes", "no"), ("no", "no"), ("no", "no")])["f1"]
     0.6666666666666666

@@ -65,12 +65,7 @@ _ALLOWED: Mapping[str, Sequence[str]] = {"yes_no": ("yes", "no"), "choice": tupl
 
 
 class _Details(NamedTuple):
-    """What messages and figures need of a question.
-
-    Attributes:
-        where: File and line.
-        target: What its answer is compared with.
-    """
+    """Where a question stands, for messages, and what its answer is compared with."""
 
     where: str
     target: Any

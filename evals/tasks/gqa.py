@@ -49,8 +49,8 @@ from evals.reading.images import ImageSource, image_in
 from evals.reading.questions import SHORT_ANSWER_SUFFIX, Question, read_questions
 from evals.reading.releases import LLAVA_ORIGIN, Release
 from evals.records import Aggregate, Sample, Scale, Score, Unit, score_of
-from evals.scorers.distribution import chi_square_distance
 from evals.scorers.exact import convert_gqa, score_exact
+from evals.scorers.gqa import chi_square_distance
 
 ORIGIN = "https://cs.stanford.edu/people/dorarad/gqa/download.html (questions1.2.zip)"
 RELEASE = Release(

@@ -67,6 +67,13 @@ def test_score_carries_what_the_question_has():
     assert (score.groups, score.details) == ({"kind": "k"}, {"of": "it"})
 
 
+def test_figure_over_no_scores_is_an_error():
+    task = benchmark("1")
+    assert task.aggregate(task.score({})).metrics == {"accuracy": 0.0}
+    with pytest.raises(ValueError, match="at least one score"):
+        task.aggregate([])
+
+
 def test_questions_are_read_and_asked_once():
     calls = []
 

@@ -1,6 +1,5 @@
-import pytest
 
-from evals.figures.metrics import break_down_all, mean, require_scores
+from evals.figures.metrics import break_down_all, mean
 from evals.records import Score
 
 
@@ -31,9 +30,3 @@ def test_field_that_no_score_has_is_left_out():
     assert break_down_all([score(1.0, a="x")], ["a", "b"], "m") == {
         "a": {"x": {"m": 1.0, "num_questions": 1}}
     }
-
-
-def test_figure_over_no_scores_is_an_error():
-    require_scores([score(1.0)])
-    with pytest.raises(ValueError, match="at least one score"):
-        require_scores([])

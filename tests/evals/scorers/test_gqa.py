@@ -1,7 +1,6 @@
 import pytest
 
-from evals.scorers.distribution import chi_square_distance
-from evals.scorers.grounding import score_grounding
+from evals.scorers.gqa import chi_square_distance, score_grounding
 
 UNIFORM = [[1 / 4] * 2] * 2
 
