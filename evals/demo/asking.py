@@ -8,8 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from evals.demo.choice import pick
-from evals.demo.scene import COLORS, PLURALS, SHAPES, Scene
+from evals.demo.scene import COLORS, PLURALS, SHAPES, Scene, pick
 
 Look = tuple[str | None, str | None]
 """A color, a shape, or both; None where nothing is said of it."""
@@ -41,11 +40,7 @@ def ask_different(
 ) -> list[_Question]:
     """`num_questions` questions about a scene, no text twice.
 
-    Args:
-        shares: Each way to ask, and how often it is taken; the shares sum to 1.
-        scene: What the picture shows.
-        rng: Decides on ways and questions.
-        num_questions: How many.
+    `shares` says of each way to ask how often it is taken; they sum to 1.
     """
     ways, weights = list(shares), list(shares.values())
     questions: dict[str, _Question] = {}

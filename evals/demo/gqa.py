@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import permutations
 from typing import Any
 
@@ -17,8 +17,7 @@ from evals.demo.asking import (
     sample_look,
     with_article,
 )
-from evals.demo.choice import pick, shuffled
-from evals.demo.scene import COLORS, GRID_SIZE, SHAPES, Scene, Thing
+from evals.demo.scene import COLORS, GRID_SIZE, SHAPES, Scene, Thing, pick, shuffled
 
 Claim = tuple[bool, Look]
 """Whether something of that look is in the picture."""
@@ -29,8 +28,8 @@ class Step:
     """One operation of a question's program; `dependencies` are positions of earlier steps."""
 
     operation: str
-    argument: str
     dependencies: tuple[int, ...] = ()
+    argument: str
 
     def __str__(self) -> str:
         """The step as the official one-line programs write it.
@@ -219,6 +218,7 @@ def _ask_presence(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
     color, shape = sample_look(scene, rng)
     things = scene.find(color=color, shape=shape)
     noun = described(color, shape)
+    select = _select(shape or "shape", scene.find(shape=shape))
     filters = [("filter color", color)] if color else []
     texts = (
         f"Is there {with_article(noun)}?",
@@ -235,9 +235,7 @@ def _ask_presence(scene: Scene, rng: np.random.Generator) -> GQAQuestion:
         full_answer=f"Yes, there is {with_article(noun)}."
         if things
         else f"No, there is no {noun}.",
-        program=_chain(
-            _select(shape or "shape", scene.find(shape=shape)), *filters, ("exist", "?")
-        ),
+        program=_chain(select, *filters, ("exist", "?")),
         things=things,
         local_group="13-there" if color else f"12-{shape}_there",
         claims=frozenset({(bool(things), (color, shape))}),
@@ -302,10 +300,32 @@ def question_records(
     questions: Mapping[str, GQAQuestion], image_id: str
 ) -> dict[str, dict[str, Any]]:
     """The official objects of all questions about one picture, by question id."""
-    return {
-        question_id: _question_record(question, questions, image_id)
-        for question_id, question in questions.items()
-    }
+    records = {}
+    for question_id, question in questions.items():
+        same = [i for i, other in questions.items() if other.program == question.program]
+        records[question_id] = {
+            "semantic": [asdict(step) for step in question.program],
+            "entailed": [i for i, other in questions.items() if question.entails(other)],
+            "equivalent": same,
+            "question": question.text,
+            "imageId": image_id,
+            "isBalanced": True,
+            "groups": {"global": question.global_group, "local": question.local_group},
+            "answer": question.answer,
+            "semanticStr": "->".join(map(str, question.program)),
+            "annotations": {
+                "answer": _mentions(question.answer, question),
+                "question": _mentions(question.text, question),
+                "fullAnswer": _mentions(question.full_answer, question),
+            },
+            "types": {
+                "detailed": question.kind,
+                "semantic": question.semantic,
+                "structural": question.structural,
+            },
+            "fullAnswer": question.full_answer,
+        }
+    return records
 
 
 def choices_record(question: GQAQuestion, scene: Scene) -> dict[str, list[str]]:
@@ -316,40 +336,6 @@ def choices_record(question: GQAQuestion, scene: Scene) -> dict[str, list[str]]:
     seen = {"color": scene.colors, "shape": scene.shapes}.get(question.global_group or "")
     plausible = [answer for answer in question.valid if seen is None or answer in seen]
     return {"valid": list(question.valid), "plausible": plausible}
-
-
-def _question_record(
-    question: GQAQuestion, questions: Mapping[str, GQAQuestion], image_id: str
-) -> dict[str, Any]:
-    return {
-        "semantic": [
-            {
-                "operation": step.operation,
-                "dependencies": list(step.dependencies),
-                "argument": step.argument,
-            }
-            for step in question.program
-        ],
-        "entailed": [i for i, other in questions.items() if question.entails(other)],
-        "equivalent": [i for i, other in questions.items() if other.program == question.program],
-        "question": question.text,
-        "imageId": image_id,
-        "isBalanced": True,
-        "groups": {"global": question.global_group, "local": question.local_group},
-        "answer": question.answer,
-        "semanticStr": "->".join(map(str, question.program)),
-        "annotations": {
-            "answer": _mentions(question.answer, question),
-            "question": _mentions(question.text, question),
-            "fullAnswer": _mentions(question.full_answer, question),
-        },
-        "types": {
-            "detailed": question.kind,
-            "semantic": question.semantic,
-            "structural": question.structural,
-        },
-        "fullAnswer": question.full_answer,
-    }
 
 
 def _mentions(text: str, question: GQAQuestion) -> dict[str, str]:

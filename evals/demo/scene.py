@@ -1,12 +1,17 @@
-"""What a demo picture shows: a few colored shapes on a 3 x 3 grid."""
+"""What a demo picture shows, a few colored shapes on a 3 x 3 grid, and random choices.
+
+Equal seeds give equal choices on every platform.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from evals.demo.choice import pick
+_Item = TypeVar("_Item")
 
 GRID_SIZE = 3
 
@@ -26,6 +31,28 @@ PLURALS: dict[str, str] = {shape: f"{shape}s" for shape in SHAPES} | {"cross": "
 _MIN_THINGS, _MAX_THINGS = 3, 6
 _SHARE_OF_REPEATED_SHAPES = 0.35
 _SHARE_OF_REPEATED_COLORS = 0.25
+
+
+def pick(rng: np.random.Generator, items: Sequence[_Item]) -> _Item:
+    """One of `items`, each equally likely."""
+    return items[int(rng.integers(len(items)))]
+
+
+def pick_some(rng: np.random.Generator, items: Sequence[_Item], count: int) -> list[_Item]:
+    """`count` different members of `items` in random order.
+
+    Raises:
+        ValueError: there are fewer than `count` items.
+    """
+    if count > len(items):
+        raise ValueError(f"`count` must be at most {len(items)}, but is {count}.")
+    # By places: `rng.choice` would turn the items into an array of their common type.
+    return [items[int(index)] for index in rng.permutation(len(items))[:count]]
+
+
+def shuffled(rng: np.random.Generator, items: Sequence[_Item]) -> list[_Item]:
+    """All `items` in random order."""
+    return pick_some(rng, items, len(items))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +138,9 @@ def _sample_any_scene(rng: np.random.Generator) -> Scene:
             color = pick(rng, looks)[0]
         if (color, shape) not in looks:
             looks.append((color, shape))
-    return Scene(
-        things=tuple(
-            Thing(
-                color=color, shape=shape, row=int(cell) // GRID_SIZE, column=int(cell) % GRID_SIZE
-            )
-            for cell, (color, shape) in zip(cells, looks, strict=True)
-        )
+    places = (divmod(int(cell), GRID_SIZE) for cell in cells)
+    things = (
+        Thing(color=color, shape=shape, row=row, column=column)
+        for (row, column), (color, shape) in zip(places, looks, strict=True)
     )
+    return Scene(things=tuple(things))

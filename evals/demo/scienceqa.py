@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from evals.demo.asking import with_article
-from evals.demo.choice import pick, pick_some, shuffled
-from evals.demo.scene import COLORS, SHAPES, Scene
+from evals.demo.scene import COLORS, SHAPES, Scene, pick, pick_some, shuffled
 
 MIN_CHOICES, MAX_CHOICES = 2, 5
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from evals.demo.asking import Question, ask_different, described, sample_look, with_article
-from evals.demo.choice import pick, shuffled
-from evals.demo.scene import COLORS, PLURALS, SHAPES, Scene
+from evals.demo.scene import COLORS, PLURALS, SHAPES, Scene, pick, shuffled
 
 NUM_ANSWERS = 10
 _MAX_COUNT = 4

@@ -114,7 +114,7 @@ def parse_score(reply: str) -> tuple[float, float]:
 def compare_to_reference(pairs: Sequence[tuple[float, float]]) -> Mapping[str, float | None]:
     """The model's mean score as a share of the reference's, and both means.
 
-    `pairs` are the scores of reference and model, 1 to 10. Their means are rounded to three decimals
+    `pairs` are the scores of reference and model, 1 to 10. The means are rounded to three decimals
     first, as in the official script. A figure that is no number, because a reply held none such, is
     None.
 

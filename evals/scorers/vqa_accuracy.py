@@ -12,7 +12,7 @@ from evals.normalize import clean_whitespace, normalize_vqa
 
 
 def score_matches(num_matches: int, num_annotators: int) -> float:
-    """The soft accuracy of an answer that so many of the annotators gave, each told from the others.
+    """The soft accuracy of an answer that so many annotators gave, each told from the others.
 
     Raises:
         ValueError: there are no annotators.

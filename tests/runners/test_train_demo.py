@@ -19,14 +19,26 @@ from llava.conversation import conv_templates, render_question
 from llava.model.builder import load_pretrained_model
 from llava.tokenizer import load_tokenizer
 from llava.tokens import tokenizer_image_token
-from runners.lab.demo.answering import answer_lessons, preprocess
+from runners.lab.demo.answering import (
+    answer_ids,
+    answer_lessons,
+    build_suffixes,
+    prefix_ids,
+    preprocess,
+)
 from runners.lab.demo.checkpoint import (
     TOWER_NAME,
     write_checkpoint,
     write_tokenizer,
     write_tower,
 )
-from runners.lab.demo.examples import Example, Lesson, picture_lesson, text_lesson
+from runners.lab.demo.examples import (
+    CONVERSATION,
+    Example,
+    Lesson,
+    picture_lesson,
+    text_lesson,
+)
 from runners.lab.demo.learning import (
     NUM_CLASSES,
     LanguagePlan,
@@ -37,7 +49,6 @@ from runners.lab.demo.learning import (
 )
 from runners.lab.demo.measuring import measure_checkpoint, render_table
 from runners.lab.demo.model import DemoModel
-from runners.lab.demo.sequences import CONVERSATION, answer_ids, build_suffixes, prefix_ids
 from runners.lab.demo.tokenizer import VOCABULARY_SIZE, read_corpus, train_tokenizer
 from runners.options.train_demo import TrainDemoConfig
 

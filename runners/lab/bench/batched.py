@@ -18,23 +18,12 @@ class BatchedEngine:
     """A baseline to compare with: no prefix is shared, answers may change with the batch.
 
     Args:
-        tokenizer: Decodes answers.
-        model: A LLaVA model.
-        image_processor: Of its vision tower.
-        context_len: See `SequentialEngine`.
+        parts: What a `SequentialEngine` takes: tokenizer, model, image processor, context length.
         batch_size: Questions of a batch.
     """
 
-    def __init__(
-        self,
-        tokenizer: Any,
-        model: Any,
-        image_processor: Any,
-        context_len: int,
-        *,
-        batch_size: int = 8,
-    ) -> None:
-        self._sequential = SequentialEngine(tokenizer, model, image_processor, context_len)
+    def __init__(self, *parts: Any, batch_size: int) -> None:
+        self._sequential = SequentialEngine(*parts)
         self._batch_size = batch_size
 
     @torch.inference_mode()

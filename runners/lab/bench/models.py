@@ -28,14 +28,10 @@ MODELS = ("llava-demo", *_SHAPES)
 def build_model(
     name: str, *, device: str, dtype: torch.dtype, tower_dtype: torch.dtype | None
 ) -> tuple[Any, Any, Any, int]:
-    """Returns tokenizer, model, image processor and context length.
+    """Returns tokenizer, model, image processor and context length of one of `MODELS`.
 
-    Args:
-        name: One of `MODELS`. Random ones have LLaVA-1.5's 576 image tokens and the demo's
-            vocabulary, whose tokenizer decodes their answers.
-        device: `cpu` or `cuda:N`.
-        dtype: Of the language model.
-        tower_dtype: Of the vision tower; None for float32.
+    Random ones have LLaVA-1.5's 576 image tokens and the demo's vocabulary, whose tokenizer decodes
+    their answers. `device` is `cpu` or `cuda:N`; the vision tower is float32 by default.
 
     Raises:
         ValueError: the name is unknown.

@@ -48,14 +48,10 @@ class NoiseImage:
 def build_workload(
     name: str, num_images: int, vocab_size: int, seed: int, questions: Path | None = None
 ) -> list[Request]:
-    """Returns the requests of a workload.
+    """Returns the requests of `gqa`, `vqav2`, `scienceqa` or `generate` (200 new tokens).
 
-    Args:
-        name: `gqa`, `vqav2`, `scienceqa` or `generate` (200 new tokens).
-        num_images: How many images.
-        vocab_size: Of the model; prompts are random ids below it.
-        seed: Of ids and lengths.
-        questions: LLaVA's GQA question file, whose groups are taken instead of the built-in ones.
+    Prompts are random ids below `vocab_size`; `seed` is that of ids and lengths. `questions` is
+    LLaVA's GQA question file, whose groups are taken instead of the built-in ones.
 
     Raises:
         ValueError: the name is unknown.
@@ -68,15 +64,13 @@ def build_workload(
         source = NoiseImage(f"{name}-{image}")
         for number in range(size):
             suffix = _ids(rng, _draw(rng, deciles), vocab_size)
-            ids = np.concatenate([template, [IMAGE_TOKEN_INDEX], suffix]).astype(np.int32)
-            requests.append(
-                Request(
-                    key=f"{image}-{number}",
-                    prompt_ids=ids,
-                    images=(source,),
-                    generation=GenerationConfig(max_new_tokens=new_tokens),
-                )
+            request = Request(
+                key=f"{image}-{number}",
+                prompt_ids=np.concatenate([template, [IMAGE_TOKEN_INDEX], suffix]).astype(np.int32),
+                images=(source,),
+                generation=GenerationConfig(max_new_tokens=new_tokens),
             )
+            requests.append(request)
     return requests
 
 

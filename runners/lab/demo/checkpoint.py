@@ -57,12 +57,9 @@ def write_checkpoint(model: DemoModel, folder: Path) -> None:
     """Writes projector and language model in float16, with their configurations."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", _llava_config(model))
-    config = model.language.config
-    tokens = {name: getattr(config, name) for name in _SPECIAL_IDS}
-    write_json(
-        folder / "generation_config.json",
-        {"_from_model_config": True, **tokens, "max_length": _CONTEXT_LENGTH},
-    )
+    tokens = {name: getattr(model.language.config, name) for name in _SPECIAL_IDS}
+    generation = {"_from_model_config": True, **tokens, "max_length": _CONTEXT_LENGTH}
+    write_json(folder / "generation_config.json", generation)
     _write_weights(folder, {"": model.language, "model.mm_projector.": model.projector})
 
 

@@ -19,6 +19,7 @@ from evals.reading.questions import LETTER_SUFFIX, SHORT_ANSWER_SUFFIX
 from evals.reading.scienceqa import render_problem
 from evals.scorers.choice import LETTERS
 
+CONVERSATION = "vicuna_v1"
 _SHARE_OF_JPEG = 0.75
 _SHARE_OF_SCIENCE = 0.36  # of the questions about a picture; letters are learned last
 
@@ -84,11 +85,8 @@ def _as_stored(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _short_example(question: Question, task: str) -> Example:
-    return Example(
-        kind=f"{task}: {question.kind}",
-        text=question.text + SHORT_ANSWER_SUFFIX,
-        answer=question.answer,
-    )
+    text = question.text + SHORT_ANSWER_SUFFIX
+    return Example(kind=f"{task}: {question.kind}", text=text, answer=question.answer)
 
 
 def _science_example(question: ScienceQuestion) -> Example:

@@ -81,9 +81,8 @@ def warm_up_tower(
         _descend(loss, [schedule])
         accuracy = num_right / labels[chosen].numel()
         if step % 100 == 99:
-            _logger.info(
-                "tower step %d: loss %.4f, patch accuracy %.4f", step + 1, loss.item(), accuracy
-            )
+            text = "tower step %d: loss %.4f, patch accuracy %.4f"
+            _logger.info(text, step + 1, loss.item(), accuracy)
     return accuracy
 
 
@@ -115,10 +114,8 @@ def learn_language(
     after_step: Callable[[int], None],
 ) -> None:
     """Runs the plan; `after_step` gets the number of steps done so far."""
-    schedules = [
-        _schedule(optimizer, plan.num_steps, _NUM_WARMUP_STEPS)
-        for optimizer in _build_optimizers(model)
-    ]
+    optimizers = _build_optimizers(model)
+    schedules = [_schedule(one, plan.num_steps, _NUM_WARMUP_STEPS) for one in optimizers]
     losses: list[float] = []
     for step in range(plan.num_steps):
         loss = lesson_loss(model, tokenizer, *_lessons_of_step(plan, step))

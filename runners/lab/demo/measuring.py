@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,10 @@ from llava.generation.request import GenerationConfig
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from runners.evaluation.prompts import PromptRenderer
-from runners.lab.demo.sequences import CONVERSATION
+from runners.lab.demo.examples import CONVERSATION
 
 _MAX_NEW_TOKENS = 8  # the longest demo answer has fewer
-_BENCHMARKS: Mapping[str, Callable[..., Benchmark]] = {
-    "vqav2": VQAv2,
-    "gqa": GQA,
-    "scienceqa": ScienceQA,
-}
+_BENCHMARKS = {"vqav2": VQAv2, "gqa": GQA, "scienceqa": ScienceQA}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +48,7 @@ class KindScore:
 
 
 def measure_checkpoint(checkpoint: Path, data_root: Path) -> list[KindScore]:
-    """Accuracies of a checkpoint on demo data, each benchmark's total first, then its kinds.
-
-    Args:
-        checkpoint: Folder of the checkpoint.
-        data_root: What `ensure_demo_data` gave.
+    """Accuracies of a checkpoint on `ensure_demo_data`'s, each benchmark's total first, then kinds.
 
     Raises:
         DataError: the data cannot be read or asked.
@@ -72,7 +64,7 @@ def measure_checkpoint(checkpoint: Path, data_root: Path) -> list[KindScore]:
         samples = task.samples()
         values = _score_samples(task, samples, engine, renderer)
         kinds = _read_kinds(name, data_root / name)
-        rows = [(kinds[s.key], values[s.key], _main_target(s)) for s in samples]
+        rows = [(kinds[s.key], values[s.key], _main_target(s.target)) for s in samples]
         judged = pd.DataFrame(rows, columns=["kind", "value", "target"])
         scores += [
             KindScore(
@@ -107,21 +99,16 @@ def _score_samples(
         request = renderer.build_request(sample, generation)
         if isinstance(request, Failure):
             raise DataError(f"{task.name} question {request.key}: {request.message}")
-        completion = engine.complete(request)
-        predictions[sample.key] = Prediction(
-            key=sample.key,
-            question_id=sample.question_id,
-            prompt=sample.prompt,
-            text=completion.text,
+        key, text = sample.key, engine.complete(request).text
+        predictions[key] = Prediction(
+            key=key, question_id=sample.question_id, prompt=sample.prompt, text=text
         )
     return {score.key: score.value for score in task.score(predictions)}
 
 
-def _main_target(sample: Sample) -> str:
+def _main_target(target: str | tuple[str, ...]) -> str:
     """The target; of several annotators' answers the most frequent one."""
-    if isinstance(sample.target, str):
-        return sample.target
-    return Counter(sample.target).most_common(1)[0][0]
+    return target if isinstance(target, str) else Counter(target).most_common(1)[0][0]
 
 
 def _read_kinds(task: str, folder: Path) -> dict[str, str]:

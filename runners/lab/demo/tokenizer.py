@@ -9,11 +9,9 @@ from collections.abc import Iterable, Iterator
 import sentencepiece
 
 from llava.conversation import conv_templates, render_question
-from runners.lab.demo.examples import picture_lesson, text_lesson
-from runners.lab.demo.sequences import CONVERSATION
+from runners.lab.demo.examples import CONVERSATION, picture_lesson, text_lesson
 
 VOCABULARY_SIZE = 896
-
 _NUM_LESSONS = 2000
 
 

@@ -56,9 +56,8 @@ def train(config: TrainDemoConfig) -> None:
 
     def after_step(step: int) -> None:
         if step % config.trial_every == 0:
-            _logger.info(
-                "step %d: trial accuracy %.3f", step, _trial_accuracy(model, tokenizer, trials)
-            )
+            accuracy = _trial_accuracy(model, tokenizer, trials)
+            _logger.info("step %d: trial accuracy %.3f", step, accuracy)
         if step == config.early_step:
             write_checkpoint(model, early)
 

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from evals.demo.choice import pick, pick_some
-from evals.demo.scene import COLORS, PLURALS, SHAPES, Scene, Thing, sample_scene
+from evals.demo.scene import COLORS, PLURALS, SHAPES, Scene, Thing, pick, pick_some, sample_scene
 
 
 def thing(color, shape, row=0, column=0):

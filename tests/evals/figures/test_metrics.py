@@ -1,4 +1,3 @@
-
 from evals.figures.metrics import break_down_all, mean
 from evals.records import Score
 
