@@ -57,15 +57,14 @@ def build_submission(
     """
     title, upload = task.title, task.require_upload()
     listed, required = task.submission_ids()
-    known = set(listed)
-    check_split(title, (str(line["question_id"]) for line in answers.answers), known, required)
+    texts = {str(line["question_id"]): str(line["text"]) for line in answers.answers}
+    _check_split(title, texts, set(listed), required)
     if not required and not allow_missing:
         raise DataError(
             f"Which questions {title} asks is not known, because its question file is not there, "
             "so that the answers cannot be checked. Put the file in place, or set "
             "allow_missing=true to send what is there."
         )
-    texts = {str(line["question_id"]): str(line["text"]) for line in answers.answers}
     missing = [key for key in listed if key in required and key not in texts]
     empty = [key for key in listed if key in texts and not texts[key].strip()]
     repeated = _find_repeated(answers.answers)
@@ -92,15 +91,10 @@ def build_submission(
     )
 
 
-def check_split(
-    title: str, given: Iterable[str], listed: Collection[str], required: Collection[str]
+def _check_split(
+    title: str, given: Collection[str], listed: Collection[str], required: Collection[str]
 ) -> None:
-    """Checks that all answers are of the split.
-
-    Raises:
-        DataError: an id is not of the task, or of another split of it, or there are no answers.
-    """
-    given = list(dict.fromkeys(given))
+    """Checks that there are answers, and that all of them are of the split."""
     if not given:
         raise DataError(f"There is no answer to {title}. Check the answer file.")
     foreign = [key for key in given if key not in listed]

@@ -82,16 +82,15 @@ def match_by_id(
     find: Callable[[Mapping[str, Any]], str] | None = None,
     repeat_mark: str = "",
 ) -> dict[str, Prediction]:
-    """Answers by key; the last one to a question wins.
+    """Answer lines (`question_id`, `text`, if there is one `prompt`) by key; the last one wins.
 
     Args:
-        answers: Answer lines with `question_id`, `text` and, if there is one, `prompt`.
+        answers: The lines.
         question_ids: Every key of the split, with the id as the benchmark writes it.
         task: Name of task and split, for messages.
-        foreign_is_error: Whether an id that is not of the split is an error, or is left out.
+        foreign_is_error: As of a benchmark.
         find: The key of an answer's question; None where it is the id as text.
-        repeat_mark: What joins key and number of a question's second answer and later ones, where
-            all of them count.
+        repeat_mark: As of a benchmark.
 
     Raises:
         DataError: an id is foreign and must not be, or all of them are.

@@ -91,13 +91,9 @@ class HubImage:
 
 
 class HubTable:
-    """One split of a mirror.
+    """One split of a mirror, at a `HubLocation`; parquet files below `data_dir` are read instead.
 
-    Args:
-        repo: The data set's id on the hub.
-        config: Its configuration; None for the only one.
-        split: The split's name there.
-        data_dir: A folder whose parquet files, in the layout of the hub, are read instead.
+    They lie there in the layout of the hub.
     """
 
     def __init__(self, repo: str, config: str | None, split: str, data_dir: Path) -> None:

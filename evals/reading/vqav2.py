@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -31,45 +31,27 @@ FIELDS = ("answer_type", "question_type")
 _NUM_NAMES = 4096
 
 
-@dataclass(frozen=True, kw_only=True)
 class VQAFiles:
     """The official files of one split, each of which is read once.
 
-    Attributes:
+    Args:
         folder: The folder that they lie in.
         subtype: The split as file names have it.
         image_subtype: The same for its images, which may be those of a larger split.
         origin: Where the files are to be had, for messages.
     """
 
-    folder: Path
-    subtype: str
-    image_subtype: str
-    origin: str
-
-    @property
-    def questions(self) -> Path:
-        """The official question file."""
-        return self.folder / f"v2_OpenEnded_mscoco_{self.subtype}_questions.json"
-
-    @property
-    def annotations(self) -> Path:
-        """The official annotation file."""
-        return self.folder / f"v2_mscoco_{self.subtype}_annotations.json"
-
-    @property
-    def prompts(self) -> Path:
-        """LLaVA's question file."""
-        return self.folder / f"llava_vqav2_mscoco_{self.subtype}.jsonl"
-
-    @property
-    def images(self) -> Path:
-        """The folder of the images."""
-        return self.folder / self.image_subtype
+    def __init__(self, folder: Path, subtype: str, image_subtype: str, origin: str) -> None:
+        self.questions = folder / f"v2_OpenEnded_mscoco_{subtype}_questions.json"
+        self.annotations = folder / f"v2_mscoco_{subtype}_annotations.json"
+        self.prompts = folder / f"llava_vqav2_mscoco_{subtype}.jsonl"
+        self.images = folder / image_subtype
+        self._image_subtype = image_subtype
+        self._origin = f"{origin} (LLaVA's {self.prompts.name} serves for questions)"
 
     def image_name(self, image_id: int) -> str:
         """The file name of an image by its number."""
-        return f"COCO_{self.image_subtype}_{image_id:012d}.jpg"
+        return f"COCO_{self._image_subtype}_{image_id:012d}.jpg"
 
     def read_questions(self) -> list[Sample]:
         """The questions of a split without annotations, of LLaVA's file if it is there.
@@ -112,10 +94,6 @@ class VQAFiles:
             image = image_in(self.images, sample.cluster)
             asked.append(replace(sample, text=text, prompt=text, images=(image,)))
         return asked
-
-    @property
-    def _origin(self) -> str:
-        return f"{self.origin} (LLaVA's {self.prompts.name} serves for questions)"
 
     @cached_property
     def _texts(self) -> dict[str, str]:

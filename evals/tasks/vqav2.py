@@ -72,12 +72,7 @@ RELEASES: Mapping[str, Release] = {
         },
     ),
 }
-_SUBTYPES = {
-    "val": "val2014",
-    "test-dev2015": "test-dev2015",
-    "test2015": "test2015",
-    "demo": "demo",
-}
+_SPLITS = ("val", "test-dev2015", "test2015", "demo")
 _IMAGE_SUBTYPES = {"test-dev2015": "test2015"}
 _ANNOTATED = frozenset(["val", "demo"])
 _PARTS = frozenset(["test-dev2015"])  # their uploads list all of test2015
@@ -99,16 +94,12 @@ def VQAv2(  # noqa: N802 - stored manifests and configurations name it so
 
     `normalization` is `official`, or `always` for answers on which all annotators agree too.
     """
-    check_choice("`split` of vqav2", split, _SUBTYPES)
+    check_choice("`split` of vqav2", split, _SPLITS)
     check_choice("`normalization`", normalization, _NORMALIZATIONS)
-    folder, subtype, has_annotations = Path(data_dir), _SUBTYPES[split], split in _ANNOTATED
+    folder, has_annotations = Path(data_dir), split in _ANNOTATED
+    subtype = "val2014" if split == "val" else split
     mirror = find_mirror("vqav2", source, "lmms-lab/VQAv2", None, _HUB_SPLITS.get(split), folder)
-    files = VQAFiles(
-        folder=folder,
-        subtype=subtype,
-        image_subtype=_IMAGE_SUBTYPES.get(subtype, subtype),
-        origin=ORIGIN,
-    )
+    files = VQAFiles(folder, subtype, _IMAGE_SUBTYPES.get(subtype, subtype), ORIGIN)
     paths = [files.prompts, files.questions]
     read: Callable[[], list[Sample]] = files.read_questions
     ask: Callable[[Questions], list[Sample]] = as_read
