@@ -91,9 +91,9 @@ class HubImage:
 
 
 class HubTable:
-    """One split of a mirror, at a `HubLocation`; parquet files below `data_dir` are read instead.
+    """One split of a mirror.
 
-    They lie there in the layout of the hub.
+    Parquet files in `data_dir`, in the layout of the hub, are read instead if there are any.
     """
 
     def __init__(self, repo: str, config: str | None, split: str, data_dir: Path) -> None:

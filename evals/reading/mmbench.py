@@ -95,7 +95,7 @@ def parse_row(
 
 
 def with_table_images(path: Path, questions: Mapping[str, Sample]) -> list[Sample]:
-    """All questions of a table by key with its images, which scoring can do without.
+    """The questions of a table by key with their images, which scoring can do without.
 
     Raises:
         DataError: the table has no images.
@@ -112,7 +112,7 @@ def with_table_images(path: Path, questions: Mapping[str, Sample]) -> list[Sampl
 
 
 def with_mirror_images(mirror: HubTable, questions: Mapping[str, Sample]) -> list[Sample]:
-    """All questions of a mirror by key, in its order, with its images."""
+    """The questions of a mirror, all of them by key and in its order, with their images."""
     return [
         replace(sample, images=(mirror.image(number, sample.cluster),))
         for number, sample in enumerate(questions.values())

@@ -132,7 +132,7 @@ def _read_pairs(path: Path) -> list[tuple[str, str]]:
 
 
 def join_prompts(samples: Iterable[Sample], prompts: Path, release: Path) -> list[Sample]:
-    """The questions of a release, in the folder `release`, as LLaVA's file words and orders them.
+    """The questions of the folder `release` as LLaVA's file words, names and orders them.
 
     Raises:
         DataError: LLaVA's file is malformed, or of another release.

@@ -93,7 +93,9 @@ def read_ocr_tokens(path: Path, origin: str) -> dict[str, tuple[str, ...]]:
 def name_ocr_tokens(
     questions: Mapping[str, Sample], tokens: Mapping[str, Sequence[str]]
 ) -> list[Sample]:
-    """The questions by key, each with the words in its image, by its id or in the `Wording`.
+    """The questions by key, each with the words in its image.
+
+    `tokens` has the words by the image's id; those of other images are taken from the wording.
 
     Raises:
         DataError: the words in an image are not known.

@@ -48,7 +48,9 @@ class KindScore:
 
 
 def measure_checkpoint(checkpoint: Path, data_root: Path) -> list[KindScore]:
-    """Accuracies of a checkpoint on `ensure_demo_data`'s, each benchmark's total first, then kinds.
+    """Accuracies of a checkpoint on demo data, each benchmark's total first, then its kinds.
+
+    `data_root` is what `ensure_demo_data` gave.
 
     Raises:
         DataError: the data cannot be read or asked.
