@@ -238,7 +238,7 @@ def _lattice_p(steps: npt.NDArray[np.int64]) -> float:
 
 
 def _signs(num_values: int, num_draws: int, seed: int) -> Iterator[Floats]:
-    """All ways to set the signs if these are few, else random ones; (ways, num_values) at a time."""
+    """All ways to set few signs, else random ones, as (ways, num_values) for a part at a time."""
     if num_values <= _MAX_ENUMERATED:
         patterns = np.arange(2**num_values)[:, None] >> np.arange(num_values) & 1
         yield (1 - 2 * patterns).astype(np.float64)
