@@ -22,7 +22,6 @@ from llava.generation.budget import (
 )
 from llava.generation.decoding import PackDecoder, Question
 from llava.generation.neartie import NearTies, shortest_dtype
-from llava.generation.pack_stats import PackStats
 from llava.generation.plan import (
     Pack,
     halve,
@@ -31,7 +30,7 @@ from llava.generation.plan import (
     with_image_tokens,
     without,
 )
-from llava.generation.preprocess import ImageError, PreparedImages, prepare_images
+from llava.generation.preprocess import PreparedImage, prepare_images
 from llava.generation.request import (
     Calibration,
     Completion,
@@ -39,10 +38,11 @@ from llava.generation.request import (
     FailureCause,
     ImageProbe,
     Request,
+    RequestError,
     RequestFailure,
 )
 from llava.generation.sampling import SeededSampling
-from llava.generation.sequential import PromptTooLongError, SequentialEngine
+from llava.generation.sequential import SequentialEngine
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,8 @@ _SEQUENTIAL_OPTIONS = frozenset(
 logits and what a request says itself. With any of them requests go one by one."""
 
 Result = Completion | RequestFailure
-Images = Mapping[str, "Future[PreparedImages | None]"]
+Images = Mapping[str, "Future[list[PreparedImage]]"]
+Prepared = dict[str, PreparedImage]
 
 
 class PackedEngine:
@@ -105,7 +106,7 @@ class PackedEngine:
         self.near_ties = NearTies(
             shortest_dtype(model), replay=replay, threshold=near_tie_threshold
         )
-        self.stats = PackStats()
+        self.stats = EngineReport()
         self._model = model
         self._image_processor = image_processor
         self._max_tokens = max_tokens or estimate_max_tokens(model)
@@ -136,9 +137,8 @@ class PackedEngine:
     def report(self) -> EngineReport:
         """Returns what this engine has done and measured so far."""
         decides = self.near_ties.replay == "near_ties" and not self.near_ties.is_calibrating
-        return self.stats.to_report(
-            self.near_ties.calibration, self.near_ties.threshold if decides else None
-        )
+        threshold = self.near_ties.threshold if decides else None
+        return replace(self.stats, calibration=self.near_ties.calibration, threshold=threshold)
 
     def adopt(self, calibration: Calibration) -> None:
         """Decides from now on by what all workers have measured; see `NearTies.adopt`."""
@@ -194,7 +194,13 @@ class PackedEngine:
     def _answer(self, pack: Pack, images: Images) -> Iterator[Result]:
         """Answers one pack; what cannot be answered becomes a failure of its question alone."""
         started = time.perf_counter()
-        prepared, broken = _collect(images)
+        prepared: Prepared = {}
+        broken: dict[str, BaseException] = {}
+        for key, future in images.items():
+            if (error := future.exception()) is not None:
+                broken[key] = error
+            else:
+                (prepared[key],) = future.result()
         self.stats.waited_s += time.perf_counter() - started
         outside = [
             result
@@ -205,7 +211,9 @@ class PackedEngine:
         rows = without(pack, {result.key for result in outside})
         if rows is not None:
             sizes = {
-                image.key: self._num_image_tokens(prepared[image.key])
+                image.key: self._model.num_image_tokens(
+                    prepared[image.key].pixel_values, prepared[image.key].size
+                )
                 for request in rows.requests
                 for image in request.images
             }
@@ -213,36 +221,24 @@ class PackedEngine:
                 yield from self._answer_prepared(part, prepared)
 
     def _answer_outside(
-        self,
-        request: Request,
-        prepared: Mapping[str, PreparedImages],
-        broken: Mapping[str, BaseException],
+        self, request: Request, prepared: Prepared, broken: Mapping[str, BaseException]
     ) -> Result | None:
         """The result of a question that cannot go through the model in a pack; None if it can."""
         error = next((broken[i.key] for i in request.images if i.key in broken), None)
-        if isinstance(error, ImageError):
-            return RequestFailure(key=request.key, cause=error.cause, message=str(error))
+        if isinstance(error, RequestError):
+            return error.failure(request.key)
         if error is not None:  # memory that was short may do for one image, a defect is logged
             return self.sequential.answer(request)
         try:
             self.sequential.room(self._num_tokens(request, prepared))
-        except PromptTooLongError as long:
-            return RequestFailure(key=request.key, cause=long.cause, message=str(long))
+        except RequestError as too_long:
+            return too_long.failure(request.key)
         return None
 
-    def _num_tokens(self, request: Request, prepared: Mapping[str, PreparedImages]) -> int:
-        """Length of a prompt with its images."""
-        images = (self._num_image_tokens(prepared[image.key]) - 1 for image in request.images)
-        return len(request.prompt_ids) + sum(images)
+    def _num_tokens(self, request: Request, prepared: Prepared) -> int:
+        return self.sequential.num_tokens(request, _images_of(request, prepared))
 
-    def _num_image_tokens(self, image: PreparedImages) -> int:
-        """Embeddings of one image."""
-        (values,), (size,) = image.pixel_values, image.sizes
-        return int(self._model.num_image_tokens(values, size))
-
-    def _answer_prepared(
-        self, pack: Pack, prepared: Mapping[str, PreparedImages]
-    ) -> Iterator[Result]:
+    def _answer_prepared(self, pack: Pack, prepared: Prepared) -> Iterator[Result]:
         started = time.perf_counter()
         questions, is_too_large = None, False
         try:
@@ -262,7 +258,7 @@ class PackedEngine:
         for question in questions:
             yield self._result(question, prepared, latency_s)
 
-    def _halved(self, pack: Pack, prepared: Mapping[str, PreparedImages]) -> Iterator[Result]:
+    def _halved(self, pack: Pack, prepared: Prepared) -> Iterator[Result]:
         """Answers a pack that did not fit in two halves; one question that does not fit fails."""
         if self._model.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -277,7 +273,7 @@ class PackedEngine:
             yield from self._answer_prepared(half, prepared)
 
     @torch.inference_mode()
-    def _decode(self, pack: Pack, prepared: Mapping[str, PreparedImages]) -> list[Question]:
+    def _decode(self, pack: Pack, prepared: Prepared) -> list[Question]:
         started = time.perf_counter()
         features = self._encode(pack, prepared)
         if self._model.device.type == "cuda":  # what was only started would count as decoding
@@ -293,9 +289,7 @@ class PackedEngine:
         self.stats.decode_s += time.perf_counter() - encoded
         return questions
 
-    def _question(
-        self, request: Request, row: int, owner: int, prepared: Mapping[str, PreparedImages]
-    ) -> Question:
+    def _question(self, request: Request, row: int, owner: int, prepared: Prepared) -> Question:
         num_tokens = self._num_tokens(request, prepared)
         generation = request.generation
         return Question(
@@ -307,40 +301,32 @@ class PackedEngine:
             sampling=SeededSampling(request.key, generation) if generation.do_sample else None,
         )
 
-    def _encode(
-        self, pack: Pack, prepared: Mapping[str, PreparedImages]
-    ) -> dict[str, torch.Tensor]:
+    def _encode(self, pack: Pack, prepared: Prepared) -> dict[str, torch.Tensor]:
         """(S, D) embeddings of each distinct image of a pack; images of one shape in one batch."""
         model = self._model
         by_shape: dict[torch.Size, list[str]] = {}
         for key in {image.key: None for request in pack.requests for image in request.images}:
-            by_shape.setdefault(prepared[key].pixel_values[0].shape, []).append(key)
+            by_shape.setdefault(prepared[key].pixel_values.shape, []).append(key)
         features: dict[str, torch.Tensor] = {}
         for keys in by_shape.values():
-            pixels = torch.stack([prepared[key].pixel_values[0] for key in keys])
-            sizes = [prepared[key].sizes[0] for key in keys]
+            pixels = torch.stack([prepared[key].pixel_values for key in keys])
+            sizes = [prepared[key].size for key in keys]
             embeds = model.image_features(pixels.to(model.device, model.dtype), sizes)
             features |= dict(zip(keys, embeds, strict=True))
         return features
 
-    def _result(
-        self, question: Question, prepared: Mapping[str, PreparedImages], latency_s: float
-    ) -> Result:
+    def _result(self, question: Question, prepared: Prepared, latency_s: float) -> Result:
         """The answer as packed, or computed again alone where packing may have changed it."""
         request = question.request
         self.stats.num_packed += 1
+        images = _images_of(request, prepared)
         packed = self.sequential.completion(
-            request,
-            question.tokens,
-            margins=question.margins,
-            num_prompt_tokens=self._num_tokens(request, prepared),
-            latency_s=latency_s,
-            image_sha256=tuple(prepared[image.key].sha256[0] for image in request.images),
+            request, question.tokens, images, question.margins, latency_s
         )
         if not self.near_ties.must_replay(question.margins, question.tops):
             return packed
         started = time.perf_counter()
-        again = self._answer_again(request, prepared)
+        again = self._answer_again(request, images)
         replay_s = time.perf_counter() - started
         self.stats.replay_s += replay_s
         if self.near_ties.is_calibrating:
@@ -356,33 +342,17 @@ class PackedEngine:
             )
         return replace(again, replayed=True, flipped=flipped)
 
-    def _answer_again(
-        self, request: Request, prepared: Mapping[str, PreparedImages]
-    ) -> Completion | RequestFailure:
+    def _answer_again(self, request: Request, images: Sequence[PreparedImage]) -> Result:
         """The sequential answer, from the images as they were prepared for the pack."""
-        parts = [prepared[image.key] for image in request.images]
-        images = PreparedImages(
-            pixel_values=tuple(part.pixel_values[0] for part in parts),
-            sizes=tuple(part.sizes[0] for part in parts),
-            sha256=tuple(part.sha256[0] for part in parts),
-        )
-        again = self.sequential.answer(request, images=images if parts else None)
+        again = self.sequential.answer(request, images=images)
         lacked_memory = (
             isinstance(again, RequestFailure) and again.cause == FailureCause.OUT_OF_MEMORY
         )
         if lacked_memory and self._model.device.type == "cuda":
             torch.cuda.empty_cache()  # what packs have left in pieces may do for one question
-            again = self.sequential.answer(request, images=images if parts else None)
+            again = self.sequential.answer(request, images=images)
         return again
 
 
-def _collect(images: Images) -> tuple[dict[str, PreparedImages], dict[str, BaseException]]:
-    """Waits for images; returns those that are there and those that cannot be used, by key."""
-    prepared: dict[str, PreparedImages] = {}
-    broken: dict[str, BaseException] = {}
-    for key, future in images.items():
-        if (error := future.exception()) is not None:
-            broken[key] = error
-        elif (result := future.result()) is not None:
-            prepared[key] = result
-    return prepared, broken
+def _images_of(request: Request, prepared: Prepared) -> list[PreparedImage]:
+    return [prepared[image.key] for image in request.images]

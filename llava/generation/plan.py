@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ MAX_SUFFIX_TOKENS = 4096
 cost the square of their number."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """Questions with a shared beginning.
 
@@ -35,16 +36,27 @@ class Row:
         prefix_length: Leading ids that all prompts share and that are computed once; at least one
             id of each prompt is left, unless the row was planned for a single request, which is
             all prefix.
-        prefix_tokens: Embeddings of these, those of the images counted.
-        suffix_tokens: Embeddings behind them, of all requests together.
-        num_new_tokens: Room for answers of usual length.
+        image_tokens: What the embeddings of its images are more than the ids that stand for them.
     """
 
     requests: tuple[Request, ...]
     prefix_length: int
-    prefix_tokens: int
-    suffix_tokens: int
-    num_new_tokens: int
+    image_tokens: int
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Embeddings of the prefix, those of the images counted."""
+        return self.prefix_length + self.image_tokens
+
+    @cached_property
+    def suffix_tokens(self) -> int:
+        """Embeddings behind it, of all requests together."""
+        return sum(len(request.prompt_ids) - self.prefix_length for request in self.requests)
+
+    @cached_property
+    def num_new_tokens(self) -> int:
+        """Room for answers of usual length."""
+        return sum(map(_room, self.requests))
 
     @property
     def num_tokens(self) -> int:
@@ -130,10 +142,8 @@ def halve(pack: Pack) -> list[Pack]:
     if len(row.requests) == 1:
         return []
     middle = len(row.requests) // 2
-    return [
-        Pack(rows=(_part(row, requests),))
-        for requests in (row.requests[:middle], row.requests[middle:])
-    ]
+    halves = row.requests[:middle], row.requests[middle:]
+    return [Pack(rows=(replace(row, requests=requests),)) for requests in halves]
 
 
 def split_to_fit(pack: Pack, max_tokens: int) -> list[Pack]:
@@ -159,7 +169,7 @@ def with_image_tokens(pack: Pack, num_tokens: Mapping[str, int]) -> Pack:
     rows = []
     for row in pack.rows:
         images = sum(num_tokens[image.key] - 1 for image in row.requests[0].images)
-        rows.append(replace(row, prefix_tokens=row.prefix_length + images))
+        rows.append(replace(row, image_tokens=images))
     return Pack(rows=tuple(rows))
 
 
@@ -171,7 +181,7 @@ def without(pack: Pack, keys: Collection[str]) -> Pack | None:
     for row in pack.rows:
         kept = tuple(request for request in row.requests if request.key not in keys)
         if kept:
-            rows.append(_part(row, kept))
+            rows.append(replace(row, requests=kept))
     return Pack(rows=tuple(rows)) if rows else None
 
 
@@ -208,49 +218,24 @@ def _rows(group: Sequence[Request], max_tokens: int, num_image_tokens: int) -> l
         return [_row([request], 0, 0) for request in group]
     rows: list[Row] = []
     part: list[Request] = []
-    cost = prefix = shared + images
-    num_suffix = 0
+    cost, num_suffix = shared + images, 0
     for request in group:
         own = len(request.prompt_ids) - shared
         added = own + _room(request)
         if part and (cost + added > max_tokens or num_suffix + own > MAX_SUFFIX_TOKENS):
-            rows.append(_row(part, shared, prefix))
-            part, cost, num_suffix = [], prefix, 0
+            rows.append(_row(part, shared, images))
+            part, cost, num_suffix = [], shared + images, 0
         part.append(request)
         cost += added
         num_suffix += own
-    rows.append(_row(part, shared, prefix))
+    rows.append(_row(part, shared, images))
     return rows
 
 
-def _row(requests: Sequence[Request], shared: int, prefix_tokens: int) -> Row:
-    """A row; `prefix_tokens` counts the shared ids with their images' embeddings."""
-    suffix_tokens = _suffix_tokens(requests, shared)
-    if len(requests) == 1:  # nothing is shared: all of it goes through the model at once
-        shared = len(requests[0].prompt_ids)
-        prefix_tokens, suffix_tokens = prefix_tokens + suffix_tokens, 0
-    return Row(
-        requests=tuple(requests),
-        prefix_length=shared,
-        prefix_tokens=prefix_tokens,
-        suffix_tokens=suffix_tokens,
-        num_new_tokens=sum(map(_room, requests)),
-    )
-
-
-def _part(row: Row, requests: tuple[Request, ...]) -> Row:
-    """Some requests of a row behind the same prefix."""
-    return replace(
-        row,
-        requests=requests,
-        suffix_tokens=_suffix_tokens(requests, row.prefix_length),
-        num_new_tokens=sum(map(_room, requests)),
-    )
-
-
-def _suffix_tokens(requests: Iterable[Request], prefix_length: int) -> int:
-    """Ids behind a prefix."""
-    return sum(len(request.prompt_ids) - prefix_length for request in requests)
+def _row(requests: Sequence[Request], shared: int, image_tokens: int) -> Row:
+    # of a single request nothing is shared: all of it goes through the model at once
+    length = len(requests[0].prompt_ids) if len(requests) == 1 else shared
+    return Row(requests=tuple(requests), prefix_length=length, image_tokens=image_tokens)
 
 
 def _room(request: Request) -> int:

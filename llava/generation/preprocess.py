@@ -10,21 +10,9 @@ import torch
 from PIL import Image
 
 from llava.generation.budget import is_out_of_memory
-from llava.generation.request import FailureCause, ImageSource
+from llava.generation.request import FailureCause, ImageSource, RequestError
 from llava.image_hash import hash_image
 from llava.images import process_images
-
-
-class ImageError(Exception):
-    """An image of a request cannot be used.
-
-    Attributes:
-        cause: `IMAGE_MISSING` or `IMAGE_UNREADABLE`.
-    """
-
-    def __init__(self, cause: FailureCause, message: str) -> None:
-        super().__init__(message)
-        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,50 +32,49 @@ class BlankImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedImages:
-    """The images of one request.
+class PreparedImage:
+    """One image of a request.
 
     Attributes:
-        pixel_values: Each (3, H, W) or, tiled, (1 + T, 3, H, W) float32, CLIP-normalized.
-        sizes: Width and height of each image as it was opened.
-        sha256: Hash of mode, size and pixels of each image as it was opened, as hex.
+        pixel_values: (3, H, W) or, tiled, (1 + T, 3, H, W) float32, CLIP-normalized.
+        size: Width and height of the image as it was opened.
+        sha256: Hash of its mode, size and pixels as it was opened, as hex.
     """
 
-    pixel_values: tuple[torch.Tensor, ...]
-    sizes: tuple[tuple[int, int], ...]
-    sha256: tuple[str, ...]
+    pixel_values: torch.Tensor
+    size: tuple[int, int]
+    sha256: str
 
 
 def prepare_images(
     sources: Sequence[ImageSource], image_processor: Any, config: Any
-) -> PreparedImages | None:
-    """Returns the opened and preprocessed images; None if there are none.
+) -> list[PreparedImage]:
+    """Returns the images opened and preprocessed.
 
     Raises:
-        ImageError: an image is missing or unreadable.
+        RequestError: an image is missing or unreadable.
         MemoryError: there is not enough memory to decode an image.
     """
     if not sources:
-        return None
+        return []
     images = [_open(source) for source in sources]
     try:
         pixel_values = process_images(images, image_processor, config)
     except (OSError, ValueError) as error:
         names = ", ".join(source.key for source in sources)
-        raise ImageError(FailureCause.IMAGE_UNREADABLE, f"{names}: {error}") from error
-    return PreparedImages(
-        pixel_values=tuple(pixel_values),
-        sizes=tuple(image.size for image in images),
-        sha256=tuple(hash_image(image) for image in images),
-    )
+        raise RequestError(FailureCause.IMAGE_UNREADABLE, f"{names}: {error}") from error
+    return [
+        PreparedImage(pixel_values=values, size=image.size, sha256=hash_image(image))
+        for values, image in zip(pixel_values, images, strict=True)
+    ]
 
 
 def _open(source: ImageSource) -> Image.Image:
     try:
         return source.open()
     except FileNotFoundError as error:
-        raise ImageError(FailureCause.IMAGE_MISSING, f"{source.key}: no such file") from error
+        raise RequestError(FailureCause.IMAGE_MISSING, f"{source.key}: no such file") from error
     except Exception as error:  # damaged files make PIL's readers raise whatever there is
         if is_out_of_memory(error):
             raise
-        raise ImageError(FailureCause.IMAGE_UNREADABLE, f"{source.key}: {error}") from error
+        raise RequestError(FailureCause.IMAGE_UNREADABLE, f"{source.key}: {error}") from error

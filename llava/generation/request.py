@@ -147,6 +147,18 @@ class RequestFailure:
     message: str
 
 
+class RequestError(Exception):
+    """A request cannot be answered, for a cause that is counted."""
+
+    def __init__(self, cause: FailureCause, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+    def failure(self, key: str) -> RequestFailure:
+        """Returns the failure of the request with this key."""
+        return RequestFailure(key=key, cause=self.cause, message=str(self))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageProbe:
     """What a question's image does to its answer.
@@ -200,9 +212,9 @@ class Calibration:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class EngineReport:
-    """What an engine has done since it was built.
+    """What an engine has done since it was built; it counts in a report of its own.
 
     Attributes:
         calibration: What this engine itself has measured, nothing adopted.
@@ -213,7 +225,9 @@ class EngineReport:
         num_flipped: Of these, with another result.
         num_halvings: Packs that did not fit and were halved.
         waited_s: Seconds spent waiting for images.
-        busy_s: Seconds of answering without these, replays included.
+        encode_s: Seconds in tower and projector.
+        decode_s: Seconds in the language model.
+        busy_s: Seconds of answering, waiting not counted, replays included.
         replay_s: Seconds of computing again, calibration included.
         calibration_s: Of these, the seconds in which the threshold was being measured.
     """
@@ -225,6 +239,8 @@ class EngineReport:
     num_flipped: int = 0
     num_halvings: int = 0
     waited_s: float = 0.0
+    encode_s: float = 0.0
+    decode_s: float = 0.0
     busy_s: float = 0.0
     replay_s: float = 0.0
     calibration_s: float = 0.0

@@ -15,7 +15,7 @@ from transformers import LogitsProcessorList
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.generation.budget import has_lost_device, is_out_of_memory
 from llava.generation.neartie import top_two
-from llava.generation.preprocess import BlankImage, ImageError, PreparedImages, prepare_images
+from llava.generation.preprocess import BlankImage, PreparedImage, prepare_images
 from llava.generation.request import (
     Calibration,
     Completion,
@@ -24,6 +24,7 @@ from llava.generation.request import (
     GenerationConfig,
     ImageProbe,
     Request,
+    RequestError,
     RequestFailure,
 )
 from llava.generation.sampling import SeededSampling
@@ -33,18 +34,6 @@ logger = logging.getLogger(__name__)
 
 PROBE_TOKENS = 8
 """The length of the answers by which `probe` compares images."""
-
-
-class PromptTooLongError(Exception):
-    """Prompt and images leave no room for an answer."""
-
-    cause = FailureCause.PROMPT_TOO_LONG
-
-
-class NotFiniteError(Exception):
-    """The model computed NaN or infinity, so that its tokens mean nothing."""
-
-    cause = FailureCause.NOT_FINITE
 
 
 class SequentialEngine:
@@ -89,7 +78,7 @@ class SequentialEngine:
         """Does nothing: no answer of this engine has to be computed again."""
 
     def answer(
-        self, request: Request, streamer: Any = None, images: PreparedImages | None = None
+        self, request: Request, streamer: Any = None, images: Sequence[PreparedImage] | None = None
     ) -> Completion | RequestFailure:
         """Returns the completion of a request, or whatever it raised as its failure.
 
@@ -103,8 +92,8 @@ class SequentialEngine:
         """
         try:
             return self.complete(request, streamer, images)
-        except (ImageError, PromptTooLongError, NotFiniteError) as error:
-            cause, message = error.cause, str(error)
+        except RequestError as error:
+            return error.failure(request.key)
         except Exception as error:
             if has_lost_device(error):
                 raise
@@ -117,52 +106,27 @@ class SequentialEngine:
 
     @torch.inference_mode()
     def complete(
-        self, request: Request, streamer: Any = None, images: PreparedImages | None = None
+        self, request: Request, streamer: Any = None, images: Sequence[PreparedImage] | None = None
     ) -> Completion:
-        """Returns the answer to one request.
-
-        Args:
-            request: The question.
-            streamer: See `answer`.
-            images: See `answer`.
+        """Returns the answer to one request; see `answer`.
 
         Raises:
-            ImageError: an image is missing or unreadable.
-            PromptTooLongError: prompt and images do not fit into the context.
-            NotFiniteError: a logit is NaN or infinite.
+            RequestError: an image is missing or unreadable, prompt and images do not fit into the
+                context, or a logit is NaN or infinite.
         """
         start = time.perf_counter()
         if images is None:
             images = prepare_images(request.images, self.image_processor, self.model.config)
-        ids, arguments, num_prompt_tokens = self._inputs(request, images)
-        room = self.room(num_prompt_tokens)
-        output = self.model.generate(
-            ids,
-            **arguments,
-            **_search(request),
-            max_new_tokens=min(request.generation.max_new_tokens, room),
-            streamer=streamer,
-            return_dict_in_generate=True,
-            output_logits=not request.generation.do_sample,
-            output_scores=request.generation.do_sample,
-        )
-        tokens = output.sequences[0].tolist()
-        if not isinstance(self.model, LlavaMetaForCausalLM):
-            tokens = tokens[ids.shape[1] :]  # a plain language model repeats the prompt
+        output, tokens = self._generate(request, images, streamer)
         length = next((i + 1 for i, token in enumerate(tokens) if token in self.stops), len(tokens))
         tops, margins = _decisions(output, request.generation)
         if not all(map(math.isfinite, tops[:length])):
-            raise NotFiniteError(
-                "The model computes NaN or infinity. Try dtype=bfloat16 or dtype=float32."
+            raise RequestError(
+                FailureCause.NOT_FINITE,
+                "The model computes NaN or infinity. Try dtype=bfloat16 or dtype=float32.",
             )
-        return self.completion(
-            request,
-            tokens[:length],
-            margins=margins[:length],
-            num_prompt_tokens=num_prompt_tokens,
-            latency_s=time.perf_counter() - start,
-            image_sha256=images.sha256 if images else (),
-        )
+        latency_s = time.perf_counter() - start
+        return self.completion(request, tokens[:length], images, margins[:length], latency_s)
 
     @torch.inference_mode()
     def probe(self, request: Request) -> ImageProbe | RequestFailure:
@@ -174,8 +138,8 @@ class SequentialEngine:
         blank = replace(request, images=tuple(BlankImage(image) for image in request.images))
         try:
             (logits, text), (blank_logits, blank_text) = map(self._begin, (request, blank))
-        except (ImageError, PromptTooLongError) as error:
-            return RequestFailure(key=request.key, cause=error.cause, message=str(error))
+        except RequestError as error:
+            return error.failure(request.key)
         return ImageProbe(
             key=request.key,
             logit_change=float((logits - blank_logits).abs().max()),
@@ -185,40 +149,29 @@ class SequentialEngine:
         )
 
     def _begin(self, request: Request) -> tuple[torch.Tensor, str]:
-        """(V,) float32 logits of the first new token, and the first words of the answer."""
+        """(V,) float32 logits of the first new token, and the first words of the greedy answer."""
         images = prepare_images(request.images, self.image_processor, self.model.config)
-        ids, arguments, num_prompt_tokens = self._inputs(request, images)
-        output = self.model.generate(
-            ids,
-            **arguments,
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=min(PROBE_TOKENS, self.room(num_prompt_tokens)),
-            return_dict_in_generate=True,
-            output_logits=True,
-        )
-        text = self.tokenizer.decode(output.sequences[0].tolist(), skip_special_tokens=True)
+        greedy = replace(request, generation=GenerationConfig(max_new_tokens=PROBE_TOKENS))
+        output, tokens = self._generate(greedy, images)
+        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return output.logits[0][0].float(), text.strip()
 
     def completion(
         self,
         request: Request,
         tokens: Sequence[int],
-        *,
+        images: Sequence[PreparedImage],
         margins: Sequence[float],
-        num_prompt_tokens: int,
         latency_s: float,
-        image_sha256: tuple[str, ...],
     ) -> Completion:
         """Returns the record of an answer.
 
         Args:
             request: The question.
             tokens: The new tokens, the end token included if it was reached.
+            images: Of the question.
             margins: Distance of the two largest scores at each step; empty if not measured.
-            num_prompt_tokens: Length of the prompt with its images.
             latency_s: Seconds that the answer took.
-            image_sha256: Hashes of the images.
         """
         full = len(tokens) < request.generation.max_new_tokens
         reason = "context" if full else "length"
@@ -227,31 +180,37 @@ class SequentialEngine:
             token_ids=tuple(tokens),
             text=self.tokenizer.decode(tokens, skip_special_tokens=True).strip(),
             finish_reason="stop" if tokens and tokens[-1] in self.stops else reason,
-            num_prompt_tokens=num_prompt_tokens,
+            num_prompt_tokens=self.num_tokens(request, images),
             min_margin=min(margins) if margins else None,
             margins=tuple(margins),
             latency_s=latency_s,
-            image_sha256=image_sha256,
+            image_sha256=tuple(image.sha256 for image in images),
         )
+
+    def num_tokens(self, request: Request, images: Sequence[PreparedImage]) -> int:
+        """Returns the length of a prompt with its images."""
+        embeddings = (self.model.num_image_tokens(i.pixel_values, i.size) for i in images)
+        return len(request.prompt_ids) - len(images) + int(sum(embeddings))
 
     def room(self, num_prompt_tokens: int) -> int:
         """Returns how many new tokens fit behind a prompt.
 
         Raises:
-            PromptTooLongError: none do, or the prompt would have been cut.
+            RequestError: none do, or the prompt would have been cut.
         """
         room = self.max_total_tokens - num_prompt_tokens
         if num_prompt_tokens > self.max_prompt_tokens or room < 1:
-            raise PromptTooLongError(
+            raise RequestError(
+                FailureCause.PROMPT_TOO_LONG,
                 f"{num_prompt_tokens} tokens of prompt and images do not fit into a context of "
-                f"{self.max_prompt_tokens}"
+                f"{self.max_prompt_tokens}",
             )
         return room
 
-    def _inputs(
-        self, request: Request, images: PreparedImages | None
-    ) -> tuple[torch.Tensor, dict[str, Any], int]:
-        """Token ids (1, S), the image arguments of `generate`, and the length with images."""
+    def _generate(
+        self, request: Request, images: Sequence[PreparedImage], streamer: Any = None
+    ) -> tuple[Any, list[int]]:
+        """What `generate` gives for a request, and the new tokens in it."""
         ids = torch.from_numpy(request.prompt_ids).long()
         num_placeholders = int((ids == IMAGE_TOKEN_INDEX).sum())
         if num_placeholders != len(request.images):
@@ -259,30 +218,36 @@ class SequentialEngine:
                 f"The prompt has {num_placeholders} image placeholders, but {len(request.images)} "
                 "images were given. Give one image for each."
             )
-        arguments: dict[str, Any] = {}
-        num_prompt_tokens = len(ids)
-        if images is not None:
+        generation = request.generation
+        options: dict[str, Any] = {}
+        if images:
             pixel_values = [
-                values.to(device=self.model.device, dtype=self.model.dtype)
-                for values in images.pixel_values
+                image.pixel_values.to(device=self.model.device, dtype=self.model.dtype)
+                for image in images
             ]
             same = len({values.shape for values in pixel_values}) == 1
-            arguments["images"] = torch.stack(pixel_values) if same else pixel_values
-            arguments["image_sizes"] = list(images.sizes)
-            num_prompt_tokens += sum(
-                self.model.num_image_tokens(values, size) - 1
-                for values, size in zip(pixel_values, images.sizes, strict=True)
+            options["images"] = torch.stack(pixel_values) if same else pixel_values
+            options["image_sizes"] = [image.size for image in images]
+        if generation.do_sample:
+            options["logits_processor"] = LogitsProcessorList(
+                [SeededSampling(request.key, generation)]
             )
-        return ids[None].to(self.model.device), arguments, num_prompt_tokens
-
-
-def _search(request: Request) -> dict[str, Any]:
-    """The options of `generate` that decide which tokens are taken."""
-    generation = request.generation
-    options: dict[str, Any] = {"do_sample": False, "num_beams": generation.num_beams}
-    if generation.do_sample:
-        options["logits_processor"] = LogitsProcessorList([SeededSampling(request.key, generation)])
-    return options
+        room = self.room(self.num_tokens(request, images))
+        output = self.model.generate(
+            ids[None].to(self.model.device),
+            **options,
+            do_sample=False,
+            num_beams=generation.num_beams,
+            max_new_tokens=min(generation.max_new_tokens, room),
+            streamer=streamer,
+            return_dict_in_generate=True,
+            output_logits=not generation.do_sample,
+            output_scores=generation.do_sample,
+        )
+        tokens: list[int] = output.sequences[0].tolist()
+        # a plain language model repeats the prompt
+        is_plain = not isinstance(self.model, LlavaMetaForCausalLM)
+        return output, tokens[len(ids) :] if is_plain else tokens
 
 
 def _decisions(output: Any, generation: GenerationConfig) -> tuple[list[float], list[float]]:

@@ -90,6 +90,6 @@ def causes(node: ast.AST) -> set[str]:
             given = node.value.elts[:1]
     elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "cause":
         given = [node.value]
-    elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "ImageError":
+    elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "RequestError":
         given = node.args[:1]
     return {str(value.value) for value in given if isinstance(value, ast.Constant)}

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 
 from llava.generation.packed import PackedEngine
 from llava.generation.plan import Pack
-from llava.generation.preprocess import PreparedImages
+from llava.generation.preprocess import PreparedImage
 from llava.generation.request import Completion, FailureCause, ImageProbe, Request, RequestFailure
 
 
@@ -79,7 +79,7 @@ class FaultyEngine(PackedEngine):
             self._fail()
         return super().probe(request)
 
-    def _decode(self, pack: Pack, prepared: Mapping[str, PreparedImages]) -> Any:
+    def _decode(self, pack: Pack, prepared: dict[str, PreparedImage]) -> Any:
         if self._keys & {request.key for request in pack.requests}:
             self._fail()
         return super()._decode(pack, prepared)

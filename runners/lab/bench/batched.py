@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from llava.constants import IMAGE_TOKEN_INDEX
 from llava.generation.preprocess import prepare_images
 from llava.generation.request import Completion, Request, RequestFailure
 from llava.generation.sequential import SequentialEngine
@@ -35,7 +34,7 @@ class BatchedEngine:
     def _batch(self, requests: Sequence[Request]) -> Iterator[Completion]:
         model, processor = self._sequential.model, self._sequential.image_processor
         prepared = [prepare_images(request.images, processor, model.config) for request in requests]
-        pixels = torch.stack([images.pixel_values[0] for images in prepared if images is not None])
+        pixels = torch.stack([image.pixel_values for images in prepared for image in images])
         longest = max(len(request.prompt_ids) for request in requests)
         ids = torch.zeros(len(requests), longest, dtype=torch.long)
         mask = torch.zeros(len(requests), longest, dtype=torch.long)
@@ -52,16 +51,8 @@ class BatchedEngine:
             max_new_tokens=max(request.generation.max_new_tokens for request in requests),
             past_key_values=DynamicCache(),
         )
-        num_patches = model.get_vision_tower().num_patches
-        for request, tokens in zip(requests, output.tolist(), strict=True):
+        for request, images, tokens in zip(requests, prepared, output.tolist(), strict=True):
             stops = (i + 1 for i, token in enumerate(tokens) if token in self._sequential.stops)
             end = next(stops, len(tokens))  # behind it the batch waits for its longest answer
-            num_images = int((request.prompt_ids == IMAGE_TOKEN_INDEX).sum())
-            yield self._sequential.completion(
-                request,
-                tokens[:end],
-                margins=(),  # only tokens are compared
-                num_prompt_tokens=len(request.prompt_ids) + num_images * (num_patches - 1),
-                latency_s=0.0,
-                image_sha256=(),
-            )
+            # only tokens are compared
+            yield self._sequential.completion(request, tokens[:end], images, (), 0.0)

@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from llava.generation.pack_stats import PackStats
 from llava.generation.packed import PackedEngine
-from llava.generation.request import Request
+from llava.generation.request import EngineReport, Request
 from llava.generation.sequential import SequentialEngine
 from runners.environment import describe_environment
 from runners.errors import ConfigError
@@ -127,7 +126,7 @@ def _warm_up(engine: Any, requests: Sequence[Request]) -> None:
                 "No question could be answered in both ways, so near ties cannot be measured. Try "
                 "another dtype, or replay=off."
             )
-    engine.stats = PackStats()  # counted from here on
+    engine.stats = EngineReport()  # counted from here on
 
 
 def _ratio(sequential: Sequence[Measurement], measured: Sequence[Measurement]) -> float:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from llava.generation.preprocess import ImageError, prepare_images
+from llava.generation.preprocess import prepare_images
+from llava.generation.request import RequestError
 from llava.images import process_images
 
 
@@ -35,8 +36,8 @@ def prepared(loaded, *sources):
     return prepare_images(sources, loaded.image_processor, loaded.model.config)
 
 
-def test_no_images_are_none(tiny_model):
-    assert prepared(tiny_model) is None
+def test_no_images_are_no_images(tiny_model):
+    assert prepared(tiny_model) == []
 
 
 def test_images_come_in_order_with_their_sizes(tiny_model, tmp_path):
@@ -46,16 +47,15 @@ def test_images_come_in_order_with_their_sizes(tiny_model, tmp_path):
     expected = process_images(
         [tall.open(), wide.open()], tiny_model.image_processor, tiny_model.model.config
     )
-    assert images.sizes == ((30, 90), (60, 40))
-    assert len(images.pixel_values) == len(images.sha256) == 2
-    assert all(map(torch.equal, images.pixel_values, expected))
+    assert [image.size for image in images] == [(30, 90), (60, 40)]
+    assert all(map(torch.equal, (image.pixel_values for image in images), expected))
 
 
 def test_tiled_images_keep_their_own_numbers_of_tiles(anyres_model, tmp_path):
     wide = saved(tmp_path / "wide.png", (112, 56))
     large = saved(tmp_path / "large.png", (112, 112))
     images = prepared(anyres_model, wide, large)
-    assert [values.shape[0] for values in images.pixel_values] == [1 + 2, 1 + 4]
+    assert [image.pixel_values.shape[0] for image in images] == [1 + 2, 1 + 4]
 
 
 def test_hash_follows_the_pixels_and_not_the_file(tiny_model, tmp_path):
@@ -66,7 +66,7 @@ def test_hash_follows_the_pixels_and_not_the_file(tiny_model, tmp_path):
         saved(tmp_path / "turned.png", size=(40, 60)),
         saved(tmp_path / "alpha.png", mode="RGBA", color=(200, 10, 20, 255)),
     ]
-    first, same, *others = prepared(tiny_model, *sources).sha256
+    first, same, *others = [image.sha256 for image in prepared(tiny_model, *sources)]
     assert same == first
     assert len({first, *others}) == 1 + len(others)
     assert len(first) == 64
@@ -74,7 +74,7 @@ def test_hash_follows_the_pixels_and_not_the_file(tiny_model, tmp_path):
 
 def test_missing_image_is_named(tiny_model, tmp_path):
     there = saved(tmp_path / "there.png")
-    with pytest.raises(ImageError, match=r"gone\.png: no such file") as caught:
+    with pytest.raises(RequestError, match=r"gone\.png: no such file") as caught:
         prepared(tiny_model, there, FileSource(tmp_path / "gone.png"))
     assert caught.value.cause == "image_missing"
 
@@ -102,14 +102,14 @@ def encoded(kind):
 def test_damaged_image_is_named(tiny_model, tmp_path, content):
     path = tmp_path / "damaged.png"
     path.write_bytes(content)
-    with pytest.raises(ImageError, match=r"damaged\.png: ") as caught:
+    with pytest.raises(RequestError, match=r"damaged\.png: ") as caught:
         prepared(tiny_model, FileSource(path))
     assert caught.value.cause == "image_unreadable"
     assert caught.value.__cause__ is not None
 
 
 def test_folder_is_no_image(tiny_model, tmp_path):
-    with pytest.raises(ImageError) as caught:
+    with pytest.raises(RequestError) as caught:
         prepared(tiny_model, FileSource(tmp_path))
     assert caught.value.cause == "image_unreadable"
 
@@ -117,7 +117,7 @@ def test_folder_is_no_image(tiny_model, tmp_path):
 def test_image_too_large_to_decode_is_unreadable(tiny_model, tmp_path, monkeypatch):
     source = saved(tmp_path / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ImageError, match="decompression bomb") as caught:
+    with pytest.raises(RequestError, match="decompression bomb") as caught:
         prepared(tiny_model, source)
     assert caught.value.cause == "image_unreadable"
 

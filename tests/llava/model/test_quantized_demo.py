@@ -89,9 +89,9 @@ def last_logits(loaded: Any, request: Request) -> torch.Tensor:
     _, model, image_processor, _ = loaded
     images = prepare_images(request.images, image_processor, model.config)
     arguments = {"images": None}
-    if images is not None:
-        pixels = torch.stack(images.pixel_values).to(model.dtype)
-        arguments = {"images": pixels, "image_sizes": list(images.sizes)}
+    if images:
+        pixels = torch.stack([image.pixel_values for image in images]).to(model.dtype)
+        arguments = {"images": pixels, "image_sizes": [image.size for image in images]}
     ids = torch.from_numpy(request.prompt_ids).long()[None]
     with torch.inference_mode():
         return model(input_ids=ids, logits_to_keep=1, **arguments).logits[0, -1].float()
