@@ -31,7 +31,7 @@ from runners.signals import Interruption
 from runners.storage.identity import UNKNOWN
 from runners.storage.run_table import render_summaries, write_tables
 from runners.storage.stored import StoredTask
-from runners.workers.build import build_workers
+from runners.workers.interface import build_workers
 
 logger = logging.getLogger(__name__)
 

@@ -36,10 +36,8 @@ from runners.options.eval import EvalConfig
 from runners.storage.identity import UNKNOWN
 from runners.storage.run_table import write_tables
 from runners.storage.summary import SummaryFile
-from runners.workers.build import build_engine
-from runners.workers.interface import Engine
+from runners.workers.interface import Engine, build_engine, merge_reports
 from runners.workers.messages import Hardware
-from runners.workers.reports import merge_reports
 
 logger = logging.getLogger(__name__)
 

@@ -22,19 +22,15 @@ MAX_POISONOUS = 3
 
 
 @dataclass(slots=True)
-class _Open:
-    """An item that a worker has; `waiting` holds what it has not answered."""
+class _Item:
+    """Requests that are dealt together; `waiting` holds what has not been answered, by key."""
 
     waiting: dict[str, Request]
     num_deaths: int
 
 
-@dataclass(slots=True)
-class _Returned:
-    """Requests that are to be dealt again."""
-
-    requests: tuple[Request, ...]
-    num_deaths: int
+def _item(requests: Iterable[Request], num_deaths: int) -> _Item:
+    return _Item({request.key: request for request in requests}, num_deaths)
 
 
 @dataclass(slots=True)
@@ -52,9 +48,9 @@ class Dealer:
 
     items: Iterable[tuple[Request, ...]]
     max_deaths: int = MAX_DEATHS
-    open: dict[int, _Open] = field(default_factory=dict)
-    _innocent: deque[_Returned] = field(default_factory=deque)
-    _suspect: deque[_Returned] = field(default_factory=deque)
+    open: dict[int, _Item] = field(default_factory=dict)
+    _innocent: deque[_Item] = field(default_factory=deque)
+    _suspect: deque[_Item] = field(default_factory=deque)
     _fresh: deque[tuple[Request, ...]] = field(default_factory=deque)
     _num_poisonous: Counter[tuple[str, ...]] = field(default_factory=Counter)
     _num_dealt: int = 0
@@ -67,13 +63,12 @@ class Dealer:
 
         What was given back comes first, what a worker may have died of last.
         """
-        returned = self._next()
-        if returned is None:
+        item = self._next()
+        if item is None:
             return None
         self._num_dealt += 1
-        waiting = {request.key: request for request in returned.requests}
-        self.open[self._num_dealt] = _Open(waiting, returned.num_deaths)
-        return WorkItem(number=self._num_dealt, requests=returned.requests)
+        self.open[self._num_dealt] = item
+        return WorkItem(number=self._num_dealt, requests=tuple(item.waiting.values()))
 
     def prepare(self, number: int) -> bool:
         """Makes one more item ahead of its turn; returns whether there was one to make.
@@ -109,7 +104,7 @@ class Dealer:
         """Takes an item back from a worker that is not under suspicion."""
         item = self.open.pop(number)
         if item.waiting:
-            self._innocent.append(_Returned(tuple(item.waiting.values()), item.num_deaths))
+            self._innocent.append(item)
 
     def lost(self, number: int, cause: Cause, message: str) -> list[Failure]:
         """Takes an item back over which a worker died.
@@ -124,11 +119,12 @@ class Dealer:
             given up with it; none if the item's rest is asked again.
         """
         item = self.open.pop(number)
-        requests, num_deaths = tuple(item.waiting.values()), item.num_deaths + 1
+        item.num_deaths += 1
+        requests = list(item.waiting.values())
         if not requests:
             return []
-        if num_deaths < self.max_deaths:
-            self._suspect.append(_Returned(requests, num_deaths))
+        if item.num_deaths < self.max_deaths:
+            self._suspect.append(item)
         elif len(requests) == 1:
             failure = Failure(key=requests[0].key, cause=cause, message=message)
             return [failure, *self._give_up(_image_keys(requests[0]), cause)]
@@ -136,7 +132,7 @@ class Dealer:
             middle = len(requests) // 2
             # one death more tells enough of a half; depth first, so that a culprit is soon alone
             for half in (requests[middle:], requests[:middle]):
-                self._suspect.appendleft(_Returned(half, self.max_deaths - 1))
+                self._suspect.appendleft(_item(half, self.max_deaths - 1))
         return []
 
     def _give_up(self, images: tuple[str, ...], cause: Cause) -> list[Failure]:
@@ -148,25 +144,21 @@ class Dealer:
             f"Not asked: {MAX_POISONOUS} other questions about the same image each ended worker "
             "processes."
         )
-        failures: list[Failure] = []
-        suspects, self._suspect = self._suspect, deque()
-        for returned in suspects:
-            kept = [r for r in returned.requests if _image_keys(r) != images]
-            failures += (
-                Failure(key=r.key, cause=cause, message=message)
-                for r in returned.requests
-                if _image_keys(r) == images
-            )
-            if kept:
-                self._suspect.append(_Returned(tuple(kept), returned.num_deaths))
-        return failures
+        given_up: list[str] = []
+        for item in self._suspect:
+            keys = [key for key, request in item.waiting.items() if _image_keys(request) == images]
+            for key in keys:
+                del item.waiting[key]
+            given_up += keys
+        self._suspect = deque(item for item in self._suspect if item.waiting)
+        return [Failure(key=key, cause=cause, message=message) for key in given_up]
 
-    def _next(self) -> _Returned | None:
+    def _next(self) -> _Item | None:
         if self._innocent:
             return self._innocent.popleft()
         self.prepare(1)
         if self._fresh:
-            return _Returned(self._fresh.popleft(), 0)
+            return _item(self._fresh.popleft(), 0)
         return self._suspect.popleft() if self._suspect else None
 
 

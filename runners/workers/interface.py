@@ -1,13 +1,14 @@
-"""What the programs expect of a worker, and a worker of an engine."""
+"""What the programs expect of workers and workers of engines; both are built from options."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from evals.records import Cause, Failure
+from llava.errors import reason_of
 from llava.generation.request import (
     Calibration,
     Completion,
@@ -16,6 +17,10 @@ from llava.generation.request import (
     Request,
     RequestFailure,
 )
+from runners.errors import ConfigError
+from runners.options.engine import EngineOptions
+from runners.options.runner import RunnerOptions
+from runners.options.targets import locate
 from runners.workers.messages import LoadModel, ModelLoaded, Ready
 
 R = TypeVar("R", Completion, ImageProbe)
@@ -40,6 +45,8 @@ class Engine(Protocol):
 class Workers(Protocol):
     """Processes that hold the same model, here or on other machines.
 
+    Methods that wait for a worker raise WorkerError where none can be kept alive.
+
     Attributes:
         grace_s: Seconds that work in flight may take once the run is to end.
     """
@@ -51,16 +58,33 @@ class Workers(Protocol):
         """How many processes can answer or are about to."""
 
     def start(self, device: str | None) -> None:
-        """Starts what can be started before the model is known; does not wait for it."""
+        """Starts what can be started before the model is known; does not wait for it.
+
+        Raises:
+            ConfigError: there is nothing to start workers on.
+        """
 
     def wait_until_ready(self) -> Ready:
-        """Returns what the first worker found once its imports are done."""
+        """Returns what the first worker found once its imports are done.
+
+        Raises:
+            ConfigError: a device does not exist.
+        """
 
     def hash_weights(self, files: Mapping[str, Sequence[Path]]) -> Mapping[str, str]:
-        """Has weight files hashed, before a model is built; returns hashes by role."""
+        """Has weight files hashed, before a model is built; returns hashes by role.
+
+        Raises:
+            ConfigError: a file cannot be read.
+        """
 
     def load(self, order: LoadModel) -> ModelLoaded:
-        """Has the model built and returns what the first worker loaded."""
+        """Has the model built and returns what the first worker loaded.
+
+        Raises:
+            ConfigError: the model cannot be built from the checkpoint.
+            CheckpointError: the checkpoint is broken.
+        """
 
     def probe(self, requests: Sequence[Request]) -> Sequence[ImageProbe | Failure]:
         """Has one worker find out what the images of some requests do to their answers."""
@@ -73,6 +97,9 @@ class Workers(Protocol):
 
         Args:
             items: Requests that are computed together, heaviest first; made when needed.
+
+        Raises:
+            WorkerError: no worker is left, or one loaded other weights than the first.
         """
 
     def stop(self) -> None:
@@ -103,3 +130,60 @@ def from_engine(result: R | RequestFailure) -> R | Failure:
     if isinstance(result, RequestFailure):
         return Failure(key=result.key, cause=Cause(result.cause), message=result.message)
     return result
+
+
+def build_workers(runner: RunnerOptions) -> Workers:
+    """Returns the workers that the options describe, not started.
+
+    Raises:
+        ConfigError: a package that they need is not installed.
+    """
+    options = runner.to_json()
+    del options["shard"]  # decides which questions there are, not who answers them
+    workers: Workers = locate(str(options.pop("_target_")))(**options)
+    return workers
+
+
+def build_engine(engine: EngineOptions, **parts: Any) -> Engine:
+    """Returns the engine that the options describe, around a loaded model.
+
+    Args:
+        engine: The options.
+        parts: Tokenizer, model, image processor and context length.
+
+    Raises:
+        ConfigError: the options do not go with the model.
+    """
+    options = engine.to_json()
+    build = locate(str(options.pop("_target_")))
+    try:
+        built: Engine = build(**parts, **options)
+    except ValueError as error:
+        raise ConfigError(f"`engine` cannot be built: {reason_of(error)}.") from error
+    return built
+
+
+_NOT_SUMMED = ("calibration", "threshold")
+
+
+def merge_reports(reports: Sequence[EngineReport]) -> EngineReport:
+    """Returns sums over engines that measured different questions; the largest threshold.
+
+    >>> one = EngineReport(num_packed=3, threshold=0.5)
+    >>> merged = merge_reports([one, EngineReport(num_packed=4)])
+    >>> merged.num_packed, merged.threshold
+    (7, 0.5)
+    """
+    calibration = Calibration()
+    for report in reports:
+        calibration = calibration.merged(report.calibration)
+    thresholds = [report.threshold for report in reports if report.threshold is not None]
+    return EngineReport(
+        calibration=calibration,
+        threshold=max(thresholds, default=None),
+        **{
+            field.name: sum(getattr(report, field.name) for report in reports)
+            for field in fields(EngineReport)
+            if field.name not in _NOT_SUMMED
+        },
+    )

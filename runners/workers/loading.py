@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,15 +15,14 @@ from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from llava.model.quantization import Quantization
 from runners.errors import ConfigError
-from runners.workers.build import build_engine
-from runners.workers.interface import Engine
-from runners.workers.messages import LoadModel
+from runners.workers.interface import Engine, build_engine
+from runners.workers.messages import LoadModel, ModelLoaded
 
 
 def load_engine(
     order: LoadModel, devices: Sequence[str], on_step: Callable[[], None] | None = None
-) -> tuple[Engine, dict[str, Any]]:
-    """Returns the engine around a loaded model, and the load report's fields.
+) -> tuple[Engine, ModelLoaded]:
+    """Returns the engine around a loaded model, and what was loaded.
 
     Args:
         order: What to load and how.
@@ -33,6 +33,7 @@ def load_engine(
         CheckpointError: the checkpoint is broken.
         ConfigError: an option does not go with the checkpoint or the machine.
     """
+    started = time.perf_counter()
     try:
         tokenizer, model, image_processor, context_len = load_pretrained_model(
             order.path,
@@ -57,7 +58,8 @@ def load_engine(
         raise
     except Exception as error:
         raise ConfigError(_explain(error, order, devices)) from error
-    return engine, asdict(model.load_report)
+    load_s = time.perf_counter() - started
+    return engine, ModelLoaded(load_s=load_s, report=asdict(model.load_report))
 
 
 def _explain(error: Exception, order: LoadModel, devices: Sequence[str]) -> str:

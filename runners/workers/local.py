@@ -10,7 +10,7 @@ import threading
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 
-from runners.workers.messages import FromWorker, Logged, ToWorker
+from runners.workers.messages import FromWorker, ToWorker
 from runners.workers.process import Seat, serve
 
 
@@ -56,11 +56,11 @@ class LocalWorker:
             EOFError: the worker is dead and all that it had said is read.
         """
         try:
-            message: FromWorker = self.connection.recv()
+            message: FromWorker | logging.LogRecord = self.connection.recv()
         except OSError as error:
             raise EOFError("The worker process is dead.") from error
-        if isinstance(message, Logged):
-            _log(message)
+        if isinstance(message, logging.LogRecord):
+            logging.getLogger(message.name).handle(message)
             return None
         return message
 
@@ -95,9 +95,3 @@ class LocalWorker:
                 self.connection.send(message)
             except OSError:  # it died, which the parent learns from `receive`
                 return
-
-
-def _log(line: Logged) -> None:
-    record = logging.LogRecord(line.name, line.level, "", 0, line.message, None, None)
-    record.exc_text = line.traceback
-    logging.getLogger(line.name).handle(record)

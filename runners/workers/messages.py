@@ -69,20 +69,6 @@ class WorkItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeImages:
-    """To the worker: find out what the images of a request do to its answer."""
-
-    request: Request
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adopt:
-    """To the worker: what all workers together measured about near ties."""
-
-    calibration: Calibration
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
     """What a worker's model is on.
 
@@ -156,11 +142,11 @@ class ItemDone:
 
     Attributes:
         number: The item's number.
-        report: What the engine has done so far; None if it was not asked.
+        report: What the engine has done so far.
     """
 
     number: int
-    report: EngineReport | None = None
+    report: EngineReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,25 +167,9 @@ class BadInput:
     traceback: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Logged:
-    """From the worker: a line for the log, with a traceback if there is one."""
+ToWorker = HashWeights | LoadModel | Request | WorkItem | Calibration
+"""A request alone is one whose images are to be probed; a calibration is to be adopted."""
 
-    name: str
-    level: int
-    message: str
-    traceback: str | None
-
-
-ToWorker = HashWeights | LoadModel | ProbeImages | WorkItem | Adopt
 FromWorker = (
-    Ready
-    | WeightsHashed
-    | ModelLoaded
-    | ImagesProbed
-    | Answered
-    | ItemDone
-    | Beat
-    | BadInput
-    | Logged
+    Ready | WeightsHashed | ModelLoaded | ImagesProbed | Answered | ItemDone | Beat | BadInput
 )

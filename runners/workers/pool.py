@@ -26,10 +26,9 @@ from llava.generation.request import (
 from runners.environment import num_cores
 from runners.errors import ConfigError, RemoteError, WorkerError
 from runners.workers.dealing import Dealer
-from runners.workers.interface import Result
+from runners.workers.interface import Result, merge_reports
 from runners.workers.local import LocalWorker
 from runners.workers.messages import (
-    Adopt,
     Answered,
     BadInput,
     FromWorker,
@@ -38,21 +37,18 @@ from runners.workers.messages import (
     ItemDone,
     LoadModel,
     ModelLoaded,
-    ProbeImages,
     Ready,
     ToWorker,
     WeightsHashed,
 )
 from runners.workers.process import Seat
-from runners.workers.reports import merge_reports
-from runners.workers.slot import MAX_FAILED_LOADS, Slot, describe_exit
+from runners.workers.slot import MAX_FAILED_LOADS, Slot
 
 logger = logging.getLogger(__name__)
 
 M = TypeVar("M", Ready, WeightsHashed, ModelLoaded, ImagesProbed)
 
 _POLL_S = 0.2
-_SECONDS_TO_END = 5.0
 
 
 class LocalWorkers:
@@ -108,12 +104,7 @@ class LocalWorkers:
             self._add_slots(self._num_workers or 1)
 
     def wait_until_ready(self) -> Ready:
-        """Returns what the first worker found once its imports are done.
-
-        Raises:
-            ConfigError: a device does not exist.
-            WorkerError: the process died again and again.
-        """
+        """Returns what the first worker found once its imports are done."""
         if self._ready is None:
             self._ready = self._ask_first(Ready)
             if self._num_workers is None and self._device in (None, "cuda"):
@@ -121,47 +112,26 @@ class LocalWorkers:
         return self._ready
 
     def hash_weights(self, files: Mapping[str, Sequence[Path]]) -> Mapping[str, str]:
-        """Has weight files hashed, before a model is built; returns hashes by role.
-
-        Raises:
-            ConfigError: a file cannot be read.
-            WorkerError: the process died again and again.
-        """
+        """Has the first worker hash weight files; returns hashes by role."""
         self.wait_until_ready()
         order = HashWeights(files={role: tuple(paths) for role, paths in files.items()})
         return self._ask_first(WeightsHashed, order).hashes
 
     def load(self, order: LoadModel) -> ModelLoaded:
-        """Has every worker build the model; returns what the first loaded, waiting for no other.
-
-        Raises:
-            ConfigError: the checkpoint cannot be loaded.
-            WorkerError: the process died again and again.
-        """
+        """Has every worker build the model; returns what the first loaded, waiting for no other."""
         self.wait_until_ready()
         self._order = order
         for slot in self._slots:
-            if slot.process is not None:
-                slot.process.send(order)
-                slot.heard = time.monotonic()
+            slot.send(order)
         loaded = self._ask_first(ModelLoaded)
         self._content_hash = loaded.report["content_hash"]
         self._bring_up(self._slots[0], loaded)
         return loaded
 
-    def wait_for_all(self) -> None:
-        """Waits until every worker has its model or is given up; only measurements need that."""
-        while any(slot.process is not None and not slot.is_loaded for slot in self._slots):
-            for _ in self._hear_all():
-                raise RuntimeError("There are results of work that was not dealt.")
-
     def probe(self, requests: Sequence[Request]) -> Sequence[ImageProbe | Failure]:
         """Has the first worker find out what the images of some requests do to their answers.
 
         A request over which the worker dies is not tried again: it is the dealer's to find out.
-
-        Raises:
-            WorkerError: the process died again and again before it had its model.
         """
         return [self._probe(request) for request in requests]
 
@@ -171,14 +141,10 @@ class LocalWorkers:
         self._is_shared = True
         for slot in self._slots:
             if slot.process is not None and slot.is_loaded:
-                slot.process.send(Adopt(calibration=calibration))
+                slot.process.send(calibration)
 
     def answer(self, items: Iterable[tuple[Request, ...]]) -> Iterator[Result | None]:
-        """Yields a result a request, and None now and then while there is none.
-
-        Raises:
-            WorkerError: no worker is left, or one loaded other weights than the first.
-        """
+        """Yields a result a request, and None now and then while there is none."""
         self._dealer = Dealer(items)
         while True:
             for slot in self._slots:
@@ -216,12 +182,6 @@ class LocalWorkers:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def _first(self) -> LocalWorker:
-        if not self._slots or self._slots[0].process is None:
-            raise RuntimeError("The workers must be started first. Call `start`.")
-        return self._slots[0].process
-
     def _add_slots(self, up_to: int) -> None:
         for number in range(len(self._slots), up_to):
             seat = Seat(
@@ -238,17 +198,11 @@ class LocalWorkers:
         return LocalWorker(seat)
 
     def _probe(self, request: Request) -> ImageProbe | Failure:
-        slot, process = self._slots[0], self._first
-        process.send(ProbeImages(request=request))
-        slot.heard = time.monotonic()
         try:
-            while not isinstance(reply := slot.hear(_POLL_S, self._hang_s), ImagesProbed):
-                self._take_note(slot, reply)
+            return self._ask_first(ImagesProbed, request, tries_again=False).probe
         except EOFError:
-            self._replace_first(slot, process)
             message = "The worker process ended while it looked at the images."
             return Failure(key=request.key, cause=Cause.WORKER_DIED, message=message)
-        return reply.probe
 
     def _take_note(self, slot: Slot, reply: FromWorker | None) -> None:
         """Deals with what the first worker says beside what it was asked, before there is work."""
@@ -257,35 +211,37 @@ class LocalWorkers:
         if isinstance(reply, ModelLoaded) and self._content_hash is not None:
             self._bring_up(slot, reply)
 
-    def _ask_first(self, kind: type[M], *messages: ToWorker) -> M:
-        """Asks the first worker alone, before there is work; one that dies is asked again.
+    def _ask_first(self, kind: type[M], *messages: ToWorker, tries_again: bool = True) -> M:
+        """Asks the first worker alone, before there is work; one that dies is started again.
 
         Args:
             kind: What it is to answer with.
             messages: What is sent, behind the order to load a model if there is one.
-        """
-        slot, process = self._slots[0], self._first
-        slot.heard = time.monotonic()
-        for message in messages:
-            process.send(message)
-        while True:
-            try:
-                reply = slot.hear(_POLL_S, self._hang_s)
-            except EOFError:
-                process = self._replace_first(slot, process)
-                slot.heard = time.monotonic()
-                for message in messages:
-                    process.send(message)
-                continue
-            if isinstance(reply, kind):
-                return reply
-            self._take_note(slot, reply)
+            tries_again: Whether it is asked again then.
 
-    def _replace_first(self, slot: Slot, dead: LocalWorker) -> LocalWorker:
+        Raises:
+            EOFError: it died and is not asked again.
+        """
+        slot = self._slots[0]
+        while True:
+            slot.heard = time.monotonic()
+            for message in messages:
+                slot.send(message)
+            try:
+                while not isinstance(reply := slot.hear(_POLL_S, self._hang_s), kind):
+                    self._take_note(slot, reply)
+            except EOFError:
+                self._replace_first(slot)
+                if not tries_again:
+                    raise
+            else:
+                return reply
+
+    def _replace_first(self, slot: Slot) -> None:
         """Starts the first worker again, and has it load the model if one was ordered."""
         silent = slot.is_silent
-        code = dead.kill(after_s=0.0 if silent else _SECONDS_TO_END)
-        cause = "was silent and killed" if silent else describe_exit(code)
+        exited = slot.end(at_once=silent)
+        cause = "was silent and killed" if silent else exited
         slot.failed_loads += 1
         if slot.failed_loads >= MAX_FAILED_LOADS:
             raise WorkerError(
@@ -293,20 +249,20 @@ class LocalWorkers:
                 f"{slot.failed_loads} times. The same command starts again."
             )
         logger.warning("worker %s %s and is started again", slot.seat.name, cause)
-        slot.process = process = self._spawn(slot.seat)
-        slot.is_loaded = False
+        self._start_again(slot)
+
+    def _start_again(self, slot: Slot) -> None:
+        slot.process = self._spawn(slot.seat)
         if self._order is not None:
-            process.send(self._order)
-        return process
+            slot.send(self._order)
 
     def _deal(self, slot: Slot) -> None:
         """Gives a worker that has nothing to do the next item."""
-        if slot.process is None or not slot.is_loaded or slot.item is not None:
+        if self._is_stopping or not slot.is_loaded or slot.item is not None:
             return
-        item = None if self._is_stopping else self._dealer.take()
-        if item is not None:
-            slot.item, slot.heard = item.number, time.monotonic()
-            slot.process.send(item)
+        if (item := self._dealer.take()) is not None:
+            slot.item = item.number
+            slot.send(item)
 
     def _hear_all(self) -> Iterator[Result]:
         """Waits a moment for messages of any worker and deals with those that are there."""
@@ -340,10 +296,11 @@ class LocalWorkers:
                 logger.error("%s: %s", slot.seat.name, message.message)
 
     def _end_item(self, slot: Slot, message: ItemDone) -> Iterator[Result]:
-        slot.item = None
-        if message.report is not None:
-            slot.report = message.report
-            self._share_calibration()
+        slot.item, slot.report = None, message.report
+        # all workers are told the threshold once all of them together have measured enough
+        calibration = self.report().calibration
+        if not self._is_shared and calibration.is_complete:
+            self.adopt(calibration)
         for failure in self._dealer.done(message.number):
             yield Result(result=failure, worker=slot.seat.name)
         self._deal(slot)
@@ -358,20 +315,12 @@ class LocalWorkers:
             )
         slot.is_loaded, slot.failed_loads = True, 0
         if self._calibration is not None and slot.process is not None:
-            slot.process.send(Adopt(calibration=self._calibration))
-
-    def _share_calibration(self) -> None:
-        """Tells all workers the threshold once all of them together have measured enough."""
-        calibration = self.report().calibration
-        if not self._is_shared and calibration.is_complete:
-            self.adopt(calibration)
+            slot.process.send(self._calibration)
 
     def _bury(self, slot: Slot, *, hung: bool) -> Iterator[Result]:
         """Takes a worker's work back and puts another process into its place."""
-        if slot.process is None:
-            return
-        code = slot.process.kill(after_s=0.0 if hung else _SECONDS_TO_END)
-        cause, what = Cause.WORKER_DIED, describe_exit(code)
+        was_loaded = slot.is_loaded
+        cause, what = Cause.WORKER_DIED, slot.end(at_once=hung)
         if hung:
             cause = Cause.WORKER_HUNG
             what = f"computed nothing for {self._hang_s:.0f} s and was killed"
@@ -379,14 +328,11 @@ class LocalWorkers:
         self._past, slot.report = merge_reports([self._past, slot.report]), EngineReport()
         yield from self._take_back(slot, cause, f"The worker process {what} over this question.")
         slot.deaths_in_a_row += 1
-        slot.failed_loads += not slot.is_loaded
-        slot.process, slot.is_loaded = None, False
+        slot.failed_loads += not was_loaded
         if slot.is_hopeless:
             logger.error("worker %s is given up; %d go on", slot.seat.name, self.num_alive)
         elif not self._is_stopping and self._order is not None:
-            slot.process = self._spawn(slot.seat)
-            slot.process.send(self._order)
-            slot.heard = time.monotonic()
+            self._start_again(slot)
 
     def _take_back(self, slot: Slot, cause: Cause, message: str) -> Iterator[Result]:
         """Returns failures once a question was alone; what else there is is asked again."""

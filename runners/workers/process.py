@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import queue
@@ -17,11 +18,11 @@ from multiprocessing.connection import Connection
 from tqdm import tqdm
 
 from llava.errors import CheckpointError
+from llava.generation.request import Calibration, Request
 from runners.environment import num_cores
 from runners.errors import ConfigError
 from runners.workers.interface import Engine, from_engine
 from runners.workers.messages import (
-    Adopt,
     Answered,
     BadInput,
     Beat,
@@ -31,9 +32,6 @@ from runners.workers.messages import (
     ImagesProbed,
     ItemDone,
     LoadModel,
-    Logged,
-    ModelLoaded,
-    ProbeImages,
     Ready,
     ToWorker,
     WeightsHashed,
@@ -76,7 +74,7 @@ def serve(connection: Connection, seat: Seat) -> None:
     # Threads that wait by spinning make a small model ten times slower once they have to share
     # the cores with something else. Read by OpenMP when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    inbox, outbox = _Inbox(connection), _Outbox(connection)
+    inbox, outbox = _receive_all(connection), _Outbox(connection)
     logging.getLogger("llava").addHandler(_Forwarder(outbox))
     logging.getLogger("llava").setLevel(logging.INFO)
     try:
@@ -89,51 +87,46 @@ def serve(connection: Connection, seat: Seat) -> None:
         outbox.send(BadInput(message=str(error), traceback=trace))
         return
     while True:
-        message = inbox.take()
-        if isinstance(message, Adopt):
-            engine.adopt(message.calibration)
-        elif isinstance(message, ProbeImages):
-            outbox.send(ImagesProbed(probe=from_engine(engine.probe(message.request))))
+        message = inbox.get()
+        if isinstance(message, Calibration):
+            engine.adopt(message)
+        elif isinstance(message, Request):
+            outbox.send(ImagesProbed(probe=from_engine(engine.probe(message))))
         elif isinstance(message, WorkItem):
-            for reply in _answer(engine, message):
-                outbox.send(reply)
+            for result in engine.run(message.requests):
+                outbox.send(Answered(result=from_engine(result)))
+            outbox.send(ItemDone(number=message.number, report=engine.report()))
 
 
-def _load(inbox: _Inbox, outbox: _Outbox, devices: Sequence[str]) -> Engine:
+def _load(inbox: queue.SimpleQueue[ToWorker], outbox: _Outbox, devices: Sequence[str]) -> Engine:
     """Hashes weights as often as that is asked for, then builds the model."""
     from llava.model.content_hash import hash_weight_files
     from runners.workers.loading import load_engine
 
     while True:
-        order = inbox.take()
+        order = inbox.get()
         if isinstance(order, HashWeights):
             hashes = {role: hash_weight_files(files) for role, files in order.files.items()}
             outbox.send(WeightsHashed(hashes=hashes))
         elif isinstance(order, LoadModel):
-            started = time.perf_counter()
-            engine, report = load_engine(order, devices, outbox.beat)
-            outbox.send(ModelLoaded(load_s=time.perf_counter() - started, report=report))
+            engine, loaded = load_engine(order, devices, outbox.beat)
+            outbox.send(loaded)
             return engine
 
 
-class _Inbox:
+def _receive_all(connection: Connection) -> queue.SimpleQueue[ToWorker]:
     """Takes messages off the pipe as they come, so that the parent never waits on a busy worker."""
+    inbox: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
 
-    def __init__(self, connection: Connection) -> None:
-        self._messages: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
-        threading.Thread(target=self._receive, args=(connection,), daemon=True).start()
-
-    def take(self) -> ToWorker:
-        """Returns the next message, waiting for it."""
-        return self._messages.get()
-
-    def _receive(self, connection: Connection) -> None:
+    def receive() -> None:
         while True:
             try:
-                message: ToWorker = connection.recv()
+                inbox.put(connection.recv())
             except (EOFError, OSError):  # the parent closed its end, or died
                 os._exit(0)
-            self._messages.put(message)
+
+    threading.Thread(target=receive, daemon=True).start()
+    return inbox
 
 
 class _Outbox:
@@ -144,8 +137,7 @@ class _Outbox:
         self._lock = threading.Lock()
         self._sent = 0.0
 
-    def send(self, message: FromWorker) -> None:
-        """Sends one message."""
+    def send(self, message: FromWorker | logging.LogRecord) -> None:
         self._sent = time.monotonic()
         with self._lock:
             self._connection.send(message)
@@ -179,24 +171,12 @@ class _Forwarder(logging.Handler):
         self._outbox = outbox
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Sends one line."""
-        trace = None
+        """Sends one line, its message and traceback as text."""
+        line = copy.copy(record)
+        line.msg, line.args, line.exc_info = record.getMessage(), None, None
         if record.exc_info:
-            trace = "".join(traceback.format_exception(*record.exc_info)).rstrip()
-        self._outbox.send(
-            Logged(
-                name=record.name,
-                level=record.levelno,
-                message=record.getMessage(),
-                traceback=trace,
-            )
-        )
-
-
-def _answer(engine: Engine, item: WorkItem) -> Iterator[FromWorker]:
-    for result in engine.run(item.requests):
-        yield Answered(result=from_engine(result))
-    yield ItemDone(number=item.number, report=engine.report())
+            line.exc_text = logging.Formatter().formatException(record.exc_info)
+        self._outbox.send(line)
 
 
 def prepare_process(seat: Seat) -> Ready:

@@ -23,11 +23,10 @@ from llava.generation.request import (
 )
 from runners.errors import ConfigError, WorkerError
 from runners.workers.dealing import Dealer
-from runners.workers.interface import Result
+from runners.workers.interface import Result, merge_reports
 from runners.workers.messages import LoadModel, ModelLoaded, Ready, WorkItem
 from runners.workers.process import Seat
 from runners.workers.ray_actor import ModelActor, passed_on
-from runners.workers.reports import merge_reports
 
 try:
     import ray
@@ -101,11 +100,7 @@ class RayWorkers:
         return len(self._actors)
 
     def start(self, device: str | None) -> None:
-        """Connects to the cluster and starts one actor.
-
-        Raises:
-            ConfigError: there is no cluster at the address.
-        """
+        """Connects to the cluster and starts one actor."""
         if self._actors:
             return
         self._device = device
@@ -120,33 +115,18 @@ class RayWorkers:
         self._add_actor(0, None)
 
     def wait_until_ready(self) -> Ready:
-        """Returns what the first actor found.
-
-        Raises:
-            ConfigError: a device does not exist.
-            WorkerError: the actor died.
-        """
+        """Returns what the first actor found."""
         if self._ready is None:
             self._ready = self._call("prepare")
         return self._ready
 
     def hash_weights(self, files: Mapping[str, Sequence[Path]]) -> Mapping[str, str]:
-        """Has weight files hashed on the cluster; returns hashes by role.
-
-        Raises:
-            WorkerError: the actor died.
-        """
+        """Has weight files hashed on the cluster; returns hashes by role."""
         hashes: Mapping[str, str] = self._call("hash_weights", dict(files))
         return hashes
 
     def load(self, order: LoadModel) -> ModelLoaded:
-        """Starts all actors with the model; returns what the first that has it loaded.
-
-        Raises:
-            ConfigError: the checkpoint cannot be loaded.
-            CheckpointError: the checkpoint is broken.
-            WorkerError: all actors died.
-        """
+        """Starts all actors with the model; returns what the first that has it loaded."""
         self._drop_actors()  # an actor that Ray starts again must find its order
         self._content_hash = None
         for number in range(self._num_workers or self._room()):
@@ -157,11 +137,7 @@ class RayWorkers:
         return self._loaded[self._idle[0]]
 
     def probe(self, requests: Sequence[Request]) -> Sequence[ImageProbe | Failure]:
-        """Has an actor find out what the images of some requests do to their answers.
-
-        Raises:
-            WorkerError: no actor is left.
-        """
+        """Has an actor find out what the images of some requests do to their answers."""
         return tuple(map(self._probe, requests))
 
     def adopt(self, calibration: Calibration) -> None:
@@ -169,11 +145,7 @@ class RayWorkers:
         self._calibration = calibration
 
     def answer(self, items: Iterable[tuple[Request, ...]]) -> Iterator[Result | None]:
-        """Yields a result a request, item by item, and None now and then while there is none.
-
-        Raises:
-            WorkerError: an actor loaded other weights than the others, or no actor is left.
-        """
+        """Yields a result a request, item by item, and None now and then while there is none."""
         dealer = Dealer(items, max_deaths=1)  # an item has been tried again before it is lost
         self._orphaned.clear()  # keys are unique within a task
         busy: dict[Any, tuple[str, WorkItem]] = {}

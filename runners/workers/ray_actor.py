@@ -66,10 +66,8 @@ class ModelActor:
             devices = self.prepare().devices
             from runners.workers.loading import load_engine
 
-            started = time.perf_counter()
-            self._engine, report = load_engine(self._order, devices, self._beat)
+            self._engine, self._loaded = load_engine(self._order, devices, self._beat)
             self._rest()  # what came before was loading
-            self._loaded = ModelLoaded(load_s=time.perf_counter() - started, report=report)
         return self._loaded
 
     def silent_s(self) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from llava.generation.request import EngineReport
 from runners.workers.local import LocalWorker
-from runners.workers.messages import FromWorker
+from runners.workers.messages import FromWorker, ToWorker
 from runners.workers.process import Seat
 
 START_LIMIT_S = 120.0
@@ -19,6 +19,8 @@ find the questions about an image that ends workers."""
 
 MAX_FAILED_LOADS = 3
 """Nor is one that so often came to no model."""
+
+_SECONDS_TO_END = 5.0
 
 
 @dataclass(slots=True)
@@ -55,6 +57,19 @@ class Slot:
     def is_silent(self) -> bool:
         """Whether it has been silent for longer than a process that starts or loads ever is."""
         return time.monotonic() - self.heard > START_LIMIT_S
+
+    def send(self, message: ToWorker) -> None:
+        """Sends the process something to do, and begins to wait for what it says."""
+        if self.process is not None:
+            self.process.send(message)
+            self.heard = time.monotonic()
+
+    def end(self, *, at_once: bool) -> str:
+        """Ends the process, unless it may and does end by itself; says how it ended."""
+        after_s = 0.0 if at_once else _SECONDS_TO_END
+        code = self.process.kill(after_s=after_s) if self.process is not None else None
+        self.process, self.is_loaded = None, False
+        return describe_exit(code)
 
     def hear(self, wait_s: float, silent_limit_s: float) -> FromWorker | None:
         """Returns what the process says, None if that is nothing for now or went into the log.

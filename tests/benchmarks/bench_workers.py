@@ -26,6 +26,7 @@ from runners.lab.bench.workloads import build_workload
 from runners.options.engine import PackedOptions
 from runners.workers.messages import LoadModel
 from runners.workers.pool import LocalWorkers
+from tests.runners.workers.waiting import wait_for_all
 
 
 @dataclass(kw_only=True, slots=True)
@@ -54,7 +55,7 @@ def loaded_pool(num_workers: int) -> LocalWorkers:
         engine=RandomModelOptions(),
     )
     pool.load(order)
-    pool.wait_for_all()
+    wait_for_all(pool)
     return pool
 
 

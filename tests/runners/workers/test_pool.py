@@ -17,6 +17,7 @@ from evals.records import Failure, Sample
 from llava.generation.request import (
     NUM_CALIBRATION_QUESTIONS,
     Completion,
+    EngineReport,
     GenerationConfig,
     ImageProbe,
     Request,
@@ -32,6 +33,7 @@ from runners.workers.pool import LocalWorkers
 from runners.workers.process import Seat
 from runners.workers.slot import MAX_DEATHS_IN_A_ROW
 from tests.faults.engines import FaultyOptions
+from tests.runners.workers.waiting import wait_for_all
 
 SEQUENTIAL = SequentialOptions()
 IDS = np.array([1, 300, 301, 302], dtype=np.int32)
@@ -83,7 +85,7 @@ def test_two_workers_share_the_work_and_the_threshold(
     pool: LocalWorkers, tiny_checkpoint: Path
 ) -> None:
     pool.load(order(tiny_checkpoint, PackedOptions(), "bfloat16"))
-    pool.wait_for_all()
+    wait_for_all(pool)
     results = results_of(pool.answer(items(40, 15, max_new_tokens=1)))
     assert keys(results, Completion) == numbers(600)
     by_worker = Counter(result.worker for result in results)
@@ -146,7 +148,7 @@ def test_worker_that_is_five_times_slower_gets_less_to_do(
 ) -> None:
     slow = faulty(slow_worker=str(tmp_path / "marker"), slowness=5.0)
     pool.load(order(tiny_checkpoint, slow))
-    pool.wait_for_all()
+    wait_for_all(pool)
     results = results_of(pool.answer(items(60, 10, max_new_tokens=12)))
     assert keys(results, Completion) == numbers(600)
     counts = sorted(Counter(result.worker for result in results).values())
@@ -312,7 +314,7 @@ class SimulatedWorker:
                         theirs.send(
                             Answered(result=Failure(key=request.key, cause="simulated", message=""))
                         )
-                    theirs.send(ItemDone(number=message.number))
+                    theirs.send(ItemDone(number=message.number, report=EngineReport()))
 
         threading.Thread(target=work, daemon=True).start()
 
@@ -340,7 +342,7 @@ def simulate(num_workers: int, costs: list[float], speeds: Sequence[float]) -> f
         pool._content_hash = "x"
         heaviest_first = sorted(range(len(costs)), key=lambda number: -costs[number])
         work = [(Request(key=str(number), prompt_ids=IDS),) for number in heaviest_first]
-        pool.wait_for_all()
+        wait_for_all(pool)
         started = time.monotonic()
         assert len(results_of(pool.answer(work))) == len(costs)
         return time.monotonic() - started

@@ -18,7 +18,7 @@ import runners.workers
 from llava.generation.request import Completion, ImageProbe, Request, RequestFailure
 from runners.errors import ConfigError
 from runners.options.runner import RayOptions
-from runners.workers.build import build_workers
+from runners.workers.interface import build_workers
 from tests.faults.faulty_engine import FaultyEngine
 from tests.runners.conftest import Finished, Shell, promised_bytes
 
