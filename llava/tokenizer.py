@@ -253,14 +253,14 @@ class MergeTableTokenizer(SentencePieceTokenizer):
         self,
         token_ids: int | list[int],
         skip_special_tokens: bool = False,
-        clean_up_tokenization_spaces: bool | None = None,
-        **_: Any,
+        *args: Any,
+        **kwargs: Any,
     ) -> str:
         ids = [token_ids] if isinstance(token_ids, int) else list(token_ids)
         if skip_special_tokens:
             special = {i for i, token in self._added_tokens_decoder.items() if token.special}
             ids = [i for i in ids if i not in special]
-        return super()._decode(ids, skip_special_tokens, clean_up_tokenization_spaces)
+        return super()._decode(ids, skip_special_tokens, *args, **kwargs)
 
     def _text_of(self, tokens: list[str]) -> str:
         return self.convert_tokens_to_string(tokens)

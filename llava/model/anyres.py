@@ -5,9 +5,11 @@ Legend: T tiles (the base view not counted), P patches a tile, D embedding width
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from llava.images import Pinpoints, get_anyres_image_grid_shape
+from llava.images import get_anyres_image_grid_shape
 
 
 def unpad_image(features: torch.Tensor, original_size: tuple[int, int]) -> torch.Tensor:
@@ -33,11 +35,8 @@ def unpad_image(features: torch.Tensor, original_size: tuple[int, int]) -> torch
 
 def merge_tiles(
     features: torch.Tensor,
-    *,
-    merge_type: str,
-    aspect_ratio: str,
+    config: Any,
     image_size: tuple[int, int] | None,
-    grid_pinpoints: Pinpoints | None,
     tile_size: int,
     image_newline: torch.Tensor | None,
 ) -> torch.Tensor:
@@ -45,11 +44,11 @@ def merge_tiles(
 
     Args:
         features: (1 + T, P, D), the base view first.
-        merge_type: `flat` (tile after tile), `spatial` (rows over all tiles) or `spatial_unpad`
-            (without padding, each row closed by the newline embedding).
-        aspect_ratio: The config's `image_aspect_ratio`; several tiles need `anyres`.
+        config: May have `mm_patch_merge_type`: `flat` (tile after tile, the default), `spatial`
+            (rows over all tiles) or `spatial_unpad` (without padding, each row closed by the
+            newline embedding). Several tiles need `image_aspect_ratio` anyres and
+            `image_grid_pinpoints`, the tiling sizes.
         image_size: Width and height of the image; needed for several tiles.
-        grid_pinpoints: The tiling sizes; needed for several tiles.
         tile_size: Side of a tile in pixels.
         image_newline: (D,), needed for `spatial_unpad`.
 
@@ -59,6 +58,7 @@ def merge_tiles(
     Raises:
         ValueError: the merge type is unknown, or something that it needs is missing.
     """
+    merge_type = getattr(config, "mm_patch_merge_type", "flat")
     if merge_type == "flat":
         return features.flatten(0, 1)
     if merge_type not in ("spatial", "spatial_unpad"):
@@ -66,24 +66,26 @@ def merge_tiles(
             "`mm_patch_merge_type` must be flat, spatial or spatial_unpad, but is "
             f"{merge_type!r}. Correct the checkpoint's config.json."
         )
-    unpad = merge_type == "spatial_unpad"
-    newline = image_newline
-    if unpad and newline is None:
+    newline = image_newline if merge_type == "spatial_unpad" else None
+    if merge_type == "spatial_unpad" and newline is None:
         raise ValueError("`image_newline` must be a tensor for spatial_unpad, but is None.")
     if features.shape[0] == 1:
         base = features[0]
-        return base if newline is None or not unpad else torch.cat((base, newline[None].to(base)))
+        return base if newline is None else torch.cat((base, newline[None].to(base)))
+    aspect_ratio = getattr(config, "image_aspect_ratio", "square")
+    grid_pinpoints = getattr(config, "image_grid_pinpoints", None)
     if aspect_ratio != "anyres" or image_size is None or grid_pinpoints is None:
         raise ValueError(
             "Several tiles need `image_aspect_ratio` anyres, `image_grid_pinpoints` and "
             f"`image_sizes`, but these are {aspect_ratio!r}, {grid_pinpoints!r} and {image_size!r}."
         )
     base, tiles = features[0], features[1:]
+    image_size = int(image_size[0]), int(image_size[1])
     side = round(base.shape[0] ** 0.5)
     columns, rows = get_anyres_image_grid_shape(image_size, grid_pinpoints, tile_size)
     grid = tiles.view(rows, columns, side, side, -1)
     grid = grid.permute(4, 0, 2, 1, 3).flatten(3, 4).flatten(1, 2)  # (D, rows * side, cols * side)
-    if unpad and newline is not None:
+    if newline is not None:
         grid = unpad_image(grid, image_size)
         column = newline[:, None, None].expand(-1, grid.shape[1], 1).to(grid)
         grid = torch.cat((grid, column), dim=-1)

@@ -34,17 +34,16 @@ from llava.model.content_hash import hash_weight_files
 from llava.model.language_model.llava_llama import LlavaConfig, LlavaLlamaForCausalLM
 from llava.model.language_model.llava_mistral import LlavaMistralConfig, LlavaMistralForCausalLM
 from llava.model.language_model.llava_mpt import LlavaMptConfig, LlavaMptForCausalLM
-from llava.model.load_report import LoadReport, match_tensors
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.native import rename_tensor
 from llava.model.quantization import Quantization
-from llava.model.weights import read_tensors
+from llava.model.weights import LoadReport, match_tensors, read_tensors
 from llava.tokenizer import load_checkpoint_tokenizer
 
 logger = logging.getLogger(__name__)
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_CLASSES: dict[tuple[str, bool], tuple[type, type]] = {
+_CLASSES: dict[tuple[str, bool], tuple[Any, Any]] = {
     ("llama", True): (LlavaConfig, LlavaLlamaForCausalLM),
     ("mistral", True): (LlavaMistralConfig, LlavaMistralForCausalLM),
     ("mpt", True): (LlavaMptConfig, LlavaMptForCausalLM),
@@ -52,7 +51,6 @@ _CLASSES: dict[tuple[str, bool], tuple[type, type]] = {
     ("mistral", False): (MistralConfig, MistralForCausalLM),
     ("mpt", False): (MptConfig, MptForCausalLM),
 }
-
 
 _INHERITED_OPTIONS = frozenset(
     {
@@ -111,23 +109,22 @@ def load_pretrained_model(  # noqa: PLR0913, PLR0917 - the reference's signature
     """
     checkpoint = inspect_checkpoint(model_path, model_base, model_name, revision)
     on_cuda = device.startswith("cuda") and torch.cuda.is_available()
-    model_dtype = _resolve_dtype(dtype, checkpoint, on_cuda=on_cuda)
-    model, report = _build_model(
-        checkpoint,
-        dtype=model_dtype,
-        device_map=device_map if device == "cuda" else {"": device},
-        quantization=_resolve_quantization(quantization, load_8bit=load_8bit, load_4bit=load_4bit),
-        attention="flash_attention_2" if use_flash_attn else attn_implementation,
-        max_memory=max_memory,
-    )
+    options: dict[str, Any] = {
+        "dtype": _resolve_dtype(dtype, checkpoint, on_cuda=on_cuda),
+        "device_map": device_map if device == "cuda" else {"": device},
+    }
+    if use_flash_attn or attn_implementation is not None:
+        options["attn_implementation"] = (
+            "flash_attention_2" if use_flash_attn else attn_implementation
+        )
+    if max_memory is not None:
+        options["max_memory"] = dict(max_memory)
+    quantization = _resolve_quantization(quantization, load_8bit=load_8bit, load_4bit=load_4bit)
+    model, report = _build_model(checkpoint, quantization, options)
     tokenizer = load_checkpoint_tokenizer(checkpoint)
-    _check_tokenizer(tokenizer, model, checkpoint)
-    num_rows = model.get_input_embeddings().weight.shape[0]
-    if checkpoint.is_multimodal:
-        _fit_embeddings(model, len(tokenizer))
     model.load_report = replace(
         report,
-        num_new_rows=max(0, model.get_input_embeddings().weight.shape[0] - num_rows),
+        num_new_rows=_fit_embeddings(model, tokenizer, checkpoint),
         content_hash=hash_weight_files((*checkpoint.weight_files, *checkpoint.trained_files)),
     )
     logger.info("loaded %s: %s", checkpoint.path, model.load_report)
@@ -141,18 +138,11 @@ def load_pretrained_model(  # noqa: PLR0913, PLR0917 - the reference's signature
 
 
 def _build_model(
-    checkpoint: Checkpoint,
-    *,
-    dtype: torch.dtype,
-    device_map: Any,
-    quantization: Quantization | None,
-    attention: str | None,
-    max_memory: Mapping[int, int] | None,
+    checkpoint: Checkpoint, quantization: Quantization | None, options: dict[str, Any]
 ) -> tuple[PreTrainedModel, LoadReport]:
     """The language model with projector, adapters merged, everything checked before it is used."""
-    config_class, model_class = _CLASSES[checkpoint.family, checkpoint.is_multimodal]
-    config = _build_config(config_class, checkpoint)
-    expected = _expected_shapes(model_class, config, checkpoint)
+    model_class, config, expected = _describe_model(checkpoint)
+    options = {"config": config, **options}
     tensors, adapter = _read_checkpoint(checkpoint, expected)
     report = match_tensors(
         tensors,
@@ -162,11 +152,6 @@ def _build_model(
         source=checkpoint.base or checkpoint.path,
         config_dir=checkpoint.path,
     )
-    options: dict[str, Any] = {"config": config, "dtype": dtype, "device_map": device_map}
-    if attention is not None:
-        options["attn_implementation"] = attention
-    if max_memory is not None:
-        options["max_memory"] = dict(max_memory)
     if adapter:
         check_adapter(adapter, expected, source=checkpoint.path)
         report = replace(report, num_adapter=len(adapter))
@@ -180,15 +165,19 @@ def _build_model(
         tensors = merged.state_dict()
     if quantization is not None:
         inner = "transformer" if checkpoint.family == "mpt" else "model"
-        options["quantization_config"] = quantization.to_config(dtype, inner)
+        options["quantization_config"] = quantization.to_config(options["dtype"], inner)
     model = _finish(_from_tensors(model_class, tensors, options), checkpoint)
     if quantization is not None:
         quantization.finish(model)
     return model, report
 
 
-def _build_config(config_class: type, checkpoint: Checkpoint) -> Any:
-    """The model's configuration; the tower's place is resolved to its folder while loading."""
+def _describe_model(checkpoint: Checkpoint) -> tuple[Any, Any, dict[str, torch.Size]]:
+    """The model's class, its configuration, and the shapes of its tensors.
+
+    The tower's place in the configuration is resolved to its folder while loading.
+    """
+    config_class, model_class = _CLASSES[checkpoint.family, checkpoint.is_multimodal]
     fields = {
         key: value
         for key, value in checkpoint.config.items()
@@ -197,28 +186,11 @@ def _build_config(config_class: type, checkpoint: Checkpoint) -> Any:
     if checkpoint.tower_dir is not None:
         fields["mm_vision_tower"] = str(checkpoint.tower_dir)
     if isinstance(fields.get("attn_config"), dict):
-        fields["attn_config"] = _mpt_attention(fields["attn_config"])
+        # MPT's attention as in the reference's transformers 4.37, which knows no `clip_qkv`;
+        # dropout, which must be a whole number by now, has no effect on answers
+        fields["attn_config"] = {**fields["attn_config"], "attn_pdrop": 0, "clip_qkv": None}
     try:
-        return config_class(**fields)
-    except (TypeError, ValueError, StrictDataclassError) as error:
-        raise CheckpointError(
-            f"{checkpoint.path / 'config.json'} does not describe a model: {reason_of(error)}. "
-            "Take the config.json that was saved with the checkpoint."
-        ) from error
-
-
-def _mpt_attention(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """MPT's attention as the reference's transformers 4.37 computes it, which knows no `clip_qkv`.
-
-    Dropout, which must be a whole number by now, has no effect on answers.
-    """
-    return {**fields, "attn_pdrop": 0, "clip_qkv": None}
-
-
-def _expected_shapes(
-    model_class: type, config: Any, checkpoint: Checkpoint
-) -> dict[str, torch.Size]:
-    try:
+        config = config_class(**fields)
         with torch.device("meta"):
             skeleton = model_class(config)
     except (
@@ -228,7 +200,8 @@ def _expected_shapes(
             f"{checkpoint.path / 'config.json'} does not describe a model: {reason_of(error)}. "
             "Take the config.json that was saved with the checkpoint."
         ) from error
-    return {name: tensor.shape for name, tensor in skeleton.state_dict().items()}
+    shapes = {name: tensor.shape for name, tensor in skeleton.state_dict().items()}
+    return model_class, config, shapes
 
 
 def _read_checkpoint(
@@ -313,10 +286,11 @@ def _resolve_quantization(
     return quantization
 
 
-def _check_tokenizer(
-    tokenizer: PreTrainedTokenizerBase, model: Any, checkpoint: Checkpoint
-) -> None:
-    """Refuses the tokenizer of another model; tokens added to the right one get rows later."""
+def _fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: Checkpoint) -> int:
+    """Brings the embeddings to the tokenizer's size; returns the number of new rows.
+
+    New rows are the mean of the old ones. The tokenizer of another model is refused.
+    """
     num_rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.vocab_size > num_rows:
         raise CheckpointError(
@@ -324,20 +298,15 @@ def _check_tokenizer(
             f"the model has {num_rows} embeddings: it belongs to another model. Copy the tokenizer "
             "of the language model that the checkpoint was trained from."
         )
-
-
-def _fit_embeddings(model: Any, num_tokens: int) -> None:
-    """Brings the embeddings to the tokenizer's size; new rows are the mean of the old ones."""
-    num_rows = model.get_input_embeddings().weight.shape[0]
-    if num_rows == num_tokens:
-        return
-    model.resize_token_embeddings(num_tokens, mean_resizing=False)
-    if num_tokens > num_rows:
+    num_new = len(tokenizer) - num_rows
+    if not checkpoint.is_multimodal or not num_new:
+        return 0
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    if num_new > 0:
         with torch.no_grad():
             for table in (model.get_input_embeddings(), model.get_output_embeddings()):
-                table.weight[num_rows:] = (
-                    table.weight[:num_rows].float().mean(0).to(table.weight.dtype)
-                )
+                table.weight[num_rows:] = table.weight[:num_rows].float().mean(0)
+    return max(0, num_new)
 
 
 def _load_tower(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None) -> CLIPVisionTower:

@@ -151,13 +151,13 @@ def inspect_checkpoint(
     if native:
         config = translate_config(config, folder)
     family = _family_of(config, folder, name, base_dir)
-    _require_tokenizer(base_dir or folder)
+    if not any(((base_dir or folder) / file).is_file() for file in TOKENIZER_MODEL_FILES):
+        raise CheckpointError(
+            f"No tokenizer lies in {base_dir or folder}: neither "
+            f"{' nor '.join(TOKENIZER_MODEL_FILES)}. Copy it from the language model that the "
+            "checkpoint was trained from."
+        )
     tower_dir, tower_config = _tower_of(config, folder, base_dir, native=native)
-    if tower_dir is not None:
-        own = (folder / "config.json").is_file()
-        source = (folder if own or base_dir is None else base_dir) / "config.json"
-        key = "vision_feature_layer" if native else "mm_vision_select_layer"
-        _check_select_layer(config, tower_config, tower_dir, source=source, key=key)
     return Checkpoint(
         kind=kind,
         family=family,
@@ -175,9 +175,11 @@ def inspect_checkpoint(
 
 def _kind_of(folder: Path, base: Path | None) -> CheckpointKind:
     """What the files of the folder make of it."""
-    is_llava = _has_llava_config(folder)
+    config = read_config(folder) if (folder / "config.json").is_file() else {}
+    is_llava = str(config.get("model_type")).startswith("llava") or "mm_vision_tower" in config
     if (folder / _ADAPTER_CONFIG).is_file():
-        _require_base(folder, base, "an adapter", _adapter_base(folder))
+        adapter = read_json_object(folder / _ADAPTER_CONFIG, "Download the adapter again.")
+        _require_base(folder, base, "an adapter", adapter.get("base_model_name_or_path"))
         with_projector = is_llava or (folder / _NON_LORA_FILE).is_file()
         return CheckpointKind.LLAVA_LORA if with_projector else CheckpointKind.PLAIN_ADAPTER
     if (folder / _PROJECTOR_FILE).is_file() and not has_weight_files(folder):
@@ -191,13 +193,6 @@ def _kind_of(folder: Path, base: Path | None) -> CheckpointKind:
     return CheckpointKind.LLAVA if is_llava else CheckpointKind.PLAIN
 
 
-def _has_llava_config(folder: Path) -> bool:
-    if not (folder / "config.json").is_file():
-        return False
-    config = read_config(folder)
-    return str(config.get("model_type")).startswith("llava") or "mm_vision_tower" in config
-
-
 def _require_base(folder: Path, base: Path | None, what: str, hint: str | None) -> None:
     if base is None:
         trained_on = f" It was trained on {hint!r}." if hint else ""
@@ -205,11 +200,6 @@ def _require_base(folder: Path, base: Path | None, what: str, hint: str | None) 
             f"{folder} holds {what}: it needs the model that it was trained on.{trained_on} Give "
             "its folder or hub id with `model.base=`."
         )
-
-
-def _adapter_base(folder: Path) -> str | None:
-    config = read_json_object(folder / _ADAPTER_CONFIG, "Download the adapter again.")
-    return config.get("base_model_name_or_path")
 
 
 def _config_of(folder: Path, base: Path | None) -> dict[str, Any]:
@@ -249,53 +239,39 @@ def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | 
     return "llama"
 
 
-def _require_tokenizer(folder: Path) -> None:
-    if not any((folder / file).is_file() for file in TOKENIZER_MODEL_FILES):
-        raise CheckpointError(
-            f"No tokenizer lies in {folder}: neither {' nor '.join(TOKENIZER_MODEL_FILES)}. Copy "
-            "it from the language model that the checkpoint was trained from."
-        )
-
-
 def _tower_of(
     config: Mapping[str, Any], folder: Path, base: Path | None, *, native: bool
 ) -> tuple[Path | None, Mapping[str, Any]]:
     """Folder and configuration of the vision tower; None for a plain language model."""
+    tower_dir, key = folder, "vision_feature_layer"
     if native:
-        return folder, config["vision_config"]
-    if config.get("model_type") in _PLAIN_FAMILIES and not config.get("mm_vision_tower"):
-        return None, {}
-    tower = config.get("mm_vision_tower") or config.get("vision_tower")
-    if not tower:
-        raise CheckpointError(
-            f"`mm_vision_tower` is missing in {folder / 'config.json'}: without it the model "
-            "cannot see. Take the config.json that was saved with the checkpoint."
-        )
-    tower_dir = resolve_vision_tower(tower, folder, base)
-    if not config.get("unfreeze_mm_vision_tower"):
-        find_weight_files(tower_dir)
-    tower_config = read_config(tower_dir)
-    return tower_dir, tower_config.get("vision_config") or tower_config
-
-
-def _check_select_layer(
-    config: Mapping[str, Any],
-    tower_config: Mapping[str, Any],
-    tower_dir: Path,
-    *,
-    source: Path,
-    key: str,
-) -> None:
-    """Refuses a layer that the tower does not have, at which every question would fail."""
+        tower_config = config["vision_config"]
+    else:
+        if config.get("model_type") in _PLAIN_FAMILIES and not config.get("mm_vision_tower"):
+            return None, {}
+        tower = config.get("mm_vision_tower") or config.get("vision_tower")
+        if not tower:
+            raise CheckpointError(
+                f"`mm_vision_tower` is missing in {folder / 'config.json'}: without it the model "
+                "cannot see. Take the config.json that was saved with the checkpoint."
+            )
+        tower_dir, key = resolve_vision_tower(tower, folder, base), "mm_vision_select_layer"
+        if not config.get("unfreeze_mm_vision_tower"):
+            find_weight_files(tower_dir)
+        tower_config = read_config(tower_dir)
+        tower_config = tower_config.get("vision_config") or tower_config
     num_layers = int(tower_config.get("num_hidden_layers") or _CLIP_NUM_LAYERS)
     layer = config.get("mm_vision_select_layer")
     # the embeddings count as the output of a layer before the first
     if type(layer) is not int or not -num_layers - 1 <= layer <= num_layers:
+        own = (folder / "config.json").is_file()
+        source = (folder if own or base is None else base) / "config.json"
         raise CheckpointError(
             f"`{key}` must be a whole number from {-num_layers - 1} to {num_layers}, as the vision "
             f"tower in {tower_dir} has {num_layers} layers, but is {layer!r} in {source}. Take the "
             "config.json and the tower that belong to the checkpoint."
         )
+    return tower_dir, tower_config
 
 
 def _trained_files(kind: CheckpointKind, folder: Path) -> tuple[Path, ...]:

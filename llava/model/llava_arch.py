@@ -7,7 +7,7 @@ image, P patches a tile, D embedding width, H and W the tower's height and width
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -25,10 +25,6 @@ else:
     _LanguageModel = object  # the family's class, which follows in the order of inheritance
 
 Images = torch.Tensor | Sequence[torch.Tensor]
-
-FROZEN_TOWER_KEYS = [r"\.vision_tower\.", r"rotary_emb\.inv_freq"]
-"""What a checkpoint may hold beside the model: a frozen tower, whose own files count, and buffers
-that are computed today."""
 
 
 class LlavaMetaModel(_LanguageModel):
@@ -57,6 +53,12 @@ class LlavaMetaForCausalLM(_LanguageModel):
     Takes images beside token ids in `forward` and `generate`. The inner model is
     `get_model()`, a `LlavaMetaModel`.
     """
+
+    # a checkpoint may hold a frozen tower, whose own files count, and buffers computed today
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [
+        r"\.vision_tower\.",
+        r"rotary_emb\.inv_freq",
+    ]
 
     def get_model(self) -> Any:
         """Returns the inner model."""
@@ -141,16 +143,8 @@ class LlavaMetaForCausalLM(_LanguageModel):
         newline: torch.Tensor | None,
     ) -> torch.Tensor:
         """Tile features (T, P, D) of an image to (S, D), as the config says."""
-        config = self.config
-        return merge_tiles(
-            tiles,
-            merge_type=getattr(config, "mm_patch_merge_type", "flat"),
-            aspect_ratio=getattr(config, "image_aspect_ratio", "square"),
-            image_size=None if image_size is None else (int(image_size[0]), int(image_size[1])),
-            grid_pinpoints=getattr(config, "image_grid_pinpoints", None),
-            tile_size=self._require_tower().config.image_size,
-            image_newline=newline,
-        )
+        tile_size = self._require_tower().config.image_size
+        return merge_tiles(tiles, self.config, image_size, tile_size, newline)
 
     def prepare_inputs_labels_for_multimodal(
         self,
@@ -192,13 +186,13 @@ class LlavaMetaForCausalLM(_LanguageModel):
         row_labels = [row[mask] for row, mask in zip(given_labels, keep.bool(), strict=True)]
         dealt = assign_images(rows, self.image_features(images, image_sizes))
         embed_tokens = self.get_input_embeddings()
-        fused = [
-            fuse_row(ids, labels_of_row, features, embed_tokens)
-            for ids, labels_of_row, features in zip(rows, row_labels, dealt, strict=True)
-        ]
+        embeds, fused_labels = zip(
+            *(fuse_row(*row, embed_tokens) for row in zip(rows, row_labels, dealt, strict=True)),
+            strict=True,
+        )
         batch = pad_rows(
-            [embeds for embeds, _ in fused],
-            [labels_of_row for _, labels_of_row in fused],
+            embeds,
+            fused_labels,
             padding_side=getattr(self.config, "tokenizer_padding_side", "right"),
             max_length=getattr(self.config, "tokenizer_model_max_length", None),
         )
@@ -243,16 +237,9 @@ class LlavaMetaForCausalLM(_LanguageModel):
             the mean cross entropy over the next tokens that count.
         """
         if inputs_embeds is None and input_ids is not None:
+            given = (input_ids, position_ids, attention_mask, past_key_values, labels)
             input_ids, position_ids, attention_mask, past_key_values, inputs_embeds, labels = (
-                self.prepare_inputs_labels_for_multimodal(
-                    input_ids,
-                    position_ids,
-                    attention_mask,
-                    past_key_values,
-                    labels,
-                    images,
-                    image_sizes,
-                )
+                self.prepare_inputs_labels_for_multimodal(*given, images, image_sizes)
             )
         return super().forward(
             input_ids=input_ids,

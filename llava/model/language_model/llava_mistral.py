@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import nn
 from transformers import (
@@ -13,7 +13,7 @@ from transformers import (
     MistralModel,
 )
 
-from llava.model.llava_arch import FROZEN_TOWER_KEYS, LlavaMetaForCausalLM, LlavaMetaModel
+from llava.model.llava_arch import LlavaMetaForCausalLM, LlavaMetaModel
 
 
 class LlavaMistralConfig(MistralConfig):
@@ -32,7 +32,6 @@ class LlavaMistralForCausalLM(LlavaMetaForCausalLM, MistralForCausalLM):
     """Mistral with a language-model head that takes images beside text."""
 
     config_class = LlavaMistralConfig
-    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = FROZEN_TOWER_KEYS
 
     def __init__(self, config: Any) -> None:
         super(MistralForCausalLM, self).__init__(config)

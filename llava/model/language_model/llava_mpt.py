@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, MptConfig, MptForCausalLM, MptModel
 
-from llava.model.llava_arch import FROZEN_TOWER_KEYS, LlavaMetaForCausalLM, LlavaMetaModel
+from llava.model.llava_arch import LlavaMetaForCausalLM, LlavaMetaModel
 
 
 class LlavaMptConfig(MptConfig):
@@ -30,7 +30,6 @@ class LlavaMptForCausalLM(LlavaMetaForCausalLM, MptForCausalLM):
     """
 
     config_class = LlavaMptConfig
-    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = FROZEN_TOWER_KEYS
 
     def __init__(self, config: Any) -> None:
         super(MptForCausalLM, self).__init__(config)

@@ -1,6 +1,7 @@
 """Tiles become one sequence: unpadded, row by row, each row closed by a newline."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -76,16 +77,24 @@ def tiles(num_tiles, side=2):
     return (100 * torch.arange(1 + num_tiles).view(-1, 1, 1) + patches).float()
 
 
-def merged(features, size, merge_type="spatial_unpad", **options):
-    arguments = {
-        "aspect_ratio": "anyres",
-        "grid_pinpoints": PINPOINTS,
-        "tile_size": TILE,
-        "image_newline": NEWLINE,
-    }
-    sequence = merge_tiles(
-        features, merge_type=merge_type, image_size=size, **(arguments | options)
+def merge(
+    features,
+    image_size,
+    merge_type="spatial_unpad",
+    image_newline=NEWLINE,
+    aspect_ratio="anyres",
+    grid_pinpoints=PINPOINTS,
+):
+    config = SimpleNamespace(
+        mm_patch_merge_type=merge_type,
+        image_aspect_ratio=aspect_ratio,
+        image_grid_pinpoints=grid_pinpoints,
     )
+    return merge_tiles(features, config, image_size, TILE, image_newline)
+
+
+def merged(features, size, merge_type="spatial_unpad", **options):
+    sequence = merge(features, size, merge_type, **options)
     assert sequence.shape[1] == 1
     return sequence[:, 0].int().tolist()
 
@@ -181,16 +190,7 @@ def _fit(width, height, point):
 
 
 def test_newline_takes_the_dtype_of_the_features():
-    sequence = merge_tiles(
-        tiles(2).half(),
-        merge_type="spatial_unpad",
-        aspect_ratio="anyres",
-        image_size=(112, 56),
-        grid_pinpoints=PINPOINTS,
-        tile_size=TILE,
-        image_newline=NEWLINE,
-    )
-    assert sequence.dtype == torch.float16
+    assert merge(tiles(2).half(), (112, 56)).dtype == torch.float16
 
 
 @pytest.mark.parametrize(
@@ -204,13 +204,5 @@ def test_newline_takes_the_dtype_of_the_features():
     ],
 )
 def test_missing_settings_are_named(changes, message):
-    arguments = {
-        "merge_type": "spatial_unpad",
-        "aspect_ratio": "anyres",
-        "image_size": (112, 56),
-        "grid_pinpoints": PINPOINTS,
-        "tile_size": TILE,
-        "image_newline": NEWLINE,
-    }
     with pytest.raises(ValueError, match=message):
-        merge_tiles(tiles(2), **(arguments | changes))
+        merge(tiles(2), **({"image_size": (112, 56)} | changes))
