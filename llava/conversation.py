@@ -8,11 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
 
-from llava.constants import (
-    DEFAULT_IM_END_TOKEN,
-    DEFAULT_IM_START_TOKEN,
-    DEFAULT_IMAGE_TOKEN,
-)
+from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_TOKEN
 from llava.errors import ConversationError
 
 
@@ -127,10 +123,7 @@ _CURIOUS_HUMAN = (
     "A chat between a curious human and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the human's questions."
 )
-_CURIOUS_USER = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions."
-)
+_CURIOUS_USER = _CURIOUS_HUMAN.replace("human", "user")
 _MMTAG = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant is able to understand the visual content that the user provides, "
@@ -240,14 +233,9 @@ def render_question(
 ) -> str:
     r"""Returns the prompt of one question: its images and text, and the open assistant turn.
 
-    Each image is a placeholder line in front of the text. A text that places its images itself, one
-    `<image>` each, is left as it is.
-
-    Args:
-        template: The template's name.
-        text: What the user says.
-        num_images: How many images are shown.
-        marks_images: Whether the checkpoint wants images between start and end tokens.
+    Each image is a placeholder line in front of the text, between start and end tokens for a
+    checkpoint that `marks_images`. A text that places its images itself, one `<image>` each, is
+    left as it is.
 
     >>> render_question("plain", "What is it?", 1)
     '<image>\nWhat is it?\n'
@@ -273,8 +261,7 @@ def resolve_conversation(
     Args:
         forced: A template that the user asked for, or None.
         zoo: The template that the model's zoo entry names, or None.
-        names: What to try the name rules on, in this order: the model name, its parent folder, the
-            base, the configuration's `_name_or_path`; None entries are left out.
+        names: What to try the name rules on, in order of rank; None entries are left out.
 
     Raises:
         ConversationError: an unknown template was asked for, or no rule matches.

@@ -136,10 +136,9 @@ def divide_to_patches(image: Image.Image, patch_size: int) -> list[Image.Image]:
 def process_anyres_image(
     image: Image.Image, processor: Any, grid_pinpoints: Pinpoints
 ) -> torch.Tensor:
-    """Returns the base view and the tiles of an image.
+    """Returns the base view, the whole image squashed to a square, and the tiles of an image.
 
-    Returns:
-        (1 + T, 3, H, W) float32, CLIP-normalized; first the whole image squashed to a square.
+    They are (1 + T, 3, H, W) float32, CLIP-normalized.
     """
     best = select_best_resolution(image.size, read_pinpoints(grid_pinpoints))
     tiles = divide_to_patches(resize_and_pad_image(image, best), processor.crop_size["height"])

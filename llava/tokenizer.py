@@ -26,7 +26,7 @@ from llava.constants import (
     DEFAULT_IMAGE_PATCH_TOKEN,
 )
 from llava.errors import CheckpointError, reason_of
-from llava.lfs_pointer import refuse_lfs_pointer
+from llava.model.locate import refuse_lfs_pointer
 
 if TYPE_CHECKING:
     from llava.model.checkpoint import Checkpoint
@@ -229,9 +229,7 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
 class MergeTableTokenizer(SentencePieceTokenizer):
     """Tokenizes and decodes as transformers' LlamaTokenizerFast, with which LLaVA loads Mistral.
 
-    Args:
-        vocab_file: Path of `tokenizer.model`.
-        **kwargs: What `SentencePieceTokenizer` takes. `legacy` does not count: it is always true.
+    `legacy` does not count: it is always true.
     """
 
     def __init__(self, vocab_file: str, **kwargs: Any) -> None:
@@ -267,10 +265,10 @@ class MergeTableTokenizer(SentencePieceTokenizer):
 
 
 def load_tokenizer(folder: str | Path, *, merge_table: bool = False) -> PreTrainedTokenizerBase:
-    """Returns the tokenizer that lies in a checkpoint folder.
+    """Returns the tokenizer of a local folder, from `tokenizer.model` or else `tokenizer.json`.
 
     Args:
-        folder: A local folder with `tokenizer.model` (original checkpoints) or `tokenizer.json`.
+        folder: Original checkpoints have a `tokenizer.model`.
         merge_table: Whether `tokenizer.model` is used as `MergeTableTokenizer` does.
 
     Raises:
@@ -316,9 +314,7 @@ def load_checkpoint_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase
 def add_image_tokens(tokenizer: PreTrainedTokenizerBase, config: Mapping[str, Any]) -> None:
     """Adds the tokens that a LLaVA config asks for, where the tokenizer lacks them.
 
-    Args:
-        tokenizer: Changed in place.
-        config: `mm_use_im_patch_token` (absent means true) and `mm_use_im_start_end`.
+    That is `mm_use_im_patch_token` (absent means true) and `mm_use_im_start_end`.
     """
     if config.get("mm_use_im_patch_token", True):
         tokenizer.add_tokens([DEFAULT_IMAGE_PATCH_TOKEN], special_tokens=True)

@@ -26,10 +26,7 @@ def tokenizer_image_token(
         prompt: Text with any number of `<image>`.
         tokenizer: Gives an object with `input_ids` for a text.
         image_token_index: The placeholder id.
-        return_tensors: None for a list, "pt" for a (S,) int64 tensor.
-
-    Raises:
-        ValueError: `return_tensors` is something else.
+        return_tensors: None for a list, "pt" for a (S,) int64 tensor; ValueError for others.
     """
     encode = getattr(tokenizer, "encode_text", None) or (lambda text: tokenizer(text).input_ids)
     chunks = [encode(chunk) for chunk in prompt.split(DEFAULT_IMAGE_TOKEN)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -28,30 +29,21 @@ def estimate_max_tokens(model: Any) -> int:
     """
     if model.device.type != "cuda":
         return CPU_MAX_TOKENS
-    fitting = []
+    sizes: Counter[torch.device] = Counter()
+    for parameter in model.parameters():
+        if parameter.device.type == "cuda":
+            sizes[parameter.device] += parameter.numel()
     torch.cuda.empty_cache()  # what loading has kept counts as taken
-    for device, share in _weights_by_device(model).items():
+    fitting = []
+    for device, size in sizes.items():
         free, _ = torch.cuda.mem_get_info(device)
-        fitting.append(int(free * _SHARE_OF_FREE / bytes_per_token(model, share)))
+        share_of_layers = size / sizes.total()  # layers lie where their weights do
+        fitting.append(int(free * _SHARE_OF_FREE / _bytes_per_token(model, share_of_layers)))
     return max(MIN_TOKENS, min(GPU_MAX_TOKENS, *fitting))
 
 
-def _weights_by_device(model: Any) -> dict[torch.device, float]:
-    """What share of the weights, and so of the layers, lies on each CUDA device."""
-    sizes: dict[torch.device, int] = {}
-    for parameter in model.parameters():
-        if parameter.device.type == "cuda":
-            sizes[parameter.device] = sizes.get(parameter.device, 0) + parameter.numel()
-    return {device: size / sum(sizes.values()) for device, size in sizes.items()}
-
-
-def bytes_per_token(model: Any, share_of_layers: float = 1.0) -> int:
-    """Returns about how many bytes a token takes on a device: keys and values, activations, mask.
-
-    Args:
-        model: The model.
-        share_of_layers: How many of its layers lie there.
-    """
+def _bytes_per_token(model: Any, share_of_layers: float) -> int:
+    """About what a token takes on a device with some layers: cache, activations, mask."""
     config = model.config
     num_heads = config.num_attention_heads
     num_kv_heads = getattr(config, "num_key_value_heads", None) or num_heads

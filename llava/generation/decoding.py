@@ -28,7 +28,6 @@ class Question:
     """One question while its answer is written.
 
     Attributes:
-        request: What was asked.
         row: Its row in the pack.
         owner: Its number within the row.
         position: Position of its next token.
@@ -135,18 +134,9 @@ class PackDecoder:
         token_ids: Sequence[Sequence[int]],
         starts: Sequence[int],
     ) -> torch.Tensor:
-        """Feeds tokens of questions, side by side in their rows.
+        """(N, D): feeds tokens of N questions, side by side in their rows, from their starts on.
 
-        Args:
-            questions: N of them.
-            token_ids: What each is fed.
-            starts: Position of the first of its tokens.
-
-        Returns:
-            (N, D) hidden states of each question's last token.
-
-        Raises:
-            ValueError: a question is fed nothing.
+        The hidden states are those of each question's last token.
         """
         if not all(token_ids):
             raise ValueError("`token_ids` must hold a token of every question. Plan it alone.")

@@ -2,11 +2,10 @@
 
 Packed and sequential arithmetic differ in the last bits. Where the two largest logits of a step
 lie closer than these bits can move them, the answer is computed again, alone. In float32 the
-distance is fixed. Where anything is computed in a shorter format it is measured: the first
-questions are answered in both ways, and it is four times the largest change seen, or two steps of
-the format's lattice at the logit, whichever is more. Until enough questions have been measured,
-every answer is the sequential one. Several workers measure together: each adopts what all of them
-have seen.
+distance is fixed. Where anything is computed in a shorter format it is measured by answering the
+first questions in both ways: it is four times the largest change seen, or two steps of the format's
+lattice at the logit, whichever is more; until then every answer is the sequential one. Several
+workers measure together: each adopts what all of them have seen.
 """
 
 from __future__ import annotations
@@ -68,19 +67,12 @@ class NearTies:
     def adopt(self, calibration: Calibration) -> None:
         """Decides from now on by what all workers have measured; a later call replaces it.
 
-        Args:
-            calibration: Of all workers together, this one's measurements included: they stand
-                beside its own and are never added to them.
+        What this one measured is among it: it stands beside its own and is never added to that.
         """
         self._shared = calibration
 
     def must_replay(self, margins: Sequence[float], tops: Sequence[float]) -> bool:
-        """Whether an answer is recomputed.
-
-        Args:
-            margins: Distance of the two largest logits at each step.
-            tops: The largest logit at each step.
-        """
+        """Whether an answer with these margins and largest logits, step by step, is recomputed."""
         if not all(map(math.isfinite, (*tops, *margins))):
             return True  # which numbers are lost may depend on what was computed beside them
         if self.replay != "near_ties":
@@ -96,12 +88,7 @@ class NearTies:
         packed: tuple[Sequence[int], Sequence[float]],
         sequential: tuple[Sequence[int], Sequence[float]],
     ) -> None:
-        """Learns from one question answered in both ways.
-
-        Args:
-            packed: Tokens and margins of the packed answer.
-            sequential: Those of the sequential answer.
-        """
+        """Learns from one question answered in both ways; each as its tokens and their margins."""
         changes = []
         for token, margin, other, other_margin in zip(*packed, *sequential, strict=False):
             same = token == other
@@ -120,12 +107,9 @@ class NearTies:
 
 
 def shortest_dtype(model: Any) -> torch.dtype:
-    """Returns the format with the fewest bits that a model computes in.
+    """Returns the format with the fewest bits that a model and its tower compute in.
 
     Quantized weights are multiplied in a format of their own, int8 always in float16.
-
-    Args:
-        model: With or without a vision tower.
     """
     dtypes = {p.dtype for p in model.parameters() if p.dtype.is_floating_point}
     quantization: Any = getattr(model.config, "quantization_config", None)
@@ -137,13 +121,10 @@ def shortest_dtype(model: Any) -> torch.dtype:
 
 
 def top_two(scores: torch.Tensor) -> tuple[list[int], list[float], list[float]]:
-    """Returns the best token of each row, its score, and its margin over the second best.
+    """Returns the best token of each row of (N, V) scores, its score, and what the second is below.
 
     >>> top_two(torch.tensor([[1.0, 4.0, 2.5], [3.0, -torch.inf, -torch.inf]]))
     ([1, 0], [4.0, 3.0], [1.5, 1000000000.0])
-
-    Args:
-        scores: (N, V), logits or what sampling makes of them.
     """
     values, tokens = scores.float().topk(2, dim=-1)
     values = values.clamp(min=_LEAST_SCORE)

@@ -72,13 +72,10 @@ Prepared = dict[str, PreparedImage]
 class PackedEngine:
     """Answers requests in packs, and those that packing could change once more, one by one.
 
-    Beams and models whose attention takes no mask of its own (MPT) go one by one.
+    Beams and models whose attention takes no mask of its own (MPT) go one by one. The four parts
+    are those of `SequentialEngine`.
 
     Args:
-        tokenizer: Decodes answers.
-        model: A LLaVA or plain language model in evaluation mode.
-        image_processor: Of the model's vision tower; None without one.
-        context_len: See `SequentialEngine`.
         max_tokens: Cache slots of a pack; None for what the device's memory allows.
         max_rows: Rows of a pack. On a CPU rows are joined only while they are short: it gains
             nothing from more work at once, but every pass costs the same overhead.

@@ -29,10 +29,9 @@ cost the square of their number."""
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Questions with a shared beginning.
+    """Questions with a shared beginning; at least one.
 
     Attributes:
-        requests: At least one.
         prefix_length: Leading ids that all prompts share and that are computed once; at least one
             id of each prompt is left, unless the row was planned for a single request, which is
             all prefix.
@@ -147,12 +146,7 @@ def halve(pack: Pack) -> list[Pack]:
 
 
 def split_to_fit(pack: Pack, max_tokens: int) -> list[Pack]:
-    """Returns a pack in parts, each within the budget or a single request.
-
-    Args:
-        pack: The pack.
-        max_tokens: Largest cost of a part, in cache slots.
-    """
+    """Returns a pack in parts, each within so many cache slots or a single request."""
     if pack.cost <= max_tokens:
         return [pack]
     parts = [part for half in halve(pack) for part in split_to_fit(half, max_tokens)]
@@ -160,12 +154,7 @@ def split_to_fit(pack: Pack, max_tokens: int) -> list[Pack]:
 
 
 def with_image_tokens(pack: Pack, num_tokens: Mapping[str, int]) -> Pack:
-    """Returns a pack whose rows know how large their images are; planning takes the usual size.
-
-    Args:
-        pack: The pack.
-        num_tokens: Embeddings of each image, by its key.
-    """
+    """Returns a pack with the sizes of its images, by key; planning takes the usual one."""
     rows = []
     for row in pack.rows:
         images = sum(num_tokens[image.key] - 1 for image in row.requests[0].images)

@@ -1,7 +1,6 @@
 """What goes into the engine and what comes out of it.
 
-A request is complete in itself: the rendered, tokenized prompt, where its images come from, and how
-to generate. It never holds the target of the question.
+A request is complete in itself, and never holds the target of its question.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ class GenerationConfig:
     """How answers are generated; the defaults are greedy decoding as for the published figures.
 
     Attributes:
-        max_new_tokens: The largest number of new tokens of an answer, at least 1.
+        max_new_tokens: The largest number of new tokens of an answer.
         temperature: 0 for greedy decoding, otherwise the softmax temperature of sampling.
-        top_p: Nucleus mass in (0, 1]; None keeps the whole distribution. Ignored when greedy.
-        num_beams: Number of beams; 1 for none.
-        seed: Seed of sampling; an answer depends on it, on its request's key and on nothing else.
+        top_p: Nucleus mass; None keeps the whole distribution. Ignored when greedy.
+        num_beams: 1 for none.
+        seed: An answer that is sampled depends on it, on its request's key and on nothing else.
     """
 
     max_new_tokens: int = 128
@@ -99,11 +98,10 @@ class Completion:
         text: The decoded tokens, special tokens skipped, stripped.
         finish_reason: `stop` (end token), `length` (max_new_tokens) or `context` (context full).
         num_prompt_tokens: Length of the prompt with its image embeddings.
-        min_margin: Smallest distance of the two largest logits over all steps, their noise
-            included when sampling; None where it is not measured (beams).
+        min_margin: The smallest of `margins`; None where they are not measured (beams).
         latency_s: Seconds that the answer took.
         image_sha256: Hash of the decoded pixels of each image, as hex.
-        margins: The distance at each step, where it was measured.
+        margins: Distance of the two largest logits at each step, with their noise when sampling.
         replayed: Whether a packed engine computed the answer again, alone.
         flipped: Whether that changed it.
     """
@@ -134,13 +132,7 @@ class FailureCause(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFailure:
-    """One request that could not be answered.
-
-    Attributes:
-        key: The request's key.
-        cause: Of the failure, for counting.
-        message: What happened, for a person.
-    """
+    """One request that could not be answered; `message` is for a person, `cause` for counting."""
 
     key: str
     cause: FailureCause
@@ -161,10 +153,9 @@ class RequestError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageProbe:
-    """What a question's image does to its answer.
+    """What the image of the question `key` does to its answer.
 
     Attributes:
-        key: The request's key.
         logit_change: By how much a blank image moves a logit of the first new token at most.
         is_finite: Whether all these logits are numbers, with either image.
         text: The answer, cut short.
@@ -184,11 +175,9 @@ NUM_CALIBRATION_QUESTIONS = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """What answering questions both packed and alone has shown about this model and device.
+    """What answering `num_questions` both packed and alone has shown about this model and device.
 
-    Attributes:
-        num_questions: Questions answered in both ways.
-        largest_change: By how much packing moved the margin of a token at most.
+    `largest_change` is by how much packing moved the margin of a token at most.
     """
 
     num_questions: int = 0

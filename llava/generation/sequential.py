@@ -130,11 +130,7 @@ class SequentialEngine:
 
     @torch.inference_mode()
     def probe(self, request: Request) -> ImageProbe | RequestFailure:
-        """Returns what a request's images do to the beginning of its greedy answer.
-
-        Args:
-            request: A question with images.
-        """
+        """Returns what a request's images do to the beginning of its greedy answer."""
         blank = replace(request, images=tuple(BlankImage(image) for image in request.images))
         try:
             (logits, text), (blank_logits, blank_text) = map(self._begin, (request, blank))
@@ -164,14 +160,9 @@ class SequentialEngine:
         margins: Sequence[float],
         latency_s: float,
     ) -> Completion:
-        """Returns the record of an answer.
+        """Returns the record of an answer with these new tokens, a reached end token included.
 
-        Args:
-            request: The question.
-            tokens: The new tokens, the end token included if it was reached.
-            images: Of the question.
-            margins: Distance of the two largest scores at each step; empty if not measured.
-            latency_s: Seconds that the answer took.
+        `margins` are those of its steps, empty if not measured.
         """
         full = len(tokens) < request.generation.max_new_tokens
         reason = "context" if full else "length"

@@ -37,15 +37,10 @@ def override_tensors(
     embedding: str,
     source: Path,
 ) -> None:
-    """Puts trained tensors over those of the base, in place.
+    """Puts trained tensors over those of the base, in place; both by their names in the model.
 
-    Embeddings may hold the rows of the added tokens only; these become the last rows.
-
-    Args:
-        tensors: The base's tensors, with as many embedding rows as the checkpoint has tokens.
-        trained: The trained tensors by their names in the model.
-        embedding: Name of the input embeddings.
-        source: The checkpoint's folder, for messages.
+    Embeddings (`embedding` is their name) may hold the rows of the added tokens only; these become
+    the last rows. The base's have as many as the checkpoint has tokens.
 
     Raises:
         CheckpointError: trained embeddings have more rows or another width than the model's.

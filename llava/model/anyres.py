@@ -13,14 +13,11 @@ from llava.images import get_anyres_image_grid_shape
 
 
 def unpad_image(features: torch.Tensor, original_size: tuple[int, int]) -> torch.Tensor:
-    """Returns the part of a feature map that shows the image and not its padding.
+    """Returns the part of a feature map that shows the image: (D, h', w') with h' = h or w' = w.
 
     Args:
         features: (D, h, w), the map of a padded image.
         original_size: Width and height of the image before padding.
-
-    Returns:
-        (D, h', w') with h' = h or w' = w.
     """
     original_width, original_height = original_size
     height, width = features.shape[1:]
@@ -40,7 +37,7 @@ def merge_tiles(
     tile_size: int,
     image_newline: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Returns the features of one image in the order in which the language model reads them.
+    """Returns the features (S, D) of one image in the order in which the language model reads them.
 
     Args:
         features: (1 + T, P, D), the base view first.
@@ -51,9 +48,6 @@ def merge_tiles(
         image_size: Width and height of the image; needed for several tiles.
         tile_size: Side of a tile in pixels.
         image_newline: (D,), needed for `spatial_unpad`.
-
-    Returns:
-        (S, D).
 
     Raises:
         ValueError: the merge type is unknown, or something that it needs is missing.

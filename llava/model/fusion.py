@@ -98,11 +98,8 @@ def pad_rows(
     Args:
         embeds: (L_i, D) each.
         labels: (L_i,) each.
-        padding_side: `left` or `right`.
+        padding_side: `left` or `right`; ValueError for anything else.
         max_length: Longer rows lose their end; None for no limit.
-
-    Raises:
-        ValueError: `padding_side` is something else.
     """
     if padding_side not in ("left", "right"):
         raise ValueError(f"`padding_side` must be left or right, but is {padding_side!r}.")

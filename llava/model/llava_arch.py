@@ -69,14 +69,7 @@ class LlavaMetaForCausalLM(_LanguageModel):
         return self.get_model().get_vision_tower()
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
-        """Returns projected features of images or tiles.
-
-        Args:
-            images: (B, 3, H, W), CLIP-normalized.
-
-        Returns:
-            (B, P, D).
-        """
+        """Returns projected features (B, P, D) of images or tiles (B, 3, H, W), CLIP-normalized."""
         tower = self._require_tower()
         if not tower.is_loaded:
             tower.load_model(device=self.device)
@@ -87,15 +80,12 @@ class LlavaMetaForCausalLM(_LanguageModel):
     def image_features(
         self, images: Images, image_sizes: Sequence[tuple[int, int]] | None
     ) -> list[torch.Tensor]:
-        """Returns the features of each image as the language model reads them.
+        """Returns the features of each image as the language model reads them, (S_i, D) each.
 
         Args:
             images: (B, 3, H, W); or (B, T, 3, H, W) or a sequence of (T, 3, H, W) or (3, H, W),
                 whose tiles are merged by `mm_patch_merge_type`.
             image_sizes: Width and height of each image before preprocessing; needed to merge tiles.
-
-        Returns:
-            One (S_i, D) an image.
 
         Raises:
             ValueError: images with tiles have fewer sizes than there are images.
@@ -218,7 +208,7 @@ class LlavaMetaForCausalLM(_LanguageModel):
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Any,
     ) -> Any:
-        """Returns the language model's output on text and images.
+        """Returns the language model's output on text and images, a `CausalLMOutputWithPast`.
 
         Args:
             input_ids: (B, S) int64; -200 marks an image. Or give `inputs_embeds`.
@@ -226,15 +216,12 @@ class LlavaMetaForCausalLM(_LanguageModel):
             position_ids: (B, S) int64.
             past_key_values: The cache.
             inputs_embeds: (B, L, D), images already fused.
-            labels: (B, S) int64; -100 does not count.
+            labels: (B, S) int64; -100 does not count. With them the output has `loss`, the mean
+                cross entropy over the next tokens that count.
             images: See `image_features`.
             image_sizes: Width and height of each image.
-            logits_to_keep: How many of the last positions get logits; 0 for all.
+            logits_to_keep: How many of the last positions get `logits` (B, L, V); 0 for all.
             **kwargs: What the family's class takes.
-
-        Returns:
-            A `CausalLMOutputWithPast` with `logits` (B, L, V) and, if labels are given, `loss`:
-            the mean cross entropy over the next tokens that count.
         """
         if inputs_embeds is None and input_ids is not None:
             given = (input_ids, position_ids, attention_mask, past_key_values, labels)

@@ -11,6 +11,8 @@ from llava.errors import CheckpointError, reason_of
 _SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 _INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
+_LFS_POINTER = b"version https://git-lfs"
+
 TOKENIZER_MODEL_FILES = ("tokenizer.model", "tokenizer.json")
 TOKENIZER_FILES = (
     *TOKENIZER_MODEL_FILES,
@@ -45,14 +47,10 @@ def resolve_model_path(
 
 
 def resolve_vision_tower(name: str, *checkpoint_dirs: str | Path | None) -> Path:
-    """Returns the folder of the tower that a config names.
+    """Returns the folder of the tower that a config names in `mm_vision_tower`.
 
-    Looked for in this order: an existing absolute path, a folder beside or inside the checkpoint, a
-    hub id.
-
-    Args:
-        name: The value of `mm_vision_tower`.
-        *checkpoint_dirs: The folders of the checkpoint and of its base; None entries are left out.
+    Looked for in this order: an existing absolute path, a folder beside or inside the folders of
+    the checkpoint and of its base (None entries are left out), a hub id.
 
     Raises:
         CheckpointError: none of these is there.
@@ -104,6 +102,22 @@ def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a JSON object. {remedy}")
     return content
+
+
+def refuse_lfs_pointer(path: Path) -> None:
+    """Checks that a file is not what lies in a clone where its Git LFS content was not fetched.
+
+    Raises:
+        CheckpointError: it is.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        is_pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER
+    if is_pointer:
+        raise CheckpointError(
+            f"{path} is a Git LFS pointer, not the file itself. Run `git lfs pull` in "
+            f"{path.parent}, or download the file."
+        )
 
 
 def has_weight_files(folder: Path) -> bool:

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from llava.errors import CheckpointError, reason_of
-from llava.lfs_pointer import refuse_lfs_pointer
+from llava.model.locate import refuse_lfs_pointer
 
 # what torch.load answers damaged files with
 _DAMAGED = (
@@ -137,8 +137,7 @@ def match_tensors(
         tied: Names that may be absent because they share another tensor.
         tower_in_checkpoint: Whether the vision tower was tuned, so that its tensors count.
         source: The folder of the language model's tensors, for messages.
-        config_dir: The folder of the configuration: another one where an adapter or projector lies
-            over a base model.
+        config_dir: The folder of the configuration, another one for an adapter or projector.
 
     Raises:
         CheckpointError: a tensor is missing, has another shape, or has no place in the model.

@@ -101,10 +101,7 @@ class CLIPVisionTower(nn.Module):
 
         Returns:
             (B, P, D_v), with one more row for the class token if the feature is `cls_patch`; for a
-            sequence a list of (1, P, D_v).
-
-        Raises:
-            RuntimeError: the tower is not loaded.
+            sequence a list of (1, P, D_v). RuntimeError if the tower is not loaded.
         """
         if not isinstance(images, torch.Tensor):
             return [self._features(image[None]) for image in images]
