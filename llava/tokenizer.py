@@ -20,11 +20,7 @@ from tokenizers import decoders, pre_tokenizers
 from transformers import AddedToken, PreTrainedTokenizer, PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from llava.constants import (
-    DEFAULT_IM_END_TOKEN,
-    DEFAULT_IM_START_TOKEN,
-    DEFAULT_IMAGE_PATCH_TOKEN,
-)
+from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_PATCH_TOKEN
 from llava.errors import CheckpointError, reason_of
 from llava.model.locate import refuse_lfs_pointer
 
@@ -87,10 +83,7 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         self.add_eos_token = add_eos_token
         self._added_pattern: re.Pattern[str] | None = None
         super().__init__(
-            legacy=self.legacy,
-            add_bos_token=add_bos_token,
-            add_eos_token=add_eos_token,
-            **kwargs,
+            legacy=self.legacy, add_bos_token=add_bos_token, add_eos_token=add_eos_token, **kwargs
         )
         self._num_unk_pieces = len(self.sp_model.encode(str(self.unk_token)))
         self._cached_ids = lru_cache(_CACHED_CHUNKS)(self._uncached_ids)
@@ -265,10 +258,10 @@ class MergeTableTokenizer(SentencePieceTokenizer):
 
 
 def load_tokenizer(folder: str | Path, *, merge_table: bool = False) -> PreTrainedTokenizerBase:
-    """Returns the tokenizer of a local folder, from `tokenizer.model` or else `tokenizer.json`.
+    """Returns the tokenizer that lies in a checkpoint folder.
 
     Args:
-        folder: Original checkpoints have a `tokenizer.model`.
+        folder: A local folder with `tokenizer.model` (original checkpoints) or `tokenizer.json`.
         merge_table: Whether `tokenizer.model` is used as `MergeTableTokenizer` does.
 
     Raises:

@@ -28,6 +28,7 @@ class Question:
     """One question while its answer is written.
 
     Attributes:
+        request: What was asked.
         row: Its row in the pack.
         owner: Its number within the row.
         position: Position of its next token.
@@ -134,9 +135,13 @@ class PackDecoder:
         token_ids: Sequence[Sequence[int]],
         starts: Sequence[int],
     ) -> torch.Tensor:
-        """(N, D): feeds tokens of N questions, side by side in their rows, from their starts on.
+        """Feeds questions their tokens, side by side in their rows, each from its start on.
 
-        The hidden states are those of each question's last token.
+        Returns:
+            (N, D) hidden states of each question's last token.
+
+        Raises:
+            ValueError: a question is fed nothing.
         """
         if not all(token_ids):
             raise ValueError("`token_ids` must hold a token of every question. Plan it alone.")

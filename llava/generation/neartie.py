@@ -67,7 +67,7 @@ class NearTies:
     def adopt(self, calibration: Calibration) -> None:
         """Decides from now on by what all workers have measured; a later call replaces it.
 
-        What this one measured is among it: it stands beside its own and is never added to that.
+        This one's measurements are included: they stand beside its own and are never added to them.
         """
         self._shared = calibration
 

@@ -22,14 +22,7 @@ from llava.generation.budget import (
 )
 from llava.generation.decoding import PackDecoder, Question
 from llava.generation.neartie import NearTies, shortest_dtype
-from llava.generation.plan import (
-    Pack,
-    halve,
-    plan_packs,
-    split_to_fit,
-    with_image_tokens,
-    without,
-)
+from llava.generation.plan import Pack, halve, plan_packs, split_to_fit, with_image_tokens, without
 from llava.generation.preprocess import PreparedImage, prepare_images
 from llava.generation.request import (
     Calibration,
@@ -72,8 +65,8 @@ Prepared = dict[str, PreparedImage]
 class PackedEngine:
     """Answers requests in packs, and those that packing could change once more, one by one.
 
-    Beams and models whose attention takes no mask of its own (MPT) go one by one. The four parts
-    are those of `SequentialEngine`.
+    Beams and models whose attention takes no mask of its own (MPT) go one by one. Tokenizer, model,
+    image processor and context length are those of `SequentialEngine`.
 
     Args:
         max_tokens: Cache slots of a pack; None for what the device's memory allows.

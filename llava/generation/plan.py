@@ -29,13 +29,14 @@ cost the square of their number."""
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Questions with a shared beginning; at least one.
+    """Questions with a shared beginning.
 
     Attributes:
+        requests: At least one.
         prefix_length: Leading ids that all prompts share and that are computed once; at least one
             id of each prompt is left, unless the row was planned for a single request, which is
             all prefix.
-        image_tokens: What the embeddings of its images are more than the ids that stand for them.
+        image_tokens: How many more embeddings its images take than ids stand for them.
     """
 
     requests: tuple[Request, ...]

@@ -160,9 +160,14 @@ class SequentialEngine:
         margins: Sequence[float],
         latency_s: float,
     ) -> Completion:
-        """Returns the record of an answer with these new tokens, a reached end token included.
+        """Returns the record of an answer.
 
-        `margins` are those of its steps, empty if not measured.
+        Args:
+            request: The question.
+            tokens: The new tokens, the end token included if it was reached.
+            images: Of the question.
+            margins: Distance of the two largest scores at each step; empty if not measured.
+            latency_s: Seconds that the answer took.
         """
         full = len(tokens) < request.generation.max_new_tokens
         reason = "context" if full else "length"

@@ -37,10 +37,15 @@ def override_tensors(
     embedding: str,
     source: Path,
 ) -> None:
-    """Puts trained tensors over those of the base, in place; both by their names in the model.
+    """Puts trained tensors over those of the base, in place; both go by their names in the model.
 
-    Embeddings (`embedding` is their name) may hold the rows of the added tokens only; these become
-    the last rows. The base's have as many as the checkpoint has tokens.
+    Embeddings may hold the rows of the added tokens only; these become the last rows.
+
+    Args:
+        tensors: The base's, with as many embedding rows as the checkpoint has tokens.
+        trained: The trained ones.
+        embedding: Name of the input embeddings.
+        source: The checkpoint's folder, for messages.
 
     Raises:
         CheckpointError: trained embeddings have more rows or another width than the model's.

@@ -13,11 +13,14 @@ from llava.images import get_anyres_image_grid_shape
 
 
 def unpad_image(features: torch.Tensor, original_size: tuple[int, int]) -> torch.Tensor:
-    """Returns the part of a feature map that shows the image: (D, h', w') with h' = h or w' = w.
+    """Returns the part of a feature map that shows the image and not its padding.
 
     Args:
         features: (D, h, w), the map of a padded image.
         original_size: Width and height of the image before padding.
+
+    Returns:
+        (D, h', w') with h' = h or w' = w.
     """
     original_width, original_height = original_size
     height, width = features.shape[1:]

@@ -55,6 +55,7 @@ class Checkpoint:
     """A checkpoint whose parts have all been found.
 
     Attributes:
+        kind: What it is.
         family: `llama`, `mistral` or `mpt`.
         name: The model's name, from which the reference tells the tokenizer.
         path: The folder.

@@ -127,10 +127,7 @@ class LlavaMetaForCausalLM(_LanguageModel):
         return tower
 
     def _merge(
-        self,
-        tiles: torch.Tensor,
-        image_size: tuple[int, int] | None,
-        newline: torch.Tensor | None,
+        self, tiles: torch.Tensor, image_size: tuple[int, int] | None, newline: torch.Tensor | None
     ) -> torch.Tensor:
         """Tile features (T, P, D) of an image to (S, D), as the config says."""
         tile_size = self._require_tower().config.image_size

@@ -71,11 +71,7 @@ class Dealer:
         return WorkItem(number=self._num_dealt, requests=tuple(item.waiting.values()))
 
     def prepare(self, number: int) -> bool:
-        """Makes one more item ahead of its turn; returns whether there was one to make.
-
-        Args:
-            number: So many are enough.
-        """
+        """Makes one more item ahead of its turn, up to so many; returns whether it did."""
         if len(self._fresh) >= number:
             return False
         fresh = next(iter(self.items), None)
@@ -107,12 +103,7 @@ class Dealer:
             self._innocent.append(item)
 
     def lost(self, number: int, cause: Cause, message: str) -> list[Failure]:
-        """Takes an item back over which a worker died.
-
-        Args:
-            number: The item's.
-            cause: Of the failure, should it be one.
-            message: What happened, for a person.
+        """Takes an item back over which a worker died; cause and message are those of a failure.
 
         Returns:
             The failure of a question that was alone, with those about the same images that are

@@ -114,12 +114,7 @@ class Workers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What became of one question.
-
-    Attributes:
-        result: The answer or the failure.
-        worker: Who was asked; None where nobody was.
-    """
+    """What became of one question; `worker` is who was asked, None where nobody was."""
 
     result: Completion | Failure
     worker: str | None
@@ -145,11 +140,9 @@ def build_workers(runner: RunnerOptions) -> Workers:
 
 
 def build_engine(engine: EngineOptions, **parts: Any) -> Engine:
-    """Returns the engine that the options describe, around a loaded model.
+    """Returns the engine that options describe, around a loaded model.
 
-    Args:
-        engine: The options.
-        parts: Tokenizer, model, image processor and context length.
+    `parts` are its tokenizer, model, image processor and context length.
 
     Raises:
         ConfigError: the options do not go with the model.

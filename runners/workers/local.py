@@ -20,9 +20,6 @@ class LocalWorker:
     Nothing here waits for the worker but `receive`: what is sent goes through a thread, so that a
     worker that has stopped reading does not stop its parent.
 
-    Args:
-        seat: Devices and threads of the worker.
-
     Attributes:
         connection: Readable when a message has come or the worker has died.
     """

@@ -8,13 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.records import Failure
-from llava.generation.request import (
-    Calibration,
-    Completion,
-    EngineReport,
-    ImageProbe,
-    Request,
-)
+from llava.generation.request import Calibration, Completion, EngineReport, ImageProbe, Request
 from runners.options.engine import EngineOptions
 from runners.options.model import QuantizationConfig
 
@@ -46,11 +40,7 @@ class LoadModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HashWeights:
-    """To the worker: hash the tensors in weight files, before the model is built.
-
-    Attributes:
-        files: Weight files by the role of their folder.
-    """
+    """To the worker: hash the tensors in weight files, by role, before the model is built."""
 
     files: Mapping[str, tuple[Path, ...]]
 
@@ -104,12 +94,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLoaded:
-    """From the worker: the model is on the device.
-
-    Attributes:
-        load_s: Seconds that took.
-        report: What was loaded, fields of `LoadReport`.
-    """
+    """From the worker: the model is on the device; `report` holds the fields of `LoadReport`."""
 
     load_s: float
     report: Mapping[str, Any]
@@ -138,12 +123,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemDone:
-    """From the worker: no more results of an item will come.
-
-    Attributes:
-        number: The item's number.
-        report: What the engine has done so far.
-    """
+    """From the worker: an item is through; `report` is what the engine has done so far."""
 
     number: int
     report: EngineReport

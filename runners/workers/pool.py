@@ -17,12 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from evals.records import Cause, Failure
-from llava.generation.request import (
-    Calibration,
-    EngineReport,
-    ImageProbe,
-    Request,
-)
+from llava.generation.request import Calibration, EngineReport, ImageProbe, Request
 from runners.environment import num_cores
 from runners.errors import ConfigError, RemoteError, WorkerError
 from runners.workers.dealing import Dealer
@@ -217,10 +212,7 @@ class LocalWorkers:
         Args:
             kind: What it is to answer with.
             messages: What is sent, behind the order to load a model if there is one.
-            tries_again: Whether it is asked again then.
-
-        Raises:
-            EOFError: it died and is not asked again.
+            tries_again: Whether it is asked again then; otherwise EOFError is raised.
         """
         slot = self._slots[0]
         while True:

@@ -62,12 +62,7 @@ class Seat:
 
 
 def serve(connection: Connection, seat: Seat) -> None:
-    """Answers what comes through the connection until its other end is closed.
-
-    Args:
-        connection: The worker's end of the pipe to the parent.
-        seat: Devices and threads.
-    """
+    """Answers what comes through the connection until the parent closes its end."""
     # The parent decides when to stop; a Ctrl-C reaches every process of the terminal.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -221,10 +216,6 @@ def choose_devices(seat: Seat, num_visible: int) -> tuple[str, ...]:
     """Returns what a worker's model goes on.
 
     Several workers take the devices in turn, so that more workers than devices share them.
-
-    Args:
-        seat: What the worker was told.
-        num_visible: CUDA devices that there are.
 
     Raises:
         ConfigError: a device does not exist, or there are fewer than one model needs.

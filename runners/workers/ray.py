@@ -15,12 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from evals.records import Cause, Failure
-from llava.generation.request import (
-    Calibration,
-    EngineReport,
-    ImageProbe,
-    Request,
-)
+from llava.generation.request import Calibration, EngineReport, ImageProbe, Request
 from runners.errors import ConfigError, WorkerError
 from runners.workers.dealing import Dealer
 from runners.workers.interface import Result, merge_reports
@@ -309,7 +304,8 @@ class RayWorkers:
 
     def _add_actor(self, number: int, order: LoadModel | None) -> None:
         name = f"ray-{number}"
-        seat = Seat(name=name, device=self._actor_device(), num_threads=self._num_threads)
+        device = self._device if self._gpus_each() else "cpu"
+        seat = Seat(name=name, device=device, num_threads=self._num_threads)
         kind = ray.remote(
             num_gpus=self._gpus_each(),
             num_cpus=self._num_cpus,
@@ -351,9 +347,6 @@ class RayWorkers:
         if self._num_gpus is not None:
             return self._num_gpus
         return 1 if ray.cluster_resources().get("GPU", 0) else 0
-
-    def _actor_device(self) -> str | None:
-        return self._device if self._gpus_each() else "cpu"
 
     def _room(self) -> int:
         """How many actors the cluster's GPUs hold."""

@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.records import Failure
-from llava.generation.request import (
-    Calibration,
-    Completion,
-    EngineReport,
-    ImageProbe,
-    Request,
-)
+from llava.generation.request import Calibration, Completion, EngineReport, ImageProbe, Request
 from runners.workers.interface import from_engine
 from runners.workers.messages import LoadModel, ModelLoaded, Ready, WorkItem
 from runners.workers.process import Seat, prepare_process

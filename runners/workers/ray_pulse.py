@@ -25,7 +25,6 @@ class _Watched:
     """An actor that has work.
 
     Attributes:
-        actor: Its handle.
         asked: When it was last asked, by the monotonic clock.
         check: What it was asked; None if it has answered.
     """
@@ -36,16 +35,11 @@ class _Watched:
 
     def ask(self) -> None:
         """Asks it how long it has been silent."""
-        self.check = _ask(self.actor)
-        self.asked = time.monotonic()
+        self.check, self.asked = _ask(self.actor), time.monotonic()
 
 
 class Pulse:
-    """Asks actors that have work how long they have computed nothing.
-
-    Args:
-        hang_s: So long one may be silent.
-    """
+    """Asks actors that have work how long they have computed nothing; over `hang_s` is too long."""
 
     def __init__(self, hang_s: float) -> None:
         self._hang_s = hang_s

@@ -72,7 +72,7 @@ class Slot:
         return describe_exit(code)
 
     def hear(self, wait_s: float, silent_limit_s: float) -> FromWorker | None:
-        """Returns what the process says, None if that is nothing for now or went into the log.
+        """Returns what the process says; None if that is nothing for now or went into the log.
 
         Args:
             wait_s: So long it is waited for.
