@@ -19,16 +19,13 @@ _SELECT_FEATURES = {"default": "patch", "full": "cls_patch"}
 _DEFAULT_PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 
 _TENSOR_NAMES = (
-    (
-        re.compile(r"^(model\.)?vision_tower\.(vision_model\.)?"),
-        "model.vision_tower.vision_tower.vision_model.",
-    ),
-    (re.compile(r"^(model\.)?multi_modal_projector\.linear_1\."), "model.mm_projector.0."),
-    (re.compile(r"^(model\.)?multi_modal_projector\.linear_2\."), "model.mm_projector.2."),
-    (re.compile(r"^(model\.)?image_newline$"), "model.image_newline"),
-    (re.compile(r"^language_model\.lm_head\."), "lm_head."),
-    (re.compile(r"^language_model\.model\."), "model."),
-    (re.compile(r"^model\.language_model\."), "model."),
+    (r"(model\.)?vision_tower\.(vision_model\.)?", "model.vision_tower.vision_tower.vision_model."),
+    (r"(model\.)?multi_modal_projector\.linear_1\.", "model.mm_projector.0."),
+    (r"(model\.)?multi_modal_projector\.linear_2\.", "model.mm_projector.2."),
+    (r"(model\.)?image_newline$", "model.image_newline"),
+    (r"language_model\.lm_head\.", "lm_head."),
+    (r"language_model\.model\.", "model."),
+    (r"model\.language_model\.", "model."),
 )
 
 
@@ -46,9 +43,8 @@ def rename_tensor(name: str) -> str:
     'model.norm.weight'
     """
     for pattern, replacement in _TENSOR_NAMES:
-        renamed, count = pattern.subn(replacement, name)
-        if count:
-            return renamed
+        if match := re.match(pattern, name):
+            return replacement + name[match.end() :]
     return name
 
 

@@ -75,17 +75,6 @@ class LocalWorker:
         self.connection.close()
         return self._process.exitcode
 
-    @property
-    def pid(self) -> int | None:
-        """The number of the process."""
-        return self._process.pid
-
-    def __enter__(self) -> LocalWorker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
     def _send_all(self) -> None:
         while (message := self._outgoing.get()) is not None:
             try:

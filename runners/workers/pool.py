@@ -171,12 +171,6 @@ class LocalWorkers:
         self._slots.clear()
         self._ready = None
 
-    def __enter__(self) -> LocalWorkers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _add_slots(self, up_to: int) -> None:
         for number in range(len(self._slots), up_to):
             seat = Seat(

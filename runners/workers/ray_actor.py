@@ -37,14 +37,11 @@ class ModelActor:
         self._engine: Any = None
         self._loaded: ModelLoaded | None = None
         self._adopted: Calibration | None = None
-        self._ready: Ready | None = None
         self._beat()
 
     def prepare(self) -> Ready:
         """Returns what is there; raises ConfigError."""
-        if self._ready is None:
-            self._ready = prepare_process(self._seat)
-        return self._ready
+        return prepare_process(self._seat)
 
     def hash_weights(self, files: Mapping[str, Sequence[Path]]) -> dict[str, str]:
         """Returns hashes of weight files by role."""

@@ -14,6 +14,7 @@ import platform
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -26,7 +27,7 @@ from runners.lab.bench.workloads import build_workload
 from runners.options.engine import PackedOptions
 from runners.workers.messages import LoadModel
 from runners.workers.pool import LocalWorkers
-from tests.runners.workers.waiting import wait_for_all
+from tests.runners.workers.processes import wait_for_all
 
 
 @dataclass(kw_only=True, slots=True)
@@ -74,7 +75,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     requests = build_workload("gqa", options.num_images, len(load_tokenizer(DEMO_DIR)), seed=0)
-    with loaded_pool(1) as one, loaded_pool(2) as two:
+    with closing(loaded_pool(1)) as one, closing(loaded_pool(2)) as two:
         for pool in (one, two):
             measure(pool, requests[:80])  # the first passes are slower
         pairs = [(measure(one, requests), measure(two, requests)) for _ in range(options.repeats)]

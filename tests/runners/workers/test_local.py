@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from runners.workers.messages import (
     WorkItem,
 )
 from runners.workers.process import Seat, choose_devices
+from tests.runners.workers.processes import send_signal
 
 DEADLINE_S = 60
 ENGINE = SequentialOptions()
@@ -33,8 +33,9 @@ ENGINE = SequentialOptions()
 
 @pytest.fixture
 def worker() -> Iterator[LocalWorker]:
-    with LocalWorker(Seat(name="local-0", device="cpu", num_threads=1)) as started:
-        yield started
+    started = LocalWorker(Seat(name="local-0", device="cpu", num_threads=1))
+    yield started
+    started.kill()
 
 
 def order(checkpoint: Path) -> LoadModel:
@@ -102,8 +103,7 @@ def test_broken_checkpoint_is_told_and_ends_the_worker(worker: LocalWorker, tmp_
 
 
 def test_killed_worker_is_noticed(worker: LocalWorker) -> None:
-    assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGKILL)
+    send_signal(worker, signal.SIGKILL)
     with pytest.raises(EOFError):
         next_message(worker)
     assert worker.kill(after_s=DEADLINE_S) == -signal.SIGKILL
@@ -112,8 +112,7 @@ def test_killed_worker_is_noticed(worker: LocalWorker) -> None:
 @pytest.mark.slow
 def test_worker_that_reads_nothing_does_not_hold_up_its_parent(worker: LocalWorker) -> None:
     assert isinstance(next_message(worker), Ready)
-    assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGSTOP)
+    send_signal(worker, signal.SIGSTOP)
     for number in range(300):  # far more than a pipe holds
         worker.send(item(number, *map(str, range(50))))
     assert worker.kill() == -signal.SIGKILL
@@ -121,8 +120,11 @@ def test_worker_that_reads_nothing_does_not_hold_up_its_parent(worker: LocalWork
 
 @pytest.mark.slow
 def test_device_that_is_not_there_is_named() -> None:
-    with LocalWorker(Seat(name="local-0", device="cuda:99", num_threads=1)) as worker:
+    worker = LocalWorker(Seat(name="local-0", device="cuda:99", num_threads=1))
+    try:
         message = next_message(worker)
+    finally:
+        worker.kill()
     assert isinstance(message, BadInput)
     assert "cuda:99" in message.message
 

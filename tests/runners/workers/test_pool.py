@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from runners.workers.pool import LocalWorkers
 from runners.workers.process import Seat
 from runners.workers.slot import MAX_DEATHS_IN_A_ROW
 from tests.faults.engines import FaultyOptions
-from tests.runners.workers.waiting import wait_for_all
+from tests.runners.workers.processes import pid_of, send_signal, wait_for_all
 
 SEQUENTIAL = SequentialOptions()
 IDS = np.array([1, 300, 301, 302], dtype=np.int32)
@@ -76,7 +76,7 @@ def numbers(count: int, *without: str) -> list[str]:
 
 @pytest.fixture
 def pool() -> Iterator[LocalWorkers]:
-    with LocalWorkers(num_workers=2, num_threads=1, hang_s=4.0) as workers:
+    with closing(LocalWorkers(num_workers=2, num_threads=1, hang_s=4.0)) as workers:
         workers.start("cpu")
         yield workers
 
@@ -134,11 +134,11 @@ def test_errors_and_want_of_memory_do_not_cost_the_worker(
     fault: str, cause: str, pool: LocalWorkers, tiny_checkpoint: Path
 ) -> None:
     pool.load(order(tiny_checkpoint, faulty(fault=fault, keys="1,7")))
-    pids = [slot.process.pid for slot in pool._slots if slot.process]
+    pids = [pid_of(slot.process) for slot in pool._slots if slot.process]
     results = results_of(pool.answer(items(3, 4)))
     assert keys(results, Completion) == numbers(12, "1", "7")
     assert {r.result.cause for r in results if isinstance(r.result, Failure)} == {cause}
-    assert [slot.process.pid for slot in pool._slots if slot.process] == pids
+    assert [pid_of(slot.process) for slot in pool._slots if slot.process] == pids
     assert (pool.report().num_halvings > 0) == (fault == "oom")
 
 
@@ -167,8 +167,7 @@ def test_frozen_worker_is_replaced(pool: LocalWorkers, tiny_checkpoint: Path) ->
         if frozen is None and results:
             frozen = next(s.process for s in pool._slots if s.seat.name == results[0].worker)
             assert frozen is not None
-            assert frozen.pid is not None
-            os.kill(frozen.pid, signal.SIGSTOP)
+            send_signal(frozen, signal.SIGSTOP)
     assert keys(results, Completion) == numbers(120)
 
 
@@ -194,7 +193,7 @@ def test_worker_that_cannot_be_kept_alive_ends_the_run_with_what_is_stored(
     tiny_checkpoint: Path,
 ) -> None:
     every = ",".join(numbers(2000))
-    with LocalWorkers(num_workers=1, num_threads=1) as pool:
+    with closing(LocalWorkers(num_workers=1, num_threads=1)) as pool:
         pool.start("cpu")
         pool.load(order(tiny_checkpoint, faulty(fault="exit", keys=every)))
         for slot in pool._slots:
@@ -231,8 +230,7 @@ def test_image_over_which_a_worker_dies_does_not_keep_the_run_from_beginning(
 def kill_first(pool: LocalWorkers) -> None:
     process = pool._slots[0].process
     assert process is not None
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
+    send_signal(process, signal.SIGKILL)
 
 
 @pytest.mark.slow
@@ -255,8 +253,7 @@ def test_first_worker_that_is_frozen_before_there_is_work_is_started_again(
     pool.wait_until_ready()
     process = pool._slots[0].process
     assert process is not None
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGSTOP)
+    send_signal(process, signal.SIGSTOP)
     assert pool.load(order(tiny_checkpoint, SEQUENTIAL)).report["content_hash"]
 
 
@@ -264,18 +261,17 @@ def test_first_worker_that_dies_again_and_again_ends_the_run() -> None:
     class Dying(LocalWorkers):
         def _spawn(self, seat: Seat) -> LocalWorker:
             worker = super()._spawn(seat)
-            assert worker.pid is not None
-            os.kill(worker.pid, signal.SIGKILL)
+            send_signal(worker, signal.SIGKILL)
             return worker
 
-    with Dying(num_workers=1, num_threads=1) as pool:
+    with closing(Dying(num_workers=1, num_threads=1)) as pool:
         pool.start("cpu")
         with pytest.raises(WorkerError, match=r"signal 9.* 3 times"):
             pool.wait_until_ready()
 
 
 def test_broken_checkpoint_is_bad_input(tmp_path: Path) -> None:
-    with LocalWorkers(num_workers=1, num_threads=1) as pool:
+    with closing(LocalWorkers(num_workers=1, num_threads=1)) as pool:
         pool.start("cpu")
         with pytest.raises(ConfigError, match=r"config\.json"):
             pool.load(order(tmp_path, SEQUENTIAL))
@@ -299,7 +295,6 @@ class SimulatedWorker:
         from runners.workers.messages import Answered, ItemDone, ModelLoaded, WorkItem
 
         self.connection, theirs = multiprocessing.Pipe()
-        self.pid = None
 
         def work() -> None:
             theirs.send(ModelLoaded(load_s=0.0, report={"content_hash": "x"}))
@@ -337,7 +332,7 @@ def simulate(num_workers: int, costs: list[float], speeds: Sequence[float]) -> f
             slowness = 1 / speeds[seat.number]
             return SimulatedWorker({str(i): c * slowness for i, c in enumerate(costs)})
 
-    with Simulated(num_workers=num_workers) as pool:
+    with closing(Simulated(num_workers=num_workers)) as pool:
         pool.start("cpu")
         pool._content_hash = "x"
         heaviest_first = sorted(range(len(costs)), key=lambda number: -costs[number])
