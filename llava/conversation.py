@@ -218,13 +218,14 @@ conv_templates: dict[str, Conversation] = {
 }
 """Every template by its name; copy one before adding turns."""
 
-_NAME_RULES: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("llama-2",), "llava_llama_2"),
-    (("mistral",), "mistral_instruct"),
-    (("v1.6-34b",), "chatml_direct"),
-    (("v1.5", "v1.6-vicuna"), "vicuna_v1"),
-    (("v1",), "llava_v1"),
-    (("mpt",), "mpt"),
+_NAME_RULES = (
+    ("llama-2", "llava_llama_2"),
+    ("mistral", "mistral_instruct"),
+    ("v1.6-34b", "chatml_direct"),
+    ("v1.5", "vicuna_v1"),
+    ("v1.6-vicuna", "vicuna_v1"),
+    ("v1", "llava_v1"),
+    ("mpt", "mpt"),
 )
 
 
@@ -281,11 +282,10 @@ def resolve_conversation(
         return template, reason
     tried = [name for name in names if name]
     for name in tried:
-        for patterns, template in _NAME_RULES:
-            for pattern in patterns:
-                # whole words only: `attempt-3` is no MPT, `dev1` no v1
-                if re.search(rf"(?<![a-z]){re.escape(pattern)}(?![a-z])", name.lower()):
-                    return template, f"{pattern!r} occurs in {name!r}"
+        for pattern, template in _NAME_RULES:
+            # whole words only: `attempt-3` is no MPT, `dev1` no v1
+            if re.search(rf"(?<![a-z]){re.escape(pattern)}(?![a-z])", name.lower()):
+                return template, f"{pattern!r} occurs in {name!r}"
     raise ConversationError(
         f"No conversation template is known for {' / '.join(map(repr, tried)) or 'this model'}: a "
         f"wrong one would cost accuracy without a sign. Name the right one with `conversation=`: "

@@ -26,7 +26,7 @@ _LEAST_SCORE = -1e9  # of a token that sampling has ruled out
 
 
 class NearTies:
-    """Decides which answers are recomputed.
+    """Decides which answers are recomputed; `calibration` is what this process itself has measured.
 
     Args:
         dtype: The shortest format that anything is computed in; see `shortest_dtype`.
@@ -44,17 +44,12 @@ class NearTies:
         self._fixed = threshold
         if threshold is None and dtype is torch.float32:
             self._fixed = FLOAT32_THRESHOLD
-        self._own = self._shared = Calibration()
-
-    @property
-    def calibration(self) -> Calibration:
-        """What this process itself has measured."""
-        return self._own
+        self.calibration = self._shared = Calibration()
 
     @property
     def is_calibrating(self) -> bool:
         """Whether answers still have to be given in both ways to measure the threshold."""
-        measured = self._own.is_complete or self._shared.is_complete
+        measured = self.calibration.is_complete or self._shared.is_complete
         return self.replay == "near_ties" and self._fixed is None and not measured
 
     @property
@@ -62,7 +57,7 @@ class NearTies:
         """The distance in force, lattice steps not counted."""
         if self._fixed is not None:
             return self._fixed
-        return _SAFETY * max(self._own.largest_change, self._shared.largest_change)
+        return _SAFETY * max(self.calibration.largest_change, self._shared.largest_change)
 
     def adopt(self, calibration: Calibration) -> None:
         """Decides from now on by what all workers have measured; a later call replaces it.
@@ -97,7 +92,7 @@ class NearTies:
                 break
         changes = list(filter(math.isfinite, changes))
         question = Calibration(num_questions=1, largest_change=max(changes, default=0.0))
-        self._own = self._own.merged(question)
+        self.calibration = self.calibration.merged(question)
 
     def _threshold_at(self, top: float) -> float:
         if self._fixed is not None:

@@ -7,7 +7,8 @@ once, the rest of each question behind them. A pack is what goes through the mod
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -109,21 +110,25 @@ def plan_packs(
         max_joined_tokens: Rows are joined up to so many embeddings, padding included; None for no
             other limit than the budget.
     """
-    rows: list[Row] = []
-    for group in _groups(requests):
-        rows += _rows(group, max_tokens, num_image_tokens)
+    groups = defaultdict(list)
+    for request in requests:
+        groups[group_key(request)].append(request)
+    rows = [row for group in groups.values() for row in _rows(group, max_tokens, num_image_tokens)]
     rows.sort(key=lambda row: (len(row.requests) == 1, -row.cost))
     packs: list[Pack] = []
     current: list[Row] = []
     for row in rows:
-        # single requests need no second pass, so they do not go with others
-        fits = current and (len(row.requests) == 1) == (len(current[0].requests) == 1)
         joined = (*current, row)
-        fits = fits and len(joined) <= max_rows
-        fits = fits and Pack(rows=joined).cost <= max_tokens
-        if max_joined_tokens is not None:
-            longest = max(other.num_tokens for other in joined)
-            fits = fits and len(joined) * longest <= max_joined_tokens
+        fits = (
+            # single requests need no second pass, so they do not go with others
+            (len(row.requests) == 1) == (len(joined[0].requests) == 1)
+            and len(joined) <= max_rows
+            and Pack(rows=joined).cost <= max_tokens
+            and (
+                max_joined_tokens is None
+                or len(joined) * max(other.num_tokens for other in joined) <= max_joined_tokens
+            )
+        )
         if current and not fits:
             packs.append(Pack(rows=tuple(current)))
             current = []
@@ -191,13 +196,6 @@ def group_key(request: Request) -> tuple[bytes, tuple[str, ...]]:
     images = tuple(image.key for image in request.images)
     alone = (request.key,) if len(request.prompt_ids) <= max(end, 1) else ()
     return request.prompt_ids[:end].tobytes(), (*images, *alone)
-
-
-def _groups(requests: Iterable[Request]) -> list[list[Request]]:
-    groups: dict[tuple[bytes, tuple[str, ...]], list[Request]] = {}
-    for request in requests:
-        groups.setdefault(group_key(request), []).append(request)
-    return list(groups.values())
 
 
 def _rows(group: Sequence[Request], max_tokens: int, num_image_tokens: int) -> list[Row]:

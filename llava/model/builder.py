@@ -119,7 +119,12 @@ def load_pretrained_model(  # noqa: PLR0913, PLR0917 - the reference's signature
         )
     if max_memory is not None:
         options["max_memory"] = dict(max_memory)
-    quantization = _resolve_quantization(quantization, load_8bit=load_8bit, load_4bit=load_4bit)
+    if sum((quantization is not None, load_8bit, load_4bit)) > 1:
+        raise ValueError(
+            "Only one of `quantization`, `load_8bit` and `load_4bit` can be given. Choose one."
+        )
+    if load_8bit or load_4bit:
+        quantization = Quantization(kind="int8" if load_8bit else "nf4")
     model, report = _build_model(checkpoint, quantization, options)
     tokenizer = load_checkpoint_tokenizer(checkpoint)
     model.load_report = replace(
@@ -272,18 +277,6 @@ def _resolve_dtype(
     if name not in _DTYPES:
         raise ValueError(f"`dtype` must be auto, {', '.join(_DTYPES)}, but is {dtype!r}.")
     return _DTYPES[name]
-
-
-def _resolve_quantization(
-    quantization: Quantization | None, *, load_8bit: bool, load_4bit: bool
-) -> Quantization | None:
-    if sum((quantization is not None, load_8bit, load_4bit)) > 1:
-        raise ValueError(
-            "Only one of `quantization`, `load_8bit` and `load_4bit` can be given. Choose one."
-        )
-    if load_8bit or load_4bit:
-        return Quantization(kind="int8" if load_8bit else "nf4")
-    return quantization
 
 
 def _fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: Checkpoint) -> int:

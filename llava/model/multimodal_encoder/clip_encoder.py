@@ -50,9 +50,9 @@ class CLIPVisionTower(nn.Module):
                 f"{self.select_feature!r}. Correct the checkpoint's config.json."
             )
         self.is_loaded = False
-        self._config = CLIPVisionConfig.from_pretrained(vision_tower)
+        self.config = CLIPVisionConfig.from_pretrained(vision_tower)
         if getattr(args, "unfreeze_mm_vision_tower", False):
-            self.vision_tower = _NamedAsStored(CLIPVisionModel(self._config))
+            self.vision_tower = _NamedAsStored(CLIPVisionModel(self.config))
             self.image_processor = CLIPImageProcessorPil.from_pretrained(vision_tower)
             self.is_loaded = True
         elif not delay_load:
@@ -126,11 +126,6 @@ class CLIPVisionTower(nn.Module):
     def device(self) -> torch.device:
         """Device of the weights."""
         return next(self.vision_tower.parameters()).device
-
-    @property
-    def config(self) -> CLIPVisionConfig:
-        """The configuration of the CLIP vision model."""
-        return self._config
 
     @property
     def hidden_size(self) -> int:
