@@ -57,8 +57,9 @@ class ModelActor:
             devices = self.prepare().devices
             from runners.workers.loading import load_engine
 
-            self._engine, self._loaded = load_engine(self._order, devices, self._beat)
-            self._rest()  # what came before was loading
+            self._engine, loaded = load_engine(self._order, devices, self._beat)
+            self._rest()  # what came before was loading, which `silent_s` must not see
+            self._loaded = loaded
         return self._loaded
 
     def silent_s(self) -> float:

@@ -65,7 +65,7 @@ class Slot:
             self.heard = time.monotonic()
 
     def end(self, *, at_once: bool) -> str:
-        """Ends the process, unless it may and does end by itself; says how it ended."""
+        """Ends the process, at once or after a moment to end by itself; says how it ended."""
         after_s = 0.0 if at_once else _SECONDS_TO_END
         code = self.process.kill(after_s=after_s) if self.process is not None else None
         self.process, self.is_loaded = None, False
