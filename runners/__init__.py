@@ -5,13 +5,35 @@ Nothing is imported here before it is asked for: the process that reads data nev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runners.in_training.evaluate import evaluate
-    from runners.in_training.flat_metrics import flatten_metrics
 
 __all__ = ["evaluate", "flatten_metrics"]
+
+
+def flatten_metrics(
+    summaries: Mapping[str, Mapping[str, Any]], prefix: str = "eval"
+) -> dict[str, float]:
+    """Returns every metric as `<prefix>/<task>/<metric>`, and each task's coverage beside them.
+
+    A metric that could not be computed is left out.
+
+    Args:
+        summaries: The contents of `summary.json` by task.
+        prefix: What the names begin with.
+
+    >>> flatten_metrics({"gqa": {"metrics": {"accuracy": 0.62, "binary": None}, "coverage": 1.0}})
+    {'eval/gqa/accuracy': 0.62, 'eval/gqa/coverage': 1.0}
+    """
+    flat = {}
+    for task, summary in summaries.items():
+        for name, value in {**summary["metrics"], "coverage": summary["coverage"]}.items():
+            if value is not None:
+                flat[f"{prefix}/{task}/{name}"] = float(value)
+    return flat
 
 
 def __getattr__(name: str) -> Any:
@@ -20,8 +42,4 @@ def __getattr__(name: str) -> Any:
         from runners.in_training.evaluate import evaluate
 
         return evaluate
-    if name == "flatten_metrics":
-        from runners.in_training.flat_metrics import flatten_metrics
-
-        return flatten_metrics
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

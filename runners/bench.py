@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from omegaconf import DictConfig
 
 from runners.options import program
 from runners.options.bench import BenchProgramConfig
@@ -16,16 +18,12 @@ from runners.options.build import read_settings
 from runners.options.words import nest
 from runners.storage.files import write_json
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
 
 def bench(config: DictConfig) -> int:
     """Runs one composed configuration and returns the exit code."""
     settings = read_settings(config, BenchProgramConfig).bench
-    from runners.lab.bench.comparing import (
-        compare_engines,
-    )  # torch, which no wrong option has to wait for
+    # with torch, which no wrong option has to wait for
+    from runners.lab.bench.comparing import compare_engines
 
     figures = compare_engines(settings)
     _print(figures)

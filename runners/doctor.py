@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -17,6 +18,7 @@ from packaging.specifiers import SpecifierSet
 from runners.environment import installed_version, num_cores
 from runners.errors import BAD_INPUT, COMPLETE, INCOMPLETE
 from runners.logs import RunLog
+from runners.options import program
 from runners.options.build import read_chosen_specs, read_settings
 from runners.options.doctor import DoctorConfig
 from runners.options.register import cache_dir
@@ -136,12 +138,7 @@ def _look_at_disk(folders: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(State.GOOD, f"disk for {purpose} ({folder}): {free:.1f} GiB free")
 
 
-def main() -> None:
-    """The program."""
-    from runners.options.program import main as run_program
-
-    run_program("doctor", examine)
-
+main = partial(program.main, "doctor", examine)
 
 if __name__ == "__main__":
     main()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.logs import RunLog
+from runners.options import program
 from runners.options.build import read_settings
 from runners.options.leaderboard import LeaderboardConfig
 from runners.storage.files import write_atomic
@@ -102,12 +104,7 @@ _RENDERERS: Mapping[str, Callable[[Leaderboard], str | bytes]] = {
 }
 
 
-def main() -> None:
-    """The program."""
-    from runners.options.program import main as run_program
-
-    run_program("leaderboard", leaderboard)
-
+main = partial(program.main, "leaderboard", leaderboard)
 
 if __name__ == "__main__":
     main()

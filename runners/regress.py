@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from runners.errors import DISK_FULL, ConfigError
 from runners.logs import RunLog
+from runners.options import program
 from runners.options.build import read_settings
 from runners.options.regress import RegressConfig
 from runners.storage.files import write_atomic, write_json
@@ -75,12 +77,7 @@ def _clear(output: Path) -> None:
         (output / name).unlink(missing_ok=True)
 
 
-def main() -> None:
-    """The program."""
-    from runners.options.program import main as run_program
-
-    run_program("regress", regress)
-
+main = partial(program.main, "regress", regress)
 
 if __name__ == "__main__":
     main()

@@ -7,12 +7,14 @@ and every question with its image, prompt, targets and answers.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from runners.errors import COMPLETE
 from runners.logs import RunLog
+from runners.options import program
 from runners.options.build import read_settings
 from runners.options.given import read_task_choice
 from runners.options.report import ReportConfig
@@ -56,12 +58,7 @@ def _write(gathered: Report, output: Path, settings: ReportConfig) -> str:
     )
 
 
-def main() -> None:
-    """The program."""
-    from runners.options.program import main as run_program
-
-    run_program("report", report)
-
+main = partial(program.main, "report", report)
 
 if __name__ == "__main__":
     main()

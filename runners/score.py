@@ -8,12 +8,15 @@ run again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.logs import RunLog
+from runners.options import program
 from runners.options.build import read_settings
 from runners.options.given import TaskChoice, read_task_choice
 from runners.options.names import is_name
@@ -26,10 +29,7 @@ from runners.storage.merging import merge_task, part_names, read_part_specs
 from runners.storage.run_table import render_summaries, write_tables
 from runners.storage.specs import read_run_specs
 from runners.storage.stored import StoredTask, find_run
-from runners.storage.summary import SummaryFile
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+from runners.storage.summary import Origin, SummaryFile
 
 logger = logging.getLogger(__name__)
 
@@ -82,23 +82,37 @@ def _score(choice: TaskChoice, settings: ScoreConfig) -> int:
     run_dir = Path(settings.results_dir) / str(settings.run)
     if settings.predictions is not None:
         [spec] = choice.specs.values()
-        work = _score_file if settings.run is None else _import_file
-        results = [work(spec, settings, run_dir)]
+        results = [_score_file(spec, settings, run_dir)]
     elif settings.merge is not None:
         names = part_names(settings.merge, run_dir.name)
         parts = [run_dir.with_name(name) for name in names]
         specs = read_part_specs(choice, parts)
         _check_judge(specs, settings)
-        results = [_merge(spec, settings, parts, run_dir) for spec in specs.values()]
+        results = []
+        for spec in specs.values():
+            merged = merge_task(spec, parts, run_dir, overwrite=settings.overwrite)
+            stored = StoredTask(run_dir / spec.build().name)
+            results.append(
+                _score_task(
+                    spec, stored, settings, merged.origin, merged.num_questions, merged.prompts_hash
+                )
+            )
     else:
         run = find_run(str(settings.run), Path(settings.results_dir), "run")
         run_dir = run.folder
         specs = read_run_specs(choice, run)
         _check_judge(specs, settings)
-        tasks = {name: StoredTask(run_dir / name) for name in specs}
-        known = {name: _require_summary(task) for name, task in tasks.items()}
+        known = {name: _require_summary(StoredTask(run_dir / name)) for name in specs}
         results = [
-            _rescore(spec, tasks[name], known[name], settings) for name, spec in specs.items()
+            _score_task(
+                spec,
+                StoredTask(run_dir / name),
+                settings,
+                known[name].origin,
+                known[name].num_questions,
+                known[name].hashes.prompts,
+            )
+            for name, spec in specs.items()
         ]
     if settings.output is None:
         write_tables(run_dir)
@@ -116,61 +130,37 @@ def _check_judge(specs: Mapping[str, TaskSpec], settings: ScoreConfig) -> None:
         )
 
 
-def _score_file(spec: TaskSpec, settings: ScoreConfig, _: Path) -> SummaryFile:
-    """Scores a foreign answer file."""
+def _score_file(spec: TaskSpec, settings: ScoreConfig, run_dir: Path) -> SummaryFile:
+    """Scores a foreign answer file, of which a run is made first if it is named."""
     task = spec.build()
     _check_judge({task.name: spec}, settings)
     found = read_import(task, str(settings.predictions))
-    return score_file(spec, found, Path(str(settings.output)) / task.name, settings.judge)
-
-
-def _import_file(spec: TaskSpec, settings: ScoreConfig, run_dir: Path) -> SummaryFile:
-    """Makes a run of a foreign answer file, and scores it."""
-    task = spec.build()
-    _check_judge({task.name: spec}, settings)
-    found = read_import(task, str(settings.predictions))
+    if settings.run is None:
+        return score_file(spec, found, Path(str(settings.output)) / task.name, settings.judge)
     imported = store_import(found, task, spec, run_dir, overwrite=settings.overwrite)
-    folder = run_dir / task.name
-    return score_stored(
-        spec,
-        StoredTask(folder),
-        folder,
-        settings.judge,
-        origin=imported.origin,
-        num_questions=imported.num_questions,
-        prompts_hash=imported.prompts_hash,
+    stored = StoredTask(run_dir / task.name)
+    return _score_task(
+        spec, stored, settings, imported.origin, imported.num_questions, imported.prompts_hash
     )
 
 
-def _merge(
-    spec: TaskSpec, settings: ScoreConfig, parts: Sequence[Path], run_dir: Path
+def _score_task(
+    spec: TaskSpec,
+    stored: StoredTask,
+    settings: ScoreConfig,
+    origin: Origin,
+    num_questions: int,
+    prompts_hash: str | None,
 ) -> SummaryFile:
-    """Joins the parts of a task, and scores the whole."""
-    merged = merge_task(spec, parts, run_dir, overwrite=settings.overwrite)
-    stored = StoredTask(run_dir / spec.build().name)
+    """Scores a stored task, into its folder or below `output`."""
     return score_stored(
         spec,
         stored,
-        _output(settings, stored),
+        stored.folder if settings.output is None else Path(settings.output) / stored.name,
         settings.judge,
-        origin=merged.origin,
-        num_questions=merged.num_questions,
-        prompts_hash=merged.prompts_hash,
-    )
-
-
-def _rescore(
-    spec: TaskSpec, stored: StoredTask, known: SummaryFile, settings: ScoreConfig
-) -> SummaryFile:
-    """Scores a stored task again."""
-    return score_stored(
-        spec,
-        stored,
-        _output(settings, stored),
-        settings.judge,
-        origin=known.origin,
-        num_questions=known.num_questions,
-        prompts_hash=known.hashes.prompts,
+        origin=origin,
+        num_questions=num_questions,
+        prompts_hash=prompts_hash,
     )
 
 
@@ -183,16 +173,7 @@ def _require_summary(stored: StoredTask) -> SummaryFile:
     return stored.summary
 
 
-def _output(settings: ScoreConfig, stored: StoredTask) -> Path:
-    return stored.folder if settings.output is None else Path(settings.output) / stored.name
-
-
-def main() -> None:
-    """The program."""
-    from runners.options.program import main as run_program
-
-    run_program("score", score)
-
+main = partial(program.main, "score", score)
 
 if __name__ == "__main__":
     main()

@@ -7,14 +7,18 @@ texts. Only then the file is written, whole or not at all.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from omegaconf import DictConfig
 
 from evals.benchmark import Benchmark
 from evals.reading.answers import read_answers
 from evals.submission import Submission, build_submission
 from runners.errors import COMPLETE, ConfigError
 from runners.logs import RunLog
+from runners.options import program
 from runners.options.build import read_settings
 from runners.options.given import TaskChoice, read_task_choice
 from runners.options.submit import SubmitConfig
@@ -22,9 +26,6 @@ from runners.options.task_spec import TaskSpec
 from runners.storage.files import write_atomic
 from runners.storage.specs import read_run_specs
 from runners.storage.stored import StoredTask, find_run
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 logger = logging.getLogger(__name__)
 
@@ -108,12 +109,7 @@ def _describe(task: Any, submission: Submission, num_answered: int, output: Path
     return "\n".join(lines)
 
 
-def main() -> None:
-    """The program."""
-    from runners.options.program import main as run_program
-
-    run_program("submit", submit)
-
+main = partial(program.main, "submit", submit)
 
 if __name__ == "__main__":
     main()

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING
+from functools import partial
+
+from omegaconf import DictConfig
 
 from runners.errors import COMPLETE
 from runners.options import program
 from runners.options.build import read_settings
 from runners.options.train_demo import TrainDemoConfig
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 
 def train_demo(config: DictConfig) -> int:
@@ -33,10 +32,7 @@ def train_demo(config: DictConfig) -> int:
     return COMPLETE
 
 
-def main() -> None:
-    """The program."""
-    program.main("train_demo", train_demo)
-
+main = partial(program.main, "train_demo", train_demo)
 
 if __name__ == "__main__":
     main()

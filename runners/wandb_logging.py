@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runners import flatten_metrics
 from runners.errors import ConfigError
-from runners.in_training.flat_metrics import flatten_metrics
 from runners.storage.run_table import summary_table
 from runners.storage.stored import read_run
 from runners.storage.summary import SummaryFile
@@ -50,12 +50,9 @@ def log_run(
 
     Args:
         run_dir: The run's folder, such as `results/llava-v1.5-7b`.
-        run: See `log_summaries`.
-        step: See `log_summaries`.
-        prefix: See `log_summaries`.
-
-    Returns:
-        What was logged, without the table.
+        run: This, `step` and `prefix` are those of `log_summaries`, as is what is returned.
+        step: As there.
+        prefix: As there.
 
     Raises:
         ConfigError: the folder holds no finished benchmark.

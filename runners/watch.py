@@ -8,23 +8,20 @@ known from the results, so that the same command goes on after any interruption.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from runners.errors import ConfigError
 from runners.in_training.watch_loop import Watch
 from runners.logs import RunLog
+from runners.options import program
 from runners.options.build import read_settings, read_task_specs
-from runners.options.task_spec import TaskSpec
 from runners.options.watch import WatchConfig
 from runners.options.words import escape_interpolations, is_multirun
 from runners.signals import Interruption
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 _OWN_OPTIONS = frozenset({"dir", "poll_s", "quiet_s", "once"})
 _CHOSEN_HERE = frozenset({"model", "model.path", "run", "runner.shard"})
@@ -46,8 +43,12 @@ def watch(config: DictConfig) -> int:
             "folder that the training will write into."
         )
     with RunLog(), Interruption() as interruption, interruption.patience("the watch ends"):
-        tasks = _read_tasks(read_task_specs(config))
-        return Watch(root, settings, tasks, _passed_on(words), interruption).run()
+        tasks = [spec.build() for spec in read_task_specs(config).values()]
+        for task in tasks:
+            task.samples()  # to see that the questions are there
+        names = [task.name for task in tasks]
+        passed_on = [word for word in words if _name_of(word) not in _OWN_OPTIONS]
+        return Watch(root, settings, names, passed_on, interruption).run()
 
 
 def _check_words(words: Sequence[str]) -> None:
@@ -61,29 +62,11 @@ def _check_words(words: Sequence[str]) -> None:
         )
 
 
-def _read_tasks(specs: Mapping[str, TaskSpec]) -> list[str]:
-    """The names of the benchmarks, whose questions are read once to see that they are there."""
-    tasks = [spec.build() for spec in specs.values()]
-    for task in tasks:
-        task.samples()
-    return [task.name for task in tasks]
-
-
-def _passed_on(words: Iterable[str]) -> list[str]:
-    """The options that are those of `runners.eval`, as they were typed."""
-    return [word for word in words if _name_of(word) not in _OWN_OPTIONS]
-
-
 def _name_of(word: str) -> str:
     return word.partition("=")[0].lstrip("+~")
 
 
-def main() -> None:
-    """The program."""
-    from runners.options.program import main as run_program
-
-    run_program("watch", watch)
-
+main = partial(program.main, "watch", watch)
 
 if __name__ == "__main__":
     main()

@@ -13,8 +13,8 @@ from evals.tasks.scienceqa import ScienceQA
 from evals.tasks.vqav2 import VQAv2
 from llava.generation.request import GenerationConfig, Request
 from llava.model.builder import load_pretrained_model
-from runners.evaluation.pieces import cut_into_pieces
 from runners.evaluation.prompts import PromptRenderer
+from runners.evaluation.work import cut_into_pieces
 from tests.checkpoints import LoadedModel
 
 DEMO = Path(__file__).parents[1] / "llava" / "demo" / "llava-demo"

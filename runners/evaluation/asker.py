@@ -12,7 +12,7 @@ from runners.environment import process_age_s
 from runners.evaluation.progress import Progress
 from runners.evaluation.prompts import PromptRenderer
 from runners.evaluation.provenance import SessionTiming
-from runners.evaluation.task_run import TaskRun
+from runners.evaluation.resuming import TaskRun
 from runners.evaluation.work import Work
 from runners.signals import Interruption
 from runners.workers.interface import Result, Workers
@@ -48,10 +48,9 @@ class Asker:
     _stop_by: float | None = field(default=None, init=False)
 
     def ask(self, task_run: TaskRun) -> SessionTiming:
-        """Has the pending questions of a task answered, or as many as an interruption leaves.
+        """Has a task's pending questions answered, or as many as an interruption leaves.
 
-        Returns:
-            How long it took.
+        Returns how long it took.
 
         Raises:
             StoreError: an answer cannot be written.

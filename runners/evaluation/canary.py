@@ -10,11 +10,10 @@ import logging
 import re
 from collections.abc import Sequence
 
-from evals.records import Failure, Sample
 from llava.generation.request import GenerationConfig, ImageProbe, Request
 from runners.errors import CanaryError
 from runners.evaluation.prompts import PromptRenderer
-from runners.evaluation.task_run import TaskRun
+from runners.evaluation.resuming import TaskRun
 from runners.workers.interface import Workers
 
 logger = logging.getLogger(__name__)
@@ -27,14 +26,10 @@ _NO_CHANGE = 1e-6
 
 
 def check_canary(workers: Workers, renderer: PromptRenderer, task_runs: Sequence[TaskRun]) -> None:
-    """Asks a few questions about their images and about blank ones, and judges the answers.
+    """Asks a few pending questions about their images and about blank ones, and judges the answers.
 
-    Nothing is asked where fewer than `MIN_QUESTIONS` questions about images are left.
-
-    Args:
-        workers: Have their model.
-        renderer: Makes prompts of questions.
-        task_runs: Whose pending questions are drawn from.
+    They are from the whole of those about images, with greedy decoding; nothing is asked where
+    fewer than `MIN_QUESTIONS` are left. The workers have their model.
 
     Raises:
         CanaryError: images change nothing at all, or logits are not numbers.
@@ -42,7 +37,12 @@ def check_canary(workers: Workers, renderer: PromptRenderer, task_runs: Sequence
     samples = [s for task_run in task_runs for s in task_run.pending() if s.images]
     if len(samples) < MIN_QUESTIONS:
         return
-    findings = workers.probe(_requests(renderer, samples))
+    step = len(samples) // _NUM_PROBED
+    built = [
+        renderer.build_request(sample, GenerationConfig())
+        for sample in samples[::step][:_NUM_PROBED]
+    ]
+    findings = workers.probe([request for request in built if isinstance(request, Request)])
     probes = [finding for finding in findings if isinstance(finding, ImageProbe)]
     if not probes:
         logger.warning("canary: none of the images that were tried could be read")
@@ -93,13 +93,3 @@ def is_degenerate(text: str) -> bool:
     words = text.split()
     repeated = len(words) >= 4 and len(set(words)) == 1
     return not words or repeated or re.fullmatch(r"(\W)\1{3,}", text) is not None
-
-
-def _requests(renderer: PromptRenderer, samples: Sequence[Sample]) -> list[Request]:
-    """Requests of a few questions, from the whole of them, with greedy decoding."""
-    step = max(1, len(samples) // _NUM_PROBED)
-    built = (
-        renderer.build_request(sample, GenerationConfig())
-        for sample in samples[::step][:_NUM_PROBED]
-    )
-    return [request for request in built if not isinstance(request, Failure)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from evals.records import Sample
 from llava.conversation import resolve_conversation
@@ -46,15 +45,6 @@ class Subject:
         """Whether the checkpoint wants images between start and end tokens."""
         return bool(self.checkpoint.config.get("mm_use_im_start_end", False))
 
-    def file_hashes(self) -> dict[str, dict[str, str]]:
-        """Returns the hash of every small file that decides an answer, by folder role and name."""
-        hashes: dict[str, dict[str, str]] = {}
-        weights = {path for files in self.weight_files().values() for path in files}
-        for path in self.checkpoint.files:
-            if path not in weights:
-                hashes.setdefault(self._role(path), {})[path.name] = sha256_of_file(path)
-        return hashes
-
     def weight_files(self) -> dict[str, list[Path]]:
         """Returns the files with weights by folder role; `adapter` is what lies over a base."""
         checkpoint = self.checkpoint
@@ -80,8 +70,16 @@ class Subject:
         The former are by folder role and name, where `weights` stands for all tensors of a role;
         the latter by folder role. What has changed since it was hashed is not known.
         """
-        hashes, unknown = self.file_hashes(), {}
-        for role, paths in self.weight_files().items():
+        hashes: dict[str, dict[str, str]] = {}
+        unknown = {}
+        weights = self.weight_files()
+        roles = {self.checkpoint.base: "base", self.checkpoint.path: "checkpoint"}
+        with_weights = {path for paths in weights.values() for path in paths}
+        for path in self.checkpoint.files:
+            if path not in with_weights:
+                role = roles.get(path.parent, "tower")
+                hashes.setdefault(role, {})[path.name] = sha256_of_file(path)
+        for role, paths in weights.items():
             content_hash = cached_hash(paths)
             if content_hash is None:
                 unknown[role] = paths
@@ -115,13 +113,7 @@ class Subject:
     def load_order(
         self, settings: SubjectConfig, *, dtype: str, engine: EngineOptions
     ) -> LoadModel:
-        """Returns what a worker needs to build the model.
-
-        Args:
-            settings: The options that describe the checkpoint.
-            dtype: float32, float16 or bfloat16.
-            engine: Which engine answers.
-        """
+        """Returns what a worker needs to build the model, in the given dtype, and the engine."""
         base = self.checkpoint.base
         return LoadModel(
             path=str(self.checkpoint.path),
@@ -139,10 +131,6 @@ class Subject:
         config = self.checkpoint.config
         return str(config.get("torch_dtype") or config.get("dtype") or "float32")
 
-    def _role(self, path: Path) -> str:
-        roles = {self.checkpoint.base: "base", self.checkpoint.path: "checkpoint"}
-        return roles.get(path.parent, "tower")
-
 
 def inspect_subject(settings: SubjectConfig) -> Subject:
     """Returns the checkpoint that the options name, its parts found and its template resolved.
@@ -153,15 +141,10 @@ def inspect_subject(settings: SubjectConfig) -> Subject:
     """
     model, name = settings.model, model_name(settings)
     checkpoint = inspect_checkpoint(model.path, model.base, name, model.revision)
+    parent = Path(model.path).resolve().parent.name if Path(model.path).is_dir() else None
     template, reason = resolve_conversation(
         forced=settings.conversation.template,
         zoo=model.conversation,
-        names=[name, *_other_names(model.path, model.base, checkpoint.config)],
+        names=[name, parent, model.base, checkpoint.config.get("_name_or_path")],
     )
     return Subject(name=name, checkpoint=checkpoint, template=template, template_reason=reason)
-
-
-def _other_names(path: str, base: str | None, config: Any) -> list[str | None]:
-    """What the template may be told from if not from the model's name."""
-    parent = Path(path).resolve().parent.name if Path(path).is_dir() else None
-    return [parent, base, config.get("_name_or_path")]

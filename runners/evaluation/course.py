@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,12 +17,11 @@ from runners.evaluation.canary import check_canary
 from runners.evaluation.checkpoint import Subject, WeightStats, inspect_subject
 from runners.evaluation.dry_run import describe_run
 from runners.evaluation.identity import ModelIdentity, identify_checkpoint
-from runners.evaluation.problems import Problems
 from runners.evaluation.progress import Progress
-from runners.evaluation.provenance import Environment, NearTieRule, Timing
+from runners.evaluation.provenance import Environment, Timing
 from runners.evaluation.questions import AskedTask
 from runners.evaluation.rerun import repeatable_options
-from runners.evaluation.task_run import TaskRun
+from runners.evaluation.resuming import TaskRun
 from runners.logs import RunLog
 from runners.options.eval import EvalConfig
 from runners.options.names import run_name
@@ -36,6 +35,28 @@ from runners.workers.interface import build_workers
 logger = logging.getLogger(__name__)
 
 PROGRAM = "runners.eval"
+
+
+class Problems:
+    """Keeps what is wrong before a run begins, until everything has been looked at."""
+
+    def __init__(self) -> None:
+        self._found: list[Exception] = []
+
+    @contextmanager
+    def kept(self, *kinds: type[Exception]) -> Iterator[None]:
+        """While it is entered, an error of these kinds is kept instead of raised."""
+        try:
+            yield
+        except kinds as error:
+            self._found.append(error)
+
+    def raise_all(self) -> None:
+        """Raises what was kept, if anything was: a single error as it is, several as one."""
+        if len(self._found) == 1:
+            raise self._found[0]
+        if self._found:
+            raise ConfigError("\n".join(map(str, self._found))) from self._found[0]
 
 
 @dataclass(kw_only=True)
@@ -65,8 +86,12 @@ class Course:
     def run(self) -> int:
         """Returns the exit code: 0, 1 with failures, 130 or 143 if interrupted."""
         if self.settings.dry_run:
-            return self._plan()
-        if self.settings.overwrite or not self._looks_complete():
+            subject, task_runs = self._inspect()
+            tasks = [task_run.asked for task_run in task_runs]
+            print(f"{self._run_dir.name}\n{describe_run(subject, tasks, self.settings)}")
+            return COMPLETE
+        stored = (StoredTask(self._run_dir / name) for name in self.specs)
+        if self.settings.overwrite or not all(task.has_figures for task in stored):
             # The worker's imports take seconds, in which the data can be read.
             self._workers.start(self.settings.device)
         subject, task_runs = self._inspect()
@@ -89,16 +114,6 @@ class Course:
 
     def __exit__(self, *_: object) -> None:
         self._resources.close()
-
-    def _plan(self) -> int:
-        """Prints what the run would take; returns the exit code."""
-        subject, task_runs = self._inspect()
-        tasks = [task_run.asked for task_run in task_runs]
-        print(f"{self._run_dir.name}\n{describe_run(subject, tasks, self.settings)}")
-        return COMPLETE
-
-    def _looks_complete(self) -> bool:
-        return all(StoredTask(self._run_dir / name).has_figures for name in self.specs)
 
     def _inspect(self) -> tuple[Subject, list[TaskRun]]:
         """Checkpoint and questions; everything that is wrong with them comes in one message."""
@@ -151,7 +166,6 @@ class Course:
 
         Raises:
             ConfigError: it cannot be loaded, or is not the one that the run goes on with.
-            WorkerError: no worker is left.
         """
         self._workers.start(self.settings.device)
         ready = self._workers.wait_until_ready()
@@ -191,13 +205,7 @@ class Course:
         environment: Environment,
         load_s: float,
     ) -> dict[str, Timing]:
-        """Has the pending questions answered; returns the timings of the tasks that have any.
-
-        Raises:
-            CanaryError: the model does not see, or computes no numbers.
-            StoreError: an answer cannot be written.
-            WorkerError: no worker is left.
-        """
+        """Has the pending questions answered; returns the timings of the tasks that have any."""
         renderer = subject.build_renderer()
         timings: dict[str, Timing] = {}
         if self.settings.canary == "on":
@@ -206,7 +214,9 @@ class Course:
         known = next((calibration for calibration in measured if calibration is not None), None)
         if known is not None:
             self._workers.adopt(known)
-        with _progress(task_runs) as progress, self.interruption.patience():
+        total = sum(len(task_run.asked.samples) for task_run in task_runs)
+        num_pending = sum(len(task_run.pending()) for task_run in task_runs)
+        with Progress(total, total - num_pending) as progress, self.interruption.patience():
             asker = Asker(
                 workers=self._workers,
                 renderer=renderer,
@@ -221,8 +231,8 @@ class Course:
                     continue
                 task_run.begin(model, environment)
                 timings[task_run.name] = timing = asker.ask(task_run)
-                calibration, threshold = timing.after.calibration, timing.after.threshold
-                task_run.amend(NearTieRule(calibration=known or calibration, threshold=threshold))
+                calibration = known or timing.after.calibration
+                task_run.amend(replace(timing.after, calibration=calibration))
         return timings
 
     def _conclude(self, task_runs: Sequence[TaskRun], timings: Mapping[str, Timing]) -> int:
@@ -258,11 +268,6 @@ def _check_all(task_runs: Sequence[TaskRun], model: ModelIdentity) -> None:
         with problems.kept(ConfigError):
             task_run.check(model)
     problems.raise_all()
-
-
-def _progress(task_runs: Sequence[TaskRun]) -> Progress:
-    total = sum(len(task_run.asked.samples) for task_run in task_runs)
-    return Progress(total, total - sum(len(task_run.pending()) for task_run in task_runs))
 
 
 def _say_who_scores(task_run: TaskRun) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from evals.records import Sample
+from llava.constants import IMAGE_TOKEN_INDEX
 from llava.model.checkpoint import Checkpoint
 from runners.environment import num_cores
 from runners.evaluation.checkpoint import Subject
@@ -35,13 +37,13 @@ class Device:
     Attributes:
         half_flops: Operations a second of matrix products in bfloat16 and float16.
         single_flops: Those in float32, tensor cores not used.
-        memory_bytes: Its memory; None where that is the machine's.
+        memory_bytes: Its memory; of a CPU, the machine's is not looked at.
         useful_share: What an evaluation gets of the operations.
     """
 
     half_flops: float
     single_flops: float
-    memory_bytes: float | None
+    memory_bytes: float = math.inf
     useful_share: float = 0.5
 
 
@@ -55,7 +57,7 @@ DEVICES: dict[str, Device] = {
     "RTX 4090": Device(half_flops=165e12, single_flops=82.6e12, memory_bytes=24e9),
     "RTX 3090": Device(half_flops=71e12, single_flops=35.6e12, memory_bytes=24e9),
 }
-CPU_CORE = Device(half_flops=92e9, single_flops=92e9, memory_bytes=None, useful_share=0.8)
+CPU_CORE = Device(half_flops=92e9, single_flops=92e9, useful_share=0.8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,13 +130,7 @@ class LanguageShape:
 
 
 def describe_run(subject: Subject, tasks: Sequence[AskedTask], settings: EvalConfig) -> str:
-    """Returns what a run would take, as text; warns of images that are not there.
-
-    Args:
-        subject: The checkpoint.
-        tasks: The questions.
-        settings: The options of the run.
-    """
+    """Returns what a run would take, as text; warns of images that are not there."""
     for task in tasks:
         if missing := list(task.images.missing):
             told = task.images.describe_missing(missing)
@@ -156,14 +152,7 @@ def describe_run(subject: Subject, tasks: Sequence[AskedTask], settings: EvalCon
 def plan_task(
     name: str, samples: Sequence[Sample], renderer: PromptRenderer, subject: Subject
 ) -> TaskPlan:
-    """Returns what a task would take.
-
-    Args:
-        name: The task's name.
-        samples: The questions.
-        renderer: Makes prompts of questions.
-        subject: The checkpoint.
-    """
+    """Returns what the task of that name would take."""
     checkpoint = subject.checkpoint
     num_image_tokens = checkpoint.num_image_tokens * num_tiles(checkpoint)
     total = packed = num_groups = num_encoded = 0
@@ -173,8 +162,9 @@ def plan_task(
         num_encoded += len(set(group[0].image_keys))
         images.update(group[0].image_keys)
         added = len(group[0].images) * (num_image_tokens - 1)
-        lengths = [renderer.count_tokens(sample) for sample in group]
-        shared = added + renderer.count_shared_tokens(group[0]) if len(group) > 1 else 0
+        prompts = [renderer.tokenize(sample) for sample in group]
+        lengths = [len(prompt) for prompt in prompts]
+        shared = added + _count_shared(prompts[0]) if len(group) > 1 else 0
         total += sum(lengths) + len(group) * added
         packed += shared + sum(length + added - shared for length in lengths)
     answers = len(samples) * _LONG_ANSWER_TASKS.get(name, USUAL_NEW_TOKENS)
@@ -191,6 +181,11 @@ def plan_task(
         flops=2.0 * ((packed + answers) * shape.num_layer_parameters + answers * head),
         tower_flops=num_encoded * num_tiles(checkpoint) * _tile_flops(checkpoint),
     )
+
+
+def _count_shared(prompt: Sequence[int]) -> int:
+    """The number of ids up to and including the last image, which its group shares."""
+    return max((n + 1 for n, token in enumerate(prompt) if token == IMAGE_TOKEN_INDEX), default=0)
 
 
 def num_tiles(checkpoint: Checkpoint) -> int:
@@ -218,11 +213,7 @@ def memory_bytes(
 ) -> int:
     """Returns about how much memory a worker needs: weights, embeddings, one pack of 8,192 tokens.
 
-    Args:
-        shape: Of the language model.
-        dtype: float32, float16 or bfloat16.
-        quantization: none, int8, nf4 or fp4.
-        num_tower_parameters: Of the vision tower, which is counted in float32.
+    The tower is counted in float32, as the reference runs it.
     """
     item = _BYTES[dtype]
     weights = shape.num_layer_parameters * _STORED_BYTES.get(quantization, item)
@@ -234,49 +225,35 @@ def memory_bytes(
 
 
 def render_plans(
-    plans: Iterable[TaskPlan], memory: int, *, dtype: str = "float16", device: str | None = None
+    plans: Sequence[TaskPlan], memory: int, *, dtype: str = "float16", device: str | None = None
 ) -> str:
-    """Returns the plan as text: a line a task, then memory and time by device.
+    """Returns the plan as text: a line a task, then memory in bytes and time by device.
 
-    Args:
-        plans: One a task.
-        memory: Bytes that a worker needs.
-        dtype: Of the language model. The tower is counted in float32, as the reference runs it.
-        device: As the option names it; None for all devices that are known.
+    Those of the device that the option names; None stands for all that are known.
     """
-    return "\n".join(_lines(list(plans), memory, dtype, device))
-
-
-def _lines(plans: list[TaskPlan], memory: int, dtype: str, device: str | None) -> Iterator[str]:
-    row = "{:>11} {:>11} {:>9} {:>9} {:>15} {:>15} {:>13} {:>10} {:>12}"
-    yield row.format(
-        *("task", "questions", "images", "groups", "tokens", "packed tokens"),
-        *("new tokens", "PFLOP", "tower PFLOP"),
+    header = (
+        f"{'task':>11} {'questions':>11} {'images':>9} {'groups':>9} {'tokens':>15} "
+        f"{'packed tokens':>15} {'new tokens':>13} {'PFLOP':>10} {'tower PFLOP':>12}"
     )
-    for plan in plans:
-        yield row.format(
-            plan.name,
-            f"{plan.num_questions:,}",
-            f"{plan.num_images:,}",
-            f"{plan.num_groups:,}",
-            f"{plan.num_tokens:,}",
-            f"{plan.num_packed_tokens:,}",
-            f"{plan.num_new_tokens:,}",
-            f"{plan.flops / 1e15:,.2f}",
-            f"{plan.tower_flops / 1e15:,.2f}",
-        )
-    yield f"memory of a worker: about {memory / 2**30:.1f} GiB"
+    rows = [
+        f"{plan.name:>11} {plan.num_questions:>11,} {plan.num_images:>9,} {plan.num_groups:>9,} "
+        f"{plan.num_tokens:>15,} {plan.num_packed_tokens:>15,} {plan.num_new_tokens:>13,} "
+        f"{plan.flops / 1e15:>10,.2f} {plan.tower_flops / 1e15:>12,.2f}"
+        for plan in plans
+    ]
+    lines = [header, *rows, f"memory of a worker: about {memory / 2**30:.1f} GiB"]
     if device is None or device.startswith("cuda"):
         for name, figures in DEVICES.items():
-            fits = figures.memory_bytes is None or memory <= figures.memory_bytes
+            fits = memory <= figures.memory_bytes
             time = f"about {_minutes(plans, figures, dtype):,.1f} minutes"
-            yield f"on one {name}: {time if fits else 'does not fit'}"
+            lines.append(f"on one {name}: {time if fits else 'does not fit'}")
     if device is None or device == "cpu":
         minutes = _minutes(plans, CPU_CORE, dtype) / num_cores()
-        yield f"on the {num_cores()} cores of this CPU: about {minutes:,.1f} minutes"
+        lines.append(f"on the {num_cores()} cores of this CPU: about {minutes:,.1f} minutes")
+    return "\n".join(lines)
 
 
-def _minutes(plans: Iterable[TaskPlan], device: Device, dtype: str) -> float:
+def _minutes(plans: Sequence[TaskPlan], device: Device, dtype: str) -> float:
     rate = device.single_flops if dtype == "float32" else device.half_flops
     seconds = sum(plan.flops / rate + plan.tower_flops / device.single_flops for plan in plans)
     return seconds / device.useful_share / 60

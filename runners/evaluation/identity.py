@@ -16,9 +16,6 @@ from runners.options.eval import EvalConfig
 from runners.options.model import QuantizationConfig
 from runners.storage.identity import PROMPT_VERSION, UNKNOWN
 
-HashWeights = Callable[[Mapping[str, Sequence[Path]]], Mapping[str, str]]
-"""Hashes the tensors in weight files, by the role of their folder."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelIdentity:
@@ -64,14 +61,14 @@ def engine_identity(engine: EngineOptions) -> dict[str, object]:
 
 
 def identify_checkpoint(
-    subject: Subject, settings: EvalConfig, hash_weights: HashWeights
+    subject: Subject,
+    settings: EvalConfig,
+    hash_weights: Callable[[Mapping[str, Sequence[Path]]], Mapping[str, str]],
 ) -> ModelIdentity:
     """Returns the identity of a checkpoint that is to be evaluated.
 
-    Args:
-        subject: The checkpoint.
-        settings: The options of the run.
-        hash_weights: Is called for weights whose hash is not known, or that have changed since.
+    `hash_weights` is called for weights whose hash is not known, or that have changed since; it
+    gives the hash of the tensors in files by the role of their folder.
     """
     files, unknown = subject.known_hashes()
     if unknown:
@@ -94,11 +91,8 @@ def compose_identity(
 ) -> dict[str, object]:
     """Returns everything that can change an answer to a benchmark, as its manifest holds it.
 
-    Args:
-        model: Which model answers.
-        prompts: Hash of all question texts of the split, before the conversation template.
-        data: Hash of every file that decides questions and scores, by its path.
-        generation: How answers are generated.
+    `prompts` is the hash of all question texts of the split, before the conversation template;
+    `data` that of every file that decides questions and scores, by its path.
     """
     quantization = model.quantization
     return {
@@ -113,10 +107,8 @@ def compose_identity(
         "prompts": prompts,
         "data": data,
         "generation": {
-            "temperature": generation.temperature,
-            "top_p": generation.top_p,
-            "num_beams": generation.num_beams,
-            "max_new_tokens": generation.max_new_tokens,
+            name: getattr(generation, name)
+            for name in ("temperature", "top_p", "num_beams", "max_new_tokens")
         },
         "seed": generation.seed,
     }

@@ -73,10 +73,7 @@ class ImageFiles:
         """Returns the keys of answered questions whose images are others now.
 
         What has only another size or time is recorded with these, so that it is compared once.
-
-        Args:
-            samples: The questions.
-            answers: What is stored; failures are left alone.
+        Failures are left alone.
         """
         answered = answers.lines.keys() - answers.failed()
         moved = [

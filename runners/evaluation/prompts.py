@@ -2,49 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
 from evals.records import Cause, Failure, Sample
-from llava.constants import (
-    DEFAULT_IMAGE_TOKEN,
-    IMAGE_TOKEN_INDEX,
-)
+from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from llava.conversation import render_question
 from llava.generation.request import GenerationConfig, Request
 from llava.tokens import tokenizer_image_token
 
 
+@dataclass(slots=True)
 class PromptRenderer:
     """Renders questions in one conversation template and tokenizes them.
 
-    Args:
+    Attributes:
         template: Name of the conversation template.
         tokenizer: The checkpoint's tokenizer.
         marks_images: Whether the checkpoint wants images between start and end tokens.
     """
 
-    def __init__(self, template: str, tokenizer: Any, *, marks_images: bool = False) -> None:
-        self._template = template
-        self._tokenizer = tokenizer
-        self._marks_images = marks_images
+    template: str
+    tokenizer: Any
+    marks_images: bool = False
 
     def render(self, sample: Sample) -> str:
         """Returns the prompt of a question, see `render_question`."""
         return render_question(
-            self._template, sample.text, len(sample.images), marks_images=self._marks_images
+            self.template, sample.text, len(sample.images), marks_images=self.marks_images
         )
 
-    def count_tokens(self, sample: Sample) -> int:
-        """Returns the number of ids of a prompt; an image counts as one."""
-        return len(tokenizer_image_token(self.render(sample), self._tokenizer))
-
-    def count_shared_tokens(self, sample: Sample) -> int:
-        """Returns the number of ids up to and including the last image, which its group shares."""
-        ids = tokenizer_image_token(self.render(sample), self._tokenizer)
-        places = [i for i, token in enumerate(ids) if token == IMAGE_TOKEN_INDEX]
-        return places[-1] + 1 if places else 0
+    def tokenize(self, sample: Sample) -> list[int]:
+        """Returns the ids of a question's prompt, with `IMAGE_TOKEN_INDEX` for each image."""
+        return cast("list[int]", tokenizer_image_token(self.render(sample), self.tokenizer))
 
     def build_request(self, sample: Sample, generation: GenerationConfig) -> Request | Failure:
         """Returns the request of a question, or a failure if its placeholders do not fit."""
@@ -57,7 +49,7 @@ class PromptRenderer:
                 cause=Cause.TEXT_UNREADABLE,
                 message=f"The text is no Unicode: half a character at place {error.start}.",
             )
-        prompt_ids = np.array(tokenizer_image_token(prompt, self._tokenizer), dtype=np.int32)
+        prompt_ids = np.array(tokenizer_image_token(prompt, self.tokenizer), dtype=np.int32)
         if np.count_nonzero(prompt_ids == IMAGE_TOKEN_INDEX) != len(sample.images):
             num_places = sample.text.count(DEFAULT_IMAGE_TOKEN)
             return Failure(

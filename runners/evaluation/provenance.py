@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 from llava.generation.request import Calibration, EngineReport
 from runners.workers.messages import Hardware
@@ -57,21 +57,15 @@ class Environment:
             return None
         if any(stored.get(name) != here[name] for name in names):
             return None
-        measured = {name: near_ties[name] for name in ("num_questions", "largest_change")}
-        calibration = Calibration(**measured)
+        calibration = Calibration(
+            **{each.name: near_ties[each.name] for each in fields(Calibration)}
+        )
         return calibration if calibration.is_complete else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NearTieRule:
-    """What decides which answers are computed again: what was measured, and what follows."""
-
-    calibration: Calibration
-    threshold: float | None
-
-    def to_json(self) -> dict[str, object]:
-        """Returns what a manifest holds of it."""
-        return {**asdict(self.calibration), "threshold": self.threshold}
+def near_tie_rule(report: EngineReport) -> dict[str, object]:
+    """Returns what decided which answers were computed again, as a manifest holds it."""
+    return {**asdict(report.calibration), "threshold": report.threshold}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

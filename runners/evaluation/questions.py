@@ -1,6 +1,6 @@
 """The questions of a benchmark that a model is asked, and what its answers come to.
 
-Nothing of this lies on disk: what keeps answers does, see `runners.evaluation.task_run`.
+Nothing of this lies on disk: what keeps answers does, see `runners.evaluation.resuming`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class AskedTask:
         return self.task.name
 
     def select(self, limit: int | None) -> list[Sample]:
-        """Returns the questions that a run with this `limit` asks, or this part of it."""
+        """Returns the questions that a run with this `limit`, or this part of one, asks."""
         return asked_samples(self.all_samples, limit, self._shard)
 
     @property
@@ -101,11 +101,7 @@ class AskedTask:
             )
 
     def report_missing(self, answered: AbstractSet[str]) -> None:
-        """Says what becomes of questions without their images: an answer that is stored stays.
-
-        Args:
-            answered: Keys of questions with a stored answer.
-        """
+        """Says what becomes of questions without their images: an answer that is stored stays."""
         missing = self.images.missing
         for level, keys, told in (
             (logging.WARNING, missing.keys() - answered, "They count as failed."),
@@ -157,14 +153,9 @@ class AskedTask:
         answers_hash: str | None,
         timing: Mapping[str, object],
     ) -> tuple[SummaryFile, list[Score]]:
-        """Returns what `summary.json` holds, and the scores.
+        """Returns what `summary.json` holds of a run with this `limit`, and the scores.
 
-        Args:
-            lines: Of the questions that a run with this `limit` asks, by key; others are left out.
-            limit: The option.
-            batch_check: How many answers were computed again, and how many of them changed.
-            answers_hash: Of the answers' file.
-            timing: What is told about the time.
+        Lines of questions that such a run does not ask are left out.
         """
         keys = {sample.key for sample in self.select(limit)}
         is_limited = len(keys) < len(self.all_samples)

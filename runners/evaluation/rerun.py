@@ -32,8 +32,6 @@ from runners.storage.manifest import Manifest
 from runners.storage.specs import read_spec
 from runners.storage.stored import StoredTask, find_tasks
 
-Evaluate = Callable[[EvalConfig, Mapping[str, TaskSpec]], int]
-
 _FREE = frozenset(
     {
         *("manifest", "run", "results_dir", "overwrite", "retry_failed", "max_failures"),
@@ -110,47 +108,45 @@ class Original:
 
 def repeatable_options(settings: EvalConfig) -> RepeatableOptions:
     """Returns what a manifest has to keep of the options, so that its run can be repeated."""
-    path = Path(settings.model.path)
-    base = settings.model.base
-    return RepeatableOptions(
-        model=replace(
-            settings.model,
-            # A folder is found from anywhere; a hub id stays what it is.
-            path=str(path.resolve()) if path.exists() else settings.model.path,
-            base=str(Path(base).resolve()) if base and Path(base).exists() else base,
-            name=model_name(settings),
-        ),
-        quantization=settings.quantization,
-        generation=settings.generation,
-        seed=settings.seed,
-        limit=settings.limit,
-        check_counts=settings.check_counts,
+    model = replace(
+        settings.model,
+        path=_found_from_anywhere(settings.model.path),
+        base=settings.model.base and _found_from_anywhere(settings.model.base),
+        name=model_name(settings),
     )
+    kept = {each.name: getattr(settings, each.name) for each in fields(RepeatableOptions)}
+    return RepeatableOptions(**{**kept, "model": model})
 
 
-def rerun(settings: EvalConfig, given: GivenOptions, evaluate: Evaluate) -> int:
-    """Repeats a run under another name and compares the answers; returns the exit code.
+def _found_from_anywhere(path: str) -> str:
+    """The whole path of a folder; a hub id stays what it is."""
+    return str(Path(path).resolve()) if Path(path).exists() else path
 
-    Args:
-        settings: The options; `manifest` names a run's folder, a task's folder in it, or its
-            `manifest.json`, of which the others are taken.
-        given: What the command line says.
-        evaluate: Has benchmarks answered under some options and returns the exit code.
+
+def rerun(
+    settings: EvalConfig,
+    given: GivenOptions,
+    evaluate: Callable[[EvalConfig, Mapping[str, TaskSpec]], int],
+) -> int:
+    """Repeats a run under another name and compares the answers.
+
+    The option `manifest` names a run's folder, a task's folder in it, or its `manifest.json`, of
+    which the other options are taken.
 
     Returns:
-        0 if the answers are the same, 1 if they differ or some are missing, else what `evaluate`
-        returned.
+        The exit code: 0 if the answers are the same, 1 if they differ or some are missing, else
+        what `evaluate` returned.
 
     Raises:
         ConfigError: there is no manifest, it does not say enough, or other options contradict it.
     """
     originals = _read_originals(Path(str(settings.manifest)))
-    _check_given_options(given)
+    _check_not_contradicted(given)
     repeated = _configure(settings, given, originals)
-    specs = {}
-    for original in originals:
-        name = original.folder.name
-        specs[name] = original.spec.with_options(given.tasks.get(name, {}))
+    specs = {
+        original.folder.name: original.spec.with_options(given.tasks.get(original.folder.name, {}))
+        for original in originals
+    }
     folder = Path(repeated.results_dir, run_name(repeated))
     print(f"repeating {originals[0].folder.parent} as {folder}", file=sys.stderr)
     code = evaluate(repeated, specs)
@@ -209,8 +205,7 @@ def _read_original(stored: StoredTask) -> Original:
     )
 
 
-def _check_given_options(given: GivenOptions) -> None:
-    """Checks that the command line does not contradict the manifest."""
+def _check_not_contradicted(given: GivenOptions) -> None:
     contradicting = sorted(
         name
         for name in given.names
@@ -233,8 +228,9 @@ def _configure(
     try:
         repeated = _with_stored(settings, given, first)
     except ValueError as error:
-        place = StoredTask(first.folder).manifest_path
-        raise ConfigError(f"{place} cannot be repeated: {error}") from error
+        raise ConfigError(
+            f"{StoredTask(first.folder).manifest_path} cannot be repeated: {error}"
+        ) from error
     engine = first.manifest.identity["engine"]
     if changed := differences(engine, engine_identity(repeated.engine), "engine."):
         raise ConfigError(
@@ -257,20 +253,18 @@ def _with_stored(settings: EvalConfig, given: GivenOptions, original: Original) 
         for name in ("path", "base")
         if f"model.{name}" in given.names
     }
+    kept = {each.name: getattr(stored, each.name) for each in fields(RepeatableOptions)}
+    if "check_counts" in given.names:
+        del kept["check_counts"]
     shard = original.manifest.shard
     engine = settings.engine
     if isinstance(engine, PackedOptions):
-        kept = asdict(resolved.engine).items()
-        unless_given = {name: value for name, value in kept if f"engine.{name}" not in given.names}
+        of_engine = asdict(resolved.engine).items()
+        unless_given = {k: value for k, value in of_engine if f"engine.{k}" not in given.names}
         engine = replace(engine, **unless_given)
     return replace(
         settings,
-        model=replace(stored.model, **moved),
-        quantization=stored.quantization,
-        generation=stored.generation,
-        seed=stored.seed,
-        limit=stored.limit,
-        check_counts=(settings if "check_counts" in given.names else stored).check_counts,
+        **{**kept, "model": replace(stored.model, **moved)},
         dtype=resolved.dtype,
         conversation=ConversationConfig(template=resolved.conversation),
         engine=engine,

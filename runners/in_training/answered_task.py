@@ -11,7 +11,7 @@ from runners.evaluation.identity import ModelIdentity
 from runners.evaluation.prompts import PromptRenderer
 from runners.evaluation.provenance import Environment, Timing
 from runners.evaluation.questions import AskedTask
-from runners.evaluation.task_run import TaskRun
+from runners.evaluation.resuming import TaskRun
 from runners.evaluation.work import Work
 from runners.in_training.ranks import Ranks
 from runners.storage.asked import TOKENS_OF_AN_IMAGE, shard_samples

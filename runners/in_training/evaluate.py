@@ -24,7 +24,7 @@ from runners.environment import describe_environment
 from runners.errors import ConfigError
 from runners.evaluation.identity import ModelIdentity, engine_identity
 from runners.evaluation.prompts import PromptRenderer
-from runners.evaluation.provenance import Environment, NearTieRule
+from runners.evaluation.provenance import Environment, near_tie_rule
 from runners.evaluation.questions import AskedTask
 from runners.in_training.answered_task import answer_task
 from runners.in_training.lent_model import find_tower, hash_model, lent, unwrap_model
@@ -138,8 +138,8 @@ def _resolve(
     problem: Exception | None = None
     try:
         named, settings = resolve_tasks(tasks, options)
-        for entry in named:
-            found.append(AskedTask(entry.task, settings, entry.spec))
+        for task, spec in named:
+            found.append(AskedTask(task, settings, spec))
             found[-1].require_images()
         _require_tower(model, found)
     except (ConfigError, DataError) as error:
@@ -225,7 +225,6 @@ def _describe(
     model: Any, settings: EvalConfig, report: EngineReport, num_workers: int
 ) -> Environment:
     on_cuda = model.device.type == "cuda"
-    near_ties = NearTieRule(calibration=report.calibration, threshold=report.threshold)
     return Environment(
         machine=describe_environment(),
         hardware=Hardware(
@@ -238,7 +237,7 @@ def _describe(
         attention=getattr(model.config, "_attn_implementation", None),
         marks_images=_marks_images(model),
         engine=settings.engine.to_json(),
-        details={"near_ties": near_ties.to_json()},
+        details={"near_ties": near_tie_rule(report)},
     )
 
 

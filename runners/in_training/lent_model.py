@@ -74,20 +74,29 @@ def lent(model: Any, autocast: torch.dtype | None) -> Iterator[None]:
     """
     on_cuda = model.device.type == "cuda"
     with ExitStack() as stack:
-        stack.callback(_restore_modes, [(module, module.training) for module in model.modules()])
+        for module in model.modules():
+            stack.callback(setattr, module, "training", module.training)
         stack.callback(random.setstate, random.getstate())
         stack.callback(np.random.set_state, np.random.get_state())
         stack.enter_context(torch.random.fork_rng(devices=_cuda_indices(model)))
-        stack.enter_context(_no_mixed_precision(model))
-        stack.enter_context(_no_tensor_float())
+        original = vars(model).get("_original_forward")
+        if original is not None:
+            # What accelerate puts around it for mixed precision, only `generate` would go through.
+            _set(stack, model, "forward", original)
+        # The distance under which a token counts as nearly tied is fixed for float32 in full, as
+        # torch multiplies it unless told otherwise; transformers' Trainer tells.
+        matmul = torch.backends.cuda.matmul
+        if hasattr(matmul, "fp32_precision"):  # since torch 2.9, which refuses a mix of both
+            _set(stack, matmul, "fp32_precision", "ieee")
+        else:
+            _set(stack, matmul, "allow_tf32", False)
         stack.enter_context(torch.no_grad())
         stack.callback(torch.clear_autocast_cache)  # what it holds was made without gradients
         stack.enter_context(
             torch.autocast(model.device.type, dtype=autocast, enabled=autocast is not None)
         )
         for options in (model.config, model.generation_config):
-            stack.callback(setattr, options, "use_cache", options.use_cache)
-            options.use_cache = True
+            _set(stack, options, "use_cache", True)
         model.eval()
         _load_tower(model)
         if on_cuda:  # what training has freed is the room for questions, and the other way round
@@ -108,9 +117,10 @@ def hash_model(model: Any) -> str:
     return combine_digests({name: digest_tensor(name, t) for name, t in tensors.items()})
 
 
-def _restore_modes(modes: list[tuple[torch.nn.Module, bool]]) -> None:
-    for module, training in modes:
-        module.training = training
+def _set(stack: ExitStack, target: Any, name: str, value: object) -> None:
+    """Sets an attribute until the stack is left."""
+    stack.callback(setattr, target, name, getattr(target, name))
+    setattr(target, name, value)
 
 
 def _cuda_indices(model: torch.nn.Module) -> list[int]:
@@ -123,38 +133,3 @@ def _load_tower(model: Any) -> None:
     tower = find_tower(model)
     if tower is not None:
         tower.load_model(device=model.device)
-
-
-@contextmanager
-def _no_mixed_precision(model: Any) -> Iterator[None]:
-    """Takes off what accelerate puts around `forward` for mixed precision, and puts it on again.
-
-    Only `generate` would go through it, a pack would not.
-    """
-    original = vars(model).get("_original_forward")
-    if original is None:
-        yield
-        return
-    wrapped = model.forward
-    model.forward = original
-    try:
-        yield
-    finally:
-        model.forward = wrapped
-
-
-@contextmanager
-def _no_tensor_float() -> Iterator[None]:
-    """Multiplies float32 in full, as torch does unless told otherwise; transformers' Trainer tells.
-
-    The distance under which a token counts as nearly tied is fixed for float32.
-    """
-    matmul = torch.backends.cuda.matmul
-    has_names = hasattr(matmul, "fp32_precision")  # since torch 2.9, which refuses a mix of both
-    name, full = ("fp32_precision", "ieee") if has_names else ("allow_tf32", False)
-    before = getattr(matmul, name)
-    setattr(matmul, name, full)
-    try:
-        yield
-    finally:
-        setattr(matmul, name, before)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filelock import Timeout
@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 _STEP_S = 0.2
 
 
+@dataclass(slots=True)
 class Watch:
     """Looks for checkpoints again and again, and has each evaluated once.
 
@@ -47,48 +48,39 @@ class Watch:
         interruption: Where a request to stop is seen.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        settings: WatchConfig,
-        tasks: Sequence[str],
-        words: Sequence[str],
-        interruption: Interruption,
-    ) -> None:
-        self._root = root
-        self._settings = settings
-        self._tasks = tasks
-        self._words = words
-        self._interruption = interruption
-        self._tried: dict[Path, Fingerprint] = {}
-        self._failed: set[Path] = set()
-        self._told: dict[Path, str] = {}
+    root: Path
+    settings: WatchConfig
+    tasks: Sequence[str]
+    words: Sequence[str]
+    interruption: Interruption
+    _tried: dict[Path, Fingerprint] = field(default_factory=dict, init=False)
+    _failed: set[Path] = field(default_factory=set, init=False)
+    _told: dict[Path, str] = field(default_factory=dict, init=False)
 
     def run(self) -> int:
         """Returns the exit code: 130 or 143 if stopped, and with `once` 0, or 1 if some failed."""
-        logger.info(
-            "watching %s for checkpoints to evaluate on %s", self._root, ", ".join(self._tasks)
-        )
-        once = find_checkpoints(self._root) if self._settings.once else None
+        names = ", ".join(self.tasks)
+        logger.info("watching %s for checkpoints to evaluate on %s", self.root, names)
+        once = find_checkpoints(self.root) if self.settings.once else None
         if once == []:
-            logger.warning("there is no checkpoint in %s", self._root)
+            logger.warning("there is no checkpoint in %s", self.root)
         while True:
-            folders = find_checkpoints(self._root) if once is None else once
+            folders = find_checkpoints(self.root) if once is None else once
             settled = True
             for folder in folders:
                 settled &= self._visit(folder)
-                if self._interruption.requested:
-                    return self._interruption.exit_code
+                if self.interruption.requested:
+                    return self.interruption.exit_code
             if once is not None and settled:
                 return INCOMPLETE if self._failed else COMPLETE
             self._sleep()
-            if self._interruption.requested:
-                return self._interruption.exit_code
+            if self.interruption.requested:
+                return self.interruption.exit_code
 
     def _sleep(self) -> None:
         """Waits for the next look, but no longer than until a signal comes."""
-        end = time.monotonic() + self._settings.poll_s
-        while not self._interruption.requested and (left := end - time.monotonic()) > 0:
+        end = time.monotonic() + self.settings.poll_s
+        while not self.interruption.requested and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, _STEP_S))
 
     def _visit(self, folder: Path) -> bool:
@@ -101,7 +93,7 @@ class Watch:
             return True
         if self._tried.get(folder) == state:
             return True
-        if time.time() - changed_s < self._settings.quiet_s:
+        if time.time() - changed_s < self.settings.quiet_s:
             return False
         missing = what_is_missing(folder)
         if missing:
@@ -119,16 +111,15 @@ class Watch:
 
     def _settings_of(self, folder: Path) -> WatchConfig:
         """The options of one checkpoint's evaluation, with the name of its run."""
-        model = dataclasses.replace(self._settings.model, path=str(folder))
-        settings = dataclasses.replace(self._settings, model=model)
-        named = dataclasses.replace(model, name=checkpoint_name(self._root, folder))
-        name = run_name(dataclasses.replace(settings, model=named))
-        return dataclasses.replace(settings, run=name)
+        model = replace(self.settings.model, path=str(folder))
+        settings = replace(self.settings, model=model)
+        named = replace(model, name=checkpoint_name(self.root, folder))
+        return replace(settings, run=run_name(replace(settings, model=named)))
 
     def _is_evaluated(self, settings: WatchConfig) -> bool:
         """Whether the results of all tasks are there, complete and of these very files."""
         run_dir = Path(settings.results_dir) / str(settings.run)
-        tasks = [StoredTask(run_dir / name) for name in self._tasks]
+        tasks = [StoredTask(run_dir / name) for name in self.tasks]
         if not all(_is_answered(task, settings.max_failures) for task in tasks):
             return False
         hashes = _hash_files(settings)
@@ -145,15 +136,15 @@ class Watch:
             self._tell(folder, f"another process is writing its run {name}")
             return False
         logger.info("%s: evaluating as run %s", folder, name)
-        code = self._interruption.run(
+        code = self.interruption.run(
             [
-                *(sys.executable, "-m", "runners.eval", *self._words),
+                *(sys.executable, "-m", "runners.eval", *self.words),
                 "model=checkpoint",
                 f"model.path={quote_literally(str(folder))}",
                 f"run={quote_literally(name)}",
             ]
         )
-        if self._interruption.requested:
+        if self.interruption.requested:
             return False
         if code == BAD_INPUT and self._is_busy(name):
             return False
@@ -171,8 +162,8 @@ class Watch:
 
     def _is_busy(self, name: str) -> bool:
         """Whether a process writes the run, such as one that outlived an earlier watch."""
-        run_dir = Path(self._settings.results_dir) / name
-        for task in self._tasks:
+        run_dir = Path(self.settings.results_dir) / name
+        for task in self.tasks:
             path = run_dir / f".{task}.lock"
             if path.exists():
                 try:

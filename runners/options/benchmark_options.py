@@ -6,7 +6,7 @@ A benchmark's constructor says it by its annotations: what may be a `Path` is on
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -25,44 +25,31 @@ _DATA = {"root": Kind.PATH}
 def kind_of_benchmark_option(name: str, argv: Sequence[str]) -> Kind | None:
     """Returns what the text of a benchmark's option is; None if it is left to Hydra.
 
+    The command line may name the benchmark's constructor; else its file does.
+
     >>> kind_of_benchmark_option("gqa.data_dir", []).name
     'PATH'
-
-    Args:
-        name: The benchmark and its option, such as `gqa.data_dir`.
-        argv: The command line, which may name the benchmark's constructor.
     """
     task, _, option = name.partition(".")
-    try:
-        constructor = find_benchmark(_target_of(task, argv))
-    except ConfigError:
-        return None  # what is wrong with it is said when the benchmark is built
-    parameter = inspect.signature(constructor, eval_str=True).parameters.get(option)
-    if parameter is None:
-        return None
-    members = list(_members(parameter.annotation))
-    if Path in members:
-        is_list = any(get_origin(member) is Sequence for member in members)
-        return Kind.PATHS if is_list else Kind.PATH
-    return _BY_NAME.get(option)
-
-
-def _target_of(task: str, argv: Sequence[str]) -> str:
-    """The `_target_` of a benchmark: on the command line, else in its file; empty if in neither."""
     begin = f"tasks.{task}._target_="
     given = [word.lstrip("+") for word in argv]
     named = [word.removeprefix(begin) for word in given if word.startswith(begin)]
     config = read_choice("task", task, argv)
     configured = "" if config is None else str(config.get("_target_", ""))
-    return named[-1] if named else configured
-
-
-def _members(annotation: Any) -> Iterator[Any]:
-    """The members of a union; else the annotation itself."""
-    if get_origin(annotation) in (Union, UnionType):
-        yield from get_args(annotation)
-    else:
-        yield annotation
+    try:
+        constructor = find_benchmark(named[-1] if named else configured)
+    except ConfigError:
+        return None  # what is wrong with it is said when the benchmark is built
+    parameter = inspect.signature(constructor, eval_str=True).parameters.get(option)
+    if parameter is None:
+        return None
+    annotation = parameter.annotation
+    is_union = get_origin(annotation) in (Union, UnionType)
+    members = get_args(annotation) if is_union else (annotation,)
+    if Path in members:
+        is_list = any(get_origin(member) is Sequence for member in members)
+        return Kind.PATHS if is_list else Kind.PATH
+    return _BY_NAME.get(option)
 
 
 # Without slots, since a class that inherits from two can have those of one only.

@@ -55,10 +55,7 @@ def _unknown_options(config: DictConfig, kind: Any, prefix: str = "") -> Iterato
 def read_stored(kind: type[S], content: object, place: str) -> S:
     """Returns options that a file keeps as the schema's dataclass. The file may be anyone's.
 
-    Args:
-        kind: The schema.
-        content: What the file holds of it; nothing in it is an interpolation.
-        place: Where that stands, for the message.
+    Nothing in its content is an interpolation; `place` is what the message calls it.
 
     Raises:
         ConfigError: there are other options in it, or values of another type or range.
@@ -116,11 +113,7 @@ def read_chosen_specs(config: DictConfig) -> dict[str, TaskSpec]:
 
 
 def default_spec(name: str) -> TaskSpec | None:
-    """Returns a benchmark as `conf/task` has it; None for one that has no file there.
-
-    Args:
-        name: The benchmark's name, which is that of its file.
-    """
+    """Returns a benchmark as the file of its name in `conf/task` has it; None without a file."""
     options = read_choice("task", name)
     if options is None or "_target_" not in options:
         return None

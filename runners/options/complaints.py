@@ -38,12 +38,7 @@ _MERGING = re.compile(r"Error merging override (?P<override>.*)", re.DOTALL)
 
 
 def report(error: BaseException, message: str | None = None) -> None:
-    """Prints an error as one paragraph on stderr, with its traceback if that was asked for.
-
-    Args:
-        error: The error.
-        message: What is said of it; None for its own message.
-    """
+    """Prints what is said of an error on stderr, with its traceback if that was asked for."""
     if os.environ.get(FULL_ERROR) == "1":
         traceback.print_exception(error, file=sys.stderr)
     print(message or paragraph(error), file=sys.stderr)
@@ -90,13 +85,10 @@ def _name_option(advice: re.Match[str], cause: BaseException | None) -> str:
 def did_you_mean(option: str, known: Iterable[str], rest: str = "") -> str:
     """Returns the question after the option that is close to one that does not exist; else nothing.
 
+    `known` are the last parts of the names beside it; `rest` follows the name.
+
     >>> did_you_mean("engine.max_token", ["max_rows", "max_tokens"])
     'Did you mean `engine.max_tokens`?'
-
-    Args:
-        option: The whole name that does not exist.
-        known: The last parts of the names that exist beside it.
-        rest: What follows the name.
     """
     place, dot, last = option.rpartition(".")
     near = difflib.get_close_matches(last, known, n=1)
@@ -113,9 +105,9 @@ def of_another(kind: type | None, option: str) -> str:
 def explain_disk_error(error: OSError, config: DictConfig) -> str:
     """Which file the disk does not take or give, and the ways out."""
     action = "written" if isinstance(error, WriteError) else "read or written"
-    said = (
-        f"{error.filename} cannot be {action}: {error.strerror}" if error.filename else str(error)
-    )
+    said = str(error)
+    if error.filename:
+        said = f"{error.filename} cannot be {action}: {error.strerror}"
     if error.errno in DISK_FULL:
         remedy = "Make room there"
     elif error.errno in _NO_PERMISSION:

@@ -11,9 +11,6 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
-Plain = str | int | float | None
-"""A value of a component's option, as JSON has it."""
-
 
 @dataclass(kw_only=True, slots=True)
 class Component:
@@ -36,7 +33,7 @@ class Component:
                 f"{known}. Choose by name, with {group}=NAME; see --help for the names."
             )
 
-    def to_json(self) -> dict[str, Plain]:
+    def to_json(self) -> dict[str, str | int | float | None]:
         """Returns `_target_` and the options, as a manifest keeps them."""
         options = asdict(self)
         return {

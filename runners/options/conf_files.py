@@ -13,12 +13,9 @@ _FOLDER_FLAGS = ("--config-dir", "-cd")
 
 
 def read_choice(group: str, name: str, argv: Sequence[str] = ()) -> DictConfig | None:
-    """Returns what a choice of a group holds, nothing in it resolved; None if there is no file.
+    """Returns what `<group>/<name>.yaml` holds, nothing in it resolved; None if there is none.
 
-    Args:
-        group: A folder, such as `task`.
-        name: A file in it, without its suffix.
-        argv: The command line, which may name a folder beside `conf` with `--config-dir`.
+    The command line may name a folder beside `conf` with `--config-dir`.
     """
     for folder in (importlib.resources.files("conf"), *_own_folders(argv)):
         path = folder / group / f"{name}.yaml"

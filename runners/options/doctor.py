@@ -17,7 +17,6 @@ class DoctorConfig(BenchmarksConfig):
 
     Attributes:
         tasks: The benchmarks whose data are looked at.
-        data: Where the benchmarks lie.
         results_dir: Where runs are kept; its free disk is told.
         check_counts: Whether another number of questions or images than the published is wrong.
         check_images: `stat` looks for each image, `open` decodes it too.

@@ -18,8 +18,6 @@ class EvalConfig(BenchmarksConfig, SubjectConfig):
     """Options of `runners.eval`.
 
     Attributes:
-        tasks: One entry a benchmark.
-        data: Where the benchmarks lie.
         generation: How answers are generated.
         engine: Which generation engine.
         runner: Which workers.

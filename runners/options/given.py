@@ -42,11 +42,8 @@ class TaskChoice:
         """Returns the named benchmarks by the names of their folders.
 
         Each is as it was stored, where it was; what the command line says of it, or of where data
-        lie, takes precedence.
-
-        Args:
-            find_stored: Returns the benchmark in a folder of a run, None if there is none; asked
-                for those that are named, so that no other has to be readable.
+        lie, takes precedence. Only those that are named are asked for, so that no other has to be
+        readable.
         """
         moved = any(name.partition(".")[0] == "data" for name in self.given.names)
         specs = {}

@@ -60,22 +60,18 @@ def name_option(default: str | None = MISSING) -> Any:
 
 
 def kind_of(schema: type, name: str, argv: Sequence[str]) -> Kind | None:
-    """Returns what the text of an option is; None if it is left to Hydra, or does not exist.
+    """Returns what the text of the option with that whole name is; None if it is left to Hydra.
 
-    Args:
-        schema: The options of a program.
-        name: The option's whole name, such as `model.path`.
-        argv: The command line, which may say what a benchmark is.
+    The command line may say what a benchmark is.
     """
     first, _, rest = name.partition(".")
-    found = next((each for each in fields(schema) if each.name == first), None)
+    found = {each.name: each for each in fields(schema)}.get(first)
     if found is None:
         return None
-    kind: Kind | None = None
     if not rest:
-        kind = found.metadata.get("kind")
-    elif "inside" in found.metadata:
-        kind = found.metadata["inside"](rest, argv)
-    elif isinstance(found.default_factory, type) and is_dataclass(found.default_factory):
-        kind = kind_of(found.default_factory, rest, argv)
-    return kind
+        return found.metadata.get("kind")
+    if "inside" in found.metadata:
+        return found.metadata["inside"](rest, argv)
+    if isinstance(found.default_factory, type) and is_dataclass(found.default_factory):
+        return kind_of(found.default_factory, rest, argv)
+    return None

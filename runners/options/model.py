@@ -70,19 +70,8 @@ class GenerationOptions:
         self.to_config(max_new_tokens=1, seed=0)
 
     def to_config(self, *, max_new_tokens: int, seed: int) -> GenerationConfig:
-        """Returns how the answers of one task are generated.
-
-        Args:
-            max_new_tokens: The longest answer: the option, else the task's own.
-            seed: Of sampling.
-        """
-        return GenerationConfig(
-            max_new_tokens=max_new_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            num_beams=self.num_beams,
-            seed=seed,
-        )
+        """Returns how the answers of one task are generated, none longer than that."""
+        return GenerationConfig(**{**asdict(self), "max_new_tokens": max_new_tokens}, seed=seed)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -45,7 +45,7 @@ from runners.options.complaints import (
     explain_disk_error,
     report,
 )
-from runners.options.register import cache_dir, register, schema_of
+from runners.options.register import SCHEMAS, cache_dir, register
 from runners.options.sweep_jobs import RemoteJobs, is_lost_job
 from runners.options.words import is_multirun, quote_free_text
 from runners.signals import ignore_interrupts, stop_once
@@ -63,9 +63,7 @@ BAD_INPUT_ERRORS = (
 def main(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
     """Composes `conf/<config_name>.yaml` from the command line, runs `job`, exits.
 
-    Args:
-        config_name: The program's entry configuration.
-        job: Does the work of one composed configuration and returns its exit code.
+    `job` does the work of one composed configuration and returns its exit code.
     """
     sys.excepthook = _report_unexpected
     stop_once()
@@ -84,8 +82,9 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
     try:
         with (
             tempfile.TemporaryDirectory(prefix="llava-evals-") as scratch,
-            _command_line(_options(argv, scratch, schema_of(config_name))),
-            _full_errors(),
+            _command_line(_options(argv, scratch, SCHEMAS[config_name])),
+            # Lets Hydra's errors through: else it prints them itself and exits with 1.
+            _environment(FULL_ERROR, "1"),
         ):
             program = hydra.main(
                 version_base="1.3", config_path="pkg://conf", config_name=config_name
@@ -229,13 +228,6 @@ def _environment(name: str, value: str | None) -> Iterator[None]:
         os.environ.pop(name, None)
         if before is not None:
             os.environ[name] = before
-
-
-@contextmanager
-def _full_errors() -> Iterator[None]:
-    """Lets Hydra's errors through: without this switch it prints them itself and exits with 1."""
-    with _environment(FULL_ERROR, "1"):
-        yield
 
 
 def _report_unexpected(

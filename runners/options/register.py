@@ -6,7 +6,6 @@ import importlib.util
 import os
 from functools import cache
 from pathlib import Path
-from typing import cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
@@ -14,18 +13,18 @@ from omegaconf import OmegaConf
 from runners.options.ask import AskConfig
 from runners.options.bench import BenchProgramConfig
 from runners.options.doctor import DoctorConfig
-from runners.options.engine import PackedOptions, SequentialOptions
+from runners.options.engine import ENGINES
 from runners.options.eval import EvalConfig
 from runners.options.leaderboard import LeaderboardConfig
 from runners.options.regress import RegressConfig
 from runners.options.report import ReportConfig
-from runners.options.runner import LocalOptions, RayOptions
+from runners.options.runner import RUNNERS
 from runners.options.score import ScoreConfig
 from runners.options.submit import SubmitConfig
 from runners.options.train_demo import TrainDemoConfig
 from runners.options.watch import WatchConfig
 
-_SCHEMAS = {
+SCHEMAS: dict[str, type] = {
     "ask": AskConfig,
     "bench": BenchProgramConfig,
     "doctor": DoctorConfig,
@@ -37,27 +36,19 @@ _SCHEMAS = {
     "submit": SubmitConfig,
     "train_demo": TrainDemoConfig,
     "watch": WatchConfig,
-    # of choices, not below their groups, where `--help` would list them as choices
-    "packed": PackedOptions,
-    "sequential": SequentialOptions,
-    "local": LocalOptions,
-    "ray": RayOptions,
 }
+"""The options of each program, which `conf/<program>.yaml` is typed by."""
+# Not below their groups, where `--help` would list them as choices.
+_CHOICES = {each.choice.partition("=")[2]: each for each in (*ENGINES, *RUNNERS)}
 
 
 @cache
 def register() -> None:
     """Makes the schemas and the resolvers known to Hydra, once in a process."""
-    for name, schema in _SCHEMAS.items():
+    for name, schema in (SCHEMAS | _CHOICES).items():
         ConfigStore.instance().store(name=f"{name}_schema", node=schema)
     OmegaConf.register_new_resolver("package_dir", package_dir, replace=True)
     OmegaConf.register_new_resolver("cache_dir", cache_dir, replace=True)
-
-
-def schema_of(config_name: str) -> type:
-    """Returns the options of a program, which `conf/<config_name>.yaml` is typed by."""
-    node = ConfigStore.instance().load(f"{config_name}_schema.yaml").node
-    return cast("type", OmegaConf.get_type(node))
 
 
 def package_dir(name: str) -> str:

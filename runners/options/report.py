@@ -21,7 +21,6 @@ class ReportConfig(BenchmarksConfig):
     Attributes:
         runs: One run or two, each by its name in `results_dir` or by its folder.
         tasks: The benchmarks that are shown; empty for all of the runs.
-        data: Where the benchmarks lie.
         results_dir: Where runs are kept.
         output: The page that is written; null for `report.html` in the first run's folder.
         max_thumbnails: How many images are shown at most.

@@ -69,7 +69,6 @@ class ScoreConfig(BenchmarksConfig):
 
     Attributes:
         tasks: The benchmarks that are scored; one for an answer file, null for all of a run.
-        data: Where the benchmarks lie.
         judge: Which judge grades the judged benchmarks.
         predictions: An answer file in LLaVA's JSONL; null scores a stored run.
         run: The stored run whose answers are scored again, or that is made of the answer file.

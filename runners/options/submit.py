@@ -14,7 +14,6 @@ class SubmitConfig(BenchmarksConfig):
 
     Attributes:
         tasks: The one benchmark.
-        data: Where the benchmarks lie.
         predictions: An answer file in LLaVA's JSONL; null takes the answers of a run.
         run: The stored run whose answers are taken.
         results_dir: Where runs are kept.

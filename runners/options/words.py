@@ -63,10 +63,6 @@ def quote_free_text(argv: Sequence[str], schema: type) -> list[str]:
     >>> from runners.options.report import ReportConfig
     >>> quote_free_text(["runs=[12,-x]"], ReportConfig)
     ["runs=['12','-x']"]
-
-    Args:
-        argv: The command line.
-        schema: The options of the program.
     """
     sweeps = is_multirun(argv)
     return [_quote_word(word, argv, schema, sweeps=sweeps) for word in argv]

@@ -7,34 +7,10 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from runners.options.ask import AskConfig
-from runners.options.bench import BenchProgramConfig
 from runners.options.build import read_settings, read_task_specs
-from runners.options.doctor import DoctorConfig
-from runners.options.eval import EvalConfig
-from runners.options.leaderboard import LeaderboardConfig
 from runners.options.program import run
-from runners.options.regress import RegressConfig
-from runners.options.report import ReportConfig
-from runners.options.score import ScoreConfig
-from runners.options.submit import SubmitConfig
-from runners.options.train_demo import TrainDemoConfig
-from runners.options.watch import WatchConfig
+from runners.options.register import SCHEMAS
 from runners.options.words import imply_checkpoint, nest
-
-SCHEMAS: dict[str, type[Any]] = {
-    "ask": AskConfig,
-    "bench": BenchProgramConfig,
-    "doctor": DoctorConfig,
-    "eval": EvalConfig,
-    "leaderboard": LeaderboardConfig,
-    "regress": RegressConfig,
-    "report": ReportConfig,
-    "score": ScoreConfig,
-    "submit": SubmitConfig,
-    "train_demo": TrainDemoConfig,
-    "watch": WatchConfig,
-}
 
 
 class Composed:

@@ -16,7 +16,7 @@ import pytest
 
 from evals.records import Cause, Failure
 from runners.errors import ConfigError, StoreError
-from runners.evaluation.task_run import TaskRun
+from runners.evaluation.resuming import TaskRun
 from runners.storage.answers import SYNC_EVERY_S
 from tests.faults.storing import NUM_QUESTIONS, store_answers, write_questions
 from tests.faults.unprivileged import run_unprivileged
@@ -302,7 +302,8 @@ def test_second_run_is_told_who_holds_the_folder(tmp_path: Path) -> None:
         locked_run(tmp_path)
     assert str(tmp_path / "run/.custom.lock") in str(refused.value)
     assert "run=NAME" in str(refused.value)
-    locked_run(tmp_path).close()  # and it is free again
+    with locked_run(tmp_path):  # and it is free again
+        pass
 
 
 @pytest.mark.slow

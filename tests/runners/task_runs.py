@@ -9,7 +9,7 @@ from typing import Any
 from runners.evaluation.identity import ModelIdentity, engine_identity
 from runners.evaluation.provenance import Environment
 from runners.evaluation.questions import AskedTask
-from runners.evaluation.task_run import TaskRun
+from runners.evaluation.resuming import TaskRun
 from runners.options.engine import PackedOptions
 from runners.options.eval import EvalConfig
 from runners.options.model import ModelConfig

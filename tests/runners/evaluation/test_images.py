@@ -12,7 +12,7 @@ from PIL import Image
 from evals.records import Cause, Failure
 from llava.image_hash import hash_image
 from tests.runners.conftest import read_lines
-from tests.runners.evaluation.test_task_run import answer_pending, completion, opened
+from tests.runners.evaluation.test_resuming import answer_pending, completion, opened
 from tests.runners.task_runs import ENVIRONMENT, IDENTITY
 
 

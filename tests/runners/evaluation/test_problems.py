@@ -5,7 +5,7 @@ import pytest
 from evals.errors import DataError
 from llava.errors import CheckpointError
 from runners.errors import ConfigError
-from runners.evaluation.problems import Problems
+from runners.evaluation.course import Problems
 
 
 def test_nothing_wrong_raises_nothing() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from llava.generation.request import NUM_CALIBRATION_QUESTIONS, Calibration, EngineReport
-from runners.evaluation.provenance import NearTieRule, SessionTiming, Timing
+from runners.evaluation.provenance import SessionTiming, Timing, near_tie_rule
 from tests.runners.task_runs import ENVIRONMENT
 
 MEASURED = Calibration(num_questions=NUM_CALIBRATION_QUESTIONS, largest_change=0.25)
@@ -15,8 +15,8 @@ BEFORE = EngineReport(num_halvings=1, waited_s=1.0, busy_s=5.0, replay_s=2.0)
 
 
 def stored(calibration: Calibration, **changes: object) -> dict[str, object]:
-    rule = NearTieRule(calibration=calibration, threshold=0.5)
-    content = HERE.to_json() | {"near_ties": rule.to_json()} | changes
+    rule = near_tie_rule(EngineReport(calibration=calibration, threshold=0.5))
+    content = HERE.to_json() | {"near_ties": rule} | changes
     return json.loads(json.dumps(content))
 
 

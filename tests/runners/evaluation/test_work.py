@@ -10,9 +10,8 @@ import pytest
 from evals.records import Cause, Failure, Sample
 from llava.generation.request import GenerationConfig, Request
 from llava.tokenizer import load_tokenizer
-from runners.evaluation.pieces import MAX_TOKENS
 from runners.evaluation.prompts import PromptRenderer
-from runners.evaluation.work import Work
+from runners.evaluation.work import MAX_TOKENS, Work
 
 
 class CountingRenderer(PromptRenderer):

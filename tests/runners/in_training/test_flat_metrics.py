@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runners.in_training.flat_metrics import flatten_metrics
+from runners import flatten_metrics
 
 
 def test_metrics_that_could_not_be_computed_are_left_out() -> None:

@@ -23,7 +23,7 @@ from llava.generation.request import (
     Request,
 )
 from runners.errors import ConfigError, WorkerError
-from runners.evaluation.pieces import cut_into_pieces, estimate_piece, item_tokens
+from runners.evaluation.work import cut_into_pieces, estimate_piece, item_tokens
 from runners.lab.bench.workloads import build_workload
 from runners.options.engine import EngineOptions, PackedOptions, SequentialOptions
 from runners.workers.interface import Result

@@ -13,12 +13,11 @@ from PIL import Image
 
 from evals.errors import DataError
 from evals.records import Cause, Failure
-from llava.generation.request import Calibration, Completion
+from llava.generation.request import Completion, EngineReport
 from llava.image_hash import hash_image
 from runners.errors import ConfigError, StoreError
 from runners.evaluation.identity import ModelIdentity
-from runners.evaluation.provenance import NearTieRule
-from runners.evaluation.task_run import TaskRun
+from runners.evaluation.resuming import TaskRun
 from runners.options.model import GenerationOptions
 from tests.runners.conftest import read_lines
 from tests.runners.task_runs import ENVIRONMENT, IDENTITY, build_task_run
@@ -278,4 +277,4 @@ def test_folder_that_was_removed_cannot_be_amended(questions: Path, tmp_path: Pa
         task_run.begin(IDENTITY, ENVIRONMENT)
         shutil.rmtree(tmp_path / "run/custom")
         with pytest.raises(StoreError, match=r"run/custom/manifest\.json was removed while"):
-            task_run.amend(NearTieRule(calibration=Calibration(), threshold=None))
+            task_run.amend(EngineReport())

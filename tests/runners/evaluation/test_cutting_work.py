@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from evals.reading.images import ImageFile
 from evals.records import Sample
-from runners.evaluation.pieces import (
+from runners.evaluation.work import (
     MAX_TOKENS,
     cut_into_pieces,
     estimate_piece,

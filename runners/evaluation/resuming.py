@@ -1,4 +1,7 @@
-"""One task of a run on disk: what is stored, what is still to be asked, what comes out."""
+"""One task of a run on disk, which a later session goes on with.
+
+What is stored, what is still to be asked, and what comes out.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from pathlib import Path
 
 from evals.errors import DataError
 from evals.records import Failure, Sample, Score
-from llava.generation.request import Calibration, Completion
+from llava.generation.request import Calibration, Completion, EngineReport
 from runners.environment import now
 from runners.evaluation.identity import ModelIdentity
-from runners.evaluation.provenance import Environment, NearTieRule, Timing
+from runners.evaluation.provenance import Environment, Timing, near_tie_rule
 from runners.evaluation.questions import AskedTask
 from runners.storage.answers import AnswerStore
 from runners.storage.identity import check_identity
@@ -126,14 +129,14 @@ class TaskRun:
         """Returns what an earlier session of this run measured that decides near ties here."""
         return here.measured_before(self._manifest.environment) if self._manifest else None
 
-    def amend(self, near_ties: NearTieRule) -> None:
+    def amend(self, report: EngineReport) -> None:
         """Adds what was measured since `begin` to the manifest's environment.
 
         Raises:
             StoreError: it cannot be written, or somebody removed it.
         """
         with explaining_disk_errors(self.folder):
-            amend_environment(self.folder, {"near_ties": near_ties.to_json()})
+            amend_environment(self.folder, {"near_ties": near_tie_rule(report)})
 
     def record(self, sample: Sample, result: Completion | Failure, worker: str | None) -> None:
         """Stores one answer or failure.
@@ -160,10 +163,8 @@ class TaskRun:
         """Rewrites the answers in order, scores them and returns the summary.
 
         Results over more questions than this run's `limit` are kept up to date, not replaced: then
-        what is returned is not what is written.
-
-        Args:
-            timing: Of this session; None if nothing was asked, which keeps that of the last one.
+        what is returned is not what is written. Without a `timing` of this session, that of the
+        last one is kept.
 
         Raises:
             StoreError: the results cannot be written.
@@ -194,20 +195,16 @@ class TaskRun:
         answered = self._answered()
         return sum(sample.key not in answered for sample in self.asked.samples)
 
-    def close(self) -> None:
-        """Closes the files and gives the folder free."""
+    def __enter__(self) -> TaskRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         try:
             if self._store is not None:
                 with explaining_disk_errors(self.folder):
                     self._store.close()
         finally:
             self._lock.release()
-
-    def __enter__(self) -> TaskRun:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def _answers(self) -> AnswerStore:
