@@ -7,28 +7,31 @@ How the question was put goes to stderr.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from runners.errors import COMPLETE, INCOMPLETE
+from omegaconf import DictConfig
+
+from evals.records import Cause, Failure, Sample
+from llava.generation.request import GenerationConfig, Request
+from runners.errors import COMPLETE, INCOMPLETE, ConfigError
+from runners.evaluation.ask_images import open_sources
+from runners.options import program
+from runners.options.ask import AskConfig
+from runners.options.build import read_settings
+from runners.options.engine import SequentialOptions
+from runners.options.words import imply_checkpoint
+from runners.workers.interface import from_engine
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from runners.evaluation.checkpoint import Subject
-    from runners.options.ask import AskConfig
 
 
 def ask(config: DictConfig) -> int:
     """Answers one composed configuration and returns the exit code."""
-    from evals.records import Cause, Failure, Sample
-    from llava.generation.request import GenerationConfig
-    from runners.errors import ConfigError
-    from runners.evaluation.ask_images import open_sources
-    from runners.evaluation.checkpoint import inspect_subject
-    from runners.options.ask import AskConfig
-    from runners.options.build import read_settings
-
     settings = read_settings(config, AskConfig)
+    # with transformers, which no wrong option has to wait for
+    from runners.evaluation.checkpoint import inspect_subject
+
     try:
         generation = GenerationConfig(
             max_new_tokens=settings.max_new_tokens,
@@ -60,26 +63,23 @@ def ask(config: DictConfig) -> int:
     return _answer(settings, subject, request)
 
 
-def _answer(settings: AskConfig, subject: Subject, request: Any) -> int:
+def _answer(settings: AskConfig, subject: Subject, request: Request) -> int:
+    # with torch, which no wrong option has to wait for
+    from transformers import TextStreamer
     from transformers.utils import logging as transformers_logging
 
-    from evals.records import Failure
-    from runners.options.engine import SequentialOptions
-    from runners.workers.interface import from_engine
     from runners.workers.loading import default_device, load_sequential
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     device = settings.device or default_device()
-    dtype = settings.dtype or ("float32" if device == "cpu" else "float16")
-    order = subject.load_order(
-        settings,
-        dtype=subject.stored_dtype() if dtype == "auto" else dtype,
-        engine=SequentialOptions(),
-    )
+    dtype = subject.dtype(settings.dtype) or ("float32" if device == "cpu" else "float16")
+    order = subject.load_order(settings, dtype=dtype, engine=SequentialOptions())
     engine = load_sequential(order, device)
     streams = sys.stdout.isatty() and settings.num_beams == 1
-    streamer = _build_streamer(engine.tokenizer) if streams else None
+    streamer = None
+    if streams:
+        streamer = TextStreamer(engine.tokenizer, skip_prompt=True, skip_special_tokens=True)
     result = from_engine(engine.answer(request, streamer=streamer))
     if isinstance(result, Failure):
         print(f"No answer ({result.cause}): {result.message}", file=sys.stderr)
@@ -91,19 +91,10 @@ def _answer(settings: AskConfig, subject: Subject, request: Any) -> int:
     return COMPLETE
 
 
-def _build_streamer(tokenizer: Any) -> Any:
-    from transformers import TextStreamer
-
-    return TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
-
-
 def main() -> None:
     """The program."""
-    from runners.options.program import main as run_program
-    from runners.options.words import imply_checkpoint
-
     sys.argv[1:] = imply_checkpoint(sys.argv[1:])
-    run_program("ask", ask)
+    program.main("ask", ask)
 
 
 if __name__ == "__main__":

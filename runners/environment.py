@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from datetime import datetime, timezone
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -88,19 +89,10 @@ def _git_state() -> dict[str, object] | None:
     checkout = Path(__file__).resolve().parents[1]
     if not (checkout / ".git").exists():
         return None
+    hidden = subprocess.DEVNULL
+    git = partial(subprocess.check_output, cwd=checkout, stderr=hidden, text=True, timeout=10)
     try:
-        commit = _git(checkout, "rev-parse", "HEAD")
-        return {"commit": commit, "changed": bool(_git(checkout, "status", "--porcelain", "-uno"))}
+        commit = git(["git", "rev-parse", "HEAD"]).strip()
+        return {"commit": commit, "changed": bool(git(["git", "status", "--porcelain", "-uno"]))}
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _git(checkout: Path, *arguments: str) -> str:
-    finished = subprocess.run(
-        ["git", "-C", str(checkout), *arguments],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=10,
-    )
-    return finished.stdout.strip()

@@ -31,15 +31,10 @@ class Stop:
         self._raised: float | None = None
 
     def now(self, *_: object) -> None:
-        """Stops what runs; fit to handle a signal.
-
-        Raises:
-            KeyboardInterrupt: unless it was raised a short time ago.
-        """
-        if self._raised is not None and time.monotonic() - self._raised < _TO_CLOSE_S:
-            return
-        self.begin_closing()
-        raise KeyboardInterrupt
+        """Stops what runs, unless it did a short time ago; fit to handle a signal."""
+        if self._raised is None or time.monotonic() - self._raised >= _TO_CLOSE_S:
+            self.begin_closing()
+            raise KeyboardInterrupt
 
     def begin_closing(self) -> None:
         """Has the next signals do nothing for a while."""
@@ -59,15 +54,12 @@ def ignore_interrupts() -> None:
 
 
 class Interruption:
-    """Handles SIGINT and SIGTERM while it is entered.
+    """Handles SIGINT and SIGTERM, or only the signals that are given, while it is entered.
 
     Outside of `patience` a signal raises KeyboardInterrupt at once. Inside, the first one only sets
     `requested`, and the second one raises. Those that follow soon do nothing. If there was any, the
     signals stay handled after it is left, since the program is about to end. While `run` waits for
     a command, all signals go to that command instead.
-
-    Args:
-        signums: The signals, SIGINT and SIGTERM unless others are given.
 
     Attributes:
         requested: Whether a signal has come.
@@ -101,11 +93,7 @@ class Interruption:
     def patience(
         self, what_goes_on: str = "what is being computed is finished and stored"
     ) -> Iterator[None]:
-        """While it is entered, the first signal does not interrupt.
-
-        Args:
-            what_goes_on: What is said to happen until the program ends.
-        """
+        """While it is entered, the first signal does not interrupt, but says what goes on."""
         self._patience = what_goes_on
         try:
             yield

@@ -96,17 +96,15 @@ def _describe(task: Any, submission: Submission, num_answered: int, output: Path
         "without an answer": submission.num_missing,
         "with an empty answer": submission.num_empty,
         "with several answers, of which the last counts": submission.num_repeated,
+        "unreadable lines were left out": submission.num_unreadable,
     }
-    found = [f"{number:,} {state}" for state, number in counts.items() if number]
-    if submission.num_unreadable:
-        found.append(f"{submission.num_unreadable:,} unreadable lines were left out")
-    lines = [
-        f"{output}: {len(submission.content):,} bytes, {task.name} {task.split}",
-        f"  {submission.num_listed:,} questions listed, {num_answered:,} answered"
-        + "".join(f", {text}" for text in found),
-        f"  to be uploaded at {task.upload.server}",
-    ]
-    return "\n".join(lines)
+    found = [f"{number:,} {what}" for what, number in counts.items() if number]
+    found.insert(0, f"{num_answered:,} answered")
+    return (
+        f"{output}: {len(submission.content):,} bytes, {task.name} {task.split}\n"
+        f"  {submission.num_listed:,} questions listed, {', '.join(found)}\n"
+        f"  to be uploaded at {task.upload.server}"
+    )
 
 
 main = partial(program.main, "submit", submit)

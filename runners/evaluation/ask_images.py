@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,10 +79,7 @@ def _open_source(name: str) -> ImageFile | ImageBytes:
 def fetch(url: str, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT_S) -> bytes:
     """Returns what lies at an http(s) address.
 
-    Args:
-        url: The address.
-        max_bytes: Largest size that is taken.
-        timeout_s: Seconds without a byte after which the attempt ends.
+    The attempt ends after `timeout_s` seconds without a byte.
 
     Raises:
         ConfigError: the address cannot be reached, or more lies there than `max_bytes`.
@@ -92,7 +88,7 @@ def fetch(url: str, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT_S)
     try:
         with urllib.request.urlopen(request, timeout=timeout_s) as response:
             content: bytes = response.read(max_bytes + 1)
-    except (urllib.error.URLError, TimeoutError, ValueError, OSError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"`image` {url} cannot be fetched: {error}. Check the address."
         ) from error

@@ -24,16 +24,11 @@ logger = logging.getLogger(__name__)
 class Asker:
     """Keeps the workers busy with the questions of one task after the other.
 
-    Args:
+    Attributes:
         workers: Have their model, or are loading it.
-        renderer: Makes prompts of questions.
         num_image_tokens: What an image costs, for cutting the work.
-        interruption: Where a request to stop is seen.
-        progress: Counts questions.
         load_s: Seconds in which the model was loaded.
         since_s: Age of this process when the run began, 0 if the process began with it.
-
-    Attributes:
         first_answer_s: Seconds from the beginning to the first answer; None before it.
     """
 

@@ -26,14 +26,7 @@ WeightStats = Mapping[Path, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is evaluated.
-
-    Attributes:
-        name: The model's name.
-        checkpoint: What lies in the checkpoint's folder.
-        template: Name of the conversation template.
-        template_reason: Why it is this one.
-    """
+    """What is evaluated; with the name of its conversation template, and why it is this one."""
 
     name: str
     checkpoint: Checkpoint
@@ -126,8 +119,10 @@ class Subject:
             engine=engine,
         )
 
-    def stored_dtype(self) -> str:
-        """Returns the dtype that the checkpoint was saved in."""
+    def dtype(self, asked: str | None) -> str | None:
+        """Returns the dtype that is asked for; for `auto`, the one that the files were saved in."""
+        if asked != "auto":
+            return asked
         config = self.checkpoint.config
         return str(config.get("torch_dtype") or config.get("dtype") or "float32")
 

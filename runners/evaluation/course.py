@@ -63,11 +63,8 @@ class Problems:
 class Course:
     """One run: a model, some tasks, the workers of the runner.
 
-    Args:
-        settings: The options.
+    Attributes:
         specs: The benchmarks by their key in `tasks`.
-        log: Where it is told what happens.
-        interruption: Where a request to stop is seen.
         since_s: Age of this process when the run began, 0 if the process began with it.
     """
 

@@ -65,13 +65,10 @@ class TaskPlan:
     """What one task would take.
 
     Attributes:
-        name: The task.
-        num_questions: Questions to be asked.
-        num_images: Distinct images.
         num_groups: Groups of questions that share their images.
         num_tokens: Tokens of all prompts, images included, as one by one they would be computed.
         num_packed_tokens: Tokens that are computed when each group's beginning is computed once.
-        num_new_tokens: Tokens of all answers, if they are of usual length.
+        num_new_tokens: Those of all answers, if they are of usual length.
         flops: Of the language model in the packed run, answers included.
         tower_flops: Of vision tower and projector.
     """
@@ -95,9 +92,7 @@ class LanguageShape:
         width: Of a token's state.
         inner_width: Inside the layers that treat each token by itself.
         key_width: Of a token's keys, all heads together; less than `width` with grouped queries.
-        num_layers: How many layers there are.
-        num_layer_parameters: Weights of all of them.
-        vocab_size: Rows of the embeddings.
+        num_layer_parameters: Weights of all layers.
     """
 
     width: int
@@ -137,9 +132,8 @@ def describe_run(subject: Subject, tasks: Sequence[AskedTask], settings: EvalCon
             logger.warning("%s: %s They would count as failed.", task.name, told)
     renderer, checkpoint = subject.build_renderer(), subject.checkpoint
     plans = [plan_task(task.name, task.samples, renderer, subject) for task in tasks]
-    dtype = settings.dtype or ("float32" if settings.device == "cpu" else "float16")
-    if dtype == "auto":
-        dtype = subject.stored_dtype()
+    default = "float32" if settings.device == "cpu" else "float16"
+    dtype = subject.dtype(settings.dtype) or default
     memory = memory_bytes(
         LanguageShape.of(checkpoint.config),
         dtype,

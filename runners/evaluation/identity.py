@@ -74,12 +74,11 @@ def identify_checkpoint(
     if unknown:
         for role, content_hash in hash_weights(unknown).items():
             files.setdefault(role, {})["weights"] = content_hash
-    dtype = subject.stored_dtype() if settings.dtype == "auto" else settings.dtype
     return ModelIdentity(
         name=subject.name,
         files=files,
         conversation=subject.template,
-        dtype=dtype or UNKNOWN,
+        dtype=subject.dtype(settings.dtype) or UNKNOWN,
         vision_tower_dtype=settings.model.vision_tower_dtype,
         quantization=settings.quantization,
         engine=engine_identity(settings.engine),

@@ -34,9 +34,6 @@ class ImageFiles:
     They are looked at before anything is asked: a file that is replaced while it is being asked
     about differs from what is recorded, and is noticed by the next run.
 
-    Args:
-        samples: The questions.
-
     Attributes:
         missing: Failures of the questions with images that are not there, by key.
     """

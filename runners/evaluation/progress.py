@@ -15,12 +15,7 @@ _REPORT_EVERY_S = 60.0
 
 
 class Progress:
-    """Counts questions, with questions/s and the time that is left.
-
-    Args:
-        total: Questions of the run.
-        num_done: Those that were answered before this session.
-    """
+    """Counts questions, `num_done` of them answered before; with their rate and the time left."""
 
     def __init__(self, total: int, num_done: int) -> None:
         self._total = total

@@ -36,14 +36,9 @@ class AskedTask:
 
     Construction reads the questions and looks at their images.
 
-    Args:
-        task: The benchmark.
-        settings: The options of the run.
-        spec: The same as it is described, if that is known.
-
     Attributes:
         task: The benchmark.
-        spec: As given.
+        spec: The same as it is described, if that is known.
         limit: How many questions of the split are asked; None for all.
         all_samples: All questions of the split.
         samples: The questions that are asked: the first `limit` of the split, or a part of them.

@@ -45,16 +45,7 @@ _FREE_PARTS = ("runner.", "engine.", "hydra.")
 
 @dataclass(kw_only=True, slots=True)
 class RepeatableOptions:
-    """What a manifest keeps of the options of its run, beside its identity.
-
-    Attributes:
-        model: The checkpoint.
-        quantization: How weights are held.
-        generation: How answers are generated.
-        seed: Of sampling.
-        limit: How many questions were asked; None for all.
-        check_counts: Whether another number of questions than the published one is an error.
-    """
+    """What a manifest keeps of the options of its run (`EvalConfig`), beside its identity."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
@@ -74,13 +65,7 @@ class StoredEngine:
 
 @dataclass(kw_only=True, slots=True)
 class ResolvedOptions:
-    """What the identity of a run holds of options that may have been left open.
-
-    Attributes:
-        dtype: In which it was computed.
-        conversation: The template.
-        engine: What of the engine may change an answer.
-    """
+    """What the identity of a run holds of options that may have been left open."""
 
     dtype: str | None = None
     conversation: str | None = None
@@ -89,15 +74,7 @@ class ResolvedOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Original:
-    """One task of the run that is repeated.
-
-    Attributes:
-        folder: Where it lies.
-        manifest: Its manifest.
-        spec: Its task.
-        options: The options of its run.
-        resolved: What they came to.
-    """
+    """One task of the run that is repeated, with the options of its run and what they came to."""
 
     folder: Path
     manifest: Manifest

@@ -28,17 +28,12 @@ logger = logging.getLogger(__name__)
 class TaskRun:
     """The answers of one task in the folder that they are stored in.
 
-    Nothing is read or written before `lock`.
-
-    Args:
-        asked: The questions.
-        run_dir: The run's folder; the task's folder lies in it.
-        overwrite: Set answers that are there aside and start anew.
-        retry_failed: Ask questions again that failed before.
+    Nothing is read or written before `lock`. With `overwrite`, answers that are there are set aside
+    and it starts anew; with `retry_failed`, questions that failed before are asked again.
 
     Attributes:
-        asked: As given.
-        folder: The task's folder.
+        asked: The questions.
+        folder: The task's folder, in the run's.
     """
 
     def __init__(

@@ -28,10 +28,7 @@ class Work:
     Making one writes nothing: whoever stores results takes the failures of questions that no
     request can be made of from here.
 
-    Args:
-        samples: The questions.
-        renderer: Makes prompts of them.
-        generation: How answers are generated.
+    Attributes:
         num_image_tokens: What an image costs; the size of items hangs on it.
         num_workers: How many share the work.
     """

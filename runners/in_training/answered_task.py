@@ -23,13 +23,7 @@ from runners.workers.interface import Engine, Result, from_engine
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnsweredTask:
-    """What became of every question that a benchmark was to be asked.
-
-    Attributes:
-        asked: The questions.
-        results: Their answers and failures by key.
-        timing: How long it took.
-    """
+    """What became of every question that a benchmark was to be asked; the results are by key."""
 
     asked: AskedTask
     results: Mapping[str, Result]
@@ -54,11 +48,6 @@ class AnsweredTask:
     def store(self, run_dir: Path, model: ModelIdentity, environment: Environment) -> None:
         """Writes a stored run; what lies there of the benchmark is set aside.
 
-        Args:
-            run_dir: The run's folder.
-            model: Which model answered.
-            environment: Where the run took place.
-
         Raises:
             ConfigError: another process writes there, or this one may not.
             StoreError: the disk does not take it.
@@ -76,14 +65,7 @@ class AnsweredTask:
 def answer_task(
     asked: AskedTask, engine: Engine, renderer: PromptRenderer, ranks: Ranks
 ) -> AnsweredTask:
-    """Returns all answers to a benchmark, of which this rank gives its part.
-
-    Args:
-        asked: The questions.
-        engine: Around the model.
-        renderer: Makes prompts of questions.
-        ranks: Who shares the questions; each has to call this.
-    """
+    """Returns all answers to a benchmark. Every rank has to call it, and gives its part of them."""
     started = time.monotonic()
     samples = shard_samples(asked.answerable, ranks.index + 1, ranks.count)
     work = Work(

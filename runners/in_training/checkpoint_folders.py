@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from llava.errors import CheckpointError
 from llava.model.locate import TOKENIZER_MODEL_FILES, find_weight_files, has_weight_files
+from runners.options.words import by_numbers
 
 _ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
@@ -40,7 +40,7 @@ def find_checkpoints(root: Path) -> list[Path]:
         names[:] = [name for name in names if not name.startswith(_SCRATCH_PREFIXES)]
         if _is_checkpoint(Path(folder)):
             found.append(Path(folder))
-    return sorted(found, key=lambda path: _natural(path.relative_to(root)))
+    return sorted(found, key=lambda path: by_numbers(path.relative_to(root).as_posix()))
 
 
 def what_is_missing(folder: Path) -> str:
@@ -168,9 +168,3 @@ def _files(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix in _SUFFIXES and path.name not in _OF_THE_TRAINING and path.is_file()
     ]
-
-
-def _natural(path: Path) -> list[tuple[str, int]]:
-    """A sort key in which checkpoint-900 comes before checkpoint-1000."""
-    parts = re.findall(r"(\D*)(\d*)", path.as_posix())
-    return [(text, int(number or 0)) for text, number in parts]

@@ -62,23 +62,21 @@ def _require_whole(model: torch.nn.Module) -> None:
 
 @contextmanager
 def lent(model: Any, autocast: torch.dtype | None) -> Iterator[None]:
-    """While it is entered, a model answers as one that was just loaded would.
+    """While it is entered, a model from `unwrap_model` answers as one that was just loaded would.
 
     It is in evaluation mode, keeps a cache and computes in the dtype of its weights, float32 in
-    full. On leaving, the mode of every module, the configuration, the state of all random
-    generators and whatever accelerate had put around `forward` are as they were.
-
-    Args:
-        model: From `unwrap_model`.
-        autocast: Compute under autocast in this dtype instead, as a training in mixed precision.
+    full, or else under autocast in the given dtype, as a training in mixed precision. On leaving,
+    the mode of every module, the configuration, the state of all random generators and whatever
+    accelerate had put around `forward` are as they were.
     """
     on_cuda = model.device.type == "cuda"
+    indices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
     with ExitStack() as stack:
         for module in model.modules():
             stack.callback(setattr, module, "training", module.training)
         stack.callback(random.setstate, random.getstate())
         stack.callback(np.random.set_state, np.random.get_state())
-        stack.enter_context(torch.random.fork_rng(devices=_cuda_indices(model)))
+        stack.enter_context(torch.random.fork_rng(devices=sorted(indices)))
         original = vars(model).get("_original_forward")
         if original is not None:
             # What accelerate puts around it for mixed precision, only `generate` would go through.
@@ -98,7 +96,10 @@ def lent(model: Any, autocast: torch.dtype | None) -> Iterator[None]:
         for options in (model.config, model.generation_config):
             _set(stack, options, "use_cache", True)
         model.eval()
-        _load_tower(model)
+        tower = find_tower(model)
+        if tower is not None:
+            # Its loading may have been put off; weights made while answering cannot be trained.
+            tower.load_model(device=model.device)
         if on_cuda:  # what training has freed is the room for questions, and the other way round
             torch.cuda.empty_cache()
             stack.callback(torch.cuda.empty_cache)
@@ -121,15 +122,3 @@ def _set(stack: ExitStack, target: Any, name: str, value: object) -> None:
     """Sets an attribute until the stack is left."""
     stack.callback(setattr, target, name, getattr(target, name))
     setattr(target, name, value)
-
-
-def _cuda_indices(model: torch.nn.Module) -> list[int]:
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    return sorted(device.index for device in devices)
-
-
-def _load_tower(model: Any) -> None:
-    """Loads a tower whose loading was put off: weights made while answering cannot be trained."""
-    tower = find_tower(model)
-    if tower is not None:
-        tower.load_model(device=model.device)

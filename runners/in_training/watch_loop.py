@@ -40,12 +40,10 @@ _STEP_S = 0.2
 class Watch:
     """Looks for checkpoints again and again, and has each evaluated once.
 
-    Args:
+    Attributes:
         root: The folder that the training writes into.
-        settings: The options.
         tasks: The names of the benchmarks.
         words: The options that are passed on, as they were typed.
-        interruption: Where a request to stop is seen.
     """
 
     root: Path

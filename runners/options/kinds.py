@@ -7,7 +7,7 @@ without a kind is left to Hydra: it is a number, a truth value, or one of a few 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import field, fields, is_dataclass
 from enum import Enum, auto
 from typing import Any
@@ -39,11 +39,6 @@ class Kind(Enum):
     PARTS = auto()
 
 
-Inside = Callable[[str, Sequence[str]], Kind | None]
-"""Tells what an option below another one is, from the rest of its name and the command line; stands
-as `inside` in the metadata of a mapping whose names a schema cannot know."""
-
-
 def of_kind(kind: Kind) -> dict[str, Kind]:
     """Returns the metadata of the field of an option of that kind."""
     return {"kind": kind}
@@ -62,7 +57,8 @@ def name_option(default: str | None = MISSING) -> Any:
 def kind_of(schema: type, name: str, argv: Sequence[str]) -> Kind | None:
     """Returns what the text of the option with that whole name is; None if it is left to Hydra.
 
-    The command line may say what a benchmark is.
+    A mapping whose names a schema cannot know has a function as `inside` in its metadata, which
+    tells it from the rest of the name and the command line.
     """
     first, _, rest = name.partition(".")
     found = {each.name: each for each in fields(schema)}.get(first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -88,26 +89,18 @@ def _whole_name(settings: EvalConfig) -> str:
                 "results_dir=DIR to keep runs elsewhere."
             )
         return settings.run
-    parts = [model_name(settings).replace("/", "_")]
-    if settings.quantization.name != "none":
-        parts.append(settings.quantization.name)
-    if settings.dtype is not None:
-        parts.append(settings.dtype)
-    if settings.conversation.template is not None:
-        parts.append(settings.conversation.template)
-    parts += _generation_parts(settings)
+    quantization, generation = settings.quantization.name, settings.generation
+    parts = [
+        model_name(settings).replace("/", "_"),
+        None if quantization == "none" else quantization,
+        settings.dtype,
+        settings.conversation.template,
+    ]
+    for option in fields(GenerationOptions):
+        value = getattr(generation, option.name)
+        parts.append(None if value == option.default else f"{option.name}{value}")
+    if generation.temperature > 0 and settings.seed:
+        parts.append(f"seed{settings.seed}")
     if settings.limit is not None:
         parts.append(f"limit{settings.limit}")
-    return "-".join(parts)
-
-
-def _generation_parts(settings: EvalConfig) -> list[str]:
-    chosen, default = settings.generation, GenerationOptions()
-    parts = [
-        f"{name}{getattr(chosen, name)}"
-        for name in ("temperature", "top_p", "num_beams", "max_new_tokens")
-        if getattr(chosen, name) != getattr(default, name)
-    ]
-    if chosen.temperature > 0 and settings.seed:
-        parts.append(f"seed{settings.seed}")
-    return parts
+    return "-".join(part for part in parts if part is not None)

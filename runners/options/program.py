@@ -126,10 +126,8 @@ def exit_code(codes: Sequence[int]) -> int:
     >>> exit_code([0, 2, 1, 0])
     2
     """
-    for code in (INTERRUPTED, TERMINATED, BAD_INPUT, INCOMPLETE):
-        if code in codes:
-            return code
-    return COMPLETE
+    graver = (INTERRUPTED, TERMINATED, BAD_INPUT, INCOMPLETE)
+    return next((code for code in graver if code in codes), COMPLETE)
 
 
 class _Jobs:
@@ -201,9 +199,9 @@ def _options(argv: Sequence[str], scratch: str, schema: type) -> list[str]:
         options = [word for word in options if word not in ("-m", "--multirun")]
         return ["--multirun", f"hydra.sweep.dir='{scratch}'", *options]
     # An experiment that is not in `conf` may be a sweep too; only Hydra can find it.
-    experiments = (n for n, word in enumerate(options) if word.startswith("experiment="))
-    for place in list(experiments)[:1]:
-        options.insert(place, f"hydra.sweep.dir='{scratch}'")
+    experiments = [n for n, word in enumerate(options) if word.startswith("experiment=")]
+    if experiments:
+        options.insert(experiments[0], f"hydra.sweep.dir='{scratch}'")
     return options
 
 

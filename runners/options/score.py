@@ -87,12 +87,13 @@ class ScoreConfig(BenchmarksConfig):
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if self.merge is not None and not (
-            _is_number_of_parts(self.merge) or _is_names(self.merge)
-        ):
+        merge = self.merge
+        is_number = isinstance(merge, int) and not isinstance(merge, bool) and merge >= 1
+        is_list = isinstance(merge, list) and bool(merge) and all(map(is_name, merge))
+        if merge is not None and not is_number and not is_list:
             raise ValueError(
                 "`merge` must be a list of runs such as [A-shard-1-of-2,A-shard-2-of-2], or the "
-                f"number of shards, but is {self.merge!r}."
+                f"number of shards, but is {merge!r}."
             )
 
 
@@ -102,11 +103,3 @@ def _is_price(value: Any) -> bool:
         and len(value) == 2
         and all(isinstance(part, (int, float)) and part >= 0 for part in value)
     )
-
-
-def _is_number_of_parts(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(is_name, value))

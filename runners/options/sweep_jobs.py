@@ -15,9 +15,6 @@ class RemoteJobs:
 
     They come back through a folder below the cache, which the machines of a cluster share as they
     share the home directory.
-
-    Args:
-        cache_dir: The folder for what can be made again.
     """
 
     def __init__(self, cache_dir: str) -> None:

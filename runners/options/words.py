@@ -36,14 +36,11 @@ def is_multirun(argv: Sequence[str]) -> bool:
     if any(word in ("-m", "--multirun") for word in argv):
         return True
     names = [word.removeprefix("experiment=") for word in argv if word.startswith("experiment=")]
+    # Where there is no such file, Hydra will say so.
+    found = [config for name in names if (config := read_choice("experiment", name)) is not None]
+    modes = [OmegaConf.select(config, "hydra.mode") for config in found]
     # Beside a flag such as `--cfg` the experiment is looked at, not run.
-    return any(map(_is_sweep, names)) and not any(word.startswith("-") for word in argv)
-
-
-def _is_sweep(experiment: str) -> bool:
-    """Whether a file in `conf/experiment` sets `hydra.mode` to MULTIRUN."""
-    config = read_choice("experiment", experiment)  # None where there is none: Hydra will say so
-    return config is not None and OmegaConf.select(config, "hydra.mode") == RunMode.MULTIRUN.name
+    return RunMode.MULTIRUN.name in modes and not any(word.startswith("-") for word in argv)
 
 
 def quote_free_text(argv: Sequence[str], schema: type) -> list[str]:
@@ -101,11 +98,11 @@ def _expand(pattern: str) -> list[str]:
     if not any(character in pattern for character in "*?") or _QUOTED.fullmatch(pattern):
         return [pattern]
     found = glob.glob(str(Path(pattern).expanduser()))  # noqa: PTH207 - patterns may be absolute
-    return sorted(found, key=_with_numbers) or [pattern]
+    return sorted(found, key=by_numbers) or [pattern]
 
 
-def _with_numbers(text: str) -> list[tuple[int, str]]:
-    """A key that sorts `checkpoint-500` before `checkpoint-1000`."""
+def by_numbers(text: str) -> list[tuple[int, str]]:
+    """Returns a key that sorts `checkpoint-500` before `checkpoint-1000`."""
     return [
         (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)
     ]
