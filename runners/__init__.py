@@ -19,11 +19,8 @@ def flatten_metrics(
 ) -> dict[str, float]:
     """Returns every metric as `<prefix>/<task>/<metric>`, and each task's coverage beside them.
 
-    A metric that could not be computed is left out.
-
-    Args:
-        summaries: The contents of `summary.json` by task.
-        prefix: What the names begin with.
+    A metric that could not be computed is left out. The summaries are the contents of
+    `summary.json` by task.
 
     >>> flatten_metrics({"gqa": {"metrics": {"accuracy": 0.62, "binary": None}, "coverage": 1.0}})
     {'eval/gqa/accuracy': 0.62, 'eval/gqa/coverage': 1.0}

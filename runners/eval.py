@@ -10,12 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from omegaconf import DictConfig
-
-    from runners.options.eval import EvalConfig
-    from runners.options.task_spec import TaskSpec
 
 
 def evaluate(config: DictConfig) -> int:
@@ -25,34 +20,14 @@ def evaluate(config: DictConfig) -> int:
     from runners.options.given import read_given
 
     settings = read_settings(config, EvalConfig)
-    if settings.manifest is None:
-        return _evaluate(settings, read_task_specs(config))
+    specs = read_task_specs(config) if settings.manifest is None else {}
+    # with transformers, which no wrong option has to wait for
+    from runners.evaluation.course import run_course
     from runners.evaluation.rerun import rerun
 
-    return rerun(settings, read_given(config), _evaluate)
-
-
-def _evaluate(settings: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
-    from runners.environment import process_age_s, resume_command
-    from runners.evaluation.course import PROGRAM, Course
-    from runners.logs import RunLog
-    from runners.options.program import is_later_job
-    from runners.signals import Interruption
-
-    with RunLog() as log, Interruption() as interruption:
-        try:
-            course = Course(
-                settings=settings,
-                specs=specs,
-                log=log,
-                interruption=interruption,
-                since_s=process_age_s() if is_later_job() else 0.0,
-            )
-            with course:
-                return course.run()
-        except KeyboardInterrupt:
-            print(f"Stopped. To go on: {resume_command(PROGRAM)}", file=sys.stderr)
-            return interruption.exit_code
+    if settings.manifest is None:
+        return run_course(settings, specs)
+    return rerun(settings, read_given(config), run_course)
 
 
 def main() -> None:

@@ -41,11 +41,7 @@ def leaderboard(config: DictConfig) -> int:
 
 
 def _published_dir(settings: LeaderboardConfig) -> Path | None:
-    """The folder with the tables of published figures, None if none are wanted or there.
-
-    Raises:
-        ConfigError: the folder that was named is not there.
-    """
+    """The folder with the tables of published figures, None if none are wanted or there."""
     if settings.published == ["none"]:
         return None
     if settings.published_dir is not None:

@@ -66,11 +66,7 @@ def _compare(named: Sequence[str], settings: RegressConfig) -> int:
 
 
 def _clear(output: Path) -> None:
-    """Removes the last verdict, which must not outlive a refusal.
-
-    Raises:
-        ConfigError: the folder is a file.
-    """
+    """Removes the last verdict, which must not outlive a refusal."""
     if output.exists() and not output.is_dir():
         raise ConfigError(f"`output` must name a folder, but {output} is a file.")
     for name in (JSON_FILE, *PAGES):

@@ -48,11 +48,7 @@ def score(config: DictConfig) -> int:
 
 
 def _check_form(choice: TaskChoice, settings: ScoreConfig) -> None:
-    """Checks that the options name one of the things that can be scored.
-
-    Raises:
-        ConfigError: they do not.
-    """
+    """Checks that the options name one of the things that can be scored."""
     if settings.merge is not None and (settings.predictions is not None or settings.run is None):
         raise ConfigError(
             "`merge` needs the `run` that its parts are joined into, and no `predictions`. Use "
@@ -102,11 +98,12 @@ def _score(choice: TaskChoice, settings: ScoreConfig) -> int:
         run_dir = run.folder
         specs = read_run_specs(choice, run)
         _check_judge(specs, settings)
-        known = {name: _require_summary(StoredTask(run_dir / name)) for name in specs}
+        tasks = {name: StoredTask(run_dir / name) for name in specs}
+        known = {name: _require_summary(task) for name, task in tasks.items()}
         results = [
             _score_task(
                 spec,
-                StoredTask(run_dir / name),
+                tasks[name],
                 settings,
                 known[name].origin,
                 known[name].num_questions,

@@ -49,11 +49,7 @@ def submit(config: DictConfig) -> int:
 
 
 def _find_answers(choice: TaskChoice, settings: SubmitConfig) -> tuple[TaskSpec, Path]:
-    """The task, and the file with its answers.
-
-    Raises:
-        ConfigError: the options do not name exactly one of each.
-    """
+    """The task, and the file with its answers; the options must name exactly one of each."""
     if (settings.predictions is None) == (settings.run is None):
         raise ConfigError(
             "Exactly one of `predictions` and `run` must be given. Use predictions=ANSWERS.jsonl "
@@ -73,11 +69,7 @@ def _find_answers(choice: TaskChoice, settings: SubmitConfig) -> tuple[TaskSpec,
 
 
 def _check_output(task: Benchmark, output: Path, *, overwrite: bool) -> None:
-    """Checks the file's name before anything is read.
-
-    Raises:
-        ConfigError: it has another suffix than the server expects, or something lies there.
-    """
+    """Checks the file's name, and that nothing lies there, before anything is read."""
     if task.upload is not None and output.suffix != task.upload.suffix:
         raise ConfigError(
             f"`output` must end in {task.upload.suffix}, as the server of {task.name} expects, "

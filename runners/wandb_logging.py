@@ -48,11 +48,8 @@ def log_run(
 ) -> dict[str, float]:
     """Logs the finished benchmarks of a stored run, and in the configuration what decided them.
 
-    Args:
-        run_dir: The run's folder, such as `results/llava-v1.5-7b`.
-        run: This, `step` and `prefix` are those of `log_summaries`, as is what is returned.
-        step: As there.
-        prefix: As there.
+    `run_dir` is the run's folder, such as `results/llava-v1.5-7b`; the rest, and what is returned,
+    is as in `log_summaries`.
 
     Raises:
         ConfigError: the folder holds no finished benchmark.

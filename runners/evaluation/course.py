@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
-from runners.environment import command, describe_environment, resume_command
+from runners.environment import command, describe_environment, process_age_s, resume_command
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.asker import Asker
 from runners.evaluation.canary import check_canary
@@ -25,6 +26,7 @@ from runners.evaluation.resuming import TaskRun
 from runners.logs import RunLog
 from runners.options.eval import EvalConfig
 from runners.options.names import run_name
+from runners.options.program import is_later_job
 from runners.options.task_spec import TaskSpec
 from runners.signals import Interruption
 from runners.storage.identity import UNKNOWN
@@ -59,12 +61,32 @@ class Problems:
             raise ConfigError("\n".join(map(str, self._found))) from self._found[0]
 
 
+def run_course(settings: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
+    """Runs an evaluation of the benchmarks, by their key in `tasks`; returns the exit code."""
+    with RunLog() as log, Interruption() as interruption:
+        try:
+            with ExitStack() as resources:
+                course = Course(
+                    settings=settings,
+                    specs=specs,
+                    log=log,
+                    interruption=interruption,
+                    resources=resources,
+                    since_s=process_age_s() if is_later_job() else 0.0,
+                )
+                return course.run()
+        except KeyboardInterrupt:
+            print(f"Stopped. To go on: {resume_command(PROGRAM)}", file=sys.stderr)
+            return interruption.exit_code
+
+
 @dataclass(kw_only=True)
 class Course:
     """One run: a model, some tasks, the workers of the runner.
 
     Attributes:
         specs: The benchmarks by their key in `tasks`.
+        resources: What is closed when the run is over, the tasks' folders and the workers.
         since_s: Age of this process when the run began, 0 if the process began with it.
     """
 
@@ -72,52 +94,45 @@ class Course:
     specs: Mapping[str, TaskSpec]
     log: RunLog
     interruption: Interruption
-    since_s: float = 0.0
+    resources: ExitStack
+    since_s: float
 
     def __post_init__(self) -> None:
         self._run_dir = Path(self.settings.results_dir) / run_name(self.settings)
         self._workers = build_workers(self.settings.runner)
-        self._resources = ExitStack()
-        self._resources.callback(self._workers.close)
+        self._task_runs: list[TaskRun] = []
+        self.resources.callback(self._workers.close)
 
     def run(self) -> int:
         """Returns the exit code: 0, 1 with failures, 130 or 143 if interrupted."""
         if self.settings.dry_run:
-            subject, task_runs = self._inspect()
-            tasks = [task_run.asked for task_run in task_runs]
+            subject = self._inspect()
+            tasks = [task_run.asked for task_run in self._task_runs]
             print(f"{self._run_dir.name}\n{describe_run(subject, tasks, self.settings)}")
             return COMPLETE
         stored = (StoredTask(self._run_dir / name) for name in self.specs)
         if self.settings.overwrite or not all(task.has_figures for task in stored):
             # The worker's imports take seconds, in which the data can be read.
             self._workers.start(self.settings.device)
-        subject, task_runs = self._inspect()
+        subject = self._inspect()
         weights = subject.weight_stats()  # before the hashes: what changes later is noticed
         model = identify_checkpoint(subject, self.settings, self._hash_weights)
-        self._open(subject, task_runs, model)
+        self._open(subject, model)
         timings: dict[str, Timing] = {}
-        if any(task_run.pending() for task_run in task_runs):
-            loaded = self._load(subject, task_runs, model, weights)
-            timings = self._ask(subject, task_runs, *loaded)
+        if any(task_run.pending() for task_run in self._task_runs):
+            timings = self._ask(subject, *self._load(subject, model, weights))
         else:
             logger.info("every question has been asked before; no model is loaded")
         if self.interruption.requested:
             logger.warning("Stopped. To go on: %s", resume_command(PROGRAM))
             return self.interruption.exit_code
-        return self._conclude(task_runs, timings)
+        return self._conclude(timings)
 
-    def __enter__(self) -> Course:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._resources.close()
-
-    def _inspect(self) -> tuple[Subject, list[TaskRun]]:
-        """Checkpoint and questions; everything that is wrong with them comes in one message."""
+    def _inspect(self) -> Subject:
+        """Looks at checkpoint and questions; all that is wrong with them comes in one message."""
         settings, problems = self.settings, Problems()
         with problems.kept(CheckpointError, ConversationError):
             subject = inspect_subject(settings)
-        task_runs = []
         for spec in self.specs.values():
             with problems.kept(DataError):
                 task_run = TaskRun(
@@ -128,36 +143,40 @@ class Course:
                 )
                 if not settings.dry_run:
                     task_run.require_images()
-                task_runs.append(task_run)
+                self._task_runs.append(task_run)
         problems.raise_all()
-        for task_run in task_runs:
+        for task_run in self._task_runs:
             with problems.kept(CheckpointError):
                 subject.require_vision(task_run.name, task_run.asked.samples)
         problems.raise_all()
-        return subject, task_runs
+        return subject
 
     def _hash_weights(self, files: Mapping[str, Sequence[Path]]) -> Mapping[str, str]:
         self._workers.start(self.settings.device)
         return self._workers.hash_weights(files)
 
-    def _open(self, subject: Subject, task_runs: Sequence[TaskRun], model: ModelIdentity) -> None:
+    def _open(self, subject: Subject, model: ModelIdentity) -> None:
         """Takes the tasks' folders, and reads what lies there if this run may go on with it."""
-        for task_run in task_runs:
-            self._resources.enter_context(task_run)
+        for task_run in self._task_runs:
+            self.resources.enter_context(task_run)
             task_run.lock()
-        _check_all(task_runs, model)
+        self._check(model)
         self.log.attach(self._run_dir)
         logger.info("%s", command(PROGRAM))
         logger.info("conversation template %s: %s", subject.template, subject.template_reason)
-        for task_run in task_runs:
+        for task_run in self._task_runs:
             task_run.open()
 
+    def _check(self, model: ModelIdentity) -> None:
+        """Checks that every task may go on; what is in the way comes in one message."""
+        problems = Problems()
+        for task_run in self._task_runs:
+            with problems.kept(ConfigError):
+                task_run.check(model)
+        problems.raise_all()
+
     def _load(
-        self,
-        subject: Subject,
-        task_runs: Sequence[TaskRun],
-        model: ModelIdentity,
-        weights: WeightStats,
+        self, subject: Subject, model: ModelIdentity, weights: WeightStats
     ) -> tuple[ModelIdentity, Environment, float]:
         """Has the workers load the model; returns what it is now, where, and the seconds it took.
 
@@ -168,7 +187,7 @@ class Course:
         ready = self._workers.wait_until_ready()
         if model.dtype == UNKNOWN:
             model = replace(model, dtype=ready.default_dtype)
-        _check_all(task_runs, model)
+        self._check(model)
         order = subject.load_order(self.settings, dtype=model.dtype, engine=self.settings.engine)
         loaded = self._workers.load(order)
         device = ready.hardware.device
@@ -195,24 +214,19 @@ class Course:
         return model, environment, loaded.load_s
 
     def _ask(
-        self,
-        subject: Subject,
-        task_runs: Sequence[TaskRun],
-        model: ModelIdentity,
-        environment: Environment,
-        load_s: float,
+        self, subject: Subject, model: ModelIdentity, environment: Environment, load_s: float
     ) -> dict[str, Timing]:
         """Has the pending questions answered; returns the timings of the tasks that have any."""
         renderer = subject.build_renderer()
         timings: dict[str, Timing] = {}
         if self.settings.canary == "on":
-            check_canary(self._workers, renderer, task_runs)
-        measured = (task_run.measured_before(environment) for task_run in task_runs)
+            check_canary(self._workers, renderer, self._task_runs)
+        measured = (task_run.measured_before(environment) for task_run in self._task_runs)
         known = next((calibration for calibration in measured if calibration is not None), None)
         if known is not None:
             self._workers.adopt(known)
-        total = sum(len(task_run.asked.samples) for task_run in task_runs)
-        num_pending = sum(len(task_run.pending()) for task_run in task_runs)
+        total = sum(len(task_run.asked.samples) for task_run in self._task_runs)
+        num_pending = sum(len(task_run.pending()) for task_run in self._task_runs)
         with Progress(total, total - num_pending) as progress, self.interruption.patience():
             asker = Asker(
                 workers=self._workers,
@@ -223,7 +237,7 @@ class Course:
                 load_s=load_s,
                 since_s=self.since_s,
             )
-            for task_run in task_runs:
+            for task_run in self._task_runs:
                 if not task_run.pending() or self.interruption.requested:
                     continue
                 task_run.begin(model, environment)
@@ -232,19 +246,19 @@ class Course:
                 task_run.amend(replace(timing.after, calibration=calibration))
         return timings
 
-    def _conclude(self, task_runs: Sequence[TaskRun], timings: Mapping[str, Timing]) -> int:
+    def _conclude(self, timings: Mapping[str, Timing]) -> int:
         """Scores the tasks, prints and writes the tables; returns the exit code."""
-        summaries = [task_run.finish(timings.get(task_run.name)) for task_run in task_runs]
+        summaries = [task_run.finish(timings.get(task_run.name)) for task_run in self._task_runs]
         write_tables(self._run_dir)
         print(f"{self._run_dir.name}\n{render_summaries(summaries)}\n")
-        for task_run in task_runs:
+        for task_run in self._task_runs:
             if not task_run.asked.task.has_annotations:
                 _say_who_scores(task_run)
         logger.info("results in %s", self._run_dir)
         max_failures = self.settings.max_failures
         too_many = [
             f"{task_run.name} {number:,}"
-            for task_run in task_runs
+            for task_run in self._task_runs
             if (number := task_run.num_unanswered()) > max_failures
         ]
         if not too_many:
@@ -256,15 +270,6 @@ class Course:
             ", ".join(too_many),
         )
         return INCOMPLETE
-
-
-def _check_all(task_runs: Sequence[TaskRun], model: ModelIdentity) -> None:
-    """Checks that every task may go on in its folder; what is in the way comes in one message."""
-    problems = Problems()
-    for task_run in task_runs:
-        with problems.kept(ConfigError):
-            task_run.check(model)
-    problems.raise_all()
 
 
 def _say_who_scores(task_run: TaskRun) -> None:

@@ -221,9 +221,10 @@ def memory_bytes(
 def render_plans(
     plans: Sequence[TaskPlan], memory: int, *, dtype: str = "float16", device: str | None = None
 ) -> str:
-    """Returns the plan as text: a line a task, then memory in bytes and time by device.
+    """Returns the plan as text: a line a task, then memory, and time on the device.
 
-    Those of the device that the option names; None stands for all that are known.
+    The memory is given in bytes, the dtype is the language model's, and the device is named as by
+    the option; None stands for all that are known.
     """
     header = (
         f"{'task':>11} {'questions':>11} {'images':>9} {'groups':>9} {'tokens':>15} "

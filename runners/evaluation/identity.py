@@ -22,14 +22,11 @@ class ModelIdentity:
     """Which model answers, and in which arithmetic.
 
     Attributes:
-        name: The model's name.
         files: Hashes of what was read, by the role of its folder (`checkpoint`, `base`, `adapter`,
             `tower`) and by file; `weights` stands for all tensors of a role. A model that lies in
             memory has the role `in_process`.
-        conversation: Name of the conversation template.
         dtype: Of the language model; `UNKNOWN` until a worker has said what its device's is.
         vision_tower_dtype: Of the vision tower, None for its default.
-        quantization: How weights are held.
         engine: See `engine_identity`.
     """
 

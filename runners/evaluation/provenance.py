@@ -16,12 +16,10 @@ class Environment:
     Attributes:
         command: What was typed; None inside another program.
         machine: Versions, machine and source state, see `describe_environment`.
-        hardware: What the model is on.
         num_workers: Processes that hold it.
         attention: Implementation of attention; None for the model's default.
         marks_images: Whether prompts have images between start and end tokens.
         engine: The engine, as `_target_` plus values.
-        details: What else is known, by name.
     """
 
     command: str | None = None

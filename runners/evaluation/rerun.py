@@ -172,7 +172,7 @@ def _read_original(stored: StoredTask) -> Original:
             f"{place} does not keep the options of its run, because an earlier "
             "version wrote it. Repeat its `command` with another run=NAME."
         )
-    resolved = {field.name: manifest.identity.get(field.name) for field in fields(ResolvedOptions)}
+    resolved = {each.name: manifest.identity.get(each.name) for each in fields(ResolvedOptions)}
     return Original(
         folder=folder,
         manifest=manifest,

@@ -141,7 +141,11 @@ def _resolve(
         for task, spec in named:
             found.append(AskedTask(task, settings, spec))
             found[-1].require_images()
-        _require_tower(model, found)
+            if find_tower(model) is None and any(each.images for each in found[-1].samples):
+                raise ConfigError(
+                    f"`model` has no vision tower, but questions of {found[-1].name} show images. "
+                    "Give a LLaVA, or a benchmark without images."
+                )
     except (ConfigError, DataError) as error:
         problem = error
     # a rank that stops here alone would leave the others waiting for its answers
@@ -158,26 +162,13 @@ def _resolve(
     return found, settings
 
 
-def _require_tower(model: Any, tasks: Sequence[AskedTask]) -> None:
-    if find_tower(model) is not None:
-        return
-    for task in tasks:
-        if any(sample.images for sample in task.samples):
-            raise ConfigError(
-                f"`model` has no vision tower, but questions of {task.name} show images. Give a "
-                "LLaVA, or a benchmark without images."
-            )
-
-
 def _read_autocast(name: str | None) -> torch.dtype | None:
-    if name is None:
-        return None
-    if name not in _AUTOCAST:
+    if name is not None and name not in _AUTOCAST:
         raise ConfigError(
             f"`autocast` must be one of {', '.join(_AUTOCAST)}, but is {name!r}. Leave it out for "
             "the dtype of the weights."
         )
-    return _AUTOCAST[name]
+    return None if name is None else _AUTOCAST[name]
 
 
 def _build_engine(

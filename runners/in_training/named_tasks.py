@@ -28,7 +28,7 @@ def resolve_tasks(
     Raises:
         ConfigError: there is no benchmark, two have the same name, or an option is wrong.
     """
-    entries = [tasks] if isinstance(tasks, (str, Mapping, Benchmark)) else tasks
+    entries = [tasks] if isinstance(tasks, (str, Mapping, Benchmark)) else list(tasks)
     names = [entry for entry in entries if isinstance(entry, str)]
     specs, settings = compose_named(names, options)
     found: list[Described] = [(spec.build(), spec) for spec in specs]

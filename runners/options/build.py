@@ -123,7 +123,6 @@ def default_spec(name: str) -> TaskSpec | None:
 
 
 def _ensure_demo_data(demo: DictConfig) -> Path:
-    """The folder of the generated data, which are made if they are not there."""
     from evals.demo import ensure_demo_data
 
     options: Any = OmegaConf.to_container(demo, resolve=True)

@@ -29,9 +29,7 @@ class NamedOptions:
     """What `runners.eval` takes as options, each None for its default.
 
     Attributes:
-        model_name: The model's name.
         data: Where the benchmarks lie: `playground`, `hub` or `demo`.
-        data_root: The folder that holds them.
         engine: `packed` or `sequential`, or options of the packed engine.
         values: Further options by name, as mappings for the groups.
     """
