@@ -7,6 +7,7 @@ How the question was put goes to stderr.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
@@ -91,11 +92,7 @@ def _answer(settings: AskConfig, subject: Subject, request: Request) -> int:
     return COMPLETE
 
 
-def main() -> None:
-    """The program."""
-    sys.argv[1:] = imply_checkpoint(sys.argv[1:])
-    program.main("ask", ask)
-
+main = partial(program.main, "ask", ask, imply_checkpoint)
 
 if __name__ == "__main__":
     main()

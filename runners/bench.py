@@ -6,7 +6,7 @@ finding the near-tie threshold of short formats is not counted.
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,8 @@ def _print(figures: dict[str, Any]) -> None:
         )
 
 
-def main() -> None:
-    """The program."""
-    sys.argv[1:] = nest(sys.argv[1:], "bench")
-    program.main("bench", bench)
-
+# Below a name, so that options are not taken for groups of other programs.
+main = partial(program.main, "bench", bench, partial(nest, name="bench"))
 
 if __name__ == "__main__":
     main()

@@ -6,7 +6,6 @@ Each answer is stored as it comes, so that the same command goes on after any in
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,8 +34,7 @@ def main() -> None:
     from runners.options.program import main as run_program
     from runners.options.words import imply_checkpoint
 
-    sys.argv[1:] = imply_checkpoint(sys.argv[1:])
-    run_program("eval", evaluate)
+    run_program("eval", evaluate, imply_checkpoint)
 
 
 # A worker process imports this module under another name, hence the late imports above.

@@ -22,7 +22,6 @@ from runners.storage.stored import find_run
 from runners.views.report.gathering import gather
 from runners.views.report.page import check_output, write_page
 from runners.views.report.payload import build_payload
-from runners.views.report.shown import Report
 from runners.views.report.thumbnails import choose_images, make_thumbnails
 
 logger = logging.getLogger(__name__)
@@ -40,22 +39,17 @@ def report(config: DictConfig) -> int:
         for task in gathered.tasks:
             for note in task.notes:
                 logger.warning("%s: %s", task.name, note)
-        print(_write(gathered, output, settings))
+        images = choose_images(gathered.tasks, settings.max_thumbnails)
+        thumbnails, numbers = make_thumbnails(images, settings.thumbnail_px)
+        payload = build_payload(gathered, numbers)
+        image_dir = write_page(output, payload, thumbnails, max_mb=settings.max_mb)
+        num_rows = sum(len(task.rows) for task in gathered.tasks)
+        where = "" if image_dir is None else f" in {image_dir}"
+        print(
+            f"{output}: {output.stat().st_size / 1e6:.1f} MB, {num_rows:,} questions, "
+            f"{len(thumbnails):,} images{where}"
+        )
     return COMPLETE
-
-
-def _write(gathered: Report, output: Path, settings: ReportConfig) -> str:
-    """Writes the page and returns what is said of it."""
-    images = choose_images(gathered.tasks, settings.max_thumbnails)
-    thumbnails, numbers = make_thumbnails(images, settings.thumbnail_px)
-    payload = build_payload(gathered, numbers)
-    image_dir = write_page(output, payload, thumbnails, max_mb=settings.max_mb)
-    num_rows = sum(len(task.rows) for task in gathered.tasks)
-    where = "" if image_dir is None else f" in {image_dir}"
-    return (
-        f"{output}: {output.stat().st_size / 1e6:.1f} MB, {num_rows:,} questions, "
-        f"{len(thumbnails):,} images{where}"
-    )
 
 
 main = partial(program.main, "report", report)

@@ -8,7 +8,6 @@ known from the results, so that the same command goes on after any interruption.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +29,14 @@ _CHOSEN_HERE = frozenset({"model", "model.path", "run", "runner.shard"})
 def watch(config: DictConfig) -> int:
     """Watches as one composed configuration says and returns the exit code."""
     words = sys.argv[1:]
-    _check_words(words)
+    if is_multirun(words):
+        raise ConfigError("`-m` cannot be used here. Start one watch for each set of options.")
+    given = [word for word in words if _name_of(word) in _CHOSEN_HERE]
+    if given:
+        raise ConfigError(
+            f"`{given[0]}` cannot be given: every checkpoint that is found is evaluated, each in a "
+            "run of its own. Name the folder with `dir=`, and leave it out."
+        )
     if OmegaConf.is_missing(config, "dir"):
         raise ConfigError("`dir` must be given: the folder that the training writes into.")
     # each checkpoint's own is set when it is evaluated
@@ -49,17 +55,6 @@ def watch(config: DictConfig) -> int:
         names = [task.name for task in tasks]
         passed_on = [word for word in words if _name_of(word) not in _OWN_OPTIONS]
         return Watch(root, settings, names, passed_on, interruption).run()
-
-
-def _check_words(words: Sequence[str]) -> None:
-    if is_multirun(words):
-        raise ConfigError("`-m` cannot be used here. Start one watch for each set of options.")
-    given = [word for word in words if _name_of(word) in _CHOSEN_HERE]
-    if given:
-        raise ConfigError(
-            f"`{given[0]}` cannot be given: every checkpoint that is found is evaluated, each in a "
-            "run of its own. Name the folder with `dir=`, and leave it out."
-        )
 
 
 def _name_of(word: str) -> str:

@@ -65,7 +65,15 @@ def run_name(settings: EvalConfig) -> str:
         ConfigError: `run` is no name of a folder.
     """
     shard = read_shard(settings.runner.shard)
-    return "-".join([_whole_name(settings), *([shard.suffix] if shard else [])])
+    ending = [shard.suffix] if shard else []
+    if settings.run is None:
+        return "-".join([*_telling_parts(settings), *ending])
+    if not is_name(settings.run):
+        raise ConfigError(
+            f"`run` must be a name without slashes, but is {settings.run!r}. Use results_dir=DIR "
+            "to keep runs elsewhere."
+        )
+    return "-".join([settings.run, *ending])
 
 
 def check_task_name(name: Any) -> None:
@@ -81,14 +89,7 @@ def check_task_name(name: Any) -> None:
         )
 
 
-def _whole_name(settings: EvalConfig) -> str:
-    if settings.run is not None:
-        if not is_name(settings.run):
-            raise ConfigError(
-                f"`run` must be a name without slashes, but is {settings.run!r}. Use "
-                "results_dir=DIR to keep runs elsewhere."
-            )
-        return settings.run
+def _telling_parts(settings: EvalConfig) -> list[str]:
     quantization, generation = settings.quantization.name, settings.generation
     parts = [
         model_name(settings).replace("/", "_"),
@@ -103,4 +104,4 @@ def _whole_name(settings: EvalConfig) -> str:
         parts.append(f"seed{settings.seed}")
     if settings.limit is not None:
         parts.append(f"limit{settings.limit}")
-    return "-".join(part for part in parts if part is not None)
+    return [part for part in parts if part is not None]

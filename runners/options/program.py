@@ -60,11 +60,16 @@ BAD_INPUT_ERRORS = (
 )
 
 
-def main(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
-    """Composes `conf/<config_name>.yaml` from the command line, runs `job`, exits.
+def main(
+    config_name: str,
+    job: Callable[[DictConfig], int],
+    rewrite: Callable[[Sequence[str]], Sequence[str]] = list,
+) -> NoReturn:
+    """Composes `conf/<config_name>.yaml` from the rewritten command line, runs `job`, exits.
 
     `job` does the work of one composed configuration and returns its exit code.
     """
+    sys.argv[1:] = rewrite(sys.argv[1:])
     sys.excepthook = _report_unexpected
     stop_once()
     try:

@@ -59,7 +59,8 @@ class JudgeOptions:
         if self.price is not None:
             prices["judge.price"] = self.price
         for option, price in prices.items():
-            if not _is_price(price):
+            is_pair = isinstance(price, list) and len(price) == 2
+            if not is_pair or not all(isinstance(p, (int, float)) and p >= 0 for p in price):
                 raise ValueError(f"`{option}` must be [asked, replied], but is {price}.")
 
 
@@ -95,11 +96,3 @@ class ScoreConfig(BenchmarksConfig):
                 "`merge` must be a list of runs such as [A-shard-1-of-2,A-shard-2-of-2], or the "
                 f"number of shards, but is {merge!r}."
             )
-
-
-def _is_price(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and all(isinstance(part, (int, float)) and part >= 0 for part in value)
-    )
