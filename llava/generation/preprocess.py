@@ -55,18 +55,16 @@ def prepare_images(
         RequestError: an image is missing or unreadable.
         MemoryError: there is not enough memory to decode an image.
     """
-    if not sources:
-        return []
-    images = [_open(source) for source in sources]
+    return [_prepare(source, image_processor, config) for source in sources]
+
+
+def _prepare(source: ImageSource, image_processor: Any, config: Any) -> PreparedImage:
+    image = _open(source)
     try:
-        pixel_values = process_images(images, image_processor, config)
+        [values] = process_images([image], image_processor, config)
     except (OSError, ValueError) as error:
-        names = ", ".join(source.key for source in sources)
-        raise RequestError(FailureCause.IMAGE_UNREADABLE, f"{names}: {error}") from error
-    return [
-        PreparedImage(pixel_values=values, size=image.size, sha256=hash_image(image))
-        for values, image in zip(pixel_values, images, strict=True)
-    ]
+        raise RequestError(FailureCause.IMAGE_UNREADABLE, f"{source.key}: {error}") from error
+    return PreparedImage(pixel_values=values, size=image.size, sha256=hash_image(image))
 
 
 def _open(source: ImageSource) -> Image.Image:

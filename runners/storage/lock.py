@@ -72,8 +72,12 @@ class FolderLock:
                 f"{run_dir} cannot be written: {error}. Keep results elsewhere with "
                 "results_dir=DIR."
             ) from error
-        self._require_access()
-        remove_scratch(self._folder, _GUARDED)
+        try:
+            self._require_access()
+            remove_scratch(self._folder, _GUARDED)
+        except BaseException:
+            self.release()  # a later job of the sweep may be able to go on
+            raise
 
     def release(self) -> None:
         """Gives the folder free."""

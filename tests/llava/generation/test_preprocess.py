@@ -143,3 +143,9 @@ def test_what_is_not_the_fault_of_the_image_is_not_put_down_to_it(tiny_model, tm
     with pytest.raises(type(error)) as caught:
         prepare_images([source], RaisingProcessor(error), config)
     assert caught.value is error
+
+
+def test_of_several_images_only_the_one_that_cannot_be_prepared_is_named(tiny_model, tmp_path):
+    sources = [saved(tmp_path / "a.png"), saved(tmp_path / "b.png")]
+    with pytest.raises(RequestError, match=r"^a\.png: too narrow$"):
+        prepare_images(sources, RaisingProcessor(ValueError("too narrow")), tiny_model.model.config)
