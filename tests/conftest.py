@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,21 @@ settings.register_profile(
     "shared_cores", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("shared_cores")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Makes the other cases of a test slow that by default is content with a few of them."""
+    cases: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("few_cases") and not item.get_closest_marker("slow"):
+            cases[item.nodeid.partition("[")[0]].append(item)
+    for group in cases.values():
+        (number,) = group[0].get_closest_marker("few_cases").args
+        kept = {n * len(group) // number for n in range(number)}  # evenly spread
+        for place, item in enumerate(group):
+            if place not in kept:
+                item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

@@ -92,6 +92,7 @@ def composed() -> Iterator[None]:
         yield
 
 
+@pytest.mark.few_cases(20)
 @pytest.mark.parametrize("path", CONFIGS, ids=str)
 def test_every_choice_composes(path: Path, composed: None) -> None:
     overrides = [f"{path.parent}={path.stem}"]

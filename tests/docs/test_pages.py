@@ -107,6 +107,7 @@ def check_other_program(words: list[str]) -> None:
         assert words[0] in OTHER_PROGRAMS or words[:2] == ["python", "-c"]
 
 
+@pytest.mark.few_cases(20)
 @pytest.mark.parametrize("words", commands())
 def test_every_command_exists_with_its_options(words: list[str], in_empty_folder: Path) -> None:
     nested = [word for word in words if word.startswith("python -m ")]
@@ -130,6 +131,7 @@ def options() -> list[str]:
     return [option for option in found if not option.startswith("tasks.counting.")]
 
 
+@pytest.mark.few_cases(4)
 @pytest.mark.parametrize("option", options())
 def test_every_option_in_a_text_exists(option: str, in_empty_folder: Path) -> None:
     group, task = option.split(".")[:2]

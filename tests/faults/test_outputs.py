@@ -62,6 +62,7 @@ def files_of_at_most(num_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(("name", "job", "options", "file"), OUTPUTS, ids=PROGRAMS)
 def test_output_that_finds_no_room_is_named_with_the_ways_out(
     name: str,

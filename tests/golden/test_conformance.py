@@ -61,6 +61,7 @@ def parts(tool):
     return named
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize("part", PARTS)
 def test_every_recorded_output_is_reproduced(parts, part):
     report = parts[part].report

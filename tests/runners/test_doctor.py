@@ -76,6 +76,7 @@ def test_installed_version_is_held_against_the_requirement(
     assert (f"pip install '{name}" in finding.text) is (state is State.WRONG)
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize("name", SMALL_DATA)
 def test_complete_data_are_well_but_for_their_number(
     name: str, capsys: pytest.CaptureFixture[str]

@@ -378,6 +378,7 @@ def test_model_without_a_tower_is_not_asked_about_images(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize(
     "option",
     [

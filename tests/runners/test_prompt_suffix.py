@@ -29,6 +29,7 @@ def composed() -> Iterator[None]:
         yield
 
 
+@pytest.mark.few_cases(4)
 @pytest.mark.parametrize("task", TASKS)
 def test_configured_suffix_is_the_default_of_the_task(task: str, composed: None) -> None:
     spec = compose("eval", overrides=[f"task={task}"]).tasks[task]

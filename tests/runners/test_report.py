@@ -199,6 +199,7 @@ def test_unfinished_run_is_shown_without_scores(data: Data) -> None:
     assert "not finished; 2 answers so far" in page.task["notes"][0]
 
 
+@pytest.mark.few_cases(5)
 @pytest.mark.parametrize(
     ("options", "named"),
     [

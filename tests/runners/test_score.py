@@ -99,6 +99,7 @@ def test_recorded_failure_is_counted_by_cause(options: list[str], tmp_path: Path
     assert summary_of(tmp_path)["num_failed"] == {"image_missing": 1}
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize(
     ("dropped", "added", "named"),
     [

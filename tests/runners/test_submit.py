@@ -118,6 +118,7 @@ def test_file_survives_wrong_answers_even_if_it_may_go(options: list[str]) -> No
     assert Path("up.json").read_text() == "mine"
 
 
+@pytest.mark.few_cases(4)
 @pytest.mark.parametrize(
     ("dropped", "added", "named"),
     [

@@ -260,6 +260,7 @@ def in_process(options: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, *
     return program.run("watch", watch, words)
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize(
     ("options", "named"),
     [

@@ -61,6 +61,7 @@ def test_exact_p_is_never_zero_or_negative():
     assert 0 < sign_flip_p([1.0] * 5000) < 1e-12
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     "p_values",
     [

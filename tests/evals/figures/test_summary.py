@@ -288,6 +288,7 @@ def test_mean_over_categories_has_no_interval_if_one_of_them_hangs_on_an_image(
     assert (summary.interval is not None) is has_interval
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize(
     ("benchmark", "make_scores", "size"),
     [(POPE, pope_scores, 495), (MME, mme_scores, 85), (MMBench, mmbench_scores, 1_100)],

@@ -121,6 +121,7 @@ def test_random_packs_of_llama(
     check(tiny_model, drawn, options, bias)
 
 
+@pytest.mark.slow
 @packs(10)
 def test_random_packs_of_mistral(
     mistral_model: LoadedModel, drawn: Any, options: dict[str, Any], bias: float

@@ -94,6 +94,7 @@ def stored(folder: Path, name: str = "gqa", **environment: object) -> Path:
     return write_task(folder, name, [1.0], identity=identity, environment=environment)
 
 
+@pytest.mark.few_cases(5)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -191,6 +192,7 @@ def test_what_the_engine_may_leave_to_chance_is_repeated(
     assert configured[0].items() >= engine.items()
 
 
+@pytest.mark.few_cases(4)
 @pytest.mark.parametrize(
     ("options", "identity", "named"),
     [

@@ -47,6 +47,7 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize("engine", ["packed", "sequential"])

@@ -34,6 +34,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
+@pytest.mark.few_cases(7)
 @pytest.mark.parametrize(
     ("argv", "named"),
     [
@@ -110,6 +111,7 @@ def test_name_of_own_questions_is_text(name: str) -> None:
     assert named_tasks(f"tasks.custom.name={name}") == (0, [name, "gqa"])
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -132,6 +134,7 @@ def test_name_of_a_task_that_its_folder_cannot_have_is_refused(
     assert message.count("\n") == 1
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize(
     ("run", "names"),
     [
@@ -155,6 +158,7 @@ def test_run_is_called_what_was_typed(run: list[str], names: list[str]) -> None:
     assert seen == names
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize(
     ("option", "meant"),
     [
@@ -179,6 +183,7 @@ def test_misspelt_option_is_told_what_it_is_close_to_and_nothing_else(
     assert "To append" not in said
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -243,6 +248,7 @@ def returning(codes: dict[str, int], seen: list[str]) -> Callable[[DictConfig], 
     return job
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("codes", "code", "num_run"),
     [
@@ -310,6 +316,7 @@ def test_option_that_a_plus_put_in_is_refused(
     assert f"`{option[1:].partition('=')[0]}` is no option" in finished.stderr
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("program", ["runners.leaderboard", "runners.eval --help"])
 def test_reader_that_has_seen_enough_is_no_error(
     program: str, shell: Shell, tmp_path: Path

@@ -36,6 +36,7 @@ def replies_of(folder: Path, task: str = "mmvet", run: int = 0) -> list[dict[str
     return read_lines(path)
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize("name", PASSING)
 def test_call_that_fails_in_passing_is_repeated(name: str, mmvet: Path, tmp_path: Path) -> None:
     with ChatServer(PASSING[name], PASSING[name]) as server:

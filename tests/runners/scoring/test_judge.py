@@ -99,6 +99,7 @@ def test_cost_is_estimated_first_and_stops_before_anything_is_spent(
     assert "$0.0062" in capsys.readouterr().err  # 200 tokens at 30 and 4 at 60 a million
 
 
+@pytest.mark.few_cases(4)
 @pytest.mark.parametrize(
     ("more", "named"),
     [

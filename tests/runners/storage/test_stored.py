@@ -83,6 +83,7 @@ def add_foreign_line(folder: Path) -> None:
 EDITS = [edit_text, edit_text_and_id, edit_prompt, add_foreign_line]
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize("edit", EDITS)
 def test_edited_answer_is_told_by_every_program(
     edit: Callable[[Path], None], pair: Data, capsys: pytest.CaptureFixture[str]
@@ -156,6 +157,7 @@ PROGRAMS: dict[str, Callable[[str], int]] = {
 }
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize("name", ["A", "results/A", "./results/A", "elsewhere", "sub/elsewhere"])
 def test_every_program_finds_a_run_by_name_and_by_folder(
     name: str, pair: Data, capsys: pytest.CaptureFixture[str]
@@ -172,6 +174,7 @@ def test_every_program_finds_a_run_by_name_and_by_folder(
             assert code == 0, said
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize("name", ["nowhere", "..", ".", "results/nowhere", "llava-v1.5-7b", "data"])
 def test_every_program_refuses_what_is_no_run(
     name: str, pair: Data, capsys: pytest.CaptureFixture[str]
@@ -207,6 +210,7 @@ def leave(folder: Path) -> None:
     """Changes nothing."""
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize(
     ("before", "after", "differing"),
     [

@@ -97,6 +97,7 @@ def test_two_workers_share_the_work_and_the_threshold(
     assert report.calibration.num_questions <= NUM_CALIBRATION_QUESTIONS + 4 * 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "cause", "said"),
     [

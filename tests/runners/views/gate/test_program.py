@@ -19,6 +19,7 @@ GPT3 = CHECKOUT / "../shared/scoring/scienceqa/real_gpt3/answers.jsonl"
 PROBLEMS = CHECKOUT / "../shared/data/scienceqa"
 
 
+@pytest.mark.few_cases(4)
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -11,6 +11,7 @@ from tests.runners.synthetic_runs import scores_of_mean, write_task
 from tests.runners.views.leaderboard.conftest import Build
 
 
+@pytest.mark.few_cases(4)
 @pytest.mark.parametrize(
     ("fields", "note", "is_comparable"),
     [

@@ -43,6 +43,7 @@ def test_rebuilt_from_nothing_every_file_has_the_same_bytes(results: Path, build
     assert b"matplotlib" not in picture
 
 
+@pytest.mark.few_cases(4)
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -43,6 +43,7 @@ def test_run_without_summary_is_listed_as_not_finished(results: Path, build: Bui
     assert "half" in built.text("tex")
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize(
     "change",
     [
