@@ -6,22 +6,19 @@ tower's height and width.
 
 from __future__ import annotations
 
-import ast
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from PIL import Image
 
+from llava.anyres import Pinpoints, cut_views
+
 _HOLDS_RGB_COLOR = frozenset({"RGB", "RGBA", "P"})
 _LARGE_SQUARE = 32_000_000
 """Squares of more pixels are not held whole: an image of 1 x 20,000 would take 6 GB."""
 
 _STRIP_HEIGHT = 256
-
-Size = tuple[int, int]
-Pinpoints = str | Sequence[Sequence[int]]
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -72,78 +69,11 @@ def shrink_to_square(
     return narrow.resize((side, side), resample)
 
 
-def select_best_resolution(original_size: Size, possible_resolutions: Sequence[Size]) -> Size:
-    """Returns the resolution that keeps most pixels of the original, then wastes the fewest.
-
-    Raises:
-        ValueError: `possible_resolutions` is empty.
-    """
-    width, height = original_size
-
-    def fit(resolution: Size) -> tuple[int, int]:
-        scale = min(resolution[0] / width, resolution[1] / height)
-        pixels = int(width * scale) * int(height * scale)
-        effective = min(pixels, width * height)
-        return effective, effective - resolution[0] * resolution[1]
-
-    if not possible_resolutions:
-        raise ValueError(
-            "`possible_resolutions` must hold at least one size, but is empty. "
-            "Check `image_grid_pinpoints` in the checkpoint's config.json."
-        )
-    return max(possible_resolutions, key=fit)
-
-
-def resize_and_pad_image(image: Image.Image, target_resolution: Size) -> Image.Image:
-    """Returns the image scaled to fit the target and centered on black."""
-    width, height = image.size
-    target_width, target_height = target_resolution
-    scale_width, scale_height = target_width / width, target_height / height
-    if scale_width < scale_height:
-        new_size = target_width, min(math.ceil(height * scale_width), target_height)
-    else:
-        new_size = min(math.ceil(width * scale_height), target_width), target_height
-    padded = Image.new("RGB", target_resolution, (0, 0, 0))
-    corner = (target_width - new_size[0]) // 2, (target_height - new_size[1]) // 2
-    padded.paste(image.resize(new_size), corner)
-    return padded
-
-
-def read_pinpoints(grid_pinpoints: Pinpoints) -> list[Size]:
-    """Returns the tiling sizes of a config, which may hold them as text."""
-    sizes = ast.literal_eval(grid_pinpoints) if isinstance(grid_pinpoints, str) else grid_pinpoints
-    return [(int(width), int(height)) for width, height in sizes]
-
-
-def get_anyres_image_grid_shape(
-    image_size: Size, grid_pinpoints: Pinpoints, patch_size: int
-) -> tuple[int, int]:
-    """Returns how many tiles of side `patch_size` an image gets, in width and in height."""
-    width, height = select_best_resolution(image_size, read_pinpoints(grid_pinpoints))
-    return width // patch_size, height // patch_size
-
-
-def divide_to_patches(image: Image.Image, patch_size: int) -> list[Image.Image]:
-    """Returns the square tiles of an image, row by row."""
-    width, height = image.size
-    return [
-        image.crop((left, top, left + patch_size, top + patch_size))
-        for top in range(0, height, patch_size)
-        for left in range(0, width, patch_size)
-    ]
-
-
 def process_anyres_image(
     image: Image.Image, processor: Any, grid_pinpoints: Pinpoints
 ) -> torch.Tensor:
-    """Returns the base view, the whole image squashed to a square, and the tiles of an image.
-
-    They are (1 + T, 3, H, W) float32, CLIP-normalized.
-    """
-    best = select_best_resolution(image.size, read_pinpoints(grid_pinpoints))
-    tiles = divide_to_patches(resize_and_pad_image(image, best), processor.crop_size["height"])
-    side = processor.size["shortest_edge"]
-    views = [image.resize((side, side)), *tiles]
+    """Returns the views of an image, see `cut_views`: (1 + T, 3, H, W) float32, CLIP-normalized."""
+    views = cut_views(image, processor, grid_pinpoints)
     return torch.stack([_pixels(view, processor) for view in views])
 
 

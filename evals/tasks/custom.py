@@ -18,7 +18,7 @@ Published: nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,38 +29,11 @@ from evals.errors import DataError, check_choice
 from evals.figures.metrics import mean_score
 from evals.reading.entries import files_of
 from evals.reading.questions import Question, read_questions, sample_of
-from evals.records import Aggregate, Judgment, Sample, Score
-from evals.scorers.choice import LETTERS, parse_choice
-from evals.scorers.exact import score_exact
-from evals.scorers.vqa_accuracy import score_vqa
-from evals.scorers.yes_no import binary_figures, count_missing_as_wrong, parse_pope
+from evals.records import Aggregate, Sample, Score
+from evals.scorers import SCORERS
+from evals.scorers.choice import LETTERS
+from evals.scorers.yes_no import binary_figures, count_missing_as_wrong
 
-
-def _judge_exact(text: str, question: Sample) -> Judgment:
-    return score_exact(text.strip(), question.target), text.strip()
-
-
-def _judge_vqa(text: str, question: Sample) -> Judgment:
-    return score_vqa(text, question.target)
-
-
-def _judge_yes_no(text: str, question: Sample) -> Judgment:
-    answer = parse_pope(text)
-    return score_exact(answer, question.target), answer
-
-
-def _judge_choice(text: str, question: Sample) -> Judgment:
-    letter = parse_choice(text)
-    return float(letter == question.target), letter
-
-
-_SCORERS: Mapping[str, Callable[[str, Sample], Judgment] | None] = {
-    "none": None,
-    "exact": _judge_exact,
-    "vqa_accuracy": _judge_vqa,
-    "yes_no": _judge_yes_no,
-    "choice": _judge_choice,
-}
 _ALLOWED: Mapping[str, Sequence[str]] = {"yes_no": ("yes", "no"), "choice": tuple(LETTERS)}
 
 
@@ -93,8 +66,8 @@ def Custom(  # noqa: N802 - stored manifests and configurations name it so
         ValueError: there is no such scorer.
     """
     scorer = scorer or "none"
-    check_choice("`scorer`", scorer, _SCORERS)
-    path, folder, judge = Path(questions), Path(images or ""), _SCORERS[scorer]
+    check_choice("`scorer`", scorer, SCORERS)
+    path, folder, judge = Path(questions), Path(images or ""), SCORERS[scorer]
     metric = "vqa_accuracy" if scorer == "vqa_accuracy" else "accuracy"
 
     def read() -> list[Sample]:
@@ -109,7 +82,7 @@ def Custom(  # noqa: N802 - stored manifests and configurations name it so
         data_files=files_of(None, path),
         read=read,
         ask=_refuse_images if images is None else as_read,
-        judge=None if judge is None else each(judge),
+        judge=None if judge is None else each(lambda text, asked: judge(text, asked.target)),
         figures=partial(_figures, metric, is_binary=scorer == "yes_no"),
         unscored=(
             "cannot be scored without a scorer. Set scorer=exact and give every question an "

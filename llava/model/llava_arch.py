@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import nn
 
+from llava.anyres import merge_tiles
 from llava.constants import IGNORE_INDEX
-from llava.model.anyres import merge_tiles
 from llava.model.fusion import assign_images, fuse_row, pad_rows
 from llava.model.multimodal_encoder.builder import build_vision_tower
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower

@@ -17,7 +17,7 @@ from evals.reading.images import ImageFile, ImageSource
 from evals.records import Cause, Failure, Sample
 from llava.image_hash import hash_image
 from runners.environment import num_cores
-from runners.storage.answers import AnswerStore
+from runners.storage.answer_store import AnswerStore
 from runners.storage.long_names import shorten_names
 
 logger = logging.getLogger(__name__)

@@ -22,10 +22,10 @@ from runners.options.names import model_name
 from runners.options.shard import read_shard
 from runners.options.task_spec import TaskSpec
 from runners.scoring.score import score_asked
+from runners.storage.answer_lines import result_line, trace_line
 from runners.storage.asked import asked_samples
 from runners.storage.files import hash_data_files, sha256_of_json
 from runners.storage.identity import hash_prompts
-from runners.storage.lines import result_line, trace_line
 from runners.storage.summary import Hashes, Origin, SummaryFile
 
 logger = logging.getLogger(__name__)

@@ -26,8 +26,8 @@ from runners.options.model import (
 )
 from runners.options.names import model_name, run_name
 from runners.options.task_spec import TaskSpec
+from runners.storage.answer_lines import is_failure
 from runners.storage.identity import describe_differences, differences
-from runners.storage.lines import is_failure
 from runners.storage.manifest import Manifest
 from runners.storage.specs import read_spec
 from runners.storage.stored import StoredTask, find_tasks

@@ -15,7 +15,7 @@ from runners.environment import now
 from runners.evaluation.identity import ModelIdentity
 from runners.evaluation.provenance import Environment, Timing, near_tie_rule
 from runners.evaluation.questions import AskedTask
-from runners.storage.answers import AnswerStore
+from runners.storage.answer_store import AnswerStore
 from runners.storage.identity import check_identity
 from runners.storage.lock import FolderLock, explaining_disk_errors, set_aside
 from runners.storage.manifest import Manifest, amend_environment, read_manifest, write_manifest

@@ -14,9 +14,9 @@ from runners.evaluation.questions import AskedTask
 from runners.evaluation.resuming import TaskRun
 from runners.evaluation.work import Work
 from runners.in_training.ranks import Ranks
+from runners.storage.answer_lines import count_replays
 from runners.storage.asked import TOKENS_OF_AN_IMAGE, shard_samples
 from runners.storage.files import sha256_of_lines
-from runners.storage.lines import count_replays
 from runners.storage.summary import SummaryFile
 from runners.workers.interface import Engine, Result, from_engine
 

@@ -16,11 +16,11 @@ from runners.errors import ConfigError
 from runners.options.score import JudgeOptions
 from runners.options.task_spec import TaskSpec
 from runners.scoring.judge import Judgment, judge_answers
+from runners.storage.answer_lines import is_failure, read_failure, read_prediction
 from runners.storage.asked import asked_samples
 from runners.storage.files import hash_data_files, sha256_of_file, sha256_of_json
 from runners.storage.identity import UNKNOWN, hash_prompts
 from runners.storage.importing import Import
-from runners.storage.lines import is_failure, read_failure, read_prediction
 from runners.storage.stored import StoredTask
 from runners.storage.summary import Hashes, Origin, SummaryFile, with_scores, write_results
 

@@ -17,11 +17,11 @@ from evals.records import Failure, Prediction, Sample
 from runners.environment import describe_environment, now
 from runners.errors import ConfigError
 from runners.options.task_spec import TaskSpec
-from runners.storage.answers import PREDICTIONS_FILE
+from runners.storage.answer_lines import failure_line, imported_line
+from runners.storage.answer_store import PREDICTIONS_FILE
 from runners.storage.asked import Asked
 from runners.storage.files import hash_data_files, sha256_of_file, write_jsonl
 from runners.storage.identity import UNKNOWN, hash_prompts
-from runners.storage.lines import failure_line, imported_line
 from runners.storage.lock import FolderLock, set_aside
 from runners.storage.manifest import Manifest, read_manifest, write_manifest
 from runners.storage.summary import Origin

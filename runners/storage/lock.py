@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from runners.errors import DISK_FULL, ConfigError, StoreError
-from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE
+from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE
 from runners.storage.files import make_folder, remove_scratch, sync_folder
 from runners.storage.manifest import MANIFEST_FILE
 

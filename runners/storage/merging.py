@@ -15,11 +15,11 @@ from runners.errors import ConfigError
 from runners.options.given import TaskChoice
 from runners.options.shard import Shard
 from runners.options.task_spec import TaskSpec
-from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE, AnswerStore
+from runners.storage.answer_lines import is_failure
+from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE, AnswerStore
 from runners.storage.asked import Asked
 from runners.storage.files import sha256_of_file, write_jsonl
 from runners.storage.identity import describe_differences, differences, hash_prompts
-from runners.storage.lines import is_failure
 from runners.storage.lock import FolderLock, explaining_disk_errors, set_aside
 from runners.storage.manifest import MANIFEST_FILE, Manifest, write_manifest
 from runners.storage.specs import read_run_specs

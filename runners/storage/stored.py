@@ -13,9 +13,9 @@ from typing import Any
 from evals.errors import DataError
 from runners.errors import ConfigError
 from runners.options.names import is_set_aside
-from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE
+from runners.storage.answer_lines import good_lines, is_trace_line
+from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE
 from runners.storage.files import count_lines, read_intact_lines, sha256_of_file
-from runners.storage.lines import good_lines, is_trace_line
 from runners.storage.manifest import MANIFEST_FILE, Manifest, read_manifest
 from runners.storage.summary import (
     SCORES_FILE,

@@ -15,10 +15,10 @@ from evals.records import Failure, Sample
 from llava.generation.request import Completion
 from runners.options.task_spec import TaskSpec
 from runners.scoring.score import score_lines
-from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE
+from runners.storage.answer_lines import answer_line, failure_line
+from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE
 from runners.storage.files import hash_data_files, json_line, sha256_of_file, sha256_of_json
 from runners.storage.identity import hash_prompts
-from runners.storage.lines import answer_line, failure_line
 from runners.storage.manifest import Manifest, write_manifest
 from runners.storage.summary import Hashes, Origin, SummaryFile, write_results
 

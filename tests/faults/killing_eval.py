@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runners.storage.answers import AnswerStore
+from runners.storage.answer_store import AnswerStore
 from runners.storage.files import json_line
 
 TARGETS = ("parent", "worker", "both")

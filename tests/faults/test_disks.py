@@ -17,7 +17,7 @@ import pytest
 from evals.records import Cause, Failure
 from runners.errors import ConfigError, StoreError
 from runners.evaluation.resuming import TaskRun
-from runners.storage.answers import SYNC_EVERY_S
+from runners.storage.answer_store import SYNC_EVERY_S
 from tests.faults.storing import NUM_QUESTIONS, store_answers, write_questions
 from tests.faults.unprivileged import run_unprivileged
 from tests.runners.conftest import CHECKOUT, Finished, Shell, Start, read_lines

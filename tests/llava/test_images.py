@@ -8,15 +8,17 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
-from llava.images import (
+from llava.anyres import (
     divide_to_patches,
-    expand2square,
     get_anyres_image_grid_shape,
-    process_anyres_image,
-    process_images,
     read_pinpoints,
     resize_and_pad_image,
     select_best_resolution,
+)
+from llava.images import (
+    expand2square,
+    process_anyres_image,
+    process_images,
     shrink_to_square,
     to_rgb,
 )

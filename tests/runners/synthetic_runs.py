@@ -11,8 +11,8 @@ from evals.figures.statistics import confidence_interval
 from runners.options.build import default_spec
 from runners.options.task_spec import TaskSpec
 from runners.scoring.judge import Judgment
+from runners.storage.answer_lines import answer_id
 from runners.storage.files import sha256_of_file, sha256_of_json
-from runners.storage.lines import answer_id
 from runners.storage.summary import JudgeRecord
 
 METRICS = {

@@ -10,7 +10,7 @@ from typing import Any
 from evals.errors import DataError
 from evals.figures.paired_tests import PairedComparison, compare_paired
 from runners.errors import ConfigError
-from runners.storage.comparing import obstacles
+from runners.storage.comparable import obstacles
 from runners.storage.identity import UNKNOWN, differences
 from runners.storage.run_table import render_metric
 from runners.storage.stored import FinishedTask, StoredRun

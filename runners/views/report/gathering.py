@@ -13,7 +13,7 @@ from evals.records import Sample
 from runners.errors import ConfigError
 from runners.options.given import TaskChoice
 from runners.options.task_spec import TaskSpec
-from runners.storage.comparing import obstacles
+from runners.storage.comparable import obstacles
 from runners.storage.identity import differences
 from runners.storage.specs import read_run_specs
 from runners.storage.stored import StoredRun, StoredTask

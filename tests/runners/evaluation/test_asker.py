@@ -10,7 +10,7 @@ import pytest
 
 from runners.eval import evaluate
 from runners.options import program
-from runners.storage.answers import SYNC_EVERY_S
+from runners.storage.answer_store import SYNC_EVERY_S
 from tests.faults.engines import held, register_engines
 from tests.runners.conftest import CHECKOUT, read_lines
 

@@ -14,10 +14,10 @@ from evals.tasks.custom import Custom
 from llava.generation.request import Completion
 from runners.options import program
 from runners.score import score
-from runners.storage.answers import AnswerStore
+from runners.storage.answer_lines import answer_line, failure_line, trace_line
+from runners.storage.answer_store import AnswerStore
 from runners.storage.asked import shard_samples
 from runners.storage.files import hash_data_files, sha256_of_json, write_jsonl
-from runners.storage.lines import answer_line, failure_line, trace_line
 from runners.storage.manifest import Manifest, write_manifest
 from tests.evals.small_data import put_lines
 from tests.runners.conftest import read_lines

@@ -15,8 +15,8 @@ from runners.options import program
 from runners.regress import regress
 from runners.report import report
 from runners.score import score
+from runners.storage.answer_lines import answer_id
 from runners.storage.files import sha256_of_json
-from runners.storage.lines import answer_id
 from runners.storage.stored import State, StoredTask, find_run, list_runs
 from runners.submit import submit
 from runners.views.report.page import to_json

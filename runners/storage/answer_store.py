@@ -11,6 +11,13 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from runners.storage.answer_lines import (
+    count_replays,
+    good_lines,
+    is_answer_line,
+    is_failure,
+    is_trace_line,
+)
 from runners.storage.files import (
     SPOILED_SUFFIX,
     json_line,
@@ -18,13 +25,6 @@ from runners.storage.files import (
     sha256_of_json,
     sync_folder,
     write_atomic,
-)
-from runners.storage.lines import (
-    count_replays,
-    good_lines,
-    is_answer_line,
-    is_failure,
-    is_trace_line,
 )
 
 logger = logging.getLogger(__name__)

@@ -1,15 +1,90 @@
-"""Tile features of an any-resolution image to one sequence of image features.
+"""Any resolution: an image is cut into tiles, and the tiles' features become one sequence again.
 
-Legend: T tiles (the base view not counted), P patches a tile, D embedding width.
+Sizes are (width, height) in pixels, as PIL has them. Legend: T tiles (the base view not counted), P
+patches a tile, D embedding width.
 """
 
 from __future__ import annotations
 
+import ast
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 
-from llava.images import get_anyres_image_grid_shape
+Size = tuple[int, int]
+Pinpoints = str | Sequence[Sequence[int]]
+
+
+def select_best_resolution(original_size: Size, possible_resolutions: Sequence[Size]) -> Size:
+    """Returns the resolution that keeps most pixels of the original, then wastes the fewest.
+
+    Raises:
+        ValueError: `possible_resolutions` is empty.
+    """
+    width, height = original_size
+
+    def fit(resolution: Size) -> tuple[int, int]:
+        scale = min(resolution[0] / width, resolution[1] / height)
+        pixels = int(width * scale) * int(height * scale)
+        effective = min(pixels, width * height)
+        return effective, effective - resolution[0] * resolution[1]
+
+    if not possible_resolutions:
+        raise ValueError(
+            "`possible_resolutions` must hold at least one size, but is empty. "
+            "Check `image_grid_pinpoints` in the checkpoint's config.json."
+        )
+    return max(possible_resolutions, key=fit)
+
+
+def resize_and_pad_image(image: Image.Image, target_resolution: Size) -> Image.Image:
+    """Returns the image scaled to fit the target and centered on black."""
+    width, height = image.size
+    target_width, target_height = target_resolution
+    scale_width, scale_height = target_width / width, target_height / height
+    if scale_width < scale_height:
+        new_size = target_width, min(math.ceil(height * scale_width), target_height)
+    else:
+        new_size = min(math.ceil(width * scale_height), target_width), target_height
+    padded = Image.new("RGB", target_resolution, (0, 0, 0))
+    corner = (target_width - new_size[0]) // 2, (target_height - new_size[1]) // 2
+    padded.paste(image.resize(new_size), corner)
+    return padded
+
+
+def read_pinpoints(grid_pinpoints: Pinpoints) -> list[Size]:
+    """Returns the tiling sizes of a config, which may hold them as text."""
+    sizes = ast.literal_eval(grid_pinpoints) if isinstance(grid_pinpoints, str) else grid_pinpoints
+    return [(int(width), int(height)) for width, height in sizes]
+
+
+def get_anyres_image_grid_shape(
+    image_size: Size, grid_pinpoints: Pinpoints, patch_size: int
+) -> tuple[int, int]:
+    """Returns how many tiles of side `patch_size` an image gets, in width and in height."""
+    width, height = select_best_resolution(image_size, read_pinpoints(grid_pinpoints))
+    return width // patch_size, height // patch_size
+
+
+def divide_to_patches(image: Image.Image, patch_size: int) -> list[Image.Image]:
+    """Returns the square tiles of an image, row by row."""
+    width, height = image.size
+    return [
+        image.crop((left, top, left + patch_size, top + patch_size))
+        for top in range(0, height, patch_size)
+        for left in range(0, width, patch_size)
+    ]
+
+
+def cut_views(image: Image.Image, processor: Any, grid_pinpoints: Pinpoints) -> list[Image.Image]:
+    """Returns the base view, the whole image squashed to a square, and the T tiles of an image."""
+    best = select_best_resolution(image.size, read_pinpoints(grid_pinpoints))
+    side = processor.size["shortest_edge"]
+    tiles = divide_to_patches(resize_and_pad_image(image, best), processor.crop_size["height"])
+    return [image.resize((side, side)), *tiles]
 
 
 def unpad_image(features: torch.Tensor, original_size: tuple[int, int]) -> torch.Tensor:

@@ -9,8 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from llava.images import resize_and_pad_image
-from llava.model.anyres import merge_tiles, unpad_image
+from llava.anyres import merge_tiles, resize_and_pad_image, unpad_image
 
 TILE = 56
 SIDES = st.integers(1, 4000)

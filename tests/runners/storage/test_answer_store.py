@@ -15,8 +15,7 @@ import pytest
 
 from evals.records import Cause, Failure, Sample
 from llava.generation.request import Completion
-from runners.storage.answers import PREDICTIONS_FILE, TRACE_FILE, AnswerStore
-from runners.storage.lines import (
+from runners.storage.answer_lines import (
     answer_id,
     answer_line,
     failure_line,
@@ -25,6 +24,7 @@ from runners.storage.lines import (
     read_prediction,
     trace_line,
 )
+from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE, AnswerStore
 from tests.runners.conftest import CHECKOUT, read_lines
 
 KEYS = ["a", "b", "c"]
@@ -125,7 +125,7 @@ def test_torn_last_line_is_asked_again_and_the_bytes_are_the_same(
 def test_killed_writer_loses_no_answer_that_it_had_added(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; "
-        "from tests.runners.storage.test_answers import AnswerStore, add_answer\n"
+        "from tests.runners.storage.test_answer_store import AnswerStore, add_answer\n"
         f"store = AnswerStore(Path({str(tmp_path)!r}))\n"
         "for number in range(10**9):\n"
         "    add_answer(store, str(number)); print(number, flush=True)\n"
@@ -149,7 +149,7 @@ def test_killed_writer_loses_no_answer_that_it_had_added(tmp_path: Path) -> None
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """The time, which stands still unless a test moves it."""
     now = [1000.0]
-    monkeypatch.setattr("runners.storage.answers.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("runners.storage.answer_store.time.monotonic", lambda: now[0])
     yield now
     monkeypatch.undo()
 
@@ -227,7 +227,7 @@ def test_line_that_does_not_fit_is_not_written_in_part(
                 raise OSError(errno.ENOSPC, "No space left on device")
             return super().write(bytes(data)[:left])  # as a disk does on its last bytes
 
-    monkeypatch.setattr("runners.storage.answers.FileIO", SmallDisk)
+    monkeypatch.setattr("runners.storage.answer_store.FileIO", SmallDisk)
     store = AnswerStore(tmp_path)
     added: list[str] = []
 
