@@ -262,6 +262,18 @@ def test_every_picture_is_shown_on_a_page() -> None:
     assert {path.name for path in (DOCS / "images").iterdir()} <= shown
 
 
+def test_every_proof_of_a_promise_is_there() -> None:
+    section = (CHECKOUT / "README.md").read_text(encoding="utf-8").partition("What is promised")[2]
+    rows = [line for line in section.splitlines() if line.startswith("| **")]
+    assert len(rows) > 10
+    for row in rows:
+        folder = CHECKOUT / "tests"
+        for name in re.findall(r"`([\w/*]+\.py)`", row):
+            place = CHECKOUT / "tests" if "/" in name else folder
+            assert list(place.glob(name)), f"{name} of {row}"
+            folder = (place / name).parent
+
+
 def test_examples_on_the_page_of_differences_hold() -> None:
     results = doctest.testfile(str(DOCS / "differences.md"), module_relative=False)
     assert results.attempted > 10
