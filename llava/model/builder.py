@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,11 +24,13 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from llava.errors import CheckpointError, reason_of
 from llava.model.adapters import (
+    Adapter,
     check_adapter,
     grow_rows,
     merge_adapter,
     normalize_trained_names,
     override_tensors,
+    read_adapter,
 )
 from llava.model.checkpoint import Checkpoint, CheckpointKind, inspect_checkpoint
 from llava.model.content_hash import hash_weight_files
@@ -37,7 +40,8 @@ from llava.model.language_model.llava_mpt import LlavaMptConfig, LlavaMptForCaus
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.native import rename_tensor
 from llava.model.quantization import Quantization
-from llava.model.weights import LoadReport, match_tensors, read_tensors
+from llava.model.tower import require_frozen_tower, tower_tensors
+from llava.model.weights import LoadReport, Sources, is_of_tower, match_tensors, read_tensors
 from llava.tokenizer import load_checkpoint_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -146,25 +150,43 @@ def _build_model(
     checkpoint: Checkpoint, quantization: Quantization | None, options: dict[str, Any]
 ) -> tuple[PreTrainedModel, LoadReport]:
     """The language model with projector, adapters merged, everything checked before it is used."""
+    rename = rename_tensor if checkpoint.native else str
+    tensors = {rename(k): v for k, v in read_tensors(checkpoint.weight_files).items()}
+    adapter, trained = _read_trained(checkpoint, rename)
+    if not checkpoint.tower_in_checkpoint:
+        require_frozen_tower(tensors, checkpoint)
+    trains_tower = any(is_of_tower(name) for part in trained.values() for name in part)
+    if trains_tower or (adapter is not None and adapter.trains_tower):
+        # what was not trained of the tower is as in the tower's own files
+        own = tower_tensors(checkpoint)
+        tensors = own | tensors if checkpoint.tower_in_checkpoint else tensors | own
+        checkpoint = replace(
+            checkpoint, config={**checkpoint.config, "unfreeze_mm_vision_tower": True}
+        )
     model_class, config, expected = _describe_model(checkpoint)
     options = {"config": config, **options}
-    tensors, adapter = _read_checkpoint(checkpoint, expected)
+    for name in (_embedding_of(checkpoint), "lm_head.weight"):
+        if checkpoint.base is not None and name in tensors and name in expected:
+            tensors[name] = grow_rows(tensors[name], expected[name][0])
+    for file, part in trained.items():
+        override_tensors(tensors, part, expected, file=file, config=checkpoint.config_file)
     report = match_tensors(
         tensors,
         expected,
         tied=frozenset(["lm_head.weight"] if config.tie_word_embeddings else []),
-        tower_in_checkpoint=checkpoint.tower_in_checkpoint,
-        source=checkpoint.base or checkpoint.path,
-        config_dir=checkpoint.path,
+        sources=Sources(
+            weights=checkpoint.base or checkpoint.path,
+            config=checkpoint.config_file,
+            trained=checkpoint.trained_files,
+            files=checkpoint.weight_files,
+        ),
     )
-    if adapter:
-        check_adapter(adapter, expected, source=checkpoint.path)
-        report = replace(report, num_adapter=len(adapter))
+    if adapter is not None:
+        check_adapter(adapter, expected)
+        report = replace(report, num_adapter=len(adapter.parts))
         # what is to be quantized may be too large for the device before it is
         place = {} if quantization is None else {"device_map": {"": "cpu"}}
-        merged = merge_adapter(
-            _from_tensors(model_class, tensors, options | place), checkpoint.path, adapter
-        )
+        merged = merge_adapter(_from_tensors(model_class, tensors, options | place), adapter)
         if quantization is None:
             return _finish(merged, checkpoint), report
         tensors = merged.state_dict()
@@ -202,36 +224,30 @@ def _describe_model(checkpoint: Checkpoint) -> tuple[Any, Any, dict[str, torch.S
         *(TypeError, ValueError, AttributeError, OSError, KeyError, StrictDataclassError),
     ) as error:
         raise CheckpointError(
-            f"{checkpoint.path / 'config.json'} does not describe a model: {reason_of(error)}. "
+            f"{checkpoint.config_file} does not describe a model: {reason_of(error)}. "
             "Take the config.json that was saved with the checkpoint."
         ) from error
     shapes = {name: tensor.shape for name, tensor in skeleton.state_dict().items()}
     return model_class, config, shapes
 
 
-def _read_checkpoint(
-    checkpoint: Checkpoint, expected: dict[str, torch.Size]
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Tensors under the model's names, what was trained over a base put in; and the adapter's."""
-    tensors = read_tensors(checkpoint.weight_files)
-    if checkpoint.native:
-        tensors = {rename_tensor(name): tensor for name, tensor in tensors.items()}
-    if checkpoint.base is None:
-        return tensors, {}
-    embedding = (
-        "transformer.wte.weight" if checkpoint.family == "mpt" else "model.embed_tokens.weight"
-    )
-    for name in (embedding, "lm_head.weight"):
-        if name in tensors and name in expected:
-            tensors[name] = grow_rows(tensors[name], expected[name][0])
-    adapter: dict[str, torch.Tensor] = {}
-    trained_files = checkpoint.trained_files
-    if checkpoint.kind is not CheckpointKind.PROJECTOR:
-        adapter = read_tensors(trained_files[:1])
-        trained_files = trained_files[1:]
-    trained = normalize_trained_names(read_tensors(trained_files))
-    override_tensors(tensors, trained, embedding=embedding, source=checkpoint.path)
-    return tensors, adapter
+def _read_trained(
+    checkpoint: Checkpoint, rename: Callable[[str], str]
+) -> tuple[Adapter | None, dict[Path, dict[str, torch.Tensor]]]:
+    """The adapter, and by file the tensors that stand for the base's, under the model's names."""
+    files = checkpoint.trained_files
+    adapter, trained = None, {}
+    if files and checkpoint.kind is not CheckpointKind.PROJECTOR:
+        adapter = read_adapter(files[0], rename)
+        trained[files[0]] = dict(adapter.whole)
+        files = files[1:]
+    return adapter, trained | {
+        file: normalize_trained_names(read_tensors([file])) for file in files
+    }
+
+
+def _embedding_of(checkpoint: Checkpoint) -> str:
+    return "transformer.wte.weight" if checkpoint.family == "mpt" else "model.embed_tokens.weight"
 
 
 def _from_tensors(
@@ -309,7 +325,7 @@ def _load_tower(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None) -
         raise CheckpointError(
             f"The vision tower in {checkpoint.tower_dir} has features of width "
             f"{tower.hidden_size}, but `mm_hidden_size` is {width} in "
-            f"{checkpoint.path / 'config.json'}. Use the tower that the checkpoint was trained "
+            f"{checkpoint.config_file}. Use the tower that the checkpoint was trained "
             "with."
         )
     try:

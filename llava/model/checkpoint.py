@@ -6,9 +6,11 @@ for delta weights, does the name decide.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,14 @@ from llava.model.locate import (
     has_weight_files,
     read_config,
     read_json_object,
+    read_strings,
     resolve_model_path,
     resolve_vision_tower,
 )
 from llava.model.native import is_native_config, translate_config
+from llava.names import identity_of
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_CONTEXT_LEN = 2048
 
@@ -34,6 +40,7 @@ _ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 _NON_LORA_FILE = "non_lora_trainables.bin"
 _PROJECTOR_FILE = "mm_projector.bin"
+_PROJECTOR_NAMES = ("mm_projector.", "multi_modal_projector.")
 
 _LLAVA_FAMILIES = {"llava_llama": "llama", "llava_mistral": "mistral", "llava_mpt": "mpt"}
 _PLAIN_FAMILIES = {"llama": "llama", "mistral": "mistral", "mpt": "mpt"}
@@ -86,6 +93,12 @@ class Checkpoint:
         return self.base or self.path
 
     @property
+    def config_file(self) -> Path:
+        """Where the configuration stands: in the folder, or in the base's."""
+        own = self.path / "config.json"
+        return own if self.base is None or own.is_file() else self.base / "config.json"
+
+    @property
     def is_multimodal(self) -> bool:
         """Whether the model takes images."""
         return self.tower_dir is not None
@@ -93,7 +106,21 @@ class Checkpoint:
     @property
     def tower_in_checkpoint(self) -> bool:
         """Whether the tower's weights lie in the checkpoint, because it was tuned."""
-        return self.native or bool(self.config.get("unfreeze_mm_vision_tower"))
+        return is_tower_tuned(self.config)
+
+    @property
+    def vision_remedy(self) -> str:
+        """What to do where a plain language model is to be shown images."""
+        if self.kind is CheckpointKind.PLAIN_ADAPTER:
+            return (
+                f"{self.path} holds a LoRA adapter alone: its config.json and {_NON_LORA_FILE}, "
+                "with the projector, are missing. LLaVA writes them when a training ends; copy "
+                "them from its output folder."
+            )
+        return (
+            "Give a LLaVA checkpoint, or the adapter or projector that was trained over this "
+            "model, with `model.path=`, and this one as `model.base=`."
+        )
 
     @property
     def context_len(self) -> int:
@@ -122,6 +149,21 @@ class Checkpoint:
         return [path for path in dict.fromkeys(files) if path.is_file()]
 
 
+def is_tower_tuned(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration says that the vision tower was trained with the language model.
+
+    LLaVA says so in `unfreeze_mm_vision_tower`, LLaVA-NeXT in a list, `mm_tunable_parts`.
+
+    >>> is_tower_tuned({"mm_tunable_parts": "mm_mlp_adapter,mm_vision_tower"})
+    True
+    """
+    parts = config.get("mm_tunable_parts") or ""
+    named = parts.split(",") if isinstance(parts, str) else parts
+    return bool(config.get("unfreeze_mm_vision_tower")) or (
+        "mm_vision_tower" in [str(part).strip() for part in named]
+    )
+
+
 def inspect_checkpoint(
     path: str, base: str | None = None, name: str | None = None, revision: str | None = None
 ) -> Checkpoint:
@@ -145,11 +187,16 @@ def inspect_checkpoint(
             "original LLaMA weights (LLaVA's `llava.model.apply_delta`) and give the result."
         )
     base_dir = None if base is None else resolve_model_path(base, option="model.base")
+    if base_dir is not None:
+        _require_model(base_dir)
     kind = _kind_of(folder, base_dir)
     config = _config_of(folder, base_dir)
-    native = is_native_config(config)
-    if native:
-        config = translate_config(config, folder)
+    weights_dir = base_dir or folder
+    translated = native = is_native_config(config)
+    if base_dir is not None and (base_dir / "config.json").is_file():
+        native = is_native_config(read_config(base_dir))
+    if translated:
+        config = translate_config(config, weights_dir)
     family = _family_of(config, folder, name, base_dir)
     if not any(((base_dir or folder) / file).is_file() for file in TOKENIZER_MODEL_FILES):
         raise CheckpointError(
@@ -157,7 +204,12 @@ def inspect_checkpoint(
             f"{' nor '.join(TOKENIZER_MODEL_FILES)}. Copy it from the language model that the "
             "checkpoint was trained from."
         )
-    tower_dir, tower_config = _tower_of(config, folder, base_dir, native=native)
+    tower_dir, tower_config = _tower_of(config, folder, base_dir, native=translated)
+    trained_files = _trained_files(kind, folder)
+    if base is not None and base_dir is not None:
+        _compare_base(folder, base, base_dir)
+    if kind is CheckpointKind.PLAIN_ADAPTER and tower_dir is not None and not native:
+        _compare_projector(folder, weights_dir, trained_files[0])
     return Checkpoint(
         kind=kind,
         family=family,
@@ -167,7 +219,7 @@ def inspect_checkpoint(
         config=config,
         native=native,
         weight_files=tuple(find_weight_files(base_dir or folder)),
-        trained_files=_trained_files(kind, folder),
+        trained_files=trained_files,
         tower_dir=tower_dir,
         tower_config=tower_config,
     )
@@ -180,7 +232,9 @@ def _kind_of(folder: Path, base: Path | None) -> CheckpointKind:
     if (folder / _ADAPTER_CONFIG).is_file():
         adapter = read_json_object(folder / _ADAPTER_CONFIG, "Download the adapter again.")
         _require_base(folder, base, "an adapter", adapter.get("base_model_name_or_path"))
-        with_projector = is_llava or (folder / _NON_LORA_FILE).is_file()
+        with_projector = (is_llava and not is_native_config(config)) or (
+            folder / _NON_LORA_FILE
+        ).is_file()
         return CheckpointKind.LLAVA_LORA if with_projector else CheckpointKind.PLAIN_ADAPTER
     if (folder / _PROJECTOR_FILE).is_file() and not has_weight_files(folder):
         _require_base(folder, base, "a projector without a language model", None)
@@ -191,6 +245,62 @@ def _kind_of(folder: Path, base: Path | None) -> CheckpointKind:
             "Leave `model.base` out."
         )
     return CheckpointKind.LLAVA if is_llava else CheckpointKind.PLAIN
+
+
+def _require_model(base: Path) -> None:
+    """Checks that what is given as a base is no adapter or projector itself."""
+    if has_weight_files(base):
+        return
+    for file, what in ((_ADAPTER_CONFIG, "a LoRA adapter"), (_PROJECTOR_FILE, "a projector")):
+        if (base / file).is_file():
+            recorded, _ = _recorded_base(base)
+            named = f", {recorded!r}," if recorded else ""
+            raise CheckpointError(
+                f"`model.base` is {base}, but that is {what} itself ({file} lies there, and no "
+                f"model). Give the model{named} that it was trained on as `model.base=`."
+            )
+
+
+def _recorded_base(folder: Path) -> tuple[str, str]:
+    """The model that an adapter or projector was trained on, and the field that names it.
+
+    The name is empty where no file tells it.
+    """
+    file, key = "config.json", "_name_or_path"
+    if (folder / _ADAPTER_CONFIG).is_file():
+        file, key = _ADAPTER_CONFIG, "base_model_name_or_path"
+    if not (folder / file).is_file():
+        return "", ""
+    recorded = read_json_object(folder / file, "Download it again.").get(key)
+    return recorded if isinstance(recorded, str) else "", f"`{key}` in {folder / file}"
+
+
+def _compare_base(folder: Path, base: str, base_dir: Path) -> None:
+    """Warns where an adapter or projector was trained on another model than it is given over."""
+    recorded, field = _recorded_base(folder)
+    given = {identity_of(path) for path in (base, str(base_dir), str(base_dir.resolve()))}
+    if recorded and identity_of(recorded) not in given:
+        _warn(
+            f"`model.base` is {base}, but {field} says that {folder.name} was trained on "
+            f"{recorded!r}. Over another model it gives worse answers, without a sign. Give that "
+            "model, unless yours is the same under another name."
+        )
+
+
+def _compare_projector(folder: Path, base: Path, adapter: Path) -> None:
+    """Warns where a LoRA adapter has no projector of its own, and the base's is taken."""
+    if not _holds_projector(adapter):
+        _warn(
+            f"{folder} holds a LoRA adapter alone, without config.json and {_NON_LORA_FILE}: the "
+            f"projector of {base} answers with it. LLaVA trains the projector too, and writes it "
+            "when the training ends. If this training did, copy both files from its output folder."
+        )
+
+
+@cache
+def _warn(message: str) -> None:
+    """Logs a warning once, however often the same checkpoint is looked at."""
+    logger.warning("%s", message)
 
 
 def _require_base(folder: Path, base: Path | None, what: str, hint: str | None) -> None:
@@ -245,7 +355,7 @@ def _tower_of(
     """Folder and configuration of the vision tower; None for a plain language model."""
     tower_dir, key = folder, "vision_feature_layer"
     if native:
-        tower_config = config["vision_config"]
+        tower_dir, tower_config = Path(config["mm_vision_tower"]), config["vision_config"]
     else:
         if config.get("model_type") in _PLAIN_FAMILIES and not config.get("mm_vision_tower"):
             return None, {}
@@ -256,7 +366,7 @@ def _tower_of(
                 "cannot see. Take the config.json that was saved with the checkpoint."
             )
         tower_dir, key = resolve_vision_tower(tower, folder, base), "mm_vision_select_layer"
-        if not config.get("unfreeze_mm_vision_tower"):
+        if not is_tower_tuned(config):
             find_weight_files(tower_dir)
         tower_config = read_config(tower_dir)
         tower_config = tower_config.get("vision_config") or tower_config
@@ -288,9 +398,15 @@ def _trained_files(kind: CheckpointKind, folder: Path) -> tuple[Path, ...]:
         )
     if kind is CheckpointKind.PLAIN_ADAPTER:
         return (adapters[0],)
-    if not (folder / _NON_LORA_FILE).is_file():
+    if (folder / _NON_LORA_FILE).is_file():
+        return adapters[0], folder / _NON_LORA_FILE
+    if not _holds_projector(adapters[0]):
         raise CheckpointError(
             f"{folder / _NON_LORA_FILE} is missing: it holds the projector that was trained with "
             "the adapter. Without it the model cannot see. Copy it from the training's output."
         )
-    return adapters[0], folder / _NON_LORA_FILE
+    return (adapters[0],)
+
+
+def _holds_projector(adapter: Path) -> bool:
+    return any(part in name for name in read_strings(adapter) for part in _PROJECTOR_NAMES)

@@ -90,8 +90,7 @@ class Subject:
         if number and not self.checkpoint.is_multimodal:
             raise CheckpointError(
                 f"{self.name} is a language model without a vision tower, but {number:,} questions "
-                f"of {task} show images. Give a LLaVA checkpoint, or the adapter or projector that "
-                "was trained over this model, with `model.path=`, and this one as `model.base=`."
+                f"of {task} show images. {self.checkpoint.vision_remedy}"
             )
 
     def build_renderer(self) -> PromptRenderer:
