@@ -89,7 +89,8 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
     Raises:
         ConfigError: an option is wrong, no template is known, or `output_dir` cannot be written.
         StoreError: the disk does not take the answers.
-        ConversationError: no template is known for the model, or the one given does not exist.
+        ConversationError: no template is known for the model, the one that its name stands for
+            contradicts the tokenizer, or the one given does not exist.
         DataError: the questions cannot be read, are not as many as published, or none of them can
             be answered.
         ValueError: the weights are sharded over processes.
@@ -110,7 +111,9 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
     )
     ranks = Ranks()
     tasks_asked, settings = _resolve(tasks, options, inner, ranks)
-    template, reason = resolve_conversation(forced=conversation, zoo=None, names=[model_name, path])
+    template, reason = resolve_conversation(
+        forced=conversation, zoo=None, names=[model_name, path], tokenizer=tokenizer
+    )
     logger.info("conversation template %s: %s", template, reason)
     renderer = PromptRenderer(template, tokenizer, marks_images=_marks_images(inner))
     dtype = _read_autocast(autocast)
