@@ -289,7 +289,7 @@ def _compare_base(folder: Path, base: str, base_dir: Path) -> None:
 
 def _compare_projector(folder: Path, base: Path, adapter: Path) -> None:
     """Warns where a LoRA adapter has no projector of its own, and the base's is taken."""
-    if not _holds_projector(adapter):
+    if not holds_projector(adapter):
         _warn(
             f"{folder} holds a LoRA adapter alone, without config.json and {_NON_LORA_FILE}: the "
             f"projector of {base} answers with it. LLaVA trains the projector too, and writes it "
@@ -400,7 +400,7 @@ def _trained_files(kind: CheckpointKind, folder: Path) -> tuple[Path, ...]:
         return (adapters[0],)
     if (folder / _NON_LORA_FILE).is_file():
         return adapters[0], folder / _NON_LORA_FILE
-    if not _holds_projector(adapters[0]):
+    if not holds_projector(adapters[0]):
         raise CheckpointError(
             f"{folder / _NON_LORA_FILE} is missing: it holds the projector that was trained with "
             "the adapter. Without it the model cannot see. Copy it from the training's output."
@@ -408,5 +408,10 @@ def _trained_files(kind: CheckpointKind, folder: Path) -> tuple[Path, ...]:
     return (adapters[0],)
 
 
-def _holds_projector(adapter: Path) -> bool:
+def holds_projector(adapter: Path) -> bool:
+    """Whether an adapter's file holds the projector, or matrices on it, besides the rest.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
     return any(part in name for name in read_strings(adapter) for part in _PROJECTOR_NAMES)
