@@ -27,7 +27,13 @@ from runners.evaluation.prompts import PromptRenderer
 from runners.evaluation.provenance import Environment, near_tie_rule
 from runners.evaluation.questions import AskedTask
 from runners.in_training.answered_task import answer_task
-from runners.in_training.lent_model import find_tower, hash_model, lent, unwrap_model
+from runners.in_training.lent_model import (
+    find_tower,
+    hash_model,
+    lent,
+    require_known_class,
+    unwrap_model,
+)
 from runners.in_training.named_tasks import TaskLike, resolve_tasks
 from runners.in_training.ranks import Ranks
 from runners.options.composing import NamedOptions
@@ -67,8 +73,8 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
     random generators. With torch.distributed every rank has to call this; each gets everything.
 
     Args:
-        model: A LLaVA, or what torch, accelerate, deepspeed or peft made of it. In its weights'
-            dtype it answers as `runners.eval` with `dtype=` would.
+        model: A LLaVA of `llava.model`, or what torch, accelerate, deepspeed or peft made of it. In
+            its weights' dtype it answers as `runners.eval` with `dtype=` would.
         tokenizer: The model's.
         image_processor: The vision tower's; None takes the one that the tower has.
         tasks: Names as for `task=`, benchmarks as `_target_` plus values, or benchmarks themselves.
@@ -87,7 +93,8 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
             aside. None writes nothing.
 
     Raises:
-        ConfigError: an option is wrong, no template is known, or `output_dir` cannot be written.
+        ConfigError: an option is wrong, the model is one with images of other classes, no template
+            is known, or `output_dir` cannot be written.
         StoreError: the disk does not take the answers.
         ConversationError: no template is known for the model, the one that its name stands for
             contradicts the tokenizer, or the one given does not exist.
@@ -140,6 +147,7 @@ def _resolve(
     found: list[AskedTask] = []
     problem: Exception | None = None
     try:
+        require_known_class(model)
         named, settings = resolve_tasks(tasks, options)
         for task, spec in named:
             found.append(AskedTask(task, settings, spec))
