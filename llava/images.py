@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from llava.anyres import cut_views
-from llava.tiling import ASPECT_RATIOS, Pinpoints
+from llava.tiling import Pinpoints, check_layout
 
 _HOLDS_RGB_COLOR = frozenset({"RGB", "RGBA", "P"})
 _LARGE_SQUARE = 32_000_000
@@ -95,14 +95,10 @@ def process_images(
 
     Raises:
         ValueError: an image is so narrow that its center crop would not fit into memory, or
-            `image_aspect_ratio` is unknown.
+            a field of `model_cfg` has an unknown value.
     """
+    check_layout(model_cfg)
     aspect_ratio = getattr(model_cfg, "image_aspect_ratio", None)
-    if aspect_ratio not in ASPECT_RATIOS:
-        raise ValueError(
-            "`image_aspect_ratio` must be square, pad or anyres, but is "
-            f"{aspect_ratio!r}. Correct the checkpoint's config.json."
-        )
     if aspect_ratio == "pad":
         red, green, blue = (int(mean * 255) for mean in image_processor.image_mean)
         pixels = [_padded_pixels(image, (red, green, blue), image_processor) for image in images]

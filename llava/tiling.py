@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 from llava.errors import reason_of
 
@@ -19,6 +20,31 @@ MERGE_TYPES = ("flat", "spatial", "spatial_unpad")
 """Values of `mm_patch_merge_type`, the order in which tiles are read."""
 
 _RANGE = re.compile(r"\((\d{1,2})x(\d{1,2})\),\s*\.\.\.,\s*\((\d{1,2})x(\d{1,2})\)")
+
+
+def check_layout(config: Any) -> None:
+    """Checks what a model's configuration in memory says of images; from a file it is known before.
+
+    Args:
+        config: May have `image_aspect_ratio`, `mm_patch_merge_type` and `image_grid_pinpoints`.
+
+    Raises:
+        ValueError: a value is unknown, or tiles have no sizes.
+    """
+    aspect_ratio = getattr(config, "image_aspect_ratio", None)
+    if aspect_ratio not in ASPECT_RATIOS:
+        raise ValueError(
+            "`image_aspect_ratio` must be square, pad or anyres, but is "
+            f"{aspect_ratio!r}. Correct the checkpoint's config.json."
+        )
+    merge_type = getattr(config, "mm_patch_merge_type", "flat")
+    if merge_type not in MERGE_TYPES:
+        raise ValueError(
+            f"`mm_patch_merge_type` must be {', '.join(MERGE_TYPES[:-1])} or {MERGE_TYPES[-1]}, "
+            f"but is {merge_type!r}. Correct the checkpoint's config.json."
+        )
+    if aspect_ratio == "anyres":
+        read_pinpoints(getattr(config, "image_grid_pinpoints", ()), 1)
 
 
 def read_pinpoints(grid_pinpoints: Pinpoints, tile_size: int | None = None) -> list[Size]:
