@@ -18,6 +18,7 @@ from transformers import (
     MistralForCausalLM,
     MptConfig,
     MptForCausalLM,
+    PreTrainedConfig,
 )
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -34,12 +35,14 @@ from llava.model.adapters import (
 )
 from llava.model.checkpoint import Checkpoint, CheckpointKind, inspect_checkpoint
 from llava.model.content_hash import hash_weight_files
+from llava.model.facts import kept_fields, unknown_value
 from llava.model.language_model.llava_llama import LlavaConfig, LlavaLlamaForCausalLM
 from llava.model.language_model.llava_mistral import LlavaMistralConfig, LlavaMistralForCausalLM
 from llava.model.language_model.llava_mpt import LlavaMptConfig, LlavaMptForCausalLM
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.native import rename_tensor
 from llava.model.quantization import Quantization
+from llava.model.quantized_weights import refuse_quantized
 from llava.model.tower import require_frozen_tower, tower_tensors
 from llava.model.weights import LoadReport, Sources, is_of_tower, match_tensors, read_tensors
 from llava.tokenizer import load_checkpoint_tokenizer
@@ -151,7 +154,9 @@ def _build_model(
 ) -> tuple[PreTrainedModel, LoadReport]:
     """The language model with projector, adapters merged, everything checked before it is used."""
     rename = rename_tensor if checkpoint.native else str
-    tensors = {rename(k): v for k, v in read_tensors(checkpoint.weight_files).items()}
+    stored = read_tensors(checkpoint.weight_files)
+    _refuse_other_numbers(stored, checkpoint)
+    tensors = {rename(name): tensor for name, tensor in stored.items()}
     adapter, trained = _read_trained(checkpoint, rename)
     if not checkpoint.tower_in_checkpoint:
         require_frozen_tower(tensors, checkpoint)
@@ -165,11 +170,12 @@ def _build_model(
         )
     model_class, config, expected = _describe_model(checkpoint)
     options = {"config": config, **options}
-    for name in (_embedding_of(checkpoint), "lm_head.weight"):
+    for name in (_embedding_name(checkpoint), "lm_head.weight"):
         if checkpoint.base is not None and name in tensors and name in expected:
             tensors[name] = grow_rows(tensors[name], expected[name][0])
     for file, part in trained.items():
         override_tensors(tensors, part, expected, file=file, config=checkpoint.config_file)
+    _refuse_untied(config, tensors, checkpoint)
     report = match_tensors(
         tensors,
         expected,
@@ -205,11 +211,8 @@ def _describe_model(checkpoint: Checkpoint) -> tuple[Any, Any, dict[str, torch.S
     The tower's place in the configuration is resolved to its folder while loading.
     """
     config_class, model_class = _CLASSES[checkpoint.family, checkpoint.is_multimodal]
-    fields = {
-        key: value
-        for key, value in checkpoint.config.items()
-        if key not in ("model_type", "vision_config")
-    }
+    own, base = (frozenset(c.__dataclass_fields__) for c in (config_class, PreTrainedConfig))
+    fields = kept_fields(checkpoint.config, own, base)
     if checkpoint.tower_dir is not None:
         fields["mm_vision_tower"] = str(checkpoint.tower_dir)
     if isinstance(fields.get("attn_config"), dict):
@@ -246,7 +249,36 @@ def _read_trained(
     }
 
 
-def _embedding_of(checkpoint: Checkpoint) -> str:
+def _refuse_other_numbers(tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> None:
+    """Checks that weights are numbers as they stand: whole ones and bytes would be taken for such.
+
+    Names are looked at again, as those in a file of the old format cannot be read before.
+    """
+    folder = checkpoint.base or checkpoint.path
+    refuse_quantized(tensors, checkpoint.config, folder)
+    for name, tensor in tensors.items():
+        is_weight = name.endswith((".weight", ".bias"))
+        if is_weight and not (tensor.is_floating_point() and tensor.element_size() > 1):
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{name} in {folder} is stored as {dtype}: these are quantized weights. Give the "
+                "dense checkpoint that they were made from."
+            )
+
+
+def _refuse_untied(
+    config: Any, tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint
+) -> None:
+    """Checks that embeddings and head are equal where config.json says that they are one."""
+    head, table = tensors.get("lm_head.weight"), tensors.get(_embedding_name(checkpoint))
+    if not config.tie_word_embeddings or head is None or table is None:
+        return
+    if head.shape != table.shape or not torch.equal(head, table.to(head)):
+        words = "false, as the weights have a head of their own"
+        raise unknown_value("tie_word_embeddings", words, True, checkpoint.config_file)
+
+
+def _embedding_name(checkpoint: Checkpoint) -> str:
     return "transformer.wte.weight" if checkpoint.family == "mpt" else "model.embed_tokens.weight"
 
 
@@ -265,11 +297,18 @@ def _from_tensors(
 
 def _finish(model: PreTrainedModel, checkpoint: Checkpoint) -> PreTrainedModel:
     if checkpoint.tower_dir is not None:
-        model.config.mm_vision_tower = checkpoint.config["mm_vision_tower"]
+        named = (checkpoint.config.get(name) for name in ("mm_vision_tower", "vision_tower"))
+        model.config.mm_vision_tower = next(filter(None, named))
     model.config.name_or_path = str(checkpoint.path)
     folder = checkpoint.base or checkpoint.path
     if (folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(str(folder))
+        try:
+            model.generation_config = GenerationConfig.from_pretrained(str(folder))
+        except (ValueError, TypeError, AttributeError, OSError) as error:
+            raise CheckpointError(
+                f"{folder / 'generation_config.json'} holds options that contradict each other: "
+                f"{reason_of(error)}. Correct it, or copy it from the original checkpoint."
+            ) from error
     if getattr(model.generation_config, "_from_model_config", True):
         # transformers 4.37 reads these from config.json where nobody has edited them since
         for name in _INHERITED_OPTIONS & checkpoint.config.keys():
@@ -320,14 +359,6 @@ def _fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: 
 
 def _load_tower(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None) -> CLIPVisionTower:
     tower: CLIPVisionTower = model.get_vision_tower()
-    width = checkpoint.config.get("mm_hidden_size")
-    if tower.hidden_size != width:
-        raise CheckpointError(
-            f"The vision tower in {checkpoint.tower_dir} has features of width "
-            f"{tower.hidden_size}, but `mm_hidden_size` is {width} in "
-            f"{checkpoint.config_file}. Use the tower that the checkpoint was trained "
-            "with."
-        )
     try:
         tower.load_model(device=model.device, dtype=torch.float32 if dtype is None else dtype)
     except (OSError, RuntimeError, ValueError) as error:
