@@ -90,8 +90,7 @@ class Subject:
         if number and not self.checkpoint.is_multimodal:
             raise CheckpointError(
                 f"{self.name} is a language model without a vision tower, but {number:,} questions "
-                f"of {task} show images. Give a LLaVA checkpoint, or the adapter or projector that "
-                "was trained over this model, with `model.path=`, and this one as `model.base=`."
+                f"of {task} show images. {self.checkpoint.vision_remedy}"
             )
 
     def build_renderer(self) -> PromptRenderer:
@@ -132,14 +131,17 @@ def inspect_subject(settings: SubjectConfig) -> Subject:
 
     Raises:
         CheckpointError: a part of the checkpoint is missing or unreadable.
-        ConversationError: no template is known for it, or the one asked for does not exist.
+        ConversationError: no template is known for it, the one that its name stands for
+            contradicts its tokenizer, or the one asked for does not exist.
     """
     model, name = settings.model, model_name(settings)
     checkpoint = inspect_checkpoint(model.path, model.base, name, model.revision)
     parent = Path(model.path).resolve().parent.name if Path(model.path).is_dir() else None
+    forced = settings.conversation.template
     template, reason = resolve_conversation(
-        forced=settings.conversation.template,
+        forced=forced,
         zoo=model.conversation,
         names=[name, parent, model.base, checkpoint.config.get("_name_or_path")],
+        tokenizer=None if forced else load_checkpoint_tokenizer(checkpoint),
     )
     return Subject(name=name, checkpoint=checkpoint, template=template, template_reason=reason)

@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from llava.errors import CheckpointError
+from llava.model.checkpoint import holds_projector
 from llava.model.locate import TOKENIZER_MODEL_FILES, find_weight_files, has_weight_files
+from llava.model.native import is_native_config
 from runners.options.words import by_numbers
 
 _ADAPTER_CONFIG = "adapter_config.json"
@@ -108,9 +110,16 @@ def _missing_of_adapter(folder: Path) -> str:
     adapters = [name for name in _ADAPTER_FILES if (folder / name).is_file()]
     names = [_ADAPTER_CONFIG, adapters[0] if adapters else _ADAPTER_FILES[0]]
     config = _read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
-    if config is None or _is_llava(config) or (folder / _NON_LORA_FILE).is_file():
-        names += ["config.json", _NON_LORA_FILE]
-    return _first_missing(folder, names)
+    beside = (folder / _NON_LORA_FILE).is_file()
+    if not beside and config is not None and (is_native_config(config) or not _is_llava(config)):
+        return _first_missing(folder, names)
+    missing = _first_missing(folder, [*names, "config.json"])
+    try:
+        if missing or (not beside and holds_projector(folder / names[-1])):
+            return missing
+    except CheckpointError as error:
+        return str(error)
+    return _first_missing(folder, [_NON_LORA_FILE])
 
 
 def _missing_of_model(folder: Path) -> str:

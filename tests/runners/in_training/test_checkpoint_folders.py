@@ -140,6 +140,40 @@ def test_adapter_of_a_llava_needs_what_was_trained_beside_it(
     assert what_is_missing(folder) == "non_lora_trainables.bin is missing"
 
 
+def test_adapter_with_its_projector_needs_nothing_beside_it(
+    copied: Callable[[str], Path],
+) -> None:
+    folder = copied("lora")
+    adapter = torch.load(folder / "adapter_model.bin", weights_only=True)
+    projector = torch.load(folder / "non_lora_trainables.bin", weights_only=True)
+    torch.save(adapter | projector, folder / "adapter_model.bin")
+    assert what_is_missing(folder) == ""
+    (folder / "non_lora_trainables.bin").unlink()
+    assert what_is_missing(folder) == ""
+    (folder / "config.json").write_text('{"model_type": "llava", "text_')
+    assert what_is_missing(folder) == "config.json is not whole"
+
+
+def test_adapter_in_the_old_format_that_is_cut_is_not_complete(
+    copied: Callable[[str], Path],
+) -> None:
+    folder = copied("lora")
+    (folder / "non_lora_trainables.bin").unlink()
+    path = folder / "adapter_model.bin"
+    adapter = torch.load(path, weights_only=True)
+    torch.save(adapter, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:300])
+    assert "adapter_model.bin cannot be read" in what_is_missing(folder)
+
+
+def test_adapter_over_transformers_own_llava_needs_nothing_beside_it(
+    copied: Callable[[str], Path],
+) -> None:
+    folder = copied("plain_adapter")
+    (folder / "config.json").write_text('{"model_type": "llava", "text_config": {}}')
+    assert what_is_missing(folder) == ""
+
+
 def test_folder_that_is_removed_meanwhile_is_not_complete(tmp_path: Path) -> None:
     assert what_is_missing(tmp_path / "gone")
 
