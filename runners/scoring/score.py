@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from evals.benchmark import Benchmark
 from evals.errors import DataError, MissingFileError
 from evals.figures.summary import Summary, summarize, summarize_unscored
-from evals.records import Score
+from evals.records import Cause, Failure, Score
 from runners.errors import ConfigError
 from runners.options.score import JudgeOptions
 from runners.options.task_spec import TaskSpec
@@ -194,7 +194,7 @@ def _write(
     answers: Path,
     prompts_hash: str | None,
 ) -> SummaryFile:
-    _tell(judgment, figures)
+    _tell(judgment, figures, [score.failure for score in scores if score.failure])
     hashes = Hashes(
         answers=sha256_of_file(answers),
         prompts=prompts_hash,
@@ -207,8 +207,26 @@ def _write(
     return write_results(folder, summary, scores)
 
 
-def _tell(judgment: Judgment, summary: Summary) -> None:
+def _tell(judgment: Judgment, summary: Summary, unjudged: Sequence[Failure]) -> None:
     """Says what the figures do not."""
+    if unjudged:
+        first = unjudged[0]
+        record = judgment.record
+        remedy = "Mend the file with the replies, or ask a judge."
+        if record is not None and record.num_runs:
+            remedy = "judge.retry_failed=true asks the judge about them again."
+            if any(failure.cause == Cause.JUDGE_SILENT.value for failure in unjudged):
+                remedy += " The same command does so where its endpoint gave no reply."
+        logger.error(
+            "%s: %d of %d answers are not judged, because a reply or review of the judge is "
+            "missing or could not be read (question %s: %s). %s",
+            summary.task,
+            len(unjudged),
+            summary.num_answered + len(unjudged),
+            first.key,
+            first.message,
+            remedy,
+        )
     expected = summary.expected_num_questions
     if expected not in (None, summary.num_questions):
         logger.warning(

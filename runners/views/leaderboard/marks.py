@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from runners.errors import ConfigError
 from runners.options.task_spec import TaskSpec
-from runners.storage.run_table import render_causes
+from runners.storage.run_table import render_lack
 from runners.storage.stored import State
 from runners.storage.summary import SummaryFile
 from runners.views.leaderboard.board import Mark
@@ -57,7 +57,7 @@ def _extent(entry: Entry) -> Iterator[Mark]:
     if summary.coverage < 1:
         yield Mark(
             text=f"incomplete: {summary.num_answered:,} of {summary.num_questions:,} questions "
-            f"were answered, the others count as wrong ({printable(render_causes(summary))})"
+            f"{printable(render_lack(summary))}"
         )
 
 

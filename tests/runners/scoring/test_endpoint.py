@@ -61,14 +61,15 @@ def test_waits_double_and_heed_the_endpoint(mmvet: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "more", "num_asked", "named"),
     [
-        (failure(500), ["judge.max_retries=2"], 3, "no reply in 3 attempts"),
-        ((200, "{not", {}), ["judge.max_retries=1"], 2, "malformed"),
         (failure(401), [], 1, "refuses"),
+        (failure(403), [], 1, "refuses"),
+        (failure(402), [], 1, "refuses"),
+        (failure(400, "billing_hard_limit_reached"), [], 1, "refuses"),
         (failure(404), [], 1, "judge.model"),
         (failure(429, "insufficient_quota"), [], 1, "refuses"),
     ],
 )
-def test_judge_that_gives_no_reply_leaves_it_incomplete(
+def test_endpoint_that_takes_no_calls_leaves_it_incomplete(
     answer: Answer,
     more: list[str],
     num_asked: int,
@@ -86,6 +87,23 @@ def test_judge_that_gives_no_reply_leaves_it_incomplete(
     assert len(server.requests) == 1 + num_asked
     assert not (tmp_path / "out/mmvet/scores.jsonl").exists()
     assert [r["content"] for r in replies_of(tmp_path)] == ["0.5"]  # what was paid for is kept
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [(failure(500), "no reply in 2 attempts"), ((200, "{not", {}), "malformed")],
+)
+def test_endpoint_that_breaks_down_stops_the_asking(
+    answer: Answer, named: str, mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ChatServer(completion("0.5"), otherwise=lambda _: answer) as server:
+        more = ["judge.num_workers=1", "judge.max_retries=1", "judge.num_runs=4"]
+        argv = options("mmvet", mmvet, *judged(server, *more))
+        assert program.run("score", score, argv) == 1
+        assert named in capsys.readouterr().err
+    assert len(server.requests) == 1 + 3 * 2  # three answers of seven in a row
+    assert not (tmp_path / "out/mmvet/scores.jsonl").exists()
+    assert replies_of(tmp_path)[0]["content"] == "0.5"  # what was paid for is kept
 
 
 def test_endpoint_that_is_not_there_is_said(
