@@ -13,6 +13,8 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
+from runners.secrets import mask_secrets
+
 _IMPORTED_AT = time.monotonic()
 _PACKAGES = (
     "llava-evals",
@@ -34,14 +36,17 @@ def now() -> str:
 
 
 def command(module: str) -> str:
-    """Returns the command line of this process, ready to be pasted into a shell."""
-    return shlex.join(["python", "-m", module, *sys.argv[1:]])
+    """Returns the command line of this process, ready to be pasted into a shell.
+
+    Passwords and keys in it are masked.
+    """
+    return mask_secrets(shlex.join(["python", "-m", module, *sys.argv[1:]]))
 
 
 def resume_command(module: str) -> str:
     """Returns the command that goes on with a run: without what would set its answers aside."""
     words = [word for word in sys.argv[1:] if not word.startswith("overwrite=")]
-    return shlex.join(["python", "-m", module, *words])
+    return mask_secrets(shlex.join(["python", "-m", module, *words]))
 
 
 def describe_environment() -> dict[str, object]:

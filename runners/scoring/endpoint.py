@@ -19,6 +19,7 @@ from evals.reading.replies import JudgeRequest
 from evals.records import Cause
 from runners.errors import ConfigError
 from runners.options.score import JudgeOptions
+from runners.secrets import mask_secrets, public_address, secrets_in
 
 logger = logging.getLogger(__name__)
 
@@ -161,36 +162,40 @@ class OpenAIJudge:
 
     Args:
         model: The model's name at the endpoint.
-        base_url: The endpoint's address.
+        base_url: The endpoint's address, with user and password where it needs them.
         api_key: Its key; a text that is no key where the endpoint needs none.
         options: How it is asked.
         budget: What it may cost.
 
     Raises:
-        ConfigError: the package `openai` is not installed.
+        ConfigError: the package `openai` is not installed, or `base_url` is no address.
     """
 
     def __init__(
         self, model: str, base_url: str, api_key: str, options: JudgeOptions, budget: Budget
     ) -> None:
+        self.model = model
+        self._base_url = public_address(base_url)
+        self._secrets = [api_key, *secrets_in(base_url)]
         try:
             import openai
+
+            from runners.scoring.connection import Connection
         except ModuleNotFoundError as error:
             raise ConfigError(
                 "judge=openai needs the package openai. Install it with `pip install openai`, or "
                 "with the extra `judge` of this package."
             ) from error
-        self.model = model
-        self._base_url = base_url
+        try:
+            self._connection = Connection(base_url, api_key, options.timeout_s)
+        except ValueError as error:
+            raise ConfigError(
+                f"`judge.base_url` must be an http(s) address, but is {self._base_url!r}: "
+                f"{self._public(error)}. Mend it, or the variable OPENAI_BASE_URL."
+            ) from error
         self._options = options
         self._budget = budget
         self._openai = openai
-        self._client: Any = openai.OpenAI(
-            api_key=api_key,
-            base_url=base_url,
-            timeout=options.timeout_s,
-            max_retries=0,  # repeated here, so that the rate counts every attempt
-        )
         self._stopped = threading.Event()
         self._turns = threading.Lock()
         self._next_turn_s = 0.0
@@ -218,7 +223,7 @@ class OpenAIJudge:
                 wait_s = min(wait_s, _LONGEST_WAIT_S)
                 logger.info("judge: %s; next attempt in %.1f s", failure, wait_s)
                 self._stopped.wait(wait_s)
-        attempts = f"{1 + max_retries} attempts"
+        attempts = f"{1 + max_retries} attempts" if max_retries else "its only attempt"
         raise UnansweredError(
             f"{self._base_url} gave no reply in {attempts}: {failure}", failure.cause
         )
@@ -237,7 +242,11 @@ class OpenAIJudge:
 
     def close(self) -> None:
         """Closes the connections."""
-        self._client.close()
+        self._connection.close()
+
+    def _public(self, error: BaseException) -> str:
+        """What an error says, without the key and the password."""
+        return mask_secrets(str(error), self._secrets)
 
     def _call(self, request: JudgeRequest) -> str:
         reserved = self._budget.reserve(request)
@@ -254,7 +263,7 @@ class OpenAIJudge:
         if request.system:
             messages.insert(0, {"role": "system", "content": request.system})
         try:
-            return self._client.chat.completions.create(
+            return self._connection.complete(
                 model=self.model,
                 messages=messages,
                 temperature=request.temperature,
@@ -262,18 +271,21 @@ class OpenAIJudge:
             )
         except self._openai.APIStatusError as error:
             if _is_passing(error):
-                raise _PassingError(str(error), _read_wait_s(error)) from error
+                raise _PassingError(self._public(error), _read_wait_s(error)) from error
             if _is_about_one(error):
-                raise UnansweredError(str(error), Cause.JUDGE_REFUSED) from error
+                raise UnansweredError(self._public(error), Cause.JUDGE_REFUSED) from error
+            told = self._public(error)
             raise JudgeError(
-                f"{self._base_url} refuses to judge with {self.model}: {error}. Check "
+                f"{self._base_url} refuses to judge with {self.model}: {told}. Check "
                 "judge.model, judge.base_url and the key; the replies so far are stored."
             ) from error
         except self._openai.APIConnectionError as error:
-            cause = f": {error.__cause__}" if error.__cause__ else ""
-            raise _PassingError(f"{error}{cause}") from error
-        except (self._openai.APIError, ValueError, RecursionError) as error:
-            raise _PassingError(f"the reply is malformed: {error}") from error
+            cause = f": {self._public(error.__cause__)}" if error.__cause__ else ""
+            raise _PassingError(f"{self._public(error)}{cause}") from error
+        except TimeoutError as error:
+            raise _PassingError(f"{error} (judge.timeout_s)") from error
+        except (self._openai.APIError, OSError, ValueError, RecursionError) as error:
+            raise _PassingError(f"the reply is malformed: {self._public(error)}") from error
 
 
 def _is_passing(error: Any) -> bool:

@@ -37,6 +37,7 @@ from runners.scoring.endpoint import (
     estimate_prompt_tokens,
 )
 from runners.scoring.replies import Call, NotStoredError, ReplyStore, run_path
+from runners.secrets import public_address
 from runners.signals import Interruption
 from runners.storage.files import sha256_of_file, sha256_of_json, write_json
 from runners.storage.lock import NO_LOCKS, lock_at, no_locks
@@ -164,7 +165,8 @@ def _ask(
     options: JudgeOptions,
 ) -> Judgment:
     model = options.model or grading.model
-    base_url = options.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+    address = options.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+    base_url = public_address(address)
     record = JudgeRecord(
         model=model,
         base_url=base_url,
@@ -175,6 +177,9 @@ def _ask(
     requests = task.judge_requests(predictions)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(place):
+        before = folder / _folder_name(model, address)
+        if before.is_dir() and not place.exists():
+            before.rename(place)  # an earlier version named it after the password too
         (place / RECORD_FILE).unlink(missing_ok=True)  # until all replies are there
         with ExitStack() as resources:
             calls = [
@@ -183,7 +188,7 @@ def _ask(
                 for store in [resources.enter_context(closing(ReplyStore(place, run, model)))]
                 for key, request in requests.items()
             ]
-            _ask_all(task, calls, record, options)
+            _ask_all(task, calls, record, options, address)
             _require_replies(calls, record)
         write_json(place / RECORD_FILE, record.to_json())
     return _with_replies(task, place, record)
@@ -225,8 +230,13 @@ def _hash_text(text: str) -> str:
 
 
 def _ask_all(
-    task: Benchmark, calls: Sequence[Call], record: JudgeRecord, options: JudgeOptions
+    task: Benchmark,
+    calls: Sequence[Call],
+    record: JudgeRecord,
+    options: JudgeOptions,
+    address: str,
 ) -> None:
+    """Asks what is not stored; the address is that of the record, with user and password if any."""
     pending = [call for call in calls if not _is_complete(task, call)]
     pending.sort(key=lambda call: call.failed_before)  # what may fail again holds nothing up
     num_stored = len(calls) - len(pending)
@@ -236,8 +246,7 @@ def _ask_all(
     price = _price(record.model, options)
     _announce(task.name, pending, num_stored, record, price, options)
     budget = Budget(price, options.max_cost)
-    base_url = record.base_url
-    judge = OpenAIJudge(record.model, base_url, _api_key(base_url, options), options, budget)
+    judge = OpenAIJudge(record.model, address, _api_key(address, options), options, budget)
     try:
         _run_calls(task, pending, judge, options.num_workers)
     finally:
@@ -374,7 +383,7 @@ def _announce(
 
 
 def _api_key(base_url: str, options: JudgeOptions) -> str:
-    key = os.environ.get(options.api_key_env)
+    key = os.environ.get(options.api_key_env, "").strip()
     if not key and base_url == OPENAI_URL:
         raise ConfigError(
             f"The variable {options.api_key_env} must hold the key of {OPENAI_URL}, but is empty. "

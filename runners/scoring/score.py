@@ -210,23 +210,7 @@ def _write(
 def _tell(judgment: Judgment, summary: Summary, unjudged: Sequence[Failure]) -> None:
     """Says what the figures do not."""
     if unjudged:
-        first = unjudged[0]
-        record = judgment.record
-        remedy = "Mend the file with the replies, or ask a judge."
-        if record is not None and record.num_runs:
-            remedy = "judge.retry_failed=true asks the judge about them again."
-            if any(failure.cause == Cause.JUDGE_SILENT.value for failure in unjudged):
-                remedy += " The same command does so where its endpoint gave no reply."
-        logger.error(
-            "%s: %d of %d answers are not judged, because a reply or review of the judge is "
-            "missing or could not be read (question %s: %s). %s",
-            summary.task,
-            len(unjudged),
-            summary.num_answered + len(unjudged),
-            first.key,
-            first.message,
-            remedy,
-        )
+        _tell_unjudged(judgment, summary, unjudged)
     expected = summary.expected_num_questions
     if expected not in (None, summary.num_questions):
         logger.warning(
@@ -244,3 +228,28 @@ def _tell(judgment: Judgment, summary: Summary, unjudged: Sequence[Failure]) -> 
             summary.task,
             summary.split,
         )
+
+
+def _tell_unjudged(judgment: Judgment, summary: Summary, unjudged: Sequence[Failure]) -> None:
+    """Says that answers have no judgment, why the first one has none, and what to do."""
+    first = unjudged[0]
+    record = judgment.record
+    causes = {failure.cause for failure in unjudged}
+    if record is None or not record.num_runs:
+        remedies = ["Mend the file with the replies, or ask a judge."]
+    else:
+        remedies = ["judge.retry_failed=true asks about them again."]
+        if causes == {Cause.JUDGE_SILENT.value}:
+            remedies = []
+    if Cause.JUDGE_SILENT.value in causes:
+        remedies.append("The same command asks again where the endpoint gave no reply.")
+    logger.error(
+        "%s: %d of %d answers are not judged, because a reply or review of the judge is "
+        "missing or could not be read (question %s: %s). %s",
+        summary.task,
+        len(unjudged),
+        summary.num_answered + len(unjudged),
+        first.key,
+        first.message,
+        " ".join(remedies),
+    )
