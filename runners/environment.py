@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shlex
@@ -9,13 +10,16 @@ import subprocess
 import sys
 import time
 from datetime import datetime, timezone
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 
 from runners.secrets import mask_secrets
+from runners.storage.files import sha256_of_file
 
 _IMPORTED_AT = time.monotonic()
+_SOURCES = ("llava", "evals", "runners")
+_SOURCE_SUFFIXES = frozenset({".py", ".txt"})
 _PACKAGES = (
     "llava-evals",
     "torch",
@@ -58,7 +62,21 @@ def describe_environment() -> dict[str, object]:
         "num_cores": num_cores(),
         "versions": {name: installed_version(name) for name in _PACKAGES},
         "git": _git_state(),
+        "source": source_hash(),
     }
+
+
+@cache
+def source_hash() -> str:
+    """Returns a hash of the source files of these packages, whatever a version or commit says."""
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for package in _SOURCES:
+        for path in sorted((root / package).rglob("*")):
+            if path.suffix in _SOURCE_SUFFIXES and path.is_file():
+                name = path.relative_to(root).as_posix()
+                digest.update(f"{name}\0{sha256_of_file(path)}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def num_cores() -> int:

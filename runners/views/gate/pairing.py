@@ -19,6 +19,7 @@ from runners.storage.summary import StoredScore, SummaryFile
 _TOLD_IDENTITY = (
     *("conversation", "dtype", "vision_tower_dtype", "quantization", "generation", "seed"),
     "prompt_version",
+    "prompt_format",
 )
 """What is told of two identities when it differs; weights differ as a matter of course."""
 
