@@ -67,11 +67,14 @@ def describe_environment() -> dict[str, object]:
 
 
 @cache
-def source_hash() -> str:
-    """Returns a hash of the source files of these packages, whatever a version or commit says."""
+def source_hash(*packages: str) -> str:
+    """Returns a hash of the source files of packages, whatever a version or commit says.
+
+    Without any, it is of all that answers and scores.
+    """
     root = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
-    for package in _SOURCES:
+    for package in packages or _SOURCES:
         for path in sorted((root / package).rglob("*")):
             if path.suffix in _SOURCE_SUFFIXES and path.is_file():
                 name = path.relative_to(root).as_posix()

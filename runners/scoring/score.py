@@ -12,6 +12,7 @@ from evals.benchmark import Benchmark
 from evals.errors import DataError, MissingFileError
 from evals.figures.summary import Summary, summarize, summarize_unscored
 from evals.records import Cause, Failure, Score
+from runners.environment import source_hash
 from runners.errors import ConfigError
 from runners.options.score import JudgeOptions
 from runners.options.task_spec import TaskSpec
@@ -25,6 +26,9 @@ from runners.storage.stored import StoredTask
 from runners.storage.summary import Hashes, Origin, SummaryFile, with_scores, write_results
 
 logger = logging.getLogger(__name__)
+
+_SCORING = "evals"
+"""The package whose code decides what an answer is worth."""
 
 
 def score_lines(
@@ -82,7 +86,8 @@ def score_asked(
     """
     only = asked if origin.limited else None
     figures, scores = score_lines(task, lines, len(asked), only=only)
-    hashes = replace(hashes, scorer=sha256_of_json(task.definition))
+    scorer = sha256_of_json(task.definition)
+    hashes = replace(hashes, scorer=scorer, code=source_hash(_SCORING))
     return with_scores(SummaryFile.of(figures, origin, hashes), scores), scores
 
 
@@ -200,6 +205,7 @@ def _write(
         prompts=prompts_hash,
         data=sha256_of_json(hash_data_files(judgment.task.data_files())),
         scorer=judgment.scorer_hash,
+        code=source_hash(_SCORING),
     )
     summary = SummaryFile.of(
         figures, origin, hashes, is_judged=judgment.is_judged, judge=judgment.record

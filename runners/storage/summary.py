@@ -54,6 +54,7 @@ class Hashes:
         data: Of the question and annotation files.
         scorer: Of the metric's definition, the judge's replies included.
         scores: Of `scores.jsonl`, by which an edited score is known.
+        code: Of the source files that score, by which two versions of one definition are known.
     """
 
     answers: str | None = None
@@ -61,6 +62,7 @@ class Hashes:
     data: str | None = None
     scorer: str | None = None
     scores: str | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +160,9 @@ class SummaryFile(Summary):
         """Returns the object that `summary.json` holds."""
         content = asdict(self)
         content |= content.pop("origin")
-        if content["hashes"]["scores"] is None:
-            del content["hashes"]["scores"]
+        for name in ("scores", "code"):
+            if content["hashes"][name] is None:
+                del content["hashes"][name]
         if not content.pop("is_judged"):
             del content["judge"]
         elif self.judge is not None:
