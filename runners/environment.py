@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shlex
@@ -9,11 +10,16 @@ import subprocess
 import sys
 import time
 from datetime import datetime, timezone
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 
+from runners.secrets import mask_secrets
+from runners.storage.files import sha256_of_file
+
 _IMPORTED_AT = time.monotonic()
+_SOURCES = ("llava", "evals", "runners")
+_SOURCE_SUFFIXES = frozenset({".py", ".txt"})
 _PACKAGES = (
     "llava-evals",
     "torch",
@@ -34,14 +40,17 @@ def now() -> str:
 
 
 def command(module: str) -> str:
-    """Returns the command line of this process, ready to be pasted into a shell."""
-    return shlex.join(["python", "-m", module, *sys.argv[1:]])
+    """Returns the command line of this process, ready to be pasted into a shell.
+
+    Passwords and keys in it are masked.
+    """
+    return mask_secrets(shlex.join(["python", "-m", module, *sys.argv[1:]]))
 
 
 def resume_command(module: str) -> str:
     """Returns the command that goes on with a run: without what would set its answers aside."""
     words = [word for word in sys.argv[1:] if not word.startswith("overwrite=")]
-    return shlex.join(["python", "-m", module, *words])
+    return mask_secrets(shlex.join(["python", "-m", module, *words]))
 
 
 def describe_environment() -> dict[str, object]:
@@ -53,7 +62,24 @@ def describe_environment() -> dict[str, object]:
         "num_cores": num_cores(),
         "versions": {name: installed_version(name) for name in _PACKAGES},
         "git": _git_state(),
+        "source": source_hash(),
     }
+
+
+@cache
+def source_hash(*packages: str) -> str:
+    """Returns a hash of the source files of packages, whatever a version or commit says.
+
+    Without any, it is of all that answers and scores.
+    """
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for package in packages or _SOURCES:
+        for path in sorted((root / package).rglob("*")):
+            if path.suffix in _SOURCE_SUFFIXES and path.is_file():
+                name = path.relative_to(root).as_posix()
+                digest.update(f"{name}\0{sha256_of_file(path)}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def num_cores() -> int:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from runners.secrets import mask_secrets
+
 LOG_FILE = "run.log"
 _PACKAGES = ("runners", "evals", "llava")
 
@@ -23,7 +25,15 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one line."""
-        tqdm.write(record.getMessage(), file=sys.stderr)
+        tqdm.write(mask_secrets(record.getMessage()), file=sys.stderr)
+
+
+class _Formatter(logging.Formatter):
+    """Writes lines, and tracebacks, without passwords and keys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns what the file holds of a record."""
+        return mask_secrets(super().format(record))
 
 
 class _LogFile(logging.FileHandler):
@@ -60,9 +70,7 @@ class RunLog:
         """Goes on in `run.log` in the given folder, which is created."""
         folder.mkdir(parents=True, exist_ok=True)
         self._file = _LogFile(folder / LOG_FILE, encoding="utf-8")
-        self._file.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        )
+        self._file.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         self._waiting.setTarget(self._file)
         self._waiting.close()
         for name in _PACKAGES:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from llava.generation.request import GenerationConfig
 from runners.evaluation.checkpoint import Subject
+from runners.evaluation.prompts import prompt_format
 from runners.options.engine import EngineOptions, PackedOptions
 from runners.options.eval import EvalConfig
 from runners.options.model import QuantizationConfig
@@ -100,6 +101,7 @@ def compose_identity(
         "quantization": None if quantization is None else quantization.to_plain(),
         "engine": model.engine,
         "prompt_version": PROMPT_VERSION,
+        "prompt_format": prompt_format(model.conversation),
         "prompts": prompts,
         "data": data,
         "generation": {

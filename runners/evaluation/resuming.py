@@ -6,6 +6,7 @@ What is stored, what is still to be asked, and what comes out.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from evals.errors import DataError
@@ -18,7 +19,13 @@ from runners.evaluation.questions import AskedTask
 from runners.storage.answer_store import AnswerStore
 from runners.storage.identity import check_identity
 from runners.storage.lock import FolderLock, explaining_disk_errors, set_aside
-from runners.storage.manifest import Manifest, amend_environment, read_manifest, write_manifest
+from runners.storage.manifest import (
+    Manifest,
+    amend_environment,
+    other_code,
+    read_manifest,
+    write_manifest,
+)
 from runners.storage.stored import StoredTask
 from runners.storage.summary import SummaryFile, read_summary, write_results
 
@@ -110,6 +117,7 @@ class TaskRun:
     def begin(self, model: ModelIdentity, environment: Environment) -> None:
         """Writes the manifest before the first answer of this session, then the missing images."""
         session, spec = environment.to_json(), self.asked.spec
+        self._tell_other_code(session)
         begun = {"started": now(), "num_stored": len(self._answers.lines), **session}
         manifest = Manifest(
             identity=self.asked.identity(model),
@@ -206,6 +214,22 @@ class TaskRun:
         if self._store is None:
             raise RuntimeError("The stored answers must be read first. Call `open`.")
         return self._store
+
+    def _tell_other_code(self, session: Mapping[str, object]) -> None:
+        """Says that stored answers were given by another version of the code; the history has it.
+
+        What it is known to change is part of the identity, and refused.
+        """
+        last = self._manifest.history[-1] if self._manifest and self._manifest.history else {}
+        told = other_code(last, session)
+        if told is not None and self._answers.lines:
+            logger.warning(
+                "%s: its %d answers were given by another version of the code (%s). They stay, and "
+                "the others are given by this one; overwrite=true asks all again.",
+                self.folder,
+                len(self._answers.lines),
+                told,
+            )
 
     def _answered(self) -> set[str]:
         """The keys of questions with a stored answer."""

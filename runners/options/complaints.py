@@ -18,6 +18,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from runners.errors import DISK_FULL, WriteError
 from runners.options.engine import ENGINES
 from runners.options.runner import RUNNERS
+from runners.secrets import mask_secrets
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 _NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM})
@@ -41,7 +42,7 @@ def report(error: BaseException, message: str | None = None) -> None:
     """Prints what is said of an error on stderr, with its traceback if that was asked for."""
     if os.environ.get(FULL_ERROR) == "1":
         traceback.print_exception(error, file=sys.stderr)
-    print(message or paragraph(error), file=sys.stderr)
+    print(mask_secrets(message or paragraph(error)), file=sys.stderr)
 
 
 def paragraph(error: BaseException) -> str:

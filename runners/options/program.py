@@ -48,6 +48,7 @@ from runners.options.complaints import (
 from runners.options.register import SCHEMAS, cache_dir, register
 from runners.options.sweep_jobs import RemoteJobs, is_lost_job
 from runners.options.words import is_multirun, quote_free_text
+from runners.secrets import mask_secrets
 from runners.signals import ignore_interrupts, stop_once
 
 BAD_INPUT_ERRORS = (
@@ -159,7 +160,7 @@ class _Jobs:
         if is_swept:
             name = f"Job {HydraConfig.get().job.num + 1} of the sweep"
             overrides = " ".join(HydraConfig.get().overrides.task)
-            print(f"{name}: {overrides}", file=sys.stderr)
+            print(mask_secrets(f"{name}: {overrides}"), file=sys.stderr)
         self.running = True
         with _command_line(self._argv[1:]), _environment(FULL_ERROR, self._full_error):
             code = self._run(config)

@@ -15,6 +15,8 @@ UNKNOWN = "unknown"
 """Stands for a value of the identity that is not known yet and is therefore not compared."""
 PROMPT_VERSION = 1
 """Goes up whenever the same question, template and tokenizer give another prompt."""
+_ADDED_LATER = frozenset({"prompt_format"})
+"""Fields that manifests of earlier versions lack: what they held is not known."""
 
 
 def hash_prompts(samples: Iterable[Sample]) -> str:
@@ -54,13 +56,16 @@ def differences(
 ) -> dict[str, tuple[Any, Any]]:
     """Returns the dotted names of fields that differ, with both values; unknown ones are equal.
 
+    So are those that a manifest lacks because it is of an earlier version.
+
     >>> differences({"seed": 0, "data": {"a": 1}}, {"seed": 0, "data": {"a": 2}})
     {'data.a': (1, 2)}
     """
     found: dict[str, tuple[Any, Any]] = {}
     for name in [*stored, *(name for name in current if name not in stored)]:
         before, now = stored.get(name), current.get(name)
-        if UNKNOWN in (before, now) or before == now:
+        is_unknown = name in _ADDED_LATER and None in (before, now)
+        if is_unknown or UNKNOWN in (before, now) or before == now:
             continue
         if isinstance(before, Mapping) and isinstance(now, Mapping):
             found.update(differences(before, now, f"{prefix}{name}."))

@@ -21,7 +21,7 @@ from runners.storage.asked import Asked
 from runners.storage.files import sha256_of_file, write_jsonl
 from runners.storage.identity import describe_differences, differences, hash_prompts
 from runners.storage.lock import FolderLock, explaining_disk_errors, set_aside
-from runners.storage.manifest import MANIFEST_FILE, Manifest, write_manifest
+from runners.storage.manifest import MANIFEST_FILE, Manifest, other_code, write_manifest
 from runners.storage.specs import read_run_specs
 from runners.storage.stored import StoredAnswers, StoredTask, read_run
 from runners.storage.summary import Origin
@@ -155,6 +155,14 @@ def _check_identities(sources: Sequence[Part], name: str) -> None:
             f"The parts of {name} cannot be joined. " + " ".join(problems) + " Name the parts of "
             "one run only, or join them under another name with run=NAME."
         )
+    for part in sources[1:]:
+        if told := other_code(first.manifest.environment, part.manifest.environment):
+            logger.warning(
+                "%s was answered by another version of the code than %s (%s)",
+                part.folder,
+                first.folder,
+                told,
+            )
 
 
 def _check_questions(part: Part, task: Benchmark, samples: Sequence[Sample]) -> str:
