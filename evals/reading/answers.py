@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -11,7 +12,10 @@ from typing import Any
 
 from evals.errors import DataError
 from evals.reading.files import collection_paused, find_file, iterate_lines
+from evals.reading.matching import foreign_ids_message
 from evals.records import Prediction
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,7 @@ def match_by_id(
     task: str,
     foreign_is_error: bool,
     find: Callable[[Mapping[str, Any]], str] | None = None,
+    note: str = "",
     repeat_mark: str = "",
 ) -> dict[str, Prediction]:
     """Answer lines (`question_id`, `text`, if there is one `prompt`) by key; the last one wins.
@@ -90,6 +95,7 @@ def match_by_id(
         task: Name of task and split, for messages.
         foreign_is_error: As of a benchmark.
         find: The key of an answer's question; None where it is the id as text.
+        note: What is said of the benchmark's ids where some are foreign.
         repeat_mark: As of a benchmark.
 
     Raises:
@@ -103,21 +109,30 @@ def match_by_id(
             if key not in question_ids:
                 foreign[str(answer["question_id"])] = None
                 continue
-            question_id = question_ids[key]
+            base = key
             if repeat_mark and key in predictions:
                 numbered = (f"{key}{repeat_mark}{number}" for number in count(2))
                 key = next(new for new in numbered if new not in predictions)
-            prompt = str(answer.get("prompt") or "")
-            predictions[key] = Prediction(
-                key=key, question_id=question_id, prompt=prompt, text=answer["text"]
-            )
+            predictions[key] = prediction_of(key, answer, question_ids[base])
     if foreign and (foreign_is_error or not predictions):
-        some = ", ".join(list(foreign)[:3])
-        raise DataError(
-            f"{len(foreign):,} question ids of the answers are not in {task} (for example {some}). "
-            "Score the answers with the task and split that they were given for."
+        raise DataError(foreign_ids_message(foreign, map(str, question_ids.values()), task, note))
+    if foreign:
+        logger.warning(
+            "%d ids are not of this split and are ignored, such as %s", len(foreign), min(foreign)
         )
     return predictions
+
+
+def prediction_of(
+    key: str, answer: Mapping[str, Any], question_id: str | int | None = None
+) -> Prediction:
+    """The answer of a line under a key; `question_id` is the one of the line unless it is given."""
+    return Prediction(
+        key=key,
+        question_id=answer["question_id"] if question_id is None else question_id,
+        prompt=str(answer.get("prompt") or ""),
+        text=answer["text"],
+    )
 
 
 def check_keys(

@@ -60,6 +60,7 @@ def _release(num_questions: int, origin: str, other_releases: Mapping[int, str])
         num_images=500,
         files={**labels, "llava_pope_test.jsonl": LLAVA_ORIGIN, "val2014": COCO_ORIGIN},
         other_releases=other_releases,
+        renumbered=frozenset(other_releases),
     )
 
 
@@ -116,6 +117,7 @@ def POPE(  # noqa: N802 - stored manifests and configurations name it so
         official_suffix=SHORT_ANSWER_SUFFIX,
         prompt_suffix=prompt_suffix,
         primary_is_mean=False,
+        ids_note="The releases with 8,910 and 9,000 questions number their questions differently.",
     )
 
 

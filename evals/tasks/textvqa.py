@@ -23,6 +23,7 @@ Published: LLaVA-1.5-7B 58.2, 13B 61.3 (val).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -141,10 +142,10 @@ def _parse(entry: Entry, *, has_annotations: bool) -> Sample:
                 f"{place}: `answers` must be {_NUM_ANNOTATORS} texts, but are {len(answers)} "
                 "entries. Fetch the file again."
             )
-    tokens = record.get("ocr_tokens")
+    tokens, own_id = record.get("ocr_tokens"), record.get("question_id")
     image_id = str(require_id(record, "image_id", place))
     question = require(record, "question", str, place)
-    return question_about(
+    sample = question_about(
         image(f"{image_id}.jpg"),
         image_id,
         render_question(question, None) + SHORT_ANSWER_SUFFIX,
@@ -152,6 +153,7 @@ def _parse(entry: Entry, *, has_annotations: bool) -> Sample:
         target=answers,
         details=Wording(question, None if tokens is None else tuple(map(str, tokens)), place),
     )
+    return sample if own_id is None else replace(sample, aliases=(str(own_id),))
 
 
 def _find(title: str, questions: Questions, answer: Mapping[str, Any]) -> str:
@@ -167,8 +169,9 @@ def _find(title: str, questions: Questions, answer: Mapping[str, Any]) -> str:
     key = question_key(image_id, question)
     if key not in questions:
         raise DataError(
-            f"{title} has no question {question!r} about the image {image_id!r}. Score the "
-            "answers with the task and split that they were given for."
+            f"{title} has no question {question!r} about the image {image_id!r}. The "
+            "`question_id` of an answer must be the id of its image, or TextVQA's own id of the "
+            "question. Score the answers with the task and split that they were given for."
         )
     return key
 
