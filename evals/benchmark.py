@@ -103,6 +103,8 @@ class Benchmark:
             their wording or images, or a choice among them.
         upload: What the benchmark's server takes, if it has one.
         grading: How a judge model grades the answers, if one does.
+        targets_tell: Whether the split is one that is published without annotations, so that there
+            are some only if questions have targets.
         unscored: What is said, after task and split, where answers cannot be scored here.
         releases: The published data of each split that has any.
         official_suffix: What the official prompts end in; empty where they end in nothing special.
@@ -129,6 +131,7 @@ class Benchmark:
     ask: Callable[[Questions], list[Sample]] = as_read
     upload: Upload | None = None
     grading: Grading | None = None
+    targets_tell: bool = False
     unscored: str = _ONLY_SERVER
     releases: Mapping[str, Release] = field(default_factory=dict)
     official_suffix: str = ""
@@ -143,13 +146,19 @@ class Benchmark:
 
     @property
     def has_annotations(self) -> bool:
-        """Whether answers of this split can be scored here."""
+        """Whether answers of this split can be scored here.
+
+        Raises:
+            DataError: only the questions tell, and a file is missing or malformed.
+        """
         return self._judge is not None
 
     @property
     def _judge(self) -> Judge | None:
         if self.grading is not None and self.grading.replies:
             return partial(self.grading.judge, self.title)
+        if self.targets_tell and all(one.target is None for one in self.questions.values()):
+            return None
         return self.judge
 
     @property

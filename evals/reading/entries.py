@@ -94,6 +94,18 @@ def mirror_entries(
     ]
 
 
+def has_answers(record: Any) -> bool:
+    """Whether an entry says what annotators answered: its `answers` are not all empty.
+
+    >>> has_answers({"answers": ["cat"]}), has_answers({"answers": ["", {"answer": ""}]})
+    (True, False)
+    """
+    answers = record.get("answers") if isinstance(record, dict) else None
+    if not isinstance(answers, list):
+        return False
+    return any(said.get("answer") if isinstance(said, dict) else said for said in answers)
+
+
 def files_of(mirror: HubTable | None, *paths: Path) -> Callable[[], list[Path]]:
     """What finds the files that decide questions and scores: the mirror's, or those at `paths`."""
     return partial(find_all, paths) if mirror is None else mirror.data_files

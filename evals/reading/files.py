@@ -22,6 +22,7 @@ from evals.errors import DataError, MissingFileError
 T = TypeVar("T")
 
 _ID_TYPES = (str, int)
+_MAX_DIGITS = 4_000  # Python reads no longer number from a text
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
 
@@ -277,6 +278,15 @@ def require_id(record: Any, field: str, where: str) -> str | int:
     if type(record) is dict and type(record.get(field)) in _ID_TYPES:
         return record[field]
     return require(record, field, _ID_TYPES, where)
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a whole number of a length that ids and counts have.
+
+    >>> is_number("12"), is_number("-1"), is_number("9" * 5000)
+    (True, False, False)
+    """
+    return text.isdecimal() and len(text) <= _MAX_DIGITS
 
 
 def _shown(value: Any) -> str:

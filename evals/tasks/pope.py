@@ -28,7 +28,7 @@ from evals.benchmark import Benchmark, each, rebuildable
 from evals.errors import DataError, check_choice
 from evals.figures.metrics import group_by, mean_of_all
 from evals.reading.entries import Entry, files_of, mirror_entries, question_about
-from evals.reading.files import find_all, find_optional, read_jsonl, require, require_id
+from evals.reading.files import find_all, find_optional, is_number, read_jsonl, require, require_id
 from evals.reading.hub import HubTable, find_mirror
 from evals.reading.images import image_in
 from evals.reading.questions import SHORT_ANSWER_SUFFIX, read_questions
@@ -155,8 +155,8 @@ def _parse(entries: Iterable[Entry], category: str, labeled: dict[Content, Sampl
     """Adds the questions of a category to the labeled ones."""
     for place, record, image in entries:
         number = require_id(record, "question_id", place)
-        if isinstance(number, str) and not number.isdecimal():
-            raise DataError(f"{place}: `question_id` must be a number, but is {number!r}.")
+        if isinstance(number, str) and not is_number(number):
+            raise DataError(f"{place}: `question_id` must be a number, but is {number[:80]!r}.")
         name = require(record, "image", str, place)
         question = require(record, "text", str, place)
         content = _content(category, name, question)
