@@ -116,6 +116,7 @@ class Benchmark:
             ones, where each of them counts; empty where only the last one does.
         primary_is_mean: Whether the primary metric is the plain mean of the scores' values.
         grouped_metrics: Metrics over whole groups, meaningless when `limit` cuts groups.
+        without_images: What to do where some of the images are not to be had; a sentence.
         recipe: How it was built, see `rebuildable`; None where nobody knows.
     """
 
@@ -142,6 +143,7 @@ class Benchmark:
     repeat_mark: str = ""
     primary_is_mean: bool = True
     grouped_metrics: frozenset[str] = frozenset()
+    without_images: str = ""
     recipe: Recipe | None = None
 
     @property

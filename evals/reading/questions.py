@@ -119,9 +119,16 @@ def sample_of(question: Question, images: Path) -> Sample:
 
 
 def check_same_ids(
-    questions: Iterable[str], question_path: Path, annotations: Iterable[str], path: Path
+    questions: Iterable[str],
+    question_path: Path,
+    annotations: Iterable[str],
+    path: Path,
+    *,
+    is_optional: bool = False,
 ) -> None:
     """Checks that two files speak of the same questions, in any order.
+
+    `is_optional` says that the same can be done without the question file.
 
     Raises:
         DataError: a question has no annotation, or an annotation no question.
@@ -129,6 +136,12 @@ def check_same_ids(
     question_keys, annotated = list(questions), list(annotations)
     check_unique(question_keys, str(question_path))
     check_unique(annotated, str(path))
+    remedy = "The files must be of one split and release."
+    if is_optional:
+        remedy += (
+            f" Without {question_path.name} the prompts are built from {path.name}: move it away "
+            "where no file of the same release is to be had."
+        )
     for keys, known, holder, lacking in (
         (question_keys, set(annotated), question_path, path),
         (annotated, set(question_keys), path, question_path),
@@ -137,5 +150,5 @@ def check_same_ids(
         if missing:
             raise DataError(
                 f"{lacking} lacks {len(missing):,} question ids of {holder} (for example "
-                f"{', '.join(missing[:3])}). The files must be of one split and release."
+                f"{', '.join(missing[:3])}). {remedy}"
             )

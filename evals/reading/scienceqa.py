@@ -175,5 +175,5 @@ def reword_problems(
             )
         text = require(turns[0], "value", str, place)
         prompts[key] = text.replace(IMAGE_PLACEHOLDER, "").strip()
-    check_same_ids(prompts, conversations, problems, splits)
+    check_same_ids(prompts, conversations, problems, splits, is_optional=True)
     return [_put(sample, prompts[key]) for key, sample in problems.items()]

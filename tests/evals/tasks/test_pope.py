@@ -110,3 +110,11 @@ def test_answers_without_prompts_to_the_other_release_are_told_by_their_number(t
     assert len(task.match(lines)) == number
     with pytest.raises(DataError, match="whose ids stand for other questions: Fetch"):
         task.match(lines[1:])
+
+
+def test_yes_for_want_of_a_no_is_counted(task):
+    number = len(task.samples())
+    texts = ["Yes, it is", "No.", "NO", "", *["yes"] * (number - 4)]
+    scores = task.score(task.match(answers(task, *texts)))
+    assert [score.answer for score in scores[:4]] == ["yes", "no", "yes", "yes"]
+    assert task.aggregate(scores).num_unparsed == 2
