@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -11,11 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from evals.errors import DataError
-from evals.reading.files import collection_paused, find_file, iterate_lines
+from evals.reading.files import (
+    collection_paused,
+    describe_json_error,
+    find_file,
+    iterate_lines,
+    whole_json,
+)
 from evals.reading.matching import foreign_ids_message
 from evals.records import Prediction
 
 logger = logging.getLogger(__name__)
+
+_SHOWN = 3
+_KIND = re.compile(r"^.*?:\d+ ", re.DOTALL)  # the place of a line, before what is wrong with it
+_OTHER_FIELDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +44,23 @@ class AnswerFile:
     failed: list[dict[str, Any]]
     unreadable: list[str]
 
+    def complaints(self) -> list[str]:
+        """What is said of unreadable lines: of many alike the first ones, and how many there are.
+
+        >>> lines = [f"a.jsonl:{number} is no JSON object" for number in range(1, 2_001)]
+        >>> AnswerFile(answers=[], failed=[], unreadable=lines).complaints()[2:]
+        ['a.jsonl:3 is no JSON object', '1,997 more lines like this one: is no JSON object']
+        """
+        alike: defaultdict[str, list[str]] = defaultdict(list)
+        for message in self.unreadable:
+            alike[_KIND.sub("", message.split(": ", maxsplit=1)[0])].append(message)
+        told = []
+        for kind, messages in alike.items():
+            told += messages[:_SHOWN]
+            if len(messages) > _SHOWN:
+                told.append(f"{len(messages) - _SHOWN:,} more lines like this one: {kind}")
+        return told
+
 
 def read_answers(path: str | Path) -> AnswerFile:
     """The answers in a JSONL file in LLaVA's format; unreadable lines are listed, not fatal.
@@ -45,9 +74,12 @@ def read_answers(path: str | Path) -> AnswerFile:
         for number, line in iterate_lines(path):
             _sort_line(line, f"{path}:{number}", found)
     if not found.answers and not found.failed:
+        kind = whole_json(path)
+        what = f"It is one JSON {kind}, but" if kind else "It"
+        seen = f", such as {found.unreadable[0]}" if found.unreadable and not kind else ""
         raise DataError(
-            f"{path} holds no answer ({len(found.unreadable)} unreadable lines). It must hold one "
-            "JSON object a line with `question_id` and `text`."
+            f"{path} holds no answer ({len(found.unreadable):,} unreadable lines{seen}). {what} "
+            "must hold one JSON object a line with `question_id` and `text`."
         )
     return found
 
@@ -56,7 +88,7 @@ def _sort_line(line: bytes, place: str, found: AnswerFile) -> None:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deep
-        found.unreadable.append(f"{place} is not JSON: {error}")
+        found.unreadable.append(f"{place} is not JSON: {describe_json_error(error)}")
         return
     if problem := _problem(record):
         found.unreadable.append(f"{place} {problem}")
@@ -71,10 +103,15 @@ def _problem(record: Any) -> str:
         return "is no JSON object"
     question_id = record.get("question_id")
     if not isinstance(question_id, (str, int)) or isinstance(question_id, bool):
-        return "has no `question_id` that is a text or a whole number"
+        return f"has no `question_id` that is a text or a whole number{_fields_of(record)}"
     if not isinstance(record.get("text"), str):
-        return "has no `text` that is a text"
+        return f"has no `text` that is a text{_fields_of(record)}"
     return ""
+
+
+def _fields_of(record: Mapping[str, Any]) -> str:
+    """The fields that a line has instead, for messages."""
+    return f": its fields are {', '.join(list(record)[:_OTHER_FIELDS])[:120]}" if record else ""
 
 
 def match_by_id(

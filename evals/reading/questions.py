@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from evals.errors import DataError
-from evals.reading.files import check_unique, find_file, read_jsonl, require, require_id
+from evals.reading.files import (
+    TRAINING_HINT,
+    check_unique,
+    find_file,
+    read_jsonl,
+    require,
+    require_id,
+)
 from evals.reading.images import image_in
 from evals.records import Sample
 
@@ -80,6 +87,8 @@ def read_question_lines(path: str | Path, origin: str = "") -> list[Question]:
     questions = []
     for number, record in read_jsonl(path):
         where = f"{path}:{number}"
+        if "question_id" not in record and "conversations" in record:
+            raise DataError(f"{where} is no question. {TRAINING_HINT}")
         question = Question(
             question_id=require_id(record, "question_id", where),
             text=require(record, "text", str, where),

@@ -52,14 +52,16 @@ from evals.records import Aggregate, Sample, Scale, Score, Unit, score_of
 from evals.scorers.exact import convert_gqa, score_exact
 from evals.scorers.gqa import chi_square_distance
 
-ORIGIN = "https://cs.stanford.edu/people/dorarad/gqa/download.html (questions1.2.zip)"
+_DOWNLOADS = "https://cs.stanford.edu/people/dorarad/gqa/download.html"
+ORIGIN = f"{_DOWNLOADS} (questions1.2.zip)"
+IMAGES_ORIGIN = f"{_DOWNLOADS} (images.zip)"
 RELEASE = Release(
     num_questions=12_578,
     num_images=398,
     files={
         "data/testdev_balanced_questions.json": ORIGIN,
         "llava_gqa_testdev_balanced.jsonl": LLAVA_ORIGIN,
-        "data/images": ORIGIN,
+        "data/images": IMAGES_ORIGIN,
     },
 )
 _FIELDS = ("structural", "semantic", "steps", "words")

@@ -52,7 +52,8 @@ from evals.records import Aggregate, Prediction, Sample, Score, score_of
 from evals.scorers.choice import choice_index, parse_choice
 
 ORIGIN = "https://github.com/lupantech/ScienceQA (data/scienceqa)"
-_FILES = {"problems.json": ORIGIN, "pid_splits.json": ORIGIN, "images": ORIGIN}
+IMAGES_ORIGIN = "https://github.com/lupantech/ScienceQA (tools/download.sh fetches the images)"
+_FILES = {"problems.json": ORIGIN, "pid_splits.json": ORIGIN, "images": IMAGES_ORIGIN}
 RELEASES: Mapping[str, Release] = {
     "train": Release(num_questions=12_726, files=_FILES),
     "val": Release(num_questions=4_241, num_images=2_097, files=_FILES),

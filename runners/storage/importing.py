@@ -58,7 +58,7 @@ def read_import(task: Benchmark, path: str) -> Import:
     """
     answers = read_answers(path)
     found = find_file(Path(path))
-    for line in answers.unreadable:
+    for line in answers.complaints():
         logger.warning("skipped: %s", line)
     predictions = task.match(answers.answers)
     _tell_repeated(answers)
