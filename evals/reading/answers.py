@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 _SHOWN = 3
 _KIND = re.compile(r"^.*?:\d+ ", re.DOTALL)  # the place of a line, before what is wrong with it
 _OTHER_FIELDS = 5
+_EXACT = 2.0**53  # below it a float is the number that was meant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,8 @@ def _sort_line(line: bytes, place: str, found: AnswerFile) -> None:
     if problem := _problem(record):
         found.unreadable.append(f"{place} {problem}")
         return
+    if isinstance(record["question_id"], float):
+        record["question_id"] = int(record["question_id"])
     metadata = record.get("metadata")
     is_failure = isinstance(metadata, dict) and metadata.get("error")
     (found.failed if is_failure else found.answers).append(record)
@@ -102,6 +105,8 @@ def _problem(record: Any) -> str:
     if not isinstance(record, dict):
         return "is no JSON object"
     question_id = record.get("question_id")
+    if isinstance(question_id, float) and abs(question_id) < _EXACT and question_id.is_integer():
+        question_id = int(question_id)  # so do tables write whole numbers
     if not isinstance(question_id, (str, int)) or isinstance(question_id, bool):
         return f"has no `question_id` that is a text or a whole number{_fields_of(record)}"
     if not isinstance(record.get("text"), str):

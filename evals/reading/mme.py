@@ -17,7 +17,7 @@ from evals.errors import DataError, MissingFileError
 from evals.reading.entries import Entry, question_about
 from evals.reading.files import iterate_lines, require, visible
 from evals.reading.images import image_in
-from evals.reading.questions import SHORT_ANSWER_SUFFIX, read_question_lines
+from evals.reading.questions import SHORT_ANSWER_SUFFIX, read_question_lines, without_prompts
 from evals.records import Sample
 
 PERCEPTION = (
@@ -148,7 +148,7 @@ def join_prompts(samples: Iterable[Sample], prompts: Path, release: Path) -> lis
         if content not in official or len(line.image_names) != 1:
             raise DataError(
                 f"{line.where}: the question {content[2]!r} about {line.key} is not in {release}. "
-                "Both must be of one release."
+                f"Both must be of one release. {without_prompts(prompts)}"
             )
         sample = replace(
             official.pop(content),
@@ -163,7 +163,8 @@ def join_prompts(samples: Iterable[Sample], prompts: Path, release: Path) -> lis
     if official:
         raise DataError(
             f"{prompts} lacks {len(official):,} questions of {release} (for example "
-            f"{next(iter(official))}). Both must be of one release."
+            f"{next(iter(official))}). Both must be of one release. "
+            f"{without_prompts(prompts)}"
         )
     return joined
 

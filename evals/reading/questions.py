@@ -127,6 +127,14 @@ def sample_of(question: Question, images: Path) -> Sample:
     )
 
 
+def without_prompts(path: Path) -> str:
+    """What can be done where LLaVA's question file is of another release than the official ones."""
+    return (
+        f"Without {path.name} the prompts are built from the official files: move it away where no "
+        "file of the same release is to be had."
+    )
+
+
 def check_same_ids(
     questions: Iterable[str],
     question_path: Path,
@@ -147,10 +155,7 @@ def check_same_ids(
     check_unique(annotated, str(path))
     remedy = "The files must be of one split and release."
     if is_optional:
-        remedy += (
-            f" Without {question_path.name} the prompts are built from {path.name}: move it away "
-            "where no file of the same release is to be had."
-        )
+        remedy += f" {without_prompts(question_path)}"
     for keys, known, holder, lacking in (
         (question_keys, set(annotated), question_path, path),
         (annotated, set(question_keys), path, question_path),

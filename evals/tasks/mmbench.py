@@ -123,6 +123,9 @@ def MMBench(  # noqa: N802 - stored manifests and configurations name it so
         ask=ask,
         judge=each(_judge),
         targets_tell=not is_annotated,
+        unscored="has no answers in its table, so that answers to it cannot be scored here. Put a "
+        "table with the column `answer` in its place, or write the file for the server with "
+        "runners.submit.",
         figures=_figures,
         upload=Upload(
             suffix=".xlsx",

@@ -100,3 +100,9 @@ def test_list_of_answers_is_named_as_such(tmp_path):
         read_answers(write(tmp_path / "a.json", json.dumps([answer(1, "yes")])))
     with pytest.raises(DataError, match=r"holds no answer.*its fields are questionId"):
         read_answers(write(tmp_path / "a.jsonl", {"questionId": "1"}))
+
+
+def test_whole_number_as_a_table_writes_it_is_an_id(tmp_path):
+    lines = [answer(7.0, "yes"), answer(7.5, "no"), answer(1e300, "no")]
+    found = read_answers(write(tmp_path / "a.jsonl", *lines))
+    assert ([row["question_id"] for row in found.answers], len(found.unreadable)) == ([7], 2)
