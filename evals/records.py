@@ -25,6 +25,7 @@ class Sample:
         cluster: Questions with equal cluster are not independent (usually the image's key).
         groups: Breakdown fields of the question, for example `{"answer_type": "yes/no"}`.
         details: What the benchmark's own judge and figures need beside target and groups.
+        aliases: Further ids that only this question has, under which answers may name it.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Sample:
     cluster: str = ""
     groups: Mapping[str, str | None] = field(default_factory=dict)
     details: Any = None
+    aliases: tuple[str, ...] = ()
 
     @property
     def image_keys(self) -> tuple[str, ...]:

@@ -135,7 +135,8 @@ def describe_run(subject: Subject, tasks: Sequence[AskedTask], settings: EvalCon
     for task in tasks:
         if missing := list(task.images.missing):
             told = task.images.describe_missing(missing)
-            logger.warning("%s: %s They would count as failed.", task.name, told)
+            hint = f" {task.task.without_images}".rstrip()
+            logger.warning("%s: %s They would count as failed.%s", task.name, told, hint)
     renderer, checkpoint = subject.build_renderer(), subject.checkpoint
     plans = [plan_task(task.name, task.samples, renderer, subject) for task in tasks]
     for plan in plans:

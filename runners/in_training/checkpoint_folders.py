@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from evals.reading.files import visible
 from llava.errors import CheckpointError
 from llava.model.checkpoint import holds_projector
 from llava.model.locate import TOKENIZER_MODEL_FILES, find_weight_files, has_weight_files
@@ -174,6 +175,6 @@ def _files(folder: Path) -> list[Path]:
     """The files that make the checkpoint; what the training keeps beside them is left out."""
     return [
         path
-        for path in folder.iterdir()
+        for path in visible(folder.iterdir())
         if path.suffix in _SUFFIXES and path.name not in _OF_THE_TRAINING and path.is_file()
     ]
