@@ -13,6 +13,8 @@ from runners.storage.files import sha256_of_json
 
 UNKNOWN = "unknown"
 """Stands for a value of the identity that is not known yet and is therefore not compared."""
+LATER_FILES = frozenset({"processor_config.json"})
+"""Files of a model that older manifests do not name: what these runs read of them is not known."""
 PROMPT_VERSION = 1
 """Goes up whenever the same question, template and tokenizer give another prompt."""
 
@@ -61,6 +63,8 @@ def differences(
     for name in [*stored, *(name for name in current if name not in stored)]:
         before, now = stored.get(name), current.get(name)
         if UNKNOWN in (before, now) or before == now:
+            continue
+        if name in LATER_FILES and name not in stored:
             continue
         if isinstance(before, Mapping) and isinstance(now, Mapping):
             found.update(differences(before, now, f"{prefix}{name}."))

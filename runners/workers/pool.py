@@ -18,10 +18,11 @@ from typing import TypeVar
 
 from evals.records import Cause, Failure
 from llava.generation.request import Calibration, EngineReport, ImageProbe, Request
+from llava.model.loaded_files import Hashes
 from runners.environment import num_cores
 from runners.errors import ConfigError, RemoteError, WorkerError
 from runners.workers.dealing import Dealer
-from runners.workers.interface import Result, merge_reports
+from runners.workers.interface import Result, merge_reports, require_same_files
 from runners.workers.local import LocalWorker
 from runners.workers.messages import (
     Answered,
@@ -80,7 +81,7 @@ class LocalWorkers:
         self._slots: list[Slot] = []
         self._ready: Ready | None = None
         self._order: LoadModel | None = None
-        self._content_hash: str | None = None
+        self._files: Hashes | None = None
         self._calibration: Calibration | None = None
         self._is_shared = False
         self._past = EngineReport()
@@ -119,7 +120,7 @@ class LocalWorkers:
         for slot in self._slots:
             slot.send(order)
         loaded = self._ask_first(ModelLoaded)
-        self._content_hash = loaded.report["content_hash"]
+        self._files = loaded.files
         self._bring_up(self._slots[0], loaded)
         return loaded
 
@@ -197,7 +198,7 @@ class LocalWorkers:
         """Deals with what the first worker says beside what it was asked, before there is work."""
         if isinstance(reply, BadInput):
             raise ConfigError(reply.message) from RemoteError(reply.traceback)
-        if isinstance(reply, ModelLoaded) and self._content_hash is not None:
+        if isinstance(reply, ModelLoaded) and self._files is not None:
             self._bring_up(slot, reply)
 
     def _ask_first(self, kind: type[M], *messages: ToWorker, tries_again: bool = True) -> M:
@@ -293,12 +294,7 @@ class LocalWorkers:
 
     def _bring_up(self, slot: Slot, loaded: ModelLoaded) -> None:
         """A worker that is not the first, or that was replaced, has its model."""
-        if loaded.report["content_hash"] != self._content_hash:
-            raise WorkerError(
-                f"Worker {slot.seat.name} found other weights than the run began with: the "
-                "checkpoint was written to meanwhile. What was answered is stored; begin a new run "
-                "with run=NAME, or overwrite=true."
-            )
+        require_same_files(f"Worker {slot.seat.name}", self._files or {}, loaded.files)
         slot.is_loaded, slot.failed_loads = True, 0
         if self._calibration is not None and slot.process is not None:
             slot.process.send(self._calibration)

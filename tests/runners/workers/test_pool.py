@@ -22,6 +22,7 @@ from llava.generation.request import (
     ImageProbe,
     Request,
 )
+from llava.model.loaded_files import Hashes
 from runners.errors import ConfigError, WorkerError
 from runners.evaluation.work import cut_into_pieces, estimate_piece, item_tokens
 from runners.lab.bench.workloads import build_workload
@@ -208,7 +209,7 @@ def test_replaced_worker_must_find_the_same_weights(
     pool: LocalWorkers, tiny_checkpoint: Path
 ) -> None:
     pool.load(order(tiny_checkpoint, SEQUENTIAL))
-    pool._content_hash = "another"
+    pool._files = {"checkpoint": {"weights": "another"}}
     with pytest.raises(WorkerError, match="other weights"):
         results_of(pool.answer(items(40, 6, max_new_tokens=16)))
 
@@ -286,10 +287,13 @@ def test_closing_twice_or_unstarted_does_no_harm() -> None:
     pool.close()
 
 
+BEGAN: Hashes = {"checkpoint": {"weights": "a", "config.json": "b"}, "tower": {"weights": "c"}}
+
+
 class SimulatedWorker:
     """Takes as long over an item as its requests say, in a thread instead of a process."""
 
-    def __init__(self, seconds_of: dict[str, float]) -> None:
+    def __init__(self, seconds_of: dict[str, float], files: Hashes = BEGAN) -> None:
         import multiprocessing
         import threading
 
@@ -298,7 +302,7 @@ class SimulatedWorker:
         self.connection, theirs = multiprocessing.Pipe()
 
         def work() -> None:
-            theirs.send(ModelLoaded(load_s=0.0, report={"content_hash": "x"}))
+            theirs.send(ModelLoaded(load_s=0.0, report={}, files=files))
             while True:
                 try:
                     message = theirs.recv()
@@ -335,13 +339,39 @@ def simulate(num_workers: int, costs: list[float], speeds: Sequence[float]) -> f
 
     with closing(Simulated(num_workers=num_workers)) as pool:
         pool.start("cpu")
-        pool._content_hash = "x"
+        pool._files = BEGAN
         heaviest_first = sorted(range(len(costs)), key=lambda number: -costs[number])
         work = [(Request(key=str(number), prompt_ids=IDS),) for number in heaviest_first]
         wait_for_all(pool)
         started = time.monotonic()
         assert len(results_of(pool.answer(work))) == len(costs)
         return time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    ("found", "named"),
+    [
+        ({"tower": {"weights": "x"}}, r"other weights .*\(weights of the tower\)"),
+        ({"checkpoint": {"config.json": "x"}}, r"other files .*\(config.json of the checkpoint\)"),
+        ({"tower": {"preprocessor_config.json": "x"}}, r"preprocessor_config.json of the tower"),
+        ({"base": {"tokenizer.model": "x"}}, r"tokenizer.model of the base"),
+        ({"adapter": {"weights": "x"}}, r"weights of the adapter"),
+    ],
+)
+def test_worker_that_loads_later_must_have_read_the_same_files(
+    found: dict[str, dict[str, str]], named: str
+) -> None:
+    files = {role: {**BEGAN.get(role, {}), **found.get(role, {})} for role in (*BEGAN, *found)}
+
+    class Simulated(LocalWorkers):
+        def _spawn(self, seat: Any) -> Any:
+            return SimulatedWorker(dict.fromkeys("0123", 0.01), files if seat.number else BEGAN)
+
+    with closing(Simulated(num_workers=2)) as pool:
+        pool.start("cpu")
+        pool._files = BEGAN
+        with pytest.raises(WorkerError, match=named):
+            wait_for_all(pool)
 
 
 def test_slow_worker_does_not_hold_up_the_others() -> None:
