@@ -154,7 +154,7 @@ class TaskRun:
         Raises:
             StoreError: that is not possible.
         """
-        with self._writing():
+        with explaining_disk_errors(self.folder):  # nothing is added: the lock can wait
             self._answers.sync()
 
     def finish(self, timing: Timing | None) -> SummaryFile:

@@ -53,7 +53,6 @@ def test_first_run_stops_where_a_second_got_its_folder(questions: Path, tmp_path
         with opened(questions, folder) as second:
             for write in (
                 lambda: first.record(others[0], failure, worker="w"),
-                first.sync,
                 lambda: first.finish(None),
                 lambda: first.begin(IDENTITY, ENVIRONMENT),
             ):
