@@ -110,6 +110,10 @@ class TaskRun:
             if sample.key not in lines or sample.key in retried or sample.key in self._changed
         ]
 
+    def failed_before(self) -> set[str]:
+        """The keys of questions whose last attempt failed."""
+        return self._answers.failed()
+
     def begin(self, model: ModelIdentity, environment: Environment) -> None:
         """Writes the manifest before the first answer of this session, then the missing images."""
         session, spec = environment.to_json(), self.asked.spec

@@ -153,6 +153,7 @@ class LocalWorkers:
                     "stored; the same command goes on from there."
                 )
             yield from self._hear_all()
+            self._dealer.require_hope()
             yield None
 
     def stop(self) -> None:
@@ -272,7 +273,7 @@ class LocalWorkers:
             message = process.receive()
             slot.heard = time.monotonic()
             if isinstance(message, Answered):
-                slot.deaths_in_a_row = 0
+                slot.note_answer()
                 if slot.item is not None and self._dealer.answered(slot.item, message.result.key):
                     yield Result(result=message.result, worker=slot.seat.name)
             elif isinstance(message, ItemDone):
@@ -308,21 +309,20 @@ class LocalWorkers:
             what = f"computed nothing for {self._hang_s:.0f} s and was killed"
         logger.warning("worker %s %s", slot.seat.name, what)
         self._past, slot.report = merge_reports([self._past, slot.report]), EngineReport()
-        yield from self._take_back(slot, cause, f"The worker process {what} over this question.")
-        slot.deaths_in_a_row += 1
-        slot.failed_loads += not was_loaded
-        if slot.is_hopeless:
+        failures = self._take_back(slot, cause, f"The worker process {what} over this question.")
+        slot.note_death(was_loaded=was_loaded, found_culprit=bool(failures))
+        yield from (Result(result=failure, worker=slot.seat.name) for failure in failures)
+        if slot.is_hopeless(alone=self.num_alive == 0):
             logger.error("worker %s is given up; %d go on", slot.seat.name, self.num_alive)
         elif not self._is_stopping and self._order is not None:
             self._start_again(slot)
 
-    def _take_back(self, slot: Slot, cause: Cause, message: str) -> Iterator[Result]:
+    def _take_back(self, slot: Slot, cause: Cause, message: str) -> list[Failure]:
         """Returns failures once a question was alone; what else there is is asked again."""
         number, slot.item = slot.item, None
         if number is None:
-            return
+            return []
         if self._is_stopping:
             self._dealer.give_back(number)
-            return
-        for failure in self._dealer.lost(number, cause, message):
-            yield Result(result=failure, worker=slot.seat.name)
+            return []
+        return self._dealer.lost(number, cause, message)

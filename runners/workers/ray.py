@@ -51,7 +51,8 @@ class RayWorkers:
         num_gpus: GPUs of an actor; None for one where the cluster has any.
         num_cpus: Cores of an actor.
         num_threads: Threads of torch in each; None for `num_cpus`.
-        max_restarts: How often Ray starts a dead actor again.
+        max_restarts: How often Ray starts a dead actor again. An actor that has come to a result
+            since it was made is made anew once these are used up, unless it is 0.
         hang_s: An actor that has work and computes no layer for so long is killed, for Ray to start
             it again. So is one that Ray finds no place for any more, for good.
         grace_s: See `Workers`.
@@ -87,6 +88,8 @@ class RayWorkers:
         self._calibration: Calibration | None = None
         self._ready: Ready | None = None
         self._loaded: dict[str, ModelLoaded] = {}
+        self._order: LoadModel | None = None
+        self._useful: set[str] = set()
         self._files: Hashes | None = None
         self._is_stopping = False
 
@@ -108,7 +111,7 @@ class RayWorkers:
         finally:
             for number, handler in handlers.items():  # the program's own know how to end a run
                 signal.signal(number, handler)
-        self._add_actor(0, None)
+        self._add_actor("ray-0")
 
     def wait_until_ready(self) -> Ready:
         """Returns what the first actor found."""
@@ -125,8 +128,9 @@ class RayWorkers:
         """Starts all actors with the model; returns what the first that has it loaded."""
         self._drop_actors()  # an actor that Ray starts again must find its order
         self._files = None
+        self._order = order
         for number in range(self._num_workers or self._room()):
-            self._add_actor(number, order)
+            self._add_actor(f"ray-{number}")
         for name in self._actors:
             self._bring_up(name)
         self._wait_for_idle()
@@ -156,6 +160,7 @@ class RayWorkers:
                 else:
                     self._arrive(task)
             self._end_hung()
+            dealer.require_hope()
             yield None
 
     def stop(self) -> None:
@@ -233,13 +238,16 @@ class RayWorkers:
         try:
             results, process, files, report = ray.get(task)
         except RayError as error:
-            for failure in self._take_back(item, name, dealer, error):
-                yield Result(result=failure, worker=name)
+            failures = self._take_back(item, name, dealer, error)
+            if failures:
+                self._useful.add(name)  # it told which question ends actors
+            yield from (Result(result=failure, worker=name) for failure in failures)
             self._recover(name, error)
             return
         require_same_files(name, self._files or {}, files)
         self._pulse.forget(name)
         self._idle.append(name)
+        self._useful.add(name)
         self._reports[f"{name} {process}"] = report
         if self._calibration is None and self.report().calibration.is_complete:
             self._calibration = self.report().calibration
@@ -265,7 +273,14 @@ class RayWorkers:
         """Has an actor that failed over its work load again, or goes on without it."""
         self._pulse.forget(name, is_dead=True)
         if isinstance(error, ActorDiedError):
-            self._lose(name, error)
+            if name not in self._useful or self._max_restarts == 0:
+                self._lose(name, error)
+                return
+            # its restarts were used up with results in between: that it died again is no news
+            logger.warning("actor %s is made anew: %s", name, describe_failure(error))
+            self._useful.discard(name)
+            self._add_actor(name)
+            self._bring_up(name)
             return
         logger.warning("actor %s is started again: %s", name, describe_failure(error))
         if isinstance(error, RayTaskError):  # an engine raises only if it is of no more use
@@ -294,10 +309,10 @@ class RayWorkers:
         for name in self._pulse.find_gone():  # its task ends with ActorDiedError
             logger.warning("actor %s has found no place to be started again and is given up", name)
             self._hung.discard(name)
+            self._useful.discard(name)
             ray.kill(self._actors[name], no_restart=True)
 
-    def _add_actor(self, number: int, order: LoadModel | None) -> None:
-        name = f"ray-{number}"
+    def _add_actor(self, name: str) -> None:
         device = self._device if self._gpus_each() else "cpu"
         seat = Seat(name=name, device=device, num_threads=self._num_threads)
         kind = ray.remote(
@@ -307,7 +322,7 @@ class RayWorkers:
             max_task_retries=1,
             concurrency_groups={"pulse": 1},
         )(ModelActor)
-        self._actors[name] = kind.remote(seat, order, str(Path.cwd()), passed_on())
+        self._actors[name] = kind.remote(seat, self._order, str(Path.cwd()), passed_on())
 
     def _drop_actors(self) -> None:
         for actor in self._actors.values():
@@ -315,6 +330,7 @@ class RayWorkers:
         self._actors.clear()
         self._loading.clear()
         self._loaded.clear()
+        self._useful.clear()
         self._idle.clear()
 
     def _call(self, method: str, *arguments: Any) -> Any:

@@ -6,7 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -293,7 +293,9 @@ BEGAN: Hashes = {"checkpoint": {"weights": "a", "config.json": "b"}, "tower": {"
 class SimulatedWorker:
     """Takes as long over an item as its requests say, in a thread instead of a process."""
 
-    def __init__(self, seconds_of: dict[str, float], files: Hashes = BEGAN) -> None:
+    def __init__(
+        self, seconds_of: dict[str, float], files: Hashes = BEGAN, bad: Sequence[str] = ()
+    ) -> None:
         import multiprocessing
         import threading
 
@@ -309,6 +311,9 @@ class SimulatedWorker:
                 except (EOFError, OSError):
                     return
                 if isinstance(message, WorkItem):
+                    if any(request.key in bad for request in message.requests):
+                        theirs.close()
+                        return
                     time.sleep(sum(seconds_of[request.key] for request in message.requests))
                     for request in message.requests:
                         theirs.send(
@@ -316,10 +321,15 @@ class SimulatedWorker:
                         )
                     theirs.send(ItemDone(number=message.number, report=EngineReport()))
 
-        threading.Thread(target=work, daemon=True).start()
+        def work_until_closed() -> None:
+            with suppress(OSError):  # the parent has closed its end
+                work()
+
+        threading.Thread(target=work_until_closed, daemon=True).start()
 
     def send(self, message: Any) -> None:
-        self.connection.send(message)
+        with suppress(OSError):  # it is lost on a dead worker, as a real one's is
+            self.connection.send(message)
 
     def receive(self) -> Any:
         return self.connection.recv()
@@ -372,6 +382,42 @@ def test_worker_that_loads_later_must_have_read_the_same_files(
         pool._files = BEGAN
         with pytest.raises(WorkerError, match=named):
             wait_for_all(pool)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_many_bad_questions_side_by_side_are_found_and_all_others_answered(
+    num_workers: int,
+) -> None:
+    every, bad = numbers(120), numbers(90)
+
+    class Simulated(LocalWorkers):
+        def _spawn(self, seat: Any) -> Any:  # noqa: ARG002
+            return SimulatedWorker(dict.fromkeys(every, 0.0), bad=bad)
+
+    with closing(Simulated(num_workers=num_workers)) as pool:
+        pool.start("cpu")
+        pool._files, pool._order = BEGAN, order(Path(), SEQUENTIAL)
+        work = tuple(Request(key=key, prompt_ids=IDS) for key in every)
+        results = results_of(pool.answer([work[:60], work[60:]]))
+    told = {r.result.key: r.result.cause for r in results if isinstance(r.result, Failure)}
+    assert len(results) == len(told) == 120
+    assert {key for key, cause in told.items() if cause == "worker_died"} == set(bad)
+
+
+def test_worker_that_dies_over_everything_is_given_up_while_another_answers() -> None:
+    every = numbers(200)
+
+    class Simulated(LocalWorkers):
+        def _spawn(self, seat: Any) -> Any:
+            bad = every if seat.number else ()
+            return SimulatedWorker(dict.fromkeys(every, 0.02), bad=bad)
+
+    with closing(Simulated(num_workers=2)) as pool:
+        pool.start("cpu")
+        pool._files, pool._order = BEGAN, order(Path(), SEQUENTIAL)
+        results = results_of(pool.answer([(Request(key=k, prompt_ids=IDS),) for k in every]))
+        assert [slot.process is not None for slot in pool._slots] == [True, False]
+    assert len(results) == 200
 
 
 def test_slow_worker_does_not_hold_up_the_others() -> None:
