@@ -56,6 +56,7 @@ _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 _NON_LORA_FILE = "non_lora_trainables.bin"
 _PROJECTOR_FILE = "mm_projector.bin"
 _PROJECTOR_NAMES = ("mm_projector.", "multi_modal_projector.")
+_PROCESSOR_FILE = "processor_config.json"
 
 _LLAVA_FAMILIES = {"llava_llama": "llama", "llava_mistral": "mistral", "llava_mpt": "mpt"}
 _PLAIN_FAMILIES = {"llama": "llama", "mistral": "mistral", "mpt": "mpt"}
@@ -177,6 +178,8 @@ class Checkpoint:
         files += [*self.weight_files, *self.trained_files]
         if self.tower_dir is not None:
             files += [self.tower_dir / name for name in ("config.json", "preprocessor_config.json")]
+            if _holds_image_processor(self.tower_dir / _PROCESSOR_FILE):
+                files.append(self.tower_dir / _PROCESSOR_FILE)
             files += [] if self.tower_in_checkpoint else find_weight_files(self.tower_dir)
         return [path for path in dict.fromkeys(files) if path.is_file()]
 
@@ -194,6 +197,9 @@ def is_tower_tuned(config: Mapping[str, Any]) -> bool:
     return bool(config.get("unfreeze_mm_vision_tower")) or (
         "mm_vision_tower" in [str(part).strip() for part in named]
     )
+def _holds_image_processor(path: Path) -> bool:
+    """Whether this file, not preprocessor_config.json, says how images are prepared."""
+    return path.is_file() and "image_processor" in read_json_object(path, "Download it again.")
 
 
 def inspect_checkpoint(

@@ -14,6 +14,7 @@ from pathlib import Path
 from evals.reading.files import visible
 from llava.errors import CheckpointError
 from llava.model.checkpoint import holds_projector
+from llava.model.content_hash import state_of
 from llava.model.locate import TOKENIZER_MODEL_FILES, find_weight_files, has_weight_files
 from llava.model.native import is_native_config
 from runners.options.words import by_numbers
@@ -29,7 +30,7 @@ _OF_THE_TRAINING = frozenset({"trainer_state.json", "training_args.bin"})
 _OLD_FORMAT = b"\x80\x02"
 _MAX_HEADER_BYTES = 100 << 20
 
-Fingerprint = tuple[tuple[str, int, int], ...]
+Fingerprint = tuple[tuple[str, list[int]], ...]
 
 
 def find_checkpoints(root: Path) -> list[Path]:
@@ -63,9 +64,8 @@ def what_is_missing(folder: Path) -> str:
 
 
 def fingerprint(folder: Path) -> Fingerprint:
-    """Returns names, sizes and times of the files that make a checkpoint, to tell a change by."""
-    stats = {path.name: path.stat() for path in _files(folder)}
-    return tuple(sorted((name, s.st_size, s.st_mtime_ns) for name, s in stats.items()))
+    """Returns names and states of the files that make a checkpoint, to tell a change by."""
+    return tuple(sorted((path.name, state_of(path.stat())) for path in _files(folder)))
 
 
 def last_change_s(folder: Path) -> float:

@@ -13,6 +13,8 @@ from runners.storage.files import sha256_of_json
 
 UNKNOWN = "unknown"
 """Stands for a value of the identity that is not known yet and is therefore not compared."""
+LATER_FILES = frozenset({"processor_config.json"})
+"""Files of a model that older manifests do not name: what these runs read of them is not known."""
 PROMPT_VERSION = 1
 """Goes up whenever the same question, template and tokenizer give another prompt."""
 _ADDED_LATER = frozenset({"prompt_format"})
@@ -66,6 +68,8 @@ def differences(
         before, now = stored.get(name), current.get(name)
         is_unknown = name in _ADDED_LATER and None in (before, now)
         if is_unknown or UNKNOWN in (before, now) or before == now:
+            continue
+        if name in LATER_FILES and name not in stored:
             continue
         if isinstance(before, Mapping) and isinstance(now, Mapping):
             found.update(differences(before, now, f"{prefix}{name}."))

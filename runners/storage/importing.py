@@ -115,7 +115,7 @@ def store_import(
     """
     samples = _read_samples(task)
     folder = run_dir / task.name
-    with FolderLock(folder):
+    with FolderLock(folder) as lock:
         stored = _make_room(folder, found, overwrite=overwrite)
         hashes = {
             "prompts": _hash_prompts(samples, found.predictions),
@@ -128,6 +128,7 @@ def store_import(
             environment={"imported_from": str(found.path), **environment, "task": spec.to_json()},
             history=[*(stored.history if stored is not None else ()), event],
         )
+        lock.require_held()
         write_manifest(folder, manifest)
         order = _order(task, samples, found)
         lines = _render_lines(found, samples, order, run_dir.name)

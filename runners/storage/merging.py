@@ -108,7 +108,7 @@ def merge_task(spec: TaskSpec, runs: Sequence[Path], run_dir: Path, *, overwrite
     """
     task = spec.build()
     folder = run_dir / task.name
-    with FolderLock(folder):
+    with FolderLock(folder) as lock:
         paths = [*runs, *([] if overwrite else [run_dir])]
         sources = [part for path in paths if (part := _read_part(path, task.name))]
         if not sources:
@@ -119,6 +119,7 @@ def merge_task(spec: TaskSpec, runs: Sequence[Path], run_dir: Path, *, overwrite
         lines, traces = _join(sources, task.name)
         asked = [sample.key for sample in samples[: _common_limit(sources, task.name)]]
         _tell_missing(sources, task.name, [key for key in asked if key not in lines])
+        lock.require_held()
         with explaining_disk_errors(folder):
             if overwrite:
                 set_aside(folder)

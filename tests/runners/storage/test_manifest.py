@@ -48,6 +48,11 @@ def test_same_identity_is_accepted_whatever_the_order(tmp_path: Path) -> None:
 
 def test_what_is_not_known_yet_is_not_compared() -> None:
     assert differences(IDENTITY, IDENTITY | {"dtype": UNKNOWN}) == {}
+    later = {"tower": {"config.json": "a", "processor_config.json": "b"}}
+    assert differences({"tower": {"config.json": "a"}}, later) == {}
+    assert differences(later, {"tower": {"config.json": "a"}}) == {
+        "tower.processor_config.json": ("b", None)
+    }
 
 
 @pytest.mark.parametrize(
