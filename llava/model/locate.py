@@ -55,17 +55,7 @@ def resolve_vision_tower(name: str, *checkpoint_dirs: str | Path | None) -> Path
     Raises:
         CheckpointError: none of these is there.
     """
-    if Path(name).expanduser().is_absolute():
-        places = [Path(name).expanduser()]
-    else:
-        folders = [Path(folder).resolve() for folder in checkpoint_dirs if folder is not None]
-        parts = dict.fromkeys((name, Path(name).name))
-        places = [
-            place
-            for folder in folders
-            for part in parts
-            for place in (folder.parent / part, folder / part)
-        ]
+    places = vision_tower_places(name, *checkpoint_dirs)
     for place in places:
         if place.is_dir():
             return place
@@ -76,6 +66,30 @@ def resolve_vision_tower(name: str, *checkpoint_dirs: str | Path | None) -> Path
         f"`mm_vision_tower`, was not found; looked for {', '.join(map(str, places))}. Put its "
         "folder beside the checkpoint, or correct the name."
     )
+
+
+def vision_tower_places(name: str, *checkpoint_dirs: str | Path | None) -> list[Path]:
+    """Returns where the tower of that name may lie, but for the hub, the first one first."""
+    if Path(name).expanduser().is_absolute():
+        return [Path(name).expanduser()]
+    folders = [Path(folder).resolve() for folder in checkpoint_dirs if folder is not None]
+    parts = dict.fromkeys((name, Path(name).name))
+    return [
+        place
+        for folder in folders
+        for part in parts
+        for place in (folder.parent / part, folder / part)
+    ]
+
+
+def hub_folders(name: str) -> list[Path]:
+    """Returns the folders that the hub's cache holds of a hub id; none for any other name."""
+    if not _is_hub_id(name):
+        return []
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    kept = Path(HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "snapshots")
+    return sorted(kept.iterdir()) if kept.is_dir() else []
 
 
 def read_config(folder: Path) -> dict[str, Any]:

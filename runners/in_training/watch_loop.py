@@ -34,6 +34,7 @@ from runners.storage.stored import State, StoredTask
 logger = logging.getLogger(__name__)
 
 _STEP_S = 0.2
+_BRIEF_S = 5.0
 
 
 @dataclass(slots=True)
@@ -52,6 +53,7 @@ class Watch:
     words: Sequence[str]
     interruption: Interruption
     _tried: dict[Path, Fingerprint] = field(default_factory=dict, init=False)
+    _seen: dict[Path, tuple[Fingerprint, float]] = field(default_factory=dict, init=False)
     _failed: set[Path] = field(default_factory=set, init=False)
     _told: dict[Path, str] = field(default_factory=dict, init=False)
 
@@ -83,17 +85,18 @@ class Watch:
 
     def _visit(self, folder: Path) -> bool:
         """Evaluates a checkpoint if it is time; returns whether that leaves nothing to wait for."""
+        base = self.settings.model.base
         try:
-            state, changed_s = fingerprint(folder), last_change_s(folder)
+            state, changed_s = fingerprint(folder, base), last_change_s(folder, base)
         except OSError as error:  # the training keeps only the last ones
             self._tell(folder, f"it is gone ({error})")
             self._failed.discard(folder)
             return True
         if self._tried.get(folder) == state:
             return True
-        if time.time() - changed_s < self.settings.quiet_s:
+        if not self._is_quiet(folder, state, changed_s):
             return False
-        missing = what_is_missing(folder)
+        missing = what_is_missing(folder, base)
         if missing:
             self._tell(folder, f"not evaluated, because it is incomplete: {missing}")
             self._failed.add(folder)
@@ -106,6 +109,30 @@ class Watch:
             return False
         self._tried[folder] = state
         return True
+
+    def _is_quiet(self, folder: Path, state: Fingerprint, changed_s: float) -> bool:
+        """Whether nothing has changed for `quiet_s`; says what it waits for, unless it is brief.
+
+        Where the clock that times are taken from runs ahead of this machine's, what counts is for
+        how long the files have looked the same.
+        """
+        seen, since_s = self._seen.get(folder, (None, 0.0))
+        if seen != state:
+            since_s = time.monotonic()
+            self._seen[folder] = (state, since_s)
+        age_s, quiet_s = time.time() - changed_s, self.settings.quiet_s
+        if max(age_s, time.monotonic() - since_s) >= quiet_s:
+            return True
+        if age_s < -_STEP_S:
+            self._tell(
+                folder,
+                "its files have times in the future: the clock of the machine that wrote them is "
+                f"ahead of this one's. It is evaluated once it has been seen to be unchanged for "
+                f"{quiet_s:g} s",
+            )
+        elif quiet_s > _BRIEF_S:
+            self._tell(folder, f"it is evaluated once it has not changed for {quiet_s:g} s")
+        return False
 
     def _settings_of(self, folder: Path) -> WatchConfig:
         """The options of one checkpoint's evaluation, with the name of its run."""
@@ -152,7 +179,8 @@ class Watch:
         else:
             self._failed.add(folder)
             logger.error(
-                "%s: the evaluation %s; it is tried again when the checkpoint changes",
+                "%s: the evaluation %s; it is tried again when the checkpoint changes, or its "
+                "vision tower or base, wherever these are put",
                 folder,
                 f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}",
             )
