@@ -35,6 +35,26 @@ logger = logging.getLogger(__name__)
 
 _STEP_S = 0.2
 _BRIEF_S = 5.0
+_FIRST_RETRY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Retry:
+    """When a failed evaluation is tried again although nothing of the checkpoint has changed.
+
+    A remedy may lie anywhere: a network, a disk, the images. Each wait is twice as long as the one
+    before, so that a checkpoint that nothing helps does not hold up the others.
+    """
+
+    state: Fingerprint
+    wait_s: float
+    due_s: float
+
+    @classmethod
+    def after(cls, state: Fingerprint, last: _Retry | None) -> _Retry:
+        again = last is not None and last.state == state
+        wait_s = 2 * last.wait_s if last is not None and again else _FIRST_RETRY_S
+        return cls(state, wait_s, time.monotonic() + wait_s)
 
 
 @dataclass(slots=True)
@@ -55,6 +75,7 @@ class Watch:
     _tried: dict[Path, Fingerprint] = field(default_factory=dict, init=False)
     _seen: dict[Path, tuple[Fingerprint, float]] = field(default_factory=dict, init=False)
     _failed: set[Path] = field(default_factory=set, init=False)
+    _retry: dict[Path, _Retry] = field(default_factory=dict, init=False)
     _told: dict[Path, str] = field(default_factory=dict, init=False)
 
     def run(self) -> int:
@@ -92,7 +113,9 @@ class Watch:
             self._tell(folder, f"it is gone ({error})")
             self._failed.discard(folder)
             return True
-        if self._tried.get(folder) == state:
+        retry = self._retry.get(folder)
+        is_due = retry is not None and time.monotonic() >= retry.due_s
+        if self._tried.get(folder) == state and not is_due:
             return True
         if not self._is_quiet(folder, state, changed_s):
             return False
@@ -104,8 +127,9 @@ class Watch:
         settings = self._settings_of(folder)
         if self._is_evaluated(settings):
             self._failed.discard(folder)
+            self._retry.pop(folder, None)
             self._tell(folder, f"evaluated before, as run {settings.run}")
-        elif not self._evaluate(folder, settings):
+        elif not self._evaluate(folder, state, settings):
             return False
         self._tried[folder] = state
         return True
@@ -154,7 +178,7 @@ class Watch:
                 return False
         return bool(hashes)
 
-    def _evaluate(self, folder: Path, settings: WatchConfig) -> bool:
+    def _evaluate(self, folder: Path, state: Fingerprint, settings: WatchConfig) -> bool:
         """Evaluates a checkpoint; returns False where another process is at it, or at a stop."""
         name = str(settings.run)
         if self._is_busy(name):
@@ -175,15 +199,20 @@ class Watch:
             return False
         if code == COMPLETE:
             self._failed.discard(folder)
+            self._retry.pop(folder, None)
             self._tell(folder, f"evaluated as run {name}")
-        else:
-            self._failed.add(folder)
-            logger.error(
-                "%s: the evaluation %s; it is tried again when the checkpoint changes, or its "
-                "vision tower or base, wherever these are put",
-                folder,
-                f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}",
-            )
+            return True
+        self._failed.add(folder)
+        self._retry[folder] = retry = _Retry.after(state, self._retry.get(folder))
+        again = (
+            f"in {retry.wait_s:,.0f} s, or when the checkpoint, its vision tower or base changes"
+        )
+        logger.error(
+            "%s: the evaluation %s%s",
+            folder,
+            f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}",
+            "" if self.settings.once else f"; it is tried again {again}",
+        )
         return True
 
     def _is_busy(self, name: str) -> bool:

@@ -75,3 +75,27 @@ def test_long_waiting_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     caplog.set_level(logging.INFO)
     assert not any(visits(folder, 60, 0.3))
     assert caplog.text.count("once it has not changed for 60 s") == 1
+
+
+@pytest.mark.slow
+def test_failed_evaluation_is_tried_again_after_waits_that_double(
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Here its questions are missing, which nothing that is watched tells."""
+    now = [0.0]
+    monkeypatch.setattr("runners.in_training.watch_loop.time.monotonic", lambda: now[0])
+    monkeypatch.chdir(tmp_path)
+    settings = WatchConfig(
+        dir=str(tiny_checkpoint.parent), model=ModelConfig(path="x"), quiet_s=0, results_dir="r"
+    )
+    words = ["task=custom", "tasks.custom.questions=missing.jsonl", "dry_run=true"]
+    watch = Watch(tiny_checkpoint.parent, settings, ["custom"], words, Interruption())
+    tried = []
+    for now[0] in (0, 30, 61, 120, 182, 300, 423):
+        assert watch._visit(tiny_checkpoint)
+        tried.append(caplog.text.count("ended with exit code 2"))
+    assert tried == [1, 1, 2, 2, 3, 3, 4]
+    assert "tried again in 240 s" in caplog.text

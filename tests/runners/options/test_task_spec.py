@@ -163,6 +163,8 @@ def test_given_options_are_those_of_the_command_line(
         (["data.demo.num_images=0"], "num_images"),
         (["data.demo.num_images=few"], "`data.demo` cannot be generated"),
         (["+data.demo.number=3"], "number"),
+        (["+data.roott=elsewhere"], "Did you mean `data.root`?"),
+        (["+data.release=2"], "`data.release` is no option"),
     ],
 )
 def test_wrong_option_of_the_demo_data_is_bad_input(
@@ -183,3 +185,18 @@ def test_wrong_option_of_the_demo_data_is_bad_input(
     message = capsys.readouterr().err
     assert said in message
     assert "this should not have happened" not in message
+
+
+def test_option_of_the_data_that_a_benchmark_refers_to_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen: list[TaskChoice] = []
+
+    def look(config: DictConfig) -> int:
+        chosen.append(read_task_choice(config))
+        return 0
+
+    words = ["task=gqa", "+data.release=r2", "tasks.gqa.data_dir=${data.root}/${data.release}"]
+    assert program.run("eval", look, words) == 0
+    assert chosen[0].specs["gqa"].options["data_dir"].endswith("/r2")
