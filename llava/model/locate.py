@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def resolve_model_path(
     Raises:
         CheckpointError: there is no such folder and no such repository at hand.
     """
-    folder = Path(path).expanduser()
+    folder = expand_home(path)
     if folder.is_dir():
         return folder
     if not _is_hub_id(path):
@@ -44,6 +45,11 @@ def resolve_model_path(
             "Check the path."
         )
     return _download(path, revision, option)
+
+
+def expand_home(path: str) -> Path:
+    """Returns a path with its `~`, or as it is where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's raises for an unknown user
 
 
 def resolve_vision_tower(name: str, *checkpoint_dirs: str | Path | None) -> Path:
@@ -70,8 +76,8 @@ def resolve_vision_tower(name: str, *checkpoint_dirs: str | Path | None) -> Path
 
 def vision_tower_places(name: str, *checkpoint_dirs: str | Path | None) -> list[Path]:
     """Returns where the tower of that name may lie, but for the hub, the first one first."""
-    if Path(name).expanduser().is_absolute():
-        return [Path(name).expanduser()]
+    if expand_home(name).is_absolute():
+        return [expand_home(name)]
     folders = [Path(folder).resolve() for folder in checkpoint_dirs if folder is not None]
     parts = dict.fromkeys((name, Path(name).name))
     return [

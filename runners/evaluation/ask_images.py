@@ -6,7 +6,6 @@ import errno
 import http.client
 import io
 import multiprocessing
-import os
 import urllib.request
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
@@ -18,6 +17,7 @@ from PIL import Image
 
 from evals.reading.images import ImageFile, decode_image
 from llava.errors import reason_of
+from llava.model.locate import expand_home
 from runners.errors import ConfigError
 
 TIMEOUT_S = 30.0
@@ -90,7 +90,7 @@ def _open_source(name: str) -> ImageFile | ImageBytes:
 
 
 def _find_file(name: str) -> Path | None:
-    path = Path(os.path.expanduser(name))  # noqa: PTH111 - Path's raises for an unknown user
+    path = expand_home(name)
     try:
         return path if path.is_file() else None
     except OSError as error:

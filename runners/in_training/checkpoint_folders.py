@@ -14,6 +14,7 @@ from llava.errors import CheckpointError
 from llava.model.locate import (
     TOKENIZER_FILES,
     TOKENIZER_MODEL_FILES,
+    expand_home,
     find_weight_files,
     has_weight_files,
     hub_folders,
@@ -161,7 +162,7 @@ def _read_object(path: Path) -> dict[str, object] | None:
 def _deciding_files(folder: Path, base: str | None) -> Iterator[Path]:
     """The files of the checkpoint, which has to be there, and of what lies beside it."""
     yield from _files(folder)
-    bases = [] if base is None else [Path(base).expanduser(), *hub_folders(base)]
+    bases = [] if base is None else [expand_home(base), *hub_folders(base)]
     for place in (*bases, *_tower_places(folder, base)):
         if place.is_dir() and place != folder:
             yield from _files(place)
@@ -169,7 +170,7 @@ def _deciding_files(folder: Path, base: str | None) -> Iterator[Path]:
 
 def _tower_places(folder: Path, base: str | None) -> list[Path]:
     """Where the vision tower that a checkpoint names may lie, in the order of a loader."""
-    bases = [] if base is None else [Path(base).expanduser()]
+    bases = [] if base is None else [expand_home(base)]
     for config in map(_config_of, (folder, *bases)):
         name = config.get("mm_vision_tower") or config.get("vision_tower")
         if isinstance(name, str):

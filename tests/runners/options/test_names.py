@@ -132,6 +132,8 @@ def test_name_that_just_fits_is_left_as_it_is() -> None:
         ["task=gqa", f"model.path={'x' * 300}"],
         ["task=gqa", f"tasks.gqa.data_dir={'x' * 300}"],
         [f"manifest={'x' * 300}", "model.path={checkpoint}"],
+        ["task=gqa", "data=demo", "model.path=~nobody-xxx/checkpoint"],
+        ["-m", "task=gqa", "data=demo", "model.path=~nobody-xxx/check*"],
         ["data=demo", "task=gqa", f"results_dir={'x' * 300}", "model.path={checkpoint}"],
     ],
 )
