@@ -33,6 +33,8 @@ Predictions = Mapping[str, Prediction]
 Judge = Callable[[Questions, Predictions], list[Score]]
 """What gives one score a question that counts, in the benchmark's order."""
 
+_MARK = "builds_a_benchmark"
+
 _ONLY_SERVER = (
     "has no public annotations, so that its answers cannot be scored here. Write the file for the "
     "server with runners.submit."
@@ -66,7 +68,8 @@ class Recipe(NamedTuple):
 def rebuildable(build: Callable[P, Benchmark]) -> Callable[P, Benchmark]:
     """Has the benchmarks of a constructor remember how they were built.
 
-    So a run of a benchmark that was given as an object can say what it asked.
+    So a run of a benchmark that was given as an object can say what it asked. It also marks what
+    a configuration or a stored run may name as a benchmark (`is_constructor`).
     """
 
     @wraps(build)
@@ -74,7 +77,13 @@ def rebuildable(build: Callable[P, Benchmark]) -> Callable[P, Benchmark]:
         recipe = Recipe(f"{build.__module__}.{build.__qualname__}", options)
         return replace(build(*args, **options), recipe=recipe)
 
+    vars(remember)[_MARK] = True
     return remember
+
+
+def is_constructor(value: object) -> bool:
+    """Whether a value is a function that `rebuildable` marked, so that it builds a benchmark."""
+    return getattr(value, _MARK, False) is True
 
 
 def as_read(questions: Questions) -> list[Sample]:

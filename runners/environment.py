@@ -20,6 +20,7 @@ from runners.storage.files import sha256_of_file
 _IMPORTED_AT = time.monotonic()
 _SOURCES = ("llava", "evals", "runners")
 _SOURCE_SUFFIXES = frozenset({".py", ".txt"})
+_LOCAL_RANK = "LOCAL_RANK"
 _PACKAGES = (
     "llava-evals",
     "torch",
@@ -100,6 +101,27 @@ def process_age_s() -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME) - started
     except (OSError, AttributeError, ValueError, IndexError):
         return time.monotonic() - _IMPORTED_AT
+
+
+def launched_rank() -> tuple[int, int] | None:
+    """Returns which of several processes this one is, from 0, and how many there are.
+
+    Only where torchrun, accelerate launch or the like started the program several times; None for
+    a program of its own, also one that such a process started.
+    """
+    rank, count, local = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", _LOCAL_RANK))
+    if not (rank.isdecimal() and count.isdecimal() and local.isdecimal()) or int(count) < 2:
+        return None
+    return None if _parent_has(_LOCAL_RANK) else (int(rank), int(count))
+
+
+def _parent_has(name: str) -> bool:
+    """Whether this process inherited a variable; False where the system does not tell."""
+    try:
+        variables = Path(f"/proc/{os.getppid()}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return any(variable.startswith(f"{name}=".encode()) for variable in variables)
 
 
 def installed_version(package: str) -> str | None:

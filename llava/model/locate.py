@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickletools
 import zipfile
 from itertools import chain
@@ -44,7 +45,7 @@ def resolve_model_path(
     Raises:
         CheckpointError: there is no such folder and no such repository at hand.
     """
-    folder = Path(path).expanduser()
+    folder = expand_home(path)
     if folder.is_dir():
         return folder
     if not _is_hub_id(path):
@@ -53,6 +54,11 @@ def resolve_model_path(
             "Check the path."
         )
     return _download(path, revision, option)
+
+
+def expand_home(path: str) -> Path:
+    """Returns a path with its `~`, or as it is where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's raises for an unknown user
 
 
 def resolve_vision_tower(name: str, *checkpoint_dirs: str | Path | None) -> Path:
@@ -65,17 +71,7 @@ def resolve_vision_tower(name: str, *checkpoint_dirs: str | Path | None) -> Path
     Raises:
         CheckpointError: none of these is there.
     """
-    path = Path(name).expanduser()
-    folders = [Path(folder).resolve() for folder in checkpoint_dirs if folder is not None]
-    last = PureWindowsPath(name).name  # which both kinds of slash divide
-    parts = dict.fromkeys((last,) if path.is_absolute() else (name, last))
-    places = [path] if path.is_absolute() else []
-    places += [
-        place
-        for folder in folders
-        for part in parts
-        for place in (folder.parent / part, folder / part)
-    ]
+    places = vision_tower_places(name, *checkpoint_dirs)
     for place in places:
         if place.is_dir():
             return place
@@ -86,6 +82,30 @@ def resolve_vision_tower(name: str, *checkpoint_dirs: str | Path | None) -> Path
         f"`mm_vision_tower`, was not found; looked for {', '.join(map(str, places))}. Put its "
         "folder beside the checkpoint, or correct the name."
     )
+
+
+def vision_tower_places(name: str, *checkpoint_dirs: str | Path | None) -> list[Path]:
+    """Returns where the tower of that name may lie, but for the hub, the first one first."""
+    path = expand_home(name)
+    folders = [Path(folder).resolve() for folder in checkpoint_dirs if folder is not None]
+    last = PureWindowsPath(name).name  # which both kinds of slash divide
+    parts = dict.fromkeys((last,) if path.is_absolute() else (name, last))
+    return [path] * path.is_absolute() + [
+        place
+        for folder in folders
+        for part in parts
+        for place in (folder.parent / part, folder / part)
+    ]
+
+
+def hub_folders(name: str) -> list[Path]:
+    """Returns the folders that the hub's cache holds of a hub id; none for any other name."""
+    if not _is_hub_id(name):
+        return []
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    kept = Path(HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "snapshots")
+    return sorted(kept.iterdir()) if kept.is_dir() else []
 
 
 def read_config(folder: Path) -> dict[str, Any]:

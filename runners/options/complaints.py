@@ -23,6 +23,8 @@ from runners.secrets import mask_secrets
 FULL_ERROR = "HYDRA_FULL_ERROR"
 _NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM})
 FORBIDDEN = _NO_PERMISSION | {errno.EROFS}
+NO_PATH = frozenset({errno.ENAMETOOLONG, errno.ELOOP})
+"""What the system says of a path that nothing can have, wherever it is used."""
 NO_PLACE = frozenset(
     {errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR}
 )
@@ -115,6 +117,9 @@ def explain_disk_error(error: OSError, config: DictConfig) -> str:
         remedy = "Change its permissions"
     else:
         remedy = "Check the path and the disk"
+    if error.errno in NO_PATH:
+        given = ", or give the run a shorter name with run=NAME" if "run" in config else ""
+        return f"{said}. Correct the option or the data file that names it{given}."
     names = ["output"] if config.get("output") else ["output", "results_dir"]
     options = " or ".join(f"`{name}`" for name in names if name in config)
     return f"{said}. {remedy}{f', or choose another place with {options}' if options else ''}."

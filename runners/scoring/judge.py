@@ -48,6 +48,8 @@ logger = logging.getLogger(__name__)
 OPENAI_URL = "https://api.openai.com/v1"
 RECORD_FILE = "judge.json"
 _HASH_LENGTH = 8
+_LONGEST_NAME = 200
+"""Of a model in the name of a folder, which may have 255 characters."""
 _POLL_S = 0.1
 _MIN_SILENT = 3
 """So many answers, or as many as are asked about at a time, without a reply in between."""
@@ -222,7 +224,8 @@ def _locked(place: Path) -> Iterator[None]:
 
 def _folder_name(model: str, base_url: str) -> str:
     digest = hashlib.sha256(f"{model}\0{base_url}".encode()).hexdigest()[:_HASH_LENGTH]
-    return f"judge-{re.sub(r'[^A-Za-z0-9._-]', '_', model)}-{digest}"
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", model)[:_LONGEST_NAME]
+    return f"judge-{name}-{digest}"
 
 
 def _hash_text(text: str) -> str:

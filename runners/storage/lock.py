@@ -73,10 +73,10 @@ class FolderLock:
                 raise _store_error(run_dir, error) from error
             if error.errno in NO_LOCKS:
                 raise ConfigError(no_locks(run_dir)) from error
-            raise ConfigError(
-                f"{run_dir} cannot be written: {error}. Keep results elsewhere with "
-                "results_dir=DIR."
-            ) from error
+            remedy = "Keep results elsewhere with results_dir=DIR."
+            if error.errno == errno.ENAMETOOLONG:
+                remedy = "Choose a shorter name with run=NAME."
+            raise ConfigError(f"{run_dir} cannot be written: {error}. {remedy}") from error
         try:
             self.require_held()  # that what is locked is what lies there
             self._require_access()

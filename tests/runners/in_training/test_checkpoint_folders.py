@@ -15,10 +15,10 @@ import torch
 from runners.in_training.checkpoint_folders import (
     find_checkpoints,
     fingerprint,
-    is_whole,
     last_change_s,
     what_is_missing,
 )
+from runners.in_training.whole_files import is_whole
 from tests.checkpoints import make_checkpoint
 from tests.variants import make_base, make_lora, make_mpt, make_native, make_projector
 
@@ -255,3 +255,50 @@ def test_copy_with_old_times_is_a_recent_change(kinds: dict[str, Path], tmp_path
     for path in folder.iterdir():
         os.utime(path, (1e9, 1e9))
     assert last_change_s(folder) >= started_s
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "tokenizer.model", "config.json"])
+def test_every_file_of_the_tokenizer_has_to_be_whole(
+    copied: Callable[[str], Path], name: str
+) -> None:
+    path = copied("single") / name
+    path.write_bytes(bytes(path.stat().st_size))
+    assert what_is_missing(path.parent).startswith(f"{name} is not whole")
+
+
+def name_tower(folder: Path, name: str) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "mm_vision_tower": name}))
+
+
+def test_tower_beside_the_checkpoint_belongs_to_it(
+    copied: Callable[[str], Path], tiny_tower: Path
+) -> None:
+    folder = copied("single")
+    name_tower(folder, "a-tower")
+    before = fingerprint(folder)
+    assert what_is_missing(folder) == ""  # the evaluation says that there is no tower
+    tower = shutil.copytree(tiny_tower, folder.parent / "a-tower")
+    after = fingerprint(folder)
+    assert after != before
+    weights = next(tower.glob("*.safetensors"))
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-5])
+    assert f"{weights.name} is not whole" in what_is_missing(folder)
+    weights.write_bytes(content)
+    assert what_is_missing(folder) == ""
+
+
+@pytest.mark.parametrize("kind", ["tower", "base"])
+def test_what_the_hub_gives_is_noticed(
+    copied: Callable[[str], Path], tiny_tower: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    folder = copied("single" if kind == "tower" else "lora")
+    base = "somebody/it" if kind == "base" else None
+    if kind == "tower":
+        name_tower(folder, "somebody/it")
+    hub = folder.parent / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
+    before = fingerprint(folder, base)
+    shutil.copytree(tiny_tower, hub / "models--somebody--it/snapshots/0123")
+    assert fingerprint(folder, base) != before
