@@ -197,6 +197,8 @@ def is_tower_tuned(config: Mapping[str, Any]) -> bool:
     return bool(config.get("unfreeze_mm_vision_tower")) or (
         "mm_vision_tower" in [str(part).strip() for part in named]
     )
+
+
 def _holds_image_processor(path: Path) -> bool:
     """Whether this file, not preprocessor_config.json, says how images are prepared."""
     return path.is_file() and "image_processor" in read_json_object(path, "Download it again.")
