@@ -14,8 +14,7 @@ from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 
-from runners.secrets import mask_secrets
-from runners.storage.files import sha256_of_file
+from runners.logs import mask_secrets
 
 _IMPORTED_AT = time.monotonic()
 _SOURCES = ("llava", "evals", "runners")
@@ -79,7 +78,7 @@ def source_hash(*packages: str) -> str:
         for path in sorted((root / package).rglob("*")):
             if path.suffix in _SOURCE_SUFFIXES and path.is_file():
                 name = path.relative_to(root).as_posix()
-                digest.update(f"{name}\0{sha256_of_file(path)}\n".encode())
+                digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -11,11 +11,10 @@ from pathlib import Path
 
 from llava.generation.request import GenerationConfig
 from runners.evaluation.checkpoint import Subject
-from runners.evaluation.prompts import prompt_format
 from runners.options.engine import EngineOptions, PackedOptions
 from runners.options.eval import EvalConfig
 from runners.options.model import QuantizationConfig
-from runners.storage.identity import PROMPT_VERSION, UNKNOWN
+from runners.storage.identity import PROMPT_VERSION, UNKNOWN, prompt_format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

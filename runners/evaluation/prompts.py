@@ -12,24 +12,6 @@ from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from llava.conversation import render_question
 from llava.generation.request import GenerationConfig, Request
 from llava.tokens import tokenizer_image_token
-from runners.storage.files import sha256_of_json
-
-
-def prompt_format(template: str) -> str:
-    """Returns a hash of what a conversation template makes of a question: its text, by content.
-
-    A template that is edited, or rendered in another way, is another one under the same name.
-
-    >>> len(prompt_format("vicuna_v1"))
-    16
-    """
-    rendered = [
-        render_question(template, text, num_images, marks_images=marks_images)
-        for text in ("What is it?", "What is it?\n<image>")
-        for num_images in range(3)
-        for marks_images in (False, True)
-    ]
-    return sha256_of_json(rendered)[:16]
 
 
 @dataclass(slots=True)

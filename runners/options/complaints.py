@@ -16,9 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from runners.errors import DISK_FULL, WriteError
+from runners.logs import mask_secrets
 from runners.options.engine import ENGINES
 from runners.options.runner import RUNNERS
-from runners.secrets import mask_secrets
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 _NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM})

@@ -39,6 +39,7 @@ from runners.errors import (
     WorkerError,
     WriteError,
 )
+from runners.logs import mask_secrets
 from runners.options.complaints import (
     FORBIDDEN,
     FULL_ERROR,
@@ -50,7 +51,6 @@ from runners.options.complaints import (
 from runners.options.register import SCHEMAS, cache_dir, register
 from runners.options.sweep_jobs import RemoteJobs, is_lost_job
 from runners.options.words import is_multirun, quote_free_text
-from runners.secrets import mask_secrets
 from runners.signals import ignore_interrupts, stop_once
 
 BAD_INPUT_ERRORS = (

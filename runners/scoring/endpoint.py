@@ -18,8 +18,8 @@ from typing import Any
 from evals.reading.replies import JudgeRequest
 from evals.records import Cause
 from runners.errors import ConfigError
+from runners.logs import mask_secrets, public_address, secrets_in
 from runners.options.score import JudgeOptions
-from runners.secrets import mask_secrets, public_address, secrets_in
 
 logger = logging.getLogger(__name__)
 

@@ -28,6 +28,7 @@ from evals.grading import Grading
 from evals.reading.files import find_file, require
 from evals.records import Cause, Failure, Prediction
 from runners.errors import ConfigError
+from runners.logs import public_address
 from runners.options.score import JudgeOptions
 from runners.scoring.endpoint import (
     Budget,
@@ -37,7 +38,6 @@ from runners.scoring.endpoint import (
     estimate_prompt_tokens,
 )
 from runners.scoring.replies import Call, NotStoredError, ReplyStore, run_path
-from runners.secrets import public_address
 from runners.signals import Interruption
 from runners.storage.files import sha256_of_file, sha256_of_json, write_json
 from runners.storage.lock import NO_LOCKS, lock_at, no_locks

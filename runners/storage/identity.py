@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.records import Sample
+from llava.conversation import render_question
 from runners.errors import ConfigError
 from runners.storage.files import sha256_of_json
 
@@ -19,6 +20,23 @@ PROMPT_VERSION = 1
 """Goes up whenever the same question, template and tokenizer give another prompt."""
 _ADDED_LATER = frozenset({"prompt_format"})
 """Fields that manifests of earlier versions lack: what they held is not known."""
+
+
+def prompt_format(template: str) -> str:
+    """Returns a hash of what a conversation template makes of a question: its text, by content.
+
+    A template that is edited, or rendered in another way, is another one under the same name.
+
+    >>> len(prompt_format("vicuna_v1"))
+    16
+    """
+    rendered = [
+        render_question(template, text, num_images, marks_images=marks_images)
+        for text in ("What is it?", "What is it?\n<image>")
+        for num_images in range(3)
+        for marks_images in (False, True)
+    ]
+    return sha256_of_json(rendered)[:16]
 
 
 def hash_prompts(samples: Iterable[Sample]) -> str:

@@ -12,7 +12,7 @@ from evals.errors import DataError
 from evals.figures.summary import Summary
 from evals.reading.files import read_jsonl, require
 from evals.records import SHARE, Scale, Score, Unit
-from runners.secrets import public_address
+from runners.logs import public_address
 from runners.storage.files import sha256_of_lines, write_json, write_jsonl
 from runners.storage.typed import read_record
 

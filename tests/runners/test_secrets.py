@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from runners.environment import command
-from runners.logs import RunLog
-from runners.secrets import mask_secrets, public_address, secrets_in
+from runners.logs import RunLog, mask_secrets, public_address, secrets_in
 
 
 @pytest.mark.parametrize(

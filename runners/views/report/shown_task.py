@@ -10,11 +10,10 @@ from typing import Any
 from evals.errors import DataError
 from evals.records import Cause, Sample
 from llava.conversation import conv_templates, render_question
-from runners.evaluation.prompts import prompt_format
 from runners.options.task_spec import TaskSpec
 from runners.storage.answer_lines import is_failure, read_failure
 from runners.storage.files import hash_data_files, sha256_of_json
-from runners.storage.identity import PROMPT_VERSION, differences
+from runners.storage.identity import PROMPT_VERSION, differences, prompt_format
 from runners.storage.manifest import Manifest
 from runners.storage.stored import State, StoredTask
 from runners.storage.summary import StoredScore, SummaryFile

@@ -10,10 +10,9 @@ import pytest
 from llava.conversation import conv_templates
 from llava.generation.request import GenerationConfig
 from runners.evaluation.identity import ModelIdentity, compose_identity, engine_identity
-from runners.evaluation.prompts import prompt_format
 from runners.options.engine import EngineOptions, PackedOptions, SequentialOptions
 from runners.options.model import QuantizationConfig
-from runners.storage.identity import differences
+from runners.storage.identity import differences, prompt_format
 
 MODEL = ModelIdentity(
     name="llava-demo",
