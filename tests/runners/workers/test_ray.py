@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import pytest
@@ -207,27 +206,6 @@ def test_poisonous_question_is_recorded_alone(
         if "error" in line["metadata"]
     ]
     assert told in failures[0]["metadata"]["error"]["message"]
-
-
-@needs_ray
-@pytest.mark.alone
-def test_questions_that_use_up_the_restarts_leave_no_other_unasked(
-    shell: Shell, demo_run: Finished, demo_options: str, tmp_path: Path
-) -> None:
-    options = demo_options.replace("engine=sequential", FAULTY).replace(
-        "runner.num_threads=1", "runner=ray runner.num_workers=1 runner.max_restarts=4"
-    )
-    lines = demo_run.lines("results/demo/vqav2/predictions.jsonl")[:6]
-    keys = [line["metadata"]["key"] for line in lines]
-    bad = quote('"' + ",".join(keys[1:4]) + '"')
-    fault = f"engine.fault=exit engine.keys={bad}"
-    command = f"python -m tests.faults.eval {options} task=vqav2 run=ray limit=6 canary=off {fault}"
-    finished = shell(command, tmp_path)
-    assert finished.code == 1, finished.stderr
-    found = finished.lines("results/ray/vqav2/predictions.jsonl")
-    failed = [line["metadata"]["key"] for line in found if "error" in line["metadata"]]
-    assert (len(found), sorted(failed)) == (6, sorted(keys[1:4]))
-    assert "is made anew" in finished.stderr
 
 
 @needs_ray
