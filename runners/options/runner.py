@@ -63,8 +63,7 @@ class RayOptions(RunnerOptions):
         address: The cluster, as `ray.init` takes it; None for `RAY_ADDRESS` or this machine.
         num_gpus: GPUs of an actor; None for one where the cluster has any.
         num_cpus: Cores of an actor.
-        max_restarts: How often Ray starts a dead actor again, -1 for no limit; one that has come to
-            results since is then made anew, unless this is 0.
+        max_restarts: How often Ray starts a dead actor again; -1 for no limit.
     """
 
     choice: ClassVar[str] = "runner=ray"

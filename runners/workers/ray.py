@@ -51,8 +51,7 @@ class RayWorkers:
         num_gpus: GPUs of an actor; None for one where the cluster has any.
         num_cpus: Cores of an actor.
         num_threads: Threads of torch in each; None for `num_cpus`.
-        max_restarts: How often Ray starts a dead actor again. An actor that has come to a result
-            since it was made is made anew once these are used up, unless it is 0.
+        max_restarts: How often Ray starts a dead actor again.
         hang_s: An actor that has work and computes no layer for so long is killed, for Ray to start
             it again. So is one that Ray finds no place for any more, for good.
         grace_s: See `Workers`.
@@ -89,7 +88,6 @@ class RayWorkers:
         self._ready: Ready | None = None
         self._loaded: dict[str, ModelLoaded] = {}
         self._order: LoadModel | None = None
-        self._useful: set[str] = set()
         self._files: Hashes | None = None
         self._is_stopping = False
 
@@ -238,16 +236,13 @@ class RayWorkers:
         try:
             results, process, files, report = ray.get(task)
         except RayError as error:
-            failures = self._take_back(item, name, dealer, error)
-            if failures:
-                self._useful.add(name)  # it told which question ends actors
-            yield from (Result(result=failure, worker=name) for failure in failures)
+            for failure in self._take_back(item, name, dealer, error):
+                yield Result(result=failure, worker=name)
             self._recover(name, error)
             return
         require_same_files(name, self._files or {}, files)
         self._pulse.forget(name)
         self._idle.append(name)
-        self._useful.add(name)
         self._reports[f"{name} {process}"] = report
         if self._calibration is None and self.report().calibration.is_complete:
             self._calibration = self.report().calibration
@@ -273,14 +268,7 @@ class RayWorkers:
         """Has an actor that failed over its work load again, or goes on without it."""
         self._pulse.forget(name, is_dead=True)
         if isinstance(error, ActorDiedError):
-            if name not in self._useful or self._max_restarts == 0:
-                self._lose(name, error)
-                return
-            # its restarts were used up with results in between: that it died again is no news
-            logger.warning("actor %s is made anew: %s", name, describe_failure(error))
-            self._useful.discard(name)
-            self._add_actor(name)
-            self._bring_up(name)
+            self._lose(name, error)
             return
         logger.warning("actor %s is started again: %s", name, describe_failure(error))
         if isinstance(error, RayTaskError):  # an engine raises only if it is of no more use
@@ -309,7 +297,6 @@ class RayWorkers:
         for name in self._pulse.find_gone():  # its task ends with ActorDiedError
             logger.warning("actor %s has found no place to be started again and is given up", name)
             self._hung.discard(name)
-            self._useful.discard(name)
             ray.kill(self._actors[name], no_restart=True)
 
     def _add_actor(self, name: str) -> None:
@@ -330,7 +317,6 @@ class RayWorkers:
         self._actors.clear()
         self._loading.clear()
         self._loaded.clear()
-        self._useful.clear()
         self._idle.clear()
 
     def _call(self, method: str, *arguments: Any) -> Any:
