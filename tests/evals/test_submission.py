@@ -143,7 +143,7 @@ def test_workbook_of_a_test_split_has_no_answers(tmp_path):
     write_tsv(tmp_path / "mmbench_test.tsv", rows)
     task = MMBench(data_dir=tmp_path, split="test")
     assert not task.has_annotations
-    with pytest.raises(DataError, match=r"Write the file for the server with runners\.submit"):
+    with pytest.raises(DataError, match=r"write the file for the server with runners\.submit"):
         task.score({})
     answers = answer_file(tmp_path, [line(row["index"], "A") for row in rows])
     header, first, *_ = sheet_of(build_submission(task, answers).content)
