@@ -57,8 +57,7 @@ def build_submission(
     """
     title, upload = task.title, task.require_upload()
     listed, required = task.submission_ids()
-    lines = task.upload_lines(answers.answers)
-    texts = {str(line["question_id"]): str(line["text"]) for line in lines}
+    texts = {str(line["question_id"]): str(line["text"]) for line in answers.answers}
     _check_split(title, texts, set(listed), required)
     if not required and not allow_missing:
         raise DataError(
@@ -68,7 +67,7 @@ def build_submission(
         )
     missing = [key for key in listed if key in required and key not in texts]
     empty = [key for key in listed if key in texts and not texts[key].strip()]
-    repeated = _find_repeated(lines)
+    repeated = _find_repeated(answers.answers)
     problems = {
         "have no answer": missing,
         "have an empty answer": empty,
@@ -76,9 +75,9 @@ def build_submission(
     }
     found = " ".join(_describe(keys, state) for state, keys in problems.items() if keys)
     if found and not allow_missing:
-        unread = f" {len(answers.unreadable)} lines are unreadable." if answers.unreadable else ""
+        lines = f" {len(answers.unreadable)} lines are unreadable." if answers.unreadable else ""
         raise DataError(
-            f"The answers to {title} are not complete. {found}{unread} Answer the questions again, "
+            f"The answers to {title} are not complete. {found}{lines} Answer the questions again, "
             "or set allow_missing=true to send empty answers for them and the last of several."
         )
     return Submission(

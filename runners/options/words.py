@@ -8,7 +8,6 @@ they mean what was typed.
 from __future__ import annotations
 
 import glob
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,8 +97,7 @@ def _expand(pattern: str) -> list[str]:
     """The paths that a pattern matches; itself if there is none, or if it is no pattern."""
     if not any(character in pattern for character in "*?") or _QUOTED.fullmatch(pattern):
         return [pattern]
-    # Patterns may be absolute, and Path's `~` raises for an unknown user.
-    found = glob.glob(os.path.expanduser(pattern))  # noqa: PTH111, PTH207
+    found = glob.glob(str(Path(pattern).expanduser()))  # noqa: PTH207 - patterns may be absolute
     return sorted(found, key=by_numbers) or [pattern]
 
 

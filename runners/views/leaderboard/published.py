@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from evals.errors import DataError
-from evals.reading.files import marked_encoding, visible
 from runners.views.leaderboard.board import Cell, Row
 from runners.views.leaderboard.columns import Column, known_column
 
@@ -47,8 +45,7 @@ def read_published(folder: Path) -> list[PublishedFigure]:
     Raises:
         DataError: the folder holds no table, or one is malformed.
     """
-    paths = visible(folder.glob("*.csv"))
-    paths.sort(key=lambda path: path.name != _FIRST_TABLE)
+    paths = sorted(folder.glob("*.csv"), key=lambda path: (path.name != _FIRST_TABLE, path.name))
     if not paths:
         raise DataError(
             f"{folder} holds no table of published figures. Leave `published_dir` out, or set "
@@ -59,14 +56,10 @@ def read_published(folder: Path) -> list[PublishedFigure]:
 
 def _read_table(path: Path) -> Iterable[PublishedFigure]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a mark
-            table = csv.DictReader(file)
-            heads = ", ".join(table.fieldnames or ())[:200]
-            records = list(table)
+        with path.open(encoding="utf-8", newline="") as file:
+            records = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        encoding = marked_encoding(path) if isinstance(error, UnicodeDecodeError) else ""
-        reason = f"it is {encoding}. Save it as UTF-8" if encoding else f"{error}. Restore the file"
-        raise DataError(f"{path} cannot be read: {reason}.") from error
+        raise DataError(f"{path} cannot be read: {error}. Restore the file.") from error
     setup = PUBLISHED_SETUP
     if path.name != _FIRST_TABLE:
         setup += f", {path.stem.replace('_', ' ')}"
@@ -75,7 +68,7 @@ def _read_table(path: Path) -> Iterable[PublishedFigure]:
             yield PublishedFigure(
                 model=record["model"],
                 column=known_column(record["task"], record["split"], record["metric"]),
-                value=_read_value(record["value"]),
+                value=float(record["value"]),
                 printed=record["printed"],
                 source=record["source"],
                 setup=setup,
@@ -83,15 +76,8 @@ def _read_table(path: Path) -> Iterable[PublishedFigure]:
         except (KeyError, TypeError, ValueError) as error:  # TypeError: a line is too short
             raise DataError(
                 f"{path}:{number} must have the columns {', '.join(_FIELDS)}, but does not: "
-                f"{error!r}, under the heads {heads}. Save it with commas, or restore the file."
+                f"{error!r}. Restore the file."
             ) from error
-
-
-def _read_value(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"`value` must be a finite number, but is {text[:80]!r}")
-    return value
 
 
 def figures_by_model(figures: Iterable[PublishedFigure]) -> dict[str, dict[Column, float]]:
