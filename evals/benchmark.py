@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, ParamSpec
 
 from evals.errors import DataError, MissingFileError
 from evals.grading import Grading, JudgeClient
-from evals.reading.answers import check_keys, match_by_id
+from evals.reading.answers import check_keys, match_by_id, prediction_of
 from evals.reading.files import check_unique, collection_paused
+from evals.reading.matching import check_prompts, with_own_ids
 from evals.reading.releases import Release
 from evals.reading.replies import JudgeRequest
 from evals.records import Aggregate, Judgment, Prediction, Sample, Score, score_of
@@ -31,6 +32,8 @@ Predictions = Mapping[str, Prediction]
 
 Judge = Callable[[Questions, Predictions], list[Score]]
 """What gives one score a question that counts, in the benchmark's order."""
+
+_MARK = "builds_a_benchmark"
 
 _ONLY_SERVER = (
     "has no public annotations, so that its answers cannot be scored here. Write the file for the "
@@ -65,7 +68,8 @@ class Recipe(NamedTuple):
 def rebuildable(build: Callable[P, Benchmark]) -> Callable[P, Benchmark]:
     """Has the benchmarks of a constructor remember how they were built.
 
-    So a run of a benchmark that was given as an object can say what it asked.
+    So a run of a benchmark that was given as an object can say what it asked. It also marks what
+    a configuration or a stored run may name as a benchmark (`is_constructor`).
     """
 
     @wraps(build)
@@ -73,7 +77,13 @@ def rebuildable(build: Callable[P, Benchmark]) -> Callable[P, Benchmark]:
         recipe = Recipe(f"{build.__module__}.{build.__qualname__}", options)
         return replace(build(*args, **options), recipe=recipe)
 
+    vars(remember)[_MARK] = True
     return remember
+
+
+def is_constructor(value: object) -> bool:
+    """Whether a value is a function that `rebuildable` marked, so that it builds a benchmark."""
+    return getattr(value, _MARK, False) is True
 
 
 def as_read(questions: Questions) -> list[Sample]:
@@ -102,16 +112,20 @@ class Benchmark:
             their wording or images, or a choice among them.
         upload: What the benchmark's server takes, if it has one.
         grading: How a judge model grades the answers, if one does.
+        targets_tell: Whether the split is one that is published without annotations, so that there
+            are some only if questions have targets.
         unscored: What is said, after task and split, where answers cannot be scored here.
         releases: The published data of each split that has any.
         official_suffix: What the official prompts end in; empty where they end in nothing special.
         prompt_suffix: What the prompts are to end in instead.
         find: The key of an answer's question, where it is not the id of the answer line.
         foreign_is_error: Whether an answer to a question of another split is an error, or left out.
+        ids_note: What is to be known of the ids where answers carry other ones; a sentence.
         repeat_mark: What joins the key of a question and a number for its second answer and later
             ones, where each of them counts; empty where only the last one does.
         primary_is_mean: Whether the primary metric is the plain mean of the scores' values.
         grouped_metrics: Metrics over whole groups, meaningless when `limit` cuts groups.
+        without_images: What to do where some of the images are not to be had; a sentence.
         recipe: How it was built, see `rebuildable`; None where nobody knows.
     """
 
@@ -127,26 +141,35 @@ class Benchmark:
     ask: Callable[[Questions], list[Sample]] = as_read
     upload: Upload | None = None
     grading: Grading | None = None
+    targets_tell: bool = False
     unscored: str = _ONLY_SERVER
     releases: Mapping[str, Release] = field(default_factory=dict)
     official_suffix: str = ""
     prompt_suffix: str = ""
     find: Callable[[Questions, Mapping[str, Any]], str] | None = None
     foreign_is_error: bool = True
+    ids_note: str = ""
     repeat_mark: str = ""
     primary_is_mean: bool = True
     grouped_metrics: frozenset[str] = frozenset()
+    without_images: str = ""
     recipe: Recipe | None = None
 
     @property
     def has_annotations(self) -> bool:
-        """Whether answers of this split can be scored here."""
+        """Whether answers of this split can be scored here.
+
+        Raises:
+            DataError: only the questions tell, and a file is missing or malformed.
+        """
         return self._judge is not None
 
     @property
     def _judge(self) -> Judge | None:
         if self.grading is not None and self.grading.replies:
             return partial(self.grading.judge, self.title)
+        if self.targets_tell and all(one.target is None for one in self.questions.values()):
+            return None
         return self.judge
 
     @property
@@ -190,19 +213,52 @@ class Benchmark:
         """Foreign answer lines (`question_id`, `text`, `prompt`) by key.
 
         Needs neither images nor question files. Of several answers to a question the last one
-        counts, unless the benchmark counts each.
+        counts, unless the benchmark counts each. A prompt must be the question of its answer's id.
 
         Raises:
-            DataError: the answers belong to another benchmark or split.
+            DataError: the answers belong to another benchmark, split or release.
         """
-        return match_by_id(
-            answers,
+        matched = match_by_id(
+            with_own_ids(answers, self.questions.values(), self.title),
             {key: sample.question_id for key, sample in self.questions.items()},
             task=self.title,
             foreign_is_error=self.foreign_is_error,
             find=None if self.find is None else partial(self.find, self.questions),
+            note=self.ids_note,
             repeat_mark=self.repeat_mark,
         )
+        self._check_prompts(self.questions, matched)
+        return matched
+
+    def _check_prompts(self, questions: Questions, predictions: Predictions) -> None:
+        """Checks that the prompts that answers carry are the questions of their keys.
+
+        Raises:
+            DataError: they are other questions, or the number of answers without prompts tells that
+                they are of another release.
+        """
+        mark, texts = self.repeat_mark, {key: one.prompt for key, one in questions.items()}
+        answers = {key.split(mark)[0] if mark else key: one for key, one in predictions.items()}
+        if not any(texts.values()):  # the annotations alone do not say what is asked
+            texts |= self._wordings()
+        check_prompts(
+            answers,
+            texts,
+            self._wordings,
+            task=self.title,
+            suffix=self.official_suffix,
+            note=self.ids_note,
+        )
+        release = self.releases.get(self.split)
+        if release is not None and not any(one.prompt for one in answers.values()):
+            release.check_numbering(self.title, len(questions), len(answers))
+
+    def _wordings(self) -> dict[str, str]:
+        """The prompts as they are put, by key; none where the files for them are not there."""
+        try:
+            return {sample.key: sample.prompt for sample in self._asked}
+        except MissingFileError:
+            return {}
 
     def score(self, predictions: Predictions) -> list[Score]:
         """One score a question that counts, in the benchmark's order.
@@ -276,6 +332,19 @@ class Benchmark:
             return listed, frozenset(self.questions)
         except MissingFileError:
             return listed, frozenset()
+
+    def upload_lines(self, answers: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Foreign answer lines with the ids that the upload lists, where other forms tell them.
+
+        Raises:
+            DataError: there is no server for the split, a file is missing or malformed, or prompts
+                are other questions than those of their ids.
+        """
+        lines = with_own_ids(answers, self._listed.values(), self.title)
+        known = ((str(line["question_id"]), line) for line in lines)
+        asked = {key: prediction_of(key, line) for key, line in known if key in self._listed}
+        self._check_prompts(self._listed, asked)
+        return lines
 
     def render_submission(self, texts: Mapping[str, str]) -> bytes:
         """The content of the upload, by the answer to every id that it lists.

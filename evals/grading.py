@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from evals.reading.replies import JudgeRequest, read_replies, select_replies
-from evals.records import Prediction, Sample, Score, score_of
+from evals.reading.replies import JudgeReply, JudgeRequest, read_replies, select_replies
+from evals.records import Cause, Failure, Prediction, Sample, Score, score_of
+
+_SHOWN = 60
+"""Characters of a reply that cannot be read, in messages."""
 
 
 class JudgeClient(Protocol):
@@ -32,7 +35,8 @@ class JudgeClient(Protocol):
 class Graded(NamedTuple):
     """What the figures over graded answers need beside the question's details.
 
-    That is the judge's replies, one a run; none for a question without an answer.
+    That is the judge's replies, one a run, empty where it gave none; no reply for a question
+    without an answer.
     """
 
     replies: Sequence[str]
@@ -49,8 +53,9 @@ class Grading:
         request: What the judge is asked about an answer, if so many of its replies could not be
             read before.
         grade: What an answer is worth, 0 to 1, by the replies of all runs, at least one.
+        is_readable: Whether a reply says what is wanted. Where one does not, the judge is asked
+            again, and at last the answer counts as not judged.
         replies: The files with the judge's replies; none where it has still to be asked.
-        is_readable: Whether a reply says what is wanted, so that the judge is not asked again.
         max_attempts: How often the judge is asked about an answer until a reply can be read.
     """
 
@@ -58,8 +63,8 @@ class Grading:
     prompt: str
     request: Callable[[Sample, Prediction, int], JudgeRequest]
     grade: Callable[[Sequence[str]], float]
-    replies: tuple[Path, ...] = ()
     is_readable: Callable[[str], bool] = bool
+    replies: tuple[Path, ...] = ()
     max_attempts: int = 1
 
     def definition(self, name: str) -> str:
@@ -95,7 +100,8 @@ class Grading:
     ) -> list[Score]:
         """One score a question, by the stored replies; an answer is compared as it stands.
 
-        `title` is task and split, for messages.
+        `title` is task and split, for messages. Where the judge gave no reply in one of its runs,
+        or one that cannot be read, the score says why, and the question counts as not answered.
 
         Raises:
             DataError: replies are missing or of another judge, or a file is malformed.
@@ -110,9 +116,25 @@ class Grading:
         scores = []
         for key, sample in questions.items():
             given = replies.get(key, [])
-            judgment = (self.grade(given), predictions[key].text) if given else None
-            scores.append(score_of(sample, judgment, Graded(given, sample.details)))
+            texts = [reply.content for reply in given]
+            judgment = (self.grade(texts), predictions[key].text) if given else None
+            score = score_of(sample, judgment, Graded(texts, sample.details))
+            failure = next(filter(None, map(self.failure, given)), None)
+            if failure is not None:
+                score = replace(score, answered=False, failure=replace(failure, key=key))
+            scores.append(score)
         return scores
+
+    def failure(self, reply: JudgeReply) -> Failure | None:
+        """Why a reply does not say what an answer is worth; None if it does."""
+        if reply.failure is not None or self.is_readable(reply.content):
+            return reply.failure
+        shown = reply.content[:_SHOWN] + ("..." if len(reply.content) > _SHOWN else "")
+        return Failure(
+            key=reply.question_id,
+            cause=Cause.JUDGE_UNREAD.value,
+            message=f"no grade can be read from the reply {shown!r}",
+        )
 
 
 def find_replies(replies: str | Path | Sequence[str | Path] | None) -> tuple[Path, ...]:

@@ -25,6 +25,7 @@ class Sample:
         cluster: Questions with equal cluster are not independent (usually the image's key).
         groups: Breakdown fields of the question, for example `{"answer_type": "yes/no"}`.
         details: What the benchmark's own judge and figures need beside target and groups.
+        aliases: Further ids that only this question has, under which answers may name it.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Sample:
     cluster: str = ""
     groups: Mapping[str, str | None] = field(default_factory=dict)
     details: Any = None
+    aliases: tuple[str, ...] = ()
 
     @property
     def image_keys(self) -> tuple[str, ...]:
@@ -66,6 +68,9 @@ class Cause(str, Enum):
     WORKER_DIED = "worker_died"  # worker processes ended over it
     WORKER_HUNG = "worker_hung"  # worker processes computed nothing over it, and were ended
     NO_ANSWER = "no_answer"  # it has a score, but no answer that counts
+    JUDGE_REFUSED = "judge_refused"  # the judge gives no text about the answer, however often
+    JUDGE_SILENT = "judge_silent"  # the judge's endpoint gave no reply about it in all attempts
+    JUDGE_UNREAD = "judge_unread"  # the judge's reply does not say what the answer is worth
     ERROR = "error"  # anything else; the message names it
 
     __str__ = str.__str__  # else a table shows the name of the member, in some versions of Python
@@ -96,9 +101,10 @@ class Score:
         cluster: See `Sample.cluster`.
         value: 0..1, unrounded.
         answer: The prediction as compared; None where none was given or none could be read.
-        answered: Whether a prediction was given at all.
+        answered: Whether a prediction was given at all, and judged where a judge model does that.
         groups: Breakdown fields, written beside the score.
         details: What the benchmark's own figures need beside the value; not written to disk.
+        failure: Why a judge model has not judged the prediction; None if it has, or need not.
     """
 
     key: str
@@ -109,6 +115,7 @@ class Score:
     answered: bool
     groups: Mapping[str, str | None] = field(default_factory=dict)
     details: Any = None
+    failure: Failure | None = None
 
     def to_line(self) -> dict[str, Any]:
         """The object that `scores.jsonl` holds for this question."""

@@ -57,7 +57,8 @@ def build_submission(
     """
     title, upload = task.title, task.require_upload()
     listed, required = task.submission_ids()
-    texts = {str(line["question_id"]): str(line["text"]) for line in answers.answers}
+    lines = task.upload_lines(answers.answers)
+    texts = {str(line["question_id"]): str(line["text"]) for line in lines}
     _check_split(title, texts, set(listed), required)
     if not required and not allow_missing:
         raise DataError(
@@ -67,7 +68,7 @@ def build_submission(
         )
     missing = [key for key in listed if key in required and key not in texts]
     empty = [key for key in listed if key in texts and not texts[key].strip()]
-    repeated = _find_repeated(answers.answers)
+    repeated = _find_repeated(lines)
     problems = {
         "have no answer": missing,
         "have an empty answer": empty,
@@ -75,9 +76,9 @@ def build_submission(
     }
     found = " ".join(_describe(keys, state) for state, keys in problems.items() if keys)
     if found and not allow_missing:
-        lines = f" {len(answers.unreadable)} lines are unreadable." if answers.unreadable else ""
+        unread = f" {len(answers.unreadable)} lines are unreadable." if answers.unreadable else ""
         raise DataError(
-            f"The answers to {title} are not complete. {found}{lines} Answer the questions again, "
+            f"The answers to {title} are not complete. {found}{unread} Answer the questions again, "
             "or set allow_missing=true to send empty answers for them and the last of several."
         )
     return Submission(

@@ -6,7 +6,6 @@ patches a tile, D embedding width.
 
 from __future__ import annotations
 
-import ast
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +13,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-Size = tuple[int, int]
-Pinpoints = str | Sequence[Sequence[int]]
+from llava.tiling import MERGE_TYPES, Pinpoints, Size, read_pinpoints
 
 
 def select_best_resolution(original_size: Size, possible_resolutions: Sequence[Size]) -> Size:
@@ -55,17 +53,12 @@ def resize_and_pad_image(image: Image.Image, target_resolution: Size) -> Image.I
     return padded
 
 
-def read_pinpoints(grid_pinpoints: Pinpoints) -> list[Size]:
-    """Returns the tiling sizes of a config, which may hold them as text."""
-    sizes = ast.literal_eval(grid_pinpoints) if isinstance(grid_pinpoints, str) else grid_pinpoints
-    return [(int(width), int(height)) for width, height in sizes]
-
-
 def get_anyres_image_grid_shape(
     image_size: Size, grid_pinpoints: Pinpoints, patch_size: int
 ) -> tuple[int, int]:
     """Returns how many tiles of side `patch_size` an image gets, in width and in height."""
-    width, height = select_best_resolution(image_size, read_pinpoints(grid_pinpoints))
+    sizes = read_pinpoints(grid_pinpoints, patch_size)
+    width, height = select_best_resolution(image_size, sizes)
     return width // patch_size, height // patch_size
 
 
@@ -81,9 +74,9 @@ def divide_to_patches(image: Image.Image, patch_size: int) -> list[Image.Image]:
 
 def cut_views(image: Image.Image, processor: Any, grid_pinpoints: Pinpoints) -> list[Image.Image]:
     """Returns the base view, the whole image squashed to a square, and the T tiles of an image."""
-    best = select_best_resolution(image.size, read_pinpoints(grid_pinpoints))
-    side = processor.size["shortest_edge"]
-    tiles = divide_to_patches(resize_and_pad_image(image, best), processor.crop_size["height"])
+    side, tile_size = processor.size["shortest_edge"], processor.crop_size["height"]
+    best = select_best_resolution(image.size, read_pinpoints(grid_pinpoints, tile_size))
+    tiles = divide_to_patches(resize_and_pad_image(image, best), tile_size)
     return [image.resize((side, side)), *tiles]
 
 
@@ -133,7 +126,7 @@ def merge_tiles(
     merge_type = getattr(config, "mm_patch_merge_type", "flat")
     if merge_type == "flat":
         return features.flatten(0, 1)
-    if merge_type not in ("spatial", "spatial_unpad"):
+    if merge_type not in MERGE_TYPES:
         raise ValueError(
             "`mm_patch_merge_type` must be flat, spatial or spatial_unpad, but is "
             f"{merge_type!r}. Correct the checkpoint's config.json."

@@ -229,6 +229,16 @@ _NAME_RULES = (
 )
 
 
+_MARKS = re.compile(r"</?s>|<\|\w+\|>")
+"""What a tokenizer of the right family has as one token each, among a template's texts."""
+
+_ROLE_TOKENS = (
+    *("<|im_start|>", "<|start_header_id|>", "<|start_of_role|>", "<start_of_turn>"),
+    *("<|user|>", "<|assistant|>", "<|User|>", "<|Assistant|>", "<|START_OF_TURN_TOKEN|>"),
+)
+"""How families of language models begin a turn, where they have a token for it."""
+
+
 def render_question(
     template: str, text: str, num_images: int, *, marks_images: bool = False
 ) -> str:
@@ -254,40 +264,89 @@ def render_question(
     return conversation.get_prompt()
 
 
+def find_contradiction(template: str, tokenizer: Any) -> str | None:
+    """Returns what a template has that a tokenizer's family has not; None where the two agree.
+
+    Args:
+        template: Name of the template.
+        tokenizer: The checkpoint's, with the tokens that its family marks turns with.
+    """
+    conversation = conv_templates[template]
+    texts = (conversation.system, *conversation.roles, conversation.sep, conversation.sep2 or "")
+    marks = dict.fromkeys(_MARKS.findall("".join(texts)))
+
+    def is_token(text: str) -> bool:
+        number = tokenizer.convert_tokens_to_ids(text)
+        return number is not None and tokenizer.convert_ids_to_tokens(number) == text
+
+    for mark in marks:
+        if not is_token(mark):
+            return f"it has {mark!r}, which is no token of the tokenizer"
+    end = str(tokenizer.eos_token)
+    if "</s>" in marks and end != "</s>":
+        return f"it ends turns with '</s>', but the tokenizer with {end!r}"
+    for token in _ROLE_TOKENS:
+        if token not in marks and "<|im_start|>" not in marks and is_token(token):
+            return f"it begins turns with text, but the tokenizer has {token!r} for that"
+    return None
+
+
 def resolve_conversation(
-    *, forced: str | None, zoo: str | None, names: Iterable[str | None]
+    *,
+    forced: str | None,
+    zoo: str | None,
+    names: Iterable[str | None],
+    tokenizer: Any = None,
 ) -> tuple[str, str]:
     """Returns the template's name for a checkpoint and the reason for the choice.
+
+    A template that was not asked for must agree with the tokenizer: a name with `v1` in it is no
+    Vicuna where the tokenizer is that of another family.
 
     Args:
         forced: A template that the user asked for, or None.
         zoo: The template that the model's zoo entry names, or None.
         names: What to try the name rules on, in order of rank; None entries are left out.
+        tokenizer: The checkpoint's; None where a template was asked for, which needs none.
 
     Raises:
-        ConversationError: an unknown template was asked for, or no rule matches.
+        ConversationError: an unknown template was asked for, no rule matches, or the template
+            found contradicts the tokenizer.
 
     >>> resolve_conversation(forced=None, zoo=None, names=["llava-v1.6-34b"])
     ('chatml_direct', "'v1.6-34b' occurs in 'llava-v1.6-34b'")
     """
-    known = ", ".join(conv_templates)
+    template, reason = _choose_template(forced, zoo, [name for name in names if name])
+    if forced is None and tokenizer is not None:
+        contradiction = find_contradiction(template, tokenizer)
+        if contradiction is not None:
+            raise ConversationError(
+                f"The conversation template {template} ({reason}) is not this model's: "
+                f"{contradiction}. A wrong one would cost accuracy without a sign. {_name_one()}"
+            )
+    return template, reason
+
+
+def _choose_template(forced: str | None, zoo: str | None, names: list[str]) -> tuple[str, str]:
     for template, reason in ((forced, "asked for"), (zoo, "named by the model's zoo entry")):
         if template is None:
             continue
         if template not in conv_templates:
             raise ConversationError(
-                f"`conversation` must be one of {known}, but is {template!r} ({reason}). "
-                "Choose one of these, or `auto`."
+                f"`conversation` must be one of {', '.join(conv_templates)}, but is {template!r} "
+                f"({reason}). Choose one of these, or `auto`."
             )
         return template, reason
-    tried = [name for name in names if name]
-    for name in tried:
+    for name in names:
         for pattern, template in _NAME_RULES:
             # whole words only: `attempt-3` is no MPT, `dev1` no v1
             if re.search(rf"(?<![a-z]){re.escape(pattern)}(?![a-z])", name.lower()):
                 return template, f"{pattern!r} occurs in {name!r}"
     raise ConversationError(
-        f"No conversation template is known for {' / '.join(map(repr, tried)) or 'this model'}: a "
-        f"wrong one would cost accuracy without a sign. Name the right one with `conversation=`: "
-        f"{known}."
+        f"No conversation template is known for {' / '.join(map(repr, names)) or 'this model'}: a "
+        f"wrong one would cost accuracy without a sign. {_name_one()}"
     )
+
+
+def _name_one() -> str:
+    return f"Name the right one with `conversation=`: {', '.join(conv_templates)}."

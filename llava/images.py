@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from llava.anyres import Pinpoints, cut_views
+from llava.anyres import cut_views
+from llava.tiling import Pinpoints, check_layout
 
 _HOLDS_RGB_COLOR = frozenset({"RGB", "RGBA", "P"})
 _LARGE_SQUARE = 32_000_000
@@ -85,16 +86,18 @@ def process_images(
     Args:
         images: In RGB, or as opened where the evaluation script of the benchmark did not convert.
         image_processor: The CLIP image processor of the vision tower.
-        model_cfg: Has `image_aspect_ratio` (`pad`, `anyres` or anything else for a center crop) and
-            for `anyres` `image_grid_pinpoints`.
+        model_cfg: May have `image_aspect_ratio` (`pad`, `anyres`, or `square` for a center crop, as
+            without it), and for `anyres` `image_grid_pinpoints`.
 
     Returns:
         (B, 3, H, W) float32, CLIP-normalized; (B, 1 + T, 3, H, W) for `anyres`; a list where the
         images have different numbers of tiles.
 
     Raises:
-        ValueError: an image is so narrow that its center crop would not fit into memory.
+        ValueError: an image is so narrow that its center crop would not fit into memory, or
+            a field of `model_cfg` has an unknown value.
     """
+    check_layout(model_cfg)
     aspect_ratio = getattr(model_cfg, "image_aspect_ratio", None)
     if aspect_ratio == "pad":
         red, green, blue = (int(mean * 255) for mean in image_processor.image_mean)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shlex
@@ -9,11 +10,16 @@ import subprocess
 import sys
 import time
 from datetime import datetime, timezone
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 
+from runners.logs import mask_secrets
+
 _IMPORTED_AT = time.monotonic()
+_SOURCES = ("llava", "evals", "runners")
+_SOURCE_SUFFIXES = frozenset({".py", ".txt"})
+_LOCAL_RANK = "LOCAL_RANK"
 _PACKAGES = (
     "llava-evals",
     "torch",
@@ -34,14 +40,17 @@ def now() -> str:
 
 
 def command(module: str) -> str:
-    """Returns the command line of this process, ready to be pasted into a shell."""
-    return shlex.join(["python", "-m", module, *sys.argv[1:]])
+    """Returns the command line of this process, ready to be pasted into a shell.
+
+    Passwords and keys in it are masked.
+    """
+    return mask_secrets(shlex.join(["python", "-m", module, *sys.argv[1:]]))
 
 
 def resume_command(module: str) -> str:
     """Returns the command that goes on with a run: without what would set its answers aside."""
     words = [word for word in sys.argv[1:] if not word.startswith("overwrite=")]
-    return shlex.join(["python", "-m", module, *words])
+    return mask_secrets(shlex.join(["python", "-m", module, *words]))
 
 
 def describe_environment() -> dict[str, object]:
@@ -53,7 +62,24 @@ def describe_environment() -> dict[str, object]:
         "num_cores": num_cores(),
         "versions": {name: installed_version(name) for name in _PACKAGES},
         "git": _git_state(),
+        "source": source_hash(),
     }
+
+
+@cache
+def source_hash(*packages: str) -> str:
+    """Returns a hash of the source files of packages, whatever a version or commit says.
+
+    Without any, it is of all that answers and scores.
+    """
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for package in packages or _SOURCES:
+        for path in sorted((root / package).rglob("*")):
+            if path.suffix in _SOURCE_SUFFIXES and path.is_file():
+                name = path.relative_to(root).as_posix()
+                digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def num_cores() -> int:
@@ -74,6 +100,27 @@ def process_age_s() -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME) - started
     except (OSError, AttributeError, ValueError, IndexError):
         return time.monotonic() - _IMPORTED_AT
+
+
+def launched_rank() -> tuple[int, int] | None:
+    """Returns which of several processes this one is, from 0, and how many there are.
+
+    Only where torchrun, accelerate launch or the like started the program several times; None for
+    a program of its own, also one that such a process started.
+    """
+    rank, count, local = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", _LOCAL_RANK))
+    if not (rank.isdecimal() and count.isdecimal() and local.isdecimal()) or int(count) < 2:
+        return None
+    return None if _parent_has(_LOCAL_RANK) else (int(rank), int(count))
+
+
+def _parent_has(name: str) -> bool:
+    """Whether this process inherited a variable; False where the system does not tell."""
+    try:
+        variables = Path(f"/proc/{os.getppid()}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return any(variable.startswith(f"{name}=".encode()) for variable in variables)
 
 
 def installed_version(package: str) -> str | None:

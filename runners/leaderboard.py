@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from evals.reading.files import visible
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.logs import RunLog
 from runners.options import program
@@ -55,7 +56,7 @@ def _published_dir(settings: LeaderboardConfig) -> Path | None:
     of_project = Path(__file__).resolve().parents[1] / "results" / "published"
     # Tables beside the runs replace those of the project, which an installed package lacks.
     for folder in (Path(settings.results_dir) / "published", of_project):
-        if any(folder.glob("*.csv")):
+        if visible(folder.glob("*.csv")):
             return folder
     if settings.published != ["auto"]:
         raise ConfigError(

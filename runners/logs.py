@@ -1,17 +1,67 @@
-"""What a program tells while it works: on stderr, and in the run's own log file."""
+"""What a program tells while it works: on stderr, and in the run's own log file.
+
+Passwords and keys stand in no file, log or message. What is known to be secret (the key of an
+endpoint) is given; the rest is told by its form.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from tqdm import tqdm
 
 LOG_FILE = "run.log"
 _PACKAGES = ("runners", "evals", "llava")
+MASK = "***"
+
+_NAME = r"(?:api[_-]?key|access[_-]?key|token|secret|password|passwd)"
+_MASKED = (
+    (re.compile(r"(://)[^/?#\s]*@"), rf"\1{MASK}@"),  # user and password of an address
+    (re.compile(r"([?&](?:key|sig|signature)=)[^&#\s'\"]+", re.IGNORECASE), rf"\1{MASK}"),
+    (re.compile(rf"(\b(?:[\w.-]*[_.-])?{_NAME}=)[^&#\s'\"]+", re.IGNORECASE), rf"\1{MASK}"),
+    (re.compile(r"\b(Bearer|Basic) +[^\s'\",]+"), rf"\1 {MASK}"),
+    (re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,})"), MASK),
+)
+_SHORTEST = 4  # of a secret that is looked for as it stands; a shorter one is found everywhere
+
+
+def mask_secrets(text: str, known: Collection[str] = ()) -> str:
+    """Returns a text without what looks like a password or a key, and without those that are known.
+
+    >>> mask_secrets("base_url=https://me:pw@host/v1?api_key=abc predictions=a.jsonl")
+    'base_url=https://***@host/v1?api_key=*** predictions=a.jsonl'
+    """
+    for secret in known:
+        if len(secret) >= _SHORTEST:
+            text = text.replace(secret, MASK)
+    for pattern, masked in _MASKED:
+        text = pattern.sub(masked, text)
+    return text
+
+
+def public_address(url: str) -> str:
+    """Returns an address without user and password, and without the keys among its parameters.
+
+    >>> public_address("http://me:pw@host:8000/v1")
+    'http://host:8000/v1'
+    """
+    return mask_secrets(url).replace(f"://{MASK}@", "://")
+
+
+def secrets_in(url: str) -> list[str]:
+    """Returns the password in an address, as it stands there and as it is meant; [] if none."""
+    try:
+        password = urlsplit(url).password
+    except ValueError:  # it is no address
+        return []
+    return [] if not password else [password, unquote(password)]
 
 
 class _ConsoleHandler(logging.Handler):
@@ -23,7 +73,15 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one line."""
-        tqdm.write(record.getMessage(), file=sys.stderr)
+        tqdm.write(mask_secrets(record.getMessage()), file=sys.stderr)
+
+
+class _Formatter(logging.Formatter):
+    """Writes lines, and tracebacks, without passwords and keys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns what the file holds of a record."""
+        return mask_secrets(super().format(record))
 
 
 class _LogFile(logging.FileHandler):
@@ -60,9 +118,7 @@ class RunLog:
         """Goes on in `run.log` in the given folder, which is created."""
         folder.mkdir(parents=True, exist_ok=True)
         self._file = _LogFile(folder / LOG_FILE, encoding="utf-8")
-        self._file.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        )
+        self._file.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         self._waiting.setTarget(self._file)
         self._waiting.close()
         for name in _PACKAGES:

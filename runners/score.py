@@ -19,7 +19,7 @@ from runners.logs import RunLog
 from runners.options import program
 from runners.options.build import read_settings
 from runners.options.given import TaskChoice, read_task_choice
-from runners.options.names import is_name
+from runners.options.names import check_run_name
 from runners.options.score import ScoreConfig
 from runners.options.task_spec import TaskSpec
 from runners.scoring.endpoint import JudgeError
@@ -67,11 +67,8 @@ def _check_form(choice: TaskChoice, settings: ScoreConfig) -> None:
     if settings.predictions is not None and len(choice.specs) != 1:
         raise ConfigError("`predictions` needs exactly one `task`. Use task=NAME.")
     makes_run = settings.predictions is not None or settings.merge is not None
-    if makes_run and settings.run is not None and not is_name(settings.run):
-        raise ConfigError(
-            f"`run` must be a name without slashes, but is {settings.run!r}. Use results_dir=DIR "
-            "for runs elsewhere."
-        )
+    if makes_run and settings.run is not None:
+        check_run_name(settings.run)
 
 
 def _score(choice: TaskChoice, settings: ScoreConfig) -> int:

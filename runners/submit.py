@@ -39,7 +39,7 @@ def submit(config: DictConfig) -> int:
         output = Path(settings.output)
         _check_output(task, output, overwrite=settings.overwrite)
         answers = read_answers(answer_path)
-        for line in answers.unreadable:
+        for line in answers.complaints():
             logger.warning("skipped: %s", line)
         submission = build_submission(task, answers, allow_missing=settings.allow_missing)
         write_atomic(output, submission.content)

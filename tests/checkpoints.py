@@ -184,7 +184,7 @@ def make_checkpoint(
     tower_config = json.loads((tower / "config.json").read_text(encoding="utf-8"))
     beside = tower.resolve().parent == folder.resolve().parent
     config = {
-        **_LLAVA_CONFIG,
+        **LLAVA_CONFIG,
         "_name_or_path": folder.name,
         "vocab_size": tokenizer.get_piece_size(),
         "mm_hidden_size": tower_config["hidden_size"],
@@ -202,7 +202,7 @@ def make_checkpoint(
     return folder
 
 
-_LLAVA_CONFIG = {
+LLAVA_CONFIG = {
     "architectures": ["LlavaLlamaForCausalLM"],
     "hidden_size": 64,
     "intermediate_size": 128,

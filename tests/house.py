@@ -226,8 +226,9 @@ FIGURES = {
     "lines of a task module, median": Figure(limit=200, measure=lambda: median(_task_lines())),
     "lines of a task module, most": Figure(limit=260, measure=lambda: max(_task_lines())),
     "duplicate functions in evals": Figure(limit=0, measure=duplicate_functions),
+    # Raised only where the product learns to do more: what it did before took less than 30,000.
     "lines of the product": Figure(
-        limit=29_999, measure=lambda: sum(len(m.text.splitlines()) for m in modules().values())
+        limit=34_000, measure=lambda: sum(len(m.text.splitlines()) for m in modules().values())
     ),
 }
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from math import fsum
 
+from evals.reading.files import is_number
 from evals.records import Aggregate, Score
 
 Breakdown = dict[str, dict[str, float | int | None]]
@@ -44,7 +45,7 @@ def group_by(scores: Iterable[Score], field: str) -> dict[str, list[Score]]:
 
 
 def _numbers_in_order(group: str) -> tuple[int, str]:
-    return (int(group) if group.isdecimal() else 0, group)  # 2 before 10
+    return (int(group) if is_number(group) else 0, group)  # 2 before 10
 
 
 def tabulate(groups: Mapping[str, Sequence[float]], metric: str) -> Breakdown:

@@ -29,7 +29,7 @@ class Summary:
             the metric is None, or would be without one of the clusters (or be a mean over fewer
             groups), or with fewer than two.
         num_questions: Questions of the split.
-        num_answered: Those with an answer.
+        num_answered: Those with an answer, which a judge model has judged where one scores them.
         coverage: `num_answered / num_questions`.
         num_failed: Failed questions by cause.
         num_unparsed: Answers given from which nothing could be read.
@@ -85,10 +85,11 @@ def summarize(
     hidden = task.grouped_metrics if limit_cuts_groups else frozenset()
     everything = task.aggregate(scores)
     answered = [score for score in scores if score.answered]
+    unjudged = {score.key: score.failure for score in scores if score.failure is not None}
     metrics = _hide(everything.metrics, hidden)
     primary = metrics.get(task.primary_metric)
     return replace(
-        summarize_unscored(task, len(scores), len(answered), failures),
+        summarize_unscored(task, len(scores), len(answered), {**failures, **unjudged}),
         metrics=metrics,
         metrics_answered=_hide(task.aggregate(answered).metrics, hidden) if answered else {},
         breakdowns={

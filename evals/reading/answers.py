@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -10,8 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from evals.errors import DataError
-from evals.reading.files import collection_paused, find_file, iterate_lines
+from evals.reading.files import (
+    collection_paused,
+    describe_json_error,
+    find_file,
+    iterate_lines,
+    whole_json,
+)
+from evals.reading.matching import foreign_ids_message
 from evals.records import Prediction
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 3
+_KIND = re.compile(r"^.*?:\d+ ", re.DOTALL)  # the place of a line, before what is wrong with it
+_OTHER_FIELDS = 5
+_EXACT = 2.0**53  # below it a float is the number that was meant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +45,23 @@ class AnswerFile:
     failed: list[dict[str, Any]]
     unreadable: list[str]
 
+    def complaints(self) -> list[str]:
+        """What is said of unreadable lines: of many alike the first ones, and how many there are.
+
+        >>> lines = [f"a.jsonl:{number} is no JSON object" for number in range(1, 2_001)]
+        >>> AnswerFile(answers=[], failed=[], unreadable=lines).complaints()[2:]
+        ['a.jsonl:3 is no JSON object', '1,997 more lines like this one: is no JSON object']
+        """
+        alike: defaultdict[str, list[str]] = defaultdict(list)
+        for message in self.unreadable:
+            alike[_KIND.sub("", message.split(": ", maxsplit=1)[0])].append(message)
+        told = []
+        for kind, messages in alike.items():
+            told += messages[:_SHOWN]
+            if len(messages) > _SHOWN:
+                told.append(f"{len(messages) - _SHOWN:,} more lines like this one: {kind}")
+        return told
+
 
 def read_answers(path: str | Path) -> AnswerFile:
     """The answers in a JSONL file in LLaVA's format; unreadable lines are listed, not fatal.
@@ -41,9 +75,12 @@ def read_answers(path: str | Path) -> AnswerFile:
         for number, line in iterate_lines(path):
             _sort_line(line, f"{path}:{number}", found)
     if not found.answers and not found.failed:
+        kind = whole_json(path)
+        what = f"It is one JSON {kind}, but" if kind else "It"
+        seen = f", such as {found.unreadable[0]}" if found.unreadable and not kind else ""
         raise DataError(
-            f"{path} holds no answer ({len(found.unreadable)} unreadable lines). It must hold one "
-            "JSON object a line with `question_id` and `text`."
+            f"{path} holds no answer ({len(found.unreadable):,} unreadable lines{seen}). {what} "
+            "must hold one JSON object a line with `question_id` and `text`."
         )
     return found
 
@@ -52,11 +89,13 @@ def _sort_line(line: bytes, place: str, found: AnswerFile) -> None:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deep
-        found.unreadable.append(f"{place} is not JSON: {error}")
+        found.unreadable.append(f"{place} is not JSON: {describe_json_error(error)}")
         return
     if problem := _problem(record):
         found.unreadable.append(f"{place} {problem}")
         return
+    if isinstance(record["question_id"], float):
+        record["question_id"] = int(record["question_id"])
     metadata = record.get("metadata")
     is_failure = isinstance(metadata, dict) and metadata.get("error")
     (found.failed if is_failure else found.answers).append(record)
@@ -66,11 +105,18 @@ def _problem(record: Any) -> str:
     if not isinstance(record, dict):
         return "is no JSON object"
     question_id = record.get("question_id")
+    if isinstance(question_id, float) and abs(question_id) < _EXACT and question_id.is_integer():
+        question_id = int(question_id)  # so do tables write whole numbers
     if not isinstance(question_id, (str, int)) or isinstance(question_id, bool):
-        return "has no `question_id` that is a text or a whole number"
+        return f"has no `question_id` that is a text or a whole number{_fields_of(record)}"
     if not isinstance(record.get("text"), str):
-        return "has no `text` that is a text"
+        return f"has no `text` that is a text{_fields_of(record)}"
     return ""
+
+
+def _fields_of(record: Mapping[str, Any]) -> str:
+    """The fields that a line has instead, for messages."""
+    return f": its fields are {', '.join(list(record)[:_OTHER_FIELDS])[:120]}" if record else ""
 
 
 def match_by_id(
@@ -80,6 +126,7 @@ def match_by_id(
     task: str,
     foreign_is_error: bool,
     find: Callable[[Mapping[str, Any]], str] | None = None,
+    note: str = "",
     repeat_mark: str = "",
 ) -> dict[str, Prediction]:
     """Answer lines (`question_id`, `text`, if there is one `prompt`) by key; the last one wins.
@@ -90,6 +137,7 @@ def match_by_id(
         task: Name of task and split, for messages.
         foreign_is_error: As of a benchmark.
         find: The key of an answer's question; None where it is the id as text.
+        note: What is said of the benchmark's ids where some are foreign.
         repeat_mark: As of a benchmark.
 
     Raises:
@@ -103,21 +151,30 @@ def match_by_id(
             if key not in question_ids:
                 foreign[str(answer["question_id"])] = None
                 continue
-            question_id = question_ids[key]
+            base = key
             if repeat_mark and key in predictions:
                 numbered = (f"{key}{repeat_mark}{number}" for number in count(2))
                 key = next(new for new in numbered if new not in predictions)
-            prompt = str(answer.get("prompt") or "")
-            predictions[key] = Prediction(
-                key=key, question_id=question_id, prompt=prompt, text=answer["text"]
-            )
+            predictions[key] = prediction_of(key, answer, question_ids[base])
     if foreign and (foreign_is_error or not predictions):
-        some = ", ".join(list(foreign)[:3])
-        raise DataError(
-            f"{len(foreign):,} question ids of the answers are not in {task} (for example {some}). "
-            "Score the answers with the task and split that they were given for."
+        raise DataError(foreign_ids_message(foreign, map(str, question_ids.values()), task, note))
+    if foreign:
+        logger.warning(
+            "%d ids are not of this split and are ignored, such as %s", len(foreign), min(foreign)
         )
     return predictions
+
+
+def prediction_of(
+    key: str, answer: Mapping[str, Any], question_id: str | int | None = None
+) -> Prediction:
+    """The answer of a line under a key; `question_id` is the one of the line unless it is given."""
+    return Prediction(
+        key=key,
+        question_id=answer["question_id"] if question_id is None else question_id,
+        prompt=str(answer.get("prompt") or ""),
+        text=answer["text"],
+    )
 
 
 def check_keys(

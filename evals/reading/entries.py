@@ -6,6 +6,7 @@ which of the two it is from.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,8 @@ from evals.reading.hub import HubTable
 from evals.reading.images import ImageSource, image_in
 from evals.reading.questions import check_same_ids, read_questions
 from evals.records import Sample
+
+logger = logging.getLogger(__name__)
 
 
 class ImageFinder(Protocol):
@@ -94,6 +97,18 @@ def mirror_entries(
     ]
 
 
+def has_answers(record: Any) -> bool:
+    """Whether an entry says what annotators answered: its `answers` are not all empty.
+
+    >>> has_answers({"answers": ["cat"]}), has_answers({"answers": ["", {"answer": ""}]})
+    (True, False)
+    """
+    answers = record.get("answers") if isinstance(record, dict) else None
+    if not isinstance(answers, list):
+        return False
+    return any(said.get("answer") if isinstance(said, dict) else said for said in answers)
+
+
 def files_of(mirror: HubTable | None, *paths: Path) -> Callable[[], list[Path]]:
     """What finds the files that decide questions and scores: the mirror's, or those at `paths`."""
     return partial(find_all, paths) if mirror is None else mirror.data_files
@@ -106,6 +121,7 @@ def reword(
     annotations: Path,
     images: Path | None = None,
     key: Callable[[str], str] = str,
+    spare: int | None = None,
 ) -> list[Sample]:
     """The questions with the texts of LLaVA's question file where that is there.
 
@@ -115,6 +131,8 @@ def reword(
         annotations: The official file, for messages.
         images: The folder of the images that LLaVA's file names, where they are to be taken too.
         key: The key of a question by its id in LLaVA's file.
+        spare: The level at which it is logged that LLaVA's file has further questions, which are
+            left out; None where it may not have any.
 
     Raises:
         DataError: LLaVA's file is malformed, or of other questions.
@@ -122,7 +140,18 @@ def reword(
     if prompts is None or find_optional(prompts) is None:
         return list(questions.values())
     lines = {key(line.key): line for line in read_questions(prompts)}
-    check_same_ids(lines, prompts, questions, annotations)
+    further = [] if spare is None else [name for name in lines if name not in questions]
+    if spare is not None and further:
+        logger.log(
+            spare,
+            "%s: %d questions are not asked, since %s does not have them (for example %s)",
+            prompts,
+            len(further),
+            annotations,
+            further[0],
+        )
+    asked = [name for name in lines if name in questions] if further else lines
+    check_same_ids(asked, prompts, questions, annotations, is_optional=True)
     reworded = []
     for name, sample in questions.items():
         line = lines[name]

@@ -22,7 +22,14 @@ from evals.errors import DataError, MissingFileError
 T = TypeVar("T")
 
 _ID_TYPES = (str, int)
+_MAX_DIGITS = 4_000  # Python reads no longer number from a text
 _SPACE = re.compile(r"[ \t\n\r]*")
+TRAINING_HINT = (
+    "Its entries have `conversations`, as LLaVA's training data do: a question is an object with "
+    "`question_id`, `image` and `text` (what the human says, without <image>), and may have an "
+    "`answer` (docs/own_questions.md)."
+)
+"""How questions are made of LLaVA's training data."""
 _DECODER = json.JSONDecoder()
 
 
@@ -79,7 +86,7 @@ def read_json(path: str | Path, origin: str = "") -> Any:
     """
     path = find_file(path, origin)
     with _faults_named(path), collection_paused():
-        return json.loads(_read_text(path), object_pairs_hook=_unique_names)
+        return json.loads(_read_utf8(path).decode(), object_pairs_hook=_unique_names)
 
 
 @contextmanager
@@ -94,8 +101,37 @@ def collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _read_text(path: Path) -> str:
-    return read_bytes(path).removeprefix(codecs.BOM_UTF8).decode()
+def _read_utf8(path: Path) -> bytes:
+    """The content of an existing text file in UTF-8 without a mark; UTF-16 and UTF-32 are known.
+
+    Raises:
+        DataError: the file cannot be read, or is marked as UTF-16 or UTF-32 and is none.
+    """
+    content = read_bytes(path)
+    encoding = json.detect_encoding(content)
+    if encoding.startswith("utf-8"):
+        return content.removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode(encoding).encode()
+    except UnicodeDecodeError as error:
+        if encoding not in ("utf-16", "utf-32"):  # guessed by zeros, which a torn file has too
+            return content
+        raise DataError(
+            f"{path} begins as {encoding.upper()} text, but is none: {error}. Write it as UTF-8."
+        ) from error
+
+
+def marked_encoding(path: Path) -> str:
+    """The name of the encoding that an existing file begins as, if it is UTF-16 or UTF-32."""
+    encoding = json.detect_encoding(read_bytes(path)[:4])
+    return "" if encoding.startswith("utf-8") else encoding[:6].upper()
+
+
+def describe_json_error(error: Exception) -> str:
+    """What is wrong with a text that is no JSON, without advice that is for programmers."""
+    if isinstance(error, ValueError) and str(error).startswith("Exceeds the limit"):
+        return "a number in it has thousands of digits"
+    return str(error)
 
 
 class _FaultError(Exception):
@@ -116,6 +152,10 @@ def _faults_named(path: Path) -> Iterator[None]:
         ) from error
     except RecursionError as error:
         raise DataError(f"{path} is nested too deep to be read. Fetch the file again.") from error
+    except ValueError as error:  # the only other one of the decoder
+        raise DataError(
+            f"{path} cannot be read: {describe_json_error(error)}. Fetch the file again."
+        ) from error
     except _FaultError as error:
         raise DataError(f"{path} {error}") from error
 
@@ -144,7 +184,7 @@ def iterate_json_list(path: Path, field: str, origin: str = "") -> Iterator[tupl
     path = find_file(path, origin)
     number, place = -1, f"{path}: {field}"
     with _faults_named(path):
-        text = _read_text(path)
+        text = _read_utf8(path).decode()
         for number, entry in enumerate(_iterate_list(text, _find_list(text, field))):
             yield f"{place}[{number}]", entry
     if number < 0:
@@ -209,8 +249,7 @@ def iterate_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     Raises:
         DataError: the file cannot be read or decompressed.
     """
-    content = read_bytes(path).removeprefix(codecs.BOM_UTF8)
-    for number, line in enumerate(content.split(b"\n"), start=1):
+    for number, line in enumerate(_read_utf8(path).split(b"\n"), start=1):
         if line.strip():
             yield number, line
 
@@ -227,13 +266,50 @@ def read_jsonl(path: str | Path, origin: str = "") -> list[tuple[int, dict[str, 
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deep
+            _refuse_whole_json(path)
             raise DataError(
-                f"{path}:{number} is not JSON: {error}. Mend or remove the line."
+                f"{path}:{number} is not JSON: {describe_json_error(error)}. Mend or remove the "
+                "line."
             ) from error
         if not isinstance(record, dict):
+            _refuse_whole_json(path)
             raise DataError(f"{path}:{number} is no JSON object. Mend or remove the line.")
         records.append((number, record))
     return records
+
+
+def _refuse_whole_json(path: Path) -> None:
+    """Refuses a file that is one JSON value as a whole where one object a line is looked for.
+
+    Raises:
+        DataError: it is.
+    """
+    if kind := whole_json(path):
+        hint = f" {TRAINING_HINT}" if b'"conversations"' in _read_utf8(path) else ""
+        raise DataError(
+            f"{path} is one JSON {kind}, but must hold one JSON object a line (JSON Lines). Write "
+            f"each entry on a line of its own.{hint}"
+        )
+
+
+def whole_json(path: Path) -> str:
+    """What an existing file is if it is one JSON value as a whole: `list` or `object`, else empty.
+
+    A file with one JSON object on its only line is both, and empty here.
+    """
+    content = _read_utf8(path).strip()
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return ""
+    if isinstance(value, list):
+        return "list"
+    return "object" if isinstance(value, dict) and b"\n" in content else ""
+
+
+def visible(paths: Iterable[Path]) -> list[Path]:
+    """The paths in the order of their names, without hidden ones such as macOS's `._x`."""
+    return sorted(path for path in paths if not path.name.startswith("."))
 
 
 @overload
@@ -277,6 +353,15 @@ def require_id(record: Any, field: str, where: str) -> str | int:
     if type(record) is dict and type(record.get(field)) in _ID_TYPES:
         return record[field]
     return require(record, field, _ID_TYPES, where)
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a whole number of a length that ids and counts have.
+
+    >>> is_number("12"), is_number("-1"), is_number("9" * 5000)
+    (True, False, False)
+    """
+    return text.isdecimal() and len(text) <= _MAX_DIGITS
 
 
 def _shown(value: Any) -> str:

@@ -8,7 +8,7 @@ images, and an image only when it is opened.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -56,38 +56,77 @@ class HubImage:
     location: HubLocation
     row: int
     convert_rgb: bool = True
-    refused: str = field(default="", init=False)
 
     @property
     def path(self) -> Path:
         """The place in the table, for messages."""
         return Path(self.location.title) / str(self.row)
 
-    def exists(self) -> bool:
-        """Whether the row holds an image; it is not read for that."""
+    @property
+    def refused(self) -> str:
+        """Why the image is not opened; empty if it may be.
+
+        A row may name a file instead of holding an image. Tables from elsewhere must not decide
+        which files of this machine are read.
+        """
         try:
-            return bool(_load(self.location)[0].column("image")[self.row].is_valid)
-        except (DataError, KeyError, IndexError):
+            content, name = self._cell()
+        except DataError:
+            return ""  # opening it says what is wrong
+        if name is None or content is not None:
+            return ""
+        return (
+            f"row {self.row} of {self.location.title} names the file {name[:200]!r} and holds no "
+            "image."
+        )
+
+    def exists(self) -> bool:
+        """Whether the row holds an image; its content is not read for that."""
+        try:
+            return self._cell()[0] is not None
+        except DataError:
             return False
 
     def open(self) -> Image.Image:
         """Returns the decoded image.
 
         Raises:
-            OSError: the table or the image cannot be read.
+            OSError: the table or the image cannot be read, or the row names a file instead.
         """
+        if self.refused:
+            raise OSError(f"Image {self.key!r} is not opened: {self.refused}")
         try:
-            cell = _load(self.location)[0].column("image")[self.row].as_py()
+            content, _ = self._cell()
         except DataError as error:
             raise OSError(str(error)) from error
-        if isinstance(cell, list):
-            cell = cell[len(cell) // 2] if cell else None
-        if cell is None:
-            raise OSError(f"{self.path} holds no image.")
-        content = cell.get("bytes")
         if content is None:
-            content = Path(str(cell.get("path"))).read_bytes()
-        return decode_image(io.BytesIO(content), str(self.path), convert_rgb=self.convert_rgb)
+            raise OSError(f"{self.path} holds no image.")
+        file = io.BytesIO(content.as_py())
+        return decode_image(file, str(self.path), convert_rgb=self.convert_rgb)
+
+    def _cell(self) -> tuple[Any, str | None]:
+        """The image's content, not yet read, and the file that the row names; None for each.
+
+        Raises:
+            DataError: the table cannot be had, or has no such images.
+        """
+        table = _load(self.location)[0]
+        try:
+            cell = table.column("image")[self.row]
+            if cell.is_valid and hasattr(cell.type, "value_type"):  # a list of images
+                cell = cell.values[len(cell.values) // 2] if len(cell.values) else None
+            if cell is None or not cell.is_valid:
+                return None, None
+            content, name = cell["bytes"], dict(cell.items()).get("path")
+        except (KeyError, IndexError, TypeError) as error:
+            raise DataError(
+                f"{self.location.title}: row {self.row} has no `image` with `bytes`. Fetch the "
+                "data set again."
+            ) from error
+        return (
+            content if content.is_valid else None,
+            name.as_py() if name is not None and name.is_valid else None,
+        )
 
 
 class HubTable:

@@ -5,12 +5,13 @@ Format and prompt: haotian-liu/LLaVA @ c121f043, `model_vqa_mmbench.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from evals.errors import DataError
+from evals.reading.files import is_number
 from evals.reading.hub import HubTable
 from evals.reading.tsv import Base64Image, read_cell
 from evals.records import Sample
@@ -55,20 +56,32 @@ def render_row(question: str, hint: str, cells: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def parse_row(
-    place: str, record: Mapping[str, Any], *, suffix: str, has_annotations: bool
-) -> Sample:
-    """The question of a row, without its image; with annotations it must have the right letter.
+def parse_rows(
+    rows: Iterable[tuple[str, Mapping[str, Any]]], *, suffix: str, must_have_answers: bool
+) -> list[Sample]:
+    """The questions of rows with their places, without images.
 
-    `place` is file and line, for messages; `suffix` follows the options in the prompt.
+    `suffix` follows the options in the prompt. Each row must have the right letter, unless none has
+    one and none must.
+
+    Raises:
+        DataError: a row is malformed.
+    """
+    rows = list(rows)
+    has_answers = must_have_answers or any(read_cell(record, "answer") for _, record in rows)
+    return [_parse_row(*row, suffix=suffix, has_answer=has_answers) for row in rows]
+
+
+def _parse_row(place: str, record: Mapping[str, Any], *, suffix: str, has_answer: bool) -> Sample:
+    """The question of a row; `place` is file and line, for messages.
 
     Raises:
         DataError: the row is malformed.
     """
     index, answer = read_cell(record, "index"), read_cell(record, "answer")
-    if not index.isdecimal():
-        raise DataError(f"{place}: `index` must be a number, but is {index!r}. Mend the row.")
-    if has_annotations and (len(answer) != 1 or answer not in LETTERS):
+    if not is_number(index):
+        raise DataError(f"{place}: `index` must be a number, but is {index[:80]!r}. Mend the row.")
+    if has_answer and (len(answer) != 1 or answer not in LETTERS):
         raise DataError(
             f"{place}: `answer` must be a letter from A to D, but is {answer!r}. Mend the row."
         )

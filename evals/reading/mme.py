@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 
 from evals.errors import DataError, MissingFileError
 from evals.reading.entries import Entry, question_about
-from evals.reading.files import iterate_lines, require
+from evals.reading.files import iterate_lines, require, visible
 from evals.reading.images import image_in
-from evals.reading.questions import SHORT_ANSWER_SUFFIX, read_question_lines
+from evals.reading.questions import SHORT_ANSWER_SUFFIX, read_question_lines, without_prompts
 from evals.records import Sample
 
 PERCEPTION = (
@@ -96,10 +96,10 @@ def _read_category(folder: Path, category: str) -> list[Entry]:
     text_dir = nested if nested.is_dir() else folder / category
     images = {}
     if image_dir.is_dir():
-        pictures = (path for path in image_dir.iterdir() if path.suffix not in (".txt", ""))
-        images = {path.stem: path.relative_to(folder).as_posix() for path in sorted(pictures)}
+        pictures = visible(path for path in image_dir.iterdir() if path.suffix not in (".txt", ""))
+        images = {path.stem: path.relative_to(folder).as_posix() for path in pictures}
     entries = []
-    for path in sorted(text_dir.glob("*.txt")):
+    for path in visible(text_dir.glob("*.txt")):
         name = images.get(path.stem, f"{category}/{path.stem}.jpg")
         for question, label in _read_pairs(path):
             record = {"question_id": name, "category": category}
@@ -148,7 +148,7 @@ def join_prompts(samples: Iterable[Sample], prompts: Path, release: Path) -> lis
         if content not in official or len(line.image_names) != 1:
             raise DataError(
                 f"{line.where}: the question {content[2]!r} about {line.key} is not in {release}. "
-                "Both must be of one release."
+                f"Both must be of one release. {without_prompts(prompts)}"
             )
         sample = replace(
             official.pop(content),
@@ -163,7 +163,8 @@ def join_prompts(samples: Iterable[Sample], prompts: Path, release: Path) -> lis
     if official:
         raise DataError(
             f"{prompts} lacks {len(official):,} questions of {release} (for example "
-            f"{next(iter(official))}). Both must be of one release."
+            f"{next(iter(official))}). Both must be of one release. "
+            f"{without_prompts(prompts)}"
         )
     return joined
 

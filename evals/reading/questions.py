@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from evals.errors import DataError
-from evals.reading.files import check_unique, find_file, read_jsonl, require, require_id
+from evals.reading.files import (
+    TRAINING_HINT,
+    check_unique,
+    find_file,
+    read_jsonl,
+    require,
+    require_id,
+)
 from evals.reading.images import image_in
 from evals.records import Sample
 
@@ -80,6 +87,8 @@ def read_question_lines(path: str | Path, origin: str = "") -> list[Question]:
     questions = []
     for number, record in read_jsonl(path):
         where = f"{path}:{number}"
+        if "question_id" not in record and "conversations" in record:
+            raise DataError(f"{where} is no question. {TRAINING_HINT}")
         question = Question(
             question_id=require_id(record, "question_id", where),
             text=require(record, "text", str, where),
@@ -118,10 +127,25 @@ def sample_of(question: Question, images: Path) -> Sample:
     )
 
 
+def without_prompts(path: Path) -> str:
+    """What can be done where LLaVA's question file is of another release than the official ones."""
+    return (
+        f"Without {path.name} the prompts are built from the official files: move it away where no "
+        "file of the same release is to be had."
+    )
+
+
 def check_same_ids(
-    questions: Iterable[str], question_path: Path, annotations: Iterable[str], path: Path
+    questions: Iterable[str],
+    question_path: Path,
+    annotations: Iterable[str],
+    path: Path,
+    *,
+    is_optional: bool = False,
 ) -> None:
     """Checks that two files speak of the same questions, in any order.
+
+    `is_optional` says that the same can be done without the question file.
 
     Raises:
         DataError: a question has no annotation, or an annotation no question.
@@ -129,6 +153,9 @@ def check_same_ids(
     question_keys, annotated = list(questions), list(annotations)
     check_unique(question_keys, str(question_path))
     check_unique(annotated, str(path))
+    remedy = "The files must be of one split and release."
+    if is_optional:
+        remedy += f" {without_prompts(question_path)}"
     for keys, known, holder, lacking in (
         (question_keys, set(annotated), question_path, path),
         (annotated, set(question_keys), path, question_path),
@@ -137,5 +164,5 @@ def check_same_ids(
         if missing:
             raise DataError(
                 f"{lacking} lacks {len(missing):,} question ids of {holder} (for example "
-                f"{', '.join(missing[:3])}). The files must be of one split and release."
+                f"{', '.join(missing[:3])}). {remedy}"
             )

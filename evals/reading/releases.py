@@ -20,12 +20,14 @@ class Release:
         num_images: The number of images; None where it is not published.
         files: Each file or folder, relative to the benchmark's folder, and where it is to be had.
         other_releases: Counts by which another release is recognized, with what to do about it.
+        renumbered: Those of these counts whose releases have other questions under the same ids.
     """
 
     num_questions: int
     num_images: int | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     other_releases: Mapping[int, str] = field(default_factory=dict)
+    renumbered: frozenset[int] = frozenset()
 
     def check(self, title: str, num_questions: int) -> None:
         """Checks that task and split, as `title` has them, have as many questions as published.
@@ -38,4 +40,17 @@ class Release:
             raise DataError(
                 f"{title} must have the published {self.num_questions:,} questions, but has "
                 f"{num_questions:,}: {self.other_releases.get(num_questions, remedy)}"
+            )
+
+    def check_numbering(self, title: str, num_questions: int, num_answered: int) -> None:
+        """Checks by their number that answers are not those to a release with other ids.
+
+        Raises:
+            DataError: they are just as many as that release has questions.
+        """
+        if num_questions != num_answered and num_answered in self.renumbered:
+            raise DataError(
+                f"{title} has {num_questions:,} questions here, but the answers are to "
+                f"{num_answered:,}, as another release has, whose ids stand for other questions: "
+                f"{self.other_releases[num_answered]}"
             )

@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from evals.errors import DataError
 from evals.reading.files import find_file, read_json, read_jsonl, require, require_id
+from evals.records import Cause, Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +41,9 @@ class JudgeReply:
         question_id: The question's id as text.
         run: The number of the judge's run, from 0.
         model: The judge's name; empty in files that do not say.
-        content: The reply.
+        content: The reply; empty where there is none.
         request_sha256: Hash of the request that it answers; empty in files that do not say.
+        error: Cause and message where the judge gave no reply; empty where it gave one.
     """
 
     question_id: str
@@ -48,6 +51,23 @@ class JudgeReply:
     model: str
     content: str
     request_sha256: str = ""
+    error: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why there is no reply; None if there is one."""
+        if not self.error:
+            return None
+        return Failure(
+            key=self.question_id, cause=self.error["cause"], message=self.error["message"]
+        )
+
+    def to_line(self) -> dict[str, Any]:
+        """The object that a reply file holds for this reply."""
+        line = asdict(self)
+        if not self.error:
+            del line["error"]
+        return line
 
 
 def hash_request(request: JudgeRequest) -> str:
@@ -91,7 +111,7 @@ def _read_grades(path: Path) -> list[JudgeReply]:
         if len(models) != len(contents):
             raise DataError(f"{where}: `model` and `content` must be of one length. Mend the file.")
         replies += [
-            JudgeReply(question_id=key, run=run, model=str(model), content=str(text))
+            JudgeReply(question_id=key, run=run, model=str(model), **_said(text, where))
             for run, (model, text) in enumerate(zip(models, contents, strict=True))
         ]
     return replies
@@ -102,14 +122,25 @@ def _parse_line(where: str, record: dict[str, Any], run: int) -> JudgeReply:
         question_id=str(require_id(record, "question_id", where)),
         run=require(record, "run", int, where) if "run" in record else run,
         model=str(record.get("model", "")),
-        content=require(record, "content", str, where),
         request_sha256=str(record.get("request_sha256", "")),
+        **_said(require(record, "content", (str, NoneType), where), where, record.get("error")),
     )
+
+
+def _said(content: Any, where: str, error: Any = None) -> dict[str, Any]:
+    """What a stored reply says, or why there is none: a judge that refuses leaves null."""
+    if isinstance(error, dict) and error:
+        told = {name: str(error.get(name, "")) for name in ("cause", "message")}
+        return {"content": "", "error": told}
+    if content is None:
+        told = {"cause": Cause.JUDGE_REFUSED.value, "message": f"{where} holds no reply"}
+        return {"content": "", "error": told}
+    return {"content": str(content)}
 
 
 def select_replies(
     replies: Iterable[JudgeReply], requests: Mapping[str, JudgeRequest], *, judge: str, task: str
-) -> dict[str, list[str]]:
+) -> dict[str, list[JudgeReply]]:
     """The replies of the model `judge` to each request, in the order of the runs.
 
     A reply to another request, to an answer that has changed since, does not count; one that names
@@ -119,7 +150,7 @@ def select_replies(
     Raises:
         DataError: replies are missing, or are of another model.
     """
-    found: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    found: defaultdict[int, dict[str, JudgeReply]] = defaultdict(dict)
     for reply in replies:
         if reply.model not in ("", judge):
             raise DataError(
@@ -129,9 +160,9 @@ def select_replies(
             )
         request = requests.get(reply.question_id)
         if request and reply.request_sha256 in ("", hash_request(request)):
-            found[reply.run][reply.question_id] = reply.content
+            found[reply.run][reply.question_id] = reply
     runs = [found[run] for run in sorted(found)] or [{}]
-    missing = [(run, key) for run, texts in enumerate(runs) for key in requests if key not in texts]
+    missing = [(run, key) for run, there in enumerate(runs) for key in requests if key not in there]
     if missing:
         run, key = missing[0]
         raise DataError(
@@ -139,4 +170,4 @@ def select_replies(
             f"{judge} are missing (for example to question {key} in run {run}). Ask the judge, or "
             "name the file with its replies."
         )
-    return {key: [texts[key] for texts in runs] for key in requests}
+    return {key: [there[key] for there in runs] for key in requests}

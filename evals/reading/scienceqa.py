@@ -76,7 +76,8 @@ def read_problem_mirror(mirror: HubTable) -> list[Sample]:
     """
     samples = []
     for number, entry in enumerate(mirror_entries(mirror)):
-        name = "image.png" if entry.image("").exists() else None
+        image = entry.image("")
+        name = "image.png" if image.exists() or image.refused else None
         official = entry._replace(record={**entry.record, "image": name})
         samples.append(_parse(str(number), official))
     return samples
@@ -175,5 +176,5 @@ def reword_problems(
             )
         text = require(turns[0], "value", str, place)
         prompts[key] = text.replace(IMAGE_PLACEHOLDER, "").strip()
-    check_same_ids(prompts, conversations, problems, splits)
+    check_same_ids(prompts, conversations, problems, splits, is_optional=True)
     return [_put(sample, prompts[key]) for key, sample in problems.items()]

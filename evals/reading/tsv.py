@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from evals.errors import DataError
-from evals.reading.files import find_file
+from evals.reading.files import find_file, marked_encoding
 from evals.reading.images import decode_image
 
 MISSING_VALUES = frozenset(
@@ -127,6 +127,10 @@ def _iterate_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 yield reader.line_num, cells
     except UnicodeDecodeError as error:
         line = reader.line_num + 1 if reader else 1
+        if encoding := marked_encoding(path):
+            raise DataError(
+                f"{path} is not UTF-8 text, but {encoding}. Write it as UTF-8, or fetch it again."
+            ) from error
         raise DataError(
             f"{path}:{line} or shortly after is not UTF-8 text: {error}. Fetch the file again."
         ) from error

@@ -66,16 +66,17 @@ class VQAFiles:
         return _parse_questions((Entry(*entry, image) for entry in found), self.image_name)
 
     def read_annotations(self) -> list[Sample]:
-        """What the annotators said to each question; the text of the questions is not needed.
+        """What the annotators said to each question; the file of the questions is not needed.
 
         Raises:
             DataError: a file is missing or malformed, or the files do not belong together.
         """
         found = iterate_json_list(self.annotations, "annotations", self._origin)
-        samples = _parse_annotations(found, self.image_name)
-        if find_optional(self.questions):
+        texts = self._texts if find_optional(self.questions) else {}
+        samples = _parse_annotations(found, self.image_name, texts)
+        if texts:
             keys = [sample.key for sample in samples]
-            check_same_ids(self._texts, self.questions, keys, self.annotations)
+            check_same_ids(texts, self.questions, keys, self.annotations)
         return samples
 
     def ask(self, annotated: Mapping[str, Sample]) -> list[Sample]:
@@ -121,7 +122,8 @@ def read_mirror(
     questions = _parse_questions(entries, image_name)
     if not has_annotations:
         return questions
-    annotated = _parse_annotations(((entry.place, entry.record) for entry in entries), image_name)
+    said = ((entry.place, entry.record) for entry in entries)
+    annotated = _parse_annotations(said, image_name, {})
     return [
         replace(question, target=said.target, groups=said.groups, details=said.details)
         for question, said in zip(questions, annotated, strict=True)
@@ -148,12 +150,15 @@ def _parse_questions(entries: Iterable[Entry], image_name: Callable[[int], str])
 
 
 def _parse_annotations(
-    entries: Iterable[tuple[str, dict[str, Any]]], image_name: Callable[[int], str]
+    entries: Iterable[tuple[str, dict[str, Any]]],
+    image_name: Callable[[int], str],
+    texts: Mapping[str, str],
 ) -> list[Sample]:
-    """What the annotators said to each question, whose text and image stand elsewhere.
+    """What the annotators said to each question, whose image stands elsewhere.
 
-    The target is what each of them said. Where two of them cannot be told apart by their ids,
-    `details` holds their records as well.
+    `texts` has the questions by id, with which stored prompts are compared. The target is what each
+    annotator said. Where two of them cannot be told apart by their ids, `details` holds their
+    records as well.
     """
     # Hundreds of thousands of questions share few groups and images: each is one object in all.
     groups: dict[tuple[str, str], Mapping[str, str | None]] = {}
@@ -170,7 +175,7 @@ def _parse_annotations(
             key=str(question_id),
             question_id=question_id,
             text="",
-            prompt="",
+            prompt=texts.get(str(question_id), ""),
             target=answers,
             cluster=name_of(require(record, "image_id", int, place)),
             groups=group,

@@ -15,7 +15,9 @@ from statistics import fmean, pstdev
 from evals.reading.replies import JudgeRequest
 
 UNREADABLE_PAIR = (-1.0, -1.0)
-"""The scores of a review that could not be read; they stay in the averages."""
+"""The scores of a review that the official script cannot read."""
+
+_MAX_POINTS = 10.0
 
 _RETRY_REQUEST = "Predict the correctness of the answer (digit): "
 
@@ -109,6 +111,21 @@ def parse_score(reply: str) -> tuple[float, float]:
         return float(parts[0]), float(parts[1])
     except ValueError:
         return UNREADABLE_PAIR
+
+
+def read_points(review: str) -> tuple[float, float] | None:
+    r"""The points of reference and model in a review, 0 to 10; None if it does not give both.
+
+    Where the official script reads a pair, it is that pair. It also reads what the script misses
+    for a space more or less: officially such a review counts -1 to -1, which is a tie.
+
+    >>> read_points("8 9\nBoth are fine."), read_points("8, 6"), read_points("80 60")
+    ((8.0, 9.0), (8.0, 6.0), None)
+    """
+    pair = parse_score(review)
+    if pair == UNREADABLE_PAIR:
+        pair = parse_score(" ".join(review.split("\n", maxsplit=1)[0].replace(",", " ").split()))
+    return pair if all(0 <= points <= _MAX_POINTS for points in pair) else None
 
 
 def compare_to_reference(pairs: Sequence[tuple[float, float]]) -> Mapping[str, float | None]:

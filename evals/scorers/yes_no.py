@@ -23,6 +23,17 @@ def parse_pope(text: str) -> str:
     return "yes" if _NEGATIONS.isdisjoint(words) else "no"
 
 
+def says_yes_or_no(text: str, answer: str) -> bool:
+    """Whether what `parse_pope` read stands in the text: `yes` is also what it reads in anything.
+
+    >>> says_yes_or_no("Yes.", "yes"), says_yes_or_no("There is not", "no")
+    (True, True)
+    >>> says_yes_or_no("NO", "yes"), says_yes_or_no("", "yes")
+    (False, False)
+    """
+    return answer == "no" or "yes" in text.lower()
+
+
 def parse_mme(text: str) -> str:
     """`yes`, `no` or `other`, of which the first four characters decide.
 

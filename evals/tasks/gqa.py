@@ -46,20 +46,27 @@ from evals.reading.gqa import (
 )
 from evals.reading.hub import find_mirror
 from evals.reading.images import ImageSource, image_in
-from evals.reading.questions import SHORT_ANSWER_SUFFIX, Question, read_questions
+from evals.reading.questions import (
+    SHORT_ANSWER_SUFFIX,
+    Question,
+    read_questions,
+    without_prompts,
+)
 from evals.reading.releases import LLAVA_ORIGIN, Release
 from evals.records import Aggregate, Sample, Scale, Score, Unit, score_of
 from evals.scorers.exact import convert_gqa, score_exact
 from evals.scorers.gqa import chi_square_distance
 
-ORIGIN = "https://cs.stanford.edu/people/dorarad/gqa/download.html (questions1.2.zip)"
+_DOWNLOADS = "https://cs.stanford.edu/people/dorarad/gqa/download.html"
+ORIGIN = f"{_DOWNLOADS} (questions1.2.zip)"
+IMAGES_ORIGIN = f"{_DOWNLOADS} (images.zip)"
 RELEASE = Release(
     num_questions=12_578,
     num_images=398,
     files={
         "data/testdev_balanced_questions.json": ORIGIN,
         "llava_gqa_testdev_balanced.jsonl": LLAVA_ORIGIN,
-        "data/images": ORIGIN,
+        "data/images": IMAGES_ORIGIN,
     },
 )
 _FIELDS = ("structural", "semantic", "steps", "words")
@@ -142,13 +149,14 @@ def _check_lines(
     if foreign:
         raise DataError(
             f"{foreign[0].where}: the question id {foreign[0].key!r} is not in {official}. Both "
-            "files must be of one split and release."
+            f"files must be of one split and release. {without_prompts(prompts)}"
         )
     missing = [key for key, q in questions.items() if q.details.is_balanced and key not in lines]
     if missing:
         raise DataError(
             f"{prompts} lacks {len(missing):,} balanced questions of {official} (for example "
-            f"{missing[0]}). Both files must be of one split and release."
+            f"{missing[0]}). Both files must be of one split and release. "
+            f"{without_prompts(prompts)}"
         )
 
 

@@ -11,7 +11,9 @@ model's mean as a share of the reference's. Official code: haotian-liu/LLaVA @ c
 `eval_gpt_review_bench.py` and `summarize_gpt_review.py`.
 
 Known deviations: over several runs of the judge the score is the mean of their scores. A missing
-answer gets no review: it is left out of the score, which coverage shows.
+answer gets no review: it is left out of the score, which coverage shows. So is an answer whose
+review cannot be read, which officially counts as -1 points to -1, a tie; a first line such as
+`8, 6` or `8  6` is read.
 
 Published: LLaVA-1.5-7B 65.4, 13B 72.5 (judge gpt-4-0314).
 """
@@ -36,10 +38,9 @@ from evals.records import Aggregate, Prediction, Sample, Scale, Score, Unit
 from evals.scorers.judge import (
     LLAVABENCH_RULE,
     LLAVABENCH_SYSTEM,
-    UNREADABLE_PAIR,
     build_llavabench_request,
     compare_to_reference,
-    parse_score,
+    read_points,
 )
 
 ORIGIN = "https://huggingface.co/datasets/liuhaotian/llava-bench-in-the-wild"
@@ -80,6 +81,7 @@ def LLaVABench(  # noqa: N802 - stored manifests and configurations name it so
         prompt=f"{LLAVABENCH_SYSTEM}\n{LLAVABENCH_RULE}",
         request=request,
         grade=_grade,
+        is_readable=lambda review: read_points(review) is not None,
     )
     return Benchmark(
         name="llavabench",
@@ -127,9 +129,9 @@ def _read_texts(path: Path, key_field: str, text_field: str) -> Mapping[str, str
 
 
 def _grade(replies: Sequence[str]) -> float:
-    """The points that the model got, as a share of the most that it can get."""
-    points = (min(_MAX_POINTS, max(0.0, parse_score(reply)[1])) for reply in replies)
-    return (mean(points) or 0.0) / _MAX_POINTS
+    """The points that the model got, as a share of the most that it can get; 0 without any."""
+    pairs = filter(None, map(read_points, replies))
+    return (mean(model for _, model in pairs) or 0.0) / _MAX_POINTS
 
 
 def _figures(scores: Sequence[Score]) -> Aggregate:
@@ -141,9 +143,7 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
     return Aggregate(
         metrics=_compare(scores),
         breakdowns={"category": table},
-        num_unparsed=sum(
-            UNREADABLE_PAIR in map(parse_score, score.details.replies) for score in scores
-        ),
+        num_unparsed=sum(None in map(read_points, score.details.replies) for score in scores),
         scales={
             "score": Scale(largest=None),  # the model may be graded better than the reference
             "reference_mean": _POINTS,
@@ -153,9 +153,13 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
 
 
 def _compare(scores: Sequence[Score]) -> dict[str, float | None]:
-    """The comparison in every run of the judge, averaged over the runs."""
+    """The comparison in every run of the judge, averaged over the runs.
+
+    None where a run has no review that can be read.
+    """
     replies = [score.details.replies for score in scores if score.details.replies]
-    reviewed = [map(parse_score, texts) for texts in replies]
-    runs = [compare_to_reference(list(pairs)) for pairs in zip(*reviewed, strict=True)]
+    reviewed = [map(read_points, texts) for texts in replies]
+    runs = [[pair for pair in pairs if pair] for pairs in zip(*reviewed, strict=True)]
+    compared = [compare_to_reference(pairs) if pairs else {} for pairs in runs]
     names = ("score", "reference_mean", "model_mean")
-    return {name: mean_of_all(run[name] for run in runs) for name in names}
+    return {name: mean_of_all(run.get(name) for run in compared) for name in names}

@@ -10,7 +10,7 @@ first empty one, and a line that asks for the letter.
 
 Metric: a question is right if all its rows are; the accuracy is the mean over questions. The letter
 is read by the exact-matching policy of open-compass/VLMEvalKit @ e8e78f05. Test splits are scored
-by the server only.
+by the server, or here where the table has their answers, which were published later.
 
 Known deviations: none; where nothing can be read the leaderboard asks a judge, the policy does not.
 
@@ -34,7 +34,7 @@ from evals.reading.hub import find_mirror
 from evals.reading.mmbench import (
     LETTERS,
     PASS,
-    parse_row,
+    parse_rows,
     with_mirror_images,
     with_table_images,
 )
@@ -99,9 +99,8 @@ def MMBench(  # noqa: N802 - stored manifests and configurations name it so
     name = "mmbench" if language == "en" else "mmbench_cn"
     path, suffix = Path(data_dir) / f"mmbench_{split}.tsv", _SUFFIXES[language]
     mirror = find_mirror(name, source, *_HUB.get(split, ("", None, None)), Path(data_dir))
-    has_annotations = not split.startswith("test")
-    columns = ["index", "question", *LETTERS, *(["answer"] if has_annotations else [])]
-    parse = partial(parse_row, suffix=suffix, has_annotations=has_annotations)
+    is_annotated = not split.startswith("test")  # as published; test files may have answers too
+    columns = ["index", "question", *LETTERS, *(["answer"] if is_annotated else [])]
     ask = partial(with_table_images, path)
     if mirror is not None:
         ask = partial(with_mirror_images, mirror)
@@ -109,7 +108,7 @@ def MMBench(  # noqa: N802 - stored manifests and configurations name it so
     def read() -> list[Sample]:
         rows: Sequence[tuple[str, Mapping[str, Any]]]
         rows = read_tsv(path, columns, origin=ORIGIN) if mirror is None else mirror.rows
-        return [parse(place, record) for place, record in rows]
+        return parse_rows(rows, suffix=suffix, must_have_answers=is_annotated)
 
     return Benchmark(
         name=name,
@@ -122,12 +121,16 @@ def MMBench(  # noqa: N802 - stored manifests and configurations name it so
         data_files=files_of(mirror, path),
         read=read,
         ask=ask,
-        judge=each(_judge) if has_annotations else None,
+        judge=each(_judge),
+        targets_tell=not is_annotated,
+        unscored="has no answers in its table, so that answers to it cannot be scored here. Put a "
+        "table with the column `answer` in its place, or write the file for the server with "
+        "runners.submit.",
         figures=_figures,
         upload=Upload(
             suffix=".xlsx",
             server="https://mmbench.opencompass.org.cn/mmbench-submission",
-            render=partial(_render, has_annotations=has_annotations),
+            render=_render,
         ),
         releases=RELEASES,
         official_suffix=suffix,
@@ -156,8 +159,9 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
     )
 
 
-def _render(questions: Questions, texts: Mapping[str, str], *, has_annotations: bool) -> bytes:
+def _render(questions: Questions, texts: Mapping[str, str]) -> bytes:
     """A workbook of the table with the predictions."""
+    has_annotations = any(sample.target for sample in questions.values())
     columns = ["index", "question", *LETTERS, "prediction"]
     columns += ["answer", "split"] if has_annotations else ["split"]
     rows: list[list[str | int]] = []

@@ -30,7 +30,7 @@ from evals.benchmark import Benchmark, Questions, each, rebuildable
 from evals.errors import DataError
 from evals.figures.metrics import group_by
 from evals.reading.entries import mirror_entries
-from evals.reading.files import find_all, find_optional
+from evals.reading.files import find_all, find_optional, visible
 from evals.reading.hub import find_mirror
 from evals.reading.mme import (
     COGNITION,
@@ -85,7 +85,7 @@ def MME(  # noqa: N802 - stored manifests and configurations name it so
     mirror = find_mirror("mme", source, "lmms-lab/MME", None, "test", folder)
 
     def data_files() -> list[Path]:
-        return [*find_all([prompts]), *sorted(release.rglob("*.txt"))]
+        return [*find_all([prompts]), *visible(release.rglob("*.txt"))]
 
     def read() -> list[Sample]:
         entries = mirror_entries(mirror) if mirror else read_release(release, ORIGIN)

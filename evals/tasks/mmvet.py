@@ -11,7 +11,8 @@ Metric: the mean of the grades, 0 to 1, that a judge model gives to the answers,
 also by capability and by set of capabilities. Official code: yuweihao/MM-Vet @ acde843e,
 `mm-vet_evaluator.ipynb`.
 
-Known deviations: figures are not rounded. A missing answer is graded 0 without asking the judge.
+Known deviations: figures are not rounded. A missing answer is graded 0 without asking the judge. An
+answer whose grade cannot be read is graded 0, as officially, and counts as not answered.
 
 Published: LLaVA-1.5-7B 31.1, 13B 36.1 (judge gpt-4-0613).
 """

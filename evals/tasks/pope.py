@@ -12,7 +12,8 @@ Metric: F1 of finding the objects that are there, the mean over the three catego
 haotian-liu/LLaVA @ c121f043, `eval_pope.py`.
 
 Known deviations: answers find their labels by category, image and question; the official script
-pairs them by position. A figure whose denominator is 0 is None, where the official script stops.
+pairs them by position. Whatever holds no negation is a yes; without the word it counts as unparsed
+as well. A figure whose denominator is 0 is None, where the official script stops.
 
 Published: LLaVA-1.5-7B 85.9, 13B 85.9.
 """
@@ -23,18 +24,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from evals.benchmark import Benchmark, each, rebuildable
+from evals.benchmark import Benchmark, Predictions, Questions, rebuildable
 from evals.errors import DataError, check_choice
 from evals.figures.metrics import group_by, mean_of_all
 from evals.reading.entries import Entry, files_of, mirror_entries, question_about
-from evals.reading.files import find_all, find_optional, read_jsonl, require, require_id
+from evals.reading.files import find_all, find_optional, is_number, read_jsonl, require, require_id
 from evals.reading.hub import HubTable, find_mirror
 from evals.reading.images import image_in
 from evals.reading.questions import SHORT_ANSWER_SUFFIX, read_questions
 from evals.reading.releases import LLAVA_ORIGIN, Release
-from evals.records import Aggregate, Judgment, Sample, Score
-from evals.scorers.yes_no import binary_figures, count_missing_as_wrong, parse_pope
+from evals.records import Aggregate, Sample, Score, score_of
+from evals.scorers.yes_no import (
+    binary_figures,
+    count_missing_as_wrong,
+    parse_pope,
+    says_yes_or_no,
+)
 
 Content = tuple[str, str, str]
 """What tells a question from all others: its category, its image, and its words."""
@@ -60,6 +67,7 @@ def _release(num_questions: int, origin: str, other_releases: Mapping[int, str])
         num_images=500,
         files={**labels, "llava_pope_test.jsonl": LLAVA_ORIGIN, "val2014": COCO_ORIGIN},
         other_releases=other_releases,
+        renumbered=frozenset(other_releases),
     )
 
 
@@ -110,12 +118,13 @@ def POPE(  # noqa: N802 - stored manifests and configurations name it so
         max_new_tokens=max_new_tokens,
         data_files=data_files,
         read=read,
-        judge=each(_judge),
+        judge=_judge,
         figures=_figures,
         releases={"coco": _RELEASES[release]},
         official_suffix=SHORT_ANSWER_SUFFIX,
         prompt_suffix=prompt_suffix,
         primary_is_mean=False,
+        ids_note="The releases with 8,910 and 9,000 questions number their questions differently.",
     )
 
 
@@ -153,8 +162,8 @@ def _parse(entries: Iterable[Entry], category: str, labeled: dict[Content, Sampl
     """Adds the questions of a category to the labeled ones."""
     for place, record, image in entries:
         number = require_id(record, "question_id", place)
-        if isinstance(number, str) and not number.isdecimal():
-            raise DataError(f"{place}: `question_id` must be a number, but is {number!r}.")
+        if isinstance(number, str) and not is_number(number):
+            raise DataError(f"{place}: `question_id` must be a number, but is {number[:80]!r}.")
         name = require(record, "image", str, place)
         question = require(record, "text", str, place)
         content = _content(category, name, question)
@@ -198,21 +207,37 @@ def _join(prompts: Path, labeled: Mapping[Content, Sample]) -> list[Sample]:
     return list(joined.values())
 
 
-def _judge(text: str, question: Sample) -> Judgment:
-    answer = parse_pope(text)
-    return float(answer == question.details), answer
+class _Details(NamedTuple):
+    """The label of a question, and whether its answer was read as yes for want of a no."""
+
+    label: str
+    is_unparsed: bool
+
+
+def _judge(questions: Questions, predictions: Predictions) -> list[Score]:
+    scores = []
+    for key, question in questions.items():
+        label, judgment, is_unparsed = question.details, None, False
+        if key in predictions:
+            text = predictions[key].text
+            answer = parse_pope(text)
+            judgment = (float(answer == label), answer)
+            is_unparsed = not says_yes_or_no(text, answer)
+        scores.append(score_of(question, judgment, _Details(label, is_unparsed)))
+    return scores
 
 
 def _figures(scores: Sequence[Score]) -> Aggregate:
     """The mean F1 of the categories, and the figures of each."""
     table = {
         category: binary_figures(
-            count_missing_as_wrong(score.answer, score.details) for score in group
+            count_missing_as_wrong(score.answer, score.details.label) for score in group
         )
         for category, group in group_by(scores, "category").items()
     }
     return Aggregate(
         metrics={"f1": mean_of_all(row["f1"] for row in table.values())},
         breakdowns={"category": table},
+        num_unparsed=sum(score.details.is_unparsed for score in scores),
         averaged_groups=frozenset(table),
     )

@@ -52,7 +52,8 @@ from evals.records import Aggregate, Prediction, Sample, Score, score_of
 from evals.scorers.choice import choice_index, parse_choice
 
 ORIGIN = "https://github.com/lupantech/ScienceQA (data/scienceqa)"
-_FILES = {"problems.json": ORIGIN, "pid_splits.json": ORIGIN, "images": ORIGIN}
+IMAGES_ORIGIN = "https://github.com/lupantech/ScienceQA (tools/download.sh fetches the images)"
+_FILES = {"problems.json": ORIGIN, "pid_splits.json": ORIGIN, "images": IMAGES_ORIGIN}
 RELEASES: Mapping[str, Release] = {
     "train": Release(num_questions=12_726, files=_FILES),
     "val": Release(num_questions=4_241, num_images=2_097, files=_FILES),
@@ -64,6 +65,10 @@ RELEASES: Mapping[str, Release] = {
 }
 _HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
 _UNPARSED = {"wrong": "scienceqa_llava/1", "random": "scienceqa_random/1"}
+_ROW_NUMBERS = (
+    "The mirror has no problem ids, so that the numbers of its rows are the ids. Answers with the "
+    "official ids are scored with source=files, from problems.json and pid_splits.json."
+)
 
 
 class Choice(NamedTuple):
@@ -115,7 +120,8 @@ def ScienceQA(  # noqa: N802 - stored manifests and configurations name it so
     return Benchmark(
         name="scienceqa",
         split=split,
-        foreign_is_error=False,
+        foreign_is_error=mirror is not None,  # there is a question for every row's number
+        ids_note="" if mirror is None else _ROW_NUMBERS,
         definition=_UNPARSED[unparsed],
         primary_metric="accuracy",
         max_new_tokens=max_new_tokens,

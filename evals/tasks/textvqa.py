@@ -23,6 +23,7 @@ Published: LLaVA-1.5-7B 58.2, 13B 61.3 (val).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,14 @@ from evals.benchmark import Benchmark, Questions, as_read, each, rebuildable
 from evals.errors import DataError, check_choice
 from evals.figures.metrics import mean_figures
 from evals.normalize import normalize_m4c
-from evals.reading.entries import Entry, file_entries, files_of, mirror_entries, question_about
+from evals.reading.entries import (
+    Entry,
+    file_entries,
+    files_of,
+    has_answers,
+    mirror_entries,
+    question_about,
+)
 from evals.reading.files import find_optional, read_json, require, require_id
 from evals.reading.hub import find_mirror
 from evals.reading.questions import SHORT_ANSWER_SUFFIX
@@ -82,7 +90,7 @@ def TextVQA(  # noqa: N802 - stored manifests and configurations name it so
     `ocr_tokens` has the prompt name the words that were read in the image.
     """
     check_choice("`split` of textvqa", split, _IMAGE_FOLDERS)
-    has_annotations, folder = split != "test", Path(data_dir)
+    is_annotated, folder = split != "test", Path(data_dir)  # as published
     path = folder / f"TextVQA_0.5.1_{split}.json"
     ocr = folder / f"TextVQA_Rosetta_OCR_v0.2_{split}.json"
     prompts = folder / f"llava_textvqa_{split}_v051_ocr.jsonl"
@@ -97,7 +105,8 @@ def TextVQA(  # noqa: N802 - stored manifests and configurations name it so
         else:
             content = read_json(path, ORIGIN)
             entries = file_entries(content, "data", path, folder / _IMAGE_FOLDERS[split])
-        return [_parse(entry, has_annotations=has_annotations) for entry in entries]
+        annotated = is_annotated or any(has_answers(entry.record) for entry in entries)
+        return [_parse(entry, has_annotations=annotated) for entry in entries]
 
     def ask(questions: Questions) -> list[Sample]:
         if not ocr_tokens:
@@ -119,7 +128,8 @@ def TextVQA(  # noqa: N802 - stored manifests and configurations name it so
         data_files=files_of(mirror, prompts, path, ocr),
         read=read,
         ask=ask,
-        judge=each(_judge) if has_annotations else None,
+        judge=each(_judge),
+        targets_tell=not is_annotated,
         figures=partial(mean_figures, metric="vqa_accuracy"),
         unscored="has no public annotations, so that its answers cannot be scored here. Score the "
         "split val.",
@@ -141,10 +151,10 @@ def _parse(entry: Entry, *, has_annotations: bool) -> Sample:
                 f"{place}: `answers` must be {_NUM_ANNOTATORS} texts, but are {len(answers)} "
                 "entries. Fetch the file again."
             )
-    tokens = record.get("ocr_tokens")
+    tokens, own_id = record.get("ocr_tokens"), record.get("question_id")
     image_id = str(require_id(record, "image_id", place))
     question = require(record, "question", str, place)
-    return question_about(
+    sample = question_about(
         image(f"{image_id}.jpg"),
         image_id,
         render_question(question, None) + SHORT_ANSWER_SUFFIX,
@@ -152,6 +162,7 @@ def _parse(entry: Entry, *, has_annotations: bool) -> Sample:
         target=answers,
         details=Wording(question, None if tokens is None else tuple(map(str, tokens)), place),
     )
+    return sample if own_id is None else replace(sample, aliases=(str(own_id),))
 
 
 def _find(title: str, questions: Questions, answer: Mapping[str, Any]) -> str:
@@ -167,8 +178,9 @@ def _find(title: str, questions: Questions, answer: Mapping[str, Any]) -> str:
     key = question_key(image_id, question)
     if key not in questions:
         raise DataError(
-            f"{title} has no question {question!r} about the image {image_id!r}. Score the "
-            "answers with the task and split that they were given for."
+            f"{title} has no question {question!r} about the image {image_id!r}. The "
+            "`question_id` of an answer must be the id of its image, or TextVQA's own id of the "
+            "question. Score the answers with the task and split that they were given for."
         )
     return key
 

@@ -10,7 +10,8 @@ a line that asks for `Unanswerable` where the image does not tell, and a line th
 word or phrase.
 
 Metric: soft accuracy; the answer is always normalized, the annotators' answers never are. Official
-code: the VizWiz VQA evaluator as in TRI-ML/vlm-evaluation @ d9f58967. Test is scored by the server.
+code: the VizWiz VQA evaluator as in TRI-ML/vlm-evaluation @ d9f58967. Test is scored by the server,
+or here where its file has answers.
 
 Known deviations: figures are not rounded; a missing answer scores 0 and is counted.
 
@@ -31,8 +32,15 @@ from evals.benchmark import Benchmark, Questions, Upload, each, rebuildable
 from evals.errors import DataError, check_choice
 from evals.figures.metrics import mean_figures
 from evals.normalize import normalize_m4c, normalize_vizwiz
-from evals.reading.entries import Entry, files_of, mirror_entries, question_about, reword
-from evals.reading.files import find_optional, read_json, require
+from evals.reading.entries import (
+    Entry,
+    files_of,
+    has_answers,
+    mirror_entries,
+    question_about,
+    reword,
+)
+from evals.reading.files import find_optional, is_number, read_json, require
 from evals.reading.hub import find_mirror
 from evals.reading.images import image_in
 from evals.reading.questions import SHORT_ANSWER_SUFFIX, read_questions, sample_of
@@ -53,7 +61,7 @@ RELEASES: Mapping[str, Release] = {
 }
 UNANSWERABLE_HINT = "\nWhen the provided information is insufficient, respond with 'Unanswerable'."
 _SUFFIX = UNANSWERABLE_HINT + SHORT_ANSWER_SUFFIX
-_HAS_ANNOTATIONS = {"train": True, "val": True, "test": False}
+_IS_ANNOTATED = {"train": True, "val": True, "test": False}  # as published
 _NUMBER = re.compile(r"(\d+)\.[^.]*$")
 
 
@@ -67,25 +75,34 @@ def VizWiz(  # noqa: N802 - stored manifests and configurations name it so
     prompt_suffix: str = _SUFFIX,
 ) -> Benchmark:
     """VizWiz-VQA on `test`, `val` or `train`."""
-    check_choice("`split` of vizwiz", split, _HAS_ANNOTATIONS)
-    has_annotations = _HAS_ANNOTATIONS[split]
+    check_choice("`split` of vizwiz", split, _IS_ANNOTATED)
+    is_annotated = _IS_ANNOTATED[split]
     folder = Path(data_dir)
     path, prompts = folder / f"{split}.json", folder / f"llava_{split}.jsonl"
     images = folder / split
     mirror = find_mirror("vizwiz", source, "lmms-lab/VizWiz-VQA", None, split, folder)
-    parse = _parse_annotated if has_annotations else _parse
 
     def read() -> list[Sample]:
         if mirror is not None:
-            return [parse(entry) for entry in mirror_entries(mirror, _as_official)]
-        if not has_annotations and find_optional(prompts):
+            entries = mirror_entries(mirror, _as_official)
+        elif is_annotated or find_optional(path) or not find_optional(prompts):
+            entries = _entries(path, images, prompts)
+        else:
+            entries = []
+        if is_annotated or any(has_answers(entry.record) for entry in entries):
+            return [_parse_annotated(entry) for entry in entries]
+        if mirror is None and find_optional(prompts):
             lines = read_questions(prompts)
             # The upload names the image, so that each line must have one.
             return [replace(sample_of(line, images), cluster=line.image_name) for line in lines]
-        return [parse(entry) for entry in _entries(path, images, prompts)]
+        return [_parse(entry) for entry in entries]
 
-    # Without annotations `read` has taken LLaVA's file already, if it is there.
-    wording = prompts if mirror is None and has_annotations else None
+    def ask(questions: Questions) -> list[Sample]:
+        # Without annotations `read` has taken LLaVA's file already, if it is there.
+        has_annotations = any(sample.target for sample in questions.values())
+        wording = prompts if mirror is None and has_annotations else None
+        return reword(questions, prompts=wording, annotations=path)
+
     return Benchmark(
         name="vizwiz",
         split=split,
@@ -94,8 +111,9 @@ def VizWiz(  # noqa: N802 - stored manifests and configurations name it so
         max_new_tokens=max_new_tokens,
         data_files=files_of(mirror, prompts, path),
         read=read,
-        ask=partial(reword, prompts=wording, annotations=path),
-        judge=each(_judge) if has_annotations else None,
+        ask=ask,
+        judge=each(_judge),
+        targets_tell=not is_annotated,
         figures=partial(mean_figures, metric="vqa_accuracy", fields=["answer_type"]),
         upload=Upload(
             suffix=".json",
@@ -134,7 +152,7 @@ def _parse(entry: Entry) -> Sample:
     place, record, image = entry
     name = require(record, "image", str, place)
     number = _NUMBER.search(name)
-    if number is None:
+    if number is None or not is_number(number[1]):
         raise DataError(
             f"{place}: `image` must end in a number and a suffix, but is {name!r}. Mend the entry."
         )

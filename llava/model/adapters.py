@@ -5,17 +5,70 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from llava.errors import CheckpointError, reason_of
+from llava.model.weights import is_computed, is_of_tower, listed, read_tensors, require_shapes
 
-_LORA = re.compile(r"(?P<module>.+)\.lora_(?P<part>[AB])(\.default)?\.weight")
+_LORA = re.compile(r"(?P<module>.+)\.lora_(?P<part>A|B|embedding_A|embedding_B)(\.weight)?")
+_ADAPTER_PART = re.compile(r"\.(?=(lora|ia3|hada|lokr|oft|boft|vera|randlora|shira|trainable)_)")
 _PEFT_PREFIX = "base_model.model."
 _SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """What peft has saved in one file.
+
+    Attributes:
+        file: The file.
+        parts: Matrices to be merged, by the name of the module in the model and their own.
+        whole: Tensors that stand for the base's, by their names in the model: modules that were
+            saved with the adapter, embeddings, the layers that matrices lie on.
+        targets: The name in the model of each module with matrices, by the one that it was trained
+            under.
+    """
+
+    file: Path
+    parts: Mapping[str, torch.Tensor]
+    whole: Mapping[str, torch.Tensor]
+    targets: Mapping[str, str]
+
+    @property
+    def trains_tower(self) -> bool:
+        """Whether something in it was trained in the vision tower."""
+        return any(map(is_of_tower, (*self.parts, *self.whole)))
+
+
+def read_adapter(file: Path, rename: Callable[[str], str]) -> Adapter:
+    """Returns what an adapter's file holds, told apart by its tensors.
+
+    Args:
+        file: `adapter_model.safetensors` or `adapter_model.bin`.
+        rename: Gives the model's name of a tensor by the one that it was trained under.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is empty.
+    """
+    parts, whole, targets = {}, {}, {}
+    for stored, tensor in read_tensors([file]).items():
+        name = stored.removeprefix(_PEFT_PREFIX).replace(".default", "")
+        module, *part = _ADAPTER_PART.split(name, maxsplit=1)[::2]
+        if part:
+            target = rename(f"{module}.").removesuffix(".")
+            targets[module] = target
+            parts[f"{target}.{part[0]}"] = tensor
+        elif ".original_module." not in name:
+            own = name.replace(".modules_to_save", "").replace(".base_layer", "")
+            whole[rename(own)] = tensor
+    if not parts and not whole:
+        raise CheckpointError(f"The adapter in {file} is empty. Download it again.")
+    return Adapter(file=file, parts=parts, whole=whole, targets=targets)
 
 
 def normalize_trained_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -33,9 +86,10 @@ def normalize_trained_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, to
 def override_tensors(
     tensors: dict[str, torch.Tensor],
     trained: Mapping[str, torch.Tensor],
+    expected: Mapping[str, torch.Size],
     *,
-    embedding: str,
-    source: Path,
+    file: Path,
+    config: Path,
 ) -> None:
     """Puts trained tensors over those of the base, in place; both go by their names in the model.
 
@@ -44,25 +98,38 @@ def override_tensors(
     Args:
         tensors: The base's, with as many embedding rows as the checkpoint has tokens.
         trained: The trained ones.
-        embedding: Name of the input embeddings.
-        source: The checkpoint's folder, for messages.
+        expected: The model's shapes by name.
+        file: The trained tensors' file, for messages.
+        config: The config.json that describes the model.
 
     Raises:
-        CheckpointError: trained embeddings have more rows or another width than the model's.
+        CheckpointError: a trained tensor has no place in the model, or another shape.
     """
-    for name, tensor in trained.items():
-        base = tensors.get(name)
-        if name == embedding and base is not None and tensor.shape != base.shape:
-            if tensor.shape[0] > base.shape[0] or tensor.shape[1:] != base.shape[1:]:
-                raise CheckpointError(
-                    f"{name} in {source} has shape {list(tensor.shape)}, but the model's has "
-                    f"{list(base.shape)}. Give the base that the checkpoint was trained on."
-                )
-            rows = base.clone()
-            rows[-tensor.shape[0] :] = tensor
-            tensors[name] = rows
-        else:
-            tensors[name] = tensor
+    homeless = sorted(name for name in trained if name not in expected and not is_computed(name))
+    if homeless:
+        raise CheckpointError(
+            f"{file} holds {len(homeless)} tensors that have no place in the model that {config} "
+            f"describes: {listed(homeless)}. Take both from the output of the same training."
+        )
+    fitting = {name: tensor for name, tensor in trained.items() if name in expected}
+    for name, base in tensors.items():
+        rows = fitting.get(name)
+        if name.endswith(_EMBEDDINGS) and rows is not None and len(rows) <= _MAX_ADDED_ROWS:
+            fitting[name] = torch.cat((base[: -len(rows)], rows.to(base.dtype)))
+    remedy = "take both from the output of one training"
+    if any(len(t) > len(tensors[k]) for k, t in fitting.items() if k.endswith(_EMBEDDINGS)):
+        remedy = (
+            "the training enlarged the vocabulary, so merge with peft's `merge_and_unload` where "
+            "it was made, and save the model with its tokenizer"
+        )
+    require_shapes(fitting, expected, file, config, remedy)
+    tensors.update(fitting)
+
+
+_MAX_ADDED_ROWS = 3
+"""LLaVA adds tokens for a patch and for the start and end of an image."""
+
+_EMBEDDINGS = ("embed_tokens.weight", "transformer.wte.weight")
 
 
 def grow_rows(tensor: torch.Tensor, num_rows: int) -> torch.Tensor:
@@ -74,85 +141,108 @@ def grow_rows(tensor: torch.Tensor, num_rows: int) -> torch.Tensor:
     return torch.cat((tensor, mean.expand(missing, -1)))
 
 
-def check_adapter(
-    adapter: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Size], *, source: Path
-) -> None:
-    """Checks that every LoRA matrix fits a weight of the model.
+def check_adapter(adapter: Adapter, expected: Mapping[str, torch.Size]) -> None:
+    """Checks that every matrix of an adapter fits a weight of the model.
 
     Raises:
         CheckpointError: a matrix fits no weight, in name or in shape.
     """
-    if not adapter:
-        raise CheckpointError(f"The adapter in {source} is empty. Download it again.")
     homeless = []
-    for name, tensor in adapter.items():
+    for name, tensor in adapter.parts.items():
         match = _LORA.fullmatch(name)
         if match is None:
             continue
-        weight = f"{match['module'].removeprefix(_PEFT_PREFIX)}.weight"
+        weight = f"{match['module']}.weight"
         if weight not in expected:
             homeless.append(weight)
             continue
-        axis = 1 if match["part"] == "A" else 0
-        if tensor.shape[axis] != expected[weight][axis]:
+        # an embedding's weight has its inputs as rows, as the other layers have their outputs
+        axis = 1 if match["part"].endswith("A") else 0
+        size = expected[weight][1 - axis if "embedding" in match["part"] else axis]
+        if tensor.ndim != 2:
             raise CheckpointError(
-                f"{name} in {source} has shape {list(tensor.shape)}, which does not fit {weight} "
-                f"of shape {list(expected[weight])}: the adapter was trained on another model. "
-                "Give that model with `model.base=`."
+                f"{name} in {adapter.file} has shape {list(tensor.shape)}, but must be a matrix: "
+                "it was saved before the weights of all processes were gathered. Save the adapter "
+                "again, from the whole model."
+            )
+        if tensor.shape[axis] != size:
+            raise CheckpointError(
+                f"{name} in {adapter.file} has shape {list(tensor.shape)}, which does not fit "
+                f"{weight} of shape {list(expected[weight])}: the adapter was trained on another "
+                "model. Give that model with `model.base=`."
             )
     if homeless:
         raise CheckpointError(
-            f"{len(homeless)} matrices of the adapter in {source} belong to weights that the model "
-            f"does not have, such as {', '.join(sorted(homeless)[:_SHOWN])}: the adapter was "
+            f"{len(homeless)} matrices of the adapter in {adapter.file} belong to weights that the "
+            f"model does not have, such as {', '.join(sorted(homeless)[:_SHOWN])}: the adapter was "
             "trained on another model. Give that model with `model.base=`."
         )
 
 
-def merge_adapter(model: Any, folder: Path, adapter: Iterable[str]) -> Any:
-    """Returns the model with a LoRA adapter merged into its (unquantized) weights.
+def merge_adapter(model: Any, adapter: Adapter) -> Any:
+    """Returns the model with an adapter's matrices merged into its (unquantized) weights.
 
     Args:
-        model: A language model, with or without images.
-        folder: Where the adapter lies.
-        adapter: Names of the adapter's tensors.
+        model: A language model, with or without images; with the adapter's whole tensors in it.
+        adapter: The adapter.
 
     Raises:
         CheckpointError: the adapter cannot be applied, or not all of it.
     """
-    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 
-    names = {re.sub(r"\.default(?=\.weight$)", "", name) for name in adapter}
+    folder = adapter.file.parent
+    tensors = {_PEFT_PREFIX + name: tensor for name, tensor in adapter.parts.items()}
     try:
         config = PeftConfig.from_pretrained(str(folder))
-        with_tower = any("vision_tower" in name for name, _ in model.named_modules())
-        if with_tower and not any("vision_tower" in name for name in names):
-            # target modules are matched by suffix, and a tower's have the same names
-            config.exclude_modules = r".*vision_tower.*"
+        _aim(config, model, adapter)
         config.base_model_name_or_path = str(model.config.name_or_path)
         with warnings.catch_warnings():
-            # what peft only warns of is an error below
-            warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)
             # peft still asks transformers by the old name; nobody who loads a model can help it
             warnings.filterwarnings(
                 "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
             )
-            peft_model = PeftModel.from_pretrained(
-                model, str(folder), config=config, torch_device="cpu"
-            )
-    except (ValueError, TypeError, KeyError, RuntimeError, OSError) as error:
+            peft_model = PeftModel(model, config)
+            set_peft_model_state_dict(peft_model, tensors)
+        applied = set(get_peft_model_state_dict(peft_model, save_embedding_layers=False))
+    except (ValueError, TypeError, KeyError, RuntimeError, OSError, AttributeError) as error:
         raise CheckpointError(
             f"The adapter in {folder} cannot be applied: {reason_of(error)}. Check "
             f"`target_modules` in its adapter_config.json{_targets(folder)} and `model.base=`."
         ) from error
-    applied = set(get_peft_model_state_dict(peft_model, save_embedding_layers=False))
-    if names != applied:
-        differing = sorted(names ^ applied)
+    if tensors.keys() != applied:
+        differing = sorted(tensors.keys() ^ applied)
         raise CheckpointError(
-            f"The adapter in {folder} was not applied completely: {len(names - applied)} of its "
-            f"tensors found no place and {len(applied - names)} places found no tensor, such as "
-            f"{', '.join(differing[:_SHOWN])}. Download the adapter again."
+            f"The adapter in {folder} was not applied completely: {len(tensors.keys() - applied)} "
+            f"of its tensors found no place and {len(applied - tensors.keys())} places found no "
+            f"tensor, such as {', '.join(differing[:_SHOWN])}. Download the adapter again."
         )
-    return peft_model.merge_and_unload()
+    return peft_model.eval().merge_and_unload()
+
+
+def _aim(config: Any, model: Any, adapter: Adapter) -> None:
+    """Makes an adapter's configuration name the modules of the model that it is merged into."""
+    from peft.utils.other import get_pattern_key
+
+    config.inference_mode = True
+    config.modules_to_save = None  # whole tensors, which the model has by now
+    if any(trained != target for trained, target in adapter.targets.items()):
+        # the configuration goes by the names of the training, and so do its exceptions
+        for name in ("rank_pattern", "alpha_pattern"):
+            pattern = getattr(config, name)
+            keys = {t: get_pattern_key(pattern, trained) for trained, t in adapter.targets.items()}
+            setattr(config, name, {t: pattern[k] for t, k in keys.items() if k in pattern})
+        config.target_modules = set(adapter.targets.values())
+        config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
+        return
+    if not adapter.trains_tower:
+        # target modules are matched by suffix, and a tower's have the same names
+        excluded = config.exclude_modules or []
+        if isinstance(excluded, str):
+            config.exclude_modules = rf"({excluded})|.*vision_tower.*"
+        else:
+            names = [name for name, _ in model.named_modules() if is_of_tower(f"{name}.")]
+            config.exclude_modules = [*excluded, *names]
 
 
 def _targets(folder: Path) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,27 +18,33 @@ from transformers import (
     MistralForCausalLM,
     MptConfig,
     MptForCausalLM,
+    PreTrainedConfig,
 )
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from llava.errors import CheckpointError, reason_of
 from llava.model.adapters import (
+    Adapter,
     check_adapter,
     grow_rows,
     merge_adapter,
     normalize_trained_names,
     override_tensors,
+    read_adapter,
 )
 from llava.model.checkpoint import Checkpoint, CheckpointKind, inspect_checkpoint
 from llava.model.content_hash import hash_weight_files
+from llava.model.facts import kept_fields, unknown_value
 from llava.model.language_model.llava_llama import LlavaConfig, LlavaLlamaForCausalLM
 from llava.model.language_model.llava_mistral import LlavaMistralConfig, LlavaMistralForCausalLM
 from llava.model.language_model.llava_mpt import LlavaMptConfig, LlavaMptForCausalLM
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.native import rename_tensor
 from llava.model.quantization import Quantization
-from llava.model.weights import LoadReport, match_tensors, read_tensors
+from llava.model.quantized_weights import refuse_quantized
+from llava.model.tower import require_frozen_tower, tower_tensors
+from llava.model.weights import LoadReport, Sources, is_of_tower, match_tensors, read_tensors
 from llava.tokenizer import load_checkpoint_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -146,25 +153,46 @@ def _build_model(
     checkpoint: Checkpoint, quantization: Quantization | None, options: dict[str, Any]
 ) -> tuple[PreTrainedModel, LoadReport]:
     """The language model with projector, adapters merged, everything checked before it is used."""
+    rename = rename_tensor if checkpoint.native else str
+    stored = read_tensors(checkpoint.weight_files)
+    _refuse_other_numbers(stored, checkpoint)
+    tensors = {rename(name): tensor for name, tensor in stored.items()}
+    adapter, trained = _read_trained(checkpoint, rename)
+    if not checkpoint.tower_in_checkpoint:
+        require_frozen_tower(tensors, checkpoint)
+    trains_tower = any(is_of_tower(name) for part in trained.values() for name in part)
+    if trains_tower or (adapter is not None and adapter.trains_tower):
+        # what was not trained of the tower is as in the tower's own files
+        own = tower_tensors(checkpoint)
+        tensors = own | tensors if checkpoint.tower_in_checkpoint else tensors | own
+        checkpoint = replace(
+            checkpoint, config={**checkpoint.config, "unfreeze_mm_vision_tower": True}
+        )
     model_class, config, expected = _describe_model(checkpoint)
     options = {"config": config, **options}
-    tensors, adapter = _read_checkpoint(checkpoint, expected)
+    for name in (_embedding_name(checkpoint), "lm_head.weight"):
+        if checkpoint.base is not None and name in tensors and name in expected:
+            tensors[name] = grow_rows(tensors[name], expected[name][0])
+    for file, part in trained.items():
+        override_tensors(tensors, part, expected, file=file, config=checkpoint.config_file)
+    _refuse_untied(config, tensors, checkpoint)
     report = match_tensors(
         tensors,
         expected,
         tied=frozenset(["lm_head.weight"] if config.tie_word_embeddings else []),
-        tower_in_checkpoint=checkpoint.tower_in_checkpoint,
-        source=checkpoint.base or checkpoint.path,
-        config_dir=checkpoint.path,
+        sources=Sources(
+            weights=checkpoint.base or checkpoint.path,
+            config=checkpoint.config_file,
+            trained=checkpoint.trained_files,
+            files=checkpoint.weight_files,
+        ),
     )
-    if adapter:
-        check_adapter(adapter, expected, source=checkpoint.path)
-        report = replace(report, num_adapter=len(adapter))
+    if adapter is not None:
+        check_adapter(adapter, expected)
+        report = replace(report, num_adapter=len(adapter.parts))
         # what is to be quantized may be too large for the device before it is
         place = {} if quantization is None else {"device_map": {"": "cpu"}}
-        merged = merge_adapter(
-            _from_tensors(model_class, tensors, options | place), checkpoint.path, adapter
-        )
+        merged = merge_adapter(_from_tensors(model_class, tensors, options | place), adapter)
         if quantization is None:
             return _finish(merged, checkpoint), report
         tensors = merged.state_dict()
@@ -183,11 +211,8 @@ def _describe_model(checkpoint: Checkpoint) -> tuple[Any, Any, dict[str, torch.S
     The tower's place in the configuration is resolved to its folder while loading.
     """
     config_class, model_class = _CLASSES[checkpoint.family, checkpoint.is_multimodal]
-    fields = {
-        key: value
-        for key, value in checkpoint.config.items()
-        if key not in ("model_type", "vision_config")
-    }
+    own, base = (frozenset(c.__dataclass_fields__) for c in (config_class, PreTrainedConfig))
+    fields = kept_fields(checkpoint.config, own, base)
     if checkpoint.tower_dir is not None:
         fields["mm_vision_tower"] = str(checkpoint.tower_dir)
     if isinstance(fields.get("attn_config"), dict):
@@ -202,36 +227,59 @@ def _describe_model(checkpoint: Checkpoint) -> tuple[Any, Any, dict[str, torch.S
         *(TypeError, ValueError, AttributeError, OSError, KeyError, StrictDataclassError),
     ) as error:
         raise CheckpointError(
-            f"{checkpoint.path / 'config.json'} does not describe a model: {reason_of(error)}. "
+            f"{checkpoint.config_file} does not describe a model: {reason_of(error)}. "
             "Take the config.json that was saved with the checkpoint."
         ) from error
     shapes = {name: tensor.shape for name, tensor in skeleton.state_dict().items()}
     return model_class, config, shapes
 
 
-def _read_checkpoint(
-    checkpoint: Checkpoint, expected: dict[str, torch.Size]
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Tensors under the model's names, what was trained over a base put in; and the adapter's."""
-    tensors = read_tensors(checkpoint.weight_files)
-    if checkpoint.native:
-        tensors = {rename_tensor(name): tensor for name, tensor in tensors.items()}
-    if checkpoint.base is None:
-        return tensors, {}
-    embedding = (
-        "transformer.wte.weight" if checkpoint.family == "mpt" else "model.embed_tokens.weight"
-    )
-    for name in (embedding, "lm_head.weight"):
-        if name in tensors and name in expected:
-            tensors[name] = grow_rows(tensors[name], expected[name][0])
-    adapter: dict[str, torch.Tensor] = {}
-    trained_files = checkpoint.trained_files
-    if checkpoint.kind is not CheckpointKind.PROJECTOR:
-        adapter = read_tensors(trained_files[:1])
-        trained_files = trained_files[1:]
-    trained = normalize_trained_names(read_tensors(trained_files))
-    override_tensors(tensors, trained, embedding=embedding, source=checkpoint.path)
-    return tensors, adapter
+def _read_trained(
+    checkpoint: Checkpoint, rename: Callable[[str], str]
+) -> tuple[Adapter | None, dict[Path, dict[str, torch.Tensor]]]:
+    """The adapter, and by file the tensors that stand for the base's, under the model's names."""
+    files = checkpoint.trained_files
+    adapter, trained = None, {}
+    if files and checkpoint.kind is not CheckpointKind.PROJECTOR:
+        adapter = read_adapter(files[0], rename)
+        trained[files[0]] = dict(adapter.whole)
+        files = files[1:]
+    return adapter, trained | {
+        file: normalize_trained_names(read_tensors([file])) for file in files
+    }
+
+
+def _refuse_other_numbers(tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> None:
+    """Checks that weights are numbers as they stand: whole ones and bytes would be taken for such.
+
+    Names are looked at again, as those in a file of the old format cannot be read before.
+    """
+    folder = checkpoint.base or checkpoint.path
+    refuse_quantized(tensors, checkpoint.config, folder)
+    for name, tensor in tensors.items():
+        is_weight = name.endswith((".weight", ".bias"))
+        if is_weight and not (tensor.is_floating_point() and tensor.element_size() > 1):
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{name} in {folder} is stored as {dtype}: these are quantized weights. Give the "
+                "dense checkpoint that they were made from."
+            )
+
+
+def _refuse_untied(
+    config: Any, tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint
+) -> None:
+    """Checks that embeddings and head are equal where config.json says that they are one."""
+    head, table = tensors.get("lm_head.weight"), tensors.get(_embedding_name(checkpoint))
+    if not config.tie_word_embeddings or head is None or table is None:
+        return
+    if head.shape != table.shape or not torch.equal(head, table.to(head)):
+        words = "false, as the weights have a head of their own"
+        raise unknown_value("tie_word_embeddings", words, True, checkpoint.config_file)
+
+
+def _embedding_name(checkpoint: Checkpoint) -> str:
+    return "transformer.wte.weight" if checkpoint.family == "mpt" else "model.embed_tokens.weight"
 
 
 def _from_tensors(
@@ -249,11 +297,18 @@ def _from_tensors(
 
 def _finish(model: PreTrainedModel, checkpoint: Checkpoint) -> PreTrainedModel:
     if checkpoint.tower_dir is not None:
-        model.config.mm_vision_tower = checkpoint.config["mm_vision_tower"]
+        named = (checkpoint.config.get(name) for name in ("mm_vision_tower", "vision_tower"))
+        model.config.mm_vision_tower = next(filter(None, named))
     model.config.name_or_path = str(checkpoint.path)
     folder = checkpoint.base or checkpoint.path
     if (folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(str(folder))
+        try:
+            model.generation_config = GenerationConfig.from_pretrained(str(folder))
+        except (ValueError, TypeError, AttributeError, OSError) as error:
+            raise CheckpointError(
+                f"{folder / 'generation_config.json'} holds options that contradict each other: "
+                f"{reason_of(error)}. Correct it, or copy it from the original checkpoint."
+            ) from error
     if getattr(model.generation_config, "_from_model_config", True):
         # transformers 4.37 reads these from config.json where nobody has edited them since
         for name in _INHERITED_OPTIONS & checkpoint.config.keys():
@@ -304,14 +359,6 @@ def _fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: 
 
 def _load_tower(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None) -> CLIPVisionTower:
     tower: CLIPVisionTower = model.get_vision_tower()
-    width = checkpoint.config.get("mm_hidden_size")
-    if tower.hidden_size != width:
-        raise CheckpointError(
-            f"The vision tower in {checkpoint.tower_dir} has features of width "
-            f"{tower.hidden_size}, but `mm_hidden_size` is {width} in "
-            f"{checkpoint.path / 'config.json'}. Use the tower that the checkpoint was trained "
-            "with."
-        )
     try:
         tower.load_model(device=model.device, dtype=torch.float32 if dtype is None else dtype)
     except (OSError, RuntimeError, ValueError) as error:

@@ -48,7 +48,8 @@ def hash_weight_files(files: Iterable[Path], cache_dir: Path | None = None) -> s
         cache_dir: Where digests are remembered; None for `default_cache_dir()`.
 
     Raises:
-        CheckpointError: a file cannot be read, or a weight is NaN or infinite.
+        CheckpointError: a file cannot be read or is being written to, or a weight is NaN or
+            infinite.
     """
     digests: dict[str, str] = {}
     cache_dir = cache_dir or default_cache_dir()
@@ -57,12 +58,15 @@ def hash_weight_files(files: Iterable[Path], cache_dir: Path | None = None) -> s
         if found is None:
             from llava.model.weights import read_tensors
 
+            state = _file_state(path)  # before the reading: what is put there meanwhile is noticed
             tensors = read_tensors([path])
-            state = _file_state(path)
             _require_finite(tensors, path)
             found = {name: digest_tensor(name, tensor) for name, tensor in tensors.items()}
-            if _file_state(path) == state:
-                _remember(path, state, found, cache_dir)
+            if _file_state(path) != state:
+                raise CheckpointError(
+                    f"{path} was written to while it was read. Start again once it is complete."
+                )
+            _remember(path, state, found, cache_dir)
         digests |= found
     return combine_digests(digests)
 
@@ -93,17 +97,20 @@ def default_cache_dir() -> Path:
     return Path(cache) / "llava-evals" / "digests"
 
 
+def state_of(stat: os.stat_result) -> list[int]:
+    """Returns what changes whenever a file is written to or replaced by another.
+
+    That is size, time of change, the time that nobody can set (ctime) and inode: a file of the same
+    size and time, as `cp -p`, `rsync -t` and archives leave it, differs in the last two.
+    """
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
 def _file_state(path: Path) -> dict[str, Any]:
     real = path.resolve()
-    stat = real.stat()
-    return {
-        "version": _CACHE_VERSION,
-        "path": str(real),
-        "inode": stat.st_ino,
-        "size": stat.st_size,
-        "mtime_ns": stat.st_mtime_ns,
-        "ctime_ns": stat.st_ctime_ns,
-    }
+    names = ("size", "mtime_ns", "ctime_ns", "inode")
+    state = dict(zip(names, state_of(real.stat()), strict=True))
+    return {"version": _CACHE_VERSION, "path": str(real), **state}
 
 
 def _entry_path(path: Path, cache_dir: Path) -> Path:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+import os
+import pickletools
+import zipfile
+from itertools import chain
+from pathlib import Path, PureWindowsPath
+from typing import IO, Any
 
 from llava.errors import CheckpointError, reason_of
 
 _SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 _INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+_OLD_FORMAT_PICKLES = 4
+"""In a file of torch from before the zip format: two numbers, the machine's facts, the content."""
+
+_MAX_HEADER = 100_000_000
+"""Bytes that safetensors allows for names and shapes."""
 
 _LFS_POINTER = b"version https://git-lfs"
 
@@ -35,7 +45,7 @@ def resolve_model_path(
     Raises:
         CheckpointError: there is no such folder and no such repository at hand.
     """
-    folder = Path(path).expanduser()
+    folder = expand_home(path)
     if folder.is_dir():
         return folder
     if not _is_hub_id(path):
@@ -46,26 +56,22 @@ def resolve_model_path(
     return _download(path, revision, option)
 
 
+def expand_home(path: str) -> Path:
+    """Returns a path with its `~`, or as it is where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's raises for an unknown user
+
+
 def resolve_vision_tower(name: str, *checkpoint_dirs: str | Path | None) -> Path:
     """Returns the folder of the tower that a config names in `mm_vision_tower`.
 
     Looked for in this order: an existing absolute path, a folder beside or inside the folders of
-    the checkpoint and of its base (None entries are left out), a hub id.
+    the checkpoint and of its base (None entries are left out), a hub id. Beside and inside, the
+    last part of the name is enough: a path may be one of the machine of the training.
 
     Raises:
         CheckpointError: none of these is there.
     """
-    if Path(name).expanduser().is_absolute():
-        places = [Path(name).expanduser()]
-    else:
-        folders = [Path(folder).resolve() for folder in checkpoint_dirs if folder is not None]
-        parts = dict.fromkeys((name, Path(name).name))
-        places = [
-            place
-            for folder in folders
-            for part in parts
-            for place in (folder.parent / part, folder / part)
-        ]
+    places = vision_tower_places(name, *checkpoint_dirs)
     for place in places:
         if place.is_dir():
             return place
@@ -76,6 +82,30 @@ def resolve_vision_tower(name: str, *checkpoint_dirs: str | Path | None) -> Path
         f"`mm_vision_tower`, was not found; looked for {', '.join(map(str, places))}. Put its "
         "folder beside the checkpoint, or correct the name."
     )
+
+
+def vision_tower_places(name: str, *checkpoint_dirs: str | Path | None) -> list[Path]:
+    """Returns where the tower of that name may lie, but for the hub, the first one first."""
+    path = expand_home(name)
+    folders = [Path(folder).resolve() for folder in checkpoint_dirs if folder is not None]
+    last = PureWindowsPath(name).name  # which both kinds of slash divide
+    parts = dict.fromkeys((last,) if path.is_absolute() else (name, last))
+    return [path] * path.is_absolute() + [
+        place
+        for folder in folders
+        for part in parts
+        for place in (folder.parent / part, folder / part)
+    ]
+
+
+def hub_folders(name: str) -> list[Path]:
+    """Returns the folders that the hub's cache holds of a hub id; none for any other name."""
+    if not _is_hub_id(name):
+        return []
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    kept = Path(HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "snapshots")
+    return sorted(kept.iterdir()) if kept.is_dir() else []
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -118,6 +148,37 @@ def refuse_lfs_pointer(path: Path) -> None:
             f"{path} is a Git LFS pointer, not the file itself. Run `git lfs pull` in "
             f"{path.parent}, or download the file."
         )
+
+
+def read_strings(path: Path) -> frozenset[str]:
+    """Returns every string that a weight file holds beside its values, the tensors' names among it.
+
+    Raises:
+        CheckpointError: the file is a Git LFS pointer, damaged or not accessible.
+    """
+    try:
+        refuse_lfs_pointer(path)
+        with path.open("rb") as file:
+            if path.suffix == ".safetensors":
+                size = int.from_bytes(file.read(8), "little")
+                return frozenset(json.loads(file.read(min(size, _MAX_HEADER))))
+            if not zipfile.is_zipfile(path):
+                return _strings_of_pickles(file, _OLD_FORMAT_PICKLES)
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            with archive.open(name) as file:
+                return _strings_of_pickles(file, 1)
+    except (OSError, ValueError, LookupError, EOFError, StopIteration, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({type(error).__name__}: {reason_of(error)}): it is truncated, "
+            "damaged or not accessible. Download it again, or check its permissions."
+        ) from error
+
+
+def _strings_of_pickles(file: IO[bytes], number: int) -> frozenset[str]:
+    """The strings of the first pickles of a file, which are taken apart, not run."""
+    operations = chain.from_iterable(pickletools.genops(file) for _ in range(number))
+    return frozenset(value for _, value, _ in operations if isinstance(value, str))
 
 
 def has_weight_files(folder: Path) -> bool:

@@ -12,11 +12,51 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llava.errors import CheckpointError
+from llava.model.facts import (
+    NULL,
+    OBJECT,
+    PAIRS,
+    check_fields,
+    check_tower,
+    one_of,
+    unknown_value,
+)
 
 _NATIVE_TYPES = ("llava", "llava_next")
 _SELECT_FEATURES = {"default": "patch", "full": "cls_patch"}
 _DEFAULT_PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
+
+_RULES = {
+    "text_config": OBJECT,
+    "vision_config": OBJECT,
+    "vision_feature_select_strategy": one_of(*_SELECT_FEATURES),
+    "projector_hidden_act": one_of("gelu"),
+    "multimodal_projector_bias": one_of(True),
+    "image_grid_pinpoints": PAIRS | NULL,
+}
+
+# transformers leaves out of `text_config` what equals the defaults of the class
+_TEXT_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "llama": {
+        "vocab_size": 32000,
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-6,
+    },
+    "mistral": {
+        "vocab_size": 32000,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 4096 * 32,
+        "rms_norm_eps": 1e-6,
+    },
+}
 
 _TENSOR_NAMES = (
     (r"(model\.)?vision_tower\.(vision_model\.)?", "model.vision_tower.vision_tower.vision_model."),
@@ -31,7 +71,10 @@ _TENSOR_NAMES = (
 
 def is_native_config(config: Mapping[str, Any]) -> bool:
     """Whether a config.json describes one of transformers' own LLaVA classes."""
-    return config.get("model_type") in _NATIVE_TYPES and "text_config" in config
+    inside = config.keys() & {"text_config", "vision_config"}
+    return config.get("model_type") == "llava_next" or (
+        config.get("model_type") == "llava" and bool(inside)
+    )
 
 
 def rename_tensor(name: str) -> str:
@@ -52,7 +95,7 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Returns the fields that the original format has for the same model.
 
     A v1.5 model was trained on padded images, which this format does not record; it is read as
-    padded.
+    padded. The context is as long as the language model's positions, which this format states.
 
     Args:
         config: Content of config.json.
@@ -61,28 +104,23 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the model has something that the original format cannot express.
     """
-    layer = config.get("vision_feature_layer", -2)
-    strategy = config.get("vision_feature_select_strategy", "default")
-    activation = config.get("projector_hidden_act", "gelu")
-    bias = config.get("multimodal_projector_bias", True)
-    for name, value, expressible in (
-        ("vision_feature_layer", layer, isinstance(layer, int)),
-        ("vision_feature_select_strategy", strategy, strategy in _SELECT_FEATURES),
-        ("projector_hidden_act", activation, activation == "gelu"),
-        ("multimodal_projector_bias", bias, bool(bias)),
-    ):
-        if not expressible:
-            raise CheckpointError(
-                f"`{name}` is {value!r} in {folder / 'config.json'}: LLaVA has no such model. "
-                "Evaluate a checkpoint of the LLaVA family."
-            )
+    path = folder / "config.json"
+    check_fields({"text_config": None, "vision_config": None} | dict(config), _RULES, path)
+    check_tower(config["vision_config"], path, "vision_config.")
     text = dict(config["text_config"])
+    text_type = text.get("model_type", "llama")
+    known = one_of(*_TEXT_DEFAULTS)
+    if not known.holds(text_type):
+        raise unknown_value("text_config.model_type", known.words, text_type, path)
+    text = {**_TEXT_DEFAULTS[text_type], **text}
+    strategy = config.get("vision_feature_select_strategy", "default")
     fields = text | {
-        "model_type": f"llava_{text.get('model_type', 'llama')}",
+        "model_type": f"llava_{text_type}",
+        "max_sequence_length": text["max_position_embeddings"],
         "mm_vision_tower": str(folder),
         "mm_hidden_size": config["vision_config"].get("hidden_size", 768),
         "mm_projector_type": "mlp2x_gelu",
-        "mm_vision_select_layer": layer,
+        "mm_vision_select_layer": config.get("vision_feature_layer", -2),
         "mm_vision_select_feature": _SELECT_FEATURES[strategy],
         "mm_use_im_start_end": False,
         "mm_use_im_patch_token": False,
@@ -90,8 +128,13 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "vision_config": config["vision_config"],
         "image_aspect_ratio": "pad",
     }
+    for name in ("torch_dtype", "dtype"):
+        if config.get(name) is not None and not (text.get("torch_dtype") or text.get("dtype")):
+            fields[name] = config[name]
+    fields.setdefault("tie_word_embeddings", config.get("tie_word_embeddings", False))
     if config["model_type"] == "llava_next":
-        pinpoints = config.get("image_grid_pinpoints") or _DEFAULT_PINPOINTS
+        pinpoints = config.get("image_grid_pinpoints")
+        pinpoints = _DEFAULT_PINPOINTS if pinpoints is None else pinpoints
         fields |= {
             "image_aspect_ratio": "anyres",
             "mm_patch_merge_type": "spatial_unpad",

@@ -6,7 +6,7 @@ import pickle
 import re
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from llava.errors import CheckpointError, reason_of
-from llava.model.locate import refuse_lfs_pointer
+from llava.model.locate import read_strings, refuse_lfs_pointer
 
 # what torch.load answers damaged files with
 _DAMAGED = (
@@ -35,18 +35,33 @@ _SHOWN = 5
 # Tensors that older versions saved and that are computed today.
 _COMPUTED = re.compile(r"(rotary_emb\.inv_freq|embeddings\.position_ids)$")
 _TOWER = re.compile(r"(^|\.)vision_tower\.")
+_PROJECTOR = re.compile(r"(^|\.)(mm_projector\.|image_newline$)")
+
+# What torch.compile, data parallelism and checkpointing of activations put into a tensor's name.
+_WRAPPERS = re.compile(
+    r"(^|(?<=\.))(_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
 
 
 def read_tensors(files: Iterable[Path]) -> dict[str, torch.Tensor]:
     """Returns every tensor of the files by its name, on the CPU, memory-mapped where possible.
 
+    Names are without what wrappers around the model put into them, such as `_orig_mod.`.
+
     Raises:
         CheckpointError: a file is truncated, unreadable, a Git LFS pointer or holds something else
-            than tensors, or two files hold the same name.
+            than tensors, tensors without values, or a name that it or another file holds too.
     """
     tensors: dict[str, torch.Tensor] = {}
     for path in files:
-        found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_bin(path)
+        stored = _read_safetensors(path) if path.suffix == ".safetensors" else _read_bin(path)
+        found = {_WRAPPERS.sub("", name): tensor for name, tensor in stored.items()}
+        if len(found) < len(stored):
+            raise CheckpointError(
+                f"{path} holds tensors twice, with and without the prefix of a wrapper such as "
+                "`_orig_mod.` or `module.`. Save the model alone."
+            )
+        _require_values(found, path)
         twice = tensors.keys() & found.keys()
         if twice:
             raise CheckpointError(
@@ -55,6 +70,31 @@ def read_tensors(files: Iterable[Path]) -> dict[str, torch.Tensor]:
             )
         tensors |= found
     return tensors
+
+
+def _require_values(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    empty = [name for name, tensor in tensors.items() if not tensor.numel()]
+    if empty:
+        raise CheckpointError(
+            f"{path} holds {len(empty)} tensors that are empty, such as {empty[0]}: it was saved "
+            "before DeepSpeed ZeRO-3 or FSDP had gathered the weights of all processes. Save it "
+            "again with `stage3_gather_16bit_weights_on_model_save`, or rebuild it with "
+            "`zero_to_fp32.py` in the training's checkpoint."
+        )
+
+
+def is_of_tower(name: str) -> bool:
+    """Whether a tensor belongs to the vision tower."""
+    return bool(_TOWER.search(name))
+
+
+def is_computed(name: str) -> bool:
+    """Whether a tensor is one that older versions saved and that models compute themselves today.
+
+    >>> is_computed("model.layers.0.self_attn.rotary_emb.inv_freq")
+    True
+    """
+    return bool(_COMPUTED.search(name))
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -120,63 +160,134 @@ class LoadReport:
     content_hash: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where the tensors of a model come from, for messages.
+
+    Attributes:
+        weights: The folder of the language model's tensors.
+        config: The config.json that describes the model.
+        trained: The files of what was trained over a base; empty for a complete checkpoint.
+        files: The language model's files.
+    """
+
+    weights: Path
+    config: Path
+    trained: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    @property
+    def remedy(self) -> str:
+        """What to do where the language model does not fit the configuration."""
+        if self.config.parent == self.weights:
+            return "take the config.json that belongs to it"
+        trained = self.config.parent.name
+        return f"give the model that {trained} was trained on with `model.base=`"
+
+
 def match_tensors(
     tensors: dict[str, torch.Tensor],
     expected: Mapping[str, torch.Size],
     *,
     tied: frozenset[str],
-    tower_in_checkpoint: bool,
-    source: Path,
-    config_dir: Path,
+    sources: Sources,
 ) -> LoadReport:
     """Removes from `tensors` what the model does not take and returns what was found.
 
     Args:
         tensors: The checkpoint's tensors by name; changed in place.
-        expected: Shapes of the model's parameters and stored buffers by name.
+        expected: Shapes of the model's parameters and stored buffers by name; with those of the
+            vision tower if it was tuned.
         tied: Names that may be absent because they share another tensor.
-        tower_in_checkpoint: Whether the vision tower was tuned, so that its tensors count.
-        source: The folder of the language model's tensors, for messages.
-        config_dir: The folder of the configuration, another one for an adapter or projector.
+        sources: Where the tensors come from.
 
     Raises:
         CheckpointError: a tensor is missing, has another shape, or has no place in the model.
     """
-    computed = [name for name in tensors if name not in expected and _COMPUTED.search(name)]
-    tower = [name for name in tensors if _TOWER.search(name) and name not in computed]
-    ignored = [] if tower_in_checkpoint else tower
+    computed = [name for name in tensors if name not in expected and is_computed(name)]
+    frozen = not any(map(is_of_tower, expected))
+    ignored = [name for name in tensors if frozen and is_of_tower(name) and name not in computed]
     for name in (*computed, *ignored):
         del tensors[name]
-    whose, remedy = "its config.json", "take the config.json that belongs to it"
-    if config_dir != source:
-        whose = f"{config_dir / 'config.json'}"
-        remedy = f"give the model that {config_dir.name} was trained on with `model.base=`"
+    unexpected = sorted(tensors.keys() - expected.keys())
     missing = sorted(expected.keys() - tensors.keys() - tied)
     if missing:
-        raise CheckpointError(
-            f"{source} lacks {len(missing)} of the {len(expected)} tensors that {whose} asks for: "
-            f"{_listed(missing)}. Without them the model would answer at random. Download it "
-            f"again, or {remedy}."
-        )
-    unexpected = sorted(tensors.keys() - expected.keys())
+        raise CheckpointError(_describe_missing(missing, unexpected, len(expected), sources))
     if unexpected:
         raise CheckpointError(
-            f"{source} holds {len(unexpected)} tensors that have no place in the model that "
-            f"{whose} describes: {_listed(unexpected)}. The two do not belong together: {remedy}."
+            f"{_holder(unexpected[0], sources)} holds {len(unexpected)} tensors that have no place "
+            f"in the model that {sources.config} describes: {listed(unexpected)}. The two do not "
+            f"belong together: {sources.remedy}."
         )
-    shapes = [name for name in tensors if tensors[name].shape != expected[name]]
-    if shapes:
-        name = shapes[0]
-        raise CheckpointError(
-            f"{len(shapes)} tensors of {source} have another shape than {whose} asks for, such as "
-            f"{name}: {list(tensors[name].shape)} instead of {list(expected[name])}. The two do "
-            f"not belong together: {remedy}."
-        )
+    require_shapes(tensors, expected, sources.weights, sources.config, sources.remedy)
     return LoadReport(
         num_loaded=len(tensors), num_computed=len(computed), num_tower_ignored=len(ignored)
     )
 
 
-def _listed(names: list[str]) -> str:
+def require_shapes(
+    tensors: Mapping[str, torch.Tensor],
+    expected: Mapping[str, torch.Size],
+    holder: Path,
+    config: Path,
+    remedy: str,
+) -> None:
+    """Checks that tensors have the shapes that a model has.
+
+    Args:
+        tensors: By name; all of them in the model.
+        expected: The model's shapes by name.
+        holder: The file or folder that the tensors come from, for messages.
+        config: The config.json that describes the model.
+        remedy: What to do where the two do not belong together.
+
+    Raises:
+        CheckpointError: a tensor has another shape.
+    """
+    shapes = [name for name in tensors if tensors[name].shape != expected[name]]
+    if shapes:
+        name = shapes[0]
+        raise CheckpointError(
+            f"{len(shapes)} tensors of {holder} have another shape than {config} asks for, such as "
+            f"{name}: {list(tensors[name].shape)} instead of {list(expected[name])}. The two do "
+            f"not belong together: {remedy}."
+        )
+
+
+def _describe_missing(
+    missing: list[str], unexpected: list[str], total: int, sources: Sources
+) -> str:
+    others = ""
+    if unexpected:
+        others = f" It holds others that have no place: {listed(unexpected)}."
+    if sources.trained and all(map(_PROJECTOR.search, missing)):
+        files = ", ".join(map(str, sources.trained))
+        return (
+            f"Neither {sources.weights} nor {files} holds the projector's {listed(missing)}. "
+            f"Without them the model cannot see.{others} Copy non_lora_trainables.bin or "
+            "mm_projector.bin from the output of the training."
+        )
+    if all(map(is_of_tower, missing)):
+        return (
+            f"{sources.weights} lacks {len(missing)} tensors of the vision tower, which "
+            f"`unfreeze_mm_vision_tower` or `mm_tunable_parts` in {sources.config} says was "
+            f"trained: {listed(missing)}.{others} Download it again, or correct the field if the "
+            "tower was frozen."
+        )
+    return (
+        f"{sources.weights} lacks {len(missing)} of the {total} tensors that {sources.config} asks "
+        f"for: {listed(missing)}. Without them the model would answer at random.{others} Download "
+        f"it again, or {sources.remedy}."
+    )
+
+
+def _holder(name: str, sources: Sources) -> Path:
+    """The file with a tensor; the folder where the file has it under another name."""
+    files = (file for file in sources.files if name in read_strings(file))
+    return next(files, sources.weights)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns the first few names, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import errno
+import http.client
 import io
+import multiprocessing
 import urllib.request
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.error import HTTPError
+from urllib.parse import quote, urlsplit
 
 from PIL import Image
 
 from evals.reading.images import ImageFile, decode_image
+from llava.errors import reason_of
+from llava.model.locate import expand_home
 from runners.errors import ConfigError
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 30.0
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 100_000_000
 
-_SCHEMES = ("http", "https")
+_NOT_FETCHED = (OSError, ValueError, OverflowError, http.client.HTTPException)
+"""What the library says of wrong addresses, networks that fail and answers that are none."""
+_SCHEMES = ("http://", "https://")
+_MAY_STAND = "%/:?#[]@!$&'()*+,;=~"
+"""Characters of an address that stay: those with a meaning, and of what is encoded already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +54,11 @@ class ImageBytes:
         Raises:
             OSError: the content is no image, or one with too many pixels.
         """
-        with Image.open(io.BytesIO(self.content)) as image:
-            width, height = image.size
+        try:
+            with Image.open(io.BytesIO(self.content)) as image:
+                width, height = image.size
+        except (Image.DecompressionBombError, ValueError) as error:
+            raise OSError(f"Image {self.key} cannot be decoded: {error}") from error
         if width * height > MAX_PIXELS:
             raise OSError(
                 f"Image {self.key} has {width} x {height} pixels, more than {MAX_PIXELS:,}."
@@ -62,36 +76,82 @@ def open_sources(names: str | None) -> tuple[ImageFile | ImageBytes, ...]:
     """
     if not names:
         return ()
-    if Path(names).expanduser().is_file():
-        return (ImageFile(names, Path(names).expanduser()),)
+    if path := _find_file(names):
+        return (ImageFile(names, path),)
     return tuple(_open_source(name.strip()) for name in names.split(",") if name.strip())
 
 
 def _open_source(name: str) -> ImageFile | ImageBytes:
-    if urlsplit(name).scheme in _SCHEMES:
+    if name.lower().startswith(_SCHEMES):
         return ImageBytes(name, fetch(name))
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise ConfigError(f"`image` must name files or http(s) addresses, but {name!r} is neither.")
-    return ImageFile(name, path)
+    if path := _find_file(name):
+        return ImageFile(name, path)
+    raise ConfigError(f"`image` must name files or http(s) addresses, but {name!r} is neither.")
+
+
+def _find_file(name: str) -> Path | None:
+    path = expand_home(name)
+    try:
+        return path if path.is_file() else None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # as an address is, if it is signed
+            return None
+        raise
 
 
 def fetch(url: str, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT_S) -> bytes:
-    """Returns what lies at an http(s) address.
+    """Returns what lies at an http(s) address, in which spaces and the like need not be encoded.
 
-    The attempt ends after `timeout_s` seconds without a byte.
+    The attempt ends after `timeout_s` seconds, whatever has come by then.
 
     Raises:
-        ConfigError: the address cannot be reached, or more lies there than `max_bytes`.
+        ConfigError: it is no address, it cannot be reached, what lies there does not come in time,
+            or it is larger than `max_bytes`.
     """
-    request = urllib.request.Request(url, headers={"User-Agent": "llava-evals"})
-    try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as response:
-            content: bytes = response.read(max_bytes + 1)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"`image` {url} cannot be fetched: {error}. Check the address."
-        ) from error
+    # A timeout of the library's is one for each byte; a pool's threads do not outlive the program.
+    with ThreadPool(1) as pool:
+        fetching = pool.apply_async(_fetch, (url, max_bytes, timeout_s))
+        try:
+            content = fetching.get(timeout_s)
+        except multiprocessing.TimeoutError as error:
+            raise ConfigError(
+                f"`image` {url} was not there after {timeout_s:g} s. Check the address, or "
+                "download the image and give the file."
+            ) from error
+        except _NOT_FETCHED as error:
+            raise ConfigError(
+                f"`image` {url} cannot be fetched: {reason_of(error)}. Check the address."
+            ) from error
     if len(content) > max_bytes:
         raise ConfigError(f"`image` {url} is larger than {max_bytes:,} bytes. Give a smaller one.")
     return content
+
+
+def _fetch(url: str, max_bytes: int, timeout_s: float) -> bytes:
+    """What lies there, at most one byte more than allowed."""
+    request = urllib.request.Request(_encode(url), headers={"User-Agent": "llava-evals"})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+            content: bytes = response.read(max_bytes + 1)
+            if response.length and len(content) <= max_bytes:  # it does not say so by itself
+                raise http.client.IncompleteRead(content, response.length)
+    except HTTPError as error:
+        error.close()  # it holds the connection
+        raise
+    return content
+
+
+def _encode(url: str) -> str:
+    """The address as it is sent, with what may not stand in it encoded.
+
+    Raises:
+        ValueError: it has no possible host.
+    """
+    parts = urlsplit(url)
+    host = parts.netloc
+    if not host.isascii():
+        host = host.encode("idna").decode("ascii")
+    if not host or set(host) & set(" \t"):
+        raise ValueError(f"{parts.netloc!r} is no host")
+    path, query = quote(parts.path, safe=_MAY_STAND), quote(parts.query, safe=_MAY_STAND)
+    return parts._replace(netloc=host, path=path, query=query, fragment="").geturl()

@@ -60,6 +60,7 @@ class Asker:
             generation=task_run.asked.generation,
             num_image_tokens=self.num_image_tokens,
             num_workers=self.workers.num_alive,
+            failed_before=task_run.failed_before(),
         )
         for result in self._results(work):
             if result is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +11,13 @@ from llava.conversation import resolve_conversation
 from llava.errors import CheckpointError
 from llava.model.checkpoint import Checkpoint, inspect_checkpoint
 from llava.model.content_hash import cached_hash
-from llava.model.locate import find_weight_files
+from llava.model.loaded_files import find_weights, hash_small_files
 from llava.tokenizer import load_checkpoint_tokenizer
 from runners.evaluation.prompts import PromptRenderer
 from runners.options.engine import EngineOptions
 from runners.options.model import SubjectConfig
 from runners.options.names import model_name
-from runners.storage.files import sha256_of_file
 from runners.workers.messages import LoadModel
-
-WeightStats = Mapping[Path, tuple[int, ...]]
-"""What changes whenever a weight file is written to, also under its old size and time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,41 +34,15 @@ class Subject:
         """Whether the checkpoint wants images between start and end tokens."""
         return bool(self.checkpoint.config.get("mm_use_im_start_end", False))
 
-    def weight_files(self) -> dict[str, list[Path]]:
-        """Returns the files with weights by folder role; `adapter` is what lies over a base."""
-        checkpoint = self.checkpoint
-        files = {
-            "checkpoint" if checkpoint.base is None else "base": list(checkpoint.weight_files),
-            "adapter": list(checkpoint.trained_files),
-        }
-        if checkpoint.tower_dir is not None and not checkpoint.tower_in_checkpoint:
-            files["tower"] = find_weight_files(checkpoint.tower_dir)
-        return {role: paths for role, paths in files.items() if paths}
-
-    def weight_stats(self) -> WeightStats:
-        """Returns by which the weight files can be told from what is written there later."""
-        stats = {}
-        for path in (path for paths in self.weight_files().values() for path in paths):
-            stat = path.stat()
-            stats[path] = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-        return stats
-
     def known_hashes(self) -> tuple[dict[str, dict[str, str]], dict[str, list[Path]]]:
         """Returns the hashes of what decides an answer, and weights whose hash is not known.
 
         The former are by folder role and name, where `weights` stands for all tensors of a role;
         the latter by folder role. What has changed since it was hashed is not known.
         """
-        hashes: dict[str, dict[str, str]] = {}
+        hashes = hash_small_files(self.checkpoint)
         unknown = {}
-        weights = self.weight_files()
-        roles = {self.checkpoint.base: "base", self.checkpoint.path: "checkpoint"}
-        with_weights = {path for paths in weights.values() for path in paths}
-        for path in self.checkpoint.files:
-            if path not in with_weights:
-                role = roles.get(path.parent, "tower")
-                hashes.setdefault(role, {})[path.name] = sha256_of_file(path)
-        for role, paths in weights.items():
+        for role, paths in find_weights(self.checkpoint).items():
             content_hash = cached_hash(paths)
             if content_hash is None:
                 unknown[role] = paths
@@ -90,8 +60,7 @@ class Subject:
         if number and not self.checkpoint.is_multimodal:
             raise CheckpointError(
                 f"{self.name} is a language model without a vision tower, but {number:,} questions "
-                f"of {task} show images. Give a LLaVA checkpoint, or the adapter or projector that "
-                "was trained over this model, with `model.path=`, and this one as `model.base=`."
+                f"of {task} show images. {self.checkpoint.vision_remedy}"
             )
 
     def build_renderer(self) -> PromptRenderer:
@@ -132,14 +101,17 @@ def inspect_subject(settings: SubjectConfig) -> Subject:
 
     Raises:
         CheckpointError: a part of the checkpoint is missing or unreadable.
-        ConversationError: no template is known for it, or the one asked for does not exist.
+        ConversationError: no template is known for it, the one that its name stands for
+            contradicts its tokenizer, or the one asked for does not exist.
     """
     model, name = settings.model, model_name(settings)
     checkpoint = inspect_checkpoint(model.path, model.base, name, model.revision)
     parent = Path(model.path).resolve().parent.name if Path(model.path).is_dir() else None
+    forced = settings.conversation.template
     template, reason = resolve_conversation(
-        forced=settings.conversation.template,
+        forced=forced,
         zoo=model.conversation,
         names=[name, parent, model.base, checkpoint.config.get("_name_or_path")],
+        tokenizer=None if forced else load_checkpoint_tokenizer(checkpoint),
     )
     return Subject(name=name, checkpoint=checkpoint, template=template, template_reason=reason)

@@ -11,11 +11,17 @@ from pathlib import Path
 
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
+from llava.model.loaded_files import (
+    FileStates,
+    describe_other_files,
+    read_states,
+    require_unchanged,
+)
 from runners.environment import command, describe_environment, process_age_s, resume_command
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.asker import Asker
 from runners.evaluation.canary import check_canary
-from runners.evaluation.checkpoint import Subject, WeightStats, inspect_subject
+from runners.evaluation.checkpoint import Subject, inspect_subject
 from runners.evaluation.dry_run import describe_run
 from runners.evaluation.identity import ModelIdentity, identify_checkpoint
 from runners.evaluation.progress import Progress
@@ -101,6 +107,7 @@ class Course:
         self._run_dir = Path(self.settings.results_dir) / run_name(self.settings)
         self._workers = build_workers(self.settings.runner)
         self._task_runs: list[TaskRun] = []
+        self._states: FileStates = {}
         self.resources.callback(self._workers.close)
 
     def run(self) -> int:
@@ -115,12 +122,12 @@ class Course:
             # The worker's imports take seconds, in which the data can be read.
             self._workers.start(self.settings.device)
         subject = self._inspect()
-        weights = subject.weight_stats()  # before the hashes: what changes later is noticed
+        self._states = read_states(subject.checkpoint)  # before the hashes
         model = identify_checkpoint(subject, self.settings, self._hash_weights)
         self._open(subject, model)
         timings: dict[str, Timing] = {}
         if any(task_run.pending() for task_run in self._task_runs):
-            timings = self._ask(subject, *self._load(subject, model, weights))
+            timings = self._ask(subject, *self._load(subject, model))
         else:
             logger.info("every question has been asked before; no model is loaded")
         if self.interruption.requested:
@@ -176,7 +183,7 @@ class Course:
         problems.raise_all()
 
     def _load(
-        self, subject: Subject, model: ModelIdentity, weights: WeightStats
+        self, subject: Subject, model: ModelIdentity
     ) -> tuple[ModelIdentity, Environment, float]:
         """Has the workers load the model; returns what it is now, where, and the seconds it took.
 
@@ -192,10 +199,10 @@ class Course:
         loaded = self._workers.load(order)
         device = ready.hardware.device
         logger.info("model loaded in %.1f s (%s, %s)", loaded.load_s, device, model.dtype)
-        if subject.weight_stats() != weights:
+        if other := describe_other_files(model.files, loaded.files):
             raise ConfigError(
-                f"The weights of {subject.name} were written to while this run began, so it is not "
-                "known which ones were loaded. Start it again once they are complete."
+                f"The files of {subject.name} were written to while this run began, or lie "
+                f"otherwise where they were loaded: {other}. Start it again once they are complete."
             )
         environment = Environment(
             command=command(PROGRAM),
@@ -218,6 +225,7 @@ class Course:
     ) -> dict[str, Timing]:
         """Has the pending questions answered; returns the timings of the tasks that have any."""
         renderer = subject.build_renderer()
+        require_unchanged(subject.checkpoint, self._states)  # what was read here, too
         timings: dict[str, Timing] = {}
         if self.settings.canary == "on":
             check_canary(self._workers, renderer, self._task_runs)

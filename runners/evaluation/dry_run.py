@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from evals.records import Sample
+from evals.records import Cause, Failure, Sample
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.generation.request import GenerationConfig
 from llava.model.checkpoint import Checkpoint
+from llava.tiling import read_pinpoints
 from runners.environment import num_cores
 from runners.evaluation.checkpoint import Subject
 from runners.evaluation.prompts import PromptRenderer
@@ -71,6 +73,8 @@ class TaskPlan:
         num_new_tokens: Those of all answers, if they are of usual length.
         flops: Of the language model in the packed run, answers included.
         tower_flops: Of vision tower and projector.
+        failures: Questions that cannot be asked, by cause; they are in no other number of tokens.
+        num_perhaps_too_long: Questions that do not fit if their images get the most tiles.
     """
 
     name: str
@@ -82,6 +86,8 @@ class TaskPlan:
     num_new_tokens: int
     flops: float
     tower_flops: float
+    failures: Mapping[str, int] = field(default_factory=dict)
+    num_perhaps_too_long: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,9 +135,13 @@ def describe_run(subject: Subject, tasks: Sequence[AskedTask], settings: EvalCon
     for task in tasks:
         if missing := list(task.images.missing):
             told = task.images.describe_missing(missing)
-            logger.warning("%s: %s They would count as failed.", task.name, told)
+            hint = f" {task.task.without_images}".rstrip()
+            logger.warning("%s: %s They would count as failed.%s", task.name, told, hint)
     renderer, checkpoint = subject.build_renderer(), subject.checkpoint
     plans = [plan_task(task.name, task.samples, renderer, subject) for task in tasks]
+    for plan in plans:
+        for problem in _problems(plan, checkpoint):
+            logger.warning("%s: %s", plan.name, problem)
     default = "float32" if settings.device == "cpu" else "float16"
     dtype = subject.dtype(settings.dtype) or default
     memory = memory_bytes(
@@ -149,17 +159,31 @@ def plan_task(
     """Returns what the task of that name would take."""
     checkpoint = subject.checkpoint
     num_image_tokens = checkpoint.num_image_tokens * num_tiles(checkpoint)
-    total = packed = num_groups = num_encoded = 0
+    total = packed = num_groups = num_encoded = num_perhaps_too_long = 0
+    failures: Counter[str] = Counter()
     images: set[str] = set()
     for group in group_by_images(samples):
         num_groups += 1
         num_encoded += len(set(group[0].image_keys))
         images.update(group[0].image_keys)
-        added = len(group[0].images) * (num_image_tokens - 1)
-        prompts = [renderer.tokenize(sample) for sample in group]
+        num_shown = len(group[0].images)
+        added = num_shown * (num_image_tokens - 1)
+        least = num_shown * (checkpoint.num_image_tokens - 1)
+        most = num_shown * (num_image_tokens + _num_newlines(checkpoint) - 1)
+        prompts = []
+        for sample in group:
+            request = renderer.build_request(sample, GenerationConfig())
+            if isinstance(request, Failure):
+                failures[request.cause] += 1
+                continue
+            prompts.append(request.prompt_ids)
+            too_long = len(request.prompt_ids) + least > checkpoint.max_prompt_tokens
+            failures[Cause.PROMPT_TOO_LONG] += too_long
+            perhaps = len(request.prompt_ids) + most > checkpoint.max_prompt_tokens
+            num_perhaps_too_long += perhaps and not too_long
         lengths = [len(prompt) for prompt in prompts]
-        shared = added + _count_shared(prompts[0]) if len(group) > 1 else 0
-        total += sum(lengths) + len(group) * added
+        shared = added + _count_shared(prompts[0].tolist()) if len(prompts) > 1 else 0
+        total += sum(lengths) + len(prompts) * added
         packed += shared + sum(length + added - shared for length in lengths)
     answers = len(samples) * _LONG_ANSWER_TASKS.get(name, USUAL_NEW_TOKENS)
     shape = LanguageShape.of(checkpoint.config)
@@ -174,7 +198,35 @@ def plan_task(
         num_new_tokens=answers,
         flops=2.0 * ((packed + answers) * shape.num_layer_parameters + answers * head),
         tower_flops=num_encoded * num_tiles(checkpoint) * _tile_flops(checkpoint),
+        failures=+failures,
+        num_perhaps_too_long=num_perhaps_too_long,
     )
+
+
+def _problems(plan: TaskPlan, checkpoint: Checkpoint) -> Iterator[str]:
+    """Says which questions the run itself would not get an answer to."""
+    context = f"{checkpoint.max_prompt_tokens:,} tokens"
+    if value := checkpoint.config.get(checkpoint.context_field.rpartition(".")[2]):
+        path = checkpoint.path / "config.json"
+        context += f", as `{checkpoint.context_field}` is {value:,} in {path}"
+    for cause, number in plan.failures.items():
+        why = f" (they and their images do not fit into {context})"
+        told = why if cause == Cause.PROMPT_TOO_LONG else ""
+        yield f"{number:,} of {plan.num_questions:,} questions would fail as {cause}{told}."
+    if plan.num_perhaps_too_long:
+        yield (
+            f"{plan.num_perhaps_too_long:,} of {plan.num_questions:,} questions would fail as "
+            f"{Cause.PROMPT_TOO_LONG} if their images are cut into the most tiles (the context is "
+            f"{context})."
+        )
+
+
+def _num_newlines(checkpoint: Checkpoint) -> int:
+    """The most newline embeddings of an image: one behind each row of patches of all its tiles."""
+    if checkpoint.config.get("mm_patch_merge_type") != "spatial_unpad" or num_tiles(checkpoint) < 2:
+        return 0
+    patch = int(checkpoint.tower_config.get("patch_size", 32))
+    return max(height // patch for _, height in checkpoint.config["image_grid_pinpoints"])
 
 
 def _count_shared(prompt: Sequence[int]) -> int:
@@ -185,11 +237,9 @@ def _count_shared(prompt: Sequence[int]) -> int:
 def num_tiles(checkpoint: Checkpoint) -> int:
     """Returns how many views of an image the tower gets: 1, or the most that tiling can give."""
     config, side = checkpoint.config, int(checkpoint.tower_config.get("image_size", 224))
-    if not checkpoint.is_multimodal or "anyres" not in str(config.get("image_aspect_ratio")):
+    if not checkpoint.is_multimodal or config.get("image_aspect_ratio") != "anyres":
         return 1
-    pinpoints = config["image_grid_pinpoints"]
-    if isinstance(pinpoints, str):
-        pinpoints = ast.literal_eval(pinpoints)
+    pinpoints = read_pinpoints(config["image_grid_pinpoints"], side)
     return 1 + max(width * height // side**2 for width, height in pinpoints)
 
 

@@ -14,7 +14,7 @@ from runners.evaluation.checkpoint import Subject
 from runners.options.engine import EngineOptions, PackedOptions
 from runners.options.eval import EvalConfig
 from runners.options.model import QuantizationConfig
-from runners.storage.identity import PROMPT_VERSION, UNKNOWN
+from runners.storage.identity import PROMPT_VERSION, UNKNOWN, prompt_format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +100,7 @@ def compose_identity(
         "quantization": None if quantization is None else quantization.to_plain(),
         "engine": model.engine,
         "prompt_version": PROMPT_VERSION,
+        "prompt_format": prompt_format(model.conversation),
         "prompts": prompts,
         "data": data,
         "generation": {

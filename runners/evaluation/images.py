@@ -1,8 +1,9 @@
 """The image files of a task: which are missing, and which have changed since they were asked about.
 
-Size and time of a file are compared first. Where they differ, as after copying a folder, the images
-are decoded and compared with what the worker saw, so that only those that changed are asked about
-again.
+A file is the same as long as its state is, by the one rule that holds for weights, too
+(`llava.model.content_hash.state_of`). Where it differs, as after copying a folder, or where an
+older version recorded less than that, the images are decoded and compared with what the worker saw,
+so that only those that changed are asked about again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from evals.reading.images import ImageFile, ImageSource
 from evals.records import Cause, Failure, Sample
 from llava.image_hash import hash_image
+from llava.model.content_hash import state_of
 from runners.environment import num_cores
 from runners.storage.answer_store import AnswerStore
 from runners.storage.long_names import shorten_names
@@ -25,7 +27,7 @@ logger = logging.getLogger(__name__)
 _REPORT_EVERY_S = 60.0
 
 Stat = list[int] | None
-"""Size and time of change of a file; None if it is not there, or the image is no file."""
+"""The state of a file; None if it is not there, or the image is no file."""
 
 
 class ImageFiles:
@@ -63,13 +65,13 @@ class ImageFiles:
         )
 
     def stats(self, sample: Sample) -> list[Stat]:
-        """Size and time of each image of a question."""
+        """The state of each image's file of a question."""
         return [self._stats[image.key] for image in sample.images]
 
     def find_changed(self, samples: Iterable[Sample], answers: AnswerStore) -> set[str]:
         """Returns the keys of answered questions whose images are others now.
 
-        What has only another size or time is recorded with these, so that it is compared once.
+        What has only another state is recorded with it, so that it is compared once.
         Failures are left alone.
         """
         answered = answers.lines.keys() - answers.failed()
@@ -93,7 +95,7 @@ class ImageFiles:
 
 
 def _look_at(image: ImageSource) -> tuple[Stat, str]:
-    """Size and time of an image's file, and why it is not there; the latter is empty if it is."""
+    """The state of an image's file, and why it is not there; the latter is empty if it is."""
     if image.refused:
         return None, f"Image {image.key!r} is not opened: {image.refused}"
     if not isinstance(image, ImageFile):
@@ -108,14 +110,18 @@ def _look_at(image: ImageSource) -> tuple[Stat, str]:
         return None, f"Image {image.key!r} cannot be there: {reason}."
     if not stat.S_ISREG(found.st_mode):
         return None, f"Image {image.key!r} is no regular file."
-    return [found.st_size, found.st_mtime_ns], ""
+    return state_of(found), ""
 
 
 def _hash_images(images: Mapping[str, ImageSource]) -> dict[str, str | None]:
     """The hash of each image as a worker would see it, None for what cannot be opened."""
     if not images:
         return {}
-    logger.info("%d images have another size or time now; their pixels are compared", len(images))
+    logger.info(
+        "%d images have another size or time now, or only these were recorded; their pixels are "
+        "compared once",
+        len(images),
+    )
     hashes: dict[str, str | None] = {}
     reported = time.monotonic()
     with ThreadPoolExecutor(num_cores(), thread_name_prefix="images") as pool:

@@ -92,14 +92,19 @@ class AskedTask:
         if len(missing) == len(self.samples):
             told = self.images.describe_missing(list(missing))
             raise DataError(
-                f"{self.name}: {told} Put the images in place; no question can be answered."
+                f"{self.name}: {told} Put the images in place; no question can be answered. "
+                f"{self.task.without_images}".rstrip()
             )
 
     def report_missing(self, answered: AbstractSet[str]) -> None:
         """Says what becomes of questions without their images: an answer that is stored stays."""
         missing = self.images.missing
         for level, keys, told in (
-            (logging.WARNING, missing.keys() - answered, "They count as failed."),
+            (
+                logging.WARNING,
+                missing.keys() - answered,
+                f"They count as failed. {self.task.without_images}".rstrip(),
+            ),
             (logging.INFO, missing.keys() & answered, "Their stored answers stay."),
         ):
             if keys:

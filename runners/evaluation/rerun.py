@@ -24,7 +24,7 @@ from runners.options.model import (
     ModelConfig,
     QuantizationConfig,
 )
-from runners.options.names import model_name, run_name
+from runners.options.names import fitting_name, model_name, run_name
 from runners.options.task_spec import TaskSpec
 from runners.storage.answer_lines import is_failure
 from runners.storage.identity import describe_differences, differences
@@ -246,7 +246,7 @@ def _with_stored(settings: EvalConfig, given: GivenOptions, original: Original) 
         conversation=ConversationConfig(template=resolved.conversation),
         engine=engine,
         runner=replace(settings.runner, shard=shard.option) if shard else settings.runner,
-        run=settings.run or f"{original.folder.parent.name}-rerun",
+        run=settings.run or fitting_name(original.folder.parent.name, "rerun"),
     )
 
 

@@ -6,19 +6,28 @@ What is stored, what is still to be asked, and what comes out.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from evals.errors import DataError
 from evals.records import Failure, Sample, Score
 from llava.generation.request import Calibration, Completion, EngineReport
 from runners.environment import now
+from runners.errors import StoreError
 from runners.evaluation.identity import ModelIdentity
 from runners.evaluation.provenance import Environment, Timing, near_tie_rule
 from runners.evaluation.questions import AskedTask
 from runners.storage.answer_store import AnswerStore
 from runners.storage.identity import check_identity
 from runners.storage.lock import FolderLock, explaining_disk_errors, set_aside
-from runners.storage.manifest import Manifest, amend_environment, read_manifest, write_manifest
+from runners.storage.manifest import (
+    Manifest,
+    amend_environment,
+    other_code,
+    read_manifest,
+    write_manifest,
+)
 from runners.storage.stored import StoredTask
 from runners.storage.summary import SummaryFile, read_summary, write_results
 
@@ -85,7 +94,7 @@ class TaskRun:
 
     def open(self) -> None:
         """Reads the stored answers; with `overwrite`, sets them aside first."""
-        with explaining_disk_errors(self.folder):
+        with self._writing():
             if self._overwrite:
                 set_aside(self.folder)
             self._store = AnswerStore(self.folder)
@@ -107,16 +116,21 @@ class TaskRun:
             if sample.key not in lines or sample.key in retried or sample.key in self._changed
         ]
 
+    def failed_before(self) -> set[str]:
+        """The keys of questions whose last attempt failed."""
+        return self._answers.failed()
+
     def begin(self, model: ModelIdentity, environment: Environment) -> None:
         """Writes the manifest before the first answer of this session, then the missing images."""
         session, spec = environment.to_json(), self.asked.spec
+        self._tell_other_code(session)
         begun = {"started": now(), "num_stored": len(self._answers.lines), **session}
         manifest = Manifest(
             identity=self.asked.identity(model),
             environment={**session, "task": None if spec is None else spec.to_json()},
             history=[*(self._manifest.history if self._manifest else ()), begun],
         )
-        with explaining_disk_errors(self.folder):
+        with self._writing():
             write_manifest(self.folder, manifest)
         self._record_missing_images()
 
@@ -130,7 +144,7 @@ class TaskRun:
         Raises:
             StoreError: it cannot be written, or somebody removed it.
         """
-        with explaining_disk_errors(self.folder):
+        with self._writing():
             amend_environment(self.folder, {"near_ties": near_tie_rule(report)})
 
     def record(self, sample: Sample, result: Completion | Failure, worker: str | None) -> None:
@@ -141,7 +155,7 @@ class TaskRun:
         """
         attempts = self._answers.num_attempts(sample.key) + 1
         line, trace = self.asked.render(sample, result, worker=worker, attempts=attempts)
-        with explaining_disk_errors(self.folder):
+        with self._writing():
             self._answers.add(line, trace)
         self._changed.discard(sample.key)
 
@@ -151,7 +165,7 @@ class TaskRun:
         Raises:
             StoreError: that is not possible.
         """
-        with explaining_disk_errors(self.folder):
+        with explaining_disk_errors(self.folder):  # nothing is added: the lock can wait
             self._answers.sync()
 
     def finish(self, timing: Timing | None) -> SummaryFile:
@@ -165,7 +179,7 @@ class TaskRun:
             StoreError: the results cannot be written.
         """
         self._record_missing_images()
-        with explaining_disk_errors(self.folder):
+        with self._writing():
             self._answers.finish([sample.key for sample in self.asked.all_samples])
         stored = self._read_summary()
         before = [] if stored is None else self.asked.select(stored.origin.limit)
@@ -181,7 +195,7 @@ class TaskRun:
             written, scores = self._summarize(stored.origin.limit, stored, timing)
         if stored is not None and stored.judge and stored.hashes.answers == written.hashes.answers:
             return stored  # a judge's scores of these very answers
-        with explaining_disk_errors(self.folder):
+        with self._writing():
             write_results(self.folder, written, scores)
         return content
 
@@ -198,14 +212,40 @@ class TaskRun:
             if self._store is not None:
                 with explaining_disk_errors(self.folder):
                     self._store.close()
+        except StoreError:
+            self._lock.require_held()  # where that is the reason, it is told
+            raise
         finally:
             self._lock.release()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """While it is entered, the folder is written to, if it still is this process's."""
+        self._lock.require_held()
+        with explaining_disk_errors(self.folder):
+            yield
 
     @property
     def _answers(self) -> AnswerStore:
         if self._store is None:
             raise RuntimeError("The stored answers must be read first. Call `open`.")
         return self._store
+
+    def _tell_other_code(self, session: Mapping[str, object]) -> None:
+        """Says that stored answers were given by another version of the code; the history has it.
+
+        What it is known to change is part of the identity, and refused.
+        """
+        last = self._manifest.history[-1] if self._manifest and self._manifest.history else {}
+        told = other_code(last, session)
+        if told is not None and self._answers.lines:
+            logger.warning(
+                "%s: its %d answers were given by another version of the code (%s). They stay, and "
+                "the others are given by this one; overwrite=true asks all again.",
+                self.folder,
+                len(self._answers.lines),
+                told,
+            )
 
     def _answered(self) -> set[str]:
         """The keys of questions with a stored answer."""

@@ -5,7 +5,7 @@ The cut knows nothing of a device's memory; a worker packs what it gets as its m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 from evals.records import Failure, Sample
@@ -24,6 +24,9 @@ _PIECES_PER_WORKER = 16
 class Work:
     """Questions in items that are computed together, the heaviest first.
 
+    What failed before comes after everything else: where it ends workers again, all others have
+    been asked.
+
     An item is rendered and tokenized when it is asked for, so that the first one is there at once.
     Making one writes nothing: whoever stores results takes the failures of questions that no
     request can be made of from here.
@@ -31,6 +34,7 @@ class Work:
     Attributes:
         num_image_tokens: What an image costs; the size of items hangs on it.
         num_workers: How many share the work.
+        failed_before: Keys of questions that failed in an earlier session.
     """
 
     samples: Sequence[Sample]
@@ -38,19 +42,24 @@ class Work:
     generation: GenerationConfig
     num_image_tokens: int
     num_workers: int = 1
+    failed_before: Set[str] = frozenset()
     _failures: list[Failure] = field(default_factory=list, init=False)
 
     def items(self) -> Iterator[tuple[Request, ...]]:
         """Yields the requests of each item, so that no worker is left alone with a large one."""
         total = estimate_piece(self.samples, self.num_image_tokens)
         size = item_tokens(total, self.num_workers)
-        pieces = list(cut_into_pieces(self.samples, self.num_image_tokens, size))
-        pieces.sort(key=lambda piece: -estimate_piece(piece, self.num_image_tokens))
-        for piece in pieces:
+        fresh = [sample for sample in self.samples if sample.key not in self.failed_before]
+        again = [sample for sample in self.samples if sample.key in self.failed_before]
+        for piece in (*self._pieces(fresh, size), *self._pieces(again, size)):
             made = [self.renderer.build_request(sample, self.generation) for sample in piece]
             self._failures += (failure for failure in made if isinstance(failure, Failure))
             if requests := tuple(request for request in made if isinstance(request, Request)):
                 yield requests
+
+    def _pieces(self, samples: Sequence[Sample], size: int) -> list[list[Sample]]:
+        pieces = list(cut_into_pieces(samples, self.num_image_tokens, size))
+        return sorted(pieces, key=lambda piece: -estimate_piece(piece, self.num_image_tokens))
 
     def take_failures(self) -> list[Failure]:
         """Returns the failures of questions that no request can be made of, each once."""

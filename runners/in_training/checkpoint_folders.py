@@ -1,18 +1,30 @@
 """Folders that a training run writes checkpoints into: which hold one, and whether it is whole.
 
-Everything here looks at names, sizes and headers of files; weights are never read.
+Weights are read as bytes, to see that nothing of them is left to be written; nothing is loaded.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from evals.reading.files import visible
 from llava.errors import CheckpointError
-from llava.model.locate import TOKENIZER_MODEL_FILES, find_weight_files, has_weight_files
+from llava.model.checkpoint import holds_projector
+from llava.model.content_hash import state_of
+from llava.model.locate import (
+    TOKENIZER_FILES,
+    TOKENIZER_MODEL_FILES,
+    expand_home,
+    find_weight_files,
+    has_weight_files,
+    hub_folders,
+    vision_tower_places,
+)
+from llava.model.native import is_native_config
+from runners.in_training.whole_files import flaw_of
 from runners.options.words import by_numbers
 
 _ADAPTER_CONFIG = "adapter_config.json"
@@ -23,10 +35,12 @@ _PROJECTOR_FILE = "mm_projector.bin"
 _SCRATCH_PREFIXES = (".", "tmp-")  # transformers renames `tmp-checkpoint-5` once it is written
 _SUFFIXES = frozenset({".json", ".safetensors", ".bin", ".model"})
 _OF_THE_TRAINING = frozenset({"trainer_state.json", "training_args.bin"})
-_OLD_FORMAT = b"\x80\x02"
-_MAX_HEADER_BYTES = 100 << 20
+_CONFIGS = (
+    *("config.json", "generation_config.json", "preprocessor_config.json"),
+    "processor_config.json",
+)
 
-Fingerprint = tuple[tuple[str, int, int], ...]
+Fingerprint = tuple[tuple[str, list[int]], ...]
 
 
 def find_checkpoints(root: Path) -> list[Path]:
@@ -43,51 +57,32 @@ def find_checkpoints(root: Path) -> list[Path]:
     return sorted(found, key=lambda path: by_numbers(path.relative_to(root).as_posix()))
 
 
-def what_is_missing(folder: Path) -> str:
+def what_is_missing(folder: Path, base: str | None = None) -> str:
     """Returns what a checkpoint lacks, empty if it is complete.
 
-    Each file has to be there and as long as its header says; which ones follows from what the
-    checkpoint is: complete with a tokenizer, an adapter, or a projector.
+    Each file has to be there and whole; which ones follows from what the checkpoint is: complete
+    with a tokenizer, an adapter, or a projector. A vision tower that lies on this machine has to be
+    whole too; `base` is the model that an adapter was trained on.
     """
     try:
-        if (folder / _ADAPTER_CONFIG).is_file():
-            return _missing_of_adapter(folder)
-        if (folder / _PROJECTOR_FILE).is_file() and not has_weight_files(folder):
-            return _first_missing(folder, ["config.json", _PROJECTOR_FILE])
-        return _missing_of_model(folder)
+        return _missing_here(folder) or _missing_of_tower(folder, base)
     except OSError as error:  # removed, or moved while it was looked at
         return str(error)
 
 
-def fingerprint(folder: Path) -> Fingerprint:
-    """Returns names, sizes and times of the files that make a checkpoint, to tell a change by."""
-    stats = {path.name: path.stat() for path in _files(folder)}
-    return tuple(sorted((name, s.st_size, s.st_mtime_ns) for name, s in stats.items()))
+def fingerprint(folder: Path, base: str | None = None) -> Fingerprint:
+    """Returns names and states of the files that decide what an evaluation finds.
 
-
-def last_change_s(folder: Path) -> float:
-    """Returns when a file of a checkpoint was last written or renamed, as seconds of the epoch."""
-    stats = [path.stat() for path in _files(folder)]
-    return max((max(stat.st_mtime, stat.st_ctime) for stat in stats), default=0.0)
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a file is as long as its own header says, or ends as its format ends.
-
-    Of a .bin file in torch's old format, which is a bare pickle, that cannot be told.
+    They are those of the checkpoint, its tower and its base, wherever these may come to lie.
     """
-    if path.suffix == ".safetensors":
-        return _is_whole_safetensors(path)
-    if path.suffix == ".json":
-        return _read_object(path) is not None
-    with path.open("rb") as file:
-        if file.read(2) == _OLD_FORMAT:
-            return True
-    try:
-        with zipfile.ZipFile(path):  # reads the directory, which comes last
-            return True
-    except zipfile.BadZipFile:
-        return False
+    files = _deciding_files(folder, base)
+    return tuple(sorted((str(path), state_of(path.stat())) for path in files))
+
+
+def last_change_s(folder: Path, base: str | None = None) -> float:
+    """Returns when one of those files was last written or renamed, as seconds of the epoch."""
+    stats = [path.stat() for path in _deciding_files(folder, base)]
+    return max((max(stat.st_mtime, stat.st_ctime) for stat in stats), default=0.0)
 
 
 def _is_checkpoint(folder: Path) -> bool:
@@ -104,13 +99,40 @@ def _is_llava(config: dict[str, object]) -> bool:
     return str(config.get("model_type")).startswith("llava") or "mm_vision_tower" in config
 
 
+def _missing_here(folder: Path) -> str:
+    if (folder / _ADAPTER_CONFIG).is_file():
+        missing = _missing_of_adapter(folder)
+    elif (folder / _PROJECTOR_FILE).is_file() and not has_weight_files(folder):
+        missing = _first_missing(folder, ["config.json", _PROJECTOR_FILE])
+    else:
+        missing = _missing_of_model(folder)
+    others = [name for name in (*TOKENIZER_FILES, *_CONFIGS) if (folder / name).is_file()]
+    return missing or _first_missing(folder, others)
+
+
+def _missing_of_tower(folder: Path, base: str | None) -> str:
+    tower = next((place for place in _tower_places(folder, base) if place.is_dir()), None)
+    if tower is None or not has_weight_files(tower):
+        return ""  # the evaluation says what is wrong with it, if anything is
+    weights = [path.relative_to(tower).as_posix() for path in find_weight_files(tower)]
+    missing = _first_missing(tower, ["config.json", *weights])
+    return f"of its vision tower {tower}, {missing}" if missing else ""
+
+
 def _missing_of_adapter(folder: Path) -> str:
     adapters = [name for name in _ADAPTER_FILES if (folder / name).is_file()]
     names = [_ADAPTER_CONFIG, adapters[0] if adapters else _ADAPTER_FILES[0]]
     config = _read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
-    if config is None or _is_llava(config) or (folder / _NON_LORA_FILE).is_file():
-        names += ["config.json", _NON_LORA_FILE]
-    return _first_missing(folder, names)
+    beside = (folder / _NON_LORA_FILE).is_file()
+    if not beside and config is not None and (is_native_config(config) or not _is_llava(config)):
+        return _first_missing(folder, names)
+    missing = _first_missing(folder, [*names, "config.json"])
+    try:
+        if missing or (not beside and holds_projector(folder / names[-1])):
+            return missing
+    except CheckpointError as error:
+        return str(error)
+    return _first_missing(folder, [_NON_LORA_FILE])
 
 
 def _missing_of_model(folder: Path) -> str:
@@ -132,24 +154,9 @@ def _first_missing(folder: Path, names: Iterable[str]) -> str:
     for name in names:
         if not (folder / name).is_file():
             return f"{name} is missing"
-        if not is_whole(folder / name):
-            return f"{name} is not whole"
+        if flaw := flaw_of(folder / name):
+            return f"{name} {flaw}"
     return ""
-
-
-def _is_whole_safetensors(path: Path) -> bool:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 0 < length <= min(_MAX_HEADER_BYTES, size - 8):
-            return False
-        content = file.read(length)
-    try:
-        header = json.loads(content)
-        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-    except (ValueError, AttributeError, KeyError, IndexError, TypeError, RecursionError):
-        return False
-    return size == 8 + length + max(ends, default=0)
 
 
 def _read_object(path: Path) -> dict[str, object] | None:
@@ -161,10 +168,34 @@ def _read_object(path: Path) -> dict[str, object] | None:
     return content if isinstance(content, dict) else None
 
 
+def _deciding_files(folder: Path, base: str | None) -> Iterator[Path]:
+    """The files of the checkpoint, which has to be there, and of what lies beside it."""
+    yield from _files(folder)
+    bases = [] if base is None else [expand_home(base), *hub_folders(base)]
+    for place in (*bases, *_tower_places(folder, base)):
+        if place.is_dir() and place != folder:
+            yield from _files(place)
+
+
+def _tower_places(folder: Path, base: str | None) -> list[Path]:
+    """Where the vision tower that a checkpoint names may lie, in the order of a loader."""
+    bases = [] if base is None else [expand_home(base)]
+    for config in map(_config_of, (folder, *bases)):
+        name = config.get("mm_vision_tower") or config.get("vision_tower")
+        if isinstance(name, str):
+            return [*vision_tower_places(name, folder, *bases), *hub_folders(name)]
+    return []
+
+
+def _config_of(folder: Path) -> dict[str, object]:
+    path = folder / "config.json"
+    return (_read_object(path) if path.is_file() else None) or {}
+
+
 def _files(folder: Path) -> list[Path]:
     """The files that make the checkpoint; what the training keeps beside them is left out."""
     return [
         path
-        for path in folder.iterdir()
+        for path in visible(folder.iterdir())
         if path.suffix in _SUFFIXES and path.name not in _OF_THE_TRAINING and path.is_file()
     ]

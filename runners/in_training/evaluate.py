@@ -20,6 +20,7 @@ from llava.generation.packed import PackedEngine
 from llava.generation.request import EngineReport
 from llava.model.checkpoint import DEFAULT_CONTEXT_LEN
 from llava.names import get_model_name_from_path
+from llava.tiling import check_layout
 from runners.environment import describe_environment
 from runners.errors import ConfigError
 from runners.evaluation.identity import ModelIdentity, engine_identity
@@ -27,7 +28,13 @@ from runners.evaluation.prompts import PromptRenderer
 from runners.evaluation.provenance import Environment, near_tie_rule
 from runners.evaluation.questions import AskedTask
 from runners.in_training.answered_task import answer_task
-from runners.in_training.lent_model import find_tower, hash_model, lent, unwrap_model
+from runners.in_training.lent_model import (
+    find_tower,
+    hash_model,
+    lent,
+    require_known_class,
+    unwrap_model,
+)
 from runners.in_training.named_tasks import TaskLike, resolve_tasks
 from runners.in_training.ranks import Ranks
 from runners.options.composing import NamedOptions
@@ -67,8 +74,8 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
     random generators. With torch.distributed every rank has to call this; each gets everything.
 
     Args:
-        model: A LLaVA, or what torch, accelerate, deepspeed or peft made of it. In its weights'
-            dtype it answers as `runners.eval` with `dtype=` would.
+        model: A LLaVA of `llava.model`, or what torch, accelerate, deepspeed or peft made of it. In
+            its weights' dtype it answers as `runners.eval` with `dtype=` would.
         tokenizer: The model's.
         image_processor: The vision tower's; None takes the one that the tower has.
         tasks: Names as for `task=`, benchmarks as `_target_` plus values, or benchmarks themselves.
@@ -87,9 +94,11 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
             aside. None writes nothing.
 
     Raises:
-        ConfigError: an option is wrong, no template is known, or `output_dir` cannot be written.
+        ConfigError: an option is wrong, the model is one with images of other classes, no template
+            is known, or `output_dir` cannot be written.
         StoreError: the disk does not take the answers.
-        ConversationError: no template is known for the model, or the one given does not exist.
+        ConversationError: no template is known for the model, the one that its name stands for
+            contradicts the tokenizer, or the one given does not exist.
         DataError: the questions cannot be read, are not as many as published, or none of them can
             be answered.
         ValueError: the weights are sharded over processes.
@@ -110,7 +119,9 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
     )
     ranks = Ranks()
     tasks_asked, settings = _resolve(tasks, options, inner, ranks)
-    template, reason = resolve_conversation(forced=conversation, zoo=None, names=[model_name, path])
+    template, reason = resolve_conversation(
+        forced=conversation, zoo=None, names=[model_name, path], tokenizer=tokenizer
+    )
     logger.info("conversation template %s: %s", template, reason)
     renderer = PromptRenderer(template, tokenizer, marks_images=_marks_images(inner))
     dtype = _read_autocast(autocast)
@@ -137,6 +148,7 @@ def _resolve(
     found: list[AskedTask] = []
     problem: Exception | None = None
     try:
+        require_known_class(model)
         named, settings = resolve_tasks(tasks, options)
         for task, spec in named:
             found.append(AskedTask(task, settings, spec))
@@ -178,6 +190,7 @@ def _build_engine(
     image_processor: Any,
     autocast: torch.dtype | None,
 ) -> Engine:
+    check_layout(model.config)
     tower = find_tower(model)
     if image_processor is None and tower is not None:
         image_processor = tower.image_processor

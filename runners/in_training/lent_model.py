@@ -13,7 +13,9 @@ from accelerate.utils import extract_model_from_parallel
 from peft import PeftModel
 
 from llava.model.content_hash import combine_digests, digest_tensor
+from llava.model.llava_arch import LlavaMetaForCausalLM
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
+from runners.errors import ConfigError
 
 
 def unwrap_model(model: Any) -> Any:
@@ -38,6 +40,26 @@ def unwrap_model(model: Any) -> Any:
                 )
             model = model.get_base_model()
     return model
+
+
+def require_known_class(model: Any) -> None:
+    """Checks that a model that sees is a LLaVA of `llava.model`, whose inputs are known.
+
+    Args:
+        model: From `unwrap_model`.
+
+    Raises:
+        ConfigError: it is of another class, such as one of transformers' own.
+    """
+    sees = find_tower(model) is not None or hasattr(model.config, "vision_config")
+    if sees and not isinstance(model, LlavaMetaForCausalLM):
+        kind = type(model)
+        raise ConfigError(
+            "`model` must be a LLaVA as `llava.model.builder.load_pretrained_model` returns it, "
+            f"but is a {kind.__qualname__} of {kind.__module__.partition('.')[0]}. Save it with "
+            "`save_pretrained`, tokenizer and image processor beside it, and evaluate the folder "
+            "with runners.eval or runners.watch, or load it with `load_pretrained_model`."
+        )
 
 
 def _require_whole(model: torch.nn.Module) -> None:

@@ -34,6 +34,27 @@ from runners.storage.stored import State, StoredTask
 logger = logging.getLogger(__name__)
 
 _STEP_S = 0.2
+_BRIEF_S = 5.0
+_FIRST_RETRY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Retry:
+    """When a failed evaluation is tried again although nothing of the checkpoint has changed.
+
+    A remedy may lie anywhere: a network, a disk, the images. Each wait is twice as long as the one
+    before, so that a checkpoint that nothing helps does not hold up the others.
+    """
+
+    state: Fingerprint
+    wait_s: float
+    due_s: float
+
+    @classmethod
+    def after(cls, state: Fingerprint, last: _Retry | None) -> _Retry:
+        again = last is not None and last.state == state
+        wait_s = 2 * last.wait_s if last is not None and again else _FIRST_RETRY_S
+        return cls(state, wait_s, time.monotonic() + wait_s)
 
 
 @dataclass(slots=True)
@@ -52,7 +73,9 @@ class Watch:
     words: Sequence[str]
     interruption: Interruption
     _tried: dict[Path, Fingerprint] = field(default_factory=dict, init=False)
+    _seen: dict[Path, tuple[Fingerprint, float]] = field(default_factory=dict, init=False)
     _failed: set[Path] = field(default_factory=set, init=False)
+    _retry: dict[Path, _Retry] = field(default_factory=dict, init=False)
     _told: dict[Path, str] = field(default_factory=dict, init=False)
 
     def run(self) -> int:
@@ -83,17 +106,20 @@ class Watch:
 
     def _visit(self, folder: Path) -> bool:
         """Evaluates a checkpoint if it is time; returns whether that leaves nothing to wait for."""
+        base = self.settings.model.base
         try:
-            state, changed_s = fingerprint(folder), last_change_s(folder)
+            state, changed_s = fingerprint(folder, base), last_change_s(folder, base)
         except OSError as error:  # the training keeps only the last ones
             self._tell(folder, f"it is gone ({error})")
             self._failed.discard(folder)
             return True
-        if self._tried.get(folder) == state:
+        retry = self._retry.get(folder)
+        is_due = retry is not None and time.monotonic() >= retry.due_s
+        if self._tried.get(folder) == state and not is_due:
             return True
-        if time.time() - changed_s < self.settings.quiet_s:
+        if not self._is_quiet(folder, state, changed_s):
             return False
-        missing = what_is_missing(folder)
+        missing = what_is_missing(folder, base)
         if missing:
             self._tell(folder, f"not evaluated, because it is incomplete: {missing}")
             self._failed.add(folder)
@@ -101,11 +127,36 @@ class Watch:
         settings = self._settings_of(folder)
         if self._is_evaluated(settings):
             self._failed.discard(folder)
+            self._retry.pop(folder, None)
             self._tell(folder, f"evaluated before, as run {settings.run}")
-        elif not self._evaluate(folder, settings):
+        elif not self._evaluate(folder, state, settings):
             return False
         self._tried[folder] = state
         return True
+
+    def _is_quiet(self, folder: Path, state: Fingerprint, changed_s: float) -> bool:
+        """Whether nothing has changed for `quiet_s`; says what it waits for, unless it is brief.
+
+        Where the clock that times are taken from runs ahead of this machine's, what counts is for
+        how long the files have looked the same.
+        """
+        seen, since_s = self._seen.get(folder, (None, 0.0))
+        if seen != state:
+            since_s = time.monotonic()
+            self._seen[folder] = (state, since_s)
+        age_s, quiet_s = time.time() - changed_s, self.settings.quiet_s
+        if max(age_s, time.monotonic() - since_s) >= quiet_s:
+            return True
+        if age_s < -_STEP_S:
+            self._tell(
+                folder,
+                "its files have times in the future: the clock of the machine that wrote them is "
+                f"ahead of this one's. It is evaluated once it has been seen to be unchanged for "
+                f"{quiet_s:g} s",
+            )
+        elif quiet_s > _BRIEF_S:
+            self._tell(folder, f"it is evaluated once it has not changed for {quiet_s:g} s")
+        return False
 
     def _settings_of(self, folder: Path) -> WatchConfig:
         """The options of one checkpoint's evaluation, with the name of its run."""
@@ -127,7 +178,7 @@ class Watch:
                 return False
         return bool(hashes)
 
-    def _evaluate(self, folder: Path, settings: WatchConfig) -> bool:
+    def _evaluate(self, folder: Path, state: Fingerprint, settings: WatchConfig) -> bool:
         """Evaluates a checkpoint; returns False where another process is at it, or at a stop."""
         name = str(settings.run)
         if self._is_busy(name):
@@ -148,14 +199,20 @@ class Watch:
             return False
         if code == COMPLETE:
             self._failed.discard(folder)
+            self._retry.pop(folder, None)
             self._tell(folder, f"evaluated as run {name}")
-        else:
-            self._failed.add(folder)
-            logger.error(
-                "%s: the evaluation %s; it is tried again when the checkpoint changes",
-                folder,
-                f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}",
-            )
+            return True
+        self._failed.add(folder)
+        self._retry[folder] = retry = _Retry.after(state, self._retry.get(folder))
+        again = (
+            f"in {retry.wait_s:,.0f} s, or when the checkpoint, its vision tower or base changes"
+        )
+        logger.error(
+            "%s: the evaluation %s%s",
+            folder,
+            f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}",
+            "" if self.settings.once else f"; it is tried again {again}",
+        )
         return True
 
     def _is_busy(self, name: str) -> bool:

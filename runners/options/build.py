@@ -20,6 +20,8 @@ from runners.options.words import escape_interpolations
 
 S = TypeVar("S")
 
+_OF_DATA = ("root", "source", "split", "demo")
+
 
 def read_settings(config: DictConfig, kind: type[S]) -> S:
     """Returns the composed options as the schema's dataclass.
@@ -96,6 +98,7 @@ def read_chosen_specs(config: DictConfig) -> dict[str, TaskSpec]:
     """Returns what `read_task_specs` does, nothing where no task is named."""
     if not config.tasks:
         return {}
+    _check_data_options(config)
     if "demo" in config.data:
         config.data.root = str(_ensure_demo_data(config.data.demo))
     tasks: Any = OmegaConf.to_container(config.tasks, resolve=True, throw_on_missing=True)
@@ -110,6 +113,17 @@ def read_chosen_specs(config: DictConfig) -> dict[str, TaskSpec]:
         specs[str(name)] = TaskSpec.from_json(content)
     _check_distinct(specs)
     return specs
+
+
+def _check_data_options(config: DictConfig) -> None:
+    """Checks that every option of `data` is known, or that a benchmark refers to it."""
+    tasks = OmegaConf.to_yaml(config.tasks, resolve=False)
+    for name in map(str, config.data):
+        if name not in _OF_DATA and f"data.{name}" not in tasks:
+            meant = did_you_mean(f"data.{name}", _OF_DATA) or "Leave it out."
+            raise ConfigError(
+                f"`data.{name}` is no option: no benchmark that is named has it. {meant}"
+            )
 
 
 def default_spec(name: str) -> TaskSpec | None:

@@ -16,12 +16,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from runners.errors import DISK_FULL, WriteError
+from runners.logs import mask_secrets
 from runners.options.engine import ENGINES
 from runners.options.runner import RUNNERS
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 _NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM})
 FORBIDDEN = _NO_PERMISSION | {errno.EROFS}
+NO_PATH = frozenset({errno.ENAMETOOLONG, errno.ELOOP})
+"""What the system says of a path that nothing can have, wherever it is used."""
 NO_PLACE = frozenset(
     {errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR}
 )
@@ -41,7 +44,7 @@ def report(error: BaseException, message: str | None = None) -> None:
     """Prints what is said of an error on stderr, with its traceback if that was asked for."""
     if os.environ.get(FULL_ERROR) == "1":
         traceback.print_exception(error, file=sys.stderr)
-    print(message or paragraph(error), file=sys.stderr)
+    print(mask_secrets(message or paragraph(error)), file=sys.stderr)
 
 
 def paragraph(error: BaseException) -> str:
@@ -114,6 +117,9 @@ def explain_disk_error(error: OSError, config: DictConfig) -> str:
         remedy = "Change its permissions"
     else:
         remedy = "Check the path and the disk"
+    if error.errno in NO_PATH:
+        given = ", or give the run a shorter name with run=NAME" if "run" in config else ""
+        return f"{said}. Correct the option or the data file that names it{given}."
     names = ["output"] if config.get("output") else ["output", "results_dir"]
     options = " or ".join(f"`{name}`" for name in names if name in config)
     return f"{said}. {remedy}{f', or choose another place with {options}' if options else ''}."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +15,10 @@ from runners.options.eval import EvalConfig
 from runners.options.model import GenerationOptions, SubjectConfig
 from runners.options.shard import read_shard
 
+_LONGEST, _SHORTENED = 255, 200
+"""In bytes: what a file system takes as a name, and what is kept where that is exceeded."""
+_OF_A_TASK = ".old-99999"
+"""The longest that is put beside the name of a task's folder."""
 _SET_ASIDE = re.compile(r"\.old-\d+$")
 
 
@@ -28,10 +34,31 @@ def is_set_aside(folder: Path) -> bool:
 def is_name(value: Any) -> bool:
     """Whether a value can be the name of a run, which is that of its folder in `results_dir`.
 
-    >>> is_name("llava-v1.5-7b"), is_name("../mine"), is_name(5)
-    (True, False, False)
+    >>> is_name("llava-v1.5-7b"), is_name("../mine"), is_name(5), is_name(300 * "x")
+    (True, False, False, False)
     """
-    return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value
+    if not isinstance(value, str) or value in ("", ".", "..") or set(value) & set("/\0"):
+        return False
+    try:
+        return len(os.fsencode(value)) <= _LONGEST
+    except UnicodeEncodeError:  # half a character, as JSON can hold it
+        return False
+
+
+def fitting_name(name: str, *endings: str) -> str:
+    """Returns a name with its endings; what is too long for a folder is cut, and told by a hash.
+
+    >>> fitting_name("llava-demo", "rerun")
+    'llava-demo-rerun'
+    >>> fitting_name(300 * "x", "rerun").strip("x")
+    '-0d4e2ca9e9cb-rerun'
+    """
+    whole = "-".join([name, *endings])
+    encoded = os.fsencode(name)
+    if len(os.fsencode(whole)) <= _LONGEST:
+        return whole
+    kept = encoded[:_SHORTENED].decode(errors="ignore")
+    return "-".join([kept, hashlib.sha256(encoded).hexdigest()[:12], *endings])
 
 
 def model_name(settings: SubjectConfig) -> str:
@@ -41,7 +68,7 @@ def model_name(settings: SubjectConfig) -> str:
         ConfigError: the path has no name, or the name that is given is none.
     """
     if settings.model.name:
-        if settings.model.name in (".", ".."):
+        if settings.model.name in (".", "..") or "\0" in settings.model.name:
             raise ConfigError(
                 f"`model.name` must be a name, but is {settings.model.name!r}. Choose another, or "
                 "leave it out."
@@ -59,7 +86,8 @@ def model_name(settings: SubjectConfig) -> str:
 def run_name(settings: EvalConfig) -> str:
     """Returns the folder name of a run, for example `llava-demo-limit20`.
 
-    A part of a run ends with which one it is, whatever the name.
+    A part of a run ends with which one it is, whatever the name. A name that is given is never
+    shortened.
 
     Raises:
         ConfigError: `run` is no name of a folder.
@@ -67,13 +95,22 @@ def run_name(settings: EvalConfig) -> str:
     shard = read_shard(settings.runner.shard)
     ending = [shard.suffix] if shard else []
     if settings.run is None:
-        return "-".join([*_telling_parts(settings), *ending])
-    if not is_name(settings.run):
+        return fitting_name("-".join(_telling_parts(settings)), *ending)
+    check_run_name(name := "-".join([settings.run, *ending]) if settings.run else "")
+    return name
+
+
+def check_run_name(run: str) -> None:
+    """Checks that a run can have that name, which `run` gave it.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if not is_name(run):
         raise ConfigError(
-            f"`run` must be a name without slashes, but is {settings.run!r}. Use results_dir=DIR "
-            "to keep runs elsewhere."
+            f"`run` must be a name without slashes, of at most {_LONGEST} bytes, but is {run!r}. "
+            "Choose another with run=NAME; use results_dir=DIR to keep runs elsewhere."
         )
-    return "-".join([settings.run, *ending])
 
 
 def check_task_name(name: Any) -> None:
@@ -82,10 +119,11 @@ def check_task_name(name: Any) -> None:
     Raises:
         ConfigError: it cannot.
     """
-    if not is_name(name) or is_set_aside(Path(name)):
+    if not is_name(name) or not is_name(name + _OF_A_TASK) or is_set_aside(Path(name)):
         raise ConfigError(
-            "`name` of a task must be a name without slashes that does not end in .old-N, but is "
-            f"{name!r}. Set tasks.custom.name=NAME; in a file, put a number in quotes."
+            "`name` of a task must be a name without slashes that does not end in .old-N, of at "
+            f"most {_LONGEST - len(_OF_A_TASK)} bytes, but is {name!r}. Set "
+            "tasks.custom.name=NAME; in a file, put a number in quotes."
         )
 
 

@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
+from runners.environment import launched_rank
 from runners.errors import (
     BAD_INPUT,
     COMPLETE,
@@ -38,9 +39,11 @@ from runners.errors import (
     WorkerError,
     WriteError,
 )
+from runners.logs import mask_secrets
 from runners.options.complaints import (
     FORBIDDEN,
     FULL_ERROR,
+    NO_PATH,
     NO_PLACE,
     explain_disk_error,
     report,
@@ -67,8 +70,11 @@ def main(
 ) -> NoReturn:
     """Composes `conf/<config_name>.yaml` from the rewritten command line, runs `job`, exits.
 
-    `job` does the work of one composed configuration and returns its exit code.
+    `job` does the work of one composed configuration and returns its exit code. Where a launcher of
+    trainings started the program several times, the first process does it and the others end.
     """
+    if (launched := launched_rank()) and not _does_the_work(*launched):
+        sys.exit(COMPLETE)
     sys.argv[1:] = rewrite(sys.argv[1:])
     sys.excepthook = _report_unexpected
     stop_once()
@@ -78,6 +84,24 @@ def main(
         code = INTERRUPTED
     ignore_interrupts()
     sys.exit(code)
+
+
+def _does_the_work(rank: int, count: int) -> bool:
+    """Whether this process is the one of several that works; says so."""
+    if rank == 0:
+        print(
+            f"torchrun, accelerate launch or another launcher started this program {count} times. "
+            "This process does all of the work, on every GPU of its machine, and the others end. "
+            "Leave the launcher out.",
+            file=sys.stderr,
+        )
+    else:
+        print(
+            f"Process {rank} of {count} of torchrun or another launcher ends: process 0 does all "
+            "of the work. Leave the launcher out.",
+            file=sys.stderr,
+        )
+    return rank == 0
 
 
 def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str]) -> int:
@@ -159,7 +183,7 @@ class _Jobs:
         if is_swept:
             name = f"Job {HydraConfig.get().job.num + 1} of the sweep"
             overrides = " ".join(HydraConfig.get().overrides.task)
-            print(f"{name}: {overrides}", file=sys.stderr)
+            print(mask_secrets(f"{name}: {overrides}"), file=sys.stderr)
         self.running = True
         with _command_line(self._argv[1:]), _environment(FULL_ERROR, self._full_error):
             code = self._run(config)
@@ -190,7 +214,8 @@ class _Jobs:
             _drop_output()
             return INCOMPLETE
         except OSError as error:
-            if not isinstance(error, WriteError) and error.errno not in DISK_FULL | FORBIDDEN:
+            known = DISK_FULL | FORBIDDEN | NO_PATH
+            if not isinstance(error, WriteError) and error.errno not in known:
                 raise
             report(error, explain_disk_error(error, config))
             return BAD_INPUT if error.errno in FORBIDDEN | NO_PLACE else INCOMPLETE

@@ -30,7 +30,9 @@ class JudgeOptions:
         num_workers: Calls at a time.
         max_retries: Further attempts at a call that failed in passing.
         backoff_s: The wait before the first of them; it doubles.
-        timeout_s: How long a call may take.
+        timeout_s: How long a call may take, from its beginning to the last byte of the reply.
+        retry_failed: Ask again where the judge gave no text about an answer, or no grade that can
+            be read. Otherwise that is final, and paid for once.
     """
 
     name: str = "none"
@@ -46,6 +48,7 @@ class JudgeOptions:
     max_retries: int = 6
     backoff_s: float = 1.0
     timeout_s: float = 120.0
+    retry_failed: bool = False
 
     def __post_init__(self) -> None:
         check_choice("judge.name", self.name, JUDGES)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+from evals.benchmark import is_constructor
 from runners.errors import ConfigError
 
-_BENCHMARK = re.compile(r"(?P<module>evals\.tasks\.[a-z]\w*)\.[A-Za-z]\w*")
+_BENCHMARK = re.compile(r"evals\.tasks\.[a-z]\w*\.[A-Za-z]\w*")
 
 
 def locate(target: str) -> Callable[..., Any]:
@@ -27,17 +28,21 @@ def locate(target: str) -> Callable[..., Any]:
 
 
 def find_benchmark(target: str) -> Callable[..., Any]:
-    """Returns the constructor that a `_target_` names.
+    """Returns the constructor that a `_target_` names. Anybody may have written it.
 
     Raises:
-        ConfigError: it is not one that a module directly in `evals.tasks` defines.
+        ConfigError: it is not one that a module directly in `evals.tasks` defines and marks.
     """
     match = _BENCHMARK.fullmatch(target)
     found = locate(target) if match else None
-    # What a module merely imports is none of its own: `evals.tasks.gqa.Path` is no benchmark.
-    if match is None or found is None or getattr(found, "__module__", None) != match["module"]:
+    # What a module merely imports or helps itself with is no benchmark: `evals.tasks.gqa.Path`.
+    if match is None or not is_constructor(found) or _full_name(found) != target:
         raise ConfigError(
             f"`_target_` of a task must name a benchmark in evals.tasks, but is {target}. See "
-            "--help for those that there are."
+            "--help for those that there are; a constructor of your own is marked by @rebuildable."
         )
-    return found
+    return cast("Callable[..., Any]", found)
+
+
+def _full_name(function: Any) -> str:
+    return f"{function.__module__}.{function.__qualname__}"

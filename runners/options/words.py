@@ -8,6 +8,7 @@ they mean what was typed.
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,7 +98,8 @@ def _expand(pattern: str) -> list[str]:
     """The paths that a pattern matches; itself if there is none, or if it is no pattern."""
     if not any(character in pattern for character in "*?") or _QUOTED.fullmatch(pattern):
         return [pattern]
-    found = glob.glob(str(Path(pattern).expanduser()))  # noqa: PTH207 - patterns may be absolute
+    # Patterns may be absolute, and Path's `~` raises for an unknown user.
+    found = glob.glob(os.path.expanduser(pattern))  # noqa: PTH111, PTH207
     return sorted(found, key=by_numbers) or [pattern]
 
 

@@ -66,7 +66,9 @@ def check_data(spec: TaskSpec, *, check_counts: bool, open_images: bool) -> Iter
         yield _list_files(data_dir, release)
     images = {image.key: image for sample in samples for image in sample.images}
     if images:
-        yield from _check_images(list(images.values()), data_dir, release, open_images=open_images)
+        yield from _check_images(
+            list(images.values()), data_dir, release, task.without_images, open_images=open_images
+        )
 
 
 def _try(purpose: str, action: Callable[[], object]) -> Finding | None:
@@ -145,6 +147,7 @@ def _check_images(
     images: Sequence[ImageSource],
     data_dir: Path | None,
     release: Release | None,
+    hint: str,
     *,
     open_images: bool,
 ) -> Iterator[Finding]:
@@ -157,6 +160,7 @@ def _check_images(
         origins = sorted({_origin(image, data_dir, release) for image in missing} - {""})
         if origins:
             text += f", to be had from {', '.join(origins)}"
+        text += f". {hint}" if hint else ""
         lines = [image.refused or str(image.path) for image in missing]
         yield Finding(State.MISSING, _list(text, lines))
     broken = _open_all(there) if open_images else []  # minutes for a large benchmark

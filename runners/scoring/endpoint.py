@@ -1,8 +1,9 @@
 """A judge model behind an endpoint that speaks OpenAI's chat completions: one reply at a time.
 
 A call that fails in passing (429, 5xx, no connection, a reply that is none) is repeated after a
-wait that doubles; one that the endpoint refuses is not. All calls together keep to a rate and to a
-budget.
+wait that doubles. What is refused about one question, or fails in all attempts, is a failure of
+that question (`UnansweredError`); what the endpoint would answer to any (no access, no such model,
+no money) ends all calls (`JudgeError`). All calls together keep to a rate and to a budget.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.reading.replies import JudgeRequest
+from evals.records import Cause
 from runners.errors import ConfigError
+from runners.logs import mask_secrets, public_address, secrets_in
 from runners.options.score import JudgeOptions
 
 logger = logging.getLogger(__name__)
@@ -24,10 +27,37 @@ _LONGEST_WAIT_S = 60.0
 _BYTES_PER_TOKEN = 4  # of English; the model's own tokenizer is not at hand
 _TOKENS_PER_MESSAGE = 4
 _PASSING_STATUS = frozenset([408, 409, 425, 429])
+_STATUS_OF_ALL = frozenset([401, 402, 403, 404, 405, 407, 410])
+"""What an endpoint says to every call alike: no access, no money, no such model or address."""
+_CODES_OF_ALL = frozenset(
+    {
+        *("insufficient_quota", "billing_hard_limit_reached", "billing_not_active"),
+        *("invalid_api_key", "account_deactivated", "model_not_found"),
+    }
+)
+_NO_TEXT = {
+    "content_filter": "a content filter held it back",
+    "length": "it was cut off before its first word",
+}
+"""Why replies without text stay without it, by the reason that the endpoint names."""
+_SHOWN = 200  # characters of what an endpoint says, in messages
+_MAX_TOKENS = 10**9  # of a call; an endpoint that counts more counts nothing
 
 
 class JudgeError(OSError):
-    """The judge gave no reply; those that it gave before are stored."""
+    """The judge gives no replies; those that it gave before are stored."""
+
+
+class UnansweredError(OSError):
+    """The judge gave no reply about one answer, and may give one about others.
+
+    Attributes:
+        cause: Whether it gives none for good (it was asked and said nothing), or gave none so far.
+    """
+
+    def __init__(self, message: str, cause: Cause) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class _PassingError(Exception):
@@ -35,11 +65,15 @@ class _PassingError(Exception):
 
     Attributes:
         wait_s: How long the endpoint asks to wait.
+        cause: What it is where it fails in all attempts.
     """
 
-    def __init__(self, message: str, wait_s: float = 0.0) -> None:
+    def __init__(
+        self, message: str, wait_s: float = 0.0, cause: Cause = Cause.JUDGE_SILENT
+    ) -> None:
         super().__init__(message)
         self.wait_s = wait_s
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,36 +162,40 @@ class OpenAIJudge:
 
     Args:
         model: The model's name at the endpoint.
-        base_url: The endpoint's address.
+        base_url: The endpoint's address, with user and password where it needs them.
         api_key: Its key; a text that is no key where the endpoint needs none.
         options: How it is asked.
         budget: What it may cost.
 
     Raises:
-        ConfigError: the package `openai` is not installed.
+        ConfigError: the package `openai` is not installed, or `base_url` is no address.
     """
 
     def __init__(
         self, model: str, base_url: str, api_key: str, options: JudgeOptions, budget: Budget
     ) -> None:
+        self.model = model
+        self._base_url = public_address(base_url)
+        self._secrets = [api_key, *secrets_in(base_url)]
         try:
             import openai
+
+            from runners.scoring.connection import Connection
         except ModuleNotFoundError as error:
             raise ConfigError(
                 "judge=openai needs the package openai. Install it with `pip install openai`, or "
                 "with the extra `judge` of this package."
             ) from error
-        self.model = model
-        self._base_url = base_url
+        try:
+            self._connection = Connection(base_url, api_key, options.timeout_s)
+        except ValueError as error:
+            raise ConfigError(
+                f"`judge.base_url` must be an http(s) address, but is {self._base_url!r}: "
+                f"{self._public(error)}. Mend it, or the variable OPENAI_BASE_URL."
+            ) from error
         self._options = options
         self._budget = budget
         self._openai = openai
-        self._client: Any = openai.OpenAI(
-            api_key=api_key,
-            base_url=base_url,
-            timeout=options.timeout_s,
-            max_retries=0,  # repeated here, so that the rate counts every attempt
-        )
         self._stopped = threading.Event()
         self._turns = threading.Lock()
         self._next_turn_s = 0.0
@@ -166,7 +204,8 @@ class OpenAIJudge:
         """The text of the model's reply.
 
         Raises:
-            JudgeError: the endpoint refused, gave none in all attempts, or the budget is spent.
+            JudgeError: the endpoint takes no calls, asking was stopped, or the budget is spent.
+            UnansweredError: it refused this one, or gave no reply in all attempts.
         """
         max_retries = self._options.max_retries
         for attempt in range(1 + max_retries):
@@ -184,9 +223,9 @@ class OpenAIJudge:
                 wait_s = min(wait_s, _LONGEST_WAIT_S)
                 logger.info("judge: %s; next attempt in %.1f s", failure, wait_s)
                 self._stopped.wait(wait_s)
-        raise JudgeError(
-            f"{self._base_url} gave no reply in {1 + max_retries} attempts: {failure}. The replies "
-            "so far are stored; the same command goes on from there."
+        attempts = f"{1 + max_retries} attempts" if max_retries else "its only attempt"
+        raise UnansweredError(
+            f"{self._base_url} gave no reply in {attempts}: {failure}", failure.cause
         )
 
     def _wait_for_turn(self) -> None:
@@ -203,13 +242,17 @@ class OpenAIJudge:
 
     def close(self) -> None:
         """Closes the connections."""
-        self._client.close()
+        self._connection.close()
+
+    def _public(self, error: BaseException) -> str:
+        """What an error says, without the key and the password."""
+        return mask_secrets(str(error), self._secrets)
 
     def _call(self, request: JudgeRequest) -> str:
         reserved = self._budget.reserve(request)
         try:
             response = self._complete(request)
-        except (_PassingError, JudgeError):
+        except (_PassingError, JudgeError, UnansweredError):
             self._budget.release(reserved)  # no reply, no charge
             raise
         self._budget.settle(reserved, _read_usage(response))  # a malformed reply costs too
@@ -220,7 +263,7 @@ class OpenAIJudge:
         if request.system:
             messages.insert(0, {"role": "system", "content": request.system})
         try:
-            return self._client.chat.completions.create(
+            return self._connection.complete(
                 model=self.model,
                 messages=messages,
                 temperature=request.temperature,
@@ -228,22 +271,33 @@ class OpenAIJudge:
             )
         except self._openai.APIStatusError as error:
             if _is_passing(error):
-                raise _PassingError(str(error), _read_wait_s(error)) from error
+                raise _PassingError(self._public(error), _read_wait_s(error)) from error
+            if _is_about_one(error):
+                raise UnansweredError(self._public(error), Cause.JUDGE_REFUSED) from error
+            told = self._public(error)
             raise JudgeError(
-                f"{self._base_url} refuses to judge with {self.model}: {error}. Check "
+                f"{self._base_url} refuses to judge with {self.model}: {told}. Check "
                 "judge.model, judge.base_url and the key; the replies so far are stored."
             ) from error
         except self._openai.APIConnectionError as error:
-            cause = f": {error.__cause__}" if error.__cause__ else ""
-            raise _PassingError(f"{error}{cause}") from error
-        except (self._openai.APIError, ValueError) as error:
-            raise _PassingError(f"the reply is malformed: {error}") from error
+            cause = f": {self._public(error.__cause__)}" if error.__cause__ else ""
+            raise _PassingError(f"{self._public(error)}{cause}") from error
+        except TimeoutError as error:
+            raise _PassingError(f"{error} (judge.timeout_s)") from error
+        except (self._openai.APIError, OSError, ValueError, RecursionError) as error:
+            raise _PassingError(f"the reply is malformed: {self._public(error)}") from error
 
 
 def _is_passing(error: Any) -> bool:
-    if error.code == "insufficient_quota":  # a 429 that no waiting mends
+    if error.code in _CODES_OF_ALL:  # such as a 429 that no waiting mends
         return False
     return error.status_code >= 500 or error.status_code in _PASSING_STATUS
+
+
+def _is_about_one(error: Any) -> bool:
+    """Whether an endpoint that refuses a call may take another: it is about what was asked."""
+    is_refusal = 400 <= error.status_code < 500 and error.status_code not in _STATUS_OF_ALL
+    return is_refusal and error.code not in _CODES_OF_ALL
 
 
 def _read_wait_s(error: Any) -> float:
@@ -256,17 +310,30 @@ def _read_wait_s(error: Any) -> float:
 
 def _read_text(response: Any) -> str:
     try:
-        text = response.choices[0].message.content
+        choice = response.choices[0]
+        text = choice.message.content
     except (AttributeError, IndexError, TypeError):  # whatever an endpoint takes for a completion
-        text = None
-    if not isinstance(text, str):
-        raise _PassingError(f"the reply is malformed, it holds no text: {str(response)[:200]}")
-    return text
+        choice, text = None, None
+    if isinstance(text, str) and text:
+        return text
+    if reason := _reason(choice):
+        raise UnansweredError(f"the reply holds no text: {reason}", Cause.JUDGE_REFUSED)
+    if isinstance(text, str):
+        return text
+    shown = f"the reply is malformed, it holds no text: {str(response)[:_SHOWN]}"
+    raise _PassingError(shown, cause=Cause.JUDGE_REFUSED)  # it was paid for
+
+
+def _reason(choice: Any) -> str:
+    """Why a reply without text would be without text again; empty where nothing says so."""
+    refusal = getattr(getattr(choice, "message", None), "refusal", None)
+    if isinstance(refusal, str) and refusal:
+        return f"the judge refuses ({refusal[:_SHOWN]})"
+    return _NO_TEXT.get(str(getattr(choice, "finish_reason", None)), "")
 
 
 def _read_usage(response: Any) -> tuple[int, int] | None:
     usage = getattr(response, "usage", None)
     asked, replied = (getattr(usage, f"{kind}_tokens", None) for kind in ("prompt", "completion"))
-    if isinstance(asked, int) and isinstance(replied, int):
-        return asked, replied
-    return None
+    counts = [n for n in (asked, replied) if isinstance(n, int) and 0 <= n <= _MAX_TOKENS]
+    return (counts[0], counts[1]) if len(counts) == 2 else None

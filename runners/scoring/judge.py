@@ -26,10 +26,17 @@ from evals.benchmark import Benchmark
 from evals.errors import DataError
 from evals.grading import Grading
 from evals.reading.files import find_file, require
-from evals.records import Prediction
+from evals.records import Cause, Failure, Prediction
 from runners.errors import ConfigError
+from runners.logs import public_address
 from runners.options.score import JudgeOptions
-from runners.scoring.endpoint import Budget, OpenAIJudge, Price, estimate_prompt_tokens
+from runners.scoring.endpoint import (
+    Budget,
+    JudgeError,
+    OpenAIJudge,
+    Price,
+    estimate_prompt_tokens,
+)
 from runners.scoring.replies import Call, NotStoredError, ReplyStore, run_path
 from runners.signals import Interruption
 from runners.storage.files import sha256_of_file, sha256_of_json, write_json
@@ -41,7 +48,11 @@ logger = logging.getLogger(__name__)
 OPENAI_URL = "https://api.openai.com/v1"
 RECORD_FILE = "judge.json"
 _HASH_LENGTH = 8
+_LONGEST_NAME = 200
+"""Of a model in the name of a folder, which may have 255 characters."""
 _POLL_S = 0.1
+_MIN_SILENT = 3
+"""So many answers, or as many as are asked about at a time, without a reply in between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +97,7 @@ def judge_answers(
         ConfigError: there is no key or price for the judge, replies are given as well, or those of
             several judges lie in the folder.
         DataError: a file is missing or malformed.
-        JudgeError: the judge gave no reply, or the budget is spent.
+        JudgeError: the judge gave no reply at all, takes no calls, or the budget is spent.
     """
     if not isinstance(task, Benchmark) or task.grading is None:
         return Judgment(task=task)
@@ -156,7 +167,8 @@ def _ask(
     options: JudgeOptions,
 ) -> Judgment:
     model = options.model or grading.model
-    base_url = options.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+    address = options.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+    base_url = public_address(address)
     record = JudgeRecord(
         model=model,
         base_url=base_url,
@@ -167,15 +179,19 @@ def _ask(
     requests = task.judge_requests(predictions)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(place):
+        before = folder / _folder_name(model, address)
+        if before.is_dir() and not place.exists():
+            before.rename(place)  # an earlier version named it after the password too
         (place / RECORD_FILE).unlink(missing_ok=True)  # until all replies are there
         with ExitStack() as resources:
             calls = [
-                Call(store, predictions[key], request)
+                Call(grading, store, predictions[key], request, retry_failed=options.retry_failed)
                 for run in range(options.num_runs)
                 for store in [resources.enter_context(closing(ReplyStore(place, run, model)))]
                 for key, request in requests.items()
             ]
-            _ask_all(task, calls, record, options)
+            _ask_all(task, calls, record, options, address)
+            _require_replies(calls, record)
         write_json(place / RECORD_FILE, record.to_json())
     return _with_replies(task, place, record)
 
@@ -208,7 +224,8 @@ def _locked(place: Path) -> Iterator[None]:
 
 def _folder_name(model: str, base_url: str) -> str:
     digest = hashlib.sha256(f"{model}\0{base_url}".encode()).hexdigest()[:_HASH_LENGTH]
-    return f"judge-{re.sub(r'[^A-Za-z0-9._-]', '_', model)}-{digest}"
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", model)[:_LONGEST_NAME]
+    return f"judge-{name}-{digest}"
 
 
 def _hash_text(text: str) -> str:
@@ -216,9 +233,15 @@ def _hash_text(text: str) -> str:
 
 
 def _ask_all(
-    task: Benchmark, calls: Sequence[Call], record: JudgeRecord, options: JudgeOptions
+    task: Benchmark,
+    calls: Sequence[Call],
+    record: JudgeRecord,
+    options: JudgeOptions,
+    address: str,
 ) -> None:
+    """Asks what is not stored; the address is that of the record, with user and password if any."""
     pending = [call for call in calls if not _is_complete(task, call)]
+    pending.sort(key=lambda call: call.failed_before)  # what may fail again holds nothing up
     num_stored = len(calls) - len(pending)
     if not pending:
         logger.info("%s: all %d replies of %s are stored", task.name, num_stored, record.model)
@@ -226,8 +249,7 @@ def _ask_all(
     price = _price(record.model, options)
     _announce(task.name, pending, num_stored, record, price, options)
     budget = Budget(price, options.max_cost)
-    base_url = record.base_url
-    judge = OpenAIJudge(record.model, base_url, _api_key(base_url, options), options, budget)
+    judge = OpenAIJudge(record.model, address, _api_key(address, options), options, budget)
     try:
         _run_calls(task, pending, judge, options.num_workers)
     finally:
@@ -247,16 +269,33 @@ def _is_complete(task: Benchmark, call: Call) -> bool:
 def _run_calls(
     task: Benchmark, calls: Sequence[Call], judge: OpenAIJudge, num_workers: int
 ) -> None:
-    """Makes all calls; the first one that fails, or Ctrl-C, ends them once those begun are through.
+    """Makes all calls.
+
+    An endpoint that takes no calls, or Ctrl-C, ends them once those begun are through. So does one
+    that gives no reply to several answers in a row: it is out of order, not they.
 
     Raises:
+        JudgeError: the endpoint takes no calls, or does not reply any more.
         KeyboardInterrupt: after a Ctrl-C; after a second one, calls are left to themselves.
     """
     errors: list[BaseException] = []
 
+    silent_in_a_row = 0
+
     def fail(error: BaseException) -> None:
         errors.append(error)
         judge.stop()
+
+    def note(call: Call) -> None:
+        nonlocal silent_in_a_row
+        bar.update()
+        failure = call.failure
+        if failure is None:
+            silent_in_a_row = 0
+        elif failure.cause == Cause.JUDGE_SILENT.value and not call.failed_before:
+            silent_in_a_row += 1
+            if silent_in_a_row >= max(_MIN_SILENT, num_workers):
+                fail(_no_replies(failure))
 
     with (
         tqdm(total=len(calls), desc=f"{task.name}: judge", unit="reply", disable=None) as bar,
@@ -265,9 +304,7 @@ def _run_calls(
         ThreadPool(num_workers) as pool,  # whose threads keep no program from ending
     ):
         left = [
-            pool.apply_async(
-                call.make, (task, judge), callback=lambda _: bar.update(), error_callback=fail
-            )
+            pool.apply_async(call.make, (task, judge), callback=note, error_callback=fail)
             for call in calls
         ]
         while left:
@@ -279,6 +316,26 @@ def _run_calls(
         raise KeyboardInterrupt
     if errors:
         raise errors[0]
+
+
+def _require_replies(calls: Sequence[Call], record: JudgeRecord) -> None:
+    """Checks that the judge said something about an answer: without any there is no figure."""
+    failure = next((call.failure for call in calls if call.failure is not None), None)
+    if failure is None or any(call.has_reply for call in calls):
+        return
+    if failure.cause == Cause.JUDGE_SILENT.value:
+        raise _no_replies(failure)
+    raise JudgeError(
+        f"{record.model} at {record.base_url} gave no text about any of {len(calls):,} answers: "
+        f"{failure.message}. Check judge.model and judge.base_url; judge.retry_failed=true asks "
+        "again."
+    )
+
+
+def _no_replies(failure: Failure) -> JudgeError:
+    return JudgeError(
+        f"{failure.message}. The replies so far are stored; the same command goes on from there."
+    )
 
 
 def _price(model: str, options: JudgeOptions) -> Price | None:
@@ -329,7 +386,7 @@ def _announce(
 
 
 def _api_key(base_url: str, options: JudgeOptions) -> str:
-    key = os.environ.get(options.api_key_env)
+    key = os.environ.get(options.api_key_env, "").strip()
     if not key and base_url == OPENAI_URL:
         raise ConfigError(
             f"The variable {options.api_key_env} must hold the key of {OPENAI_URL}, but is empty. "

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from evals.benchmark import Benchmark
-from evals.grading import JudgeClient
+from evals.grading import Grading, JudgeClient
 from evals.reading.replies import JudgeReply, JudgeRequest, hash_request
-from evals.records import Prediction
-from runners.storage.files import json_line, recover_jsonl
+from evals.records import Cause, Failure, Prediction
+from runners.scoring.endpoint import UnansweredError
+from runners.storage.files import json_line, make_folder, naming_file, recover_jsonl, sync_folder
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +31,10 @@ def run_path(place: Path, run: int) -> Path:
 class ReplyStore:
     """The replies of one run of a judge, appended as they come; safe to share between threads.
 
-    A line carries the hash of what was asked. Where a benchmark asks again, because a reply could
-    not be read, the last reply is stored under the hash of the first call too: scoring takes it
-    from there, and the same calls made again find all their replies.
+    A line carries the hash of what was asked, and why there is no reply where there is none. Where
+    a benchmark asks again, because a reply could not be read, the last reply is stored under the
+    hash of the first call too: scoring takes it from there, and the same calls made again find all
+    their replies.
 
     Args:
         place: The folder.
@@ -52,22 +56,40 @@ class ReplyStore:
                 found.num_spoiled,
             )
         self._found = {
-            (str(line.get("question_id")), str(line.get("request_sha256"))): str(line["content"])
-            for line in found.records
-            if isinstance(line.get("content"), str)  # of several replies the last one counts
+            (reply.question_id, reply.request_sha256): reply
+            for reply in map(self._read, found.records)
+            if reply is not None  # of several replies the last one counts
         }
         self._path = path
         self._is_closed = False
 
-    def find(self, question_id: str, digest: str) -> str | None:
-        """The last reply to a request about a question."""
+    def _read(self, line: Mapping[str, Any]) -> JudgeReply | None:
+        content, error = line.get("content"), line.get("error") or {}
+        if not isinstance(content, str) or not isinstance(error, dict):
+            return None
+        return JudgeReply(
+            question_id=str(line.get("question_id")),
+            run=self._run,
+            model=self.model,
+            content=content,
+            request_sha256=str(line.get("request_sha256")),
+            error={name: str(error.get(name, "")) for name in ("cause", "message")}
+            if error
+            else {},
+        )
+
+    def find(self, question_id: str, digest: str) -> JudgeReply | None:
+        """What the last request of its kind about a question came to."""
         return self._found.get((question_id, digest))
 
-    def add(self, question_id: str, digest: str, content: str) -> None:
-        """Appends a reply, so that it outlives this process.
+    def add(
+        self, question_id: str, digest: str, content: str, error: Mapping[str, str] | None = None
+    ) -> JudgeReply:
+        """Appends a reply, or why there is none, so that it outlives this process and a power cut.
 
         Raises:
             ValueError: the store is closed, and somebody else may be writing to the file by now.
+            WriteError: the disk does not take it.
         """
         reply = JudgeReply(
             question_id=question_id,
@@ -75,15 +97,22 @@ class ReplyStore:
             model=self.model,
             content=content,
             request_sha256=digest,
+            error=error or {},
         )
-        with self._lock:
+        with self._lock, naming_file(self._path):
             if self._is_closed:
                 raise ValueError(f"{self._path} is closed: a reply came too late.")
-            self._found[question_id, digest] = content
+            make_folder(self._path.parent)
+            is_new = not self._path.exists()
             # Opened anew each time: a reply takes seconds, and no file is left to be closed.
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
-                file.write(json_line(asdict(reply)).encode())
+                file.write(json_line(reply.to_line()).encode())
+                file.flush()
+                os.fsync(file.fileno())
+            if is_new:
+                sync_folder(self._path.parent)
+            self._found[question_id, digest] = reply
+        return reply
 
     def close(self) -> None:
         """Takes no further reply."""
@@ -95,41 +124,87 @@ class Call:
     """What one run of the judge has to say about one answer.
 
     Args:
+        grading: How the benchmark is graded.
         store: Where replies are kept.
         prediction: The answer.
         request: What is asked first.
+        retry_failed: Whether the judge is asked again where it gave no reply for good, or one that
+            cannot be read. Where its endpoint did not reply, it is asked again in any case.
     """
 
-    def __init__(self, store: ReplyStore, prediction: Prediction, request: JudgeRequest) -> None:
+    def __init__(
+        self,
+        grading: Grading,
+        store: ReplyStore,
+        prediction: Prediction,
+        request: JudgeRequest,
+        *,
+        retry_failed: bool = False,
+    ) -> None:
         self.model = store.model
         self.request = request
+        self.failed_before = False
         self._store = store
         self._prediction = prediction
+        self._digest = hash_request(request)
         self._judge: JudgeClient | None = None
+        before = store.find(prediction.key, self._digest)
+        failure = None if before is None else grading.failure(before)
+        if failure is not None:
+            self.failed_before = retry_failed or failure.cause == Cause.JUDGE_SILENT.value
 
-    def make(self, task: Benchmark, judge: JudgeClient | None) -> None:
-        """Asks for what is not stored.
+    @property
+    def has_reply(self) -> bool:
+        """Whether the judge said something about the answer, be it readable or not."""
+        reply = self._store.find(self._prediction.key, self._digest)
+        return reply is not None and reply.failure is None
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the judge said nothing; None if it did, or was not asked."""
+        reply = self._store.find(self._prediction.key, self._digest)
+        return None if reply is None else reply.failure
+
+    def make(self, task: Benchmark, judge: JudgeClient | None) -> Call:
+        """Asks for what is not stored, and returns itself.
 
         Args:
             task: The judged task.
             judge: The judge; None if nothing may be asked.
 
         Raises:
-            JudgeError: the judge gives no reply.
+            JudgeError: the judge takes no calls.
             NotStoredError: there is no judge, and a reply is missing.
         """
         self._judge = judge
-        text = task.ask_judge(self, self._prediction)
-        digest = hash_request(self.request)
-        if self._store.find(self._prediction.key, digest) != text:  # see `ReplyStore`
-            self._store.add(self._prediction.key, digest, text)
+        key = self._prediction.key
+        try:
+            text = task.ask_judge(self, self._prediction)
+        except UnansweredError as error:
+            stored = self._store.find(key, self._digest)
+            told = {"cause": error.cause.value, "message": str(error)}
+            if stored is None or stored.error != told:
+                self._store.add(key, self._digest, "", told)
+            return self
+        stored = self._store.find(key, self._digest)
+        if stored is None or stored.failure or stored.content != text:  # see `ReplyStore`
+            self._store.add(key, self._digest, text)
+        return self
 
     def reply(self, request: JudgeRequest) -> str:
-        """The stored reply to a request, or that of the endpoint."""
+        """The stored reply to a request, or that of the endpoint.
+
+        Raises:
+            JudgeError: the judge takes no calls.
+            NotStoredError: there is no judge, and no reply is stored.
+            UnansweredError: the judge gave no reply to it, now or before.
+        """
         key, digest = self._prediction.key, hash_request(request)
-        stored = self._store.find(key, digest)
+        stored = None if self.failed_before else self._store.find(key, digest)
         if stored is not None:
-            return stored
+            if stored.failure is not None:
+                raise UnansweredError(stored.failure.message, Cause(stored.failure.cause))
+            return stored.content
         if self._judge is None:
             raise NotStoredError(key)
         text = self._judge.reply(request)

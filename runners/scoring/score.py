@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from evals.benchmark import Benchmark
 from evals.errors import DataError, MissingFileError
 from evals.figures.summary import Summary, summarize, summarize_unscored
-from evals.records import Score
+from evals.records import Cause, Failure, Score
+from runners.environment import source_hash
 from runners.errors import ConfigError
 from runners.options.score import JudgeOptions
 from runners.options.task_spec import TaskSpec
@@ -25,6 +26,9 @@ from runners.storage.stored import StoredTask
 from runners.storage.summary import Hashes, Origin, SummaryFile, with_scores, write_results
 
 logger = logging.getLogger(__name__)
+
+_SCORING = "evals"
+"""The package whose code decides what an answer is worth."""
 
 
 def score_lines(
@@ -82,7 +86,8 @@ def score_asked(
     """
     only = asked if origin.limited else None
     figures, scores = score_lines(task, lines, len(asked), only=only)
-    hashes = replace(hashes, scorer=sha256_of_json(task.definition))
+    scorer = sha256_of_json(task.definition)
+    hashes = replace(hashes, scorer=scorer, code=source_hash(_SCORING))
     return with_scores(SummaryFile.of(figures, origin, hashes), scores), scores
 
 
@@ -194,12 +199,13 @@ def _write(
     answers: Path,
     prompts_hash: str | None,
 ) -> SummaryFile:
-    _tell(judgment, figures)
+    _tell(judgment, figures, [score.failure for score in scores if score.failure])
     hashes = Hashes(
         answers=sha256_of_file(answers),
         prompts=prompts_hash,
         data=sha256_of_json(hash_data_files(judgment.task.data_files())),
         scorer=judgment.scorer_hash,
+        code=source_hash(_SCORING),
     )
     summary = SummaryFile.of(
         figures, origin, hashes, is_judged=judgment.is_judged, judge=judgment.record
@@ -207,8 +213,10 @@ def _write(
     return write_results(folder, summary, scores)
 
 
-def _tell(judgment: Judgment, summary: Summary) -> None:
+def _tell(judgment: Judgment, summary: Summary, unjudged: Sequence[Failure]) -> None:
     """Says what the figures do not."""
+    if unjudged:
+        _tell_unjudged(judgment, summary, unjudged)
     expected = summary.expected_num_questions
     if expected not in (None, summary.num_questions):
         logger.warning(
@@ -226,3 +234,28 @@ def _tell(judgment: Judgment, summary: Summary) -> None:
             summary.task,
             summary.split,
         )
+
+
+def _tell_unjudged(judgment: Judgment, summary: Summary, unjudged: Sequence[Failure]) -> None:
+    """Says that answers have no judgment, why the first one has none, and what to do."""
+    first = unjudged[0]
+    record = judgment.record
+    causes = {failure.cause for failure in unjudged}
+    if record is None or not record.num_runs:
+        remedies = ["Mend the file with the replies, or ask a judge."]
+    else:
+        remedies = ["judge.retry_failed=true asks about them again."]
+        if causes == {Cause.JUDGE_SILENT.value}:
+            remedies = []
+    if Cause.JUDGE_SILENT.value in causes:
+        remedies.append("The same command asks again where the endpoint gave no reply.")
+    logger.error(
+        "%s: %d of %d answers are not judged, because a reply or review of the judge is "
+        "missing or could not be read (question %s: %s). %s",
+        summary.task,
+        len(unjudged),
+        summary.num_answered + len(unjudged),
+        first.key,
+        first.message,
+        " ".join(remedies),
+    )

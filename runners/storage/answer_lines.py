@@ -195,7 +195,8 @@ def trace_line(
         result: What came of the question.
         worker: Who was asked; None where nobody was.
         attempts: How often the question was tried, this time included.
-        image_stat: Size and time of each image's file before it was opened.
+        image_stat: The state of each image's file before it was opened: size, time of change in
+            ns, ctime in ns and inode; older traces hold the first two.
     """
     completion = result if isinstance(result, Completion) else None
     return {

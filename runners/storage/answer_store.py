@@ -75,7 +75,7 @@ class AnswerStore:
         return int(self._traces.get(key, {}).get("attempts", 0))
 
     def image_stats(self, key: str) -> list[Any]:
-        """Size and time of each image file when a question was asked."""
+        """The state of each image file when a question was asked."""
         stats: list[Any] = self._traces[key]["image_stat"]
         return stats
 
@@ -119,7 +119,7 @@ class AnswerStore:
         self.sync()
 
     def update_image_stats(self, key: str, stats: Sequence[Any]) -> None:
-        """Appends to the trace that unchanged images have another size or time now."""
+        """Appends to the trace that the files of unchanged images have another state now."""
         trace = {**self._traces[key], "image_stat": list(stats)}
         self._append(TRACE_FILE, trace)
         self._traces[key] = trace

@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import re
+import secrets
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +17,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from runners.errors import WriteError
+from runners.errors import ConfigError, WriteError
 
 SPOILED_SUFFIX = ".spoiled"
 """Added to the name of a file for the lines of it that were set aside."""
 
-_SCRATCH = re.compile(r"\.(?P<name>.+)\.(?P<pid>[1-9]\d*)\.tmp")
+_SCRATCH = re.compile(r"\.(?P<name>.+)\.([0-9a-f]{16}|[1-9]\d*)\.tmp")
+"""Of this version, or of an older one, which had the number of the process in it."""
+
+_OLD_S = 24 * 3600.0
+"""Scratch that nobody has written to for so long is no living process's, whatever clocks say."""
+
 _CANNOT_SYNC_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP})
 
 
@@ -46,10 +53,28 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     when this returns.
 
     Raises:
+        ConfigError: the file is a link, in whose place the new content would be put.
         WriteError: the disk does not take it.
     """
+    refuse_link(path)
     with naming_file(path):
         _replace(path, content.encode() if isinstance(content, str) else content)
+
+
+def refuse_link(path: Path) -> None:
+    """Checks that a file to be written is the file itself.
+
+    Through a link one would write where somebody else points; over it, what it leads to would
+    keep its old content without a word.
+
+    Raises:
+        ConfigError: it is a link.
+    """
+    if path.is_symlink():
+        raise ConfigError(
+            f"{path} is a link to {path.readlink()}, and results are not written through links. "
+            "Remove it, and write to the place that it leads to, or link the folder instead."
+        )
 
 
 @contextmanager
@@ -69,10 +94,11 @@ def naming_file(path: Path) -> Iterator[None]:
 
 def _replace(path: Path, content: bytes) -> None:
     make_folder(path.parent)
-    _remove_dead_scratch(path)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove_old_scratch(path)
+    # no number of a process: those of other containers and machines are the same ones
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with scratch.open("wb") as file:
+        with scratch.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -82,10 +108,11 @@ def _replace(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def _remove_dead_scratch(path: Path) -> None:
+def _remove_old_scratch(path: Path) -> None:
     """Removes what a killed process left of replacing a file."""
     for scratch in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if not _is_alive(scratch.name.split(".")[-2]):
+        found = _SCRATCH.fullmatch(scratch.name)
+        if found is not None and found["name"] == path.name and _is_old(scratch):
             scratch.unlink(missing_ok=True)
 
 
@@ -94,26 +121,22 @@ def remove_scratch(folder: Path, guarded: Collection[str]) -> None:
 
     Args:
         folder: The folder; it need not be there.
-        guarded: Names of files that no other process can be writing, whatever runs under the
-            number of the one that left something. What belongs to other files stays while a
-            process with that number runs.
+        guarded: Names of files that no other process can be writing. What belongs to other files
+            stays until it is old, as some process on another machine may be writing it.
     """
     for path in folder.iterdir() if folder.is_dir() else ():
         scratch = _SCRATCH.fullmatch(path.name)
         if scratch is None or not path.is_file():
             continue
-        if scratch["name"] in guarded or not _is_alive(scratch["pid"]):
+        if scratch["name"] in guarded or _is_old(path):
             path.unlink(missing_ok=True)
 
 
-def _is_alive(pid: str) -> bool:
+def _is_old(scratch: Path) -> bool:
     try:
-        os.kill(int(pid), 0)
-    except PermissionError:  # somebody else's
-        return True
-    except (ProcessLookupError, OverflowError, ValueError):
+        return time.time() - scratch.stat().st_mtime > _OLD_S
+    except FileNotFoundError:  # it has just taken its place
         return False
-    return True
 
 
 def make_folder(path: Path) -> None:

@@ -8,13 +8,35 @@ from pathlib import Path
 from typing import Any
 
 from evals.records import Sample
+from llava.conversation import render_question
 from runners.errors import ConfigError
 from runners.storage.files import sha256_of_json
 
 UNKNOWN = "unknown"
 """Stands for a value of the identity that is not known yet and is therefore not compared."""
+LATER_FILES = frozenset({"processor_config.json"})
+"""Files of a model that older manifests do not name: what these runs read of them is not known."""
 PROMPT_VERSION = 1
 """Goes up whenever the same question, template and tokenizer give another prompt."""
+_ADDED_LATER = frozenset({"prompt_format"})
+"""Fields that manifests of earlier versions lack: what they held is not known."""
+
+
+def prompt_format(template: str) -> str:
+    """Returns a hash of what a conversation template makes of a question: its text, by content.
+
+    A template that is edited, or rendered in another way, is another one under the same name.
+
+    >>> len(prompt_format("vicuna_v1"))
+    16
+    """
+    rendered = [
+        render_question(template, text, num_images, marks_images=marks_images)
+        for text in ("What is it?", "What is it?\n<image>")
+        for num_images in range(3)
+        for marks_images in (False, True)
+    ]
+    return sha256_of_json(rendered)[:16]
 
 
 def hash_prompts(samples: Iterable[Sample]) -> str:
@@ -54,13 +76,18 @@ def differences(
 ) -> dict[str, tuple[Any, Any]]:
     """Returns the dotted names of fields that differ, with both values; unknown ones are equal.
 
+    So are those that a manifest lacks because it is of an earlier version.
+
     >>> differences({"seed": 0, "data": {"a": 1}}, {"seed": 0, "data": {"a": 2}})
     {'data.a': (1, 2)}
     """
     found: dict[str, tuple[Any, Any]] = {}
     for name in [*stored, *(name for name in current if name not in stored)]:
         before, now = stored.get(name), current.get(name)
-        if UNKNOWN in (before, now) or before == now:
+        is_unknown = name in _ADDED_LATER and None in (before, now)
+        if is_unknown or UNKNOWN in (before, now) or before == now:
+            continue
+        if name in LATER_FILES and name not in stored:
             continue
         if isinstance(before, Mapping) and isinstance(now, Mapping):
             found.update(differences(before, now, f"{prefix}{name}."))

@@ -58,10 +58,10 @@ def read_import(task: Benchmark, path: str) -> Import:
     """
     answers = read_answers(path)
     found = find_file(Path(path))
-    for line in answers.unreadable:
+    for line in answers.complaints():
         logger.warning("skipped: %s", line)
     predictions = task.match(answers.answers)
-    _tell_oddities(answers, predictions)
+    _tell_repeated(answers)
     failures = {k: f for k, f in _read_failures(task, answers).items() if k not in predictions}
     names = {str(line["model_id"]) for line in answers.answers if line.get("model_id")}
     return Import(
@@ -74,7 +74,7 @@ def read_import(task: Benchmark, path: str) -> Import:
     )
 
 
-def _tell_oddities(answers: AnswerFile, predictions: Mapping[str, Prediction]) -> None:
+def _tell_repeated(answers: AnswerFile) -> None:
     """Logs what the official scorers pass over in silence."""
     asked = Counter(
         (str(line["question_id"]), str(line.get("prompt", ""))) for line in answers.answers
@@ -82,12 +82,6 @@ def _tell_oddities(answers: AnswerFile, predictions: Mapping[str, Prediction]) -
     repeated = sum(count > 1 for count in asked.values())
     if repeated:
         logger.warning("%d questions are answered more than once", repeated)
-    known = {str(prediction.question_id) for prediction in predictions.values()}
-    foreign = {question_id for question_id, _ in asked if question_id not in known}
-    if foreign:
-        logger.warning(
-            "%d ids are not of this split and are ignored, such as %s", len(foreign), min(foreign)
-        )
 
 
 def _read_failures(task: Benchmark, answers: AnswerFile) -> dict[str, Failure]:
@@ -121,7 +115,7 @@ def store_import(
     """
     samples = _read_samples(task)
     folder = run_dir / task.name
-    with FolderLock(folder):
+    with FolderLock(folder) as lock:
         stored = _make_room(folder, found, overwrite=overwrite)
         hashes = {
             "prompts": _hash_prompts(samples, found.predictions),
@@ -134,6 +128,7 @@ def store_import(
             environment={"imported_from": str(found.path), **environment, "task": spec.to_json()},
             history=[*(stored.history if stored is not None else ()), event],
         )
+        lock.require_held()
         write_manifest(folder, manifest)
         order = _order(task, samples, found)
         lines = _render_lines(found, samples, order, run_dir.name)

@@ -14,8 +14,9 @@ from filelock import FileLock, Timeout
 
 from runners.errors import DISK_FULL, ConfigError, StoreError
 from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE
-from runners.storage.files import make_folder, remove_scratch, sync_folder
+from runners.storage.files import make_folder, refuse_link, remove_scratch, sync_folder
 from runners.storage.manifest import MANIFEST_FILE
+from runners.storage.summary import SCORES_FILE, SUMMARY_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,8 @@ def lock_at(path: Path) -> FileLock:
 class FolderLock:
     """A lock beside the folder of a task, so that the folder itself can be set aside.
 
-    While it is entered, no other process writes there.
+    While it is entered, no other process writes there. Somebody may remove the lock file meanwhile,
+    and then another process gets the folder, so that whoever writes looks again: `require_held`.
 
     Args:
         folder: The task's folder, in the run's.
@@ -45,7 +47,9 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._lock = lock_at(folder.with_name(f".{folder.name}.lock"))
+        self._path = folder.with_name(f".{folder.name}.lock")
+        self._lock = lock_at(self._path)
+        self._held: os.stat_result | None = None
 
     def acquire(self) -> None:
         """Takes the folder for this process, and clears it of what a killed one left.
@@ -57,39 +61,74 @@ class FolderLock:
         run_dir = self._folder.parent
         try:
             make_folder(run_dir)
+            self._held = self._make()
             self._lock.acquire()
         except Timeout as error:
             raise ConfigError(
                 f"{self._folder} is being written by another process, which holds "
-                f"{self._lock.lock_file}. Wait for it, or choose another name with run=NAME."
+                f"{self._path}. Wait for it, or choose another name with run=NAME."
             ) from error
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise _store_error(run_dir, error) from error
             if error.errno in NO_LOCKS:
                 raise ConfigError(no_locks(run_dir)) from error
-            raise ConfigError(
-                f"{run_dir} cannot be written: {error}. Keep results elsewhere with "
-                "results_dir=DIR."
-            ) from error
+            remedy = "Keep results elsewhere with results_dir=DIR."
+            if error.errno == errno.ENAMETOOLONG:
+                remedy = "Choose a shorter name with run=NAME."
+            raise ConfigError(f"{run_dir} cannot be written: {error}. {remedy}") from error
         try:
+            self.require_held()  # that what is locked is what lies there
             self._require_access()
             remove_scratch(self._folder, _GUARDED)
         except BaseException:
             self.release()  # a later job of the sweep may be able to go on
             raise
 
+    def require_held(self) -> None:
+        """Checks that the lock file still is the one that this process has locked.
+
+        Raises:
+            StoreError: it was removed, so that another process may have the folder by now.
+        """
+        try:
+            found = self._path.lstat()
+        except FileNotFoundError as error:
+            if self._folder.parent.exists():
+                raise self._lost() from error
+            return  # all is gone, which the next writing says
+        if self._held is None or not os.path.samestat(found, self._held):
+            raise self._lost()
+
     def release(self) -> None:
         """Gives the folder free."""
         self._lock.release()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> FolderLock:
         self.acquire()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.release()
 
+    def _make(self) -> os.stat_result:
+        """Makes the lock file if it is not there, and says which one it is."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            return os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _lost(self) -> StoreError:
+        return StoreError(
+            f"{self._path} was removed while this run held it, so that another one may write to "
+            f"{self._folder}: this one stops. What was answered before is stored; the same command "
+            "goes on from there. Leave the lock file alone while a run is going on."
+        )
+
     def _require_access(self) -> None:
+        for name in (*_GUARDED, SCORES_FILE, SUMMARY_FILE):
+            refuse_link(self._folder / name)
         files = (self._folder / name for name in _GUARDED)
         for path in (self._folder.parent, self._folder, *files):
             wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)

@@ -85,6 +85,32 @@ class Manifest:
         return begun.get("started") or begun.get("imported")
 
 
+def other_code(session: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+    """Returns what tells the code of two sessions apart; None if it is the same, or not known.
+
+    Each is what a manifest holds of a session, the `source` hash of which earlier versions lack.
+
+    >>> other_code({"source": "a", "git": {"commit": "1"}}, {"source": "b", "git": None})
+    'commit 1 there, an unknown commit here'
+    """
+    commits = [_commit(each.get("git")) for each in (session, here)]
+    sources = [each.get("source") for each in (session, here)]
+    known = sources if all(sources) else commits
+    if not all(known) or known[0] == known[1]:
+        return None
+    if commits[0] == commits[1]:
+        return "changes that are in no commit"
+    if commits[0] == commits[1]:
+        return "changes that are in no commit"
+    names = [f"commit {commit}" if commit else "an unknown commit" for commit in commits]
+    return f"{names[0]} there, {names[1]} here"
+
+
+def _commit(git: object) -> str:
+    commit = git.get("commit") if isinstance(git, Mapping) else None
+    return str(commit)[:12] if commit else ""
+
+
 def read_manifest(folder: Path) -> Manifest | None:
     """Returns the manifest of a task folder, None if there is none.
 

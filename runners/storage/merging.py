@@ -21,7 +21,7 @@ from runners.storage.asked import Asked
 from runners.storage.files import sha256_of_file, write_jsonl
 from runners.storage.identity import describe_differences, differences, hash_prompts
 from runners.storage.lock import FolderLock, explaining_disk_errors, set_aside
-from runners.storage.manifest import MANIFEST_FILE, Manifest, write_manifest
+from runners.storage.manifest import MANIFEST_FILE, Manifest, other_code, write_manifest
 from runners.storage.specs import read_run_specs
 from runners.storage.stored import StoredAnswers, StoredTask, read_run
 from runners.storage.summary import Origin
@@ -108,7 +108,7 @@ def merge_task(spec: TaskSpec, runs: Sequence[Path], run_dir: Path, *, overwrite
     """
     task = spec.build()
     folder = run_dir / task.name
-    with FolderLock(folder):
+    with FolderLock(folder) as lock:
         paths = [*runs, *([] if overwrite else [run_dir])]
         sources = [part for path in paths if (part := _read_part(path, task.name))]
         if not sources:
@@ -119,6 +119,7 @@ def merge_task(spec: TaskSpec, runs: Sequence[Path], run_dir: Path, *, overwrite
         lines, traces = _join(sources, task.name)
         asked = [sample.key for sample in samples[: _common_limit(sources, task.name)]]
         _tell_missing(sources, task.name, [key for key in asked if key not in lines])
+        lock.require_held()
         with explaining_disk_errors(folder):
             if overwrite:
                 set_aside(folder)
@@ -155,6 +156,14 @@ def _check_identities(sources: Sequence[Part], name: str) -> None:
             f"The parts of {name} cannot be joined. " + " ".join(problems) + " Name the parts of "
             "one run only, or join them under another name with run=NAME."
         )
+    for part in sources[1:]:
+        if told := other_code(first.manifest.environment, part.manifest.environment):
+            logger.warning(
+                "%s was answered by another version of the code than %s (%s)",
+                part.folder,
+                first.folder,
+                told,
+            )
 
 
 def _check_questions(part: Part, task: Benchmark, samples: Sequence[Sample]) -> str:

@@ -108,12 +108,11 @@ def _summary_row(summary: SummaryFile) -> dict[str, str]:
 def _remarks(summaries: Iterable[SummaryFile]) -> Iterator[str]:
     for of in summaries:
         if of.coverage < 1:
-            yield (
-                f"* {of.task}: {render_coverage(of.coverage)} of the questions were answered, the "
-                f"others count as wrong ({render_causes(of)})."
-            )
+            what = render_lack(of)
+            yield f"* {of.task}: {render_coverage(of.coverage)} of the questions {what}."
         if of.num_unparsed:
-            yield f"{of.task}: no choice could be read from {of.num_unparsed:,} answers."
+            what = "grade" if of.is_judged else "choice"
+            yield f"{of.task}: no {what} could be read from {of.num_unparsed:,} answers."
 
 
 def render_metric(summary: SummaryFile, metric: str) -> str:
@@ -142,6 +141,13 @@ def render_coverage(coverage: float) -> str:
     ('99.9%', '100%')
     """
     return "100%" if coverage == 1 else f"{min(100 * coverage, 99.9):.1f}%"
+
+
+def render_lack(summary: SummaryFile) -> str:
+    """Returns what became of a part of the questions only, and of the others, with the causes."""
+    if summary.is_judged:  # the others are graded 0, or left out of a comparison
+        return f"were answered and judged ({render_causes(summary)})"
+    return f"were answered, the others count as wrong ({render_causes(summary)})"
 
 
 def render_causes(summary: SummaryFile) -> str:

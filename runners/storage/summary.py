@@ -12,6 +12,7 @@ from evals.errors import DataError
 from evals.figures.summary import Summary
 from evals.reading.files import read_jsonl, require
 from evals.records import SHARE, Scale, Score, Unit
+from runners.logs import public_address
 from runners.storage.files import sha256_of_lines, write_json, write_jsonl
 from runners.storage.typed import read_record
 
@@ -53,6 +54,7 @@ class Hashes:
         data: Of the question and annotation files.
         scorer: Of the metric's definition, the judge's replies included.
         scores: Of `scores.jsonl`, by which an edited score is known.
+        code: Of the source files that score, by which two versions of one definition are known.
     """
 
     answers: str | None = None
@@ -60,6 +62,7 @@ class Hashes:
     data: str | None = None
     scorer: str | None = None
     scores: str | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +91,7 @@ class JudgeRecord:
 
     Attributes:
         model: Its name.
-        base_url: Its endpoint; empty where its replies came as files.
+        base_url: Its endpoint, without user and password; empty where its replies came as files.
         num_runs: How often it was asked about each answer; 0 where its replies came as files.
         prompt_sha256: Hash of what it is told to do.
         replies_sha256: Hashes of the files with its replies, where they came as files.
@@ -110,7 +113,7 @@ class JudgeRecord:
         record = read_record(cls, content, "judge")
         if not record.model:
             raise ValueError("`judge` names no model")
-        return record
+        return replace(record, base_url=public_address(record.base_url))
 
     def to_json(self) -> dict[str, object]:
         """Returns the object that files hold; its hash is part of a scorer's."""
@@ -157,8 +160,9 @@ class SummaryFile(Summary):
         """Returns the object that `summary.json` holds."""
         content = asdict(self)
         content |= content.pop("origin")
-        if content["hashes"]["scores"] is None:
-            del content["hashes"]["scores"]
+        for name in ("scores", "code"):
+            if content["hashes"][name] is None:
+                del content["hashes"][name]
         if not content.pop("is_judged"):
             del content["judge"]
         elif self.judge is not None:
@@ -184,7 +188,7 @@ class SummaryFile(Summary):
         if lacking:
             raise ValueError(f"`{lacking[0]}` is missing")
         if judge is not None:
-            JudgeRecord.from_json(judge)
+            summary = replace(summary, judge=JudgeRecord.from_json(judge))
         if "scales" not in content:
             return replace(summary, scales=_scales_before(summary.task))
         for metric, scale in content["scales"].items():

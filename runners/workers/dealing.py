@@ -2,8 +2,10 @@
 
 A worker that dies takes the item that it was computing with it. What it had not answered is asked
 again; if that ends a second worker, it is cut in halves until the question that does it is alone,
-and that one becomes a failure. Once a few questions about the same images have done it, the others
-about them are not tried any more. Knows nothing of processes.
+and that one becomes a failure. After a few of these in a row the largest rest comes first, as it
+holds most of those that do no harm: many bad questions side by side do not keep the others from
+being asked. Once a few questions about the same images have done it, the others about them are not
+tried any more. Knows nothing of processes.
 """
 
 from __future__ import annotations
@@ -14,11 +16,17 @@ from dataclasses import dataclass, field
 
 from evals.records import Cause, Failure
 from llava.generation.request import Request
+from runners.errors import WorkerError
 from runners.workers.messages import WorkItem
 
 MAX_DEATHS = 2
 MAX_POISONOUS = 3
 """So many questions about the same images may each end workers before the rest is given up."""
+MAX_SUSPECTS = 8
+"""With so many items over which workers died, the bad questions in them are found before new items
+are begun: so each few deaths lead to an answer or a failure."""
+MAX_FAILURES_IN_A_ROW = 128
+"""So many questions that each end workers, without one answer in between, are not to blame."""
 
 
 @dataclass(slots=True)
@@ -44,11 +52,13 @@ class Dealer:
 
     Attributes:
         open: Items that workers have, by number.
+        num_failures_in_a_row: Questions that were found to end workers since the last answer.
     """
 
     items: Iterable[tuple[Request, ...]]
     max_deaths: int = MAX_DEATHS
     open: dict[int, _Item] = field(default_factory=dict)
+    num_failures_in_a_row: int = 0
     _innocent: deque[_Item] = field(default_factory=deque)
     _suspect: deque[_Item] = field(default_factory=deque)
     _fresh: deque[tuple[Request, ...]] = field(default_factory=deque)
@@ -80,6 +90,20 @@ class Dealer:
         self._fresh.append(fresh)
         return True
 
+    def require_hope(self) -> None:
+        """Checks that it is still the questions that end workers, and not the machine.
+
+        Raises:
+            WorkerError: too many did so one after the other.
+        """
+        if self.num_failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            raise WorkerError(
+                f"{self.num_failures_in_a_row} questions one after the other ended the worker that "
+                "was asked, without one answer in between: look at the machine's memory, driver "
+                "and disk before going on. What was answered is stored; the same command goes on "
+                "from there and asks these questions last."
+            )
+
     def is_through(self) -> bool:
         """Whether nothing is open and nothing is left to deal."""
         self.prepare(1)
@@ -87,6 +111,7 @@ class Dealer:
 
     def answered(self, number: int, key: str) -> bool:
         """Notes an answer; returns whether it was still open."""
+        self.num_failures_in_a_row = 0
         return self.open[number].waiting.pop(key, None) is not None
 
     def done(self, number: int) -> list[Failure]:
@@ -118,7 +143,11 @@ class Dealer:
             self._suspect.append(item)
         elif len(requests) == 1:
             failure = Failure(key=requests[0].key, cause=cause, message=message)
-            return [failure, *self._give_up(_image_keys(requests[0]), cause)]
+            given_up = self._give_up(_image_keys(requests[0]), cause)
+            self.num_failures_in_a_row += 1
+            if self.num_failures_in_a_row >= MAX_POISONOUS:
+                self._suspect = deque(sorted(self._suspect, key=lambda item: -len(item.waiting)))
+            return [failure, *given_up]
         else:
             middle = len(requests) // 2
             # one death more tells enough of a half; depth first, so that a culprit is soon alone
@@ -147,8 +176,9 @@ class Dealer:
     def _next(self) -> _Item | None:
         if self._innocent:
             return self._innocent.popleft()
-        self.prepare(1)
-        if self._fresh:
+        if len(self._suspect) < MAX_SUSPECTS:
+            self.prepare(1)
+        if self._fresh and len(self._suspect) < MAX_SUSPECTS:
             return _item(self._fresh.popleft(), 0)
         return self._suspect.popleft() if self._suspect else None
 

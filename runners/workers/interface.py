@@ -17,7 +17,8 @@ from llava.generation.request import (
     Request,
     RequestFailure,
 )
-from runners.errors import ConfigError
+from llava.model.loaded_files import Hashes, describe_other_files
+from runners.errors import ConfigError, WorkerError
 from runners.options.engine import EngineOptions
 from runners.options.runner import RunnerOptions
 from runners.options.targets import locate
@@ -99,7 +100,7 @@ class Workers(Protocol):
             items: Requests that are computed together, heaviest first; made when needed.
 
         Raises:
-            WorkerError: no worker is left, or one loaded other weights than the first.
+            WorkerError: no worker is left, or one loaded other files than the first.
         """
 
     def stop(self) -> None:
@@ -154,6 +155,21 @@ def build_engine(engine: EngineOptions, **parts: Any) -> Engine:
     except ValueError as error:
         raise ConfigError(f"`engine` cannot be built: {reason_of(error)}.") from error
     return built
+
+
+def require_same_files(worker: str, began: Hashes, found: Hashes) -> None:
+    """Checks that a worker loaded what the run began with, in every file.
+
+    Raises:
+        WorkerError: it did not; the message names the files.
+    """
+    if other := describe_other_files(began, found):
+        kind = "weights" if "weights of" in other else "files"
+        raise WorkerError(
+            f"{worker} found other {kind} than the run began with ({other}): the checkpoint was "
+            "written to meanwhile, or differs between machines. What was answered is stored; begin "
+            "a new run with run=NAME, or overwrite=true."
+        )
 
 
 _NOT_SUMMED = ("calibration", "threshold")

@@ -13,6 +13,8 @@ from llava.errors import CheckpointError, reason_of
 from llava.generation.budget import is_out_of_memory
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
+from llava.model.checkpoint import inspect_checkpoint
+from llava.model.loaded_files import hash_loaded, read_states
 from llava.model.quantization import Quantization
 from runners.errors import ConfigError
 from runners.workers.interface import Engine, build_engine
@@ -35,6 +37,8 @@ def load_engine(
     """
     started = time.perf_counter()
     try:
+        checkpoint = inspect_checkpoint(order.path, order.base, order.name)
+        states = read_states(checkpoint)
         tokenizer, model, image_processor, context_len = load_pretrained_model(
             order.path,
             order.base,
@@ -45,6 +49,7 @@ def load_engine(
             vision_tower_dtype=order.vision_tower_dtype,
             **_placement(devices),
         )
+        _leave_files(model)
         if on_step is not None:
             watch_layers(model, on_step)
         engine = build_engine(
@@ -54,12 +59,13 @@ def load_engine(
             image_processor=image_processor,
             context_len=context_len,
         )
+        files = hash_loaded(checkpoint, states)
     except (CheckpointError, ConfigError):
         raise
     except Exception as error:
         raise ConfigError(_explain(error, order, devices)) from error
     load_s = time.perf_counter() - started
-    return engine, ModelLoaded(load_s=load_s, report=asdict(model.load_report))
+    return engine, ModelLoaded(load_s=load_s, report=asdict(model.load_report), files=files)
 
 
 def _explain(error: Exception, order: LoadModel, devices: Sequence[str]) -> str:
@@ -84,6 +90,16 @@ def load_sequential(order: LoadModel, device: str) -> SequentialEngine:
     if not isinstance(engine, SequentialEngine):
         raise TypeError(f"`order.engine` must be the sequential engine, but is {type(engine)}.")
     return engine
+
+
+def _leave_files(model: torch.nn.Module) -> None:
+    """Takes weights on the CPU out of the files that they are mapped from, one at a time.
+
+    What is written into such a file later would change the model while it answers.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu" and tensor.is_floating_point():
+            tensor.data = tensor.data.clone()
 
 
 def watch_layers(model: torch.nn.Module, on_step: Callable[[], None]) -> None:

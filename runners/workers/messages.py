@@ -9,6 +9,7 @@ from typing import Any
 
 from evals.records import Failure
 from llava.generation.request import Calibration, Completion, EngineReport, ImageProbe, Request
+from llava.model.loaded_files import Hashes
 from runners.options.engine import EngineOptions
 from runners.options.model import QuantizationConfig
 
@@ -94,10 +95,17 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLoaded:
-    """From the worker: the model is on the device; `report` holds the fields of `LoadReport`."""
+    """From the worker: the model is on the device.
+
+    Attributes:
+        load_s: Seconds it took.
+        report: The fields of `LoadReport`.
+        files: Hashes of every file that was read, by role and name.
+    """
 
     load_s: float
     report: Mapping[str, Any]
+    files: Hashes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,10 +18,11 @@ from typing import TypeVar
 
 from evals.records import Cause, Failure
 from llava.generation.request import Calibration, EngineReport, ImageProbe, Request
+from llava.model.loaded_files import Hashes
 from runners.environment import num_cores
 from runners.errors import ConfigError, RemoteError, WorkerError
 from runners.workers.dealing import Dealer
-from runners.workers.interface import Result, merge_reports
+from runners.workers.interface import Result, merge_reports, require_same_files
 from runners.workers.local import LocalWorker
 from runners.workers.messages import (
     Answered,
@@ -80,7 +81,7 @@ class LocalWorkers:
         self._slots: list[Slot] = []
         self._ready: Ready | None = None
         self._order: LoadModel | None = None
-        self._content_hash: str | None = None
+        self._files: Hashes | None = None
         self._calibration: Calibration | None = None
         self._is_shared = False
         self._past = EngineReport()
@@ -119,7 +120,7 @@ class LocalWorkers:
         for slot in self._slots:
             slot.send(order)
         loaded = self._ask_first(ModelLoaded)
-        self._content_hash = loaded.report["content_hash"]
+        self._files = loaded.files
         self._bring_up(self._slots[0], loaded)
         return loaded
 
@@ -152,6 +153,7 @@ class LocalWorkers:
                     "stored; the same command goes on from there."
                 )
             yield from self._hear_all()
+            self._dealer.require_hope()
             yield None
 
     def stop(self) -> None:
@@ -197,7 +199,7 @@ class LocalWorkers:
         """Deals with what the first worker says beside what it was asked, before there is work."""
         if isinstance(reply, BadInput):
             raise ConfigError(reply.message) from RemoteError(reply.traceback)
-        if isinstance(reply, ModelLoaded) and self._content_hash is not None:
+        if isinstance(reply, ModelLoaded) and self._files is not None:
             self._bring_up(slot, reply)
 
     def _ask_first(self, kind: type[M], *messages: ToWorker, tries_again: bool = True) -> M:
@@ -271,7 +273,7 @@ class LocalWorkers:
             message = process.receive()
             slot.heard = time.monotonic()
             if isinstance(message, Answered):
-                slot.deaths_in_a_row = 0
+                slot.note_answer()
                 if slot.item is not None and self._dealer.answered(slot.item, message.result.key):
                     yield Result(result=message.result, worker=slot.seat.name)
             elif isinstance(message, ItemDone):
@@ -293,12 +295,7 @@ class LocalWorkers:
 
     def _bring_up(self, slot: Slot, loaded: ModelLoaded) -> None:
         """A worker that is not the first, or that was replaced, has its model."""
-        if loaded.report["content_hash"] != self._content_hash:
-            raise WorkerError(
-                f"Worker {slot.seat.name} found other weights than the run began with: the "
-                "checkpoint was written to meanwhile. What was answered is stored; begin a new run "
-                "with run=NAME, or overwrite=true."
-            )
+        require_same_files(f"Worker {slot.seat.name}", self._files or {}, loaded.files)
         slot.is_loaded, slot.failed_loads = True, 0
         if self._calibration is not None and slot.process is not None:
             slot.process.send(self._calibration)
@@ -312,21 +309,20 @@ class LocalWorkers:
             what = f"computed nothing for {self._hang_s:.0f} s and was killed"
         logger.warning("worker %s %s", slot.seat.name, what)
         self._past, slot.report = merge_reports([self._past, slot.report]), EngineReport()
-        yield from self._take_back(slot, cause, f"The worker process {what} over this question.")
-        slot.deaths_in_a_row += 1
-        slot.failed_loads += not was_loaded
-        if slot.is_hopeless:
+        failures = self._take_back(slot, cause, f"The worker process {what} over this question.")
+        slot.note_death(was_loaded=was_loaded, found_culprit=bool(failures))
+        yield from (Result(result=failure, worker=slot.seat.name) for failure in failures)
+        if slot.is_hopeless(alone=self.num_alive == 0):
             logger.error("worker %s is given up; %d go on", slot.seat.name, self.num_alive)
         elif not self._is_stopping and self._order is not None:
             self._start_again(slot)
 
-    def _take_back(self, slot: Slot, cause: Cause, message: str) -> Iterator[Result]:
+    def _take_back(self, slot: Slot, cause: Cause, message: str) -> list[Failure]:
         """Returns failures once a question was alone; what else there is is asked again."""
         number, slot.item = slot.item, None
         if number is None:
-            return
+            return []
         if self._is_stopping:
             self._dealer.give_back(number)
-            return
-        for failure in self._dealer.lost(number, cause, message):
-            yield Result(result=failure, worker=slot.seat.name)
+            return []
+        return self._dealer.lost(number, cause, message)

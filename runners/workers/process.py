@@ -188,6 +188,8 @@ def prepare_process(seat: Seat) -> Ready:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names kernels that it lacks
+    # the parent has looked at the checkpoint too, and said what is odd about it
+    logging.getLogger("llava.model.checkpoint").setLevel(logging.ERROR)
     # The default lock of tqdm is a semaphore, which a killed process would leave behind.
     tqdm.set_lock(threading.RLock())
     num_visible = torch.cuda.device_count() if torch.cuda.is_available() else 0

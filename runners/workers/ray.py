@@ -16,9 +16,10 @@ from typing import Any, NoReturn
 
 from evals.records import Cause, Failure
 from llava.generation.request import Calibration, EngineReport, ImageProbe, Request
+from llava.model.loaded_files import Hashes
 from runners.errors import ConfigError, WorkerError
 from runners.workers.dealing import Dealer
-from runners.workers.interface import Result, merge_reports
+from runners.workers.interface import Result, merge_reports, require_same_files
 from runners.workers.messages import LoadModel, ModelLoaded, Ready, WorkItem
 from runners.workers.process import Seat
 from runners.workers.ray_actor import ModelActor, passed_on
@@ -86,7 +87,8 @@ class RayWorkers:
         self._calibration: Calibration | None = None
         self._ready: Ready | None = None
         self._loaded: dict[str, ModelLoaded] = {}
-        self._content_hash: str | None = None
+        self._order: LoadModel | None = None
+        self._files: Hashes | None = None
         self._is_stopping = False
 
     @property
@@ -107,7 +109,7 @@ class RayWorkers:
         finally:
             for number, handler in handlers.items():  # the program's own know how to end a run
                 signal.signal(number, handler)
-        self._add_actor(0, None)
+        self._add_actor("ray-0")
 
     def wait_until_ready(self) -> Ready:
         """Returns what the first actor found."""
@@ -123,9 +125,10 @@ class RayWorkers:
     def load(self, order: LoadModel) -> ModelLoaded:
         """Starts all actors with the model; returns what the first that has it loaded."""
         self._drop_actors()  # an actor that Ray starts again must find its order
-        self._content_hash = None
+        self._files = None
+        self._order = order
         for number in range(self._num_workers or self._room()):
-            self._add_actor(number, order)
+            self._add_actor(f"ray-{number}")
         for name in self._actors:
             self._bring_up(name)
         self._wait_for_idle()
@@ -155,6 +158,7 @@ class RayWorkers:
                 else:
                     self._arrive(task)
             self._end_hung()
+            dealer.require_hope()
             yield None
 
     def stop(self) -> None:
@@ -184,8 +188,9 @@ class RayWorkers:
         except RayError as error:
             self._lose(name, error)
             return
-        self._content_hash = self._content_hash or loaded.report["content_hash"]
-        self._check_weights(name, loaded.report["content_hash"])
+        if self._files is None:
+            self._files = loaded.files
+        require_same_files(name, self._files, loaded.files)
         self._loaded[name] = loaded
         self._pulse.heard(name)
         self._idle.append(name)
@@ -229,13 +234,13 @@ class RayWorkers:
     def _collect(self, task: Any, name: str, item: WorkItem, dealer: Dealer) -> Iterator[Result]:
         """The results of one item, or what becomes of it without any."""
         try:
-            results, process, content_hash, report = ray.get(task)
+            results, process, files, report = ray.get(task)
         except RayError as error:
             for failure in self._take_back(item, name, dealer, error):
                 yield Result(result=failure, worker=name)
             self._recover(name, error)
             return
-        self._check_weights(name, content_hash)
+        require_same_files(name, self._files or {}, files)
         self._pulse.forget(name)
         self._idle.append(name)
         self._reports[f"{name} {process}"] = report
@@ -246,14 +251,6 @@ class RayWorkers:
                 yield Result(result=result, worker=name)
         for failure in dealer.done(item.number):
             yield Result(result=failure, worker=name)
-
-    def _check_weights(self, name: str, content_hash: str) -> None:
-        if content_hash != self._content_hash:
-            raise WorkerError(
-                f"{name} found other weights than the run began with: the checkpoint was written "
-                "to meanwhile, or differs between machines. What was answered is stored; begin a "
-                "new run with run=NAME, or overwrite=true."
-            )
 
     def _take_back(
         self, item: WorkItem, name: str, dealer: Dealer, error: RayError
@@ -302,8 +299,7 @@ class RayWorkers:
             self._hung.discard(name)
             ray.kill(self._actors[name], no_restart=True)
 
-    def _add_actor(self, number: int, order: LoadModel | None) -> None:
-        name = f"ray-{number}"
+    def _add_actor(self, name: str) -> None:
         device = self._device if self._gpus_each() else "cpu"
         seat = Seat(name=name, device=device, num_threads=self._num_threads)
         kind = ray.remote(
@@ -313,7 +309,7 @@ class RayWorkers:
             max_task_retries=1,
             concurrency_groups={"pulse": 1},
         )(ModelActor)
-        self._actors[name] = kind.remote(seat, order, str(Path.cwd()), passed_on())
+        self._actors[name] = kind.remote(seat, self._order, str(Path.cwd()), passed_on())
 
     def _drop_actors(self) -> None:
         for actor in self._actors.values():

@@ -11,6 +11,7 @@ from typing import Any
 
 from evals.records import Failure
 from llava.generation.request import Calibration, Completion, EngineReport, ImageProbe, Request
+from llava.model.loaded_files import Hashes
 from runners.workers.interface import from_engine
 from runners.workers.messages import LoadModel, ModelLoaded, Ready, WorkItem
 from runners.workers.process import Seat, prepare_process
@@ -79,8 +80,8 @@ class ModelActor:
 
     def answer(
         self, item: WorkItem, calibration: Calibration | None
-    ) -> tuple[list[Completion | Failure], str, str, EngineReport]:
-        """Returns the item's results, this process, the weights' hash and the engine's report."""
+    ) -> tuple[list[Completion | Failure], str, Hashes, EngineReport]:
+        """Returns results, this process, what its model was loaded from, the engine's report."""
         loaded = self.loaded()
         self._beat()
         if calibration is not None and calibration != self._adopted:
@@ -89,7 +90,7 @@ class ModelActor:
         results = [from_engine(result) for result in self._engine.run(item.requests)]
         self._rest()
         process = f"{os.uname().nodename}:{os.getpid()}"
-        return results, process, loaded.report["content_hash"], self._engine.report()
+        return results, process, loaded.files, self._engine.report()
 
     def end(self) -> None:
         """Ends the process, for Ray to start it again; what is asked next finds a new one."""

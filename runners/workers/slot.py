@@ -14,8 +14,9 @@ START_LIMIT_S = 120.0
 """A worker says that it lives while it starts and loads; so long it may be silent at least."""
 
 MAX_DEATHS_IN_A_ROW = 32
-"""A worker that dies so often without one answer in between is not replaced any more; half of them
-find the questions about an image that ends workers."""
+"""A worker that dies so often without an answer or a failure in between is not replaced any more;
+nor, while others go on, one that does so without an answer. Half of them find the questions about
+an image that ends workers."""
 
 MAX_FAILED_LOADS = 3
 """Nor is one that so often came to no model."""
@@ -33,7 +34,9 @@ class Slot:
         is_loaded: Whether it has its model.
         item: Number of the item that it has.
         heard: When it said something, or was given work, by the monotonic clock.
-        deaths_in_a_row: Processes that died here since the last answer.
+        deaths_in_a_row: Processes that died here since the last answer, or the last question that
+            was found to end them.
+        deaths_since_answer: Processes that died here since the last answer.
         failed_loads: Of these, those that came to no model.
         report: What the engine in the process has done.
     """
@@ -44,14 +47,28 @@ class Slot:
     item: int | None = None
     heard: float = field(default_factory=time.monotonic)
     deaths_in_a_row: int = 0
+    deaths_since_answer: int = 0
     failed_loads: int = 0
     report: EngineReport = field(default_factory=EngineReport)
 
-    @property
-    def is_hopeless(self) -> bool:
-        """Whether no other process is put into it."""
-        died, never_loaded = self.deaths_in_a_row, self.failed_loads
-        return died > MAX_DEATHS_IN_A_ROW or never_loaded >= MAX_FAILED_LOADS
+    def note_answer(self) -> None:
+        """Notes that the process has answered something."""
+        self.deaths_in_a_row = self.deaths_since_answer = 0
+
+    def note_death(self, *, was_loaded: bool, found_culprit: bool) -> None:
+        """Notes that the process died, and whether that told which question does it."""
+        self.deaths_since_answer += 1
+        self.deaths_in_a_row = 0 if found_culprit else self.deaths_in_a_row + 1
+        self.failed_loads += not was_loaded
+
+    def is_hopeless(self, *, alone: bool) -> bool:
+        """Whether no other process is put into it.
+
+        Args:
+            alone: Whether no other worker is left, which could answer what this one cannot.
+        """
+        died = self.deaths_in_a_row if alone else self.deaths_since_answer
+        return died > MAX_DEATHS_IN_A_ROW or self.failed_loads >= MAX_FAILED_LOADS
 
     @property
     def is_silent(self) -> bool:

@@ -143,7 +143,7 @@ def test_workbook_of_a_test_split_has_no_answers(tmp_path):
     write_tsv(tmp_path / "mmbench_test.tsv", rows)
     task = MMBench(data_dir=tmp_path, split="test")
     assert not task.has_annotations
-    with pytest.raises(DataError, match=r"Write the file for the server with runners\.submit"):
+    with pytest.raises(DataError, match=r"write the file for the server with runners\.submit"):
         task.score({})
     answers = answer_file(tmp_path, [line(row["index"], "A") for row in rows])
     header, first, *_ = sheet_of(build_submission(task, answers).content)
@@ -164,3 +164,20 @@ def test_text_that_no_cell_holds_is_refused_with_its_row(text, message):
     pytest.importorskip("openpyxl")
     with pytest.raises(DataError, match=f"Row 7: `prediction`.*{message}"):
         render_xlsx(["index", "prediction"], [[7, text]])
+
+
+def test_upload_takes_ids_in_another_form_and_refuses_other_questions(tmp_path):
+    put_lines(
+        tmp_path / "llava_test.jsonl",
+        [
+            {"question_id": n, "image": f"VizWiz_test_0000000{n}.jpg", "text": f"What is {n}?"}
+            for n in (1, 2)
+        ],
+    )
+    task = VizWiz(data_dir=tmp_path)
+    names = [line(f"VizWiz_test_0000000{n}.jpg", f"cat {n}") for n in (1, 2)]
+    upload = build_submission(task, answer_file(tmp_path, names))
+    assert [entry["answer"] for entry in json.loads(upload.content)] == ["cat 1", "cat 2"]
+    swapped = [line(1, prompt="What is 2?"), line(2, prompt="What is 1?")]
+    with pytest.raises(DataError, match="another question"):
+        build_submission(task, answer_file(tmp_path, swapped))

@@ -81,7 +81,9 @@ def test_kill_at_any_step_of_storing_costs_only_what_was_not_stored(
         assert history[-1]["num_stored"] == num_stored
     attempts = [line["attempts"] for line in read_lines(tmp_path / TASK / TRACE)]
     assert sum(attempts) <= NUM_QUESTIONS + 1
-    assert [path.name for path in (tmp_path / TASK).glob(".*.tmp")] == []
+    # Figures are written without the lock too, so that scratch of theirs may be another's.
+    left = {path.name.split(".")[1] for path in (tmp_path / TASK).glob(".*.tmp")}
+    assert left <= {"scores", "summary"}
 
 
 @pytest.mark.slow

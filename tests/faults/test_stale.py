@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from llava.conversation import conv_templates
 from runners.errors import ConfigError
 from runners.eval import evaluate
 from runners.options import program
@@ -114,7 +116,7 @@ def in_the_same_cache(cache_home: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_every_field_of_the_identity_is_tried(workspace: Path) -> None:
-    tried = {*OPTIONS, *FILES, *WEIGHTS, "prompts", "prompt_version"}
+    tried = {*OPTIONS, *FILES, *WEIGHTS, "prompts", "prompt_version", "prompt_format"}
     assert set(leaves(identity(workspace))) == tried
 
 
@@ -153,6 +155,15 @@ def test_program_that_renders_other_prompts_is_refused(
 ) -> None:
     monkeypatch.setattr("runners.evaluation.identity.PROMPT_VERSION", 1_000)
     assert_refused(workspace, "prompt_version", [], capsys)
+
+
+def test_template_that_was_edited_is_refused(
+    workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = identity(workspace)["conversation"]
+    edited = dataclasses.replace(conv_templates[template], system="Be brief.")
+    monkeypatch.setitem(conv_templates, template, edited)
+    assert_refused(workspace, "prompt_format", [], capsys)
 
 
 def test_answers_of_another_dtype_than_the_device_default_are_refused(

@@ -1,11 +1,14 @@
 """Prompts are what the checkpoints were trained on, character for character."""
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from llava.conversation import (
     Conversation,
     SeparatorStyle,
     conv_templates,
+    find_contradiction,
     resolve_conversation,
 )
 from llava.errors import ConversationError
@@ -264,3 +267,62 @@ def test_name_without_a_rule_is_refused_with_the_known_templates(names, part):
     assert part in str(caught.value)
     assert "`conversation=`" in str(caught.value)
     assert all(name in str(caught.value) for name in conv_templates)
+
+
+FAMILIES = {
+    "llama": ("</s>", ["<s>", "<unk>"]),
+    "llama with padding": ("</s>", ["<s>", "<unk>", "<pad>"]),
+    "llama 3": ("<|eot_id|>", ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>"]),
+    "qwen": ("<|im_end|>", ["<|endoftext|>", "<|im_start|>"]),
+    "phi 3": ("<|end|>", ["<s>", "</s>", "<|user|>", "<|assistant|>"]),
+    "gemma": ("<eos>", ["<bos>", "<start_of_turn>", "<end_of_turn>"]),
+    "llama for chatml": ("</s>", ["<s>", "<|im_start|>", "<|im_end|>"]),
+    "mpt": ("<|endoftext|>", ["<|im_start|>", "<|im_end|>"]),
+    "neox": ("<|endoftext|>", ["<|padding|>"]),
+}
+
+
+def tokenizer_of(family):
+    """Bytes, and the special tokens of a family of language models."""
+    end, more = FAMILIES[family]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={x: i for i, x in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.add_special_tokens([end, *more])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=end)
+
+
+@pytest.mark.parametrize(
+    ("template", "families"),
+    [
+        ("vicuna_v1", {"llama", "llama with padding"}),
+        ("llava_v1", {"llama", "llama with padding"}),
+        ("llava_llama_2", {"llama", "llama with padding"}),
+        ("mistral_instruct", {"llama", "llama with padding"}),
+        ("chatml_direct", {"qwen", "mpt", "llama for chatml"}),
+        ("mpt", {"qwen", "mpt", "llama for chatml"}),
+    ],
+)
+def test_families_whose_tokenizer_a_template_agrees_with(template, families):
+    agreeing = {name for name in FAMILIES if not find_contradiction(template, tokenizer_of(name))}
+    assert agreeing == families
+
+
+@pytest.mark.parametrize("family", ["llama 3", "qwen", "phi 3", "gemma", "neox"])
+@pytest.mark.parametrize("name", ["llava-v1.5-mine", "llava-mine-v1_1", "llava-llama-2-like"])
+def test_name_does_not_stand_against_the_tokenizer(family, name):
+    tokenizer = tokenizer_of(family)
+    for source in ({"zoo": None, "names": [name]}, {"zoo": "vicuna_v1", "names": []}):
+        with pytest.raises(ConversationError) as caught:
+            resolve_conversation(forced=None, **source, tokenizer=tokenizer)
+        assert "`conversation=`" in str(caught.value)
+        assert all(template in str(caught.value) for template in conv_templates)
+    asked = resolve_conversation(forced="vicuna_v1", zoo=None, names=[name], tokenizer=tokenizer)
+    assert asked == ("vicuna_v1", "asked for")
+
+
+def test_name_that_agrees_with_the_tokenizer_decides():
+    found = resolve_conversation(
+        forced=None, zoo=None, names=["llava-v1.5-7b"], tokenizer=tokenizer_of("llama")
+    )
+    assert found[0] == "vicuna_v1"

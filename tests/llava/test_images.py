@@ -11,7 +11,6 @@ from transformers import CLIPImageProcessorPil
 from llava.anyres import (
     divide_to_patches,
     get_anyres_image_grid_shape,
-    read_pinpoints,
     resize_and_pad_image,
     select_best_resolution,
 )
@@ -22,6 +21,7 @@ from llava.images import (
     shrink_to_square,
     to_rgb,
 )
+from llava.tiling import read_pinpoints
 
 SIDE = 56
 PINPOINTS = [[56, 112], [112, 56], [112, 112], [168, 56], [56, 168]]
@@ -246,6 +246,27 @@ def test_image_is_scaled_to_fit_and_centered_on_black(size, target, box):
 )
 def test_pinpoints_may_be_text(written, sizes):
     assert read_pinpoints(written) == sizes
+
+
+@pytest.mark.parametrize(
+    "written", ["(1x1)", "[[56, 112]", "nonsense", [], [[56]], [["56", 112]], [[0, 56]], None, 3]
+)
+def test_other_pinpoints_are_refused(written):
+    with pytest.raises(ValueError, match="`image_grid_pinpoints` must be"):
+        read_pinpoints(written, SIDE)
+
+
+def test_range_of_grids_is_every_grid_in_it():
+    assert read_pinpoints("(1x1),...,(2x3)", 10) == [
+        (width, height) for width in (10, 20) for height in (10, 20, 30)
+    ]
+
+
+@pytest.mark.parametrize("aspect", ["Pad", "padd", "anyres_max_9", "highres", "", 1, ["pad"]])
+def test_unknown_aspect_ratio_is_not_cropped(aspect, processor):
+    config = SimpleNamespace(image_aspect_ratio=aspect, image_grid_pinpoints=PINPOINTS)
+    with pytest.raises(ValueError, match="`image_aspect_ratio` must be square, pad or anyres"):
+        process_images([stripes(112, 50, RED, BLUE)], processor, config)
 
 
 def test_pinpoints_as_text_cut_the_same_tiles(processor):

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -51,6 +52,7 @@ class ChatServer:
         answers: What the first requests get, one after another; then `otherwise` decides.
         otherwise: What a request gets.
         delay_s: How long a reply takes.
+        drip_s: How long the server waits between the bytes of a reply; 0 sends it whole.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class ChatServer:
         *answers: Answer,
         otherwise: Callable[[dict[str, Any]], Answer] = lambda _: completion("1.0"),
         delay_s: float = 0.0,
+        drip_s: float = 0.0,
     ) -> None:
         self.requests: list[dict[str, Any]] = []
         self.times: list[float] = []
@@ -68,6 +71,10 @@ class ChatServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def handle(self) -> None:
+                with suppress(ConnectionResetError):  # the client has heard enough
+                    super().handle()
 
             def do_POST(self) -> None:
                 content = self.rfile.read(int(self.headers["Content-Length"]))
@@ -81,7 +88,9 @@ class ChatServer:
                     for name, value in {**kind, "Content-Length": str(len(body))}.items():
                         self.send_header(name, value)
                     self.end_headers()
-                    self.wfile.write(body.encode())
+                    for part in [body] if not drip_s else body:
+                        self.wfile.write(part.encode())
+                        time.sleep(drip_s)
                 except (BrokenPipeError, ConnectionResetError):  # the client was killed
                     self.close_connection = True
 

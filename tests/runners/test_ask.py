@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import io
 import shlex
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 from pathlib import Path
 
 import pytest
@@ -24,13 +29,45 @@ def png(width: int, height: int) -> bytes:
     return buffer.getvalue()
 
 
+OK = b"HTTP/1.1 200 OK\r\n"
+DRIPPING = {"/body": OK + b"\r\n", "/headers": OK + b"X-Slow: ", "/silence": b""}
+"""Answers that go on with a byte now and then."""
+BROKEN = {
+    "/no-http": b"SSH-2.0-OpenSSH\r\n",
+    "/nothing": b"",
+    "/cut": OK + b"Content-Length: 500\r\n\r\nabc",
+    "/chunks": OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "/long-line": OK + b"X: " + b"y" * 70_000 + b"\r\n\r\n",
+    "/many-lines": OK + b"X: y\r\n" * 200 + b"\r\n",
+    "/round": b"HTTP/1.1 302 Found\r\nLocation: /round\r\n\r\n",
+    "/to-a-file": b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n",
+}
+"""Answers that are none."""
+
+
+def drip(file: BufferedIOBase, begin: bytes) -> None:
+    with suppress(OSError):  # whoever asked has given up
+        file.write(begin)
+        for _ in range(100):
+            time.sleep(0.1)
+            file.write(b"x" if begin else b"")
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """A web server on this machine with an image, a large file, text and a dead end."""
     pages = {"/red.png": png(40, 30), "/large.bin": b"x" * 5000, "/text.png": b"no image"}
+    pages |= {"/a%20b.png?of=c%20d": png(8, 8), "/%C3%BC,%E5%AD%97.png": png(9, 9)}
+    pages |= {"/%22%7B%7D%5E.png": png(7, 7), f"/{'x' * 600}.png": png(6, 6)}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path in DRIPPING:
+                drip(self.wfile, DRIPPING[self.path])
+                return
+            if self.path in BROKEN:
+                self.wfile.write(BROKEN[self.path])
+                return
             content = pages.get(self.path)
             self.send_response(200 if content else 404)
             self.end_headers()
@@ -121,3 +158,66 @@ def test_what_is_no_image_or_too_large_cannot_be_opened(
 def test_unreachable_address_is_named() -> None:
     with pytest.raises(ConfigError, match=r"127\.0\.0\.1:9/x\.png cannot be fetched"):
         open_sources("http://127.0.0.1:9/x.png")
+
+
+@pytest.mark.parametrize(
+    ("page", "width"),
+    [
+        ("a b.png?of=c d", 8),
+        ("a%20b.png?of=c%20d#top", 8),
+        ('"{}^.png', 7),
+        (f"{'x' * 600}.png", 6),
+    ],
+)
+def test_address_is_taken_as_it_is_written(server: str, page: str, width: int) -> None:
+    (image,) = open_sources(f"{server}/{page}")
+    assert image.open().size == (width, width)
+
+
+def test_letters_of_any_script_are_encoded(server: str) -> None:
+    assert fetch(f"{server}/ü,字.png") == png(9, 9)
+
+
+@pytest.mark.parametrize("page", DRIPPING)
+def test_answer_that_does_not_end_is_given_up(server: str, page: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match=rf"{page} was not there after 0\.5 s|cannot be fetched"):
+        fetch(f"{server}{page}", timeout_s=0.5)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("page", BROKEN)
+def test_answer_that_is_none_is_told_with_its_address(server: str, page: str) -> None:
+    with pytest.raises(ConfigError, match=rf"`image` {server}{page} cannot be fetched"):
+        open_sources(server + page)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("http://[::1/x.jpg", "http://[::1]x/x.jpg", "http://[:::1]/x.jpg", "http://[]/x.jpg"),
+        *("http:///x.jpg", "http://", "http://a b/x.jpg", "http://127.0.0.1:port/x.jpg"),
+        *("http://127.0.0.1:99999/x.jpg", "http://127.0.0.1:-1/x.jpg", "http://a..b/x.jpg"),
+        *("http://" + "x" * 300 + "/x.jpg", "http://ü..de/x.jpg", "HTTP://[::1/x.jpg"),
+        "http://127.0.0.1:9\t/x.jpg",
+    ],
+)
+def test_impossible_address_is_told(address: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be fetched") as told:
+        open_sources(address)
+    assert address in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["http:/a/x.jpg", "x" * 300 + ".jpg", "~nobody-at-all/x.jpg"])
+def test_name_that_is_neither_file_nor_address_is_told(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}' is neither"):
+        open_sources(name)
+
+
+@pytest.mark.slow
+def test_program_ends_although_an_answer_does_not(server: str) -> None:
+    look = f"from runners.evaluation.ask_images import fetch; fetch('{server}/body', timeout_s=0.5)"
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=False)
+    assert time.monotonic() - began < 8
+    assert "was not there after 0.5 s" in done.stderr

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from runners.environment import command, resume_command
+from runners.environment import command, launched_rank, resume_command
+from tests.runners.conftest import Shell
 
 
 def test_command_to_go_on_does_not_set_the_answers_aside(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -11,3 +17,68 @@ def test_command_to_go_on_does_not_set_the_answers_aside(monkeypatch: pytest.Mon
     whole = "python -m runners.eval task=gqa overwrite=true 'model.path=/a b' run=overwrite"
     assert command("runners.eval") == whole
     assert resume_command("runners.eval") == whole.replace(" overwrite=true", "")
+
+
+def launch(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, None),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, None),  # a machine of several, and no launcher
+        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, None),
+        ({"RANK": "x", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, None),
+        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, (0, 2)),
+        ({"RANK": "9", "WORLD_SIZE": "16", "LOCAL_RANK": "1"}, (9, 16)),
+    ],
+)
+def test_one_of_several_processes_is_known(
+    variables: dict[str, str], expected: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch(monkeypatch, **variables)
+    assert launched_rank() == expected
+
+
+def test_program_that_a_training_starts_is_none_of_its_processes() -> None:
+    variables = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
+    look = "import runners.environment as e; print(e.launched_rank())"
+    nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {look!r}], check=True)"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for code in (look, nested)
+    ]
+    assert said == ["(1, 2)", "None"]
+
+
+@pytest.mark.parametrize("program", ["runners.eval", "runners.score", "runners.leaderboard"])
+def test_all_processes_of_a_launcher_but_the_first_end(
+    program: str, call: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch(monkeypatch, RANK="1", WORLD_SIZE="2", LOCAL_RANK="1")
+    done = call(f"{program} task=nothing", tmp_path)
+    assert (done.code, done.stdout) == (0, "")
+    assert "torchrun" in done.stderr
+    launch(monkeypatch, RANK="0", LOCAL_RANK="0")
+    done = call(f"{program} no_option=1", tmp_path)
+    assert done.code == 2
+    assert "Leave the launcher out" in done.stderr
+
+
+@pytest.mark.slow
+def test_first_process_of_torchrun_evaluates(shell: Shell, tmp_path: Path) -> None:
+    done = shell(
+        "python -m torch.distributed.run --nproc_per_node=2 --standalone -m runners.eval task=gqa "
+        "data=demo limit=3 canary=off run=mine",
+        tmp_path,
+    )
+    assert done.code == 0, done.stderr
+    assert done.json("results/mine/gqa/summary.json")["num_answered"] == 3

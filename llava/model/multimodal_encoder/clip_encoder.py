@@ -13,6 +13,7 @@ from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
 
 from llava.errors import CheckpointError
+from llava.model.checkpoint import is_tower_tuned
 
 
 class _NamedAsStored(nn.Module):
@@ -29,7 +30,7 @@ class CLIPVisionTower(nn.Module):
     Args:
         vision_tower: Folder (or cached hub id) of the CLIP model.
         args: The checkpoint's config: `mm_vision_select_layer`, `mm_vision_select_feature` and
-            `unfreeze_mm_vision_tower`.
+            `unfreeze_mm_vision_tower` or `mm_tunable_parts`.
         delay_load: Leave the weights for `load_model`. A tower that was tuned with the language
             model has its weights in the checkpoint: its structure is built at once, so that they
             find their place.
@@ -51,7 +52,7 @@ class CLIPVisionTower(nn.Module):
             )
         self.is_loaded = False
         self.config = CLIPVisionConfig.from_pretrained(vision_tower)
-        if getattr(args, "unfreeze_mm_vision_tower", False):
+        if is_tower_tuned(vars(args)):
             self.vision_tower = _NamedAsStored(CLIPVisionModel(self.config))
             self.image_processor = CLIPImageProcessorPil.from_pretrained(vision_tower)
             self.is_loaded = True

@@ -19,6 +19,7 @@ from runners.storage.summary import StoredScore, SummaryFile
 _TOLD_IDENTITY = (
     *("conversation", "dtype", "vision_tower_dtype", "quantization", "generation", "seed"),
     "prompt_version",
+    "prompt_format",
 )
 """What is told of two identities when it differs; weights differ as a matter of course."""
 
@@ -144,6 +145,12 @@ def _remarks(before: FinishedTask, after: FinishedTask, num_common: int) -> Iter
             yield f"the {name} answered {answered:,} of {asked:,} questions; {others}"
         if side.summary.hashes.prompts == UNKNOWN:
             yield f"it is not known in which words the {name} was asked."
+    codes = {side.summary.hashes.code for side in sides.values()}
+    if None not in codes and len(codes) > 1:
+        yield (
+            "the runs were scored by two versions of the scoring code. runners.score run=NAME "
+            "scores one again."
+        )
     told = [
         {name: side.manifest.identity.get(name) for name in _TOLD_IDENTITY}
         for side in (before, after)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from runners.errors import ConfigError
 from runners.options.task_spec import TaskSpec
-from runners.storage.run_table import render_causes
+from runners.storage.manifest import other_code
+from runners.storage.run_table import render_lack
 from runners.storage.stored import State
 from runners.storage.summary import SummaryFile
 from runners.views.leaderboard.board import Mark
@@ -57,7 +59,7 @@ def _extent(entry: Entry) -> Iterator[Mark]:
     if summary.coverage < 1:
         yield Mark(
             text=f"incomplete: {summary.num_answered:,} of {summary.num_questions:,} questions "
-            f"were answered, the others count as wrong ({printable(render_causes(summary))})"
+            f"{printable(render_lack(summary))}"
         )
 
 
@@ -84,6 +86,10 @@ def _origin(entry: Entry) -> Iterator[Mark]:
             text=f"judged by {printable(judge.model)}, where the published figures are "
             f"by {usual_judge(summary.task)}"
         )
+    history = entry.manifest.history if entry.manifest else ()
+    if any(other_code(*sessions) for sessions in pairwise(history)):
+        text = "answered by several versions of the code, see `history` in its manifest.json"
+        yield Mark(text=text, is_comparable=True)
     if entry.stored.changed_files:
         yield Mark(text=_HOW_CHANGED[entry.stored.state])
     if summary.origin.imported:  # scored as any others, so the figure means the same

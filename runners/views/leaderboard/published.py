@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from evals.errors import DataError
+from evals.reading.files import marked_encoding, visible
 from runners.views.leaderboard.board import Cell, Row
 from runners.views.leaderboard.columns import Column, known_column
 
@@ -45,7 +47,8 @@ def read_published(folder: Path) -> list[PublishedFigure]:
     Raises:
         DataError: the folder holds no table, or one is malformed.
     """
-    paths = sorted(folder.glob("*.csv"), key=lambda path: (path.name != _FIRST_TABLE, path.name))
+    paths = visible(folder.glob("*.csv"))
+    paths.sort(key=lambda path: path.name != _FIRST_TABLE)
     if not paths:
         raise DataError(
             f"{folder} holds no table of published figures. Leave `published_dir` out, or set "
@@ -56,10 +59,14 @@ def read_published(folder: Path) -> list[PublishedFigure]:
 
 def _read_table(path: Path) -> Iterable[PublishedFigure]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            records = list(csv.DictReader(file))
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a mark
+            table = csv.DictReader(file)
+            heads = ", ".join(table.fieldnames or ())[:200]
+            records = list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read: {error}. Restore the file.") from error
+        encoding = marked_encoding(path) if isinstance(error, UnicodeDecodeError) else ""
+        reason = f"it is {encoding}. Save it as UTF-8" if encoding else f"{error}. Restore the file"
+        raise DataError(f"{path} cannot be read: {reason}.") from error
     setup = PUBLISHED_SETUP
     if path.name != _FIRST_TABLE:
         setup += f", {path.stem.replace('_', ' ')}"
@@ -68,7 +75,7 @@ def _read_table(path: Path) -> Iterable[PublishedFigure]:
             yield PublishedFigure(
                 model=record["model"],
                 column=known_column(record["task"], record["split"], record["metric"]),
-                value=float(record["value"]),
+                value=_read_value(record["value"]),
                 printed=record["printed"],
                 source=record["source"],
                 setup=setup,
@@ -76,8 +83,15 @@ def _read_table(path: Path) -> Iterable[PublishedFigure]:
         except (KeyError, TypeError, ValueError) as error:  # TypeError: a line is too short
             raise DataError(
                 f"{path}:{number} must have the columns {', '.join(_FIELDS)}, but does not: "
-                f"{error!r}. Restore the file."
+                f"{error!r}, under the heads {heads}. Save it with commas, or restore the file."
             ) from error
+
+
+def _read_value(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"`value` must be a finite number, but is {text[:80]!r}")
+    return value
 
 
 def figures_by_model(figures: Iterable[PublishedFigure]) -> dict[str, dict[Column, float]]:

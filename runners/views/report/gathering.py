@@ -15,6 +15,7 @@ from runners.options.given import TaskChoice
 from runners.options.task_spec import TaskSpec
 from runners.storage.comparable import obstacles
 from runners.storage.identity import differences
+from runners.storage.run_table import render_lack
 from runners.storage.specs import read_run_specs
 from runners.storage.stored import StoredRun, StoredTask
 from runners.views.gate.pairing import compare_scores
@@ -152,10 +153,8 @@ def _notes(task: ShownTask | None) -> Iterator[str]:
         names = " and ".join(path.name for path in task.stored.changed_files)
         yield f"{names} changed since it was scored; score the run again."
     if summary.coverage < 1:
-        yield (
-            f"{summary.num_answered:,} of {summary.num_questions:,} questions were answered; the "
-            "others count as wrong."
-        )
+        what = render_lack(summary)
+        yield f"{summary.num_answered:,} of {summary.num_questions:,} questions {what}."
     if summary.origin.limited:
         yield "only the first questions of the split were asked."
 

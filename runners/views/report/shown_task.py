@@ -13,7 +13,7 @@ from llava.conversation import conv_templates, render_question
 from runners.options.task_spec import TaskSpec
 from runners.storage.answer_lines import is_failure, read_failure
 from runners.storage.files import hash_data_files, sha256_of_json
-from runners.storage.identity import PROMPT_VERSION
+from runners.storage.identity import PROMPT_VERSION, differences, prompt_format
 from runners.storage.manifest import Manifest
 from runners.storage.stored import State, StoredTask
 from runners.storage.summary import StoredScore, SummaryFile
@@ -155,7 +155,14 @@ class ShownTask:
         """What renders prompts, and the template around a turn; None if it is not known."""
         identity = self.manifest.identity
         template = identity.get("conversation")
-        if template not in conv_templates or identity.get("prompt_version") != PROMPT_VERSION:
+        if template not in conv_templates or differences(
+            identity,
+            {
+                **identity,
+                "prompt_version": PROMPT_VERSION,
+                "prompt_format": prompt_format(template),
+            },
+        ):
             return None  # what would be shown is not what the model was given
         marks_images = bool(self.manifest.environment.get("marks_images", False))
         render = partial(render_question, template, marks_images=marks_images)

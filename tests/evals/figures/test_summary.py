@@ -1,6 +1,7 @@
 import json
 import time
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -142,6 +143,13 @@ def make_score(number, cluster, value, **fields):
     )
 
 
+class Label(NamedTuple):
+    """What POPE's figures need of a question."""
+
+    label: str
+    is_unparsed: bool
+
+
 def pope_scores(num_images, seed=0):
     """Six questions an image in each category; images are harder or easier as a whole."""
     generator = np.random.default_rng(seed)
@@ -159,7 +167,7 @@ def pope_scores(num_images, seed=0):
                     is_right,
                     answer=answer,
                     groups={"category": category},
-                    details=label,
+                    details=Label(label, is_unparsed=False),
                 )
             )
     return scores
@@ -213,7 +221,7 @@ def test_missing_answers_count_in_the_interval_as_in_the_score(tmp_path):
     task, scores = POPE(data_dir=tmp_path), pope_scores(30)
     missing = [replace(s, answer=None, answered=False, value=0.0) for s in scores[:40]]
     other = {"yes": "no", "no": "yes"}
-    wrong = [replace(s, answer=other[s.details], value=0.0) for s in scores[:40]]
+    wrong = [replace(s, answer=other[s.details.label], value=0.0) for s in scores[:40]]
     without, with_wrong = (summarize(task, [*part, *scores[40:]], {}) for part in (missing, wrong))
     assert without.metrics == with_wrong.metrics
     assert without.interval == with_wrong.interval

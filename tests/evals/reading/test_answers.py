@@ -46,7 +46,7 @@ def test_recorded_failure_is_no_answer(tmp_path):
 
 @pytest.mark.parametrize("lines", [[], ["nonsense"]])
 def test_file_without_any_answer_is_refused(tmp_path, lines):
-    with pytest.raises(DataError, match="holds no answer"):
+    with pytest.raises(DataError, match=r"holds no answer"):
         read_answers(write(tmp_path / "a.jsonl", *lines))
 
 
@@ -80,3 +80,29 @@ def test_prediction_of_an_unknown_key_is_refused():
     check_keys(found, {"1"}, "t")
     with pytest.raises(DataError, match="1 predictions"):
         check_keys(found, {"2"}, "t")
+
+
+def test_many_alike_lines_are_counted(tmp_path):
+    lines = [{"questionId": f"0{n}", "prediction": "yes"} for n in range(500)]
+    found = read_answers(write(tmp_path / "a.jsonl", *lines, "{", answer(1, "yes")))
+    told = found.complaints()
+    assert len(found.unreadable) == 501
+    assert [line.split(" ")[0] for line in told[:3]] == [
+        f"{tmp_path}/a.jsonl:{n}" for n in (1, 2, 3)
+    ]
+    assert told[3].startswith("497 more lines like this one: has no `question_id`")
+    assert "questionId, prediction" in told[0]
+    assert len(told) == 5
+
+
+def test_list_of_answers_is_named_as_such(tmp_path):
+    with pytest.raises(DataError, match=r"holds no answer.*It is one JSON list"):
+        read_answers(write(tmp_path / "a.json", json.dumps([answer(1, "yes")])))
+    with pytest.raises(DataError, match=r"holds no answer.*its fields are questionId"):
+        read_answers(write(tmp_path / "a.jsonl", {"questionId": "1"}))
+
+
+def test_whole_number_as_a_table_writes_it_is_an_id(tmp_path):
+    lines = [answer(7.0, "yes"), answer(7.5, "no"), answer(1e300, "no")]
+    found = read_answers(write(tmp_path / "a.jsonl", *lines))
+    assert ([row["question_id"] for row in found.answers], len(found.unreadable)) == ([7], 2)

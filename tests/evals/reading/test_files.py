@@ -16,10 +16,13 @@ from evals.reading.files import (
     check_unique,
     find_file,
     find_optional,
+    iterate_json_list,
+    iterate_lines,
     read_json,
     read_jsonl,
     require,
     require_id,
+    visible,
 )
 from evals.reading.images import ImageFile, decode_image, image_in
 
@@ -226,3 +229,47 @@ def test_lack_of_memory_is_not_the_fault_of_the_image(tmp_path, monkeypatch):
     monkeypatch.setattr(PngImageFile, "load", run_out)
     with pytest.raises(MemoryError):
         image_in(tmp_path, "a.png").open()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
+def test_other_encodings_of_unicode_are_read(tmp_path, encoding):
+    (tmp_path / "a.jsonl").write_bytes('{"a": "é"}\r\n{"a": 2}\r\n'.encode(encoding))
+    assert read_jsonl(tmp_path / "a.jsonl") == [(1, {"a": "é"}), (2, {"a": 2})]
+    (tmp_path / "a.json").write_bytes('{"a": "é"}'.encode(encoding))
+    assert read_json(tmp_path / "a.json") == {"a": "é"}
+
+
+def test_torn_utf16_is_named_and_zeros_in_front_are_not_taken_for_it(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes('{"a": 1}'.encode("utf-16")[:-1])
+    with pytest.raises(DataError, match="begins as UTF-16 text, but is none"):
+        read_jsonl(tmp_path / "a.jsonl")
+    (tmp_path / "a.jsonl").write_bytes(b"\0" * 64 + b'\n{"a": 1}\n')
+    assert [number for number, _ in iterate_lines(tmp_path / "a.jsonl")] == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_number_of_thousands_of_digits_names_the_file(tmp_path, name):
+    content = '{"questions": [{"x": %s}]}' % ("1" * 5000)
+    (tmp_path / name).write_text(content)
+    readers = {
+        "a.json": [read_json, lambda path: list(iterate_json_list(path, "questions"))],
+        "a.jsonl": [read_jsonl],
+    }
+    for read in readers[name]:
+        with pytest.raises(DataError, match=rf"{name}.*thousands of digits") as raised:
+            read(tmp_path / name)
+        assert "sys." not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["[{}, {}]", '[\n  {"a": 1}\n]', '{\n  "a": 1\n}'])
+def test_whole_json_is_told_from_lines(tmp_path, text):
+    (tmp_path / "a.jsonl").write_text(text)
+    with pytest.raises(DataError, match=r"is one JSON .* \(JSON Lines\)") as raised:
+        read_jsonl(tmp_path / "a.jsonl")
+    assert "Mend or remove the line" not in str(raised.value)
+
+
+def test_hidden_files_are_left_out(tmp_path):
+    for name in ("b.txt", "._b.txt", ".DS_Store", "a.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in visible(tmp_path.iterdir())] == ["a.txt", "b.txt"]

@@ -89,20 +89,21 @@ def gqa(folder):
     return GQA(data_dir=folder, source="hub"), ["Yes.", "yes"]
 
 
+def problem_row(number, picture):
+    return {
+        "image": picture,
+        "question": "Which?",
+        "choices": ["a", "b"],
+        "answer": number,
+        "hint": "",
+        "subject": "natural science",
+        "topic": "biology",
+        "grade": "grade2",
+    }
+
+
 def scienceqa(folder):
-    rows = [
-        {
-            "image": image(1) if n else None,
-            "question": "Which?",
-            "choices": ["a", "b"],
-            "answer": n,
-            "hint": "",
-            "subject": "natural science",
-            "topic": "biology",
-            "grade": "grade2",
-        }
-        for n in range(2)
-    ]
+    rows = [problem_row(n, image(1) if n else None) for n in range(2)]
     put_parquet(folder / "ScienceQA-FULL/test-00000-of-00001.parquet", rows)
     return ScienceQA(data_dir=folder, source="hub"), ["A", "B"]
 
@@ -252,3 +253,25 @@ def test_broken_parquet_file_is_a_data_error(tmp_path):
 def test_unknown_source_is_refused(build, tmp_path):
     with pytest.raises(ValueError, match="`source` of"):
         build(data_dir=tmp_path, source="cloud")
+
+
+def test_row_that_names_a_file_is_refused_and_keeps_its_image(tmp_path):
+    path = tmp_path / "secret.png"
+    path.write_bytes(image(1)["bytes"])
+    task, _ = scienceqa(tmp_path)
+    assert not task.samples()[1].images[0].refused
+    rows = [problem_row(0, {"bytes": None, "path": str(path)})]
+    rows.append(problem_row(1, image(2)))
+    folder = tmp_path / "other"
+    put_parquet(folder / "ScienceQA-FULL/test-00000-of-00001.parquet", rows)
+    (source,) = ScienceQA(data_dir=folder, source="hub").samples()[0].images
+    assert not source.exists()
+    assert "names the file" in source.refused
+    with pytest.raises(OSError, match="is not opened"):
+        source.open()
+
+
+def test_problem_ids_that_are_no_row_numbers_are_refused(tmp_path):
+    task, _ = scienceqa(tmp_path)
+    with pytest.raises(DataError, match="source=files"):
+        task.match([{"question_id": n, "text": "A"} for n in ("1", "21")])

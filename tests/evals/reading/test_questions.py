@@ -58,3 +58,13 @@ def test_question_without_annotation_and_the_reverse_are_refused():
         check_same_ids(["1"], Path("q"), ["1", "2"], Path("a"))
     with pytest.raises(DataError, match="occurs twice"):
         check_same_ids(["1", "1"], Path("q"), ["1"], Path("a"))
+
+
+@pytest.mark.parametrize("as_lines", [True, False])
+def test_training_data_are_told_from_questions(tmp_path, as_lines):
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat."}]
+    entries = [{"id": str(n), "image": "c.jpg", "conversations": turns} for n in range(3)]
+    path = tmp_path / "train.json"
+    path.write_text("\n".join(map(json.dumps, entries)) if as_lines else json.dumps(entries))
+    with pytest.raises(DataError, match="`conversations`, as LLaVA's training data do"):
+        read_questions(path)

@@ -16,7 +16,8 @@ def reply(key="v1_0", run=0, model="j", content="0.5", request=None):
 
 
 def select(replies, judge="j"):
-    return select_replies(replies, REQUESTS, judge=judge, task="mmvet")
+    found = select_replies(replies, REQUESTS, judge=judge, task="mmvet")
+    return {key: [one.content for one in of_one] for key, of_one in found.items()}
 
 
 def test_own_replies_are_read_back(tmp_path):

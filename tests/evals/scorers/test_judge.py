@@ -12,6 +12,7 @@ from evals.scorers.judge import (
     deviation_of_runs,
     parse_grade,
     parse_score,
+    read_points,
 )
 
 
@@ -44,9 +45,33 @@ def test_runs_must_be_complete():
             deviation_of_runs(runs)
 
 
-def test_unreadable_review_stays_in_the_averages():
-    figures = compare_to_reference([(8.0, 8.0), UNREADABLE_PAIR])
-    assert figures == {"score": 1.0, "reference_mean": 3.5, "model_mean": 3.5}
+@pytest.mark.parametrize(
+    ("review", "points"),
+    [
+        ("8, 6\nFine.", (8.0, 6.0)),
+        (" 8  6.5 ", (8.0, 6.5)),
+        ("8 , 6\r\nFine.", (8.0, 6.0)),
+        ("0 10", (0.0, 10.0)),
+        ("8 9 10", None),
+        ("-1 -1", None),
+        ("80 60", None),
+        ("nan 5", None),
+        ("inf 5", None),
+        ("Scores: 8 6", None),
+        ("error", None),
+        ("", None),
+        ("\n8 6", None),
+    ],
+)
+def test_review_gives_two_points_or_none(review, points):
+    assert read_points(review) == points
+
+
+@given(st.text(alphabet="0123456789., \n", max_size=8))
+def test_what_is_officially_read_is_read_alike(review):
+    official, read = parse_score(review), read_points(review)
+    if official != UNREADABLE_PAIR and read is not None:
+        assert read == official
 
 
 def test_figure_that_is_no_number_is_none():

@@ -1,6 +1,7 @@
 import pytest
 
 from evals.errors import DataError
+from evals.figures.summary import summarize
 from evals.reading.replies import hash_request
 from evals.tasks.llavabench import LLaVABench
 from evals.tasks.mmvet import MMVet
@@ -100,6 +101,7 @@ def test_grades_are_averaged_over_runs_and_capabilities(mmvet):
     assert figures.breakdowns["capability"]["ocr"] == {"score": 0.75, "num_questions": 1}
     assert list(figures.breakdowns["capability_set"]) == ["math_ocr", "rec"]
     assert figures.num_unparsed == 1
+    assert [s.answered for s in scores] == [True, False]
 
 
 def test_judges_are_told_apart_by_the_definition(mmvet):
@@ -151,12 +153,45 @@ def test_missing_answer_is_left_out_of_the_comparison(bench):
     assert figures.breakdowns["category"]["complex"]["score"] is None
 
 
-def test_unreadable_review_counts_as_minus_one(bench):
-    lines = [{"question_id": n, "content": "8 8" if n else "eight"} for n in range(3)]
+@pytest.mark.parametrize("unread", ["eight", "", "80 60", "error", None])
+def test_unread_review_is_no_tie_but_a_failure(unread, bench):
+    lines = [{"question_id": n, "content": "8 4" if n else unread} for n in range(3)]
     put_lines(bench / "reviews.jsonl", lines)
     task = LLaVABench(data_dir=bench, replies=bench / "reviews.jsonl")
-    figures = task.aggregate(task.score(predictions_of(task, 3)))
-    assert (figures.metrics["model_mean"], figures.num_unparsed) == (5.0, 1)
+    scores = task.score(predictions_of(task, 3))
+    summary = summarize(task, scores, {})
+    assert (summary.metrics["score"], summary.metrics["model_mean"]) == (0.5, 4.0)
+    rows = summary.breakdowns["category"]
+    assert {name: row["score"] for name, row in rows.items()} == {
+        "complex": 0.5,
+        "conv": None,
+        "detail": 0.5,
+    }
+    assert (summary.num_answered, summary.num_unparsed) == (2, 1)
+    cause = "judge_refused" if unread is None else "judge_unread"
+    assert summary.num_failed == {cause: 1}
+    assert scores[0].failure.key == scores[0].key
+
+
+def test_question_is_judged_only_if_every_run_judged_it(bench):
+    for run, points in enumerate(("8 4", "no")):
+        lines = [{"question_id": n, "content": "8 8" if n else points} for n in range(3)]
+        put_lines(bench / f"run{run}.jsonl", lines)
+    task = LLaVABench(data_dir=bench, replies=[bench / "run0.jsonl", bench / "run1.jsonl"])
+    summary = summarize(task, task.score(predictions_of(task, 3)), {})
+    assert summary.num_answered == 2
+    assert summary.metrics["model_mean"] == pytest.approx((20 / 3 + 8) / 2, abs=1e-3)
+    assert summary.breakdowns["category"]["conv"]["score"] is None
+
+
+def test_grade_that_is_null_is_a_failure_of_its_question(mmvet):
+    grades = {key: {"model": ["j"], "content": [None]} for key in ("v1_0", "v1_1")}
+    grades["v1_1"]["content"] = ["1.0"]
+    put_json(mmvet / "grades.json", grades)
+    task = MMVet(data_dir=mmvet, judge="j", replies=mmvet / "grades.json")
+    summary = summarize(task, task.score(predictions_of(task, 2)), {})
+    assert (summary.metrics["score"], summary.metrics_answered["score"]) == (0.5, 1.0)
+    assert summary.num_failed == {"judge_refused": 1}
 
 
 def test_request_is_built_from_caption_and_reference(bench):

@@ -114,3 +114,39 @@ def test_unknown_language_or_split_of_the_mirror_is_refused(tmp_path):
         MMBench(data_dir=tmp_path, language="de")
     with pytest.raises(ValueError, match="`split` must be one of"):
         MMBench(data_dir=tmp_path, split="train", source="hub")
+
+
+@pytest.mark.parametrize(("split", "language"), [("test", "en"), ("test_cn", "cn"), ("CC", "en")])
+def test_test_table_is_scored_where_it_has_the_answers(tmp_path, split, language):
+    path = tmp_path / f"mmbench_{split}.tsv"
+    write_tsv(path, mmbench_rows())
+    task = MMBench(data_dir=tmp_path, split=split, language=language)
+    assert task.has_annotations
+    scores, _ = score(task, *(row["answer"] for row in mmbench_rows()))
+    assert {one.value for one in scores} == {1.0}
+
+
+@pytest.mark.parametrize("answer", [None, "", "nan"])
+def test_test_table_without_answers_is_for_the_server(tmp_path, answer):
+    rows = [{k: answer if k == "answer" else v for k, v in row.items()} for row in mmbench_rows()]
+    if answer is None:
+        rows = [{k: v for k, v in row.items() if k != "answer"} for row in rows]
+    write_tsv(tmp_path / "mmbench_test.tsv", rows)
+    assert not MMBench(data_dir=tmp_path, split="test").has_annotations
+    write_tsv(tmp_path / NAME, rows)
+    with pytest.raises(DataError, match="answer"):
+        MMBench(data_dir=tmp_path).samples()
+
+
+def test_test_table_must_have_all_answers_or_none(tmp_path):
+    rows = mmbench_rows()
+    write_tsv(tmp_path / "mmbench_test.tsv", [{**rows[0], "answer": ""}, *rows[1:]])
+    with pytest.raises(DataError, match="`answer` must be a letter"):
+        MMBench(data_dir=tmp_path, split="test").samples()
+
+
+def test_index_of_thousands_of_digits_is_named(tmp_path):
+    rows = [{**mmbench_rows()[0], "index": "9" * 5000}]
+    write_tsv(tmp_path / NAME, rows)
+    with pytest.raises(DataError, match=r"20230712.tsv:\d: `index` must be a number"):
+        MMBench(data_dir=tmp_path).samples()

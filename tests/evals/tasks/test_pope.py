@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from evals.errors import DataError
@@ -94,3 +96,25 @@ def test_empty_category_or_unknown_release_is_refused(task, tmp_path):
         POPE(data_dir=tmp_path).score({})
     with pytest.raises(ValueError, match="`questions` of pope"):
         POPE(data_dir=tmp_path, questions=3_000)
+
+
+def test_answers_without_prompts_to_the_other_release_are_told_by_their_number(tmp_path):
+    write_pope(tmp_path)
+    task = POPE(data_dir=tmp_path, questions=9000)
+    number = len(task.questions)
+    release = replace(
+        task.releases["coco"], other_releases={number - 1: "Fetch."}, renumbered={number - 1}
+    )
+    task = replace(task, releases={"coco": release})
+    lines = [{"question_id": s.question_id, "text": "yes"} for s in task.samples()]
+    assert len(task.match(lines)) == number
+    with pytest.raises(DataError, match="whose ids stand for other questions: Fetch"):
+        task.match(lines[1:])
+
+
+def test_yes_for_want_of_a_no_is_counted(task):
+    number = len(task.samples())
+    texts = ["Yes, it is", "No.", "NO", "", *["yes"] * (number - 4)]
+    scores = task.score(task.match(answers(task, *texts)))
+    assert [score.answer for score in scores[:4]] == ["yes", "no", "yes", "yes"]
+    assert task.aggregate(scores).num_unparsed == 2

@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 
 from evals.errors import DataError
@@ -69,3 +71,39 @@ def test_empty_file_is_refused(tmp_path):
     put_json(tmp_path / "SEED-Bench.json", {"questions": [], "question_type": TYPES})
     with pytest.raises(DataError, match="`questions` is empty"):
         SeedBench(data_dir=tmp_path).score({})
+
+
+def test_answers_that_are_no_letter_are_counted(tmp_path):
+    write_seedbench(tmp_path)
+    task = SeedBench(data_dir=tmp_path)
+    lines = [{"question_id": q, "text": t} for q, t in ((101, "A."), ("102", "E"), ("v1", "C"))]
+    figures = task.aggregate(task.score(task.match(lines)))
+    assert (figures.metrics["accuracy"], figures.num_unparsed) == (0.0, 2)
+
+
+@pytest.mark.parametrize(("split", "ids"), [("v1_image", ["101", "102"]), ("v1_video", ["v1"])])
+def test_images_and_videos_can_be_asked_alone(tmp_path, split, ids, caplog):
+    write_seedbench(tmp_path)
+    lines = [{"question_id": q, "image": f"{q}.png", "text": f"Odd {q}"} for q in (101, 102, "v1")]
+    put_lines(tmp_path / "llava-seed-bench.jsonl", lines)
+    task = SeedBench(data_dir=tmp_path, split=split)
+    assert [sample.text for sample in task.samples()] == [f"Odd {name}" for name in ids]
+    assert list(task.match([{"question_id": q, "text": "A"} for q in (101, "102", "v1")])) == ids
+    warnings = [one.message for one in caplog.records if one.levelno >= logging.WARNING]
+    assert not any("not asked" in message for message in warnings)
+    with pytest.raises(ValueError, match="`split` of seedbench"):
+        SeedBench(data_dir=tmp_path, split="video")
+
+
+def test_questions_that_a_later_release_lacks_are_left_out_and_told(tmp_path, caplog):
+    write_seedbench(tmp_path)
+    put_json(
+        tmp_path / "SEED-Bench.json", {"questions": seed_records()[:2], "question_type": TYPES}
+    )
+    lines = [{"question_id": q, "image": f"{q}.png", "text": f"Odd {q}"} for q in (101, 102, "v1")]
+    put_lines(tmp_path / "llava-seed-bench.jsonl", lines)
+    assert len(SeedBench(data_dir=tmp_path).samples()) == 2
+    assert "llava-seed-bench.jsonl: 1 questions are not asked" in caplog.text
+    put_lines(tmp_path / "llava-seed-bench.jsonl", lines[1:])
+    with pytest.raises(DataError, match=r"lacks 1 question ids.*move it away"):
+        SeedBench(data_dir=tmp_path).samples()

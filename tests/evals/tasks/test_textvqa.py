@@ -146,3 +146,11 @@ def test_summary_of_answered_questions_is_the_official_figure(folder):
     assert task.aggregate(answered).metrics["vqa_accuracy"] == 1.0
     assert task.aggregate(scores).metrics["vqa_accuracy"] == pytest.approx(1 / 3)
     assert json.dumps([score.to_line() for score in scores])
+
+
+def test_test_split_is_scored_where_its_file_has_answers(tmp_path):
+    put_json(tmp_path / "TextVQA_0.5.1_test.json", {"data": textvqa_records()})
+    assert TextVQA(data_dir=tmp_path, split="test").has_annotations
+    empty = [{**row, "answers": [""] * 10} for row in textvqa_records()]
+    put_json(tmp_path / "TextVQA_0.5.1_test.json", {"data": empty})
+    assert not TextVQA(data_dir=tmp_path, split="test").has_annotations

@@ -80,3 +80,17 @@ def test_unknown_split_or_empty_file_is_refused(tmp_path):
     put_json(tmp_path / "val.json", [])
     with pytest.raises(DataError, match="must be a list of questions"):
         VizWiz(data_dir=tmp_path, split="val").samples()
+
+
+def test_test_split_is_scored_where_its_file_has_answers(tmp_path):
+    records = vizwiz_records()
+    put_json(tmp_path / "test.json", records)
+    names = [record["image"] for record in records]
+    lines = [{"question_id": n, "image": names[n - 7], "text": f"Odd {n}"} for n in (7, 8, 9)]
+    put_lines(tmp_path / "llava_test.jsonl", lines)
+    task = VizWiz(data_dir=tmp_path)
+    assert task.has_annotations
+    assert [sample.text for sample in task.samples()] == ["Odd 7", "Odd 8", "Odd 9"]
+    bare = [{k: v for k, v in record.items() if k != "answers"} for record in records]
+    put_json(tmp_path / "test.json", bare)
+    assert not VizWiz(data_dir=tmp_path).has_annotations

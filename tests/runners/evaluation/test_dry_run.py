@@ -21,6 +21,7 @@ from runners.evaluation.dry_run import (
     DEVICES,
     LanguageShape,
     TaskPlan,
+    _problems,
     count_tower_parameters,
     memory_bytes,
     num_tiles,
@@ -174,6 +175,40 @@ def test_tiled_images_count_with_the_most_tiles(subject: Subject, samples: list[
     num_shown = 7  # 3 + 2 questions about one image, one about two
     assert plans[1].num_tokens - plans[0].num_tokens == 4 * 576 * num_shown
     assert plans[1].tower_flops == pytest.approx(5 * plans[0].tower_flops)
+
+
+@pytest.mark.parametrize("field", ["tokenizer_model_max_length", "max_sequence_length"])
+def test_prompts_that_the_run_would_refuse_are_told(
+    field: str, subject: Subject, samples: list[Sample]
+) -> None:
+    renderer, image = subject.build_renderer(), subject.checkpoint.num_image_tokens
+    lengths = [
+        len(renderer.tokenize(sample)) + len(sample.images) * (image - 1) for sample in samples
+    ]
+    limit = sorted(lengths)[2]
+    config = {**subject.checkpoint.config, field: limit}
+    short = with_config(subject, config, dict(subject.checkpoint.tower_config))
+    plan = plan_task("gqa", samples, renderer, short)
+    # as the engine has it: a prompt leaves room for one more token, but not within its own limit
+    longest = limit if field == "tokenizer_model_max_length" else limit - 1
+    num_too_long = sum(length > longest for length in lengths)
+    assert plan.failures == {"prompt_too_long": num_too_long}
+    (told,) = _problems(plan, short.checkpoint)
+    assert f"{num_too_long} of 7 questions would fail as prompt_too_long" in told
+    assert f"`{field}` is {limit:,}" in told
+
+
+def test_tiles_that_may_not_fit_are_told_apart_from_what_does_not(
+    subject: Subject, samples: list[Sample]
+) -> None:
+    pinpoints = [[336, 672], [672, 672]]
+    tiled = {"image_aspect_ratio": "anyres", "image_grid_pinpoints": pinpoints}
+    large = with_config(subject, LLAMA_7B | tiled, VIT_LARGE)
+    plan = plan_task("gqa", samples, subject.build_renderer(), large)
+    assert not plan.failures  # two whole images and their text fit into 2,047
+    assert plan.num_perhaps_too_long == 6  # five views of one image alone do not
+    (told,) = _problems(plan, large.checkpoint)
+    assert "6 of 7 questions would fail as prompt_too_long if their images" in told
 
 
 def build_plan(**values: Any) -> TaskPlan:

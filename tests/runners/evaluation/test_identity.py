@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from llava.conversation import conv_templates
 from llava.generation.request import GenerationConfig
 from runners.evaluation.identity import ModelIdentity, compose_identity, engine_identity
 from runners.options.engine import EngineOptions, PackedOptions, SequentialOptions
 from runners.options.model import QuantizationConfig
+from runners.storage.identity import differences, prompt_format
 
 MODEL = ModelIdentity(
     name="llava-demo",
@@ -29,11 +32,33 @@ QUESTIONS = {
 }
 OF_QUESTIONS = {
     "prompt_version": 1,
+    "prompt_format": prompt_format("vicuna_v1"),
     "prompts": "e1",
     "data": {"demo_questions.json": "ca"},
     "generation": {"temperature": 0.0, "top_p": None, "num_beams": 1, "max_new_tokens": 16},
     "seed": 3,
 }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"system": "Be brief."}, {"sep": "\n"}, {"roles": ("U", "A")}, {"messages": [["USER", "Hi"]]}],
+)
+def test_template_that_is_edited_is_another_one(
+    change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = compose_identity(MODEL, **QUESTIONS)
+    edited = replace(conv_templates["vicuna_v1"], **change)
+    monkeypatch.setitem(conv_templates, "vicuna_v1", edited)
+    now = compose_identity(MODEL, **QUESTIONS)
+    assert list(differences(before, now)) == ["prompt_format"]
+    del before["prompt_format"]  # as in manifests of earlier versions
+    assert not differences(before, now)
+
+
+def test_templates_with_one_text_are_one_format() -> None:
+    assert prompt_format("v1") == prompt_format("vicuna_v1")
+    assert prompt_format("llava_v1") != prompt_format("llama_2")
 
 
 def test_identity_of_a_checkpoint() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,7 +67,7 @@ def test_touched_images_are_compared_once(answered: Path, caplog: pytest.LogCapt
     for image in (answered.parent / "images").iterdir():
         touch(image)
     assert asked_again(answered) == []
-    assert "2 images have another size or time now; their pixels are compared" in caplog.text
+    assert "2 images have another size or time now" in caplog.text
     assert "0 of 2 answered questions show other images" in caplog.text
     assert (answered.parent / "run/custom/predictions.jsonl").read_bytes() == before
     caplog.clear()
@@ -73,6 +75,65 @@ def test_touched_images_are_compared_once(answered: Path, caplog: pytest.LogCapt
     assert "compared" not in caplog.text
     attempts = [line["attempts"] for line in read_lines(answered.parent / "run/custom/trace.jsonl")]
     assert attempts == [1, 1, 1, 1]
+
+
+def replace(path: Path, other: Path) -> None:
+    """Puts a copy of another file in a file's place, with the old time, as `rsync -t` does."""
+    stat = path.stat()
+    shutil.copyfile(other, path.with_name("new"))
+    os.utime(path.with_name("new"), ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    path.with_name("new").replace(path)
+
+
+def write_into(path: Path, other: Path) -> None:
+    """Overwrites a file in place and puts its time back, as `cp -p` does."""
+    stat = path.stat()
+    path.write_bytes(other.read_bytes())
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def link_to(path: Path, other: Path) -> None:
+    """Has a link lead to another file of the same size and time."""
+    stat = path.stat()
+    os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    path.unlink()
+    path.symlink_to(other)
+
+
+@pytest.mark.parametrize("put", [replace, write_into, link_to])
+def test_image_of_the_same_size_and_time_is_asked_about_again(
+    put: Callable[[Path, Path], None], questions: Path, tmp_path: Path
+) -> None:
+    red, other = tmp_path / "images/red.png", tmp_path / "other.png"
+    for path, color in ((red, "red"), (other, "blue")):
+        Image.new("RGB", (40, 30), color).save(path, "BMP")
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+        task_run.finish(None)
+    before = red.stat()
+    put(red, other)
+    now = red.stat()
+    assert (now.st_size, now.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert asked_again(questions) == ["1", "4"]
+    assert asked_again(questions) == []
+
+
+def test_older_trace_has_pixels_compared_once_and_nothing_asked_again(
+    answered: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Older versions recorded size and time alone, which cannot tell whether a file is the same."""
+    path = answered.parent / "run/custom/trace.jsonl"
+    traces = read_lines(path)
+    for trace in traces:
+        trace["image_stat"] = [stat and stat[:2] for stat in trace["image_stat"]]
+    path.write_text("".join(json.dumps(trace) + "\n" for trace in traces))
+    assert asked_again(answered) == []
+    assert "only these were recorded; their pixels are compared once" in caplog.text
+    caplog.clear()
+    assert asked_again(answered) == []
+    assert "compared" not in caplog.text
+    write_into(answered.parent / "images/red.png", answered.parent / "images/blue.png")
+    assert asked_again(answered) == ["1", "4"]
 
 
 def test_same_pixels_in_another_file_are_no_change(answered: Path) -> None:

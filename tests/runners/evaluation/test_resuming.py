@@ -236,6 +236,27 @@ def test_other_identity_is_refused(
         pass
 
 
+def test_answers_of_other_code_are_said(
+    questions: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(questions, tmp_path, limit=1) as task_run:
+        answer_pending(task_run)
+    path = tmp_path / "custom/manifest.json"
+    content = json.loads(path.read_text())
+    del content["identity"]["prompt_format"]  # as an earlier version wrote it
+    content["history"][-1] |= {"git": {"commit": "1" * 40}, "source": "a"}
+    path.write_text(json.dumps(content))
+    machine = {**ENVIRONMENT.machine, "git": {"commit": "2" * 40}, "source": "b"}
+    with opened(questions, tmp_path) as task_run, caplog.at_level("WARNING"):
+        task_run.begin(IDENTITY, replace(ENVIRONMENT, machine=machine))
+    assert "another version of the code (commit 111111111111 there, commit 222222222222" in (
+        caplog.text
+    )
+    content = json.loads(path.read_text())
+    assert content["identity"]["prompt_format"]
+    assert [session["source"] for session in content["history"]] == ["a", "b"]
+
+
 def test_changed_questions_are_refused(questions: Path, tmp_path: Path) -> None:
     with opened(questions, tmp_path / "run") as task_run:
         answer_pending(task_run)

@@ -74,3 +74,9 @@ def test_item_of_which_nothing_can_be_rendered_is_left_out(tokenizer: Any) -> No
     work = work_on([question("broken", "\ud83d")], PromptRenderer("vicuna_v1", tokenizer))
     assert list(work.items()) == []
     assert [failure.key for failure in work.take_failures()] == ["broken"]
+
+
+def test_what_failed_before_comes_last_however_heavy_it_is(tokenizer: Any) -> None:
+    work = work_on(long_questions(4), PromptRenderer("vicuna_v1", tokenizer))
+    work.failed_before = {"1", "3"}
+    assert [request.key for item in work.items() for request in item] == ["2", "0", "3", "1"]

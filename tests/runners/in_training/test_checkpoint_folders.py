@@ -15,10 +15,10 @@ import torch
 from runners.in_training.checkpoint_folders import (
     find_checkpoints,
     fingerprint,
-    is_whole,
     last_change_s,
     what_is_missing,
 )
+from runners.in_training.whole_files import is_whole
 from tests.checkpoints import make_checkpoint
 from tests.variants import make_base, make_lora, make_mpt, make_native, make_projector
 
@@ -140,6 +140,40 @@ def test_adapter_of_a_llava_needs_what_was_trained_beside_it(
     assert what_is_missing(folder) == "non_lora_trainables.bin is missing"
 
 
+def test_adapter_with_its_projector_needs_nothing_beside_it(
+    copied: Callable[[str], Path],
+) -> None:
+    folder = copied("lora")
+    adapter = torch.load(folder / "adapter_model.bin", weights_only=True)
+    projector = torch.load(folder / "non_lora_trainables.bin", weights_only=True)
+    torch.save(adapter | projector, folder / "adapter_model.bin")
+    assert what_is_missing(folder) == ""
+    (folder / "non_lora_trainables.bin").unlink()
+    assert what_is_missing(folder) == ""
+    (folder / "config.json").write_text('{"model_type": "llava", "text_')
+    assert what_is_missing(folder) == "config.json is not whole"
+
+
+def test_adapter_in_the_old_format_that_is_cut_is_not_complete(
+    copied: Callable[[str], Path],
+) -> None:
+    folder = copied("lora")
+    (folder / "non_lora_trainables.bin").unlink()
+    path = folder / "adapter_model.bin"
+    adapter = torch.load(path, weights_only=True)
+    torch.save(adapter, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:300])
+    assert "adapter_model.bin cannot be read" in what_is_missing(folder)
+
+
+def test_adapter_over_transformers_own_llava_needs_nothing_beside_it(
+    copied: Callable[[str], Path],
+) -> None:
+    folder = copied("plain_adapter")
+    (folder / "config.json").write_text('{"model_type": "llava", "text_config": {}}')
+    assert what_is_missing(folder) == ""
+
+
 def test_folder_that_is_removed_meanwhile_is_not_complete(tmp_path: Path) -> None:
     assert what_is_missing(tmp_path / "gone")
 
@@ -221,3 +255,50 @@ def test_copy_with_old_times_is_a_recent_change(kinds: dict[str, Path], tmp_path
     for path in folder.iterdir():
         os.utime(path, (1e9, 1e9))
     assert last_change_s(folder) >= started_s
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "tokenizer.model", "config.json"])
+def test_every_file_of_the_tokenizer_has_to_be_whole(
+    copied: Callable[[str], Path], name: str
+) -> None:
+    path = copied("single") / name
+    path.write_bytes(bytes(path.stat().st_size))
+    assert what_is_missing(path.parent).startswith(f"{name} is not whole")
+
+
+def name_tower(folder: Path, name: str) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "mm_vision_tower": name}))
+
+
+def test_tower_beside_the_checkpoint_belongs_to_it(
+    copied: Callable[[str], Path], tiny_tower: Path
+) -> None:
+    folder = copied("single")
+    name_tower(folder, "a-tower")
+    before = fingerprint(folder)
+    assert what_is_missing(folder) == ""  # the evaluation says that there is no tower
+    tower = shutil.copytree(tiny_tower, folder.parent / "a-tower")
+    after = fingerprint(folder)
+    assert after != before
+    weights = next(tower.glob("*.safetensors"))
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-5])
+    assert f"{weights.name} is not whole" in what_is_missing(folder)
+    weights.write_bytes(content)
+    assert what_is_missing(folder) == ""
+
+
+@pytest.mark.parametrize("kind", ["tower", "base"])
+def test_what_the_hub_gives_is_noticed(
+    copied: Callable[[str], Path], tiny_tower: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    folder = copied("single" if kind == "tower" else "lora")
+    base = "somebody/it" if kind == "base" else None
+    if kind == "tower":
+        name_tower(folder, "somebody/it")
+    hub = folder.parent / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
+    before = fingerprint(folder, base)
+    shutil.copytree(tiny_tower, hub / "models--somebody--it/snapshots/0123")
+    assert fingerprint(folder, base) != before

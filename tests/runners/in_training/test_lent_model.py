@@ -12,8 +12,17 @@ import pytest
 import torch
 from accelerate import Accelerator
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PretrainedConfig,
+)
 
 from runners.errors import ConfigError
+from runners.in_training.lent_model import require_known_class
 from tests.checkpoints import LoadedModel
 from tests.demo_questions import load_demo
 from tests.runners.in_training.conftest import answers_hash, ask
@@ -155,3 +164,44 @@ def test_models_that_cannot_be_asked_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         ask(fresh, model=wrap(fresh.model))
+
+
+class ForeignLlava(torch.nn.Module):
+    """As another package's LLaVA looks from outside."""
+
+    config = PretrainedConfig()
+
+    def get_vision_tower(self) -> torch.nn.Module:
+        return torch.nn.Identity()
+
+
+def transformers_llava() -> torch.nn.Module:
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = LlamaConfig(**small, intermediate_size=8, vocab_size=16)
+    vision = CLIPVisionConfig(**small, intermediate_size=8, image_size=28, patch_size=14)
+    config = LlavaConfig(text_config=text, vision_config=vision)
+    return LlavaForConditionalGeneration(config)
+
+
+@pytest.mark.parametrize("make", [transformers_llava, ForeignLlava])
+def test_other_class_that_sees_is_refused_by_its_name(
+    fresh: LoadedModel, make: Callable[[], torch.nn.Module]
+) -> None:
+    model = make()
+    with pytest.raises(ConfigError, match=f"{type(model).__name__} of .*load_pretrained_model"):
+        ask(fresh, model=model)
+
+
+def test_language_model_without_images_is_of_any_class(demo: LoadedModel) -> None:
+    require_known_class(
+        LlamaForCausalLM(
+            LlamaConfig(
+                hidden_size=8,
+                intermediate_size=8,
+                num_hidden_layers=1,
+                vocab_size=16,
+                num_attention_heads=2,
+            )
+        )
+    )
+    require_known_class(demo.model)

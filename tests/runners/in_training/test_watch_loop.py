@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
+from runners.in_training.watch_loop import Watch
+from runners.options.model import ModelConfig
+from runners.options.watch import WatchConfig
+from runners.signals import Interruption
 from tests.checkpoints import make_checkpoint
 from tests.runners.conftest import Shell
 
@@ -31,3 +38,64 @@ def test_checkpoint_is_evaluated_whatever_its_folder_is_called(
     )
     assert finished.code == 0, finished.stderr
     assert set(finished.stdout.splitlines()) >= {f"{name}-vicuna_v1" for name in NAMES}
+
+
+def visits(folder: Path, quiet_s: float, seconds: float) -> list[bool]:
+    """Whether a half-written checkpoint was settled, at visits over so many seconds."""
+    settings = WatchConfig(dir=str(folder.parent), model=ModelConfig(path="x"), quiet_s=quiet_s)
+    watch = Watch(folder.parent, settings, ["gqa"], [], Interruption())
+    settled = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        settled.append(watch._visit(folder))
+        time.sleep(0.1)
+    return settled
+
+
+@pytest.mark.parametrize("ahead_s", [3600.0, 30 * 86400.0])
+def test_clock_that_runs_ahead_holds_up_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ahead_s: float
+) -> None:
+    folder = tmp_path / "checkpoint-1"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llava_ll')
+    then = time.time() + ahead_s
+    os.utime(folder / "config.json", (then, then))
+    caplog.set_level(logging.INFO)
+    settled = visits(folder, 0.5, 1.2)
+    assert (settled[0], settled[-1]) == (False, True)
+    assert caplog.text.count("ahead of this one's") == 1
+    assert "config.json is not whole" in caplog.text
+
+
+def test_long_waiting_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "checkpoint-1"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llava_ll')
+    caplog.set_level(logging.INFO)
+    assert not any(visits(folder, 60, 0.3))
+    assert caplog.text.count("once it has not changed for 60 s") == 1
+
+
+@pytest.mark.slow
+def test_failed_evaluation_is_tried_again_after_waits_that_double(
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Here its questions are missing, which nothing that is watched tells."""
+    now = [0.0]
+    monkeypatch.setattr("runners.in_training.watch_loop.time.monotonic", lambda: now[0])
+    monkeypatch.chdir(tmp_path)
+    settings = WatchConfig(
+        dir=str(tiny_checkpoint.parent), model=ModelConfig(path="x"), quiet_s=0, results_dir="r"
+    )
+    words = ["task=custom", "tasks.custom.questions=missing.jsonl", "dry_run=true"]
+    watch = Watch(tiny_checkpoint.parent, settings, ["custom"], words, Interruption())
+    tried = []
+    for now[0] in (0, 30, 61, 120, 182, 300, 423):
+        assert watch._visit(tiny_checkpoint)
+        tried.append(caplog.text.count("ended with exit code 2"))
+    assert tried == [1, 1, 2, 2, 3, 3, 4]
+    assert "tried again in 240 s" in caplog.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from runners.errors import ConfigError
 from runners.options import program
 from runners.options.build import default_spec
 from runners.options.given import GivenOptions, TaskChoice, read_given, read_task_choice
+from runners.options.targets import find_benchmark
 from runners.options.task_spec import TaskSpec
 
 TARGET = "evals.tasks.gqa.GQA"
@@ -57,11 +60,28 @@ def test_what_describes_no_benchmark_is_refused(content: object) -> None:
         *("os.system", "evals.task.Task", "evals.tasks.gqa", "evals.tasks", "GQA", ""),
         *("evals.tasks.gqa.Path", "evals.tasks.gqa.json.loads", "evals.tasks.gqa._read"),
         *("evals.tasks.gqa.GQA.samples", "evals.tasksx.gqa.GQA", "evals.tasks.gqa.GQA "),
+        *("evals.tasks.scienceqa.random._os._exit", "evals.tasks.gqa.rebuildable"),
+        *("evals.tasks.gqa.GQA.__wrapped__", "evals.tasks.gqa.GQA\n", "evals.tasks.__init__.GQA"),
     ],
 )
 def test_constructor_that_is_no_benchmarks_own_is_refused(target: str) -> None:
     with pytest.raises(ConfigError, match=r"`_target_` of a task must name .* evals\.tasks"):
         TaskSpec(target=target).build()
+
+
+@pytest.mark.parametrize("module", ["gqa", "vqav2", "mmbench", "custom", "llavabench", "pope"])
+def test_nothing_of_a_benchmarks_module_but_its_constructors_can_be_named(module: str) -> None:
+    names = vars(import_module(f"evals.tasks.{module}"))
+    named = []
+    for name in names:
+        with suppress(ConfigError):
+            find_benchmark(f"evals.tasks.{module}.{name}")
+            named.append(name)
+    assert named == [name for name, value in names.items() if returns_benchmark(value)]
+
+
+def returns_benchmark(value: object) -> bool:
+    return hasattr(value, "__wrapped__") and value.__annotations__["return"] == "Benchmark"
 
 
 @pytest.mark.parametrize("target", ["evals.tasks.gqq.GQA", "evals.tasks.gqa.GQQ"])
@@ -143,6 +163,8 @@ def test_given_options_are_those_of_the_command_line(
         (["data.demo.num_images=0"], "num_images"),
         (["data.demo.num_images=few"], "`data.demo` cannot be generated"),
         (["+data.demo.number=3"], "number"),
+        (["+data.roott=elsewhere"], "Did you mean `data.root`?"),
+        (["+data.release=2"], "`data.release` is no option"),
     ],
 )
 def test_wrong_option_of_the_demo_data_is_bad_input(
@@ -163,3 +185,18 @@ def test_wrong_option_of_the_demo_data_is_bad_input(
     message = capsys.readouterr().err
     assert said in message
     assert "this should not have happened" not in message
+
+
+def test_option_of_the_data_that_a_benchmark_refers_to_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen: list[TaskChoice] = []
+
+    def look(config: DictConfig) -> int:
+        chosen.append(read_task_choice(config))
+        return 0
+
+    words = ["task=gqa", "+data.release=r2", "tasks.gqa.data_dir=${data.root}/${data.release}"]
+    assert program.run("eval", look, words) == 0
+    assert chosen[0].specs["gqa"].options["data_dir"].endswith("/r2")

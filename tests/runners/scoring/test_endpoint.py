@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from evals.reading.replies import JudgeRequest
 from runners.options import program
 from runners.score import score
 from runners.scoring.endpoint import Budget, JudgeError, Price, estimate_prompt_tokens
+from runners.scoring.judge import _folder_name
 from tests.runners.chat_server import Answer, ChatServer, completion, failure
 from tests.runners.conftest import read_lines
-from tests.runners.scoring.conftest import judged, options, summary_of
+from tests.runners.scoring.conftest import QUICK, judged, options, summary_of
 
 PASSING: dict[str, Answer] = {
     "429": failure(429, "rate_limit_exceeded"),
@@ -61,14 +63,15 @@ def test_waits_double_and_heed_the_endpoint(mmvet: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "more", "num_asked", "named"),
     [
-        (failure(500), ["judge.max_retries=2"], 3, "no reply in 3 attempts"),
-        ((200, "{not", {}), ["judge.max_retries=1"], 2, "malformed"),
         (failure(401), [], 1, "refuses"),
+        (failure(403), [], 1, "refuses"),
+        (failure(402), [], 1, "refuses"),
+        (failure(400, "billing_hard_limit_reached"), [], 1, "refuses"),
         (failure(404), [], 1, "judge.model"),
         (failure(429, "insufficient_quota"), [], 1, "refuses"),
     ],
 )
-def test_judge_that_gives_no_reply_leaves_it_incomplete(
+def test_endpoint_that_takes_no_calls_leaves_it_incomplete(
     answer: Answer,
     more: list[str],
     num_asked: int,
@@ -86,6 +89,23 @@ def test_judge_that_gives_no_reply_leaves_it_incomplete(
     assert len(server.requests) == 1 + num_asked
     assert not (tmp_path / "out/mmvet/scores.jsonl").exists()
     assert [r["content"] for r in replies_of(tmp_path)] == ["0.5"]  # what was paid for is kept
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [(failure(500), "no reply in 2 attempts"), ((200, "{not", {}), "malformed")],
+)
+def test_endpoint_that_breaks_down_stops_the_asking(
+    answer: Answer, named: str, mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ChatServer(completion("0.5"), otherwise=lambda _: answer) as server:
+        more = ["judge.num_workers=1", "judge.max_retries=1", "judge.num_runs=4"]
+        argv = options("mmvet", mmvet, *judged(server, *more))
+        assert program.run("score", score, argv) == 1
+        assert named in capsys.readouterr().err
+    assert len(server.requests) == 1 + 3 * 2  # three answers of seven in a row
+    assert not (tmp_path / "out/mmvet/scores.jsonl").exists()
+    assert replies_of(tmp_path)[0]["content"] == "0.5"  # what was paid for is kept
 
 
 def test_endpoint_that_is_not_there_is_said(
@@ -132,6 +152,94 @@ def test_budget_counts_what_is_in_flight() -> None:
     budget.settle(second, (10, 0))
     assert budget.spent == 10
     assert budget.reserve(request) == tokens
+
+
+def test_call_ends_after_its_time_though_bytes_keep_coming(
+    mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ChatServer(drip_s=0.05) as server:
+        more = ["judge.timeout_s=0.4", "judge.max_retries=0"]
+        began = time.monotonic()
+        assert program.run("score", score, options("mmvet", mmvet, *judged(server, *more))) == 1
+        assert time.monotonic() - began < 15  # a second or two unless the machine is busy
+    assert "judge.timeout_s" in capsys.readouterr().err
+    assert not (tmp_path / "out/mmvet/scores.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        completion("1" * 5_000_000),
+        (500, "x" * 5_000_000, {}),
+        (200, '{"choices": ' + "[" * 100_000, {}),
+        (200, '{"usage": {"prompt_tokens": ' + "9" * 5000 + "}}", {}),
+    ],
+    ids=["reply", "error", "nested", "number"],
+)
+def test_reply_without_bound_is_a_failure_of_its_question(
+    answer: Answer, mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def reply(request: dict[str, Any]) -> Answer:
+        return answer if "Answer 0." in str(request["messages"]) else completion("1.0")
+
+    with ChatServer(otherwise=reply) as server:
+        argv = options("mmvet", mmvet, *judged(server, "judge.max_retries=0"))
+        assert program.run("score", score, argv) == 1
+    assert summary_of(tmp_path)["num_failed"] == {"judge_silent": 1}
+    assert "Traceback" not in capsys.readouterr().err
+    assert all(path.stat().st_size < 100_000 for path in tmp_path.rglob("run-*.jsonl"))
+
+
+def with_user(base_url: str) -> str:
+    return base_url.replace("://", "://someone:hunter2@")
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_password_in_the_address_is_sent_and_never_stored(
+    failing: bool,
+    mmvet: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    echo = failure(400, "c")
+    echo = (400, echo[1].replace("failed", "someone:hunter2 failed"), {})
+    answers = [echo] if failing else []
+    with ChatServer(*answers) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", with_user(server.base_url))
+        argv = options("mmvet", mmvet, "judge=openai", *QUICK, "judge.max_retries=0")
+        assert program.run("score", score, argv) == int(failing)
+        said = capsys.readouterr()
+        assert {key.split()[0] for key in server.keys if key} == {"Basic"}
+        plain = options("mmvet", mmvet, *judged(server))  # the same judge: nothing is asked
+        assert program.run("score", score, plain) == int(failing)
+        assert len(server.requests) == 2
+        assert summary_of(tmp_path)["judge"]["base_url"] == server.base_url
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert not [path for path in files if b"hunter2" in path.read_bytes()]
+    assert "hunter2" not in said.err + said.out
+
+
+def test_replies_that_were_kept_under_the_password_are_found(mmvet: Path, tmp_path: Path) -> None:
+    with ChatServer() as server:
+        argv = options("mmvet", mmvet, *judged(server))
+        assert program.run("score", score, argv) == 0
+        [place] = (tmp_path / "out/mmvet").glob("judge-*")
+        secret = with_user(server.base_url)
+        place.rename(place.with_name(_folder_name("gpt-4-0613", secret)))
+        argv = options("mmvet", mmvet, "judge=openai", *QUICK, f"judge.base_url={secret}")
+        assert program.run("score", score, argv) == 0
+        assert len(server.requests) == 2
+    assert place.is_dir()
+
+
+@pytest.mark.parametrize("address", ["localhost:8000/v1", "ftp://host/v1", "http://h:port/v1"])
+def test_address_that_is_none_is_bad_input(
+    address: str, mmvet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = options("mmvet", mmvet, "judge=openai", f"judge.base_url={address}")
+    assert program.run("score", score, argv) == 2
+    assert "judge.base_url" in capsys.readouterr().err
 
 
 def test_key_is_sent_and_never_stored(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from runners.options import program
 from runners.score import score
 from runners.scoring.replies import ReplyStore, run_path
 from tests.evals.small_data import put_lines
-from tests.runners.chat_server import ChatServer, completion
+from tests.runners.chat_server import Answer, ChatServer, completion, failure
 from tests.runners.conftest import Start
 from tests.runners.scoring.conftest import judged, options, summary_of
 
@@ -59,14 +60,100 @@ def test_unreadable_grade_is_asked_for_again_and_found_again(mmvet: Path, tmp_pa
     assert summary_of(tmp_path)["metrics"]["score"] == 0.75
 
 
-def test_judge_that_never_grades_scores_zero_and_is_left_alone(mmvet: Path, tmp_path: Path) -> None:
+def test_judge_that_never_grades_scores_zero_and_is_left_alone(
+    mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with ChatServer(otherwise=lambda _: completion("no")) as server:
         argv = options("mmvet", mmvet, *judged(server))
-        assert program.run("score", score, argv) == 0
-        assert program.run("score", score, argv) == 0
+        assert program.run("score", score, argv) == 1
+        assert program.run("score", score, argv) == 1
         assert len(server.requests) == 10
+        assert program.run("score", score, [*argv, "judge.retry_failed=true"]) == 1
+        assert len(server.requests) == 20
     summary = summary_of(tmp_path)
     assert (summary["metrics"]["score"], summary["num_unparsed"]) == (0.0, 2)
+    assert summary["num_failed"] == {"judge_unread": 2}
+    assert "could not be read" in capsys.readouterr().err
+
+
+def refusal(finish_reason: str = "stop", **message: object) -> Answer:
+    """A reply without a text."""
+    status, body, headers = completion(None)
+    content = json.loads(body)
+    content["choices"][0]["finish_reason"] = finish_reason
+    content["choices"][0]["message"].update(message)
+    return status, json.dumps(content), headers
+
+
+@pytest.mark.few_cases(4)
+@pytest.mark.parametrize(
+    ("answer", "num_calls"),
+    [
+        (refusal("content_filter"), 1),
+        (refusal("length"), 1),
+        (refusal(refusal="I must not."), 1),
+        (failure(400, "content_policy_violation"), 1),
+        (failure(413), 1),
+        (failure(422), 1),
+        (refusal(), 2),
+        ((200, '{"choices": []}', {}), 2),
+        ((200, '{"choices": [{"message": null}]}', {}), 2),
+    ],
+)
+def test_what_the_judge_refuses_is_a_failure_of_one_question_and_final(
+    answer: Answer,
+    num_calls: int,
+    mmvet: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def reply(request: dict[str, Any]) -> Answer:
+        is_odd = "Answer 0." in request["messages"][-1]["content"]
+        return answer if is_odd else completion("1.0")
+
+    with ChatServer(otherwise=reply) as server:
+        argv = options("mmvet", mmvet, *judged(server, "judge.max_retries=1"))
+        for _ in range(2):
+            assert program.run("score", score, argv) == 1
+            summary = summary_of(tmp_path)
+            assert summary["num_failed"] == {"judge_refused": 1}
+            assert (summary["num_answered"], summary["metrics"]["score"]) == (1, 0.5)
+            assert summary["metrics_answered"]["score"] == 1.0
+            assert "question v1_0" in capsys.readouterr().err
+        assert len(server.requests) == num_calls + 1
+        assert program.run("score", score, [*argv, "judge.retry_failed=true"]) == 1
+        assert len(server.requests) == 2 * num_calls + 1
+    assert program.run("score", score, options("mmvet", mmvet)) == 1  # nobody is asked
+    assert summary_of(tmp_path)["num_failed"] == {"judge_refused": 1}
+
+
+def test_endpoint_that_fails_for_one_question_is_asked_again(mmvet: Path, tmp_path: Path) -> None:
+    fails = True
+
+    def reply(request: dict[str, Any]) -> Answer:
+        is_odd = "Answer 0." in request["messages"][-1]["content"]
+        return failure(500) if is_odd and fails else completion("1.0")
+
+    with ChatServer(otherwise=reply) as server:
+        argv = options("mmvet", mmvet, *judged(server, "judge.max_retries=1"))
+        assert program.run("score", score, argv) == 1
+        assert summary_of(tmp_path)["num_failed"] == {"judge_silent": 1}
+        fails = False
+        assert program.run("score", score, argv) == 0
+        assert len(server.requests) == 4
+    assert summary_of(tmp_path)["metrics"]["score"] == 1.0
+
+
+def test_judge_without_any_text_gives_no_figure(
+    mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ChatServer(otherwise=lambda _: refusal("content_filter")) as server:
+        argv = options("mmvet", mmvet, *judged(server))
+        for _ in range(2):
+            assert program.run("score", score, argv) == 1
+            assert "judge.retry_failed=true" in capsys.readouterr().err
+        assert len(server.requests) == 2
+    assert not (tmp_path / "out/mmvet/scores.jsonl").exists()
 
 
 def wait_for(condition: Callable[[], object], limit_s: float = 60) -> None:

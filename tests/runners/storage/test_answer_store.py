@@ -199,9 +199,10 @@ def test_answers_are_on_the_disk_within_two_seconds(
 def test_rewritten_file_is_on_the_disk_before_it_takes_its_place(
     tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace = Path.replace
+    replace, scratch = Path.replace, list[str]()
 
     def note(path: Path, target: Path) -> Path:
+        scratch.append(path.name)
         synced.append("rename")
         return replace(path, target)
 
@@ -212,7 +213,10 @@ def test_rewritten_file_is_on_the_disk_before_it_takes_its_place(
         store.close()
         synced.clear()
         store.finish(KEYS)
-    scratch = [f".{name}.{os.getpid()}.tmp" for name in (PREDICTIONS_FILE, TRACE_FILE)]
+    assert [name.rsplit(".", 2)[0] for name in scratch] == [
+        f".{PREDICTIONS_FILE}",
+        f".{TRACE_FILE}",
+    ]
     folder = tmp_path.name
     assert synced == [scratch[0], "rename", folder, scratch[1], "rename", folder]
 

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from runners.errors import ConfigError
 from runners.storage.files import (
     Recovered,
     read_intact_lines,
@@ -65,33 +67,77 @@ def test_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-DEAD = 2**22 + 1  # larger than any number of a process
+MARK, DEAD = "0123456789abcdef", 2**22 + 1  # the latter is no process here, but perhaps elsewhere
 
 
 @pytest.mark.parametrize(
-    ("name", "is_removed"),
+    ("name", "is_removed", "is_removed_once_old"),
     [
-        (f".manifest.json.{DEAD}.tmp", True),
-        (f".scores.jsonl.{DEAD}.tmp", True),
-        (f".scores.jsonl.{'9' * 30}.tmp", True),
-        (f".manifest.json.{os.getppid()}.tmp", True),  # no other process can be writing it
-        (f".scores.jsonl.{os.getppid()}.tmp", False),
-        (f"manifest.json.{DEAD}.tmp", False),
-        (f".manifest.json.{DEAD}.tmp.txt", False),
-        (".manifest.json.tmp", False),
-        (".manifest.json.mine.tmp", False),
-        (f".{DEAD}.tmp", False),
-        ("manifest.json", False),
+        (f".manifest.json.{MARK}.tmp", True, True),  # no other process can be writing it
+        (f".manifest.json.{os.getppid()}.tmp", True, True),
+        (f".scores.jsonl.{MARK}.tmp", False, True),
+        (f".scores.jsonl.{DEAD}.tmp", False, True),
+        (f".scores.jsonl.{os.getppid()}.tmp", False, True),
+        (f"manifest.json.{MARK}.tmp", False, False),
+        (f".manifest.json.{MARK}.tmp.txt", False, False),
+        (".manifest.json.tmp", False, False),
+        (".manifest.json.mine.tmp", False, False),
+        (f".{MARK}.tmp", False, False),
+        ("manifest.json", False, False),
     ],
 )
 def test_only_what_killed_processes_left_is_removed(
-    name: str, is_removed: bool, tmp_path: Path
+    name: str, is_removed: bool, is_removed_once_old: bool, tmp_path: Path
 ) -> None:
-    (tmp_path / name).write_text("half")
-    (tmp_path / f".folder.{DEAD}.tmp").mkdir()
-    remove_scratch(tmp_path, ["manifest.json"])
-    assert (tmp_path / name).exists() is not is_removed
-    assert (tmp_path / f".folder.{DEAD}.tmp").is_dir()
+    path = tmp_path / name
+    (tmp_path / f".folder.{MARK}.tmp").mkdir()
+    for age_s, expected in ((0, is_removed), (3600, is_removed), (90_000, is_removed_once_old)):
+        path.write_text("half")
+        os.utime(path, (time.time() - age_s, time.time() - age_s))
+        remove_scratch(tmp_path, ["manifest.json"])
+        assert path.exists() is not expected
+    assert (tmp_path / f".folder.{MARK}.tmp").is_dir()
+
+
+def test_two_writers_of_one_file_leave_each_other_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In two containers they may be of the same number; each is put in place whole."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    path, replace, inside = tmp_path / "table.md", Path.replace, []
+
+    def meanwhile(scratch: Path, target: Path) -> Path:
+        if not inside:
+            inside.append(scratch)
+            write_atomic(path, "second")
+            assert path.read_text() == "second"
+            assert scratch.read_text() == "first"
+        return replace(scratch, target)
+
+    monkeypatch.setattr(Path, "replace", meanwhile)
+    write_atomic(path, "first")
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_of_a_file_goes_with_a_later_writing(tmp_path: Path) -> None:
+    left, other = tmp_path / f".a.md.{MARK}.tmp", tmp_path / f".a.md.b.{MARK}.tmp"
+    for path in (left, other):
+        path.write_text("half")
+        os.utime(path, (1e9, 1e9))
+    write_atomic(tmp_path / "a.md", "whole")
+    assert not left.exists()
+    assert other.exists()
+
+
+@pytest.mark.parametrize("target", ["there.md", "nowhere/there.md", "a.md"])
+def test_link_is_neither_followed_nor_replaced(tmp_path: Path, target: str) -> None:
+    (tmp_path / "there.md").write_text("somebody's")
+    (tmp_path / "a.md").symlink_to(target)
+    with pytest.raises(ConfigError, match=rf"a\.md is a link to {target}"):
+        write_atomic(tmp_path / "a.md", "ours")
+    assert (tmp_path / "a.md").is_symlink()
+    assert (tmp_path / "there.md").read_text() == "somebody's"
 
 
 def test_nothing_is_removed_where_no_folder_is(tmp_path: Path) -> None:

@@ -8,7 +8,13 @@ import pytest
 
 from runners.errors import ConfigError
 from runners.storage.identity import UNKNOWN, check_identity, differences
-from runners.storage.manifest import MANIFEST_FILE, Manifest, read_manifest, write_manifest
+from runners.storage.manifest import (
+    MANIFEST_FILE,
+    Manifest,
+    other_code,
+    read_manifest,
+    write_manifest,
+)
 
 IDENTITY = {"seed": 0, "dtype": "float32", "generation": {"max_new_tokens": 16, "top_p": None}}
 
@@ -42,6 +48,29 @@ def test_same_identity_is_accepted_whatever_the_order(tmp_path: Path) -> None:
 
 def test_what_is_not_known_yet_is_not_compared() -> None:
     assert differences(IDENTITY, IDENTITY | {"dtype": UNKNOWN}) == {}
+    later = {"tower": {"config.json": "a", "processor_config.json": "b"}}
+    assert differences({"tower": {"config.json": "a"}}, later) == {}
+    assert differences(later, {"tower": {"config.json": "a"}}) == {
+        "tower.processor_config.json": ("b", None)
+    }
+
+
+@pytest.mark.parametrize(
+    ("session", "here", "told"),
+    [
+        ({"source": "a"}, {"source": "a"}, None),
+        ({}, {"source": "a"}, None),
+        ({"source": "a"}, {"source": "b"}, "changes that are in no commit"),
+        ({"git": {"commit": "1"}}, {"git": {"commit": "2"}}, "commit 1 there, commit 2 here"),
+        ({"source": "a", "git": {"commit": "1"}}, {"source": "a", "git": {"commit": "2"}}, None),
+        ({"git": {"commit": "1"}}, {"git": None, "source": "a"}, None),
+        ({"git": 1}, {"git": {"commit": None}}, None),
+    ],
+)
+def test_code_is_told_apart_by_what_is_known(
+    session: dict[str, object], here: dict[str, object], told: str | None
+) -> None:
+    assert other_code(session, here) == told
 
 
 def test_manifest_is_read_as_written(tmp_path: Path) -> None:

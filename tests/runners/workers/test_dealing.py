@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from evals.reading.images import ImageFile
 from evals.records import Cause, Failure
 from llava.generation.request import Request
-from runners.workers.dealing import MAX_POISONOUS, Dealer
+from runners.errors import WorkerError
+from runners.workers.dealing import MAX_FAILURES_IN_A_ROW, MAX_POISONOUS, Dealer
 from runners.workers.messages import WorkItem
 from runners.workers.slot import MAX_DEATHS_IN_A_ROW
 
@@ -152,3 +153,55 @@ def test_image_that_ends_workers_costs_a_few_of_them_however_many_questions_it_h
     assert {f.cause for f in failed} == {"worker_died"}
     assert sum(f.message == "gone" for f in failed) == MAX_POISONOUS
     assert num_deaths <= MAX_DEATHS_IN_A_ROW // 2
+
+
+def deal_all(dealer: Dealer, is_bad) -> tuple[list[str], list[str], int]:
+    """What is answered and what fails where a worker dies over any pack with a bad question in it.
+
+    The last is how many died at most without a result in between.
+    """
+    answered: list[str] = []
+    failed: list[str] = []
+    num_in_a_row, most = 0, 0
+    while (item := dealer.take()) is not None:
+        if any(is_bad(int(request.key)) for request in item.requests):
+            failures = dealer.lost(item.number, Cause.WORKER_DIED, "gone")
+            failed += [failure.key for failure in failures]
+            num_in_a_row = 0 if failures else num_in_a_row + 1
+            most = max(most, num_in_a_row)
+        else:
+            num_in_a_row = 0
+            answered += [r.key for r in item.requests if dealer.answered(item.number, r.key)]
+            dealer.done(item.number)
+        dealer.require_hope()
+    return answered, failed, most
+
+
+@pytest.mark.parametrize("max_deaths", [1, 2])
+@pytest.mark.parametrize(
+    ("sizes", "bad"),
+    [
+        ([30], range(5, 23)),
+        ([400], range(120)),
+        ([400], range(280, 400)),
+        ([40] * 50, range(0, 2000, 40)),  # one in each item: nothing is answered with it
+        ([10, 200, 10, 3], range(3, 100)),
+        ([1] * 200, range(10, 90)),
+    ],
+)
+def test_many_bad_questions_side_by_side_leave_no_other_unasked(
+    sizes: list[int], bad: range, max_deaths: int
+) -> None:
+    numbers = iter(range(sum(sizes)))
+    items = [requests(*(str(next(numbers)) for _ in range(size))) for size in sizes]
+    dealer = Dealer(items, max_deaths=max_deaths)
+    answered, failed, most = deal_all(dealer, bad.__contains__)
+    assert sorted(map(int, failed)) == list(bad)
+    assert sorted(map(int, answered)) == sorted(set(range(sum(sizes))) - set(bad))
+    assert most <= MAX_DEATHS_IN_A_ROW
+
+
+def test_machine_on_which_every_question_ends_its_worker_is_given_up() -> None:
+    items = [requests(*(f"{n}{i}" for i in range(10))) for n in range(10, 90)]
+    with pytest.raises(WorkerError, match=f"{MAX_FAILURES_IN_A_ROW} questions one after the other"):
+        deal_all(Dealer(items), lambda _: True)

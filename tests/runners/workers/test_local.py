@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from evals.records import Failure
 from llava.generation.request import Completion, GenerationConfig, Request
@@ -158,3 +160,32 @@ def test_too_few_devices_are_bad_input(
 ) -> None:
     with pytest.raises(ConfigError, match=r"devices_per_worker|cuda|cpu"):
         choose_devices(Seat(name="w", device=device, num_devices=num_devices), num_visible)
+
+
+def test_model_keeps_its_weights_when_their_files_are_written_to(
+    tiny_checkpoint: Path, tmp_path: Path, one_torch_thread: None
+) -> None:
+    import torch
+
+    from runners.workers.loading import load_engine
+
+    tower = tiny_checkpoint.with_name("clip-tiny-56")
+    shutil.copytree(tower, tmp_path / tower.name)
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / tiny_checkpoint.name)
+    [safe] = folder.glob("*.safetensors")
+    tensors = {name: tensor.float() for name, tensor in load_file(safe).items()}
+    torch.save(tensors, folder / "pytorch_model.bin")  # in the dtype that they are wanted in
+    safe.unlink()
+    engine, loaded = load_engine(order(folder), ["cpu"])
+    assert set(loaded.files) == {"checkpoint", "tower"}
+    request = item(1, "a", max_new_tokens=8).requests
+    [before] = engine.run(request)
+    for path in (*folder.glob("*.bin"), *(tmp_path / tower.name).glob("*.safetensors")):
+        size = path.stat().st_size
+        with path.open("r+b") as file:
+            file.seek(size // 4)
+            file.write(b"\x11" * (size // 2))
+    [after] = engine.run(request)
+    assert isinstance(before, Completion)
+    assert isinstance(after, Completion)
+    assert (before.token_ids, before.min_margin) == (after.token_ids, after.min_margin)

@@ -6,7 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from llava.generation.request import (
     ImageProbe,
     Request,
 )
+from llava.model.loaded_files import Hashes
 from runners.errors import ConfigError, WorkerError
 from runners.evaluation.work import cut_into_pieces, estimate_piece, item_tokens
 from runners.lab.bench.workloads import build_workload
@@ -208,7 +209,7 @@ def test_replaced_worker_must_find_the_same_weights(
     pool: LocalWorkers, tiny_checkpoint: Path
 ) -> None:
     pool.load(order(tiny_checkpoint, SEQUENTIAL))
-    pool._content_hash = "another"
+    pool._files = {"checkpoint": {"weights": "another"}}
     with pytest.raises(WorkerError, match="other weights"):
         results_of(pool.answer(items(40, 6, max_new_tokens=16)))
 
@@ -286,10 +287,15 @@ def test_closing_twice_or_unstarted_does_no_harm() -> None:
     pool.close()
 
 
+BEGAN: Hashes = {"checkpoint": {"weights": "a", "config.json": "b"}, "tower": {"weights": "c"}}
+
+
 class SimulatedWorker:
     """Takes as long over an item as its requests say, in a thread instead of a process."""
 
-    def __init__(self, seconds_of: dict[str, float]) -> None:
+    def __init__(
+        self, seconds_of: dict[str, float], files: Hashes = BEGAN, bad: Sequence[str] = ()
+    ) -> None:
         import multiprocessing
         import threading
 
@@ -298,13 +304,16 @@ class SimulatedWorker:
         self.connection, theirs = multiprocessing.Pipe()
 
         def work() -> None:
-            theirs.send(ModelLoaded(load_s=0.0, report={"content_hash": "x"}))
+            theirs.send(ModelLoaded(load_s=0.0, report={}, files=files))
             while True:
                 try:
                     message = theirs.recv()
                 except (EOFError, OSError):
                     return
                 if isinstance(message, WorkItem):
+                    if any(request.key in bad for request in message.requests):
+                        theirs.close()
+                        return
                     time.sleep(sum(seconds_of[request.key] for request in message.requests))
                     for request in message.requests:
                         theirs.send(
@@ -312,10 +321,15 @@ class SimulatedWorker:
                         )
                     theirs.send(ItemDone(number=message.number, report=EngineReport()))
 
-        threading.Thread(target=work, daemon=True).start()
+        def work_until_closed() -> None:
+            with suppress(OSError):  # the parent has closed its end
+                work()
+
+        threading.Thread(target=work_until_closed, daemon=True).start()
 
     def send(self, message: Any) -> None:
-        self.connection.send(message)
+        with suppress(OSError):  # it is lost on a dead worker, as a real one's is
+            self.connection.send(message)
 
     def receive(self) -> Any:
         return self.connection.recv()
@@ -335,13 +349,75 @@ def simulate(num_workers: int, costs: list[float], speeds: Sequence[float]) -> f
 
     with closing(Simulated(num_workers=num_workers)) as pool:
         pool.start("cpu")
-        pool._content_hash = "x"
+        pool._files = BEGAN
         heaviest_first = sorted(range(len(costs)), key=lambda number: -costs[number])
         work = [(Request(key=str(number), prompt_ids=IDS),) for number in heaviest_first]
         wait_for_all(pool)
         started = time.monotonic()
         assert len(results_of(pool.answer(work))) == len(costs)
         return time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    ("found", "named"),
+    [
+        ({"tower": {"weights": "x"}}, r"other weights .*\(weights of the tower\)"),
+        ({"checkpoint": {"config.json": "x"}}, r"other files .*\(config.json of the checkpoint\)"),
+        ({"tower": {"preprocessor_config.json": "x"}}, r"preprocessor_config.json of the tower"),
+        ({"base": {"tokenizer.model": "x"}}, r"tokenizer.model of the base"),
+        ({"adapter": {"weights": "x"}}, r"weights of the adapter"),
+    ],
+)
+def test_worker_that_loads_later_must_have_read_the_same_files(
+    found: dict[str, dict[str, str]], named: str
+) -> None:
+    files = {role: {**BEGAN.get(role, {}), **found.get(role, {})} for role in (*BEGAN, *found)}
+
+    class Simulated(LocalWorkers):
+        def _spawn(self, seat: Any) -> Any:
+            return SimulatedWorker(dict.fromkeys("0123", 0.01), files if seat.number else BEGAN)
+
+    with closing(Simulated(num_workers=2)) as pool:
+        pool.start("cpu")
+        pool._files = BEGAN
+        with pytest.raises(WorkerError, match=named):
+            wait_for_all(pool)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_many_bad_questions_side_by_side_are_found_and_all_others_answered(
+    num_workers: int,
+) -> None:
+    every, bad = numbers(120), numbers(90)
+
+    class Simulated(LocalWorkers):
+        def _spawn(self, seat: Any) -> Any:  # noqa: ARG002
+            return SimulatedWorker(dict.fromkeys(every, 0.0), bad=bad)
+
+    with closing(Simulated(num_workers=num_workers)) as pool:
+        pool.start("cpu")
+        pool._files, pool._order = BEGAN, order(Path(), SEQUENTIAL)
+        work = tuple(Request(key=key, prompt_ids=IDS) for key in every)
+        results = results_of(pool.answer([work[:60], work[60:]]))
+    told = {r.result.key: r.result.cause for r in results if isinstance(r.result, Failure)}
+    assert len(results) == len(told) == 120
+    assert {key for key, cause in told.items() if cause == "worker_died"} == set(bad)
+
+
+def test_worker_that_dies_over_everything_is_given_up_while_another_answers() -> None:
+    every = numbers(200)
+
+    class Simulated(LocalWorkers):
+        def _spawn(self, seat: Any) -> Any:
+            bad = every if seat.number else ()
+            return SimulatedWorker(dict.fromkeys(every, 0.02), bad=bad)
+
+    with closing(Simulated(num_workers=2)) as pool:
+        pool.start("cpu")
+        pool._files, pool._order = BEGAN, order(Path(), SEQUENTIAL)
+        results = results_of(pool.answer([(Request(key=k, prompt_ids=IDS),) for k in every]))
+        assert [slot.process is not None for slot in pool._slots] == [True, False]
+    assert len(results) == 200
 
 
 def test_slow_worker_does_not_hold_up_the_others() -> None:

@@ -108,3 +108,13 @@ def test_tasks_without_scores_are_no_comparison(capsys: pytest.CaptureFixture[st
     store("new", "vqav2", right(30), metrics={})
     assert gate() == 2
     assert "neither run has scores" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("code", "is_told"), [("b", True), ("a", False), (None, False)])
+def test_scores_by_other_code_are_told(
+    code: str | None, is_told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store("old", "gqa", right(40), hashes={"code": "a"})
+    store("new", "gqa", right(40), hashes={} if code is None else {"code": code})
+    assert gate() == 0
+    assert ("two versions of the scoring code" in capsys.readouterr().out) == is_told

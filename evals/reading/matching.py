@@ -1,0 +1,227 @@
+"""Whether answers belong to the questions whose ids they carry: ids in other forms, stored prompts.
+
+Ids alone do not tell: a benchmark has several releases and numberings, whose ids overlap.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from evals.errors import DataError
+from evals.records import Prediction, Sample
+
+logger = logging.getLogger(__name__)
+
+_NUMBER = re.compile(r"0*(\d+)(?:\.0+)?")
+_IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"])
+_IMAGE_PLACEHOLDER = "<image>"
+_WORD = re.compile(r"\w+")
+_SHOWN = 3
+
+
+def plain_id(text: str) -> str:
+    """An id without what people and tools add to it: zeros in front, `.0`, or an image's suffix.
+
+    >>> plain_id("00000003"), plain_id("3.0"), plain_id("images/v1_0.png"), plain_id(" q2 ")
+    ('3', '3', 'v1_0', 'q2')
+    """
+    text = text.strip()
+    if PurePosixPath(text).suffix.lower() in _IMAGE_SUFFIXES:
+        return PurePosixPath(text).stem
+    number = _NUMBER.fullmatch(text)
+    return number[1] if number else text
+
+
+def with_own_ids(
+    answers: Iterable[Mapping[str, Any]], questions: Iterable[Sample], task: str
+) -> list[Mapping[str, Any]]:
+    """Answer lines, whose ids are the benchmark's own where another form of one tells which.
+
+    Such forms are the plain id, the name of the image, and the `aliases` of a question. What could
+    be several ids stays as it is, and so does the form of an id that another answer carries itself.
+    `task` is the name of task and split, for the log.
+    """
+    answers, questions = list(answers), list(questions)
+    own = {str(sample.question_id) for sample in questions}
+    given = {str(answer["question_id"]) for answer in answers}
+    if given <= own:  # as most are
+        return answers
+    forms = _ids_by_form(questions)
+    renamed = {
+        name: forms[plain]
+        for name in given - own
+        if (plain := plain_id(name)) in forms and str(forms[plain]) not in given
+    }
+    if renamed:
+        logger.warning(
+            "%s: %d question ids are written in another form, such as %s for %s, and are taken for "
+            "the same",
+            task,
+            len(renamed),
+            *next(iter(sorted(renamed.items()))),
+        )
+    return [
+        {**answer, "question_id": renamed[name]}
+        if (name := str(answer["question_id"])) in renamed
+        else answer
+        for answer in answers
+    ]
+
+
+def _ids_by_form(questions: Iterable[Sample]) -> dict[str, str | int]:
+    """The ids by each of their forms that stands for one of them only."""
+    found: defaultdict[str, set[str | int]] = defaultdict(set)
+    for sample in questions:
+        names = {name for name in (sample.cluster, *sample.image_keys) if _is_image_name(name)}
+        for form in (str(sample.question_id), *sample.aliases, *names):
+            found[plain_id(form)].add(sample.question_id)
+    return {form: ids.pop() for form, ids in found.items() if len(ids) == 1}
+
+
+def _is_image_name(text: str) -> bool:
+    return PurePosixPath(text).suffix.lower() in _IMAGE_SUFFIXES
+
+
+def _kind(question_id: str) -> str:
+    """In which form an id is written, for messages."""
+    if _is_image_name(question_id):
+        return "names of images"
+    if question_id.isdecimal():
+        is_padded = question_id.startswith("0") and question_id != "0"
+        return "numbers with zeros in front" if is_padded else "numbers"
+    return "texts"
+
+
+def foreign_ids_message(
+    foreign: Iterable[str], known: Iterable[str], task: str, note: str = ""
+) -> str:
+    """What is wrong with ids that are no question's, and the remedy, which their form decides.
+
+    `note` is what is said of the benchmark's ids, if anything is to be.
+    """
+    foreign = list(foreign)
+    some, own = ", ".join(foreign[:_SHOWN]), next(iter(known))
+    kind, wanted = _kind(foreign[0]), _kind(own)
+    remedy = "Score the answers with the task and split that they were given for."
+    if kind != wanted and "names of images" in (kind, wanted):
+        remedy = (
+            f"These are {kind}, and an answer is looked for by {wanted} such as {own}. Write each "
+            "question's own id as `question_id`, and check that task and split are right."
+        )
+    return " ".join(
+        part
+        for part in (
+            f"{len(foreign):,} question ids of the answers are not in {task} (for example {some}). "
+            f"Its own are such as {own}.",
+            note,
+            remedy,
+        )
+        if part
+    )
+
+
+def check_prompts(
+    answers: Mapping[str, Prediction],
+    questions: Mapping[str, str],
+    asked: Callable[[], Mapping[str, str]],
+    *,
+    task: str,
+    suffix: str = "",
+    note: str = "",
+) -> None:
+    """Checks the prompts that answers carry against the questions of their keys.
+
+    Another suffix, an image placeholder, other white space and punctuation, and more words around
+    it leave a question the same. A prompt that is no question at all is told, and not refused.
+
+    Args:
+        answers: The answers by key; those without a prompt say nothing.
+        questions: The text of each question by key.
+        asked: The same in LLaVA's wording, which is read only if it is needed.
+        task: Name of task and split, for messages.
+        suffix: What the texts end in.
+        note: What is said of the benchmark's ids, if anything is to be.
+
+    Raises:
+        DataError: a prompt is another question of the split, or none of them has to do with the
+            question of its id.
+    """
+    bare = {key: text.removesuffix(suffix) for key, text in questions.items()}
+    given = {key: answer.prompt for key, answer in answers.items() if answer.prompt.strip()}
+    others = {key: text for key, text in given.items() if not _fits(text, bare[key], suffix)}
+    if others:
+        wordings = asked()
+        others = {
+            key: text
+            for key, text in others.items()
+            if key not in wordings or not _fits(text, wordings[key].removesuffix(suffix), suffix)
+        }
+    if not others:
+        return
+    known = {" ".join(_lines(text)): key for key, text in bare.items()}
+    swapped = [key for key, text in others.items() if _is_among(text, known)]
+    is_one_text = len(given) > 1 and len(set(given.values())) == 1  # which tells no question
+    unrelated = [key for key, text in others.items() if not _shares_a_line(text, bare[key], suffix)]
+    key = (swapped or list(others))[0]
+    example = (
+        f"the answer with the id {answers[key].question_id!r} has the prompt {others[key][:120]!r}"
+        f", but that question is {bare[key][:120]!r}"
+    )
+    if swapped or (len(unrelated) == len(given) and not is_one_text):
+        raise DataError(
+            f"{len(others):,} of {len(given):,} answers carry the prompt of another question than "
+            f"{task} has under their id: {example}. "
+            + (f"{note} " if note else "")
+            + "Score them with the data of the release that was asked. If they do answer the "
+            "questions of their ids, leave `prompt` out of the answer lines."
+        )
+    logger.warning(
+        "%s: %d of %d answers carry a prompt that is not the question of their id, and are scored "
+        "by the id alone: %s",
+        task,
+        len(others),
+        len(given),
+        example,
+    )
+
+
+def _fits(prompt: str, question: str, suffix: str) -> bool:
+    """Whether a prompt asks a question, which is given without suffix."""
+    if prompt.startswith(question):  # as most do
+        return True
+    asked, wanted = _lines(prompt.removesuffix(suffix)), _lines(question)
+    return _are_within(wanted, asked) or _are_within(asked, wanted)
+
+
+def _shares_a_line(prompt: str, question: str, suffix: str) -> bool:
+    asked, wanted = _lines(prompt.removesuffix(suffix)), _lines(question)
+    return any(_are_within([line], asked) for line in wanted) or any(
+        _are_within([line], wanted) for line in asked
+    )
+
+
+def _are_within(lines: Iterable[str], others: Iterable[str]) -> bool:
+    """Whether the words of each line follow each other in others."""
+    text = f" {' '.join(others)} "
+    return all(f" {line} " in text for line in lines)
+
+
+def _is_among(prompt: str, known: Mapping[str, str]) -> bool:
+    """Whether the first lines of a prompt are one of the known questions."""
+    lines = _lines(prompt)
+    return any(" ".join(lines[:number]) in known for number in range(1, len(lines) + 1))
+
+
+def _lines(text: str) -> list[str]:
+    r"""The words of each line that has any, without the placeholder of an image.
+
+    >>> _lines("<image>\n What's  it?\n(A) Red")
+    ['what s it', 'a red']
+    """
+    lines = text.replace(_IMAGE_PLACEHOLDER, " ").casefold().split("\n")
+    return [words for line in lines if (words := " ".join(_WORD.findall(line)))]

@@ -1,0 +1,89 @@
+"""The vision tower's own files, held against what a checkpoint holds of the tower."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+
+import torch
+
+from llava.errors import CheckpointError
+from llava.model.checkpoint import Checkpoint
+from llava.model.locate import find_weight_files
+from llava.model.weights import is_computed, is_of_tower, read_tensors
+
+logger = logging.getLogger(__name__)
+
+_VISION_PART = re.compile(
+    r"(vision_model\.)?(?P<rest>(embeddings|pre_layrnorm|encoder|post_layernorm)\..+)"
+)
+
+
+def tower_tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """Returns the tensors of the tower's own files, by their names in the model.
+
+    Raises:
+        CheckpointError: the files are missing or cannot be read.
+    """
+    if checkpoint.tower_dir is None:
+        return {}
+    inner = "transformer" if checkpoint.family == "mpt" else "model"
+    found = {}
+    for name, tensor in read_tensors(find_weight_files(checkpoint.tower_dir)).items():
+        match = _VISION_PART.fullmatch(name)  # a whole CLIP holds a text model too
+        if match and not is_computed(name):
+            found[f"{inner}.vision_tower.vision_tower.vision_model.{match['rest']}"] = tensor
+    return found
+
+
+def require_frozen_tower(tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> None:
+    """Checks that what a checkpoint holds of a frozen tower is a copy of the tower's own files.
+
+    These count then. Where a checkpoint holds other values, the tower was trained.
+
+    Args:
+        tensors: The checkpoint's, by their names in the model.
+        checkpoint: A checkpoint of which no field says that its tower was trained.
+
+    Raises:
+        CheckpointError: the values differ, and no field says that the tower was frozen.
+    """
+    names = [name for name in tensors if is_of_tower(name) and not is_computed(name)]
+    held = {name: tensors[name] for name in names}
+    if not held or not checkpoint.is_multimodal:
+        return
+    own = tower_tensors(checkpoint)
+    differing = [name for name in held if not _is_copy(name, held, own)]
+    if not differing:
+        return
+    holder = checkpoint.base or checkpoint.path
+    seen = (
+        f"{len(differing)} of the {len(held)} tensors that {holder} holds of the vision tower, "
+        f"such as {differing[0]}, have other values than in {checkpoint.tower_dir}"
+    )
+    field, config = "`unfreeze_mm_vision_tower`", checkpoint.config_file
+    if checkpoint.config.get("unfreeze_mm_vision_tower") is None:
+        raise CheckpointError(
+            f"{seen}: the tower was trained, or it is another one. Set {field} in {config} to true "
+            "to evaluate with the checkpoint's tower, or to false for the tower's own files."
+        )
+    logger.warning(
+        "%s, and the latter are used, as %s is false in %s. If the tower was trained, set it to "
+        "true.",
+        *(seen, field, config),
+    )
+
+
+def _is_copy(name: str, held: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a tensor is the tower's own, rounded as training and saving may have rounded it."""
+    if name not in own or own[name].shape != held[name].shape:
+        return False
+    tensor, original = held[name], own[name]
+    dtypes = (torch.float32, torch.bfloat16, torch.float16)
+    # the tower's files may be the coarser ones
+    return any(
+        torch.equal(original.to(dtype).to(tensor.dtype), tensor)
+        or torch.equal(tensor.to(dtype).to(original.dtype), original)
+        for dtype in dtypes
+    )

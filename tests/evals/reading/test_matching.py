@@ -1,0 +1,149 @@
+import logging
+
+import pytest
+
+from evals.errors import DataError
+from evals.reading.answers import match_by_id
+from evals.reading.matching import check_prompts, with_own_ids
+from evals.records import Prediction, Sample
+
+SUFFIX = "\nAnswer briefly."
+QUESTIONS = {
+    "1": "Is the cat red?",
+    "2": "Which one is it?\nA. a frog\nB. ice, frozen",
+    "3": "Look at 3.5 things.\nWhat is this?\nA. two\nB. four",
+}
+
+
+def check(prompts, asked=dict, questions=QUESTIONS):
+    answers = {
+        key: Prediction(key=key, question_id=int(key), prompt=prompt, text="yes")
+        for key, prompt in prompts.items()
+    }
+    texts = {key: text + SUFFIX for key, text in questions.items()}
+    check_prompts(answers, texts, asked, task="letters test", suffix=SUFFIX)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{}" + SUFFIX,
+        "{}",
+        "{}\nGive the letter only.",
+        "<image>\n{}" + SUFFIX,
+        " {} \n\n Answer briefly.",
+        "USER: <image> {} ASSISTANT:",
+        "Question: {}\nShort answer:",
+        "",
+        "  ",
+    ],
+)
+def test_other_forms_of_a_question_are_the_same_question(form, caplog):
+    check({key: form.format(text) for key, text in QUESTIONS.items()})
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Which one is it?\nA) a frog\nB) ice, frozen",
+        "Question: WHICH ONE IS IT?\nOptions:\n(A) a frog\n(B) ice, frozen\nPlease select.",
+        "Which one is it?" + SUFFIX,
+    ],
+)
+def test_options_may_be_written_in_another_way_or_left_out(prompt, caplog):
+    check({"2": prompt})
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {"1": QUESTIONS["2"], "2": QUESTIONS["1"]},
+        {"1": QUESTIONS["1"], "2": "<image>\n" + QUESTIONS["3"] + "\nThe letter, please."},
+        {"1": "How many dogs run?", "2": "Where does the train stop?"},
+        {"1": "How many dogs run?"},
+    ],
+)
+def test_another_question_is_refused(prompts):
+    with pytest.raises(
+        DataError, match=r"another question than letters test .* leave `prompt` out"
+    ):
+        check(prompts)
+
+
+def test_options_in_another_order_are_another_question():
+    turned = "Which one is it?\nA. ice, frozen\nB. a frog"
+    with pytest.raises(DataError, match="1 of 1 answers"):
+        check({"4": turned}, questions={"4": QUESTIONS["2"], "5": turned})
+
+
+def test_prompt_that_is_no_question_is_told_and_scored(caplog):
+    check(dict.fromkeys(QUESTIONS, "p"))
+    assert "3 of 3 answers carry a prompt that is not the question" in caplog.text
+    caplog.clear()
+    check({"1": QUESTIONS["1"], "2": "Gibt es einen Frosch?"})
+    assert "1 of 2 answers carry a prompt" in caplog.text
+
+
+def test_wording_of_the_question_file_counts_as_well(caplog):
+    check(
+        {"1": "Does the animal have a red fur?"}, lambda: {"1": "Does the animal have a red fur?"}
+    )
+    assert not caplog.records
+
+
+def sample(question_id, image="", **fields):
+    return Sample(
+        key=str(question_id), question_id=question_id, text="", prompt="", cluster=image, **fields
+    )
+
+
+@pytest.mark.parametrize(
+    ("question_id", "given"),
+    [
+        (3, "00000003"),
+        (3, "3.0"),
+        (3, " 3"),
+        (3, "VizWiz_val_00000003.jpg"),
+        (3, "val/VizWiz_val_00000003.jpg"),
+        (3, "VizWiz_val_00000003"),
+        ("02930152", 2930152),
+        ("003a8ae2ef43b901", "003a8ae2ef43b901.jpg"),
+        ("003a8ae2ef43b901", 34602),
+    ],
+)
+def test_other_forms_of_an_id_are_taken_for_it_and_told(question_id, given, caplog):
+    known = sample(question_id, "VizWiz_val_00000003.jpg", aliases=("34602",))
+    [line] = with_own_ids([{"question_id": given, "text": "a"}], [known, sample("x7")], "t")
+    assert line == {"question_id": question_id, "text": "a"}
+    assert "1 question ids are written in another form" in caplog.text
+
+
+def test_what_could_be_several_ids_stays_as_it_is(caplog):
+    two = [sample(1, "a.jpg"), sample(2, "a.jpg"), sample("04"), sample("4.0")]
+    lines = [{"question_id": name, "text": "a"} for name in ("a.jpg", "4", "nine")]
+    assert with_own_ids(lines, two, "t") == lines
+    beside = [{"question_id": name, "text": "a"} for name in ("01", "1")]
+    assert with_own_ids(beside, two, "t") == beside
+    assert not caplog.records
+
+
+def test_remedy_for_foreign_ids_depends_on_their_form():
+    def refuse(given, known):
+        rows = [{"question_id": given, "text": "a"}]
+        with pytest.raises(DataError) as raised:
+            match_by_id(rows, {known: known}, task="t", foreign_is_error=True, note="Note this.")
+        assert "Note this." in str(raised.value)
+        return str(raised.value)
+
+    assert "names of images, and an answer is looked for by numbers" in refuse("a.jpg", "17")
+    assert "task and split that they were given for" in refuse("18", "17")
+    assert "task and split that they were given for" not in refuse("a.jpg", "17")
+
+
+def test_ignored_ids_are_told(caplog):
+    rows = [{"question_id": name, "text": "a"} for name in (1, 9)]
+    with caplog.at_level(logging.WARNING):
+        match_by_id(rows, {"1": 1}, task="t", foreign_is_error=False)
+    assert "1 ids are not of this split and are ignored, such as 9" in caplog.text

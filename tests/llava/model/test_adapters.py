@@ -1,0 +1,300 @@
+"""An adapter is what its tensors say, and answers as the model that it was merged into."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from llava.errors import CheckpointError
+from llava.images import process_images
+from llava.model.builder import load_pretrained_model
+from llava.model.checkpoint import inspect_checkpoint
+from llava.tokens import tokenizer_image_token
+from tests.broken_checkpoints import edit_config
+from tests.checkpoints import make_checkpoint
+from tests.variants import make_base, make_lora, make_native, make_projector, write_adapter
+
+PROMPT = "USER: <image>\nIs the dog on the table? ASSISTANT:"
+SIZE = (90, 50)
+LANGUAGE = r"model\.layers.*\.(q_proj|up_proj)"
+EVERYWHERE = r".*\.(q_proj|k_proj)"
+PROJECTOR = ["mm_projector.0", "mm_projector.2", "o_proj"]
+
+
+def load(path: Path, base: Path | None = None) -> Any:
+    return load_pretrained_model(
+        str(path), None if base is None else str(base), path.name, device="cpu", dtype="float32"
+    )
+
+
+def logits_of(loaded: Any) -> torch.Tensor:
+    tokenizer, model, image_processor, _ = loaded
+    ids = tokenizer_image_token(PROMPT, tokenizer, return_tensors="pt")
+    image = Image.radial_gradient("L").convert("RGB").resize(SIZE)
+    pixel_values = process_images([image], image_processor, model.config)
+    with torch.no_grad():
+        return model(input_ids=ids[None], images=pixel_values, image_sizes=[SIZE]).logits[0, -1]
+
+
+def train(model: Any, folder: Path, base: str, **options: Any) -> Any:
+    """Lays an adapter with random matrices over a model, saves it, and returns the merged model."""
+    from peft import LoraConfig, get_peft_model
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tuned = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, **options))
+        draw = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            for name, value in tuned.named_parameters():
+                if "lora_" in name or "modules_to_save" in name:
+                    value.add_(0.3 * torch.randn(value.shape, generator=draw))
+        tuned.peft_config["default"].base_model_name_or_path = base
+        tuned.save_pretrained(folder, save_embedding_layers="embed" in str(options))
+        return tuned.eval().merge_and_unload()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_modules": ["q_proj", "lm_head", "embed_tokens"], "exclude_modules": r".*tower.*"},
+        {"target_modules": ["v_proj", "embed_tokens"], "exclude_modules": ["vision_tower"]},
+        {"target_modules": LANGUAGE, "modules_to_save": ["mm_projector", "norm"]},
+        {"target_modules": LANGUAGE, "rank_pattern": {"up_proj": 2}, "use_dora": True},
+        {"target_modules": EVERYWHERE, "alpha_pattern": {"vision_model.*k_proj": 32}},
+        {"target_modules": PROJECTOR, "use_rslora": True},
+    ],
+    ids=["head", "embeddings", "saved modules", "dora", "frozen tower", "projector"],
+)
+def test_adapter_answers_as_the_model_that_it_was_merged_into(
+    tiny_checkpoint: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    tokenizer, model, image_processor, _ = load(tiny_checkpoint)
+    before = logits_of((tokenizer, model, image_processor, 0))
+    if isinstance(options.get("exclude_modules"), list):
+        tower = [name for name, _ in model.named_modules() if "vision_tower" in name]
+        options = options | {"exclude_modules": tower}
+    merged = train(model, tmp_path / "adapter", tiny_checkpoint.name, **options)
+    expected = logits_of((tokenizer, merged, image_processor, 0))
+    answer = logits_of(load(tmp_path / "adapter", tiny_checkpoint))
+    torch.testing.assert_close(answer, expected, rtol=0, atol=1e-4)
+    assert not torch.allclose(expected, before, atol=0.05)
+
+
+def test_adapter_with_a_projector_needs_no_second_file(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    tokenizer, model, image_processor, _ = load(tiny_checkpoint)
+    folder = tmp_path / "llava-adapter"
+    options = {"target_modules": LANGUAGE, "modules_to_save": ["mm_projector"]}
+    merged = train(model, folder, "llava", **options)
+    shutil.copy(tiny_checkpoint / "config.json", folder)
+    edit_config(folder, mm_vision_tower=str(tiny_checkpoint.parent / "clip-tiny-56"))
+    base = make_base(tmp_path / "vicuna-tiny", tiny_checkpoint)
+    expected = logits_of((tokenizer, merged, image_processor, 0))
+    torch.testing.assert_close(logits_of(load(folder, base)), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_modules": r".*language_model.*\.(v_proj|o_proj)"},
+        {"target_modules": ["q_proj", "linear_1"], "alpha_pattern": {"language_model.*q_proj": 2}},
+        {"target_modules": ["up_proj"], "modules_to_save": ["multi_modal_projector"]},
+    ],
+    ids=["language", "projector and tower", "saved projector"],
+)
+def test_adapter_over_transformers_own_format(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    from transformers import LlavaForConditionalGeneration
+
+    base = make_native(tmp_path / "llava-1.5-hf", tiny_checkpoint, tiny_tower)
+    model = LlavaForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
+    merged = train(model, tmp_path / "sft", base.name, **options)
+    shutil.copytree(base, tmp_path / "merged")
+    merged.save_pretrained(tmp_path / "merged")
+    expected = logits_of(load(tmp_path / "merged"))
+    answer = logits_of(load(tmp_path / "sft", base))
+    torch.testing.assert_close(answer, expected, rtol=0, atol=1e-4)
+    assert not torch.allclose(expected, logits_of(load(base)), atol=0.05)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_prefixes_of_wrappers_do_not_count(
+    tiny_checkpoint: Path, tmp_path: Path, wrapper: str
+) -> None:
+    base = make_base(tmp_path / "vicuna-tiny", tiny_checkpoint)
+    tower = {"mm_vision_tower": str(tiny_checkpoint.parent / "clip-tiny-56")}
+    folder = make_projector(tmp_path / "llava-pretrain", tiny_checkpoint, **tower)
+    projector = torch.load(folder / "mm_projector.bin", weights_only=True)
+    torch.save({wrapper + name: t for name, t in projector.items()}, folder / "mm_projector.bin")
+    weights = load_file(base / "model.safetensors")
+    wrapped = {
+        name.replace("model.layers.", f"model.{wrapper}layers."): weights[name] for name in weights
+    }
+    save_file(wrapped, base / "model.safetensors")
+    assert torch.equal(logits_of(load(folder, base)), logits_of(load(tiny_checkpoint)))
+
+
+@pytest.mark.parametrize("file", ["adapter_model.bin", "non_lora_trainables.bin", "base"])
+def test_tensors_without_values_are_refused_by_their_file(
+    tiny_checkpoint: Path, tmp_path: Path, file: str
+) -> None:
+    base = make_base(tmp_path / "vicuna-tiny", tiny_checkpoint)
+    folder = make_lora(tmp_path / "llava-lora", tiny_checkpoint)
+    edit_config(folder, mm_vision_tower=str(tiny_checkpoint.parent / "clip-tiny-56"))
+    if file == "base":
+        file = "vicuna-tiny/model.safetensors"
+        weights = load_file(base / "model.safetensors")
+        save_file(weights | {"model.norm.weight": torch.zeros(0)}, base / "model.safetensors")
+    else:
+        tensors = torch.load(folder / file, weights_only=True)
+        torch.save({name: tensor.new_zeros(0) for name, tensor in tensors.items()}, folder / file)
+    with pytest.raises(CheckpointError, match=r"tensors that are empty.*gathered") as caught:
+        load(folder, base)
+    assert file in str(caught.value)
+    assert "model.base" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda t: t.update({"model.mm_projector.4.bias": torch.zeros(2)}), "no place"),
+        (lambda t: t.update({"model.mm_projector.0.bias": torch.zeros(2)}), "another shape"),
+    ],
+    ids=["name", "shape"],
+)
+def test_file_that_does_not_fit_is_blamed_itself(
+    tiny_checkpoint: Path, tmp_path: Path, change: Any, part: str
+) -> None:
+    base = make_base(tmp_path / "vicuna-tiny", tiny_checkpoint)
+    tower = {"mm_vision_tower": str(tiny_checkpoint.parent / "clip-tiny-56")}
+    folder = make_projector(tmp_path / "llava-pretrain", tiny_checkpoint, **tower)
+    projector = torch.load(folder / "mm_projector.bin", weights_only=True)
+    change(projector)
+    torch.save(projector, folder / "mm_projector.bin")
+    with pytest.raises(
+        CheckpointError, match=rf"llava-pretrain/mm_projector\.bin .*{part}"
+    ) as caught:
+        load(folder, base)
+    assert "model.base" not in str(caught.value)
+
+
+def test_shard_that_does_not_fit_is_blamed_itself(tiny_tower: Path, tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "llava-tiny", tiny_tower, sharded=True)
+    shard = folder / "model-00002-of-00003.safetensors"
+    save_file(load_file(shard) | {"model.extra.weight": torch.zeros(2)}, shard)
+    with pytest.raises(CheckpointError, match=r"model-00002-of-00003\.safetensors holds 1 tensors"):
+        load(folder)
+
+
+def test_projector_that_no_file_holds_is_missed_by_name(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    base = make_base(tmp_path / "vicuna-tiny", tiny_checkpoint)
+    folder = make_lora(tmp_path / "llava-lora", tiny_checkpoint)
+    edit_config(folder, mm_vision_tower=str(tiny_checkpoint.parent / "clip-tiny-56"))
+    torch.save({}, folder / "non_lora_trainables.bin")
+    with pytest.raises(CheckpointError, match=r"Neither .*non_lora_trainables\.bin holds the proj"):
+        load(folder, base)
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "warned"),
+    [
+        ("lmsys/Vicuna-Tiny", False),
+        ("/data/train/vicuna-tiny/", False),
+        ("C:\\models\\vicuna-tiny", False),
+        ("/hub/models--lmsys--vicuna-tiny/snapshots/0a1b", False),
+        (None, False),
+        ("lmsys/vicuna-tiny-v2", True),
+        ("/data/train/base-of-mine", True),
+    ],
+)
+@pytest.mark.parametrize("kind", ["adapter", "projector"])
+def test_base_is_compared_with_the_recorded_one(
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+    recorded: str | None,
+    warned: bool,
+) -> None:
+    base = make_base(tmp_path / "vicuna-tiny", tiny_checkpoint)
+    tower = str(tiny_checkpoint.parent / "clip-tiny-56")
+    if kind == "projector":
+        names = {"mm_vision_tower": tower, "_name_or_path": recorded}
+        folder = make_projector(tmp_path / "llava-pretrain", tiny_checkpoint, **names)
+    else:
+        folder = make_lora(tmp_path / "llava-lora", tiny_checkpoint)
+        edit_config(folder, mm_vision_tower=tower)
+        path = folder / "adapter_config.json"
+        content = json.loads(path.read_text()) | {"base_model_name_or_path": recorded}
+        path.write_text(json.dumps(content))
+    inspect_checkpoint(str(folder), str(base))
+    assert [repr(recorded) in line and str(base) in line for line in told(caplog)] == [
+        True
+    ] * warned
+
+
+@pytest.mark.parametrize("safetensors", [True, False])
+def test_lora_without_projector_over_a_llava_is_told(
+    tiny_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, safetensors: bool
+) -> None:
+    tensors = load_file(tiny_checkpoint / "model.safetensors")
+    folder = write_adapter(tmp_path / "mine/checkpoint-9", tensors)
+    content = json.loads((folder / "adapter_config.json").read_text())
+    content["base_model_name_or_path"] = tiny_checkpoint.name
+    (folder / "adapter_config.json").write_text(json.dumps(content))
+    adapter = torch.load(folder / "adapter_model.bin", weights_only=True)
+    if safetensors:
+        (folder / "adapter_model.bin").unlink()
+        save_file(adapter, folder / "adapter_model.safetensors")
+    else:  # as torch wrote it before its zip format
+        torch.save(adapter, folder / "adapter_model.bin", _use_new_zipfile_serialization=False)
+    inspect_checkpoint(str(folder), str(tiny_checkpoint))
+    (line,) = told(caplog)
+    assert "non_lora_trainables.bin" in line
+    assert "projector" in line
+    inspect_checkpoint(str(folder), str(tiny_checkpoint))
+    assert len(told(caplog)) == 1
+
+
+@pytest.mark.parametrize("kind", ["adapter", "projector"])
+def test_what_needs_a_base_is_none(tiny_checkpoint: Path, tmp_path: Path, kind: str) -> None:
+    make = {"adapter": make_lora, "projector": make_projector}[kind]
+    folder = make_lora(tmp_path / "llava-lora", tiny_checkpoint)
+    base = make(tmp_path / "given", tiny_checkpoint)
+    with pytest.raises(CheckpointError, match=rf"`model\.base` is .*{kind} itself") as caught:
+        inspect_checkpoint(str(folder), str(base))
+    assert "Copy" not in str(caught.value)
+    (base / "model.safetensors").touch()  # a merged model beside what it was made of is one
+    with pytest.raises(CheckpointError, match="No tokenizer"):
+        inspect_checkpoint(str(folder), str(base))
+
+
+@pytest.mark.parametrize(("more", "remedy"), [(2, "merge_and_unload"), (-40, "one training")])
+def test_embeddings_of_another_vocabulary_are_refused(
+    tiny_checkpoint: Path, tmp_path: Path, more: int, remedy: str
+) -> None:
+    tensors = load_file(tiny_checkpoint / "model.safetensors")
+    folder = write_adapter(tmp_path / "adapter", tensors)
+    adapter = torch.load(folder / "adapter_model.bin", weights_only=True)
+    rows, width = tensors["model.embed_tokens.weight"].shape
+    embeddings = {"base_model.model.model.embed_tokens.weight": torch.zeros(rows + more, width)}
+    torch.save(adapter | embeddings, folder / "adapter_model.bin")
+    with pytest.raises(CheckpointError, match=rf"adapter_model\.bin have another shape.*{remedy}"):
+        load(folder, tiny_checkpoint)

@@ -1,0 +1,377 @@
+"""Every field of a checkpoint's JSON files is understood, without effect, or refused by name."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from llava.errors import CheckpointError
+from llava.mm_utils import process_images, tokenizer_image_token
+from llava.model.builder import load_pretrained_model
+from llava.model.checkpoint import inspect_checkpoint
+from tests.checkpoints import LLAVA_CONFIG, make_checkpoint
+from tests.variants import make_mistral, make_mpt, make_native
+
+JUNK: tuple[Any, ...] = (
+    *(None, True, "nonsense", "16", -1, 0, 3.5, float("nan"), 10**12, [], [3], {}, {"a": 1}, ...),
+)
+"""What no field can be, or only some; `...` stands for leaving it out."""
+
+STEERS = (
+    *("quantization_config", "auto_map", "attn_implementation", "_attn_implementation"),
+    *("output_attentions", "output_hidden_states", "return_dict", "torchscript", "is_decoder"),
+    *("is_encoder_decoder", "chunk_size_feed_forward", "pruned_heads", "num_labels", "id2label"),
+    *("base_model_tp_plan", "attribute_map", "layer_types", "attention_chunk_size", "to_dict"),
+    *("text_config", "decoder", "cache_implementation", "problem_type", "trust_remote_code"),
+    *("rope_parameters", "rope_theta", "sliding_window", "head_dim", "attention_bias", "mlp_bias"),
+    *("num_return_sequences", "dtype", "s2", "s2_scales", "mm_resampler_type", "vision_tower"),
+    *("max_sequence_length", "tokenizer_model_max_length", "tokenizer_padding_side"),
+    *("mm_patch_merge_type", "image_grid_pinpoints", "do_sample", "temperature", "num_beams"),
+)
+"""Fields that the tiny checkpoint does not have and that decide something, here or in a library."""
+
+NATIVE_FIELDS = (
+    *("text_config", "vision_config", "vision_feature_layer", "vision_feature_select_strategy"),
+    *("projector_hidden_act", "multimodal_projector_bias", "image_seq_length", "pad_token_id"),
+    *("tie_word_embeddings", "quantization_config", "dtype"),
+)
+TEXT_FIELDS = ("model_type", "hidden_size", "num_attention_heads", "rope_parameters", "vocab_size")
+VISION_FIELDS = (
+    *("model_type", "hidden_size", "image_size", "patch_size", "num_attention_heads"),
+    *("num_hidden_layers", "hidden_act", "layer_norm_eps", "num_channels"),
+)
+PROCESSOR_FIELDS = (
+    *("crop_size", "size", "do_center_crop", "do_resize", "do_rescale", "do_normalize"),
+    *("do_convert_rgb", "image_mean", "image_std", "image_processor_type", "resample"),
+    *("rescale_factor", "do_pad", "processor_class"),
+)
+GENERATION_FIELDS = (
+    *("eos_token_id", "pad_token_id", "repetition_penalty", "num_return_sequences", "num_beams"),
+    *("cache_implementation", "min_length", "suppress_tokens", "bad_words_ids", "temperature"),
+)
+
+STATED = {
+    **dict.fromkeys(("rms_norm_eps", "rope_theta", "layer_norm_eps"), (3.5, 10**12, True)),
+    **dict.fromkeys(("mm_use_im_start_end", "mm_use_im_patch_token"), (True, None, ...)),
+    **dict.fromkeys(("do_rescale", "do_normalize", "image_std", "rescale_factor"), JUNK),
+    "mm_vision_select_layer": (-1, 0),
+    "vision_feature_layer": (-1, 0),
+    "image_aspect_ratio": (None, ...),
+    **dict.fromkeys(("repetition_penalty", "min_length", "suppress_tokens"), JUNK),
+    "hidden_act": (...,),
+    "resample": (0,),
+    "num_attention_heads": (...,),
+}
+"""Values of a field that describe a model, though another one."""
+
+OTHERWISE_TOLD = re.compile(
+    r"tensors .* another shape|lacks \d+ of the|that have no place|`crop_size` must be \d+"
+)
+"""What a size or a part is refused with that weights or the preparation of images do not have."""
+
+
+def edit(folder: Path, file: str = "config.json", /, **fields: Any) -> None:
+    """Changes fields of a JSON file; `...` removes one."""
+    path = folder / file
+    content = json.loads(path.read_text()) | fields
+    kept = {name: value for name, value in content.items() if value is not ...}
+    path.write_text(json.dumps(kept))
+
+
+def copy(checkpoint: Path, tower: Path, home: Path) -> Path:
+    """A copy with its tower beside it, both free to be changed."""
+    shutil.copytree(tower, home / tower.name)
+    return Path(shutil.copytree(checkpoint, home / checkpoint.name))
+
+
+def load(folder: Path) -> tuple[Any, Any, Any, int]:
+    return load_pretrained_model(str(folder), None, folder.name, device="cpu")
+
+
+def logits_of(folder: Path) -> torch.Tensor:
+    """The logits behind a question about an image that is no square."""
+    tokenizer, model, processor, _ = load(folder)
+    ids = tokenizer_image_token(
+        "USER: <image>\nHow many? ASSISTANT:", tokenizer, return_tensors="pt"
+    )
+    image = Image.radial_gradient("L").convert("RGB").resize((90, 50))
+    pixels = process_images([image], processor, model.config)
+    with torch.no_grad():
+        output = model(input_ids=ids[None], images=pixels, image_sizes=[(90, 50)])
+    return output.logits[0, -1]
+
+
+def check_mutations(
+    folder: Path, path: Path, name: str, answers: Callable[[Path], Any], within: str | None = None
+) -> None:
+    """Checks that every value of a field gives the same answers, or a refusal that names it."""
+    expected, original, wrong = answers(folder), json.loads(path.read_text()), []
+    for value in JUNK:
+        fields = json.loads(json.dumps(original))
+        part = fields[within] if within else fields
+        part[name] = value
+        if value is ...:
+            del part[name]  # what was there before is gone with it
+        path.write_text(json.dumps(fields))
+        try:
+            found = answers(folder)
+        except CheckpointError as error:
+            if name not in str(error) and not OTHERWISE_TOLD.search(str(error)):
+                wrong.append(f"{name}={value!r}: {error}")
+        else:
+            if value not in STATED.get(name, ()) and not torch.equal(found, expected):
+                wrong.append(f"{name}={value!r}: other answers")
+    assert not wrong, "\n".join(wrong)
+
+
+def logits_and_end(folder: Path) -> torch.Tensor:
+    """Logits of a question, and the tokens of an answer, which options of generation could turn."""
+    tokenizer, model, _, _ = load(folder)
+    ids = tokenizer_image_token("USER: How many? ASSISTANT:", tokenizer, return_tensors="pt")
+    return model.generate(ids[None], do_sample=False, num_beams=1, max_new_tokens=4)
+
+
+@pytest.mark.few_cases(6)
+@pytest.mark.parametrize("name", [*LLAVA_CONFIG, *STEERS])
+def test_every_field_is_understood_without_effect_or_refused(
+    name: str, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    check_mutations(folder, folder / "config.json", name, logits_of)
+
+
+@pytest.mark.few_cases(4)
+@pytest.mark.parametrize(
+    ("within", "name"),
+    [
+        *((None, name) for name in NATIVE_FIELDS),
+        *(("text_config", name) for name in TEXT_FIELDS),
+        *(("vision_config", name) for name in VISION_FIELDS),
+    ],
+)
+def test_every_field_of_the_native_format(
+    within: str | None, name: str, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = make_native(tmp_path / "llava-1.5-tiny-hf", tiny_checkpoint, tiny_tower)
+    check_mutations(folder, folder / "config.json", name, logits_of, within)
+
+
+@pytest.mark.few_cases(4)
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        *(("config.json", name) for name in VISION_FIELDS),
+        *(("preprocessor_config.json", name) for name in PROCESSOR_FIELDS),
+    ],
+)
+def test_every_field_of_the_tower(
+    file: str, name: str, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    check_mutations(folder, tmp_path / tiny_tower.name / file, name, logits_of)
+
+
+@pytest.mark.few_cases(2)
+@pytest.mark.filterwarnings("ignore:Passing `repetition_penalty`")
+@pytest.mark.parametrize("name", GENERATION_FIELDS)
+def test_every_option_of_generation(
+    name: str, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    check_mutations(folder, folder / "generation_config.json", name, logits_and_end)
+
+
+def refusal(folder: Path, base: Path | None = None) -> str:
+    """What the inspection alone, which a dry run does too, refuses a checkpoint with."""
+    with pytest.raises(CheckpointError) as caught:
+        inspect_checkpoint(str(folder), None if base is None else str(base))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("image_aspect_ratio", value) for value in ("Pad", "padd", "anyres_max_9", "crop_split")),
+        *(("mm_patch_merge_type", value) for value in ("unpad", "spatial_maxpool2x2", None)),
+        *(("mm_projector_type", value) for value in ("mlp2x", "mlp0x_gelu", "cdpnet", None)),
+        *(("mm_vision_select_feature", value) for value in ("cls", "slicefour_patch", None)),
+        *(("s2", True), ("mm_resampler_type", "perceiver"), ("mm_use_im_start_end", "false")),
+        *(("unfreeze_mm_vision_tower", "false"), ("torch_dtype", "nonsense"), ("dtype", "auto")),
+        *(("hidden_act", "silo"), ("num_attention_heads", 6), ("num_key_value_heads", 3)),
+        *(("rope_scaling", {"type": "linear", "factor": 0.5}), ("rope_scaling", {"factor": 2.0})),
+        *(("rope_scaling", {"type": "su", "factor": 2.0}), ("eos_token_id", [2, 640])),
+        *(
+            ("tokenizer_model_max_length", "2048"),
+            ("sliding_window", 0),
+            ("num_hidden_layers", 9e9),
+        ),
+    ],
+)
+def test_inspection_names_the_field_the_value_and_the_file(
+    field: str, value: Any, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    edit(folder, **{field: value})
+    message = refusal(folder)
+    assert f"`{field}" in message
+    assert str(folder / "config.json") in message
+    assert field == "rope_scaling" or repr(value) in message
+
+
+@pytest.mark.parametrize(
+    "written", [..., [], [[56, 100]], "[[56, 112]", [[56, 112, 56]], "(1x1)", [["56", 112]]]
+)
+def test_tiles_that_cannot_be_cut_are_refused_at_inspection(
+    written: Any, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    edit(folder, image_aspect_ratio="anyres", image_grid_pinpoints=written)
+    assert "`image_grid_pinpoints` must be widths and heights in multiples" in refusal(folder)
+
+
+def test_every_notation_of_the_same_tiles_gives_the_same_answers(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder, found = copy(tiny_checkpoint, tiny_tower, tmp_path), []
+    pairs = [[56 * columns, 56 * rows] for columns in (1, 2) for rows in (1, 2)]
+    for written in (pairs, str(pairs), "(1x1),...,(2x2)"):
+        edit(folder, image_aspect_ratio="anyres", image_grid_pinpoints=written)
+        assert inspect_checkpoint(str(folder)).config["image_grid_pinpoints"] == pairs
+        found.append(logits_of(folder))
+    edit(folder, image_aspect_ratio="square")
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    assert not torch.equal(found[0], logits_of(folder))
+
+
+QUANTIZED = {
+    "awq": ("awq", {"qweight": torch.int32, "qzeros": torch.int32, "scales": torch.float16}),
+    "gptq": ("gptq", {"qweight": torch.int32, "g_idx": torch.int32, "scales": torch.float16}),
+    "bitsandbytes": ("bitsandbytes, 4 bit", {"weight.absmax": torch.float32}),
+    "compressed-tensors": ("compressed-tensors", {"weight_packed": torch.int32}),
+    "hqq": ("HQQ", {"W_q": torch.uint8}),
+    None: ("8 bit with scales", {"weight_scale_inv": torch.float32}),
+}
+
+
+@pytest.mark.parametrize("safetensors", [True, False])
+@pytest.mark.parametrize("method", QUANTIZED)
+def test_stored_quantized_weights_are_refused_by_the_name_of_their_method(
+    method: str | None, safetensors: bool, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = make_checkpoint(tmp_path / "llava", tiny_tower, safetensors=safetensors)
+    if method is not None:
+        edit(folder, quantization_config={"quant_method": method, "bits": 4})
+    told, parts = QUANTIZED[method]
+    path = folder / ("model.safetensors" if safetensors else "pytorch_model.bin")
+    tensors = load_file(path) if safetensors else torch.load(path, weights_only=True)
+    for name, dtype in parts.items():
+        tensors[f"model.layers.0.mlp.up_proj.{name}"] = torch.ones(4).to(dtype)
+    save_file(tensors, path) if safetensors else torch.save(tensors, path)
+    message = refusal(folder)
+    assert f"stored quantized by {told}" in message
+    assert "quantization=nf4" in message
+    assert "Download" not in message
+
+
+def test_weights_stored_as_whole_numbers_are_refused(tiny_tower: Path, tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "llava", tiny_tower)
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    tensors[name] = tensors[name].to(torch.int8)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"{name} .* stored as int8: .* quantized"):
+        load(folder)
+
+
+@pytest.mark.parametrize("pad", [640, 32000, -1, None])
+def test_padding_decides_no_answer(
+    pad: int | None, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    edit(folder, pad_token_id=pad)
+    assert torch.equal(logits_of(folder), logits_of(tiny_checkpoint))
+
+
+def test_head_of_its_own_contradicts_tied_embeddings(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    edit(folder, tie_word_embeddings=True)
+    with pytest.raises(CheckpointError, match=r"`tie_word_embeddings` must be false.*config\.json"):
+        load(folder)
+
+
+@pytest.mark.parametrize(("tiled", "length"), [(False, 4096), (True, 8192), (True, None)])
+def test_native_format_states_its_own_context(
+    tiled: bool, length: int | None, tiny_tower: Path, tmp_path: Path
+) -> None:
+    tiles = {"image_aspect_ratio": "anyres", "image_grid_pinpoints": [[56, 112]]}
+    tiles |= {"mm_patch_merge_type": "spatial_unpad"}
+    llava = make_checkpoint(tmp_path / "llava", tiny_tower, **(tiles if tiled else {}))
+    folder = make_native(tmp_path / "native", llava, tiny_tower)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["text_config"]["max_position_embeddings"] = length
+    if length is None:
+        del config["text_config"]["max_position_embeddings"]
+    path.write_text(json.dumps(config))
+    checkpoint = inspect_checkpoint(str(folder))
+    assert checkpoint.context_len == (length or 2048)  # transformers' own, where it is left out
+    assert checkpoint.max_prompt_tokens == checkpoint.context_len - 1
+
+
+def test_sizes_that_transformers_leaves_out_are_those_of_its_class(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = make_native(tmp_path / "native", tiny_checkpoint, tiny_tower)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] = {"model_type": "llama", "vocab_size": 32064, "rms_norm_eps": 1e-5}
+    (folder / "config.json").write_text(json.dumps(config))
+    found = inspect_checkpoint(str(folder)).config
+    assert (found["hidden_size"], found["num_hidden_layers"]) == (4096, 32)
+    config["text_config"] |= {"model_type": "mistral", "num_key_value_heads": 8}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert inspect_checkpoint(str(folder)).config["intermediate_size"] == 14336
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("alibi", False), ("prefix_lm", True), ("qk_ln", True), ("softmax_scale", "x")),
+        *(("attn_type", "multiquery_attention"), ("alibi_bias_max", 0)),
+    ],
+)
+def test_attention_that_mpt_is_not_built_with_is_refused(
+    field: str, value: Any, tiny_tower: Path, tmp_path: Path
+) -> None:
+    attention = {"alibi": True, "attn_impl": "torch", "alibi_bias_max": 8}
+    folder = make_mpt(tmp_path / "llava-mpt", tiny_tower, attn_config=attention | {field: value})
+    assert f"`attn_config.{field}` must be" in refusal(folder)
+
+
+@pytest.mark.parametrize("family", ["mistral", "mpt"])
+def test_other_families_are_inspected_alike(family: str, tiny_tower: Path, tmp_path: Path) -> None:
+    make = make_mistral if family == "mistral" else make_mpt
+    shutil.copytree(tiny_tower, tmp_path / tiny_tower.name)
+    folder = make(tmp_path / f"llava-{family}", tiny_tower)
+    assert inspect_checkpoint(str(folder)).family == family
+    edit(folder, vocab_size="640")
+    assert "`vocab_size` must be a whole number" in refusal(folder)
+
+
+def test_tower_with_more_layers_than_it_says_is_refused(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    edit(tmp_path / tiny_tower.name, num_hidden_layers=2)
+    assert "`num_hidden_layers` must be 3, as the weights beside it" in refusal(folder)

@@ -1,0 +1,90 @@
+"""One writer a folder, also where somebody removes the lock file that says so."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evals.records import Cause, Failure
+from runners.errors import ConfigError, StoreError
+from runners.storage.lock import FolderLock
+from tests.runners.evaluation.test_resuming import answer_pending, opened
+from tests.runners.task_runs import ENVIRONMENT, IDENTITY
+
+
+def remove(lock: Path) -> None:
+    lock.unlink()
+
+
+def replace(lock: Path) -> None:
+    """As a synchronized folder does, or a second run after the file was removed."""
+    lock.unlink()
+    lock.touch()
+
+
+def move(lock: Path) -> None:
+    lock.rename(lock.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("damage", [remove, replace, move])
+def test_lock_that_was_removed_is_noticed(damage: Callable[[Path], None], tmp_path: Path) -> None:
+    with FolderLock(tmp_path / "run/gqa") as lock:
+        lock.require_held()
+        damage(tmp_path / "run/.gqa.lock")
+        with pytest.raises(StoreError, match=r"\.gqa\.lock was removed .* the same command"):
+            lock.require_held()
+    with FolderLock(tmp_path / "run/gqa") as lock:
+        lock.require_held()
+
+
+def test_first_run_stops_where_a_second_got_its_folder(questions: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    stops = pytest.raises(StoreError, match="this one stops")
+    with stops, opened(questions, folder) as first:
+        [one, *others] = first.pending()
+        first.begin(IDENTITY, ENVIRONMENT)
+        failure = Failure(key=one.key, cause=Cause.ERROR, message="no")
+        first.record(one, failure, worker="w")
+        first.sync()
+        (folder / ".custom.lock").unlink()
+        with opened(questions, folder) as second:
+            for write in (
+                lambda: first.record(others[0], failure, worker="w"),
+                lambda: first.finish(None),
+                lambda: first.begin(IDENTITY, ENVIRONMENT),
+            ):
+                with pytest.raises(StoreError, match="this one stops"):
+                    write()
+            assert answer_pending(second) == ["1", "3", "4"]
+            assert second.finish(None).num_answered == 3
+    lines = (folder / "custom/predictions.jsonl").read_text().splitlines()
+    assert len(lines) == 4  # with the one whose image is missing
+
+
+@pytest.mark.parametrize("name", ["predictions.jsonl", "trace.jsonl", "summary.json"])
+def test_result_that_is_a_link_is_refused_before_anything_is_asked(
+    name: str, questions: Path, tmp_path: Path
+) -> None:
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+        task_run.finish(None)
+    path = tmp_path / "run/custom" / name
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    before = (tmp_path / "elsewhere").read_bytes()
+    with pytest.raises(ConfigError, match=f"{name} is a link"), opened(questions, tmp_path / "run"):
+        pass
+    assert path.is_symlink()
+    assert (tmp_path / "elsewhere").read_bytes() == before
+    # what the message advises: the folder may be a link
+    path.unlink()
+    (tmp_path / "elsewhere").rename(path)
+    shutil.move(tmp_path / "run/custom", tmp_path / "disk")
+    (tmp_path / "run/custom").symlink_to(tmp_path / "disk")
+    with opened(questions, tmp_path / "run") as task_run:
+        assert task_run.pending() == []
+        task_run.finish(None)
+    assert (tmp_path / "run/custom").is_symlink()
