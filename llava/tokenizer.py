@@ -293,7 +293,7 @@ def load_checkpoint_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase
     Raises:
         CheckpointError: the tokenizer cannot be read.
     """
-    from llava.model.checkpoint import CheckpointKind
+    from llava.model.kinds import CheckpointKind
 
     # the reference goes by the name: a Mistral called otherwise gets the tokenizer of LLaMA
     is_mistral = checkpoint.family == "mistral" and "mistral" in checkpoint.name.lower()

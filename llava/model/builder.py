@@ -33,9 +33,10 @@ from llava.model.adapters import (
     override_tensors,
     read_adapter,
 )
-from llava.model.checkpoint import Checkpoint, CheckpointKind, inspect_checkpoint
+from llava.model.checkpoint import Checkpoint, inspect_checkpoint
 from llava.model.content_hash import hash_weight_files
-from llava.model.facts import kept_fields, unknown_value
+from llava.model.facts import kept_fields
+from llava.model.kinds import CheckpointKind
 from llava.model.language_model.llava_llama import LlavaConfig, LlavaLlamaForCausalLM
 from llava.model.language_model.llava_mistral import LlavaMistralConfig, LlavaMistralForCausalLM
 from llava.model.language_model.llava_mpt import LlavaMptConfig, LlavaMptForCausalLM
@@ -43,6 +44,7 @@ from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.native import rename_tensor
 from llava.model.quantization import Quantization
 from llava.model.quantized_weights import refuse_quantized
+from llava.model.rules import unknown_value
 from llava.model.tower import require_frozen_tower, tower_tensors
 from llava.model.weights import LoadReport, Sources, is_of_tower, match_tensors, read_tensors
 from llava.tokenizer import load_checkpoint_tokenizer

@@ -6,26 +6,22 @@ for delta weights, does the name decide.
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from llava.errors import CheckpointError
-from llava.model.facts import (
-    OBJECT,
-    check_fields,
-    check_generation,
-    check_processor,
-    check_tower,
-    one_of,
-    read_facts,
-    read_tiles,
-    unknown_value,
+from llava.model.facts import check_generation, read_facts
+from llava.model.kinds import (
+    ADAPTER_CONFIG,
+    NON_LORA_FILE,
+    CheckpointKind,
+    compare_base,
+    compare_projector,
+    find_trained_files,
+    kind_of,
+    require_model,
 )
 from llava.model.locate import (
     TOKENIZER_FILES,
@@ -34,43 +30,17 @@ from llava.model.locate import (
     has_weight_files,
     read_config,
     read_json_object,
-    read_strings,
     resolve_model_path,
-    resolve_vision_tower,
 )
 from llava.model.native import is_native_config, translate_config
 from llava.model.quantized_weights import refuse_quantized, stored_names
-from llava.names import identity_of
-
-logger = logging.getLogger(__name__)
+from llava.model.tower_facts import find_tower, is_tower_tuned, read_image_facts
 
 DEFAULT_CONTEXT_LEN = 2048
-
-_CLIP_NUM_LAYERS = 12
-"""Of a CLIP vision model whose config.json names no number."""
-
-_TOWER_LAYER = re.compile(r"(?:vision_model\.)?encoder\.layers\.(\d+)\.")
-
-_ADAPTER_CONFIG = "adapter_config.json"
-_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
-_NON_LORA_FILE = "non_lora_trainables.bin"
-_PROJECTOR_FILE = "mm_projector.bin"
-_PROJECTOR_NAMES = ("mm_projector.", "multi_modal_projector.")
 _PROCESSOR_FILE = "processor_config.json"
-
 _LLAVA_FAMILIES = {"llava_llama": "llama", "llava_mistral": "mistral", "llava_mpt": "mpt"}
 _PLAIN_FAMILIES = {"llama": "llama", "mistral": "mistral", "mpt": "mpt"}
 _AMBIGUOUS_TYPE = "llava"
-
-
-class CheckpointKind(Enum):
-    """What a folder holds and what has to be added to make a model of it."""
-
-    LLAVA = "a complete LLaVA"
-    LLAVA_LORA = "a LoRA adapter with the rest of what was trained, over a base"
-    PROJECTOR = "a projector over a language model"
-    PLAIN = "a language model"
-    PLAIN_ADAPTER = "a LoRA adapter over a base"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +100,7 @@ class Checkpoint:
         """What to do where a plain language model is to be shown images."""
         if self.kind is CheckpointKind.PLAIN_ADAPTER:
             return (
-                f"{self.path} holds a LoRA adapter alone: its config.json and {_NON_LORA_FILE}, "
+                f"{self.path} holds a LoRA adapter alone: its config.json and {NON_LORA_FILE}, "
                 "with the projector, are missing. LLaVA writes them when a training ends; copy "
                 "them from its output folder."
             )
@@ -173,7 +143,7 @@ class Checkpoint:
     def files(self) -> list[Path]:
         """Every file that decides what the model answers, for hashing; each once."""
         folders = [self.path, *([self.base] if self.base else [])]
-        names = ("config.json", "generation_config.json", _ADAPTER_CONFIG, *TOKENIZER_FILES)
+        names = ("config.json", "generation_config.json", ADAPTER_CONFIG, *TOKENIZER_FILES)
         files = [folder / name for folder in folders for name in names]
         files += [*self.weight_files, *self.trained_files]
         if self.tower_dir is not None:
@@ -182,21 +152,6 @@ class Checkpoint:
                 files.append(self.tower_dir / _PROCESSOR_FILE)
             files += [] if self.tower_in_checkpoint else find_weight_files(self.tower_dir)
         return [path for path in dict.fromkeys(files) if path.is_file()]
-
-
-def is_tower_tuned(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration says that the vision tower was trained with the language model.
-
-    LLaVA says so in `unfreeze_mm_vision_tower`, LLaVA-NeXT in a list, `mm_tunable_parts`.
-
-    >>> is_tower_tuned({"mm_tunable_parts": "mm_mlp_adapter,mm_vision_tower"})
-    True
-    """
-    parts = config.get("mm_tunable_parts") or ""
-    named = parts.split(",") if isinstance(parts, str) else parts
-    return bool(config.get("unfreeze_mm_vision_tower")) or (
-        "mm_vision_tower" in [str(part).strip() for part in named]
-    )
 
 
 def _holds_image_processor(path: Path) -> bool:
@@ -228,8 +183,8 @@ def inspect_checkpoint(
         )
     base_dir = None if base is None else resolve_model_path(base, option="model.base")
     if base_dir is not None:
-        _require_model(base_dir)
-    kind = _kind_of(folder, base_dir)
+        require_model(base_dir)
+    kind = kind_of(folder, base_dir)
     config_dir, config = _config_of(folder, base_dir)
     config_path = config_dir / "config.json"
     language_dir = base_dir or folder
@@ -248,14 +203,18 @@ def inspect_checkpoint(
         )
     _check_generation(config, language_dir, config_path)
     weight_files = _dense_weight_files(language_dir)
-    tower_dir, tower_config = _tower_of(config, folder, base_dir, native=translated)
-    if tower_dir is not None:
-        config |= _image_facts(config, config_path, tower_dir, tower_config)
-    trained_files = _trained_files(kind, folder)
+    tower_dir: Path | None = None
+    tower_config: Mapping[str, Any] = {}
+    if config.get("model_type") not in _PLAIN_FAMILIES or config.get("mm_vision_tower"):
+        tower_dir, tower_config = find_tower(
+            config, config_path, folder, base_dir, native=translated
+        )
+        config |= read_image_facts(config, config_path, tower_dir, tower_config)
+    trained_files = find_trained_files(kind, folder)
     if base is not None and base_dir is not None:
-        _compare_base(folder, base, base_dir)
+        compare_base(folder, base, base_dir)
     if kind is CheckpointKind.PLAIN_ADAPTER and tower_dir is not None and not native:
-        _compare_projector(folder, language_dir, trained_files[0])
+        compare_projector(folder, language_dir, trained_files[0])
     return Checkpoint(
         kind=kind,
         family=family,
@@ -288,116 +247,10 @@ def _check_generation(config: Mapping[str, Any], folder: Path, config_path: Path
         check_generation(generation, config["vocab_size"], path)
 
 
-def _image_facts(
-    config: Mapping[str, Any], config_path: Path, tower_dir: Path, tower: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What is known of images once the tower is: the tiling sizes in pixels."""
-    path = tower_dir / "preprocessor_config.json"
-    processor = read_json_object(path, "Download the vision tower again.")
-    side = tower.get("image_size", 224)
-    check_processor(processor, config, path, side)
-    width, known = tower.get("hidden_size", 768), config.get("mm_hidden_size")
-    if width != known:
-        raise CheckpointError(
-            f"The vision tower in {tower_dir} has features of width {width}, but "
-            f"`mm_hidden_size` is {known} in {config_path}. Use the tower that the checkpoint was "
-            "trained with."
-        )
-    sizes = read_tiles(config, side, config_path)
-    return {} if sizes is None else {"image_grid_pinpoints": sizes}
-
-
-def _kind_of(folder: Path, base: Path | None) -> CheckpointKind:
-    """What the files of the folder make of it."""
-    config = read_config(folder) if (folder / "config.json").is_file() else {}
-    is_llava = str(config.get("model_type")).startswith("llava") or "mm_vision_tower" in config
-    if (folder / _ADAPTER_CONFIG).is_file():
-        adapter = read_json_object(folder / _ADAPTER_CONFIG, "Download the adapter again.")
-        _require_base(folder, base, "an adapter", adapter.get("base_model_name_or_path"))
-        with_projector = (is_llava and not is_native_config(config)) or (
-            folder / _NON_LORA_FILE
-        ).is_file()
-        return CheckpointKind.LLAVA_LORA if with_projector else CheckpointKind.PLAIN_ADAPTER
-    if (folder / _PROJECTOR_FILE).is_file() and not has_weight_files(folder):
-        _require_base(folder, base, "a projector without a language model", None)
-        return CheckpointKind.PROJECTOR
-    if base is not None:
-        raise CheckpointError(
-            f"`model.base` is {base}, but {folder} is a complete checkpoint, which has no base. "
-            "Leave `model.base` out."
-        )
-    return CheckpointKind.LLAVA if is_llava else CheckpointKind.PLAIN
-
-
-def _require_model(base: Path) -> None:
-    """Checks that what is given as a base is no adapter or projector itself."""
-    if has_weight_files(base):
-        return
-    for file, what in ((_ADAPTER_CONFIG, "a LoRA adapter"), (_PROJECTOR_FILE, "a projector")):
-        if (base / file).is_file():
-            recorded, _ = _recorded_base(base)
-            named = f", {recorded!r}," if recorded else ""
-            raise CheckpointError(
-                f"`model.base` is {base}, but that is {what} itself ({file} lies there, and no "
-                f"model). Give the model{named} that it was trained on as `model.base=`."
-            )
-
-
-def _recorded_base(folder: Path) -> tuple[str, str]:
-    """The model that an adapter or projector was trained on, and the field that names it.
-
-    The name is empty where no file tells it.
-    """
-    file, key = "config.json", "_name_or_path"
-    if (folder / _ADAPTER_CONFIG).is_file():
-        file, key = _ADAPTER_CONFIG, "base_model_name_or_path"
-    if not (folder / file).is_file():
-        return "", ""
-    recorded = read_json_object(folder / file, "Download it again.").get(key)
-    return recorded if isinstance(recorded, str) else "", f"`{key}` in {folder / file}"
-
-
-def _compare_base(folder: Path, base: str, base_dir: Path) -> None:
-    """Warns where an adapter or projector was trained on another model than it is given over."""
-    recorded, field = _recorded_base(folder)
-    given = {identity_of(path) for path in (base, str(base_dir), str(base_dir.resolve()))}
-    if recorded and identity_of(recorded) not in given:
-        _warn(
-            f"`model.base` is {base}, but {field} says that {folder.name} was trained on "
-            f"{recorded!r}. Over another model it gives worse answers, without a sign. Give that "
-            "model, unless yours is the same under another name."
-        )
-
-
-def _compare_projector(folder: Path, base: Path, adapter: Path) -> None:
-    """Warns where a LoRA adapter has no projector of its own, and the base's is taken."""
-    if not holds_projector(adapter):
-        _warn(
-            f"{folder} holds a LoRA adapter alone, without config.json and {_NON_LORA_FILE}: the "
-            f"projector of {base} answers with it. LLaVA trains the projector too, and writes it "
-            "when the training ends. If this training did, copy both files from its output folder."
-        )
-
-
-@cache
-def _warn(message: str) -> None:
-    """Logs a warning once, however often the same checkpoint is looked at."""
-    logger.warning("%s", message)
-
-
-def _require_base(folder: Path, base: Path | None, what: str, hint: str | None) -> None:
-    if base is None:
-        trained_on = f" It was trained on {hint!r}." if hint else ""
-        raise CheckpointError(
-            f"{folder} holds {what}: it needs the model that it was trained on.{trained_on} Give "
-            "its folder or hub id with `model.base=`."
-        )
-
-
 def _config_of(folder: Path, base: Path | None) -> tuple[Path, dict[str, Any]]:
     """The checkpoint's own configuration and its folder; an adapter may leave it to its base."""
     if base is not None and not (folder / "config.json").is_file():
-        if not (folder / _NON_LORA_FILE).is_file():
+        if not (folder / NON_LORA_FILE).is_file():
             return base, read_config(base)
         raise CheckpointError(
             f"{folder / 'config.json'} is missing: it says which tower and projector belong to the "
@@ -429,97 +282,3 @@ def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | 
             if family in hint.lower():
                 return family
     return "llama"
-
-
-def _tower_of(
-    config: Mapping[str, Any], folder: Path, base: Path | None, *, native: bool
-) -> tuple[Path | None, Mapping[str, Any]]:
-    """Folder and configuration of the vision tower; None for a plain language model."""
-    tower_dir, key = folder, "vision_feature_layer"
-    if native:
-        tower_dir, tower_config = Path(config["mm_vision_tower"]), config["vision_config"]
-    else:
-        if config.get("model_type") in _PLAIN_FAMILIES and not config.get("mm_vision_tower"):
-            return None, {}
-        tower = config.get("mm_vision_tower") or config.get("vision_tower")
-        if not tower:
-            raise CheckpointError(
-                f"`mm_vision_tower` is missing in {folder / 'config.json'}: without it the model "
-                "cannot see. Take the config.json that was saved with the checkpoint."
-            )
-        tower_dir, key = resolve_vision_tower(tower, folder, base), "mm_vision_select_layer"
-        tower_config = _tower_config(tower_dir)
-        if not is_tower_tuned(config):
-            _check_layers(tower_dir, tower_config)
-    num_layers = int(tower_config.get("num_hidden_layers") or _CLIP_NUM_LAYERS)
-    layer = config.get("mm_vision_select_layer")
-    # the embeddings count as the output of a layer before the first
-    if type(layer) is not int or not -num_layers - 1 <= layer <= num_layers:
-        own = (folder / "config.json").is_file()
-        source = (folder if own or base is None else base) / "config.json"
-        raise CheckpointError(
-            f"`{key}` must be a whole number from {-num_layers - 1} to {num_layers}, as the vision "
-            f"tower in {tower_dir} has {num_layers} layers, but is {layer!r} in {source}. Take the "
-            "config.json and the tower that belong to the checkpoint."
-        )
-    return tower_dir, tower_config
-
-
-def _tower_config(folder: Path) -> dict[str, Any]:
-    """The vision part of a tower's config.json, which CLIP keeps beside a text part."""
-    config, path = read_config(folder), folder / "config.json"
-    if "vision_config" not in config:
-        check_tower(config, path)
-        return config
-    check_fields(config, {"model_type": one_of("clip"), "vision_config": OBJECT}, path)
-    check_tower(config["vision_config"], path, "vision_config.")
-    return dict(config["vision_config"])
-
-
-def _check_layers(folder: Path, config: Mapping[str, Any]) -> None:
-    """Checks that a tower has as many layers as its config.json says: they are counted from both.
-
-    Layers that the file knows nothing of would be left out without a word.
-    """
-    found = {
-        int(match[1])
-        for name in stored_names(find_weight_files(folder))
-        if (match := _TOWER_LAYER.match(name))
-    }
-    stated = config.get("num_hidden_layers", _CLIP_NUM_LAYERS)
-    if found and max(found) + 1 > stated:
-        words = f"{max(found) + 1}, as the weights beside it have so many layers"
-        raise unknown_value("num_hidden_layers", words, stated, folder / "config.json")
-
-
-def _trained_files(kind: CheckpointKind, folder: Path) -> tuple[Path, ...]:
-    """The files of what was trained over a base; all must be there."""
-    if kind is CheckpointKind.PROJECTOR:
-        return (folder / _PROJECTOR_FILE,)
-    if kind not in (CheckpointKind.LLAVA_LORA, CheckpointKind.PLAIN_ADAPTER):
-        return ()
-    adapters = [folder / name for name in _ADAPTER_FILES if (folder / name).is_file()]
-    if not adapters:
-        raise CheckpointError(
-            f"{folder / _ADAPTER_CONFIG} is there, but neither {' nor '.join(_ADAPTER_FILES)}. "
-            "Download the adapter again."
-        )
-    if kind is CheckpointKind.PLAIN_ADAPTER:
-        return (adapters[0],)
-    if (folder / _NON_LORA_FILE).is_file():
-        return adapters[0], folder / _NON_LORA_FILE
-    if not holds_projector(adapters[0]):
-        raise CheckpointError(
-            f"{folder / _NON_LORA_FILE} is missing: it holds the projector that was trained with "
-            "the adapter. Without it the model cannot see. Copy it from the training's output."
-        )
-    return (adapters[0],)
-
-
-def holds_projector(adapter: Path) -> bool:
-    """Whether an adapter's file holds the projector, or matrices on it, besides the rest.
-
-    Raises:
-        CheckpointError: the file cannot be read.
-    """
-    return any(part in name for name in read_strings(adapter) for part in _PROJECTOR_NAMES)

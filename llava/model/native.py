@@ -12,15 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llava.model.facts import (
-    NULL,
-    OBJECT,
-    PAIRS,
-    check_fields,
-    check_tower,
-    one_of,
-    unknown_value,
-)
+from llava.model.rules import NULL, OBJECT, PAIRS, check_fields, one_of, unknown_value
+from llava.model.tower_facts import check_tower
 
 _NATIVE_TYPES = ("llava", "llava_next")
 _SELECT_FEATURES = {"default": "patch", "full": "cls_patch"}

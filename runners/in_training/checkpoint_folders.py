@@ -12,8 +12,14 @@ from pathlib import Path
 
 from evals.reading.files import visible
 from llava.errors import CheckpointError
-from llava.model.checkpoint import holds_projector
 from llava.model.content_hash import state_of
+from llava.model.kinds import (
+    ADAPTER_CONFIG,
+    ADAPTER_FILES,
+    NON_LORA_FILE,
+    PROJECTOR_FILE,
+    holds_projector,
+)
 from llava.model.locate import (
     TOKENIZER_FILES,
     TOKENIZER_MODEL_FILES,
@@ -26,11 +32,6 @@ from llava.model.locate import (
 from llava.model.native import is_native_config
 from runners.in_training.whole_files import flaw_of
 from runners.options.words import by_numbers
-
-_ADAPTER_CONFIG = "adapter_config.json"
-_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
-_NON_LORA_FILE = "non_lora_trainables.bin"
-_PROJECTOR_FILE = "mm_projector.bin"
 
 _SCRATCH_PREFIXES = (".", "tmp-")  # transformers renames `tmp-checkpoint-5` once it is written
 _SUFFIXES = frozenset({".json", ".safetensors", ".bin", ".model"})
@@ -86,7 +87,7 @@ def last_change_s(folder: Path, base: str | None = None) -> float:
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    if any((folder / name).is_file() for name in (_ADAPTER_CONFIG, _PROJECTOR_FILE)):
+    if any((folder / name).is_file() for name in (ADAPTER_CONFIG, PROJECTOR_FILE)):
         return True
     config_path = folder / "config.json"
     if not config_path.is_file():
@@ -100,10 +101,10 @@ def _is_llava(config: dict[str, object]) -> bool:
 
 
 def _missing_here(folder: Path) -> str:
-    if (folder / _ADAPTER_CONFIG).is_file():
+    if (folder / ADAPTER_CONFIG).is_file():
         missing = _missing_of_adapter(folder)
-    elif (folder / _PROJECTOR_FILE).is_file() and not has_weight_files(folder):
-        missing = _first_missing(folder, ["config.json", _PROJECTOR_FILE])
+    elif (folder / PROJECTOR_FILE).is_file() and not has_weight_files(folder):
+        missing = _first_missing(folder, ["config.json", PROJECTOR_FILE])
     else:
         missing = _missing_of_model(folder)
     others = [name for name in (*TOKENIZER_FILES, *_CONFIGS) if (folder / name).is_file()]
@@ -120,10 +121,10 @@ def _missing_of_tower(folder: Path, base: str | None) -> str:
 
 
 def _missing_of_adapter(folder: Path) -> str:
-    adapters = [name for name in _ADAPTER_FILES if (folder / name).is_file()]
-    names = [_ADAPTER_CONFIG, adapters[0] if adapters else _ADAPTER_FILES[0]]
+    adapters = [name for name in ADAPTER_FILES if (folder / name).is_file()]
+    names = [ADAPTER_CONFIG, adapters[0] if adapters else ADAPTER_FILES[0]]
     config = _read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
-    beside = (folder / _NON_LORA_FILE).is_file()
+    beside = (folder / NON_LORA_FILE).is_file()
     if not beside and config is not None and (is_native_config(config) or not _is_llava(config)):
         return _first_missing(folder, names)
     missing = _first_missing(folder, [*names, "config.json"])
@@ -132,7 +133,7 @@ def _missing_of_adapter(folder: Path) -> str:
             return missing
     except CheckpointError as error:
         return str(error)
-    return _first_missing(folder, [_NON_LORA_FILE])
+    return _first_missing(folder, [NON_LORA_FILE])
 
 
 def _missing_of_model(folder: Path) -> str:

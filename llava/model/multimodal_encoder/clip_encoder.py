@@ -13,7 +13,7 @@ from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
 
 from llava.errors import CheckpointError
-from llava.model.checkpoint import is_tower_tuned
+from llava.model.tower_facts import is_tower_tuned
 
 
 class _NamedAsStored(nn.Module):

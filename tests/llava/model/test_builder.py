@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM
 
 from llava.images import process_images
 from llava.model.builder import load_pretrained_model
-from llava.model.checkpoint import CheckpointKind, inspect_checkpoint
+from llava.model.checkpoint import inspect_checkpoint
+from llava.model.kinds import CheckpointKind
 from llava.model.quantization import Quantization
 from llava.tokens import tokenizer_image_token
 from tests.checkpoints import make_checkpoint, make_tokenizer

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from llava.errors import CheckpointError
 from llava.model.builder import load_pretrained_model
-from llava.model.checkpoint import inspect_checkpoint, is_tower_tuned
+from llava.model.checkpoint import inspect_checkpoint
+from llava.model.tower_facts import is_tower_tuned
 from tests.broken_checkpoints import edit_config
 from tests.checkpoints import make_checkpoint
 

@@ -1,0 +1,154 @@
+"""What the files of a checkpoint folder make of it: a model, or what was trained over a base.
+
+Also whether a base is the model that an adapter or projector was trained on. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import logging
+from enum import Enum
+from functools import cache
+from pathlib import Path
+
+from llava.errors import CheckpointError
+from llava.model.locate import has_weight_files, read_config, read_json_object, read_strings
+from llava.model.native import is_native_config
+from llava.names import identity_of
+
+logger = logging.getLogger(__name__)
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
+NON_LORA_FILE = "non_lora_trainables.bin"
+PROJECTOR_FILE = "mm_projector.bin"
+_PROJECTOR_NAMES = ("mm_projector.", "multi_modal_projector.")
+
+
+class CheckpointKind(Enum):
+    """What a folder holds and what has to be added to make a model of it."""
+
+    LLAVA = "a complete LLaVA"
+    LLAVA_LORA = "a LoRA adapter with the rest of what was trained, over a base"
+    PROJECTOR = "a projector over a language model"
+    PLAIN = "a language model"
+    PLAIN_ADAPTER = "a LoRA adapter over a base"
+
+
+def kind_of(folder: Path, base: Path | None) -> CheckpointKind:
+    """What the files of the folder make of it."""
+    config = read_config(folder) if (folder / "config.json").is_file() else {}
+    is_llava = str(config.get("model_type")).startswith("llava") or "mm_vision_tower" in config
+    if (folder / ADAPTER_CONFIG).is_file():
+        adapter = read_json_object(folder / ADAPTER_CONFIG, "Download the adapter again.")
+        _require_base(folder, base, "an adapter", adapter.get("base_model_name_or_path"))
+        with_projector = (is_llava and not is_native_config(config)) or (
+            folder / NON_LORA_FILE
+        ).is_file()
+        return CheckpointKind.LLAVA_LORA if with_projector else CheckpointKind.PLAIN_ADAPTER
+    if (folder / PROJECTOR_FILE).is_file() and not has_weight_files(folder):
+        _require_base(folder, base, "a projector without a language model", None)
+        return CheckpointKind.PROJECTOR
+    if base is not None:
+        raise CheckpointError(
+            f"`model.base` is {base}, but {folder} is a complete checkpoint, which has no base. "
+            "Leave `model.base` out."
+        )
+    return CheckpointKind.LLAVA if is_llava else CheckpointKind.PLAIN
+
+
+def require_model(base: Path) -> None:
+    """Checks that what is given as a base is no adapter or projector itself."""
+    if has_weight_files(base):
+        return
+    for file, what in ((ADAPTER_CONFIG, "a LoRA adapter"), (PROJECTOR_FILE, "a projector")):
+        if (base / file).is_file():
+            recorded, _ = _recorded_base(base)
+            named = f", {recorded!r}," if recorded else ""
+            raise CheckpointError(
+                f"`model.base` is {base}, but that is {what} itself ({file} lies there, and no "
+                f"model). Give the model{named} that it was trained on as `model.base=`."
+            )
+
+
+def _recorded_base(folder: Path) -> tuple[str, str]:
+    """The model that an adapter or projector was trained on, and the field that names it.
+
+    The name is empty where no file tells it.
+    """
+    file, key = "config.json", "_name_or_path"
+    if (folder / ADAPTER_CONFIG).is_file():
+        file, key = ADAPTER_CONFIG, "base_model_name_or_path"
+    if not (folder / file).is_file():
+        return "", ""
+    recorded = read_json_object(folder / file, "Download it again.").get(key)
+    return recorded if isinstance(recorded, str) else "", f"`{key}` in {folder / file}"
+
+
+def compare_base(folder: Path, base: str, base_dir: Path) -> None:
+    """Warns where an adapter or projector was trained on another model than it is given over."""
+    recorded, field = _recorded_base(folder)
+    given = {identity_of(path) for path in (base, str(base_dir), str(base_dir.resolve()))}
+    if recorded and identity_of(recorded) not in given:
+        _warn(
+            f"`model.base` is {base}, but {field} says that {folder.name} was trained on "
+            f"{recorded!r}. Over another model it gives worse answers, without a sign. Give that "
+            "model, unless yours is the same under another name."
+        )
+
+
+def compare_projector(folder: Path, base: Path, adapter: Path) -> None:
+    """Warns where a LoRA adapter has no projector of its own, and the base's is taken."""
+    if not holds_projector(adapter):
+        _warn(
+            f"{folder} holds a LoRA adapter alone, without config.json and {NON_LORA_FILE}: the "
+            f"projector of {base} answers with it. LLaVA trains the projector too, and writes it "
+            "when the training ends. If this training did, copy both files from its output folder."
+        )
+
+
+@cache
+def _warn(message: str) -> None:
+    """Logs a warning once, however often the same checkpoint is looked at."""
+    logger.warning("%s", message)
+
+
+def _require_base(folder: Path, base: Path | None, what: str, hint: str | None) -> None:
+    if base is None:
+        trained_on = f" It was trained on {hint!r}." if hint else ""
+        raise CheckpointError(
+            f"{folder} holds {what}: it needs the model that it was trained on.{trained_on} Give "
+            "its folder or hub id with `model.base=`."
+        )
+
+
+def find_trained_files(kind: CheckpointKind, folder: Path) -> tuple[Path, ...]:
+    """The files of what was trained over a base; all must be there."""
+    if kind is CheckpointKind.PROJECTOR:
+        return (folder / PROJECTOR_FILE,)
+    if kind not in (CheckpointKind.LLAVA_LORA, CheckpointKind.PLAIN_ADAPTER):
+        return ()
+    adapters = [folder / name for name in ADAPTER_FILES if (folder / name).is_file()]
+    if not adapters:
+        raise CheckpointError(
+            f"{folder / ADAPTER_CONFIG} is there, but neither {' nor '.join(ADAPTER_FILES)}. "
+            "Download the adapter again."
+        )
+    if kind is CheckpointKind.PLAIN_ADAPTER:
+        return (adapters[0],)
+    if (folder / NON_LORA_FILE).is_file():
+        return adapters[0], folder / NON_LORA_FILE
+    if not holds_projector(adapters[0]):
+        raise CheckpointError(
+            f"{folder / NON_LORA_FILE} is missing: it holds the projector that was trained with "
+            "the adapter. Without it the model cannot see. Copy it from the training's output."
+        )
+    return (adapters[0],)
+
+
+def holds_projector(adapter: Path) -> bool:
+    """Whether an adapter's file holds the projector, or matrices on it, besides the rest.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    return any(part in name for name in read_strings(adapter) for part in _PROJECTOR_NAMES)
