@@ -12,6 +12,7 @@ from typing import Any
 from evals.benchmark import Benchmark
 from evals.errors import DataError
 from evals.reading.answers import AnswerFile
+from evals.reading.matching import foreign_ids_message
 
 _MAX_CELL = 32_767
 _SHOWN = 3
@@ -59,7 +60,7 @@ def build_submission(
     listed, required = task.submission_ids()
     lines = task.upload_lines(answers.answers)
     texts = {str(line["question_id"]): str(line["text"]) for line in lines}
-    _check_split(title, texts, set(listed), required)
+    _check_split(title, texts, dict.fromkeys(listed), required, task.ids_note)
     if not required and not allow_missing:
         raise DataError(
             f"Which questions {title} asks is not known, because its question file is not there, "
@@ -93,17 +94,18 @@ def build_submission(
 
 
 def _check_split(
-    title: str, given: Collection[str], listed: Collection[str], required: Collection[str]
+    title: str,
+    given: Collection[str],
+    listed: Collection[str],
+    required: Collection[str],
+    note: str,
 ) -> None:
     """Checks that there are answers, and that all of them are of the split."""
     if not given:
         raise DataError(f"There is no answer to {title}. Check the answer file.")
     foreign = [key for key in given if key not in listed]
     if foreign:
-        raise DataError(
-            f"{_describe(foreign, f'are not in {title}')} Name the task and split that the answers "
-            "were given for."
-        )
+        raise DataError(foreign_ids_message(foreign, listed, title, note))
     outside = [key for key in given if key not in required] if required else []
     if outside:
         state = f"are not in {title}, but in the larger split that its upload lists"
