@@ -184,12 +184,13 @@ def prepare_process(seat: Seat) -> Ready:
     from transformers.utils import logging as transformers_logging
 
     import runners.workers.loading  # noqa: F401 - imported now, while the parent reads the data
+    from llava.model import kinds
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names kernels that it lacks
     # the parent has looked at the checkpoint too, and said what is odd about it
-    logging.getLogger("llava.model.checkpoint").setLevel(logging.ERROR)
+    kinds.logger.setLevel(logging.ERROR)
     # The default lock of tqdm is a semaphore, which a killed process would leave behind.
     tqdm.set_lock(threading.RLock())
     num_visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
