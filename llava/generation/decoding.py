@@ -14,9 +14,9 @@ import torch
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.generation.neartie import top_two
-from llava.generation.plan import Row
-from llava.generation.prefix import NOBODY, RowCache
+from llava.generation.plan import Pack, Row
 from llava.generation.request import Request
+from llava.generation.row_cache import NOBODY, RowCache
 from llava.generation.sampling import SeededSampling
 
 COMPACT_EVERY = 16
@@ -76,7 +76,7 @@ class PackDecoder:
         self._features = features
         self._questions = list(questions)
         self._stops = stops
-        self._cache = RowCache(model, len(rows))
+        self._cache = RowCache(model, len(rows), Pack(rows=tuple(rows)).num_slots)
 
     def run(self) -> None:
         """Fills in every question's tokens, margins and tops."""

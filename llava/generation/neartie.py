@@ -121,8 +121,10 @@ def top_two(scores: torch.Tensor) -> tuple[list[int], list[float], list[float]]:
     >>> top_two(torch.tensor([[1.0, 4.0, 2.5], [3.0, -torch.inf, -torch.inf]]))
     ([1, 0], [4.0, 3.0], [1.5, 1000000000.0])
     """
-    values, tokens = scores.float().topk(2, dim=-1)
-    values = values.clamp(min=_LEAST_SCORE)
-    tops, seconds = values[:, 0], values[:, 1]
-    rows = torch.stack((tops, tops - seconds)).tolist()  # with the tokens, all that leaves a device
-    return tokens[:, 0].tolist(), rows[0], rows[1]
+    scores = scores.float()
+    tokens = scores.argmax(-1)  # the first of equals, as `generate` takes it
+    values = scores.topk(2, dim=-1).values.clamp(min=_LEAST_SCORE)
+    tops, seconds = values.unbind(-1)
+    found = tokens.double(), tops.double(), (tops - seconds).double()
+    rows = torch.stack(found).tolist()  # all that leaves a device, and it does so at once
+    return [int(token) for token in rows[0]], rows[1], rows[2]

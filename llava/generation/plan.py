@@ -82,11 +82,21 @@ class Pack:
         return tuple(request for row in self.rows for request in row.requests)
 
     @property
+    def num_slots(self) -> int:
+        """Cache slots of each row: prefixes are padded, and so is what comes behind them."""
+        prefix, suffix, new = map(
+            max,
+            zip(
+                *((r.prefix_tokens, r.suffix_tokens, r.num_new_tokens) for r in self.rows),
+                strict=True,
+            ),
+        )
+        return prefix + suffix + new
+
+    @property
     def cost(self) -> int:
-        """Cache slots that the pack takes; prefixes are padded, and what comes behind them."""
-        prefix = max(row.prefix_tokens for row in self.rows)
-        behind = max(row.suffix_tokens + row.num_new_tokens for row in self.rows)
-        return len(self.rows) * (prefix + behind)
+        """Cache slots that the pack takes."""
+        return len(self.rows) * self.num_slots
 
 
 def plan_packs(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from transformers.cache_utils import DynamicLayer
 
-from llava.generation.slots import ROOM, SlotLayer
+from llava.generation.slots import SlotLayer
+
+PLANNED = 60
 
 
 def states(num_rows: int, length: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -15,9 +17,9 @@ def states(num_rows: int, length: int, seed: int) -> tuple[torch.Tensor, torch.T
 
 
 def test_slots_rows_and_growth_are_as_when_joined() -> None:
-    layer, joined = SlotLayer(), DynamicLayer()
+    layer, joined = SlotLayer(PLANNED), DynamicLayer()
     num_rows = 5
-    for step, length in enumerate([30, 17, 1, 1, ROOM + 9, 1, 1, 3 * ROOM, 1]):
+    for step, length in enumerate([30, 17, 1, 1, PLANNED + 9, 1, 1, 3 * PLANNED, 1]):
         new = states(num_rows, length, step)
         for got, expected in zip(layer.update(*new), joined.update(*new), strict=True):
             assert torch.equal(got, expected)
@@ -39,21 +41,21 @@ def test_slots_rows_and_growth_are_as_when_joined() -> None:
         assert torch.equal(layer.values, joined.values)
 
 
-def test_single_tokens_are_written_without_copying_the_rest() -> None:
-    layer = SlotLayer()
-    layer.update(*states(2, 10, 0))
+def test_what_was_planned_is_written_without_copying_the_rest() -> None:
+    layer = SlotLayer(PLANNED)
+    layer.update(*states(2, 30, 0))
     place = layer.keys.data_ptr()
-    for step in range(ROOM):
-        layer.update(*states(2, 1, step))
+    for step, length in enumerate([20, *[1] * (PLANNED - 50)]):
+        layer.update(*states(2, length, step))
         assert layer.keys.data_ptr() == place
-    layer.update(*states(2, 1, ROOM))
+    layer.update(*states(2, 1, PLANNED))
     assert layer.keys.data_ptr() != place
 
 
 def test_what_was_given_is_not_written_to() -> None:
     keys, values = states(2, 10, 0)
     before = keys.clone()
-    layer = SlotLayer()
+    layer = SlotLayer(PLANNED)
     layer.update(keys, values)
     layer.keep_slots(torch.arange(9, -1, -1).expand(2, -1))
     layer.update(*states(2, 3, 1))

@@ -30,9 +30,10 @@ class RowCache:
     Args:
         model: LLaMA or Mistral, with or without LLaVA's parts.
         num_rows: G.
+        num_slots: L when the pack is through, as far as it is known.
     """
 
-    def __init__(self, model: Any, num_rows: int) -> None:
+    def __init__(self, model: Any, num_rows: int, num_slots: int) -> None:
         self._inner = model.base_model
         self._embed = model.get_input_embeddings()
         self._device = model.device
@@ -41,7 +42,9 @@ class RowCache:
         # token sees all of them; kept on the host, as asking the device would wait for it.
         self._is_uniform = True
         self._last_position = 0
-        self.cache = Cache(layer_class_to_replicate=SlotLayer)
+        self.cache = Cache(
+            layers=[SlotLayer(num_slots) for _ in range(model.config.num_hidden_layers)]
+        )
         empty = torch.empty(num_rows, 0, dtype=torch.long, device=self._device)
         self.owners = empty  # (G, L)
         self.positions = empty  # (G, L)
