@@ -58,10 +58,7 @@ FAILED = line(2, "", metadata={"error": {"cause": "error", "message": "m"}})
         ([line(1), line(2, " \n")], "1 question ids have an empty answer"),
         ([line(1), line(2), line(2, "no")], "1 question ids have several different answers"),
         ([line(1), line(2), line(3)], "not in vqav2 test-dev2015, but in the larger split"),
-        (
-            [line(1), line(2), line(9)],
-            "1 question ids of the answers are not in vqav2 test-dev2015",
-        ),
+        ([line(1), line(2), line(9)], "1 question ids of the answers are not in vqav2"),
         ([line("a"), line("b")], "2 question ids of the answers are not in"),
         ([FAILED], "There is no answer to vqav2 test-dev2015"),
     ],
