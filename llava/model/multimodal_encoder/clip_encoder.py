@@ -15,6 +15,9 @@ from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionMode
 from llava.errors import CheckpointError
 from llava.model.tower_facts import is_tower_tuned
 
+MAX_IMAGES = 32
+"""Images or tiles that go through the tower together: more gain nothing and take its memory."""
+
 
 class _NamedAsStored(nn.Module):
     """Puts the tower under `vision_model`, where original checkpoints have its tensors."""
@@ -106,17 +109,27 @@ class CLIPVisionTower(nn.Module):
         """
         if not isinstance(images, torch.Tensor):
             return [self._features(image[None]) for image in images]
-        return self._features(images)
+        return torch.cat([self._features(part) for part in images.split(MAX_IMAGES)])
 
     @torch.no_grad()
     def _features(self, images: torch.Tensor) -> torch.Tensor:
         if not self.is_loaded:
             raise RuntimeError("The vision tower is not loaded. Call `load_model()` first.")
-        outputs = self.vision_tower.vision_model(
-            images.to(device=self.device, dtype=self.dtype), output_hidden_states=True
-        )
-        features = outputs.hidden_states[self.select_layer].to(images.dtype)
+        model = self.vision_tower.vision_model
+        encoder, layers = model.encoder, model.encoder.layers
+        encoder.layers = layers[: self._num_layers]
+        try:
+            hidden = model(images.to(device=self.device, dtype=self.dtype)).last_hidden_state
+        finally:
+            encoder.layers = layers
+        features = hidden.to(images.dtype)
         return features[:, 1:] if self.select_feature == "patch" else features  # (B, P, D_v)
+
+    @property
+    def _num_layers(self) -> int:
+        """Layers up to the selected one, whose output decides; the embeddings count as one."""
+        layer = self.select_layer
+        return layer if layer >= 0 else self.config.num_hidden_layers + 1 + layer
 
     @property
     def dtype(self) -> torch.dtype:

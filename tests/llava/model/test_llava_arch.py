@@ -15,6 +15,7 @@ from llava.model.language_model.llava_llama import (
     LlavaLlamaModel,
 )
 from llava.model.llava_arch import LlavaMetaForCausalLM, LlavaMetaModel
+from llava.model.multimodal_encoder import clip_encoder
 from llava.tokens import tokenizer_image_token
 from tests.checkpoints import make_checkpoint, make_tower
 
@@ -202,10 +203,24 @@ def test_selected_layer_is_taken(tiny_model, monkeypatch):
     images = pixels_of(tiny_model, picture(0))
     with torch.no_grad():
         states = tower.vision_tower.vision_model(images, output_hidden_states=True).hidden_states
-        for layer in (-2, -1, 1):
+        for layer in (-4, -2, -1, 0, 1):
             monkeypatch.setattr(tower, "select_layer", layer)
             assert torch.equal(tower(images), states[layer][:, 1:])
     assert len(states) == 4
+    assert len(tower.vision_tower.vision_model.encoder.layers) == 3
+
+
+def test_many_images_go_through_the_tower_in_parts(tiny_model, monkeypatch):
+    tower, seen = tiny_model.model.get_vision_tower(), []
+    embeddings = tower.vision_tower.vision_model.embeddings
+    hook = embeddings.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    images = torch.cat([pixels_of(tiny_model, picture(number)) for number in range(5)])
+    monkeypatch.setattr(clip_encoder, "MAX_IMAGES", 2)
+    parts = tower(images)
+    hook.remove()
+    assert seen == [2, 2, 1]
+    monkeypatch.undo()
+    torch.testing.assert_close(parts, tower(images), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("prompt", [QUESTION, TWO_IMAGES])
