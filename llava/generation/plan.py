@@ -23,6 +23,9 @@ Ids = npt.NDArray[np.int32]
 USUAL_NEW_TOKENS = 32
 """Longest answer that planning makes room for; the few longer ones take what memory is left."""
 
+MAX_PADDED = 1.15
+"""What a pass computes over what counts of it, where rows of several lengths are joined."""
+
 MAX_SUFFIX_TOKENS = 4096
 """Ids behind one prefix: each sees its own question only, but attention among them, and its mask,
 cost the square of their number."""
@@ -98,6 +101,12 @@ class Pack:
         """Cache slots that the pack takes."""
         return len(self.rows) * self.num_slots
 
+    @property
+    def padded(self) -> float:
+        """Embeddings that a pass computes over those that count, for the pass that pads more."""
+        passes = zip(*((row.prefix_tokens, row.suffix_tokens) for row in self.rows), strict=True)
+        return max(len(each) * max(each) / max(1, sum(each)) for each in passes)
+
 
 def plan_packs(
     requests: Sequence[Request],
@@ -134,6 +143,7 @@ def plan_packs(
             (len(row.requests) == 1) == (len(joined[0].requests) == 1)
             and len(joined) <= max_rows
             and Pack(rows=joined).cost <= max_tokens
+            and Pack(rows=joined).padded <= MAX_PADDED
             and (
                 max_joined_tokens is None
                 or len(joined) * max(other.num_tokens for other in joined) <= max_joined_tokens

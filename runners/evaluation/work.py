@@ -70,17 +70,19 @@ class Work:
 def cut_into_pieces(
     samples: Iterable[Sample], num_image_tokens: int, max_tokens: int = MAX_TOKENS
 ) -> Iterator[list[Sample]]:
-    """Yields lists of questions of about `max_tokens` estimated tokens.
+    """Yields lists of questions of about `max_tokens` estimated tokens, the longest groups first.
 
-    Groups are kept whole unless one alone has more than `MAX_TOKENS`.
+    Groups of like length come together, as a pack of them needs little padding. They are kept whole
+    unless one alone has more than `MAX_TOKENS`.
     """
     piece: list[Sample] = []
     num_tokens = 0
-    groups = (
-        part for group in group_by_images(samples) for part in _split_long(group, num_image_tokens)
-    )
-    for group in groups:
-        size = estimate_tokens(group, num_image_tokens)
+    sized = [
+        (estimate_tokens(part, num_image_tokens), part)
+        for group in group_by_images(samples)
+        for part in _split_long(group, num_image_tokens)
+    ]
+    for size, group in sorted(sized, key=lambda one: -one[0]):
         if piece and num_tokens + size > max_tokens:
             yield piece
             piece, num_tokens = [], 0

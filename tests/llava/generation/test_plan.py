@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llava.generation.plan import (
+    MAX_PADDED,
     USUAL_NEW_TOKENS,
     Pack,
     group_key,
@@ -65,6 +66,7 @@ def test_every_request_is_planned_once_within_the_budget(
     for pack in packs:
         assert len(pack.rows) <= max_rows
         assert pack.cost <= max_tokens or len(pack.requests) == 1
+        assert pack.padded <= MAX_PADDED
         for row in pack.rows:
             check_row(row.requests, row.prefix_length)
 

@@ -140,3 +140,13 @@ def test_group_with_more_than_a_piece_may_have_is_split_evenly() -> None:
     assert len(pieces) > 5
     assert max(map(len, pieces)) - min(map(len, pieces)) <= len(pieces)
     assert all(estimate_piece(piece, 576) <= MAX_TOKENS + 1000 for piece in pieces)
+
+
+def test_groups_of_like_length_come_together() -> None:
+    sizes = [1, 30, 2, 29, 3, 28]
+    samples = [
+        sample(f"{image}.{n}", f"{image}") for image in range(6) for n in range(sizes[image])
+    ]
+    pieces = list(cut_into_pieces(samples, num_image_tokens=0, max_tokens=1_000))
+    found = [len(group) for piece in pieces for group in group_by_images(piece)]
+    assert found == sorted(sizes, reverse=True)
