@@ -63,29 +63,25 @@ def _find_task(choice: TaskChoice, settings: SubmitConfig) -> tuple[TaskSpec, St
         return spec, None
     run = find_run(str(settings.run), Path(settings.results_dir), "run")
     [(name, spec)] = read_run_specs(choice, run).items()
-    stored = StoredTask(run.folder / name)
-    if not stored.answers_path.exists():
-        raise ConfigError(
-            f"{stored.answers_path} does not exist. Answer the questions with runners.eval first."
-        )
-    return spec, stored
+    return spec, StoredTask(run.folder / name)
 
 
 def _answers_of(stored: StoredTask) -> AnswerFile:
     """The answers of a stored task, all of which must be as they were written.
 
     Raises:
-        ConfigError: some are not.
+        ConfigError: some are not, or there are none.
     """
-    if stored.answers.num_bad:
+    answers = stored.require_answers()
+    if answers.num_bad:
         raise ConfigError(
-            f"{stored.answers.num_bad:,} lines of {stored.answers_path} are not as they were "
+            f"{answers.num_bad:,} lines of {stored.answers_path} are not as they were "
             "written, and no server should take them for the model's. Repeat the command that "
             "answered the questions, which asks them again, or send the file as it is with "
             "predictions=FILE."
         )
     found = AnswerFile(answers=[], failed=[], unreadable=[])
-    for line in stored.answers.lines.values():
+    for line in answers.lines.values():
         (found.failed if is_failure(line) else found.answers).append(dict(line))
     return found
 
