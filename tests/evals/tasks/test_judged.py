@@ -194,6 +194,24 @@ def test_grade_that_is_null_is_a_failure_of_its_question(mmvet):
     assert summary.num_failed == {"judge_refused": 1}
 
 
+def test_group_of_which_no_grade_can_be_read_has_no_score(mmvet):
+    def figures(*replies):
+        grades = {
+            f"v1_{n}": {"model": ["j"], "content": [reply]} for n, reply in enumerate(replies)
+        }
+        put_json(mmvet / "grades.json", grades)
+        task = MMVet(data_dir=mmvet, judge="j", replies=mmvet / "grades.json")
+        return summarize(task, task.score(predictions_of(task, 2)), {})
+
+    partly = figures("0,5", "1.0")
+    capabilities = {name: row["score"] for name, row in partly.breakdowns["capability"].items()}
+    assert capabilities == {"math": None, "ocr": None, "rec": 1.0}
+    assert partly.metrics["score"] == 0.5  # it counts as 0 beside others, as officially
+    nothing = figures("0,5", None)
+    assert nothing.metrics == {"score": None, "score_deviation": None}
+    assert nothing.interval is None
+
+
 def test_request_is_built_from_caption_and_reference(bench):
     task = LLaVABench(data_dir=bench)
     (request, *_) = task.judge_requests(predictions_of(task, 3)).values()
