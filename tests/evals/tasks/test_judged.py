@@ -153,6 +153,22 @@ def test_missing_answer_is_left_out_of_the_comparison(bench):
     assert figures.breakdowns["category"]["complex"]["score"] is None
 
 
+def test_reviews_of_other_questions_are_refused(bench):
+    own = ["conv", "detail", "complex"]
+    for categories in (own, own[::-1], own[:2]):
+        lines = [
+            {"question_id": n, "category": f"llava_bench_{kind}", "content": "8 4"}
+            for n, kind in enumerate((*categories, "detail")[:3])
+        ]
+        put_lines(bench / "reviews.jsonl", lines)
+        task = LLaVABench(data_dir=bench, replies=bench / "reviews.jsonl")
+        if categories == own:
+            assert len(task.score(predictions_of(task, 3))) == 3
+        else:
+            with pytest.raises(DataError, match="the replies are about other questions"):
+                task.score(predictions_of(task, 3))
+
+
 @pytest.mark.parametrize("unread", ["eight", "", "80 60", "error", None])
 def test_unread_review_is_no_tie_but_a_failure(unread, bench):
     lines = [{"question_id": n, "content": "8 4" if n else unread} for n in range(3)]
