@@ -26,7 +26,7 @@ from evals.records import Prediction
 logger = logging.getLogger(__name__)
 
 _SHOWN = 3
-_KIND = re.compile(r"^.*?:\d+ ", re.DOTALL)  # the place of a line, before what is wrong with it
+_KIND = re.compile(r":\d+ ((?:is|has) no[^:]*)")  # what is wrong with a line, after its place
 _OTHER_FIELDS = 5
 _EXACT = 2.0**53  # below it a float is the number that was meant
 
@@ -54,7 +54,8 @@ class AnswerFile:
         """
         alike: defaultdict[str, list[str]] = defaultdict(list)
         for message in self.unreadable:
-            alike[_KIND.sub("", message.split(": ", maxsplit=1)[0])].append(message)
+            found = _KIND.search(message)
+            alike[found[1] if found else message].append(message)
         told = []
         for kind, messages in alike.items():
             told += messages[:_SHOWN]

@@ -13,6 +13,7 @@ from evals.benchmark import Benchmark
 from evals.errors import MissingFileError
 from evals.reading.answers import AnswerFile, read_answers
 from evals.reading.files import find_file
+from evals.reading.matching import plain_id
 from evals.records import Cause, Failure, Prediction, Sample
 from runners.environment import describe_environment, now
 from runners.errors import ConfigError
@@ -77,7 +78,8 @@ def read_import(task: Benchmark, path: str) -> Import:
 def _tell_repeated(answers: AnswerFile) -> None:
     """Logs what the official scorers pass over in silence."""
     asked = Counter(
-        (str(line["question_id"]), str(line.get("prompt", ""))) for line in answers.answers
+        (plain_id(str(line["question_id"])), str(line.get("prompt", "")))
+        for line in answers.answers
     )
     repeated = sum(count > 1 for count in asked.values())
     if repeated:

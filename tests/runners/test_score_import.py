@@ -356,3 +356,11 @@ def test_manifest_cannot_build_objects(
     assert program.run("score", score, ["run=foreign"]) == 2
     assert "manifest.json" in capsys.readouterr().err
     assert not Path("owned").exists()
+
+
+def test_two_answers_under_two_forms_of_an_id_are_told(
+    options: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_answers({"01": "red", "1.0": "blue", "2": "blue", "3": "green"})
+    assert program.run("score", score, options) == 0
+    assert "1 questions are answered more than once" in caplog.text
