@@ -166,14 +166,18 @@ class StoredTask:
         """The scores by key; empty where the answers could not be scored.
 
         Raises:
-            DataError: the file is malformed, or has other questions than the summary counts.
+            DataError: the file is missing or malformed, or has other questions than the summary
+                counts.
         """
         if self.summary is None or not self.summary.metrics:
             return {}
+        path = self.folder / SCORES_FILE
+        if not path.is_file():
+            raise DataError(f"{path} does not exist. {self._remedy}")
         scores = read_scores(self.folder)
         if len(scores) != self.summary.num_questions:
             raise DataError(
-                f"{self.folder / SCORES_FILE} must have {self.summary.num_questions} lines, as "
+                f"{path} must have {self.summary.num_questions} lines, as "
                 f"many as {SUMMARY_FILE} counts, but has {len(scores)}. {self._remedy}"
             )
         return scores

@@ -150,6 +150,18 @@ def test_run_without_its_answers_is_named(pair: Data, capsys: pytest.CaptureFixt
     assert "results/A/custom/predictions.jsonl does not exist" in capsys.readouterr().err
 
 
+def test_run_without_its_scores_is_to_be_scored(
+    pair: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder_of("A") / "scores.jsonl").unlink()
+    assert program.run("regress", regress, ["baseline=A", "candidate=B"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "scores.jsonl does not exist. Score the run again" in said
+    for name in ("A", "B"):  # B is written by hand, with hashes of its own
+        assert program.run("score", score, [f"run={name}"]) == 0  # the remedy that is told
+    assert program.run("regress", regress, ["baseline=A", "candidate=B"]) == 0
+
+
 def test_edited_score_is_told(pair: Data, capsys: pytest.CaptureFixture[str]) -> None:
     first, *rest = read_lines(folder_of("A") / "scores.jsonl")
     put_lines(folder_of("A") / "scores.jsonl", [{**first, "score": 0.5}, *rest])
