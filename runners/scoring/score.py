@@ -113,12 +113,12 @@ def score_stored(
         prompts_hash: Of all question texts.
 
     Raises:
-        ConfigError: other questions were asked than there are now, there is no key or price for the
-            judge, or its replies contradict each other.
+        ConfigError: there are no answers, other questions were asked than there are now, there is
+            no key or price for the judge, or its replies contradict each other.
         DataError: the data are missing or malformed.
         JudgeError: the judge gave no reply, or the budget is spent.
     """
-    answers, path = stored.answers, stored.answers_path
+    answers, path = stored.require_answers(), stored.answers_path
     if path in stored.changed_files:
         logger.warning("%s has changed since it was scored; what it holds now is scored", path)
     if answers.num_bad:

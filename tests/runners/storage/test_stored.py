@@ -95,7 +95,7 @@ def test_edited_answer_is_told_by_every_program(
     assert "predictions.jsonl has changed since it was scored" in capsys.readouterr().err
 
     assert program.run("leaderboard", leaderboard, ["published=none", "formats=[md]"]) == 0
-    assert "the stored answers or scores were edited" in capsys.readouterr().out
+    assert "the stored answers, scores or figures were edited" in capsys.readouterr().out
 
     assert program.run("report", report, ["runs=A"]) == 0
     assert "1 stored answers were edited" in capsys.readouterr().err
@@ -109,6 +109,57 @@ def test_edited_answer_is_told_by_every_program(
     assert summary is not None
     assert code == (0 if edit is add_foreign_line else 1)
     assert summary.num_answered == (8 if edit is add_foreign_line else 7)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metrics": {"accuracy": 0.5}},
+        {"interval": [0.1, 0.2]},
+        {"num_answered": 7, "coverage": 0.875},
+        {"primary_metric": "f1"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_edited_figure_is_told_by_every_program(
+    change: dict[str, Any], pair: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.run("score", score, ["run=A"]) == 0
+    path = folder_of("A") / "summary.json"
+    written = path.read_bytes()
+    assert StoredTask(folder_of("A")).state is State.FINISHED
+    path.write_text(json.dumps(json.loads(written) | change))
+    assert StoredTask(folder_of("A")).state is State.EDITED
+
+    assert program.run("regress", regress, ["baseline=A", "candidate=B"]) == 2
+    assert "summary.json has changed since it was scored" in capsys.readouterr().err
+
+    assert program.run("leaderboard", leaderboard, ["published=none", "formats=[md]"]) == 0
+    assert "the stored answers, scores or figures were edited" in capsys.readouterr().out
+
+    assert program.run("report", report, ["runs=A"]) == 0
+    assert "summary.json changed since it was scored" in capsys.readouterr().err
+
+    assert program.run("score", score, ["run=A"]) == 0  # the remedy that is told
+    assert path.read_bytes() == written
+
+
+def test_run_without_its_answers_is_named(pair: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder_of("A") / "predictions.jsonl").unlink()
+    assert program.run("score", score, ["run=A"]) == 2
+    assert "results/A/custom/predictions.jsonl does not exist" in capsys.readouterr().err
+
+
+def test_run_without_its_scores_is_to_be_scored(
+    pair: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder_of("A") / "scores.jsonl").unlink()
+    assert program.run("regress", regress, ["baseline=A", "candidate=B"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "scores.jsonl does not exist. Score the run again" in said
+    for name in ("A", "B"):  # B is written by hand, with hashes of its own
+        assert program.run("score", score, [f"run={name}"]) == 0  # the remedy that is told
+    assert program.run("regress", regress, ["baseline=A", "candidate=B"]) == 0
 
 
 def test_edited_score_is_told(pair: Data, capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,6 +301,7 @@ def test_a_figure_is_in_one_unit_everywhere(
     summary = json.loads(path.read_text())
     summary["metrics"] = {"accuracy": value}
     summary["interval"] = [value, value]
+    summary["hashes"].pop("figures", None)  # as an earlier version wrote it
     summary["scales"] = {"accuracy": {"unit": unit, "largest": 10.0}}
     path.write_text(json.dumps(summary))
 
