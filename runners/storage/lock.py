@@ -13,8 +13,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from runners.errors import DISK_FULL, ConfigError, StoreError
+from runners.logs import LOG_FILE
 from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE
-from runners.storage.files import make_folder, refuse_link, remove_scratch, sync_folder
+from runners.storage.files import (
+    SPOILED_SUFFIX,
+    make_folder,
+    remove_scratch,
+    require_plain,
+    sync_folder,
+)
 from runners.storage.manifest import MANIFEST_FILE
 from runners.storage.summary import SCORES_FILE, SUMMARY_FILE
 
@@ -47,7 +54,8 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._path = folder.with_name(f".{folder.name}.lock")
+        real = Path(os.path.realpath(folder))  # so that two links to one folder have one lock
+        self._path = real.with_name(f".{real.name}.lock")
         self._lock = lock_at(self._path)
         self._held: os.stat_result | None = None
 
@@ -94,7 +102,7 @@ class FolderLock:
         try:
             found = self._path.lstat()
         except FileNotFoundError as error:
-            if self._folder.parent.exists():
+            if self._path.parent.exists():
                 raise self._lost() from error
             return  # all is gone, which the next writing says
         if self._held is None or not os.path.samestat(found, self._held):
@@ -127,8 +135,15 @@ class FolderLock:
         )
 
     def _require_access(self) -> None:
-        for name in (*_GUARDED, SCORES_FILE, SUMMARY_FILE):
-            refuse_link(self._folder / name)
+        if self._folder.exists() and not self._folder.is_dir():
+            raise ConfigError(
+                f"{self._folder} is no folder, where one with results belongs. Remove it, or "
+                "choose another name with run=NAME."
+            )
+        spoiled = (name + SPOILED_SUFFIX for name in (PREDICTIONS_FILE, TRACE_FILE))
+        for name in (*_GUARDED, SCORES_FILE, SUMMARY_FILE, *spoiled):
+            require_plain(self._folder / name)
+        require_plain(self._folder.with_name(LOG_FILE))
         files = (self._folder / name for name in _GUARDED)
         for path in (self._folder.parent, self._folder, *files):
             wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
@@ -144,7 +159,7 @@ def set_aside(folder: Path) -> None:
     if not folder.exists():
         return
     names = (folder.with_name(f"{folder.name}.old-{number}") for number in itertools.count(1))
-    aside = next(name for name in names if not name.exists())
+    aside = next(name for name in names if not os.path.lexists(name))
     folder.rename(aside)
     sync_folder(folder.parent)
     logger.info("%s is kept as %s", folder, aside)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -145,6 +146,20 @@ def test_untouched_run_is_finished(pair: Data) -> None:
         "A": State.FINISHED,
         "B": State.FINISHED,
     }
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "predictions.jsonl", "trace.jsonl"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_pipe_in_a_strangers_run_holds_nobody_up(
+    make: Callable[[Path], None], name: str, pair: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder_of("A") / name).unlink()
+    make(folder_of("A") / name)
+    for use in ("report", "score"):
+        assert PROGRAMS[use]("A") == 2
+        assert f"A/custom/{name} is " in capsys.readouterr().err
+    assert program.run("leaderboard", leaderboard, ["published=none", "formats=[md]"]) == 0
+    assert "| B " in capsys.readouterr().out
 
 
 PROGRAMS: dict[str, Callable[[str], int]] = {
