@@ -43,17 +43,27 @@ def lock_at(path: Path) -> FileLock:
 
 
 class FolderLock:
-    """A lock beside the folder of a task, so that the folder itself can be set aside.
+    """A lock beside a folder that results are written to, so that that itself can be set aside.
 
     While it is entered, no other process writes there. Somebody may remove the lock file meanwhile,
     and then another process gets the folder, so that whoever writes looks again: `require_held`.
 
     Args:
-        folder: The task's folder, in the run's.
+        folder: The task's folder, in the run's, or that of a judge in the task's.
+        busy: What to do where another process has it; a sentence.
+        elsewhere: The options that choose another place.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        busy: str = "Wait for it, or choose another name with run=NAME.",
+        elsewhere: str = "results_dir=DIR",
+    ) -> None:
         self._folder = folder
+        self._busy = busy
+        self._elsewhere = elsewhere
         real = Path(os.path.realpath(folder))  # so that two links to one folder have one lock
         self._path = real.with_name(f".{real.name}.lock")
         self._lock = lock_at(self._path)
@@ -74,14 +84,18 @@ class FolderLock:
         except Timeout as error:
             raise ConfigError(
                 f"{self._folder} is being written by another process, which holds "
-                f"{self._path}. Wait for it, or choose another name with run=NAME."
+                f"{self._path}. {self._busy}"
             ) from error
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise _store_error(run_dir, error) from error
             if error.errno in NO_LOCKS:
-                raise ConfigError(no_locks(run_dir)) from error
-            remedy = "Keep results elsewhere with results_dir=DIR."
+                raise ConfigError(
+                    f"{run_dir} lies on a file system without locks, so that nothing would keep "
+                    "two runs from writing there at once. Keep results on another one with "
+                    f"{self._elsewhere}."
+                ) from error
+            remedy = f"Keep results elsewhere with {self._elsewhere}."
             if error.errno == errno.ENAMETOOLONG:
                 remedy = "Choose a shorter name with run=NAME."
             raise ConfigError(f"{run_dir} cannot be written: {error}. {remedy}") from error
@@ -150,7 +164,7 @@ class FolderLock:
             if path.exists() and not os.access(path, wanted):
                 raise ConfigError(
                     f"{path} cannot be read and written by this user. Change its permissions, or "
-                    "keep results elsewhere with results_dir=DIR."
+                    f"keep results elsewhere with {self._elsewhere}."
                 )
 
 
@@ -189,17 +203,4 @@ def _store_error(folder: Path, error: OSError) -> StoreError:
     return StoreError(
         f"{folder} cannot be written: {error}. {remedy} What was answered before is stored; the "
         "same command goes on from there."
-    )
-
-
-def no_locks(folder: Path, remedy: str = "results_dir=DIR") -> str:
-    """Returns what is said of a folder where nothing can be locked.
-
-    Args:
-        folder: The folder.
-        remedy: The options that choose another one.
-    """
-    return (
-        f"{folder} lies on a file system without locks, so that nothing would keep two runs from "
-        f"writing there at once. Keep results on another one with {remedy}."
     )

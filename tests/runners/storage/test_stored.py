@@ -18,6 +18,7 @@ from runners.report import report
 from runners.score import score
 from runners.storage.answer_lines import answer_id
 from runners.storage.files import sha256_of_json
+from runners.storage.lock import FolderLock
 from runners.storage.stored import State, StoredTask, find_run, list_runs
 from runners.submit import submit
 from runners.views.report.page import to_json
@@ -282,3 +283,14 @@ def test_a_figure_is_in_one_unit_everywhere(
     task = StoredTask(folder_of("A"))
     assert task.summary is not None
     assert shown in render_summaries([task.summary]).split()
+
+
+def test_run_that_is_being_written_is_not_scored(
+    pair: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its figures would be written beside other answers than those that were scored."""
+    with FolderLock(folder_of("A")):
+        assert program.run("score", score, ["run=A"]) == 2
+        assert "another process" in capsys.readouterr().err
+        assert program.run("score", score, ["run=A", "output=elsewhere"]) == 0
+    assert program.run("score", score, ["run=A"]) == 0
