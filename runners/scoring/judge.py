@@ -49,6 +49,7 @@ RECORD_FILE = "judge.json"
 _HASH_LENGTH = 8
 _LONGEST_NAME = 200
 """Of a model in the name of a folder, which may have 255 characters."""
+_MOST_RUNS = 1000
 _POLL_S = 0.1
 _MIN_SILENT = 3
 """So many answers, or as many as are asked about at a time, without a reply in between."""
@@ -147,7 +148,8 @@ def _take_stored(
 def _read_record(path: Path) -> JudgeRecord:
     try:
         content = json.loads(path.read_bytes())
-        require(content, "num_runs", int, str(path))
+        if not 0 < require(content, "num_runs", int, str(path)) <= _MOST_RUNS:
+            raise ValueError(f"`num_runs` must be 1 to {_MOST_RUNS}")
         return JudgeRecord.from_json(content)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no record of a judge: {error}. Remove it.") from error

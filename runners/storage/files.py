@@ -58,7 +58,9 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     """
     require_plain(path)
     with naming_file(path):
-        _replace(path, content.encode() if isinstance(content, str) else content)
+        if isinstance(content, str):  # half a character, as JSON can hold it, is none in UTF-8
+            content = content.encode(errors="backslashreplace")
+        _replace(path, content)
 
 
 def require_plain(path: Path) -> None:

@@ -279,11 +279,14 @@ def read_scores(folder: Path) -> dict[str, StoredScore]:
             raise DataError(f"{where} repeats the key {key!r}. Score the run again.")
         if not 0 <= value <= 1:
             raise DataError(f"{where} must have a `score` in 0..1, but has {value}.")
+        groups = {name: record[name] for name in record if name not in _SCORE_FIELDS}
+        if nested := [name for name in groups if isinstance(groups[name], (dict, list))]:
+            raise DataError(f"{where} must have a plain `{nested[0]}`. Score the run again.")
         scores[key] = StoredScore(
             question_id=record.get("question_id", key),
             value=value,
             cluster=require(record, "cluster", str, where),
             answer=record.get("answer"),
-            groups={name: record[name] for name in record if name not in _SCORE_FIELDS},
+            groups=groups,
         )
     return scores
