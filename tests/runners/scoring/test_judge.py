@@ -155,7 +155,12 @@ def test_given_replies_score_offline(mmvet: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", ["{", "[]", '{"model": "j"}', '{"model": {"_target_": "os.system"}, "num_runs": 1}']
+    "record",
+    [
+        *("{", "[]", '{"model": "j"}', '{"model": {"_target_": "os.system"}, "num_runs": 1}'),
+        '{"model": "j", "num_runs": 1000000000000}',
+        '{"model": "j", "num_runs": -1}',
+    ],
 )
 def test_spoiled_record_of_a_judge_is_bad_input(
     record: str, mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
