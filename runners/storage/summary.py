@@ -187,6 +187,9 @@ class SummaryFile(Summary):
         lacking = [name for name in ("metrics", "interval", "num_failed") if name not in content]
         if lacking:
             raise ValueError(f"`{lacking[0]}` is missing")
+        limit = summary.origin.limit
+        if min(summary.num_questions, summary.num_answered) < 0 or (limit or 1) < 0:
+            raise ValueError("`num_questions`, `num_answered` and `limit` must count questions")
         if judge is not None:
             summary = replace(summary, judge=JudgeRecord.from_json(judge))
         if "scales" not in content:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from evals.errors import DataError
 from evals.records import Sample
 from runners.errors import ConfigError
 from runners.evaluation.rerun import RepeatableOptions
@@ -361,3 +362,11 @@ def test_what_decides_near_ties_is_measured_again_where_it_cannot_be_read(
     stored = {**ENVIRONMENT.to_json(), "versions": {}, "near_ties": near_ties}
     here = replace(ENVIRONMENT, machine={"versions": {}})
     assert here.measured_before(stored) is None
+
+
+@pytest.mark.parametrize("field", ["num_questions", "num_answered", "limit"])
+def test_summary_that_counts_less_than_nothing_is_none(field: str, pair: Data) -> None:
+    path = folder_of("A") / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: -5}))
+    with pytest.raises(DataError, match="must count questions"):
+        _ = StoredTask(folder_of("A")).summary
