@@ -123,6 +123,8 @@ def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, unreadable or holds something else.
     """
+    if path.exists() and not path.is_file():  # reading a pipe would wait
+        raise CheckpointError(f"{path} is no regular file. {remedy}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

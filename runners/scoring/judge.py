@@ -38,7 +38,7 @@ from runners.scoring.endpoint import (
 )
 from runners.scoring.replies import Call, NotStoredError, ReplyStore, run_path
 from runners.signals import Interruption
-from runners.storage.files import sha256_of_file, sha256_of_json, write_json
+from runners.storage.files import is_there, sha256_of_file, sha256_of_json, write_json
 from runners.storage.lock import FolderLock
 from runners.storage.summary import JudgeRecord
 
@@ -146,6 +146,7 @@ def _take_stored(
 
 
 def _read_record(path: Path) -> JudgeRecord:
+    is_there(path)  # it may be anyone's
     try:
         content = json.loads(path.read_bytes())
         if not 0 < require(content, "num_runs", int, str(path)) <= _MOST_RUNS:

@@ -21,7 +21,7 @@ from llava.model.loaded_files import (
     hash_loaded,
     read_states,
 )
-from llava.model.locate import find_weight_files
+from llava.model.locate import find_weight_files, read_config
 
 
 @pytest.fixture
@@ -129,3 +129,9 @@ def test_index_names_nothing_but_files_beside_it(name: object, tmp_path: Path) -
     index.write_text(json.dumps({"weight_map": {"x": name}}))
     with pytest.raises(CheckpointError, match=r"index\.json must name files beside it"):
         find_weight_files(tmp_path)
+
+
+def test_pipe_in_the_place_of_a_configuration_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(CheckpointError, match=r"config\.json is no regular file"):
+        read_config(tmp_path)
