@@ -30,6 +30,7 @@ from llava.model.locate import (
     has_weight_files,
     read_config,
     read_json_object,
+    read_strings,
     resolve_model_path,
 )
 from llava.model.native import is_native_config, translate_config
@@ -96,6 +97,21 @@ class Checkpoint:
         return is_tower_tuned(self.config)
 
     @property
+    def tower_files(self) -> list[Path]:
+        """The tower's own weight files, where anything of them is read.
+
+        That is also what an adapter on a tuned tower leaves as it was.
+        """
+        if self.tower_dir is None:
+            return []
+        is_inside = self.tower_dir in {self.path, self.base}
+        if self.tower_in_checkpoint and (
+            is_inside or not any(map(_holds_tower, self.trained_files))
+        ):
+            return []
+        return find_weight_files(self.tower_dir)
+
+    @property
     def vision_remedy(self) -> str:
         """What to do where a plain language model is to be shown images."""
         if self.kind is CheckpointKind.PLAIN_ADAPTER:
@@ -150,8 +166,13 @@ class Checkpoint:
             files += [self.tower_dir / name for name in ("config.json", "preprocessor_config.json")]
             if _holds_image_processor(self.tower_dir / _PROCESSOR_FILE):
                 files.append(self.tower_dir / _PROCESSOR_FILE)
-            files += [] if self.tower_in_checkpoint else find_weight_files(self.tower_dir)
+        files += self.tower_files
         return [path for path in dict.fromkeys(files) if path.is_file()]
+
+
+def _holds_tower(trained: Path) -> bool:
+    """Whether a file of what was trained over a base holds anything of the vision tower."""
+    return any("vision_tower." in name for name in read_strings(trained))
 
 
 def _holds_image_processor(path: Path) -> bool:

@@ -123,6 +123,8 @@ def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, unreadable or holds something else.
     """
+    if path.exists() and not path.is_file():  # reading a pipe would wait
+        raise CheckpointError(f"{path} is no regular file. {remedy}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -208,6 +210,11 @@ def _indexed_files(index: Path) -> list[Path]:
     weight_map = read_json_object(index, remedy).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index} has no `weight_map`. {remedy}")
+    odd = [name for name in weight_map.values() if not isinstance(name, str) or "/" in name]
+    if odd:
+        raise CheckpointError(
+            f"{index} must name files beside it in `weight_map`, but names {odd[0]!r}. {remedy}"
+        )
     names = sorted(set(weight_map.values()))
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:

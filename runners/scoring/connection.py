@@ -78,8 +78,14 @@ class Connection:
 
     def __init__(self, base_url: str, api_key: str, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        try:
+            parts = urlsplit(base_url)
+            is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # its text may hold a part of the password
+            raise ValueError(
+                "host and port cannot be told in it; a password must be percent-encoded"
+            ) from None
+        if not is_address:
             raise ValueError("it names no http(s) host")
         try:
             self._client = openai.AsyncOpenAI(

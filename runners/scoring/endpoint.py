@@ -260,7 +260,11 @@ class OpenAIJudge:
             self._budget.release(reserved)  # no reply, no charge
             raise
         self._budget.settle(reserved, _read_usage(response))  # a malformed reply costs too
-        return _read_text(response)
+        try:
+            return _read_text(response)
+        except (_PassingError, UnansweredError) as error:
+            error.args = (self._public(error),)  # an endpoint may say again what it was sent
+            raise
 
     def _complete(self, request: JudgeRequest) -> Any:
         messages = [{"role": "user", "content": request.prompt}]

@@ -199,6 +199,9 @@ class SummaryFile(Summary):
         lacking = [name for name in ("metrics", "interval", "num_failed") if name not in content]
         if lacking:
             raise ValueError(f"`{lacking[0]}` is missing")
+        limit = summary.origin.limit
+        if min(summary.num_questions, summary.num_answered) < 0 or (limit or 1) < 0:
+            raise ValueError("`num_questions`, `num_answered` and `limit` must count questions")
         if judge is not None:
             summary = replace(summary, judge=JudgeRecord.from_json(judge))
         if "scales" not in content:
@@ -300,11 +303,14 @@ def read_scores(folder: Path) -> dict[str, StoredScore]:
             raise DataError(f"{where} repeats the key {key!r}. Score the run again.")
         if not 0 <= value <= 1:
             raise DataError(f"{where} must have a `score` in 0..1, but has {value}.")
+        groups = {name: record[name] for name in record if name not in _SCORE_FIELDS}
+        if nested := [name for name in groups if isinstance(groups[name], (dict, list))]:
+            raise DataError(f"{where} must have a plain `{nested[0]}`. Score the run again.")
         scores[key] = StoredScore(
             question_id=record.get("question_id", key),
             value=value,
             cluster=require(record, "cluster", str, where),
             answer=record.get("answer"),
-            groups={name: record[name] for name in record if name not in _SCORE_FIELDS},
+            groups=groups,
         )
     return scores

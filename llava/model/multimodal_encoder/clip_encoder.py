@@ -6,14 +6,30 @@ Legend: B images (or tiles), P patches an image, D_v hidden width of the tower.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    PreTrainedConfig,
+)
 
 from llava.errors import CheckpointError
+from llava.model.facts import kept_fields
+from llava.model.locate import read_config
+from llava.model.tower import read_tower
 from llava.model.tower_facts import is_tower_tuned
+
+
+def _read_config(folder: Path) -> CLIPVisionConfig:
+    """The configuration of a tower, of the fields that make the model and of no others."""
+    config = read_config(folder)
+    own, base = (frozenset(c.__dataclass_fields__) for c in (CLIPVisionConfig, PreTrainedConfig))
+    return CLIPVisionConfig(**kept_fields(config.get("vision_config", config), own, base))
 
 
 class _NamedAsStored(nn.Module):
@@ -28,7 +44,7 @@ class CLIPVisionTower(nn.Module):
     """A CLIP vision model of which one hidden layer is taken as image features.
 
     Args:
-        vision_tower: Folder (or cached hub id) of the CLIP model.
+        vision_tower: Folder of the CLIP model.
         args: The checkpoint's config: `mm_vision_select_layer`, `mm_vision_select_feature` and
             `unfreeze_mm_vision_tower` or `mm_tunable_parts`.
         delay_load: Leave the weights for `load_model`. A tower that was tuned with the language
@@ -37,7 +53,7 @@ class CLIPVisionTower(nn.Module):
 
     Raises:
         ValueError: `mm_vision_select_feature` is unknown.
-        OSError: the tower's configuration cannot be read.
+        CheckpointError: the tower's configuration cannot be read.
     """
 
     def __init__(self, vision_tower: str, args: Any, *, delay_load: bool = False) -> None:
@@ -51,7 +67,7 @@ class CLIPVisionTower(nn.Module):
                 f"{self.select_feature!r}. Correct the checkpoint's config.json."
             )
         self.is_loaded = False
-        self.config = CLIPVisionConfig.from_pretrained(vision_tower)
+        self.config = _read_config(Path(vision_tower))
         if is_tower_tuned(vars(args)):
             self.vision_tower = _NamedAsStored(CLIPVisionModel(self.config))
             self.image_processor = CLIPImageProcessorPil.from_pretrained(vision_tower)
@@ -74,13 +90,18 @@ class CLIPVisionTower(nn.Module):
             dtype: Of the tower's weights; the reference keeps a frozen tower in float32.
 
         Raises:
-            CheckpointError: a tensor is missing.
-            OSError: the weights cannot be read.
+            CheckpointError: a tensor is missing, or the weights cannot be read.
         """
         if self.is_loaded:
             return
+        # not by the library, which other files of the folder lead elsewhere
         model, info = CLIPVisionModel.from_pretrained(
-            self.vision_tower_name, dtype=dtype, device_map=device_map, output_loading_info=True
+            None,
+            config=self.config,
+            state_dict=read_tower(Path(self.vision_tower_name)),
+            dtype=dtype,
+            device_map=device_map,
+            output_loading_info=True,
         )
         if info["missing_keys"]:
             raise CheckpointError(

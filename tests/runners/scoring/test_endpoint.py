@@ -302,3 +302,21 @@ def test_key_is_sent_and_never_stored(
     assert server.keys == ["Bearer sk-private"] * 2
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert not [path for path in files if b"sk-private" in path.read_bytes()]
+
+
+def test_key_that_an_endpoint_says_again_is_not_stored(
+    mmvet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-private")
+    message = {"role": "assistant", "content": None, "refusal": "no, sk-private"}
+    choice = {"index": 0, "finish_reason": "stop", "message": message}
+    refusal = {"id": "c", "object": "chat.completion", "created": 0, "model": "j"}
+    answers = [(200, json.dumps({**refusal, "choices": [choice]}), {})]
+    answers.append((200, json.dumps({"oops": "sk-private"}), {}))
+    with ChatServer(*answers) as server:
+        words = ("judge.api_key_env=MY_KEY", "judge.max_retries=0")
+        argv = options("mmvet", mmvet, *judged(server, *words))
+        assert program.run("score", score, argv) == 1
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert not [path for path in files if b"sk-private" in path.read_bytes()]
+    assert "sk-private" not in capsys.readouterr().err

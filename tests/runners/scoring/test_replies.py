@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
+from runners.errors import ConfigError, StoreError
 from runners.options import program
 from runners.score import score
 from runners.scoring.replies import ReplyStore, run_path
+from runners.storage.lock import FolderLock
 from tests.evals.small_data import put_lines
 from tests.runners.chat_server import Answer, ChatServer, completion, failure
 from tests.runners.conftest import Start
@@ -281,11 +283,35 @@ def test_second_interrupt_waits_for_no_reply(
 
 
 def test_reply_that_comes_too_late_is_not_written(tmp_path: Path) -> None:
-    store = ReplyStore(tmp_path, 0, "m")
-    store.add("1", "a", "in time")
-    store.close()
-    before = run_path(tmp_path, 0).read_bytes()
-    with pytest.raises(ValueError, match="too late"):
-        store.add("2", "b", "late")
+    place = tmp_path / "judge"
+    with FolderLock(place) as lock:
+        store = ReplyStore(place, 0, "m", lock)
+        store.add("1", "a", "in time")
+        store.close()
+        before = run_path(place, 0).read_bytes()
+        with pytest.raises(ValueError, match="too late"):
+            store.add("2", "b", "late")
     assert store.find("2", "b") is None
-    assert run_path(tmp_path, 0).read_bytes() == before
+    assert run_path(place, 0).read_bytes() == before
+
+
+def test_reply_after_the_lock_was_removed_is_not_written(tmp_path: Path) -> None:
+    """Another process may have the folder by then."""
+    place = tmp_path / "judge"
+    with FolderLock(place) as lock:
+        store = ReplyStore(place, 0, "m", lock)
+        store.add("1", "a", "in time")
+        (tmp_path / ".judge.lock").unlink()
+        with pytest.raises(StoreError, match=r"\.judge\.lock was removed"):
+            store.add("2", "b", "late")
+    assert len(run_path(place, 0).read_text().splitlines()) == 1
+
+
+def test_replies_are_written_through_no_link(tmp_path: Path) -> None:
+    place = tmp_path / "judge"
+    place.mkdir()
+    (tmp_path / "mine").write_text("")
+    run_path(place, 0).symlink_to(tmp_path / "mine")
+    with FolderLock(place) as lock, pytest.raises(ConfigError, match="is a link to"):
+        ReplyStore(place, 0, "m", lock).add("1", "a", "0.5")
+    assert not (tmp_path / "mine").read_text()

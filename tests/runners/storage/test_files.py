@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from runners.errors import ConfigError
 from runners.storage.files import (
     Recovered,
+    count_lines,
     read_intact_lines,
     recover_jsonl,
     remove_scratch,
@@ -138,6 +140,28 @@ def test_link_is_neither_followed_nor_replaced(tmp_path: Path, target: str) -> N
         write_atomic(tmp_path / "a.md", "ours")
     assert (tmp_path / "a.md").is_symlink()
     assert (tmp_path / "there.md").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize(
+    "use", [recover_jsonl, read_intact_lines, count_lines, lambda path: write_atomic(path, "ours")]
+)
+def test_what_is_no_file_is_neither_read_nor_written(
+    use: Callable[[Path], object], make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    make(tmp_path / "a.jsonl")
+    with pytest.raises(ConfigError, match=r"a\.jsonl is .*Remove it"):
+        use(tmp_path / "a.jsonl")
+
+
+def test_spoiled_lines_go_through_no_link(tmp_path: Path) -> None:
+    """They may be a stranger's, and so may be the link."""
+    (tmp_path / "a.jsonl").write_text("rm -rf /\n")
+    (tmp_path / "profile").write_text("mine\n")
+    (tmp_path / "a.jsonl.spoiled").symlink_to("profile")
+    with pytest.raises(ConfigError, match="is a link to profile"):
+        recover_jsonl(tmp_path / "a.jsonl")
+    assert (tmp_path / "profile").read_text() == "mine\n"
 
 
 def test_nothing_is_removed_where_no_folder_is(tmp_path: Path) -> None:
