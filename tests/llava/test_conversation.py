@@ -223,6 +223,14 @@ def test_template_follows_from_the_name(name, template):
 
 
 @pytest.mark.parametrize(
+    "name", ["mine-v12", "llava-v10", "llava-v1.3", "llava-v1.55-x", "llava-v1.6-340b", "llama-20b"]
+)
+def test_beginning_of_another_version_number_names_no_template(name):
+    with pytest.raises(ConversationError, match="No conversation template is known"):
+        resolve_conversation(forced=None, zoo=None, names=[name])
+
+
+@pytest.mark.parametrize(
     ("forced", "zoo", "names", "expected"),
     [
         ("plain", "mpt", ["llava-v1.5-7b"], ("plain", "asked for")),

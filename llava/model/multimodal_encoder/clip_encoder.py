@@ -11,25 +11,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import (
-    CLIPImageProcessorPil,
-    CLIPVisionConfig,
-    CLIPVisionModel,
-    PreTrainedConfig,
-)
+from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
 
 from llava.errors import CheckpointError
-from llava.model.facts import kept_fields
-from llava.model.locate import read_config
 from llava.model.tower import read_tower
-from llava.model.tower_facts import is_tower_tuned
-
-
-def _read_config(folder: Path) -> CLIPVisionConfig:
-    """The configuration of a tower, of the fields that make the model and of no others."""
-    config = read_config(folder)
-    own, base = (frozenset(c.__dataclass_fields__) for c in (CLIPVisionConfig, PreTrainedConfig))
-    return CLIPVisionConfig(**kept_fields(config.get("vision_config", config), own, base))
+from llava.model.tower_facts import is_tower_tuned, processor_fields, tower_fields
 
 
 class _NamedAsStored(nn.Module):
@@ -67,10 +53,10 @@ class CLIPVisionTower(nn.Module):
                 f"{self.select_feature!r}. Correct the checkpoint's config.json."
             )
         self.is_loaded = False
-        self.config = _read_config(Path(vision_tower))
+        self.config = CLIPVisionConfig(**tower_fields(Path(vision_tower)))
         if is_tower_tuned(vars(args)):
             self.vision_tower = _NamedAsStored(CLIPVisionModel(self.config))
-            self.image_processor = CLIPImageProcessorPil.from_pretrained(vision_tower)
+            self.image_processor = self._new_image_processor()
             self.is_loaded = True
         elif not delay_load:
             self.load_model()
@@ -110,8 +96,11 @@ class CLIPVisionTower(nn.Module):
             )
         model.requires_grad_(False)
         self.vision_tower = _NamedAsStored(model if device is None else model.to(device))
-        self.image_processor = CLIPImageProcessorPil.from_pretrained(self.vision_tower_name)
+        self.image_processor = self._new_image_processor()
         self.is_loaded = True
+
+    def _new_image_processor(self) -> CLIPImageProcessorPil:
+        return CLIPImageProcessorPil(**processor_fields(Path(self.vision_tower_name)))
 
     def forward(
         self, images: torch.Tensor | Sequence[torch.Tensor]

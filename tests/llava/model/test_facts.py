@@ -180,6 +180,62 @@ def test_every_field_of_the_tower(
     check_mutations(folder, tmp_path / tiny_tower.name / file, name, logits_of)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("_attn_implementation", "flash_attention_2"), ("attn_implementation", "x")),
+        *(("dtype", "x"), ("projection_dim", "x"), ("use_square_size", True)),
+        ("default_to_square", True),
+    ],
+)
+def test_other_fields_of_the_tower_steer_nothing(
+    field: str, value: Any, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    for file in ("config.json", "preprocessor_config.json"):
+        edit(tmp_path / tiny_tower.name, file, **{field: value})
+    edit(tmp_path / tiny_tower.name, "preprocessor_config.json", size=56)
+    assert torch.equal(logits_of(folder), logits_of(tiny_checkpoint))
+
+
+def nest_processor(tower: Path, **fields: Any) -> None:
+    """Writes how images are prepared as transformers writes it today."""
+    processor = json.loads((tower / "preprocessor_config.json").read_text()) | fields
+    (tower / "processor_config.json").write_text(json.dumps({"image_processor": processor}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("do_resize", False), ("image_processor_type", "SiglipImageProcessor")),
+        *(("crop_size", {"height": 112, "width": 112}), ("image_mean", [0.5]), ("size", "56")),
+    ],
+)
+def test_nested_preparation_of_images_is_checked(
+    field: str, value: Any, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder, tower = copy(tiny_checkpoint, tiny_tower, tmp_path), tmp_path / tiny_tower.name
+    nest_processor(tower, **{field: value})
+    message = refusal(folder)
+    assert f"`image_processor.{field}` must be" in message
+    assert str(tower / "processor_config.json") in message
+    (tower / "processor_config.json").write_text('{"image_processor": "CLIP"}')
+    assert "`image_processor` must be an object" in refusal(folder)
+
+
+def test_nested_preparation_of_images_counts(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder, tower = copy(tiny_checkpoint, tiny_tower, tmp_path), tmp_path / tiny_tower.name
+    nest_processor(tower)
+    edit(tower, "preprocessor_config.json", image_mean=[0, 0, 0])
+    assert torch.equal(logits_of(folder), logits_of(tiny_checkpoint))
+    (tower / "preprocessor_config.json").unlink()
+    assert torch.equal(logits_of(folder), logits_of(tiny_checkpoint))
+    (tower / "processor_config.json").write_text('{"image_processor": null}')
+    assert f"{tower / 'preprocessor_config.json'} is missing" in refusal(folder)
+
+
 @pytest.mark.few_cases(2)
 @pytest.mark.filterwarnings("ignore:Passing `repetition_penalty`")
 @pytest.mark.parametrize("name", GENERATION_FIELDS)
