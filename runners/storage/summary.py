@@ -248,9 +248,7 @@ def write_results(folder: Path, summary: SummaryFile, scores: Sequence[Score]) -
         write_jsonl(folder / SCORES_FILE, (score.to_line() for score in scores))
     else:
         (folder / SCORES_FILE).unlink(missing_ok=True)
-    summary = with_scores(summary, scores)
-    figures = _hash_figures(summary.to_json())
-    summary = replace(summary, hashes=replace(summary.hashes, figures=figures), is_edited=False)
+    summary = with_hashes(summary, scores)
     write_json(folder / SUMMARY_FILE, summary.to_json())
     return summary
 
@@ -259,10 +257,12 @@ def _hash_figures(content: Mapping[str, Any]) -> str:
     return sha256_of_json({name: content[name] for name in _FIGURES if name in content})
 
 
-def with_scores(summary: SummaryFile, scores: Sequence[Score]) -> SummaryFile:
-    """Returns a summary with the hash that `scores.jsonl` has or will have."""
+def with_hashes(summary: SummaryFile, scores: Sequence[Score]) -> SummaryFile:
+    """Returns a summary with the hashes of its figures and of what `scores.jsonl` holds."""
     digest = sha256_of_lines(score.to_line() for score in scores) if scores else None
-    return replace(summary, hashes=replace(summary.hashes, scores=digest))
+    figures = _hash_figures(summary.to_json())
+    hashes = replace(summary.hashes, scores=digest, figures=figures)
+    return replace(summary, hashes=hashes, is_edited=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

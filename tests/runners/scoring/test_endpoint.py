@@ -103,7 +103,8 @@ def test_endpoint_that_breaks_down_stops_the_asking(
         argv = options("mmvet", mmvet, *judged(server, *more))
         assert program.run("score", score, argv) == 1
         assert named in capsys.readouterr().err
-    assert len(server.requests) == 1 + 3 * 2  # three answers of seven in a row
+    # three answers of seven in a row; the next call may have begun by then
+    assert 1 + 3 * 2 <= len(server.requests) <= 1 + 4 * 2 < 1 + 7 * 2
     assert not (tmp_path / "out/mmvet/scores.jsonl").exists()
     assert replies_of(tmp_path)[0]["content"] == "0.5"  # what was paid for is kept
 

@@ -62,7 +62,7 @@ def test_unreadable_grade_is_asked_for_again_and_found_again(mmvet: Path, tmp_pa
     assert summary_of(tmp_path)["metrics"]["score"] == 0.75
 
 
-def test_judge_that_never_grades_scores_zero_and_is_left_alone(
+def test_judge_that_never_grades_gives_no_score_and_is_left_alone(
     mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with ChatServer(otherwise=lambda _: completion("no")) as server:
@@ -73,7 +73,7 @@ def test_judge_that_never_grades_scores_zero_and_is_left_alone(
         assert program.run("score", score, [*argv, "judge.retry_failed=true"]) == 1
         assert len(server.requests) == 20
     summary = summary_of(tmp_path)
-    assert (summary["metrics"]["score"], summary["num_unparsed"]) == (0.0, 2)
+    assert (summary["metrics"]["score"], summary["num_unparsed"]) == (None, 2)
     assert summary["num_failed"] == {"judge_unread": 2}
     assert "could not be read" in capsys.readouterr().err
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.errors import ConfigError
+from runners.errors import ConfigError, WriteError
 from runners.storage.files import (
     Recovered,
     count_lines,
@@ -60,13 +61,26 @@ def test_reading_leaves_an_unfinished_line_to_its_writer(tmp_path: Path) -> None
     assert path.read_bytes() == WHOLE + b'{"a"'
 
 
-def test_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "file.txt"
     write_atomic(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_atomic(path, "new \ud800")
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(WriteError, match=r"file\.txt"):
+        write_atomic(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_half_a_character_is_written_as_json_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    write_json(path, {"said": "cut \ud83d"})
+    assert json.loads(path.read_bytes()) == {"said": "cut \ud83d"}
 
 
 MARK, DEAD = "0123456789abcdef", 2**22 + 1  # the latter is no process here, but perhaps elsewhere
