@@ -35,11 +35,12 @@ from llava.model.adapters import (
 )
 from llava.model.checkpoint import Checkpoint, inspect_checkpoint
 from llava.model.content_hash import hash_weight_files
-from llava.model.facts import kept_fields
+from llava.model.facts import kept_fields, kept_options
 from llava.model.kinds import CheckpointKind
 from llava.model.language_model.llava_llama import LlavaConfig, LlavaLlamaForCausalLM
 from llava.model.language_model.llava_mistral import LlavaMistralConfig, LlavaMistralForCausalLM
 from llava.model.language_model.llava_mpt import LlavaMptConfig, LlavaMptForCausalLM
+from llava.model.locate import read_json_object
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.native import rename_tensor
 from llava.model.quantization import Quantization
@@ -303,13 +304,15 @@ def _finish(model: PreTrainedModel, checkpoint: Checkpoint) -> PreTrainedModel:
         model.config.mm_vision_tower = next(filter(None, named))
     model.config.name_or_path = str(checkpoint.path)
     folder = checkpoint.base or checkpoint.path
-    if (folder / "generation_config.json").is_file():
+    path = folder / "generation_config.json"
+    if path.is_file():
+        remedy = "Correct it, or copy it from the original checkpoint."
         try:
-            model.generation_config = GenerationConfig.from_pretrained(str(folder))
-        except (ValueError, TypeError, AttributeError, OSError) as error:
+            options = kept_options(read_json_object(path, remedy))
+            model.generation_config = GenerationConfig.from_dict(options)
+        except (ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"{folder / 'generation_config.json'} holds options that contradict each other: "
-                f"{reason_of(error)}. Correct it, or copy it from the original checkpoint."
+                f"{path} holds options that contradict each other: {reason_of(error)}. {remedy}"
             ) from error
     if getattr(model.generation_config, "_from_model_config", True):
         # transformers 4.37 reads these from config.json where nobody has edited them since

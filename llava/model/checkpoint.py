@@ -199,7 +199,9 @@ def inspect_checkpoint(
             f"{' nor '.join(TOKENIZER_MODEL_FILES)}. Copy it from the language model that the "
             "checkpoint was trained from."
         )
-    _check_generation(config, language_dir, config_path)
+    text = "text_config." if translated else ""
+    check_generation(config, config["vocab_size"], config_path, text)
+    _check_generation_file(config, language_dir)
     weight_files = _dense_weight_files(language_dir)
     tower_dir: Path | None = None
     tower_config: Mapping[str, Any] = {}
@@ -236,9 +238,7 @@ def _dense_weight_files(folder: Path) -> tuple[Path, ...]:
     return tuple(files if known else find_weight_files(folder))
 
 
-def _check_generation(config: Mapping[str, Any], folder: Path, config_path: Path) -> None:
-    """Checks the options of generation, in config.json and in the file that has them alone."""
-    check_generation(config, config["vocab_size"], config_path)
+def _check_generation_file(config: Mapping[str, Any], folder: Path) -> None:
     path = folder / "generation_config.json"
     if path.is_file():
         generation = read_json_object(path, "Copy it from the original checkpoint, or remove it.")

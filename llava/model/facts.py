@@ -149,6 +149,7 @@ _ROPE_NEEDS: Mapping[str, tuple[str, ...]] = {
         "original_max_position_embeddings",
     ),
 }
+_FROM_ZERO = Rule("a number >= 0", lambda value: is_number(value) and value >= 0)
 _GENERATION: Mapping[str, Rule] = {
     "eos_token_id": _TOKENS,
     "repetition_penalty": DECIMAL | NULL,
@@ -161,13 +162,45 @@ _GENERATION: Mapping[str, Rule] = {
     "suppress_tokens": list_of(whole(0)) | NULL,
     "begin_suppress_tokens": list_of(whole(0)) | NULL,
     "bad_words_ids": list_of(list_of(whole(0), 1), 1) | NULL,
+    "forced_bos_token_id": whole(0) | NULL,
+    "forced_eos_token_id": _TOKENS,
+    "renormalize_logits": FLAG | NULL,
+    "remove_invalid_values": FLAG | NULL,
     "pad_token_id": TOKEN_ID | NULL,
+    "bos_token_id": TOKEN_ID | NULL,
+    "use_cache": FLAG | NULL,
+    "_from_model_config": FLAG,
+    # a request states these itself; here they serve who calls `generate` alone
+    "do_sample": FLAG | NULL,
+    "num_beams": whole() | NULL,
+    "temperature": _FROM_ZERO | NULL,
+    "top_k": whole(-1) | NULL,
+    "top_p": _FROM_ZERO | NULL,
+    "typical_p": _FROM_ZERO | NULL,
+    # other ways to generate, which need what no request has, or answer otherwise each time
     "num_return_sequences": one_of(1, None),
     "num_beam_groups": one_of(1, None),
+    "guidance_scale": one_of(1, 1.0, None),
+    "encoder_no_repeat_ngram_size": one_of(0, None),
+    "exponential_decay_length_penalty": NULL,
+    "sequence_bias": NULL,
+    "watermarking_config": NULL,
+    "stop_strings": NULL,
+    "max_time": NULL,
+    "token_healing": _OFF,
     "cache_implementation": NULL,
     "penalty_alpha": NULL,
+    "dola_layers": NULL,
+    "constraints": NULL,
+    "force_words_ids": NULL,
     "prompt_lookup_num_tokens": NULL,
+    "assistant_early_exit": NULL,
+    "custom_generate": NULL,
 }
+_NAME_TOKENS = (
+    *("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids"),
+    *("forced_bos_token_id", "forced_eos_token_id"),
+)
 # what cannot change an answer; the library's own types for these are narrow
 _WITHOUT_EFFECT = frozenset(
     {"initializer_range", "attention_dropout", "pretraining_tp", "resid_pdrop", "emb_pdrop"}
@@ -245,22 +278,30 @@ def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str) -> None:
             raise unknown_value(prefix + name, _ROPE[name].words, None, path)
 
 
-def check_generation(generation: Mapping[str, Any], num_tokens: int, path: Path) -> None:
+def check_generation(
+    generation: Mapping[str, Any], num_tokens: int, path: Path, prefix: str = ""
+) -> None:
     """Checks the options of generation that a checkpoint has.
 
     Args:
         generation: Content of generation_config.json, or of config.json.
         num_tokens: Size of the vocabulary.
         path: The file.
+        prefix: Where in the file they are, `text_config.` for instance.
 
     Raises:
         CheckpointError: an option has a value that is not known, or names no token.
     """
-    check_fields(generation, _GENERATION, path)
-    for name in ("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids"):
+    check_fields(generation, _GENERATION, path, prefix)
+    for name in _NAME_TOKENS:
         if any(token >= num_tokens for token in _tokens_in(generation.get(name))):
             words = f"of the vocabulary, below {num_tokens}"
-            raise unknown_value(name, words, generation[name], path)
+            raise unknown_value(prefix + name, words, generation[name], path)
+
+
+def kept_options(generation: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of generation that are known: the library follows no other."""
+    return {name: value for name, value in generation.items() if name in _GENERATION}
 
 
 def _tokens_in(value: Any) -> list[int]:

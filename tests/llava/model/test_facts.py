@@ -246,6 +246,42 @@ def test_every_option_of_generation(
     check_mutations(folder, folder / "generation_config.json", name, logits_and_end)
 
 
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("guidance_scale", 3.0), ("stop_strings", ["a"]), ("dola_layers", "low")),
+        *(("max_time", 0.001), ("constraints", [1]), ("force_words_ids", [[5]])),
+        *(("token_healing", True), ("assistant_early_exit", 1), ("forced_eos_token_id", 640)),
+        *(("watermarking_config", {"greenlist_ratio": 0.5}), ("sequence_bias", [[[5], 5.0]])),
+        *(("exponential_decay_length_penalty", [3, 1.5]), ("forced_bos_token_id", "</s>")),
+        *(("encoder_no_repeat_ngram_size", 2), ("custom_generate", "x"), ("do_sample", "yes")),
+    ],
+)
+def test_option_of_generation_that_no_request_can_follow_is_refused(
+    file: str, option: str, value: Any, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    edit(folder, file, **{option: value})
+    message = refusal(folder)
+    assert f"`{option}` must be" in message
+    assert str(folder / file) in message
+
+
+def test_other_options_of_generation_steer_nothing(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    others = {"prefill_chunk_size": 2, "is_assistant": True, "compile_config": {}, "max_length": 1}
+    others |= {"max_new_tokens": "x", "output_attentions": True, "disable_compile": "x"}
+    first = logits_and_end(folder)[0, 0].item()
+    edit(folder, "generation_config.json", **others, begin_suppress_tokens=[first])
+    tokens = logits_and_end(folder)
+    assert tokens[0, 0] != first
+    edit(folder, "generation_config.json", **dict.fromkeys(others, ...))
+    assert torch.equal(tokens, logits_and_end(folder))
+
+
 def refusal(folder: Path, base: Path | None = None) -> str:
     """What the inspection alone, which a dry run does too, refuses a checkpoint with."""
     with pytest.raises(CheckpointError) as caught:
