@@ -23,6 +23,7 @@ from llava.model.rules import (
     TEXT,
     TOKEN_ID,
     Rule,
+    as_decimals,
     check_fields,
     is_number,
     list_of,
@@ -54,6 +55,12 @@ _LLAVA: Mapping[str, Rule] = {
     "mm_use_im_start_end": FLAG | NULL,
     "mm_use_im_patch_token": FLAG | NULL,
     "unfreeze_mm_vision_tower": FLAG | NULL,
+    "mm_tunable_parts": Rule(
+        "names divided by commas",
+        lambda value: isinstance(value, str) and bool(re.fullmatch(r"[\w\s,]*", value)),
+    )
+    | list_of(TEXT)
+    | NULL,
     "s2": _OFF,
     "tokenizer_model_max_length": whole() | NULL,
     "tokenizer_padding_side": one_of("left", "right"),
@@ -238,6 +245,9 @@ def read_facts(
     for name in ("rope_scaling", "rope_parameters"):
         if config.get(name) is not None:
             _check_rope(config[name], path, f"{prefix}{name}.")
+            if not is_mpt:
+                _check_factors(config, name, path, prefix)
+    _check_tiled_features(config, path, native=native)
     for one, other in (("rope_scaling", "rope_parameters"), ("torch_dtype", "dtype")):
         given, again = config.get(one), config.get(other)
         if given is not None and again is not None and given != again:
@@ -258,6 +268,28 @@ def _check_heads(config: Mapping[str, Any], path: Path, prefix: str) -> None:
     if heads % groups:
         words = f"a divisor of `num_attention_heads`, {heads}"
         raise unknown_value(f"{prefix}num_key_value_heads", words, groups, path)
+
+
+def _check_factors(config: Mapping[str, Any], name: str, path: Path, prefix: str) -> None:
+    """Checks that lists of factors have one for each pair of a head's dimensions."""
+    width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    for field in ("short_factor", "long_factor"):
+        found = config[name].get(field)
+        if found is not None and len(found) != width // 2:
+            words = f"{width // 2} numbers, half the width of an attention head"
+            raise unknown_value(f"{prefix}{name}.{field}", words, found, path)
+
+
+def _check_tiled_features(config: Mapping[str, Any], path: Path, *, native: bool) -> None:
+    """Checks that tiles which are put together to a map bring no class token of their own."""
+    spatial = str(config.get("mm_patch_merge_type", "flat")).startswith("spatial")
+    tiled = config.get("image_aspect_ratio") == "anyres"
+    if spatial and tiled and config.get("mm_vision_select_feature") == "cls_patch":
+        if native:
+            words = "default, as `model_type` is llava_next"
+            raise unknown_value("vision_feature_select_strategy", words, "full", path)
+        words = "patch, as `image_aspect_ratio` is anyres"
+        raise unknown_value("mm_vision_select_feature", words, "cls_patch", path)
 
 
 def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str) -> None:
@@ -322,8 +354,10 @@ def kept_fields(
         base: Those of every such class, which steer the library and not the model.
     """
     known = (own - base - _WITHOUT_EFFECT) | {"rope_theta", "rope_scaling", "architectures"}
-    return {
-        name: value
-        for name, value in config.items()
-        if name in known or _LLAVA_FIELD.fullmatch(name)
-    }
+    return as_decimals(
+        {
+            name: value
+            for name, value in config.items()
+            if name in known or _LLAVA_FIELD.fullmatch(name)
+        }
+    )

@@ -13,6 +13,7 @@ from llava.errors import CheckpointError
 
 _LARGEST = 2**31 - 1
 _MOST_LAYERS = 1000
+_EPSILONS = frozenset({"rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,15 @@ def list_of(rule: Rule, least: int = 0, most: int = _LARGEST) -> Rule:
 def is_number(value: object) -> bool:
     """Whether a value of a JSON file is a number and finite."""
     return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def as_decimals(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns fields in which each epsilon is a decimal, as the library takes no whole number.
+
+    >>> as_decimals({"rms_norm_eps": 1, "hidden_size": 64})
+    {'rms_norm_eps': 1.0, 'hidden_size': 64}
+    """
+    return {n: float(value) if n in _EPSILONS else value for n, value in fields.items()}
 
 
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))

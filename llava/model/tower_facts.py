@@ -27,6 +27,7 @@ from llava.model.rules import (
     OBJECT,
     POSITIVE,
     Rule,
+    as_decimals,
     check_fields,
     list_of,
     one_of,
@@ -98,7 +99,7 @@ def tower_fields(folder: Path) -> dict[str, Any]:
     """Returns the fields that make a tower: what else its config.json holds steers nothing."""
     config = read_config(folder)
     tower = config.get("vision_config", config)
-    return {name: value for name, value in tower.items() if name in _TOWER_FIELDS}
+    return as_decimals({name: value for name, value in tower.items() if name in _TOWER_FIELDS})
 
 
 def processor_fields(folder: Path) -> dict[str, Any]:
@@ -175,7 +176,7 @@ def _pinpoints_in_words(tile_size: int) -> str:
     pairs = [[tile_size, 2 * tile_size], [2 * tile_size, tile_size]]
     return (
         f"widths and heights in multiples of the tower's {tile_size} pixels, such as {pairs}, or a "
-        "range of grids, such as (1x1),...,(6x6), because `image_aspect_ratio` is anyres"
+        "range of grids, such as (1x1),...,(6x6), because images are tiled"
     )
 
 

@@ -169,12 +169,14 @@ class Sources:
         config: The config.json that describes the model.
         trained: The files of what was trained over a base; empty for a complete checkpoint.
         files: The language model's files.
+        native: Whether the config.json describes the tower itself.
     """
 
     weights: Path
     config: Path
     trained: tuple[Path, ...] = ()
     files: tuple[Path, ...] = ()
+    native: bool = False
 
     @property
     def remedy(self) -> str:
@@ -266,6 +268,12 @@ def _describe_missing(
             f"Neither {sources.weights} nor {files} holds the projector's {listed(missing)}. "
             f"Without them the model cannot see.{others} Copy non_lora_trainables.bin or "
             "mm_projector.bin from the output of the training."
+        )
+    if all(map(is_of_tower, missing)) and sources.native:
+        return (
+            f"{sources.weights} lacks {len(missing)} tensors of the vision tower that "
+            f"`vision_config` in {sources.config} describes: {listed(missing)}.{others} Download "
+            "both again."
         )
     if all(map(is_of_tower, missing)):
         return (

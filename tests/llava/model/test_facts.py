@@ -301,6 +301,7 @@ def refusal(folder: Path, base: Path | None = None) -> str:
         *(("hidden_act", "silo"), ("num_attention_heads", 6), ("num_key_value_heads", 3)),
         *(("rope_scaling", {"type": "linear", "factor": 0.5}), ("rope_scaling", {"factor": 2.0})),
         *(("rope_scaling", {"type": "su", "factor": 2.0}), ("eos_token_id", [2, 640])),
+        *(("mm_tunable_parts", value) for value in (5, True, {"mm_vision_tower": 1}, "a;b", [3])),
         *(
             ("tokenizer_model_max_length", "2048"),
             ("sliding_window", 0),
@@ -328,6 +329,66 @@ def test_tiles_that_cannot_be_cut_are_refused_at_inspection(
     folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
     edit(folder, image_aspect_ratio="anyres", image_grid_pinpoints=written)
     assert "`image_grid_pinpoints` must be widths and heights in multiples" in refusal(folder)
+
+
+TILED = {"image_aspect_ratio": "anyres", "image_grid_pinpoints": [[56, 112]]}
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_class_token_in_a_map_of_tiles_is_refused_by_the_field_that_is_there(
+    native: bool, tiny_tower: Path, tmp_path: Path
+) -> None:
+    tiles = TILED | {"mm_patch_merge_type": "spatial_unpad"}
+    folder = make_checkpoint(tmp_path / "llava", tiny_tower, **tiles)
+    edit(folder, mm_vision_select_feature="cls_patch")
+    field = "mm_vision_select_feature"
+    if native:
+        edit(folder, mm_vision_select_feature="patch")
+        folder = make_native(tmp_path / "native", folder, tiny_tower)
+        edit(folder, vision_feature_select_strategy="full")
+        field = "vision_feature_select_strategy"
+    assert f"`{field}` must be" in refusal(folder)
+
+
+def test_messages_about_a_native_tower_name_its_own_fields(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = make_native(tmp_path / "native", tiny_checkpoint, tiny_tower)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["vision_config"]["num_hidden_layers"] += 1
+    path.write_text(json.dumps(config))
+    with pytest.raises(
+        CheckpointError, match=r"tensors of the vision tower .*`vision_config`"
+    ) as e:
+        load(folder)
+    assert "mm_" not in str(e.value)
+    config["text_config"]["eos_token_id"] = 10**6
+    path.write_text(json.dumps(config))
+    assert "`text_config.eos_token_id` must be" in refusal(folder)
+
+
+@pytest.mark.parametrize(("short", "long"), [(1, 8), (8, 1), (8, 16), (0, 8)])
+def test_factors_of_a_rope_are_as_many_as_a_head_takes(
+    short: int, long: int, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [1.0] * 8}
+    edit(folder, rope_scaling=rope | {"factor": 1.0})
+    assert torch.isfinite(logits_of(folder)).all()
+    edit(folder, rope_scaling=rope | {"short_factor": [1.0] * short, "long_factor": [1.0] * long})
+    assert re.search(r"`rope_scaling\.(short|long)_factor` must be 8 numbers", refusal(folder))
+
+
+def test_epsilon_may_be_a_whole_number(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder, found = copy(tiny_checkpoint, tiny_tower, tmp_path), []
+    for epsilon in (1, 1.0):
+        edit(folder, rms_norm_eps=epsilon)
+        edit(tmp_path / tiny_tower.name, layer_norm_eps=epsilon)
+        found.append(logits_of(folder))
+    assert torch.equal(*found)
 
 
 def test_every_notation_of_the_same_tiles_gives_the_same_answers(
