@@ -6,6 +6,7 @@ import json
 import os
 import pickletools
 import zipfile
+from codecs import BOM_UTF8
 from itertools import chain
 from pathlib import Path, PureWindowsPath
 from typing import IO, Any
@@ -123,11 +124,15 @@ def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, unreadable or holds something else.
     """
+    written = b""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        written = path.read_bytes()
+        content = json.loads(written.decode("utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing. {remedy}") from error
     except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, UnicodeDecodeError) or written.startswith(BOM_UTF8) or 0 in written:
+            remedy = "Save it as UTF-8 without a byte order mark (`iconv` or an editor does so)."
         raise CheckpointError(f"{path} cannot be read: {reason_of(error)}. {remedy}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a JSON object. {remedy}")

@@ -391,6 +391,19 @@ def test_epsilon_may_be_a_whole_number(
     assert torch.equal(*found)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "latin-1"])
+def test_file_in_another_encoding_is_to_be_saved_again(
+    encoding: str, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    edit(folder, _name_or_path="é")
+    written = json.dumps(json.loads((folder / "config.json").read_text()), ensure_ascii=False)
+    (folder / "config.json").write_bytes(written.encode(encoding))
+    assert "Save it as UTF-8 without a byte order mark" in refusal(folder)
+    (folder / "config.json").write_text(written, encoding="utf-8")
+    inspect_checkpoint(str(folder))
+
+
 def test_every_notation_of_the_same_tiles_gives_the_same_answers(
     tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
 ) -> None:
