@@ -32,6 +32,8 @@ from llava.model.adapters import (
     normalize_trained_names,
     override_tensors,
     read_adapter,
+    require_saved_modules,
+    require_whole_projector,
 )
 from llava.model.checkpoint import Checkpoint, inspect_checkpoint
 from llava.model.content_hash import hash_weight_files
@@ -160,23 +162,10 @@ def _build_model(
     _refuse_other_numbers(stored, checkpoint)
     tensors = {rename(name): tensor for name, tensor in stored.items()}
     adapter, trained = _read_trained(checkpoint, rename)
-    if not checkpoint.tower_in_checkpoint:
-        require_frozen_tower(tensors, checkpoint)
-    trains_tower = any(is_of_tower(name) for part in trained.values() for name in part)
-    if trains_tower or (adapter is not None and adapter.trains_tower):
-        # what was not trained of the tower is as in the tower's own files
-        own = tower_tensors(checkpoint)
-        tensors = own | tensors if checkpoint.tower_in_checkpoint else tensors | own
-        checkpoint = replace(
-            checkpoint, config={**checkpoint.config, "unfreeze_mm_vision_tower": True}
-        )
+    checkpoint = _follow_trained(checkpoint, tensors, adapter, trained)
     model_class, config, expected = _describe_model(checkpoint)
     options = {"config": config, **options}
-    for name in (_embedding_name(checkpoint), "lm_head.weight"):
-        if checkpoint.base is not None and name in tensors and name in expected:
-            tensors[name] = grow_rows(tensors[name], expected[name][0])
-    for file, part in trained.items():
-        override_tensors(tensors, part, expected, file=file, config=checkpoint.config_file)
+    _lay_over(tensors, adapter, trained, expected, checkpoint)
     _refuse_untied(config, tensors, checkpoint)
     report = match_tensors(
         tensors,
@@ -205,6 +194,52 @@ def _build_model(
     if quantization is not None:
         quantization.finish(model)
     return model, report
+
+
+def _follow_trained(
+    checkpoint: Checkpoint,
+    tensors: dict[str, torch.Tensor],
+    adapter: Adapter | None,
+    trained: Mapping[Path, Mapping[str, torch.Tensor]],
+) -> Checkpoint:
+    """The checkpoint as what was trained over its base makes it; completes `tensors` to that.
+
+    With a tower of its own, if one was trained, and with a head of its own.
+    """
+    if not checkpoint.tower_in_checkpoint:
+        require_frozen_tower(tensors, checkpoint)
+    trains_tower = any(is_of_tower(name) for part in trained.values() for name in part)
+    if trains_tower or (adapter is not None and adapter.trains_tower):
+        # what was not trained of the tower is as in the tower's own files
+        own = tower_tensors(checkpoint)
+        tensors |= own if not checkpoint.tower_in_checkpoint else own | tensors
+        fields = {**checkpoint.config, "unfreeze_mm_vision_tower": True}
+        checkpoint = replace(checkpoint, config=fields)
+    is_tied = checkpoint.config.get("tie_word_embeddings", checkpoint.family == "mpt")
+    if adapter is not None and is_tied and adapter.parts_tables():
+        tensors.setdefault("lm_head.weight", tensors[_embedding_name(checkpoint)])
+        fields = {**checkpoint.config, "tie_word_embeddings": False}
+        checkpoint = replace(checkpoint, config=fields)
+    return checkpoint
+
+
+def _lay_over(
+    tensors: dict[str, torch.Tensor],
+    adapter: Adapter | None,
+    trained: Mapping[Path, Mapping[str, torch.Tensor]],
+    expected: Mapping[str, torch.Size],
+    checkpoint: Checkpoint,
+) -> None:
+    """Puts what was trained over the base's tensors, in place, and checks that it is all there."""
+    for name in (_embedding_name(checkpoint), "lm_head.weight"):
+        if checkpoint.base is not None and name in tensors and name in expected:
+            tensors[name] = grow_rows(tensors[name], expected[name][0])
+    for file, part in trained.items():
+        override_tensors(tensors, part, expected, file=file, config=checkpoint.config_file)
+        if adapter is None or file != adapter.file:
+            require_whole_projector(file, part, expected)
+    if adapter is not None:
+        require_saved_modules(adapter, trained, expected)
 
 
 def _describe_model(checkpoint: Checkpoint) -> tuple[Any, Any, dict[str, torch.Size]]:

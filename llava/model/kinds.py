@@ -11,13 +11,14 @@ from functools import cache
 from pathlib import Path
 
 from llava.errors import CheckpointError
+from llava.model.adapter_facts import ADAPTER_CONFIG
 from llava.model.locate import has_weight_files, read_config, read_json_object, read_strings
 from llava.model.native import is_native_config
 from llava.names import identity_of
 
 logger = logging.getLogger(__name__)
 
-ADAPTER_CONFIG = "adapter_config.json"
+
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 NON_LORA_FILE = "non_lora_trainables.bin"
 PROJECTOR_FILE = "mm_projector.bin"
@@ -48,6 +49,13 @@ def kind_of(folder: Path, base: Path | None) -> CheckpointKind:
     if (folder / PROJECTOR_FILE).is_file() and not has_weight_files(folder):
         _require_base(folder, base, "a projector without a language model", None)
         return CheckpointKind.PROJECTOR
+    inner = [] if config else sorted(path.parent for path in folder.glob(f"*/{ADAPTER_CONFIG}"))
+    if inner:
+        raise CheckpointError(
+            f"{folder} holds no adapter itself, but its folders do: "
+            f"{', '.join(path.name for path in inner)}. Give one of them, as "
+            f"`model.path={inner[-1]}`."
+        )
     if base is not None:
         raise CheckpointError(
             f"`model.base` is {base}, but {folder} is a complete checkpoint, which has no base. "
