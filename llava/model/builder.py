@@ -42,6 +42,7 @@ from llava.model.kinds import CheckpointKind
 from llava.model.language_model.llava_llama import LlavaConfig, LlavaLlamaForCausalLM
 from llava.model.language_model.llava_mistral import LlavaMistralConfig, LlavaMistralForCausalLM
 from llava.model.language_model.llava_mpt import LlavaMptConfig, LlavaMptForCausalLM
+from llava.model.locate import find_weight_files
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.native import rename_tensor
 from llava.model.quantization import Quantization
@@ -159,7 +160,8 @@ def _build_model(
     """The language model with projector, adapters merged, everything checked before it is used."""
     rename = rename_tensor if checkpoint.native else str
     stored = read_tensors(checkpoint.weight_files)
-    _refuse_other_numbers(stored, checkpoint)
+    # again, as names in a file of the old format cannot be read before
+    refuse_quantized(stored, checkpoint.config, checkpoint.base or checkpoint.path)
     tensors = {rename(name): tensor for name, tensor in stored.items()}
     adapter, trained = _read_trained(checkpoint, rename)
     checkpoint = _follow_trained(checkpoint, tensors, adapter, trained)
@@ -286,23 +288,6 @@ def _read_trained(
     }
 
 
-def _refuse_other_numbers(tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> None:
-    """Checks that weights are numbers as they stand: whole ones and bytes would be taken for such.
-
-    Names are looked at again, as those in a file of the old format cannot be read before.
-    """
-    folder = checkpoint.base or checkpoint.path
-    refuse_quantized(tensors, checkpoint.config, folder)
-    for name, tensor in tensors.items():
-        is_weight = name.endswith((".weight", ".bias"))
-        if is_weight and not (tensor.is_floating_point() and tensor.element_size() > 1):
-            dtype = str(tensor.dtype).removeprefix("torch.")
-            raise CheckpointError(
-                f"{name} in {folder} is stored as {dtype}: these are quantized weights. Give the "
-                "dense checkpoint that they were made from."
-            )
-
-
 def _refuse_untied(
     config: Any, tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint
 ) -> None:
@@ -396,6 +381,8 @@ def _fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: 
 
 def _load_tower(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None) -> CLIPVisionTower:
     tower: CLIPVisionTower = model.get_vision_tower()
+    if checkpoint.tower_dir is not None and not tower.is_loaded:
+        hash_weight_files(find_weight_files(checkpoint.tower_dir))  # which finds what is no number
     try:
         tower.load_model(device=model.device, dtype=torch.float32 if dtype is None else dtype)
     except (OSError, RuntimeError, ValueError) as error:

@@ -120,3 +120,23 @@ def test_tower_of_the_training_machine_is_found_by_its_last_part(
     shutil.copytree(tiny_tower, place)
     edit_config(folder, mm_vision_tower=name.format("clip-mine"))
     assert inspect_checkpoint(str(folder)).tower_dir == place.resolve()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda tensor: tensor.to(torch.int8), "stored as int8"),
+        (lambda tensor: tensor.to(torch.float8_e4m3fn), "stored as float8_e4m3fn"),
+        (lambda tensor: tensor * float("nan"), "holds NaN"),
+    ],
+)
+def test_tower_of_other_numbers_is_refused(
+    tiny_tower: Path, tmp_path: Path, change: Any, told: str
+) -> None:
+    tower = Path(shutil.copytree(tiny_tower, tmp_path / tiny_tower.name))
+    folder = make_checkpoint(tmp_path / "llava-tiny", tower)
+    tensors = load_file(tower / "model.safetensors")
+    changed = {k: change(v) if v.is_floating_point() else v for k, v in tensors.items()}
+    save_file(changed, tower / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=rf"{tower.name}/model\.safetensors .*{told}"):
+        class_embedding(folder)
