@@ -34,10 +34,9 @@ from llava.model.locate import (
 )
 from llava.model.native import is_native_config, translate_config
 from llava.model.quantized_weights import refuse_quantized, stored_names
-from llava.model.tower_facts import find_tower, is_tower_tuned, read_image_facts
+from llava.model.tower_facts import find_processor, find_tower, is_tower_tuned, read_image_facts
 
 DEFAULT_CONTEXT_LEN = 2048
-_PROCESSOR_FILE = "processor_config.json"
 _LLAVA_FAMILIES = {"llava_llama": "llama", "llava_mistral": "mistral", "llava_mpt": "mpt"}
 _PLAIN_FAMILIES = {"llama": "llama", "mistral": "mistral", "mpt": "mpt"}
 _AMBIGUOUS_TYPE = "llava"
@@ -148,15 +147,9 @@ class Checkpoint:
         files += [*self.weight_files, *self.trained_files]
         if self.tower_dir is not None:
             files += [self.tower_dir / name for name in ("config.json", "preprocessor_config.json")]
-            if _holds_image_processor(self.tower_dir / _PROCESSOR_FILE):
-                files.append(self.tower_dir / _PROCESSOR_FILE)
+            files.append(find_processor(self.tower_dir)[1])
             files += [] if self.tower_in_checkpoint else find_weight_files(self.tower_dir)
         return [path for path in dict.fromkeys(files) if path.is_file()]
-
-
-def _holds_image_processor(path: Path) -> bool:
-    """Whether this file, not preprocessor_config.json, says how images are prepared."""
-    return path.is_file() and "image_processor" in read_json_object(path, "Download it again.")
 
 
 def inspect_checkpoint(

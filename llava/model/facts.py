@@ -14,6 +14,7 @@ from typing import Any
 from llava.model.rules import (
     ACTIVATION,
     DECIMAL,
+    EPSILON,
     FLAG,
     NULL,
     NUM_LAYERS,
@@ -36,9 +37,23 @@ _PROJECTOR = re.compile(r"linear|identity|mlp[1-9]\d?x_gelu")
 _LLAVA_FIELD = re.compile(
     r"(mm|image|tokenizer|tune|freeze|unfreeze|use_mm)_\w+|vision_tower|max_sequence_length"
 )
+_TUNABLE = frozenset(
+    {"", "mm_vision_tower", "mm_vision_resampler", "mm_mlp_adapter", "mm_language_model"}
+)
 _OFF = one_of(False, None)
 _TOKENS = whole(0) | list_of(whole(0)) | NULL
 _DTYPE = one_of("float32", "float16", "bfloat16", None)
+
+
+def _names_parts(value: object) -> bool:
+    """Whether a value names parts of a model as LLaVA-NeXT's training does, in text or a list."""
+    named = value.split(",") if isinstance(value, str) else value
+    return isinstance(named, list) and all(
+        isinstance(part, str) and part.strip() in _TUNABLE for part in named
+    )
+
+
+_PARTS = Rule(f"a list of {', '.join(sorted(_TUNABLE - {''}))}, with commas between", _names_parts)
 _LLAVA: Mapping[str, Rule] = {
     "image_aspect_ratio": one_of(*ASPECT_RATIOS),
     "mm_patch_merge_type": one_of(*MERGE_TYPES),
@@ -54,6 +69,7 @@ _LLAVA: Mapping[str, Rule] = {
     "mm_use_im_start_end": FLAG | NULL,
     "mm_use_im_patch_token": FLAG | NULL,
     "unfreeze_mm_vision_tower": FLAG | NULL,
+    "mm_tunable_parts": _PARTS | NULL,
     "s2": _OFF,
     "tokenizer_model_max_length": whole() | NULL,
     "tokenizer_padding_side": one_of("left", "right"),
@@ -80,7 +96,7 @@ _DECODER: dict[str, Rule] = {
     "head_dim": whole() | NULL,
     "hidden_act": ACTIVATION,
     "max_position_embeddings": whole(),
-    "rms_norm_eps": POSITIVE,
+    "rms_norm_eps": EPSILON,
     "rope_theta": POSITIVE,
     "rope_scaling": OBJECT | NULL,
     "rope_parameters": OBJECT | NULL,
@@ -95,7 +111,7 @@ _MPT: dict[str, Rule] = {
     "expansion_ratio": whole(),
     "max_seq_len": whole(),
     "attn_config": OBJECT | NULL,
-    "layer_norm_epsilon": POSITIVE,
+    "layer_norm_epsilon": EPSILON,
     "logit_scale": NULL,
     "no_bias": one_of(True),
     "embedding_fraction": one_of(1.0, 1),
@@ -167,6 +183,12 @@ _GENERATION: Mapping[str, Rule] = {
     "cache_implementation": NULL,
     "penalty_alpha": NULL,
     "prompt_lookup_num_tokens": NULL,
+    "max_length": whole() | NULL,
+    "max_new_tokens": whole() | NULL,
+    "guidance_scale": one_of(1.0, 1, None),
+    # with these each question would fail, or be answered by the clock
+    **dict.fromkeys(("stop_strings", "dola_layers", "constraints", "force_words_ids"), NULL),
+    **dict.fromkeys(("max_time", "prefill_chunk_size", "custom_generate"), NULL),
 }
 # what cannot change an answer; the library's own types for these are narrow
 _WITHOUT_EFFECT = frozenset(

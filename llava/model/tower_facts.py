@@ -20,6 +20,7 @@ from llava.model.locate import (
 from llava.model.quantized_weights import stored_names
 from llava.model.rules import (
     ACTIVATION,
+    EPSILON,
     FLAG,
     NULL,
     NUM_LAYERS,
@@ -46,7 +47,7 @@ _TOWER: Mapping[str, Rule] = {
     "image_size": whole(),
     "patch_size": whole(),
     "hidden_act": ACTIVATION,
-    "layer_norm_eps": POSITIVE,
+    "layer_norm_eps": EPSILON,
     "quantization_config": NULL,
 }
 _TOWER_SIZES = (
@@ -98,9 +99,9 @@ def check_processor(
     """Checks how images are prepared for a tower.
 
     Args:
-        processor: Content of preprocessor_config.json.
+        processor: From `find_processor`.
         config: The checkpoint's, which may have images made square before.
-        path: The preprocessor_config.json.
+        path: Its file.
         side: Of an image that the tower takes, in pixels.
 
     Raises:
@@ -167,12 +168,29 @@ def is_tower_tuned(config: Mapping[str, Any]) -> bool:
     )
 
 
+def find_processor(folder: Path) -> tuple[Mapping[str, Any], Path]:
+    """Returns how images are prepared for a tower, and the file that says it.
+
+    As in the library, processor_config.json counts where it has an `image_processor`.
+
+    Raises:
+        CheckpointError: the file that says it is missing or cannot be read.
+    """
+    path, remedy = folder / "processor_config.json", "Download the vision tower again."
+    if path.is_file():
+        inner = read_json_object(path, remedy)
+        check_fields(inner, {"image_processor": OBJECT}, path)
+        if "image_processor" in inner:
+            return inner["image_processor"], path
+    path = folder / "preprocessor_config.json"
+    return read_json_object(path, remedy), path
+
+
 def read_image_facts(
     config: Mapping[str, Any], config_path: Path, tower_dir: Path, tower: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What is known of images once the tower is: the tiling sizes in pixels."""
-    path = tower_dir / "preprocessor_config.json"
-    processor = read_json_object(path, "Download the vision tower again.")
+    processor, path = find_processor(tower_dir)
     side = tower.get("image_size", 224)
     check_processor(processor, config, path, side)
     width, known = tower.get("hidden_size", 768), config.get("mm_hidden_size")
@@ -183,6 +201,10 @@ def read_image_facts(
             "trained with."
         )
     sizes = read_tiles(config, side, config_path)
+    feature, merge = config.get("mm_vision_select_feature"), config.get("mm_patch_merge_type")
+    if sizes is not None and feature == "cls_patch" and merge not in (None, "flat"):
+        words = "patch, because `image_aspect_ratio` is anyres"
+        raise unknown_value("mm_vision_select_feature", words, feature, config_path)
     return {} if sizes is None else {"image_grid_pinpoints": sizes}
 
 
@@ -249,6 +271,6 @@ def _check_layers(folder: Path, config: Mapping[str, Any]) -> None:
         if (match := _TOWER_LAYER.match(name))
     }
     stated = config.get("num_hidden_layers", _CLIP_NUM_LAYERS)
-    if found and max(found) + 1 > stated:
+    if found and max(found) + 1 != stated:
         words = f"{max(found) + 1}, as the weights beside it have so many layers"
         raise unknown_value("num_hidden_layers", words, stated, folder / "config.json")

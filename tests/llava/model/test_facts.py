@@ -35,7 +35,14 @@ STEERS = (
     *("rope_parameters", "rope_theta", "sliding_window", "head_dim", "attention_bias", "mlp_bias"),
     *("num_return_sequences", "dtype", "s2", "s2_scales", "mm_resampler_type", "vision_tower"),
     *("max_sequence_length", "tokenizer_model_max_length", "tokenizer_padding_side"),
-    *("mm_patch_merge_type", "image_grid_pinpoints", "do_sample", "temperature", "num_beams"),
+    *(
+        "mm_patch_merge_type",
+        "mm_tunable_parts",
+        "image_grid_pinpoints",
+        "do_sample",
+        "temperature",
+        "num_beams",
+    ),
 )
 """Fields that the tiny checkpoint does not have and that decide something, here or in a library."""
 
@@ -57,6 +64,7 @@ PROCESSOR_FIELDS = (
 GENERATION_FIELDS = (
     *("eos_token_id", "pad_token_id", "repetition_penalty", "num_return_sequences", "num_beams"),
     *("cache_implementation", "min_length", "suppress_tokens", "bad_words_ids", "temperature"),
+    *("max_time", "max_new_tokens", "guidance_scale", "stop_strings", "force_words_ids"),
 )
 
 STATED = {
@@ -375,3 +383,51 @@ def test_tower_with_more_layers_than_it_says_is_refused(
     folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
     edit(tmp_path / tiny_tower.name, num_hidden_layers=2)
     assert "`num_hidden_layers` must be 3, as the weights beside it" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"crop_size": {"height": 112, "width": 112}}, "`crop_size` must be 56"),
+        ({"image_processor_type": "SiglipImageProcessor"}, "`image_processor_type` must be a CLIP"),
+        ({"do_resize": False}, "`do_resize` must be true"),
+        ("x", "`image_processor` must be an object"),
+    ],
+)
+def test_processor_that_counts_is_the_one_that_is_checked(
+    fields: Any, told: str, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    tower = tmp_path / tiny_tower.name
+    expected = logits_of(folder)
+    processor = json.loads((tower / "preprocessor_config.json").read_text())
+    path = tower / "processor_config.json"
+    path.write_text(json.dumps({"image_processor": processor}))
+    (tower / "preprocessor_config.json").unlink()  # as the library saves it by now
+    assert torch.equal(logits_of(folder), expected)
+    changed = fields if isinstance(fields, str) else processor | fields
+    path.write_text(json.dumps({"image_processor": changed}))
+    with pytest.raises(CheckpointError, match=rf"{told}.*/processor_config\.json"):
+        inspect_checkpoint(str(folder))
+
+
+def test_class_token_of_tiles_is_refused(tiny_tower: Path, tmp_path: Path) -> None:
+    options = {"image_aspect_ratio": "anyres", "image_grid_pinpoints": [[56, 112]]}
+    options |= {"mm_patch_merge_type": "spatial_unpad", "mm_vision_select_feature": "cls_patch"}
+    folder = make_checkpoint(tmp_path / "llava-tiny", tiny_tower, **options)
+    with pytest.raises(CheckpointError, match="`mm_vision_select_feature` must be patch, because"):
+        inspect_checkpoint(str(folder))
+    folder = make_checkpoint(
+        tmp_path / "llava-flat", tiny_tower, **options | {"mm_patch_merge_type": "flat"}
+    )
+    assert logits_of(folder).isfinite().all()
+
+
+@pytest.mark.parametrize("parts", [5, ["mm_vision_tower", 3], "mm_vision_tower;mm_mlp_adapter"])
+def test_parts_that_nobody_knows_are_refused(
+    parts: Any, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    edit(folder, mm_tunable_parts=parts)
+    with pytest.raises(CheckpointError, match=r"`mm_tunable_parts` must be a list of .*config"):
+        inspect_checkpoint(str(folder))
