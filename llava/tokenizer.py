@@ -22,7 +22,8 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_PATCH_TOKEN
 from llava.errors import CheckpointError, reason_of
-from llava.model.locate import refuse_lfs_pointer
+from llava.model.locate import read_json_object, refuse_lfs_pointer
+from llava.model.rules import FLAG, NULL, NUMBER, OBJECT, Rule, check_fields
 
 if TYPE_CHECKING:
     from llava.model.checkpoint import Checkpoint
@@ -32,6 +33,22 @@ _MODEL_FILE = "tokenizer.model"
 _FAST_FILE = "tokenizer.json"
 _CACHED_CHUNKS = 4096
 _NEOX_TOKEN = "<|endoftext|>"
+
+_SMALL_FILES: Mapping[str, Mapping[str, Rule]] = {
+    "tokenizer_config.json": {
+        "legacy": FLAG | NULL,
+        "add_bos_token": FLAG | NULL,
+        "add_eos_token": FLAG | NULL,
+        "add_prefix_space": FLAG | NULL,
+        "clean_up_tokenization_spaces": FLAG | NULL,
+        "split_special_tokens": FLAG | NULL,
+        "added_tokens_decoder": OBJECT,
+        "model_max_length": NUMBER | NULL,
+    },
+    "special_tokens_map.json": {},
+    "added_tokens.json": {},
+}
+"""The files beside a tokenizer, and what their fields may be."""
 
 _MERGE_TABLE_DECODER = decoders.Sequence(
     [
@@ -274,6 +291,10 @@ def load_tokenizer(folder: str | Path, *, merge_table: bool = False) -> PreTrain
             f"No tokenizer lies in {folder}: neither {_MODEL_FILE} nor {_FAST_FILE}. Copy it from "
             "the base model's folder, or give the base with `model.base=`."
         )
+    for small, rules in _SMALL_FILES.items():
+        if (folder / small).is_file():
+            fields = read_json_object(folder / small, "Copy it from the original checkpoint.")
+            check_fields(fields, rules, folder / small)
     try:
         refuse_lfs_pointer(folder / name)
         if name == _FAST_FILE:

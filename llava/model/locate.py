@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import pickletools
@@ -20,6 +21,8 @@ _OLD_FORMAT_PICKLES = 4
 
 _MAX_HEADER = 100_000_000
 """Bytes that safetensors allows for names and shapes."""
+
+_OTHER_ENCODINGS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 _LFS_POINTER = b"version https://git-lfs"
 
@@ -127,6 +130,10 @@ def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing. {remedy}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        if path.read_bytes().startswith(_OTHER_ENCODINGS):
+            remedy = "An editor has saved it otherwise: save it as UTF-8 without a byte order mark."
+        raise CheckpointError(f"{path} cannot be read: {reason_of(error)}. {remedy}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {reason_of(error)}. {remedy}") from error
     if not isinstance(content, dict):
