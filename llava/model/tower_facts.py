@@ -93,6 +93,11 @@ def check_tower(tower: Mapping[str, Any], path: Path, prefix: str = "") -> None:
         raise unknown_value(f"{prefix}num_attention_heads", words, heads, path)
 
 
+def kept_tower_fields(tower: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the fields that make a tower: what else its file holds steers nothing."""
+    return {name: value for name, value in tower.items() if name in _TOWER}
+
+
 def check_processor(
     processor: Mapping[str, Any], config: Mapping[str, Any], path: Path, side: int
 ) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
 
 from llava.errors import CheckpointError
-from llava.model.tower_facts import is_tower_tuned
+from llava.model.tower_facts import is_tower_tuned, kept_tower_fields
 
 
 class _NamedAsStored(nn.Module):
@@ -51,7 +51,8 @@ class CLIPVisionTower(nn.Module):
                 f"{self.select_feature!r}. Correct the checkpoint's config.json."
             )
         self.is_loaded = False
-        self.config = CLIPVisionConfig.from_pretrained(vision_tower)
+        stored, _ = CLIPVisionConfig.get_config_dict(vision_tower)
+        self.config = CLIPVisionConfig(**kept_tower_fields(stored.get("vision_config", stored)))
         if is_tower_tuned(vars(args)):
             self.vision_tower = _NamedAsStored(CLIPVisionModel(self.config))
             self.image_processor = CLIPImageProcessorPil.from_pretrained(vision_tower)
@@ -80,7 +81,11 @@ class CLIPVisionTower(nn.Module):
         if self.is_loaded:
             return
         model, info = CLIPVisionModel.from_pretrained(
-            self.vision_tower_name, dtype=dtype, device_map=device_map, output_loading_info=True
+            self.vision_tower_name,
+            config=self.config,
+            dtype=dtype,
+            device_map=device_map,
+            output_loading_info=True,
         )
         if info["missing_keys"]:
             raise CheckpointError(

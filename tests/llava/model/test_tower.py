@@ -140,3 +140,21 @@ def test_tower_of_other_numbers_is_refused(
     save_file(changed, tower / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=rf"{tower.name}/model\.safetensors .*{told}"):
         class_embedding(folder)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"_attn_implementation": "flash_attention_2", "attn_implementation": "x"},
+        {"dtype": "x", "projection_dim": "y", "output_hidden_states": "z", "pruned_heads": {}},
+    ],
+    ids=["attention", "others"],
+)
+def test_no_field_of_the_tower_steers_the_library(
+    tiny_tower: Path, tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    tower = Path(shutil.copytree(tiny_tower, tmp_path / tiny_tower.name))
+    folder = make_checkpoint(tmp_path / "llava-tiny", tower)
+    expected = class_embedding(folder)
+    edit_config(tower, **fields)
+    assert torch.equal(class_embedding(folder), expected)
