@@ -226,7 +226,7 @@ def read_facts(
         _check_heads(config, path, prefix)
     for name in ("rope_scaling", "rope_parameters"):
         if config.get(name) is not None:
-            _check_rope(config[name], path, f"{prefix}{name}.")
+            _check_rope(config[name], path, f"{prefix}{name}.", _rotated(config) // 2)
     for one, other in (("rope_scaling", "rope_parameters"), ("torch_dtype", "dtype")):
         given, again = config.get(one), config.get(other)
         if given is not None and again is not None and given != again:
@@ -249,7 +249,13 @@ def _check_heads(config: Mapping[str, Any], path: Path, prefix: str) -> None:
         raise unknown_value(f"{prefix}num_key_value_heads", words, groups, path)
 
 
-def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str) -> None:
+def _rotated(config: Mapping[str, Any]) -> int:
+    """Dimensions of a head that turn with the position."""
+    heads = config.get("num_attention_heads") or config["n_heads"]
+    return int(config.get("head_dim") or (config.get("hidden_size") or config["d_model"]) // heads)
+
+
+def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str, num_pairs: int) -> None:
     names = [name for name in ("type", "rope_type") if name in rope]
     kinds = [rope[name] for name in names] or ["default"]
     for name, kind in zip(names, kinds, strict=False):
@@ -265,6 +271,14 @@ def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str) -> None:
     for name in _ROPE_NEEDS[kinds[0]]:
         if rope.get(name) is None:
             raise unknown_value(prefix + name, _ROPE[name].words, None, path)
+    for name in ("short_factor", "long_factor"):
+        if name in rope and len(rope[name]) != num_pairs:
+            words = f"a list of {num_pairs} numbers, half the width of a head"
+            raise unknown_value(prefix + name, words, rope[name], path)
+    low, high = rope.get("low_freq_factor"), rope.get("high_freq_factor")
+    if low is not None and high is not None and low >= high:
+        words = f"less than `high_freq_factor`, {high}"
+        raise unknown_value(f"{prefix}low_freq_factor", words, low, path)
 
 
 def check_generation(generation: Mapping[str, Any], num_tokens: int, path: Path) -> None:

@@ -431,3 +431,29 @@ def test_parts_that_nobody_knows_are_refused(
     edit(folder, mm_tunable_parts=parts)
     with pytest.raises(CheckpointError, match=r"`mm_tunable_parts` must be a list of .*config"):
         inspect_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("rope", "name"),
+    [
+        ({"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0] * 8}, "short"),
+        ({"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [1.0] * 9}, "long"),
+        (
+            {
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 4.0,
+                "high_freq_factor": 1.0,
+                "original_max_position_embeddings": 8192,
+            },
+            "low_freq",
+        ),
+    ],
+)
+def test_positions_that_contradict_the_model_are_refused(
+    rope: dict[str, Any], name: str, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    edit(folder, rope_scaling=rope)
+    with pytest.raises(CheckpointError, match=rf"`rope_scaling\.{name}_factor` must be"):
+        inspect_checkpoint(str(folder))
