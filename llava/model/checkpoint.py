@@ -206,10 +206,10 @@ def inspect_checkpoint(
     trained_files = find_trained_files(kind, folder)
     if kind in (CheckpointKind.LLAVA_LORA, CheckpointKind.PLAIN_ADAPTER):
         check_adapter_files(folder, trained_files)
+        if not native and read_config(language_dir).get("mm_vision_tower"):
+            compare_projector(folder, language_dir, trained_files)
     if base is not None and base_dir is not None:
         compare_base(folder, base, base_dir)
-    if kind is CheckpointKind.PLAIN_ADAPTER and tower_dir is not None and not native:
-        compare_projector(folder, language_dir, trained_files[0])
     return Checkpoint(
         kind=kind,
         family=family,

@@ -443,3 +443,31 @@ def test_folder_of_named_adapters_names_them(tiny_checkpoint: Path, tmp_path: Pa
     with pytest.raises(CheckpointError, match=r"holds no adapter itself.*adapters/vision`"):
         inspect_checkpoint(str(tmp_path / "adapters"), str(tiny_checkpoint))
     inspect_checkpoint(str(tmp_path / "adapters/vision"), str(tiny_checkpoint))
+
+
+def test_base_that_its_own_configuration_contradicts_is_told(
+    tiny_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = make_base(tmp_path / "the-base", tiny_checkpoint)
+    folder = make_lora(tmp_path / "llava-lora", tiny_checkpoint)
+    edit_config(folder, mm_vision_tower=str(tiny_checkpoint.parent / "clip-tiny-56"))
+    inspect_checkpoint(str(folder), str(base))
+    assert not told(caplog)
+    edit_config(base, rms_norm_eps=1e-06)  # LLaMA's, where Llama 2 has 1e-05
+    inspect_checkpoint(str(folder), str(base))
+    (line,) = told(caplog)
+    assert "`rms_norm_eps` is 1e-05, there 1e-06" in line
+
+
+def test_lora_whose_second_file_has_no_projector_is_told(
+    tiny_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = Path(shutil.copytree(tiny_checkpoint, tmp_path / "the-base"))
+    folder = make_lora(tmp_path / "llava-lora", tiny_checkpoint)
+    for each in (base, folder):
+        edit_config(each, mm_vision_tower=str(tiny_checkpoint.parent / "clip-tiny-56"))
+    inspect_checkpoint(str(folder), str(base))
+    assert not told(caplog)
+    torch.save({}, folder / "non_lora_trainables.bin")
+    inspect_checkpoint(str(folder), str(base))
+    assert "projector of" in told(caplog)[0]
