@@ -178,6 +178,7 @@ def _build_model(
             config=checkpoint.config_file,
             trained=checkpoint.trained_files,
             files=checkpoint.weight_files,
+            native=checkpoint.native,
         ),
     )
     if adapter is not None:

@@ -181,12 +181,14 @@ class Sources:
         config: The config.json that describes the model.
         trained: The files of what was trained over a base; empty for a complete checkpoint.
         files: The language model's files.
+        native: Whether they are in transformers' own format, in which a checkpoint holds its tower.
     """
 
     weights: Path
     config: Path
     trained: tuple[Path, ...] = ()
     files: tuple[Path, ...] = ()
+    native: bool = False
 
     @property
     def remedy(self) -> str:
@@ -280,11 +282,13 @@ def _describe_missing(
             "mm_projector.bin from the output of the training."
         )
     if all(map(is_of_tower, missing)):
+        why, remedy = "which its `vision_config` describes", ""
+        if not sources.native:
+            why = "which `unfreeze_mm_vision_tower` or `mm_tunable_parts` says was trained"
+            remedy = ", or correct the field if the tower was frozen"
         return (
-            f"{sources.weights} lacks {len(missing)} tensors of the vision tower, which "
-            f"`unfreeze_mm_vision_tower` or `mm_tunable_parts` in {sources.config} says was "
-            f"trained: {listed(missing)}.{others} Download it again, or correct the field if the "
-            "tower was frozen."
+            f"{sources.weights} lacks {len(missing)} tensors of the vision tower, {why} in "
+            f"{sources.config}: {listed(missing)}.{others} Download it again{remedy}."
         )
     return (
         f"{sources.weights} lacks {len(missing)} of the {total} tensors that {sources.config} asks "

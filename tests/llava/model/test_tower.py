@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from llava.model.checkpoint import inspect_checkpoint
 from llava.model.tower_facts import is_tower_tuned
 from tests.broken_checkpoints import edit_config
 from tests.checkpoints import make_checkpoint
+from tests.variants import make_native
 
 PREFIX = "model.vision_tower.vision_tower."
 CLASS_EMBEDDING = "vision_model.embeddings.class_embedding"
@@ -158,3 +160,15 @@ def test_no_field_of_the_tower_steers_the_library(
     expected = class_embedding(folder)
     edit_config(tower, **fields)
     assert torch.equal(class_embedding(folder), expected)
+
+
+def test_tower_that_transformers_own_format_lacks_is_missed_without_other_formats_fields(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = make_native(tmp_path / "llava-1.5-hf", tiny_checkpoint, tiny_tower)
+    content = json.loads((folder / "config.json").read_text())
+    content["vision_config"]["num_hidden_layers"] += 1
+    (folder / "config.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"lacks 16 tensors .* its `vision_config`") as caught:
+        class_embedding(folder)
+    assert "mm_" not in str(caught.value).partition(": ")[0]
