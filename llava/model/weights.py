@@ -282,13 +282,17 @@ def _describe_missing(
             "mm_projector.bin from the output of the training."
         )
     if all(map(is_of_tower, missing)):
-        why, remedy = "which its `vision_config` describes", ""
-        if not sources.native:
-            why = "which `unfreeze_mm_vision_tower` or `mm_tunable_parts` says was trained"
-            remedy = ", or correct the field if the tower was frozen"
+        if sources.native:
+            return (
+                f"{sources.weights} lacks {len(missing)} tensors of the vision tower, which its "
+                f"`vision_config` describes in {sources.config}: {listed(missing)}.{others} "
+                "Download it again."
+            )
         return (
-            f"{sources.weights} lacks {len(missing)} tensors of the vision tower, {why} in "
-            f"{sources.config}: {listed(missing)}.{others} Download it again{remedy}."
+            f"{sources.weights} lacks {len(missing)} tensors of the vision tower, which "
+            f"`unfreeze_mm_vision_tower` or `mm_tunable_parts` in {sources.config} says was "
+            f"trained: {listed(missing)}.{others} Download it again, or correct the field if the "
+            "tower was frozen."
         )
     return (
         f"{sources.weights} lacks {len(missing)} of the {total} tensors that {sources.config} asks "
