@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import CheckpointError
+from llava.model.adapter_facts import ADAPTER_CONFIG, check_adapter_files
 from llava.model.facts import check_generation, read_facts
 from llava.model.kinds import (
-    ADAPTER_CONFIG,
     NON_LORA_FILE,
     CheckpointKind,
     compare_base,
@@ -211,10 +211,12 @@ def inspect_checkpoint(
         )
         config |= read_image_facts(config, config_path, tower_dir, tower_config)
     trained_files = find_trained_files(kind, folder)
+    if kind in (CheckpointKind.LLAVA_LORA, CheckpointKind.PLAIN_ADAPTER):
+        check_adapter_files(folder, trained_files)
+        if not native and read_config(language_dir).get("mm_vision_tower"):
+            compare_projector(folder, language_dir, trained_files)
     if base is not None and base_dir is not None:
         compare_base(folder, base, base_dir)
-    if kind is CheckpointKind.PLAIN_ADAPTER and tower_dir is not None and not native:
-        compare_projector(folder, language_dir, trained_files[0])
     return Checkpoint(
         kind=kind,
         family=family,

@@ -14,6 +14,7 @@ from typing import Any
 from llava.model.rules import (
     ACTIVATION,
     DECIMAL,
+    EPSILON,
     FLAG,
     NULL,
     NUM_LAYERS,
@@ -23,7 +24,6 @@ from llava.model.rules import (
     TEXT,
     TOKEN_ID,
     Rule,
-    as_decimals,
     check_fields,
     is_number,
     list_of,
@@ -37,9 +37,23 @@ _PROJECTOR = re.compile(r"linear|identity|mlp[1-9]\d?x_gelu")
 _LLAVA_FIELD = re.compile(
     r"(mm|image|tokenizer|tune|freeze|unfreeze|use_mm)_\w+|vision_tower|max_sequence_length"
 )
+_TUNABLE = frozenset(
+    {"", "mm_vision_tower", "mm_vision_resampler", "mm_mlp_adapter", "mm_language_model"}
+)
 _OFF = one_of(False, None)
 _TOKENS = whole(0) | list_of(whole(0)) | NULL
 _DTYPE = one_of("float32", "float16", "bfloat16", None)
+
+
+def _names_parts(value: object) -> bool:
+    """Whether a value names parts of a model as LLaVA-NeXT's training does, in text or a list."""
+    named = value.split(",") if isinstance(value, str) else value
+    return isinstance(named, list) and all(
+        isinstance(part, str) and part.strip() in _TUNABLE for part in named
+    )
+
+
+_PARTS = Rule(f"a list of {', '.join(sorted(_TUNABLE - {''}))}, with commas between", _names_parts)
 _LLAVA: Mapping[str, Rule] = {
     "image_aspect_ratio": one_of(*ASPECT_RATIOS),
     "mm_patch_merge_type": one_of(*MERGE_TYPES),
@@ -55,12 +69,7 @@ _LLAVA: Mapping[str, Rule] = {
     "mm_use_im_start_end": FLAG | NULL,
     "mm_use_im_patch_token": FLAG | NULL,
     "unfreeze_mm_vision_tower": FLAG | NULL,
-    "mm_tunable_parts": Rule(
-        "names divided by commas",
-        lambda value: isinstance(value, str) and bool(re.fullmatch(r"[\w\s,]*", value)),
-    )
-    | list_of(TEXT)
-    | NULL,
+    "mm_tunable_parts": _PARTS | NULL,
     "s2": _OFF,
     "tokenizer_model_max_length": whole() | NULL,
     "tokenizer_padding_side": one_of("left", "right"),
@@ -87,7 +96,7 @@ _DECODER: dict[str, Rule] = {
     "head_dim": whole() | NULL,
     "hidden_act": ACTIVATION,
     "max_position_embeddings": whole(),
-    "rms_norm_eps": POSITIVE,
+    "rms_norm_eps": EPSILON,
     "rope_theta": POSITIVE,
     "rope_scaling": OBJECT | NULL,
     "rope_parameters": OBJECT | NULL,
@@ -102,7 +111,7 @@ _MPT: dict[str, Rule] = {
     "expansion_ratio": whole(),
     "max_seq_len": whole(),
     "attn_config": OBJECT | NULL,
-    "layer_norm_epsilon": POSITIVE,
+    "layer_norm_epsilon": EPSILON,
     "logit_scale": NULL,
     "no_bias": one_of(True),
     "embedding_fraction": one_of(1.0, 1),
@@ -203,6 +212,9 @@ _GENERATION: Mapping[str, Rule] = {
     "prompt_lookup_num_tokens": NULL,
     "assistant_early_exit": NULL,
     "custom_generate": NULL,
+    "prefill_chunk_size": NULL,
+    "max_length": whole() | NULL,
+    "max_new_tokens": whole() | NULL,
 }
 _NAME_TOKENS = (
     *("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids"),
@@ -244,9 +256,7 @@ def read_facts(
         _check_heads(config, path, prefix)
     for name in ("rope_scaling", "rope_parameters"):
         if config.get(name) is not None:
-            _check_rope(config[name], path, f"{prefix}{name}.")
-            if not is_mpt:
-                _check_factors(config, name, path, prefix)
+            _check_rope(config[name], path, f"{prefix}{name}.", _rotated(config) // 2)
     _check_tiled_features(config, path, native=native)
     for one, other in (("rope_scaling", "rope_parameters"), ("torch_dtype", "dtype")):
         given, again = config.get(one), config.get(other)
@@ -270,14 +280,10 @@ def _check_heads(config: Mapping[str, Any], path: Path, prefix: str) -> None:
         raise unknown_value(f"{prefix}num_key_value_heads", words, groups, path)
 
 
-def _check_factors(config: Mapping[str, Any], name: str, path: Path, prefix: str) -> None:
-    """Checks that lists of factors have one for each pair of a head's dimensions."""
-    width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    for field in ("short_factor", "long_factor"):
-        found = config[name].get(field)
-        if found is not None and len(found) != width // 2:
-            words = f"{width // 2} numbers, half the width of an attention head"
-            raise unknown_value(f"{prefix}{name}.{field}", words, found, path)
+def _rotated(config: Mapping[str, Any]) -> int:
+    """Dimensions of a head that turn with the position."""
+    heads = config.get("num_attention_heads") or config["n_heads"]
+    return int(config.get("head_dim") or (config.get("hidden_size") or config["d_model"]) // heads)
 
 
 def _check_tiled_features(config: Mapping[str, Any], path: Path, *, native: bool) -> None:
@@ -288,11 +294,11 @@ def _check_tiled_features(config: Mapping[str, Any], path: Path, *, native: bool
         if native:
             words = "default, as `model_type` is llava_next"
             raise unknown_value("vision_feature_select_strategy", words, "full", path)
-        words = "patch, as `image_aspect_ratio` is anyres"
+        words = "patch, because `image_aspect_ratio` is anyres"
         raise unknown_value("mm_vision_select_feature", words, "cls_patch", path)
 
 
-def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str) -> None:
+def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str, num_pairs: int) -> None:
     names = [name for name in ("type", "rope_type") if name in rope]
     kinds = [rope[name] for name in names] or ["default"]
     for name, kind in zip(names, kinds, strict=False):
@@ -308,6 +314,14 @@ def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str) -> None:
     for name in _ROPE_NEEDS[kinds[0]]:
         if rope.get(name) is None:
             raise unknown_value(prefix + name, _ROPE[name].words, None, path)
+    for name in ("short_factor", "long_factor"):
+        if name in rope and len(rope[name]) != num_pairs:
+            words = f"a list of {num_pairs} numbers, half the width of a head"
+            raise unknown_value(prefix + name, words, rope[name], path)
+    low, high = rope.get("low_freq_factor"), rope.get("high_freq_factor")
+    if low is not None and high is not None and low >= high:
+        words = f"less than `high_freq_factor`, {high}"
+        raise unknown_value(f"{prefix}low_freq_factor", words, low, path)
 
 
 def check_generation(
@@ -354,10 +368,8 @@ def kept_fields(
         base: Those of every such class, which steer the library and not the model.
     """
     known = (own - base - _WITHOUT_EFFECT) | {"rope_theta", "rope_scaling", "architectures"}
-    return as_decimals(
-        {
-            name: value
-            for name, value in config.items()
-            if name in known or _LLAVA_FIELD.fullmatch(name)
-        }
-    )
+    return {
+        name: value
+        for name, value in config.items()
+        if name in known or _LLAVA_FIELD.fullmatch(name)
+    }

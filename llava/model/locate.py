@@ -132,7 +132,7 @@ def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
         raise CheckpointError(f"{path} is missing. {remedy}") from error
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, UnicodeDecodeError) or written.startswith(BOM_UTF8) or 0 in written:
-            remedy = "Save it as UTF-8 without a byte order mark (`iconv` or an editor does so)."
+            remedy = "Another program wrote it so: save it as UTF-8 without a byte order mark."
         raise CheckpointError(f"{path} cannot be read: {reason_of(error)}. {remedy}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a JSON object. {remedy}")

@@ -13,7 +13,6 @@ from llava.errors import CheckpointError
 
 _LARGEST = 2**31 - 1
 _MOST_LAYERS = 1000
-_EPSILONS = frozenset({"rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +63,6 @@ def is_number(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
-def as_decimals(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns fields in which each epsilon is a decimal, as the library takes no whole number.
-
-    >>> as_decimals({"rms_norm_eps": 1, "hidden_size": 64})
-    {'rms_norm_eps': 1.0, 'hidden_size': 64}
-    """
-    return {n: float(value) if n in _EPSILONS else value for n, value in fields.items()}
-
-
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))
 TEXT = Rule("text", lambda value: isinstance(value, str) and bool(value))
 OBJECT = Rule("an object", lambda value: isinstance(value, dict))
@@ -81,6 +71,10 @@ POSITIVE = Rule("a positive number", lambda value: is_number(value) and value > 
 DECIMAL = Rule(
     "a positive number written as a decimal, such as 1.2",
     lambda value: POSITIVE.holds(value) and (type(value) is float or value == 1),
+)
+EPSILON = Rule(
+    "a positive number written as a decimal, such as 1e-05",
+    lambda value: type(value) is float and POSITIVE.holds(value),
 )
 NULL = one_of(None)
 TOKEN_ID = whole(-_LARGEST)

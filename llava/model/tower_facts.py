@@ -20,6 +20,7 @@ from llava.model.locate import (
 from llava.model.quantized_weights import stored_names
 from llava.model.rules import (
     ACTIVATION,
+    EPSILON,
     FLAG,
     NULL,
     NUM_LAYERS,
@@ -27,7 +28,6 @@ from llava.model.rules import (
     OBJECT,
     POSITIVE,
     Rule,
-    as_decimals,
     check_fields,
     list_of,
     one_of,
@@ -47,7 +47,7 @@ _TOWER: Mapping[str, Rule] = {
     "image_size": whole(),
     "patch_size": whole(),
     "hidden_act": ACTIVATION,
-    "layer_norm_eps": POSITIVE,
+    "layer_norm_eps": EPSILON,
     "quantization_config": NULL,
 }
 _TOWER_FIELDS = _TOWER.keys() - {"model_type", "quantization_config"}
@@ -99,7 +99,7 @@ def tower_fields(folder: Path) -> dict[str, Any]:
     """Returns the fields that make a tower: what else its config.json holds steers nothing."""
     config = read_config(folder)
     tower = config.get("vision_config", config)
-    return as_decimals({name: value for name, value in tower.items() if name in _TOWER_FIELDS})
+    return {name: value for name, value in tower.items() if name in _TOWER_FIELDS}
 
 
 def processor_fields(folder: Path) -> dict[str, Any]:
@@ -280,6 +280,6 @@ def _check_layers(folder: Path, config: Mapping[str, Any]) -> None:
         if (match := _TOWER_LAYER.match(name))
     }
     stated = config.get("num_hidden_layers", _CLIP_NUM_LAYERS)
-    if found and max(found) + 1 > stated:
+    if found and max(found) + 1 != stated:
         words = f"{max(found) + 1}, as the weights beside it have so many layers"
         raise unknown_value("num_hidden_layers", words, stated, folder / "config.json")

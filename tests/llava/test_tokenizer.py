@@ -523,3 +523,25 @@ def test_byte_level_tokenizers_clean_up_as_they_did(tmp_path, config, text):
     tokenizer = load_tokenizer(tmp_path)
     ids = tokenizer("Is it red , or is n't it ?").input_ids
     assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("tokenizer_config.json", '{"legacy": "false"}', "`legacy` must be true or false"),
+        ("tokenizer_config.json", '{"add_bos_token": "no"}', "`add_bos_token` must be true or"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": []}', "`added_tokens_decoder` must be"),
+        ("tokenizer_config.json", '{"model_max_length": "x"}', "`model_max_length` must be a numb"),
+        ("special_tokens_map.json", "[]", "must hold a JSON object"),
+        ("added_tokens.json", "null", "must hold a JSON object"),
+        ("special_tokens_map.json", "{", "cannot be read"),
+        ("tokenizer_config.json", "\ufeff{}", "save it as UTF-8 without a byte order mark"),
+    ],
+)
+def test_file_beside_a_tokenizer_is_blamed_itself(tmp_path, name, content, told):
+    make_tokenizer(tmp_path)
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=told) as caught:
+        load_tokenizer(tmp_path)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "tokenizer.model" not in str(caught.value)
