@@ -34,12 +34,7 @@ from llava.model.locate import (
 )
 from llava.model.native import is_native_config, translate_config
 from llava.model.quantized_weights import refuse_quantized, stored_names
-from llava.model.tower_facts import (
-    find_tower,
-    is_tower_tuned,
-    read_image_facts,
-    read_processor,
-)
+from llava.model.tower_facts import find_tower, is_tower_tuned, read_image_facts, read_processor
 
 DEFAULT_CONTEXT_LEN = 2048
 _LLAVA_FAMILIES = {"llava_llama": "llama", "llava_mistral": "mistral", "llava_mpt": "mpt"}

@@ -22,24 +22,15 @@ from llava.model.rules import (
 
 _TOKEN = Rule("text", lambda value: isinstance(value, str)) | OBJECT | NULL
 _SPECIAL: Mapping[str, Rule] = {
-    **dict.fromkeys(
-        (
-            *("bos_token", "eos_token", "unk_token", "pad_token"),
-            *("sep_token", "cls_token", "mask_token"),
-        ),
-        _TOKEN,
-    ),
+    **dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), _TOKEN),
+    **dict.fromkeys(("sep_token", "cls_token", "mask_token"), _TOKEN),
     "additional_special_tokens": list_of(TEXT | OBJECT) | NULL,
 }
 _CONFIG: Mapping[str, Rule] = {
     **_SPECIAL,
-    **dict.fromkeys(
-        (
-            *("legacy", "add_bos_token", "add_eos_token", "add_prefix_space"),
-            *("clean_up_tokenization_spaces", "split_special_tokens"),
-        ),
-        FLAG | NULL,
-    ),
+    **dict.fromkeys(("legacy", "add_bos_token", "add_eos_token"), FLAG | NULL),
+    **dict.fromkeys(("add_prefix_space", "split_special_tokens"), FLAG | NULL),
+    "clean_up_tokenization_spaces": FLAG | NULL,
     "extra_special_tokens": list_of(TEXT | OBJECT) | OBJECT | NULL,
     "added_tokens_decoder": OBJECT | NULL,
     "model_max_length": NUMBER | NULL,

@@ -366,9 +366,7 @@ def test_messages_about_a_native_tower_name_its_own_fields(
     config = json.loads(path.read_text())
     config["vision_config"]["num_hidden_layers"] += 1
     path.write_text(json.dumps(config))
-    with pytest.raises(
-        CheckpointError, match=r"tensors of the vision tower .*`vision_config`"
-    ) as e:
+    with pytest.raises(CheckpointError, match=r"vision tower.*`vision_config`") as e:
         load(folder)
     assert "mm_" not in str(e.value)
     config["text_config"]["eos_token_id"] = 10**6
