@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import CheckpointError
+from llava.model.adapter_facts import ADAPTER_CONFIG, check_adapter_files
 from llava.model.facts import check_generation, read_facts
 from llava.model.kinds import (
-    ADAPTER_CONFIG,
     NON_LORA_FILE,
     CheckpointKind,
     compare_base,
@@ -35,12 +35,7 @@ from llava.model.locate import (
 )
 from llava.model.native import is_native_config, translate_config
 from llava.model.quantized_weights import refuse_quantized, stored_names
-from llava.model.tower_facts import (
-    find_tower,
-    is_tower_tuned,
-    read_image_facts,
-    read_processor,
-)
+from llava.model.tower_facts import find_tower, is_tower_tuned, read_image_facts, read_processor
 
 DEFAULT_CONTEXT_LEN = 2048
 _LLAVA_FAMILIES = {"llava_llama": "llama", "llava_mistral": "mistral", "llava_mpt": "mpt"}
@@ -220,7 +215,9 @@ def inspect_checkpoint(
             f"{' nor '.join(TOKENIZER_MODEL_FILES)}. Copy it from the language model that the "
             "checkpoint was trained from."
         )
-    _check_generation(config, language_dir, config_path)
+    text = "text_config." if translated else ""
+    check_generation(config, config["vocab_size"], config_path, text)
+    _check_generation_file(config, language_dir)
     weight_files = _dense_weight_files(language_dir)
     tower_dir: Path | None = None
     tower_config: Mapping[str, Any] = {}
@@ -230,10 +227,12 @@ def inspect_checkpoint(
         )
         config |= read_image_facts(config, config_path, tower_dir, tower_config)
     trained_files = find_trained_files(kind, folder)
+    if kind in (CheckpointKind.LLAVA_LORA, CheckpointKind.PLAIN_ADAPTER):
+        check_adapter_files(folder, trained_files)
+        if not native and read_config(language_dir).get("mm_vision_tower"):
+            compare_projector(folder, language_dir, trained_files)
     if base is not None and base_dir is not None:
         compare_base(folder, base, base_dir)
-    if kind is CheckpointKind.PLAIN_ADAPTER and tower_dir is not None and not native:
-        compare_projector(folder, language_dir, trained_files[0])
     return Checkpoint(
         kind=kind,
         family=family,
@@ -257,9 +256,7 @@ def _dense_weight_files(folder: Path) -> tuple[Path, ...]:
     return tuple(files if known else find_weight_files(folder))
 
 
-def _check_generation(config: Mapping[str, Any], folder: Path, config_path: Path) -> None:
-    """Checks the options of generation, in config.json and in the file that has them alone."""
-    check_generation(config, config["vocab_size"], config_path)
+def _check_generation_file(config: Mapping[str, Any], folder: Path) -> None:
     path = folder / "generation_config.json"
     if path.is_file():
         generation = read_json_object(path, "Copy it from the original checkpoint, or remove it.")

@@ -20,6 +20,7 @@ from llava.model.locate import (
 from llava.model.quantized_weights import stored_names
 from llava.model.rules import (
     ACTIVATION,
+    EPSILON,
     FLAG,
     NULL,
     NUM_LAYERS,
@@ -46,7 +47,7 @@ _TOWER: Mapping[str, Rule] = {
     "image_size": whole(),
     "patch_size": whole(),
     "hidden_act": ACTIVATION,
-    "layer_norm_eps": POSITIVE,
+    "layer_norm_eps": EPSILON,
     "quantization_config": NULL,
 }
 _TOWER_FIELDS = _TOWER.keys() - {"model_type", "quantization_config"}
@@ -175,7 +176,7 @@ def _pinpoints_in_words(tile_size: int) -> str:
     pairs = [[tile_size, 2 * tile_size], [2 * tile_size, tile_size]]
     return (
         f"widths and heights in multiples of the tower's {tile_size} pixels, such as {pairs}, or a "
-        "range of grids, such as (1x1),...,(6x6), because `image_aspect_ratio` is anyres"
+        "range of grids, such as (1x1),...,(6x6), because images are tiled"
     )
 
 
@@ -279,6 +280,6 @@ def _check_layers(folder: Path, config: Mapping[str, Any]) -> None:
         if (match := _TOWER_LAYER.match(name))
     }
     stated = config.get("num_hidden_layers", _CLIP_NUM_LAYERS)
-    if found and max(found) + 1 > stated:
+    if found and max(found) + 1 != stated:
         words = f"{max(found) + 1}, as the weights beside it have so many layers"
         raise unknown_value("num_hidden_layers", words, stated, folder / "config.json")

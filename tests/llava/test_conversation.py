@@ -334,3 +334,9 @@ def test_name_that_agrees_with_the_tokenizer_decides():
         forced=None, zoo=None, names=["llava-v1.5-7b"], tokenizer=tokenizer_of("llama")
     )
     assert found[0] == "vicuna_v1"
+
+
+@pytest.mark.parametrize("name", ["mine-v12", "llava-v10", "llama-20b"])
+def test_number_with_more_digits_is_another(name):
+    with pytest.raises(ConversationError, match="No conversation template is known"):
+        resolve_conversation(forced=None, zoo=None, names=[name])
