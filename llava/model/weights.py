@@ -286,7 +286,7 @@ def _describe_missing(
             return (
                 f"{sources.weights} lacks {len(missing)} tensors of the vision tower, which its "
                 f"`vision_config` describes in {sources.config}: {listed(missing)}.{others} "
-                "Download it again."
+                f"Download it again, or {sources.remedy}."
             )
         return (
             f"{sources.weights} lacks {len(missing)} tensors of the vision tower, which "

@@ -82,7 +82,7 @@ STATED = {
 """Values of a field that describe a model, though another one."""
 
 OTHERWISE_TOLD = re.compile(
-    r"tensors .* another shape|lacks \d+ of the|that have no place|`crop_size` must be \d+"
+    r"tensors .* another shape|lacks \d+ (of the|tensors of)|that have no place|`crop_size` must be"
 )
 """What a size or a part is refused with that weights or the preparation of images do not have."""
 
