@@ -218,17 +218,36 @@ class Benchmark:
         Raises:
             DataError: the answers belong to another benchmark, split or release.
         """
-        matched = match_by_id(
+        matched = self._find_questions(answers)
+        self._check_prompts(self.questions, matched)
+        return matched
+
+    def match_failed(self, lines: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+        """Foreign lines that record a failure instead of an answer, by the key of their question.
+
+        Raises:
+            DataError: they belong to another benchmark or split.
+        """
+        numbered = [{**line, "text": str(number)} for number, line in enumerate(lines)]
+        found = self._find_questions(numbered, may_be_none=True)
+        mark = self.repeat_mark
+        return {
+            key.split(mark)[0] if mark else key: lines[int(one.text)] for key, one in found.items()
+        }
+
+    def _find_questions(
+        self, answers: Iterable[Mapping[str, Any]], *, may_be_none: bool = False
+    ) -> dict[str, Prediction]:
+        return match_by_id(
             with_own_ids(answers, self.questions.values(), self.title),
             {key: sample.question_id for key, sample in self.questions.items()},
             task=self.title,
             foreign_is_error=self.foreign_is_error,
+            may_be_none=may_be_none,
             find=None if self.find is None else partial(self.find, self.questions),
             note=self.ids_note,
             repeat_mark=self.repeat_mark,
         )
-        self._check_prompts(self.questions, matched)
-        return matched
 
     def _check_prompts(self, questions: Questions, predictions: Predictions) -> None:
         """Checks that the prompts that answers carry are the questions of their keys.

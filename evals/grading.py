@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from evals.errors import DataError
 from evals.reading.replies import JudgeReply, JudgeRequest, read_replies, select_replies
 from evals.records import Cause, Failure, Prediction, Sample, Score, score_of
 
@@ -104,7 +105,8 @@ class Grading:
         or one that cannot be read, the score says why, and the question counts as not answered.
 
         Raises:
-            DataError: replies are missing or of another judge, or a file is malformed.
+            DataError: replies are missing, of another judge or about other questions, or a file is
+            malformed.
         """
         stored = read_replies(self.replies)
         if any(reply.request_sha256 for reply in stored):
@@ -116,6 +118,7 @@ class Grading:
         scores = []
         for key, sample in questions.items():
             given = replies.get(key, [])
+            _check_categories(given, sample, title)
             texts = [reply.content for reply in given]
             judgment = (self.grade(texts), predictions[key].text) if given else None
             score = score_of(sample, judgment, Graded(texts, sample.details))
@@ -135,6 +138,22 @@ class Grading:
             cause=Cause.JUDGE_UNREAD.value,
             message=f"no grade can be read from the reply {shown!r}",
         )
+
+
+def _check_categories(replies: Sequence[JudgeReply], question: Sample, title: str) -> None:
+    """Checks that replies are about a question of its category, where both say one.
+
+    Raises:
+        DataError: one is about another question.
+    """
+    own = question.groups.get("category")
+    for reply in replies:
+        if own and reply.category and reply.category != own:
+            raise DataError(
+                f"{title}: the reply to question {reply.question_id} is about one of the "
+                f"category {reply.category!r}, but that question is of {own!r}, so that the "
+                "replies are about other questions. Name the file with those about these answers."
+            )
 
 
 def find_replies(replies: str | Path | Sequence[str | Path] | None) -> tuple[Path, ...]:

@@ -339,8 +339,9 @@ def _choose_template(forced: str | None, zoo: str | None, names: list[str]) -> t
         return template, reason
     for name in names:
         for pattern, template in _NAME_RULES:
-            # whole words only: `attempt-3` is no MPT, `dev1` no v1
-            if re.search(rf"(?<![a-z]){re.escape(pattern)}(?![a-z])", name.lower()):
+            # whole words and numbers only: `attempt-3` is no MPT, `dev1`, `v12` and `v1.7` no v1
+            rest = r"\d|\.[5-9]|\.\d\d|[a-z]" if pattern[-1].isdigit() else "[a-z]"
+            if re.search(rf"(?<![a-z]){re.escape(pattern)}(?!{rest})", name.lower()):
                 return template, f"{pattern!r} occurs in {name!r}"
     raise ConversationError(
         f"No conversation template is known for {' / '.join(map(repr, names)) or 'this model'}: a "

@@ -7,7 +7,6 @@ a `tokenizer.json` only were trained with that and are tokenized by it. Imports 
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -22,7 +21,8 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_PATCH_TOKEN
 from llava.errors import CheckpointError, reason_of
-from llava.model.locate import refuse_lfs_pointer
+from llava.model.locate import read_config, refuse_lfs_pointer
+from llava.model.tokenizer_facts import read_tokenizer_config
 
 if TYPE_CHECKING:
     from llava.model.checkpoint import Checkpoint
@@ -265,7 +265,8 @@ def load_tokenizer(folder: str | Path, *, merge_table: bool = False) -> PreTrain
         merge_table: Whether `tokenizer.model` is used as `MergeTableTokenizer` does.
 
     Raises:
-        CheckpointError: neither file is there, or it cannot be read or is a Git LFS pointer.
+        CheckpointError: neither file is there, or it cannot be read or is a Git LFS pointer; or a
+            JSON file beside it is not understood.
     """
     folder = Path(folder)
     name = next((name for name in (_MODEL_FILE, _FAST_FILE) if (folder / name).is_file()), None)
@@ -274,10 +275,11 @@ def load_tokenizer(folder: str | Path, *, merge_table: bool = False) -> PreTrain
             f"No tokenizer lies in {folder}: neither {_MODEL_FILE} nor {_FAST_FILE}. Copy it from "
             "the base model's folder, or give the base with `model.base=`."
         )
+    config = read_tokenizer_config(folder)
     try:
         refuse_lfs_pointer(folder / name)
         if name == _FAST_FILE:
-            return _load_fast_tokenizer(folder)
+            return _load_fast_tokenizer(folder, config)
         kind = MergeTableTokenizer if merge_table else SentencePieceTokenizer
         return kind.from_pretrained(str(folder))
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
@@ -315,14 +317,12 @@ def add_image_tokens(tokenizer: PreTrainedTokenizerBase, config: Mapping[str, An
         tokenizer.add_tokens([DEFAULT_IM_START_TOKEN, DEFAULT_IM_END_TOKEN], special_tokens=True)
 
 
-def _load_fast_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+def _load_fast_tokenizer(folder: Path, config: Mapping[str, Any]) -> PreTrainedTokenizerFast:
     """The tokenizer of `tokenizer.json`, with what GPTNeoXTokenizerFast adds if it is MPT's."""
-    config = _read_json(folder / "tokenizer_config.json")
     options: dict[str, Any] = _clean_up(config)
     is_neox = _is_neox(config, folder)
     if is_neox:
-        given = config | _read_json(folder / "special_tokens_map.json")
-        names = {"bos_token", "eos_token", "unk_token"} - given.keys()
+        names = {"bos_token", "eos_token", "unk_token"} - config.keys()
         options |= dict.fromkeys(names, _NEOX_TOKEN)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), **options)
     splitter = tokenizer.backend_tokenizer.pre_tokenizer
@@ -336,7 +336,8 @@ def _is_neox(config: Mapping[str, Any], folder: Path) -> bool:
     name = config.get("tokenizer_class")
     if name is not None:
         return name in ("GPTNeoXTokenizer", "GPTNeoXTokenizerFast")
-    return _read_json(folder / "config.json").get("model_type") in ("mpt", "llava_mpt")
+    has_model = (folder / "config.json").is_file()
+    return has_model and read_config(folder).get("model_type") in ("mpt", "llava_mpt")
 
 
 def _clean_up(config: Mapping[str, Any]) -> dict[str, bool]:
@@ -351,10 +352,6 @@ def _clean_up(config: Mapping[str, Any]) -> dict[str, bool]:
         "clean_up_tokenization_spaces": clean_up,
         "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output": clean_up,
     }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _as_special(token: str | AddedToken) -> AddedToken:

@@ -22,9 +22,14 @@ _PACKAGES = ("runners", "evals", "llava")
 MASK = "***"
 
 _NAME = r"(?:api[_-]?key|access[_-]?key|token|secret|password|passwd)"
+_PARAMETER = r"(?:key|sig|signature|credential|auth|authorization|pwd|jwt|sas|code)"
 _MASKED = (
-    (re.compile(r"(://)[^/?#\s]*@"), rf"\1{MASK}@"),  # user and password of an address
-    (re.compile(r"([?&](?:key|sig|signature)=)[^&#\s'\"]+", re.IGNORECASE), rf"\1{MASK}"),
+    # user and password of an address; also one whose password should have been quoted, or that
+    # lacks its beginning
+    (re.compile(r"(://)[^/?#\s]*@"), rf"\1{MASK}@"),
+    (re.compile(r"(://)[^/?#\s:@]*:(?!\d+[/?#])[^\s@]*@"), rf"\1{MASK}@"),
+    (re.compile(r"(?<![\w/.-])[^\s:/@'\"=]+:(?!//)[^\s@'\"/]+@"), f"{MASK}@"),
+    (re.compile(rf"([?&][\w.%-]*{_PARAMETER}=)[^&#\s'\"]+", re.IGNORECASE), rf"\1{MASK}"),
     (re.compile(rf"(\b(?:[\w.-]*[_.-])?{_NAME}=)[^&#\s'\"]+", re.IGNORECASE), rf"\1{MASK}"),
     (re.compile(r"\b(Bearer|Basic) +[^\s'\",]+"), rf"\1 {MASK}"),
     (re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,})"), MASK),
@@ -52,7 +57,7 @@ def public_address(url: str) -> str:
     >>> public_address("http://me:pw@host:8000/v1")
     'http://host:8000/v1'
     """
-    return mask_secrets(url).replace(f"://{MASK}@", "://")
+    return mask_secrets(url).replace(f"{MASK}@", "")
 
 
 def secrets_in(url: str) -> list[str]:

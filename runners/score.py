@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from runners.options.task_spec import TaskSpec
 from runners.scoring.endpoint import JudgeError
 from runners.scoring.score import score_file, score_stored
 from runners.storage.importing import read_import, store_import
+from runners.storage.lock import FolderLock
 from runners.storage.merging import merge_task, part_names, read_part_specs
 from runners.storage.run_table import render_summaries, write_tables
 from runners.storage.specs import read_run_specs
@@ -147,15 +149,17 @@ def _score_task(
     prompts_hash: str | None,
 ) -> SummaryFile:
     """Scores a stored task, into its folder or below `output`."""
-    return score_stored(
-        spec,
-        stored,
-        stored.folder if settings.output is None else Path(settings.output) / stored.name,
-        settings.judge,
-        origin=origin,
-        num_questions=num_questions,
-        prompts_hash=prompts_hash,
-    )
+    # what is scored must not change before the figures are written beside it
+    with FolderLock(stored.folder) if settings.output is None else nullcontext():
+        return score_stored(
+            spec,
+            stored,
+            stored.folder if settings.output is None else Path(settings.output) / stored.name,
+            settings.judge,
+            origin=origin,
+            num_questions=num_questions,
+            prompts_hash=prompts_hash,
+        )
 
 
 def _require_summary(stored: StoredTask) -> SummaryFile:

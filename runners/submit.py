@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from evals.benchmark import Benchmark
-from evals.reading.answers import read_answers
+from evals.reading.answers import AnswerFile, read_answers
 from evals.submission import Submission, build_submission
 from runners.errors import COMPLETE, ConfigError
 from runners.logs import RunLog
@@ -23,6 +23,7 @@ from runners.options.build import read_settings
 from runners.options.given import TaskChoice, read_task_choice
 from runners.options.submit import SubmitConfig
 from runners.options.task_spec import TaskSpec
+from runners.storage.answer_lines import is_failure
 from runners.storage.files import write_atomic
 from runners.storage.specs import read_run_specs
 from runners.storage.stored import StoredTask, find_run
@@ -34,11 +35,11 @@ def submit(config: DictConfig) -> int:
     """Writes the upload of one composed configuration and returns the exit code."""
     settings = read_settings(config, SubmitConfig)
     with RunLog():
-        spec, answer_path = _find_answers(read_task_choice(config), settings)
+        spec, stored = _find_task(read_task_choice(config), settings)
         task = spec.build()
         output = Path(settings.output)
         _check_output(task, output, overwrite=settings.overwrite)
-        answers = read_answers(answer_path)
+        answers = read_answers(str(settings.predictions)) if stored is None else _answers_of(stored)
         for line in answers.complaints():
             logger.warning("skipped: %s", line)
         submission = build_submission(task, answers, allow_missing=settings.allow_missing)
@@ -48,8 +49,8 @@ def submit(config: DictConfig) -> int:
     return COMPLETE
 
 
-def _find_answers(choice: TaskChoice, settings: SubmitConfig) -> tuple[TaskSpec, Path]:
-    """The task, and the file with its answers; the options must name exactly one of each."""
+def _find_task(choice: TaskChoice, settings: SubmitConfig) -> tuple[TaskSpec, StoredTask | None]:
+    """The task, and its stored answers unless they are in a file; the options must name one."""
     if (settings.predictions is None) == (settings.run is None):
         raise ConfigError(
             "Exactly one of `predictions` and `run` must be given. Use predictions=ANSWERS.jsonl "
@@ -59,13 +60,30 @@ def _find_answers(choice: TaskChoice, settings: SubmitConfig) -> tuple[TaskSpec,
         raise ConfigError("`task` must name exactly one benchmark. Use task=NAME.")
     if settings.predictions is not None:
         [spec] = choice.specs.values()
-        return spec, Path(settings.predictions)
+        return spec, None
     run = find_run(str(settings.run), Path(settings.results_dir), "run")
     [(name, spec)] = read_run_specs(choice, run).items()
-    path = StoredTask(run.folder / name).answers_path
-    if not path.exists():
-        raise ConfigError(f"{path} does not exist. Answer the questions with runners.eval first.")
-    return spec, path
+    return spec, StoredTask(run.folder / name)
+
+
+def _answers_of(stored: StoredTask) -> AnswerFile:
+    """The answers of a stored task, all of which must be as they were written.
+
+    Raises:
+        ConfigError: some are not, or there are none.
+    """
+    answers = stored.require_answers()
+    if answers.num_bad:
+        raise ConfigError(
+            f"{answers.num_bad:,} lines of {stored.answers_path} are not as they were "
+            "written, and no server should take them for the model's. Repeat the command that "
+            "answered the questions, which asks them again, or send the file as it is with "
+            "predictions=FILE."
+        )
+    found = AnswerFile(answers=[], failed=[], unreadable=[])
+    for line in answers.lines.values():
+        (found.failed if is_failure(line) else found.answers).append(dict(line))
+    return found
 
 
 def _check_output(task: Benchmark, output: Path, *, overwrite: bool) -> None:

@@ -26,7 +26,7 @@ from evals.records import Prediction
 logger = logging.getLogger(__name__)
 
 _SHOWN = 3
-_KIND = re.compile(r"^.*?:\d+ ", re.DOTALL)  # the place of a line, before what is wrong with it
+_KIND = re.compile(r":\d+ ((?:is|has) no[^:]*)")  # what is wrong with a line, after its place
 _OTHER_FIELDS = 5
 _EXACT = 2.0**53  # below it a float is the number that was meant
 
@@ -54,7 +54,8 @@ class AnswerFile:
         """
         alike: defaultdict[str, list[str]] = defaultdict(list)
         for message in self.unreadable:
-            alike[_KIND.sub("", message.split(": ", maxsplit=1)[0])].append(message)
+            found = _KIND.search(message)
+            alike[found[1] if found else message].append(message)
         told = []
         for kind, messages in alike.items():
             told += messages[:_SHOWN]
@@ -119,12 +120,13 @@ def _fields_of(record: Mapping[str, Any]) -> str:
     return f": its fields are {', '.join(list(record)[:_OTHER_FIELDS])[:120]}" if record else ""
 
 
-def match_by_id(
+def match_by_id(  # noqa: PLR0913 - what is to be known of ids, and one exception
     answers: Iterable[Mapping[str, Any]],
     question_ids: Mapping[str, str | int],
     *,
     task: str,
     foreign_is_error: bool,
+    may_be_none: bool = False,
     find: Callable[[Mapping[str, Any]], str] | None = None,
     note: str = "",
     repeat_mark: str = "",
@@ -136,12 +138,13 @@ def match_by_id(
         question_ids: Every key of the split, with the id as the benchmark writes it.
         task: Name of task and split, for messages.
         foreign_is_error: As of a benchmark.
+        may_be_none: Whether all ids may be foreign.
         find: The key of an answer's question; None where it is the id as text.
         note: What is said of the benchmark's ids where some are foreign.
         repeat_mark: As of a benchmark.
 
     Raises:
-        DataError: an id is foreign and must not be, or all of them are.
+        DataError: an id is foreign, or all of them are, and must not be.
     """
     predictions: dict[str, Prediction] = {}
     foreign: dict[str, None] = {}
@@ -156,7 +159,7 @@ def match_by_id(
                 numbered = (f"{key}{repeat_mark}{number}" for number in count(2))
                 key = next(new for new in numbered if new not in predictions)
             predictions[key] = prediction_of(key, answer, question_ids[base])
-    if foreign and (foreign_is_error or not predictions):
+    if foreign and (foreign_is_error or not (predictions or may_be_none)):
         raise DataError(foreign_ids_message(foreign, map(str, question_ids.values()), task, note))
     if foreign:
         logger.warning(

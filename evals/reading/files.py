@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 _ID_TYPES = (str, int)
 _MAX_DIGITS = 4_000  # Python reads no longer number from a text
+_GZIP_MARK = b"\x1f\x8b"
 _SPACE = re.compile(r"[ \t\n\r]*")
 TRAINING_HINT = (
     "Its entries have `conversations`, as LLaVA's training data do: a question is an object with "
@@ -66,14 +67,18 @@ def find_all(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of an existing file, decompressed if its name ends in `.gz`.
+    """The content of an existing file, decompressed if it is a gzip file, whatever its name.
 
     Raises:
         DataError: the file cannot be read or decompressed.
     """
     try:
         content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
+        return gzip.decompress(content) if content.startswith(_GZIP_MARK) else content
+    except PermissionError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}. Give yourself the right to read it."
+        ) from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}. Fetch the file again.") from error
 
@@ -261,15 +266,17 @@ def read_jsonl(path: str | Path, origin: str = "") -> list[tuple[int, dict[str, 
         DataError: the file is missing, or a line is no JSON object.
     """
     path = find_file(path, origin)
-    records = []
+    records: list[tuple[int, dict[str, Any]]] = []
     for number, line in iterate_lines(path):
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deep
             _refuse_whole_json(path)
+            remedy = "Mend or remove the line."
+            if not records:  # more is wrong than one line
+                remedy = f"{path.name} must hold one JSON object a line (JSON Lines): convert it."
             raise DataError(
-                f"{path}:{number} is not JSON: {describe_json_error(error)}. Mend or remove the "
-                "line."
+                f"{path}:{number} is not JSON: {describe_json_error(error)}. {remedy}"
             ) from error
         if not isinstance(record, dict):
             _refuse_whole_json(path)

@@ -145,13 +145,27 @@ class HubTable:
         """The rows without their images, each with its place for messages.
 
         Raises:
-            DataError: the table cannot be had, or is empty.
+            DataError: the table cannot be had, is empty, or has something else for images.
         """
         table = _load(self.location)[0]
+        self._require_images(table)
         rows = table.select([name for name in table.column_names if name != "image"]).to_pylist()
         if not rows:
             raise DataError(f"{self.location.title} holds no row. Fetch the data set again.")
         return [(f"{self.location.title}: row {n}", row) for n, row in enumerate(rows)]
+
+    def _require_images(self, table: Any) -> None:
+        """Checks that a column called `image` holds some: else all would be passed over."""
+        if "image" not in table.column_names:
+            return
+        kind = table.schema.field("image").type
+        kind = getattr(kind, "value_type", kind)  # a list of images
+        fields = [kind.field(n).name for n in range(kind.num_fields)]
+        if "bytes" not in fields and str(kind) != "null":
+            raise DataError(
+                f"{self.location.title}: `image` must hold images with their `bytes`, but is "
+                f"{kind}. Fetch the data set again."
+            )
 
     def image(self, row: int, key: str, *, convert_rgb: bool = True) -> HubImage:
         """The image of a row under the given key."""

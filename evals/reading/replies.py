@@ -15,6 +15,9 @@ from evals.errors import DataError
 from evals.reading.files import find_file, read_json, read_jsonl, require, require_id
 from evals.records import Cause, Failure
 
+_CATEGORY_PREFIX = "llava_bench_"
+"""What LLaVA's reviews put before the category of a question."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeRequest:
@@ -44,6 +47,7 @@ class JudgeReply:
         content: The reply; empty where there is none.
         request_sha256: Hash of the request that it answers; empty in files that do not say.
         error: Cause and message where the judge gave no reply; empty where it gave one.
+        category: The category of the question that it says it is about; empty where it says none.
     """
 
     question_id: str
@@ -52,6 +56,7 @@ class JudgeReply:
     content: str
     request_sha256: str = ""
     error: Mapping[str, str] = field(default_factory=dict)
+    category: str = ""
 
     @property
     def failure(self) -> Failure | None:
@@ -65,8 +70,9 @@ class JudgeReply:
     def to_line(self) -> dict[str, Any]:
         """The object that a reply file holds for this reply."""
         line = asdict(self)
-        if not self.error:
-            del line["error"]
+        for name in ("error", "category"):
+            if not line[name]:
+                del line[name]
         return line
 
 
@@ -123,6 +129,7 @@ def _parse_line(where: str, record: dict[str, Any], run: int) -> JudgeReply:
         run=require(record, "run", int, where) if "run" in record else run,
         model=str(record.get("model", "")),
         request_sha256=str(record.get("request_sha256", "")),
+        category=str(record.get("category") or "").removeprefix(_CATEGORY_PREFIX),
         **_said(require(record, "content", (str, NoneType), where), where, record.get("error")),
     )
 

@@ -18,6 +18,7 @@ Published: nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -129,8 +130,10 @@ def _read_target(line: Question, scorer: str) -> Any:
 def _read_answer(line: Question) -> str:
     for name in ("answer", "label"):
         value = line.fields.get(name)
-        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        if isinstance(value, (str, int)) and not isinstance(value, bool):
             return str(value).strip()
+        if isinstance(value, float) and math.isfinite(value):  # what a table lacks is NaN
+            return str(value)
     raise DataError(
         f"{line.where} lacks an `answer` (or `label`) that is a text or a number. Add it, or set "
         "scorer=none."

@@ -12,7 +12,8 @@ also by capability and by set of capabilities. Official code: yuweihao/MM-Vet @ 
 `mm-vet_evaluator.ipynb`.
 
 Known deviations: figures are not rounded. A missing answer is graded 0 without asking the judge. An
-answer whose grade cannot be read is graded 0, as officially, and counts as not answered.
+answer whose grade cannot be read is graded 0, as officially, and counts as not answered; a figure
+over such answers alone is None.
 
 Published: LLaVA-1.5-7B 31.1, 13B 36.1 (judge gpt-4-0613).
 """
@@ -27,7 +28,7 @@ from typing import Any
 
 from evals.benchmark import Benchmark, Questions, rebuildable
 from evals.errors import DataError
-from evals.figures.metrics import mean, mean_score, tabulate
+from evals.figures.metrics import Breakdown, mean, mean_score
 from evals.grading import Grading, find_replies
 from evals.reading.entries import files_of, question_about, reword
 from evals.reading.files import read_json, require
@@ -130,18 +131,34 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
     """The mean grade, its deviation between the judge's runs, and the grades by capability."""
     num_runs = max(len(score.details.replies) for score in scores) or 1
     runs = [_grades(score.details.replies) or [0.0] * num_runs for score in scores]
-    by_one: defaultdict[str, list[float]] = defaultdict(list)
-    by_set: defaultdict[str, list[float]] = defaultdict(list)
+    by_one: defaultdict[str, list[Score]] = defaultdict(list)
+    by_set: defaultdict[str, list[Score]] = defaultdict(list)
     for score in scores:
         capabilities = score.details.question
-        by_set["_".join(sorted(capabilities))].append(score.value)
+        by_set["_".join(sorted(capabilities))].append(score)
         for capability in capabilities:
-            by_one[capability].append(score.value)
+            by_one[capability].append(score)
+    deviation = None if all(map(_is_unread, scores)) else deviation_of_runs(runs)
     return Aggregate(
-        metrics={"score": mean_score(scores), "score_deviation": deviation_of_runs(runs)},
-        breakdowns={
-            "capability": tabulate(by_one, "score"),
-            "capability_set": tabulate(by_set, "score"),
-        },
+        metrics={"score": _mean_grade(scores), "score_deviation": deviation},
+        breakdowns={"capability": _tabulate(by_one), "capability_set": _tabulate(by_set)},
         num_unparsed=sum(None in map(parse_grade, score.details.replies) for score in scores),
     )
+
+
+def _is_unread(score: Score) -> bool:
+    """Whether the judge was asked, and said nothing in any run from which a grade can be read."""
+    replies = score.details.replies
+    return bool(replies) and all(parse_grade(reply) is None for reply in replies)
+
+
+def _mean_grade(scores: Sequence[Score]) -> float | None:
+    """The mean grade, where one that cannot be read is 0; None if none of them can."""
+    return None if all(map(_is_unread, scores)) else mean_score(scores)
+
+
+def _tabulate(groups: Mapping[str, Sequence[Score]]) -> Breakdown:
+    return {
+        name: {"score": _mean_grade(groups[name]), "num_questions": len(groups[name])}
+        for name in sorted(groups)
+    }

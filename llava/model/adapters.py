@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,17 @@ from typing import Any
 import torch
 
 from llava.errors import CheckpointError, reason_of
+from llava.model.adapter_facts import lacks_saved, read_adapter_config
+from llava.model.native import trained_names
 from llava.model.weights import is_computed, is_of_tower, listed, read_tensors, require_shapes
 
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<part>A|B|embedding_A|embedding_B)(\.weight)?")
 _ADAPTER_PART = re.compile(r"\.(?=(lora|ia3|hada|lokr|oft|boft|vera|randlora|shira|trainable)_)")
 _PEFT_PREFIX = "base_model.model."
 _SHOWN = 3
+
+# what peft answers a configuration with that it cannot follow
+_REFUSED = (ValueError, TypeError, KeyError, RuntimeError, OSError, AttributeError, re.error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +33,7 @@ class Adapter:
 
     Attributes:
         file: The file.
+        config: Content of adapter_config.json, understood.
         parts: Matrices to be merged, by the name of the module in the model and their own.
         whole: Tensors that stand for the base's, by their names in the model: modules that were
             saved with the adapter, embeddings, the layers that matrices lie on.
@@ -35,6 +42,7 @@ class Adapter:
     """
 
     file: Path
+    config: Mapping[str, Any]
     parts: Mapping[str, torch.Tensor]
     whole: Mapping[str, torch.Tensor]
     targets: Mapping[str, str]
@@ -43,6 +51,13 @@ class Adapter:
     def trains_tower(self) -> bool:
         """Whether something in it was trained in the vision tower."""
         return any(map(is_of_tower, (*self.parts, *self.whole)))
+
+    def parts_tables(self) -> bool:
+        """Whether head and embeddings, one in the base, were trained apart from each other."""
+        trained = {name.partition(".lora_")[0] for name in self.parts if ".lora_" in name}
+        trained.update(self.config.get("modules_to_save") or ())
+        together = self.config.get("ensure_weight_tying", False)
+        return not together and any(name.endswith(_TABLES) for name in trained)
 
 
 def read_adapter(file: Path, rename: Callable[[str], str]) -> Adapter:
@@ -64,11 +79,16 @@ def read_adapter(file: Path, rename: Callable[[str], str]) -> Adapter:
             targets[module] = target
             parts[f"{target}.{part[0]}"] = tensor
         elif ".original_module." not in name:
-            own = name.replace(".modules_to_save", "").replace(".base_layer", "")
-            whole[rename(own)] = tensor
+            whole[rename(_unwrapped(name))] = tensor
     if not parts and not whole:
         raise CheckpointError(f"The adapter in {file} is empty. Download it again.")
-    return Adapter(file=file, parts=parts, whole=whole, targets=targets)
+    config = read_adapter_config(file.parent)
+    return Adapter(file=file, config=config, parts=parts, whole=whole, targets=targets)
+
+
+def _unwrapped(name: str) -> str:
+    """A tensor's name without what peft puts around modules that are saved whole or adapted."""
+    return name.replace(".modules_to_save", "").replace(".base_layer", "").replace(".default", "")
 
 
 def normalize_trained_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -76,7 +96,11 @@ def normalize_trained_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, to
 
     Training saves them with the prefixes of the wrappers that it put around the model.
     """
-    stripped = {name.removeprefix("base_model."): tensor for name, tensor in tensors.items()}
+    stripped = {
+        _unwrapped(name).removeprefix("base_model."): tensor
+        for name, tensor in tensors.items()
+        if ".original_module." not in name
+    }
     wrapped = any(name.startswith(("model.model.", "model.transformer.")) for name in stripped)
     if not wrapped:
         return stripped
@@ -130,6 +154,7 @@ _MAX_ADDED_ROWS = 3
 """LLaVA adds tokens for a patch and for the start and end of an image."""
 
 _EMBEDDINGS = ("embed_tokens.weight", "transformer.wte.weight")
+_TABLES = ("embed_tokens", "wte", "lm_head")
 
 
 def grow_rows(tensor: torch.Tensor, num_rows: int) -> torch.Tensor:
@@ -139,6 +164,44 @@ def grow_rows(tensor: torch.Tensor, num_rows: int) -> torch.Tensor:
         return tensor
     mean = tensor.float().mean(dim=0, keepdim=True).to(tensor.dtype)
     return torch.cat((tensor, mean.expand(missing, -1)))
+
+
+def require_saved_modules(
+    adapter: Adapter,
+    trained: Mapping[Path, Mapping[str, torch.Tensor]],
+    expected: Iterable[str],
+) -> None:
+    """Checks that all of each module is there that an adapter says it saved whole.
+
+    Args:
+        adapter: The adapter.
+        trained: What stands for the base's, by file and by name in the model.
+        expected: Names of the model's tensors.
+
+    Raises:
+        CheckpointError: a tensor is in none of the files.
+    """
+    held = {name for part in trained.values() for name in part}
+    lacking = sorted(name for name in expected if name not in held)
+    for module in adapter.config.get("modules_to_save") or ():
+        of_it = [n for n in lacking if any(f"{module}." in old for old in trained_names(n))]
+        if of_it:
+            raise lacks_saved(module, listed(of_it), adapter.file.parent, trained)
+
+
+def require_whole_projector(file: Path, trained: Iterable[str], expected: Iterable[str]) -> None:
+    """Checks that a file with some of the projector's tensors has them all.
+
+    Raises:
+        CheckpointError: the rest would be the base's.
+    """
+    held = {name for name in trained if ".mm_projector." in name}
+    lacking = sorted({name for name in expected if ".mm_projector." in name} - held)
+    if held and lacking:
+        raise CheckpointError(
+            f"{file} holds the projector without {listed(lacking)}: it was saved in part, and the "
+            "base's would answer in their place. Copy it from the output of the training again."
+        )
 
 
 def check_adapter(adapter: Adapter, expected: Mapping[str, torch.Size]) -> None:
@@ -205,16 +268,19 @@ def merge_adapter(model: Any, adapter: Adapter) -> Any:
             peft_model = PeftModel(model, config)
             set_peft_model_state_dict(peft_model, tensors)
         applied = set(get_peft_model_state_dict(peft_model, save_embedding_layers=False))
-    except (ValueError, TypeError, KeyError, RuntimeError, OSError, AttributeError) as error:
+    except _REFUSED as error:
         raise CheckpointError(
             f"The adapter in {folder} cannot be applied: {reason_of(error)}. Check "
             f"`target_modules` in its adapter_config.json{_targets(folder)} and `model.base=`."
         ) from error
-    if tensors.keys() != applied:
-        differing = sorted(tensors.keys() ^ applied)
+    # the biases that were trained beside the matrices lie among the whole tensors
+    places = {name.replace(".base_layer.", ".") for name in applied}
+    places -= {_PEFT_PREFIX + name for name in adapter.whole}
+    if tensors.keys() != places:
+        differing = sorted(tensors.keys() ^ places)
         raise CheckpointError(
-            f"The adapter in {folder} was not applied completely: {len(tensors.keys() - applied)} "
-            f"of its tensors found no place and {len(applied - tensors.keys())} places found no "
+            f"The adapter in {folder} was not applied completely: {len(tensors.keys() - places)} "
+            f"of its tensors found no place and {len(places - tensors.keys())} places found no "
             f"tensor, such as {', '.join(differing[:_SHOWN])}. Download the adapter again."
         )
     return peft_model.eval().merge_and_unload()
@@ -229,10 +295,12 @@ def _aim(config: Any, model: Any, adapter: Adapter) -> None:
     if any(trained != target for trained, target in adapter.targets.items()):
         # the configuration goes by the names of the training, and so do its exceptions
         for name in ("rank_pattern", "alpha_pattern"):
-            pattern = getattr(config, name)
+            pattern = getattr(config, name, None) or {}
             keys = {t: get_pattern_key(pattern, trained) for trained, t in adapter.targets.items()}
             setattr(config, name, {t: pattern[k] for t, k in keys.items() if k in pattern})
-        config.target_modules = set(adapter.targets.values())
+        if getattr(config, "feedforward_modules", None):
+            config.feedforward_modules = _named_by(config, model, adapter, "feedforward_modules")
+        config.target_modules = _named_by(config, model, adapter, "target_modules")
         config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
         return
     if not adapter.trains_tower:
@@ -243,6 +311,21 @@ def _aim(config: Any, model: Any, adapter: Adapter) -> None:
         else:
             names = [name for name, _ in model.named_modules() if is_of_tower(f"{name}.")]
             config.exclude_modules = [*excluded, *names]
+
+
+def _named_by(config: Any, model: Any, adapter: Adapter, field: str) -> set[str]:
+    """The modules that a field names by what they were called in training, saved or not."""
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    asked = copy(config)
+    asked.target_modules = getattr(config, field)
+    return {
+        name
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "weight", None), torch.Tensor)
+        and (adapter.trains_tower or not is_of_tower(f"{name}."))
+        and any(check_target_module_exists(asked, trained) for trained in trained_names(name))
+    }
 
 
 def _targets(folder: Path) -> str:

@@ -32,14 +32,17 @@ from llava.model.adapters import (
     normalize_trained_names,
     override_tensors,
     read_adapter,
+    require_saved_modules,
+    require_whole_projector,
 )
 from llava.model.checkpoint import Checkpoint, inspect_checkpoint
 from llava.model.content_hash import hash_weight_files
-from llava.model.facts import kept_fields
+from llava.model.facts import kept_fields, kept_options
 from llava.model.kinds import CheckpointKind
 from llava.model.language_model.llava_llama import LlavaConfig, LlavaLlamaForCausalLM
 from llava.model.language_model.llava_mistral import LlavaMistralConfig, LlavaMistralForCausalLM
 from llava.model.language_model.llava_mpt import LlavaMptConfig, LlavaMptForCausalLM
+from llava.model.locate import find_weight_files, read_json_object
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.native import rename_tensor
 from llava.model.quantization import Quantization
@@ -157,26 +160,14 @@ def _build_model(
     """The language model with projector, adapters merged, everything checked before it is used."""
     rename = rename_tensor if checkpoint.native else str
     stored = read_tensors(checkpoint.weight_files)
-    _refuse_other_numbers(stored, checkpoint)
+    # again, as names in a file of the old format cannot be read before
+    refuse_quantized(stored, checkpoint.config, checkpoint.base or checkpoint.path)
     tensors = {rename(name): tensor for name, tensor in stored.items()}
     adapter, trained = _read_trained(checkpoint, rename)
-    if not checkpoint.tower_in_checkpoint:
-        require_frozen_tower(tensors, checkpoint)
-    trains_tower = any(is_of_tower(name) for part in trained.values() for name in part)
-    if trains_tower or (adapter is not None and adapter.trains_tower):
-        # what was not trained of the tower is as in the tower's own files
-        own = tower_tensors(checkpoint)
-        tensors = own | tensors if checkpoint.tower_in_checkpoint else tensors | own
-        checkpoint = replace(
-            checkpoint, config={**checkpoint.config, "unfreeze_mm_vision_tower": True}
-        )
+    checkpoint = _follow_trained(checkpoint, tensors, adapter, trained)
     model_class, config, expected = _describe_model(checkpoint)
     options = {"config": config, **options}
-    for name in (_embedding_name(checkpoint), "lm_head.weight"):
-        if checkpoint.base is not None and name in tensors and name in expected:
-            tensors[name] = grow_rows(tensors[name], expected[name][0])
-    for file, part in trained.items():
-        override_tensors(tensors, part, expected, file=file, config=checkpoint.config_file)
+    _lay_over(tensors, adapter, trained, expected, checkpoint)
     _refuse_untied(config, tensors, checkpoint)
     report = match_tensors(
         tensors,
@@ -187,6 +178,7 @@ def _build_model(
             config=checkpoint.config_file,
             trained=checkpoint.trained_files,
             files=checkpoint.weight_files,
+            native=checkpoint.native,
         ),
     )
     if adapter is not None:
@@ -205,6 +197,52 @@ def _build_model(
     if quantization is not None:
         quantization.finish(model)
     return model, report
+
+
+def _follow_trained(
+    checkpoint: Checkpoint,
+    tensors: dict[str, torch.Tensor],
+    adapter: Adapter | None,
+    trained: Mapping[Path, Mapping[str, torch.Tensor]],
+) -> Checkpoint:
+    """The checkpoint as what was trained over its base makes it; completes `tensors` to that.
+
+    With a tower of its own, if one was trained, and with a head of its own.
+    """
+    if not checkpoint.tower_in_checkpoint:
+        require_frozen_tower(tensors, checkpoint)
+    trains_tower = any(is_of_tower(name) for part in trained.values() for name in part)
+    if trains_tower or (adapter is not None and adapter.trains_tower):
+        # what was not trained of the tower is as in the tower's own files
+        own = tower_tensors(checkpoint)
+        tensors |= own if not checkpoint.tower_in_checkpoint else own | tensors
+        fields = {**checkpoint.config, "unfreeze_mm_vision_tower": True}
+        checkpoint = replace(checkpoint, config=fields)
+    is_tied = checkpoint.config.get("tie_word_embeddings", checkpoint.family == "mpt")
+    if adapter is not None and is_tied and adapter.parts_tables():
+        tensors.setdefault("lm_head.weight", tensors[_embedding_name(checkpoint)])
+        fields = {**checkpoint.config, "tie_word_embeddings": False}
+        checkpoint = replace(checkpoint, config=fields)
+    return checkpoint
+
+
+def _lay_over(
+    tensors: dict[str, torch.Tensor],
+    adapter: Adapter | None,
+    trained: Mapping[Path, Mapping[str, torch.Tensor]],
+    expected: Mapping[str, torch.Size],
+    checkpoint: Checkpoint,
+) -> None:
+    """Puts what was trained over the base's tensors, in place, and checks that it is all there."""
+    for name in (_embedding_name(checkpoint), "lm_head.weight"):
+        if checkpoint.base is not None and name in tensors and name in expected:
+            tensors[name] = grow_rows(tensors[name], expected[name][0])
+    for file, part in trained.items():
+        override_tensors(tensors, part, expected, file=file, config=checkpoint.config_file)
+        if adapter is None or file != adapter.file:
+            require_whole_projector(file, part, expected)
+    if adapter is not None:
+        require_saved_modules(adapter, trained, expected)
 
 
 def _describe_model(checkpoint: Checkpoint) -> tuple[Any, Any, dict[str, torch.Size]]:
@@ -251,23 +289,6 @@ def _read_trained(
     }
 
 
-def _refuse_other_numbers(tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> None:
-    """Checks that weights are numbers as they stand: whole ones and bytes would be taken for such.
-
-    Names are looked at again, as those in a file of the old format cannot be read before.
-    """
-    folder = checkpoint.base or checkpoint.path
-    refuse_quantized(tensors, checkpoint.config, folder)
-    for name, tensor in tensors.items():
-        is_weight = name.endswith((".weight", ".bias"))
-        if is_weight and not (tensor.is_floating_point() and tensor.element_size() > 1):
-            dtype = str(tensor.dtype).removeprefix("torch.")
-            raise CheckpointError(
-                f"{name} in {folder} is stored as {dtype}: these are quantized weights. Give the "
-                "dense checkpoint that they were made from."
-            )
-
-
 def _refuse_untied(
     config: Any, tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint
 ) -> None:
@@ -303,13 +324,15 @@ def _finish(model: PreTrainedModel, checkpoint: Checkpoint) -> PreTrainedModel:
         model.config.mm_vision_tower = next(filter(None, named))
     model.config.name_or_path = str(checkpoint.path)
     folder = checkpoint.base or checkpoint.path
-    if (folder / "generation_config.json").is_file():
+    path = folder / "generation_config.json"
+    if path.is_file():
+        remedy = "Correct it, or copy it from the original checkpoint."
         try:
-            model.generation_config = GenerationConfig.from_pretrained(str(folder))
-        except (ValueError, TypeError, AttributeError, OSError) as error:
+            options = kept_options(read_json_object(path, remedy))
+            model.generation_config = GenerationConfig.from_dict(options)
+        except (ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"{folder / 'generation_config.json'} holds options that contradict each other: "
-                f"{reason_of(error)}. Correct it, or copy it from the original checkpoint."
+                f"{path} holds options that contradict each other: {reason_of(error)}. {remedy}"
             ) from error
     if getattr(model.generation_config, "_from_model_config", True):
         # transformers 4.37 reads these from config.json where nobody has edited them since
@@ -361,6 +384,8 @@ def _fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: 
 
 def _load_tower(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None) -> CLIPVisionTower:
     tower: CLIPVisionTower = model.get_vision_tower()
+    if checkpoint.tower_dir is not None and not tower.is_loaded:
+        hash_weight_files(find_weight_files(checkpoint.tower_dir))  # which finds what is no number
     try:
         tower.load_model(device=model.device, dtype=torch.float32 if dtype is None else dtype)
     except (OSError, RuntimeError, ValueError) as error:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import CheckpointError
+from llava.model.adapter_facts import ADAPTER_CONFIG, check_adapter_files
 from llava.model.facts import check_generation, read_facts
 from llava.model.kinds import (
-    ADAPTER_CONFIG,
     NON_LORA_FILE,
     CheckpointKind,
     compare_base,
@@ -30,14 +30,14 @@ from llava.model.locate import (
     has_weight_files,
     read_config,
     read_json_object,
+    read_strings,
     resolve_model_path,
 )
 from llava.model.native import is_native_config, translate_config
 from llava.model.quantized_weights import refuse_quantized, stored_names
-from llava.model.tower_facts import find_tower, is_tower_tuned, read_image_facts
+from llava.model.tower_facts import find_tower, is_tower_tuned, read_image_facts, read_processor
 
 DEFAULT_CONTEXT_LEN = 2048
-_PROCESSOR_FILE = "processor_config.json"
 _LLAVA_FAMILIES = {"llava_llama": "llama", "llava_mistral": "mistral", "llava_mpt": "mpt"}
 _PLAIN_FAMILIES = {"llama": "llama", "mistral": "mistral", "mpt": "mpt"}
 _AMBIGUOUS_TYPE = "llava"
@@ -96,6 +96,21 @@ class Checkpoint:
         return is_tower_tuned(self.config)
 
     @property
+    def tower_files(self) -> list[Path]:
+        """The tower's own weight files, where anything of them is read.
+
+        That is also what an adapter on a tuned tower leaves as it was.
+        """
+        if self.tower_dir is None:
+            return []
+        is_inside = self.tower_dir in {self.path, self.base}
+        if self.tower_in_checkpoint and (
+            is_inside or not any(map(_holds_tower, self.trained_files))
+        ):
+            return []
+        return find_weight_files(self.tower_dir)
+
+    @property
     def vision_remedy(self) -> str:
         """What to do where a plain language model is to be shown images."""
         if self.kind is CheckpointKind.PLAIN_ADAPTER:
@@ -148,15 +163,14 @@ class Checkpoint:
         files += [*self.weight_files, *self.trained_files]
         if self.tower_dir is not None:
             files += [self.tower_dir / name for name in ("config.json", "preprocessor_config.json")]
-            if _holds_image_processor(self.tower_dir / _PROCESSOR_FILE):
-                files.append(self.tower_dir / _PROCESSOR_FILE)
-            files += [] if self.tower_in_checkpoint else find_weight_files(self.tower_dir)
+            files.append(read_processor(self.tower_dir)[1])
+        files += self.tower_files
         return [path for path in dict.fromkeys(files) if path.is_file()]
 
 
-def _holds_image_processor(path: Path) -> bool:
-    """Whether this file, not preprocessor_config.json, says how images are prepared."""
-    return path.is_file() and "image_processor" in read_json_object(path, "Download it again.")
+def _holds_tower(trained: Path) -> bool:
+    """Whether a file of what was trained over a base holds anything of the vision tower."""
+    return any("vision_tower." in name for name in read_strings(trained))
 
 
 def inspect_checkpoint(
@@ -201,7 +215,9 @@ def inspect_checkpoint(
             f"{' nor '.join(TOKENIZER_MODEL_FILES)}. Copy it from the language model that the "
             "checkpoint was trained from."
         )
-    _check_generation(config, language_dir, config_path)
+    text = "text_config." if translated else ""
+    check_generation(config, config["vocab_size"], config_path, text)
+    _check_generation_file(config, language_dir)
     weight_files = _dense_weight_files(language_dir)
     tower_dir: Path | None = None
     tower_config: Mapping[str, Any] = {}
@@ -211,10 +227,12 @@ def inspect_checkpoint(
         )
         config |= read_image_facts(config, config_path, tower_dir, tower_config)
     trained_files = find_trained_files(kind, folder)
+    if kind in (CheckpointKind.LLAVA_LORA, CheckpointKind.PLAIN_ADAPTER):
+        check_adapter_files(folder, trained_files)
+        if not native and read_config(language_dir).get("mm_vision_tower"):
+            compare_projector(folder, language_dir, trained_files)
     if base is not None and base_dir is not None:
         compare_base(folder, base, base_dir)
-    if kind is CheckpointKind.PLAIN_ADAPTER and tower_dir is not None and not native:
-        compare_projector(folder, language_dir, trained_files[0])
     return Checkpoint(
         kind=kind,
         family=family,
@@ -238,9 +256,7 @@ def _dense_weight_files(folder: Path) -> tuple[Path, ...]:
     return tuple(files if known else find_weight_files(folder))
 
 
-def _check_generation(config: Mapping[str, Any], folder: Path, config_path: Path) -> None:
-    """Checks the options of generation, in config.json and in the file that has them alone."""
-    check_generation(config, config["vocab_size"], config_path)
+def _check_generation_file(config: Mapping[str, Any], folder: Path) -> None:
     path = folder / "generation_config.json"
     if path.is_file():
         generation = read_json_object(path, "Copy it from the original checkpoint, or remove it.")

@@ -14,6 +14,7 @@ from typing import Any
 from llava.model.rules import (
     ACTIVATION,
     DECIMAL,
+    EPSILON,
     FLAG,
     NULL,
     NUM_LAYERS,
@@ -36,9 +37,23 @@ _PROJECTOR = re.compile(r"linear|identity|mlp[1-9]\d?x_gelu")
 _LLAVA_FIELD = re.compile(
     r"(mm|image|tokenizer|tune|freeze|unfreeze|use_mm)_\w+|vision_tower|max_sequence_length"
 )
+_TUNABLE = frozenset(
+    {"", "mm_vision_tower", "mm_vision_resampler", "mm_mlp_adapter", "mm_language_model"}
+)
 _OFF = one_of(False, None)
 _TOKENS = whole(0) | list_of(whole(0)) | NULL
 _DTYPE = one_of("float32", "float16", "bfloat16", None)
+
+
+def _names_parts(value: object) -> bool:
+    """Whether a value names parts of a model as LLaVA-NeXT's training does, in text or a list."""
+    named = value.split(",") if isinstance(value, str) else value
+    return isinstance(named, list) and all(
+        isinstance(part, str) and part.strip() in _TUNABLE for part in named
+    )
+
+
+_PARTS = Rule(f"a list of {', '.join(sorted(_TUNABLE - {''}))}, with commas between", _names_parts)
 _LLAVA: Mapping[str, Rule] = {
     "image_aspect_ratio": one_of(*ASPECT_RATIOS),
     "mm_patch_merge_type": one_of(*MERGE_TYPES),
@@ -54,6 +69,7 @@ _LLAVA: Mapping[str, Rule] = {
     "mm_use_im_start_end": FLAG | NULL,
     "mm_use_im_patch_token": FLAG | NULL,
     "unfreeze_mm_vision_tower": FLAG | NULL,
+    "mm_tunable_parts": _PARTS | NULL,
     "s2": _OFF,
     "tokenizer_model_max_length": whole() | NULL,
     "tokenizer_padding_side": one_of("left", "right"),
@@ -80,7 +96,7 @@ _DECODER: dict[str, Rule] = {
     "head_dim": whole() | NULL,
     "hidden_act": ACTIVATION,
     "max_position_embeddings": whole(),
-    "rms_norm_eps": POSITIVE,
+    "rms_norm_eps": EPSILON,
     "rope_theta": POSITIVE,
     "rope_scaling": OBJECT | NULL,
     "rope_parameters": OBJECT | NULL,
@@ -95,7 +111,7 @@ _MPT: dict[str, Rule] = {
     "expansion_ratio": whole(),
     "max_seq_len": whole(),
     "attn_config": OBJECT | NULL,
-    "layer_norm_epsilon": POSITIVE,
+    "layer_norm_epsilon": EPSILON,
     "logit_scale": NULL,
     "no_bias": one_of(True),
     "embedding_fraction": one_of(1.0, 1),
@@ -149,6 +165,7 @@ _ROPE_NEEDS: Mapping[str, tuple[str, ...]] = {
         "original_max_position_embeddings",
     ),
 }
+_FROM_ZERO = Rule("a number >= 0", lambda value: is_number(value) and value >= 0)
 _GENERATION: Mapping[str, Rule] = {
     "eos_token_id": _TOKENS,
     "repetition_penalty": DECIMAL | NULL,
@@ -161,13 +178,32 @@ _GENERATION: Mapping[str, Rule] = {
     "suppress_tokens": list_of(whole(0)) | NULL,
     "begin_suppress_tokens": list_of(whole(0)) | NULL,
     "bad_words_ids": list_of(list_of(whole(0), 1), 1) | NULL,
+    "forced_bos_token_id": whole(0) | NULL,
+    "forced_eos_token_id": _TOKENS,
     "pad_token_id": TOKEN_ID | NULL,
-    "num_return_sequences": one_of(1, None),
-    "num_beam_groups": one_of(1, None),
-    "cache_implementation": NULL,
-    "penalty_alpha": NULL,
-    "prompt_lookup_num_tokens": NULL,
+    "bos_token_id": TOKEN_ID | NULL,
+    "_from_model_config": FLAG,
+    **dict.fromkeys(("renormalize_logits", "remove_invalid_values"), FLAG | NULL),
+    # a request states these itself; here they serve who calls `generate` alone
+    **dict.fromkeys(("do_sample", "use_cache"), FLAG | NULL),
+    **dict.fromkeys(("num_beams", "max_length", "max_new_tokens"), whole() | NULL),
+    **dict.fromkeys(("temperature", "top_p", "typical_p"), _FROM_ZERO | NULL),
+    "top_k": whole(-1) | NULL,
+    # other ways to generate, which need what no request has, or answer otherwise each time
+    **dict.fromkeys(("num_return_sequences", "num_beam_groups"), one_of(1, None)),
+    "guidance_scale": one_of(1, 1.0, None),
+    "encoder_no_repeat_ngram_size": one_of(0, None),
+    "token_healing": _OFF,
+    **dict.fromkeys(("stop_strings", "max_time", "sequence_bias", "watermarking_config"), NULL),
+    **dict.fromkeys(("dola_layers", "constraints", "force_words_ids", "penalty_alpha"), NULL),
+    **dict.fromkeys(("custom_generate", "cache_implementation", "prefill_chunk_size"), NULL),
+    **dict.fromkeys(("prompt_lookup_num_tokens", "assistant_early_exit"), NULL),
+    "exponential_decay_length_penalty": NULL,
 }
+_NAME_TOKENS = (
+    *("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids"),
+    *("forced_bos_token_id", "forced_eos_token_id"),
+)
 # what cannot change an answer; the library's own types for these are narrow
 _WITHOUT_EFFECT = frozenset(
     {"initializer_range", "attention_dropout", "pretraining_tp", "resid_pdrop", "emb_pdrop"}
@@ -204,7 +240,8 @@ def read_facts(
         _check_heads(config, path, prefix)
     for name in ("rope_scaling", "rope_parameters"):
         if config.get(name) is not None:
-            _check_rope(config[name], path, f"{prefix}{name}.")
+            _check_rope(config[name], path, f"{prefix}{name}.", _rotated(config) // 2)
+    _check_tiled_features(config, path, native=native)
     for one, other in (("rope_scaling", "rope_parameters"), ("torch_dtype", "dtype")):
         given, again = config.get(one), config.get(other)
         if given is not None and again is not None and given != again:
@@ -227,7 +264,25 @@ def _check_heads(config: Mapping[str, Any], path: Path, prefix: str) -> None:
         raise unknown_value(f"{prefix}num_key_value_heads", words, groups, path)
 
 
-def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str) -> None:
+def _rotated(config: Mapping[str, Any]) -> int:
+    """Dimensions of a head that turn with the position."""
+    heads = config.get("num_attention_heads") or config["n_heads"]
+    return int(config.get("head_dim") or (config.get("hidden_size") or config["d_model"]) // heads)
+
+
+def _check_tiled_features(config: Mapping[str, Any], path: Path, *, native: bool) -> None:
+    """Checks that tiles which are put together to a map bring no class token of their own."""
+    spatial = str(config.get("mm_patch_merge_type", "flat")).startswith("spatial")
+    tiled = config.get("image_aspect_ratio") == "anyres"
+    if spatial and tiled and config.get("mm_vision_select_feature") == "cls_patch":
+        if native:
+            words = "default, as `model_type` is llava_next"
+            raise unknown_value("vision_feature_select_strategy", words, "full", path)
+        words = "patch, because `image_aspect_ratio` is anyres"
+        raise unknown_value("mm_vision_select_feature", words, "cls_patch", path)
+
+
+def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str, num_pairs: int) -> None:
     names = [name for name in ("type", "rope_type") if name in rope]
     kinds = [rope[name] for name in names] or ["default"]
     for name, kind in zip(names, kinds, strict=False):
@@ -243,24 +298,40 @@ def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str) -> None:
     for name in _ROPE_NEEDS[kinds[0]]:
         if rope.get(name) is None:
             raise unknown_value(prefix + name, _ROPE[name].words, None, path)
+    for name in ("short_factor", "long_factor"):
+        if name in rope and len(rope[name]) != num_pairs:
+            words = f"a list of {num_pairs} numbers, half the width of a head"
+            raise unknown_value(prefix + name, words, rope[name], path)
+    low, high = rope.get("low_freq_factor"), rope.get("high_freq_factor")
+    if low is not None and high is not None and low >= high:
+        words = f"less than `high_freq_factor`, {high}"
+        raise unknown_value(f"{prefix}low_freq_factor", words, low, path)
 
 
-def check_generation(generation: Mapping[str, Any], num_tokens: int, path: Path) -> None:
+def check_generation(
+    generation: Mapping[str, Any], num_tokens: int, path: Path, prefix: str = ""
+) -> None:
     """Checks the options of generation that a checkpoint has.
 
     Args:
         generation: Content of generation_config.json, or of config.json.
         num_tokens: Size of the vocabulary.
         path: The file.
+        prefix: Where in the file they are, `text_config.` for instance.
 
     Raises:
         CheckpointError: an option has a value that is not known, or names no token.
     """
-    check_fields(generation, _GENERATION, path)
-    for name in ("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids"):
+    check_fields(generation, _GENERATION, path, prefix)
+    for name in _NAME_TOKENS:
         if any(token >= num_tokens for token in _tokens_in(generation.get(name))):
             words = f"of the vocabulary, below {num_tokens}"
-            raise unknown_value(name, words, generation[name], path)
+            raise unknown_value(prefix + name, words, generation[name], path)
+
+
+def kept_options(generation: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of generation that are known: the library follows no other."""
+    return {name: value for name, value in generation.items() if name in _GENERATION}
 
 
 def _tokens_in(value: Any) -> list[int]:

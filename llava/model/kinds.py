@@ -6,22 +6,30 @@ Also whether a base is the model that an adapter or projector was trained on. Im
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from llava.errors import CheckpointError
+from llava.model.adapter_facts import ADAPTER_CONFIG
 from llava.model.locate import has_weight_files, read_config, read_json_object, read_strings
 from llava.model.native import is_native_config
 from llava.names import identity_of
 
 logger = logging.getLogger(__name__)
 
-ADAPTER_CONFIG = "adapter_config.json"
+
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 NON_LORA_FILE = "non_lora_trainables.bin"
 PROJECTOR_FILE = "mm_projector.bin"
 _PROJECTOR_NAMES = ("mm_projector.", "multi_modal_projector.")
+_OF_A_BASE = (
+    *("num_attention_heads", "num_key_value_heads", "rms_norm_eps", "rope_theta", "hidden_act"),
+    *("sliding_window", "tie_word_embeddings"),
+)
+"""What no training changes of a language model and no tensor shows."""
 
 
 class CheckpointKind(Enum):
@@ -48,6 +56,13 @@ def kind_of(folder: Path, base: Path | None) -> CheckpointKind:
     if (folder / PROJECTOR_FILE).is_file() and not has_weight_files(folder):
         _require_base(folder, base, "a projector without a language model", None)
         return CheckpointKind.PROJECTOR
+    inner = [] if config else sorted(path.parent for path in folder.glob(f"*/{ADAPTER_CONFIG}"))
+    if inner:
+        raise CheckpointError(
+            f"{folder} holds no adapter itself, but its folders do: "
+            f"{', '.join(path.name for path in inner)}. Give one of them, as "
+            f"`model.path={inner[-1]}`."
+        )
     if base is not None:
         raise CheckpointError(
             f"`model.base` is {base}, but {folder} is a complete checkpoint, which has no base. "
@@ -94,15 +109,32 @@ def compare_base(folder: Path, base: str, base_dir: Path) -> None:
             f"{recorded!r}. Over another model it gives worse answers, without a sign. Give that "
             "model, unless yours is the same under another name."
         )
+    if (folder / "config.json").is_file() and (base_dir / "config.json").is_file():
+        _compare_shapes(folder, base, read_config(folder), read_config(base_dir))
 
 
-def compare_projector(folder: Path, base: Path, adapter: Path) -> None:
-    """Warns where a LoRA adapter has no projector of its own, and the base's is taken."""
-    if not holds_projector(adapter):
+def _compare_shapes(
+    folder: Path, base: str, own: Mapping[str, Any], given: Mapping[str, Any]
+) -> None:
+    """Warns where the config.json that a training wrote describes another base than is given."""
+    pairs = ((name, own.get(name), given.get(name)) for name in _OF_A_BASE)
+    differing = [name for name, one, other in pairs if None not in (one, other) and one != other]
+    if differing:
+        told = ", ".join(f"`{n}` is {own[n]!r:.60}, there {given[n]!r:.60}" for n in differing)
         _warn(
-            f"{folder} holds a LoRA adapter alone, without config.json and {NON_LORA_FILE}: the "
+            f"{folder / 'config.json'} describes another language model than `model.base`, {base}: "
+            f"{told}. The former counts. Give the model that {folder.name} was trained on."
+        )
+
+
+def compare_projector(folder: Path, base: Path, trained: Iterable[Path]) -> None:
+    """Warns where a LoRA adapter has no projector of its own, and the base's is taken."""
+    if not any(map(holds_projector, trained)):
+        _warn(
+            f"{folder} holds a LoRA adapter alone, without a projector in {NON_LORA_FILE}: the "
             f"projector of {base} answers with it. LLaVA trains the projector too, and writes it "
-            "when the training ends. If this training did, copy both files from its output folder."
+            "with config.json when the training ends. If this training did, copy both files from "
+            "its output folder."
         )
 
 

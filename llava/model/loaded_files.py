@@ -13,7 +13,6 @@ from pathlib import Path
 from llava.errors import CheckpointError
 from llava.model.checkpoint import Checkpoint, inspect_checkpoint
 from llava.model.content_hash import hash_weight_files, state_of
-from llava.model.locate import find_weight_files
 
 Hashes = Mapping[str, Mapping[str, str | None]]
 """Hashes (hex) by the role of a folder (`checkpoint`, `base`, `adapter`, `tower`) and by file name,
@@ -28,9 +27,8 @@ def find_weights(checkpoint: Checkpoint) -> dict[str, list[Path]]:
     files = {
         "checkpoint" if checkpoint.base is None else "base": list(checkpoint.weight_files),
         "adapter": list(checkpoint.trained_files),
+        "tower": checkpoint.tower_files,
     }
-    if checkpoint.tower_dir is not None and not checkpoint.tower_in_checkpoint:
-        files["tower"] = find_weight_files(checkpoint.tower_dir)
     return {role: paths for role, paths in files.items() if paths}
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import pickletools
 import zipfile
+from codecs import BOM_UTF8
 from itertools import chain
 from pathlib import Path, PureWindowsPath
 from typing import IO, Any
@@ -123,11 +124,17 @@ def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, unreadable or holds something else.
     """
+    if path.exists() and not path.is_file():  # reading a pipe would wait
+        raise CheckpointError(f"{path} is no regular file. {remedy}")
+    written = b""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        written = path.read_bytes()
+        content = json.loads(written.decode("utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing. {remedy}") from error
     except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, UnicodeDecodeError) or written.startswith(BOM_UTF8) or 0 in written:
+            remedy = "Another program wrote it so: save it as UTF-8 without a byte order mark."
         raise CheckpointError(f"{path} cannot be read: {reason_of(error)}. {remedy}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a JSON object. {remedy}")
@@ -208,6 +215,11 @@ def _indexed_files(index: Path) -> list[Path]:
     weight_map = read_json_object(index, remedy).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index} has no `weight_map`. {remedy}")
+    odd = [name for name in weight_map.values() if not isinstance(name, str) or "/" in name]
+    if odd:
+        raise CheckpointError(
+            f"{index} must name files beside it in `weight_map`, but names {odd[0]!r}. {remedy}"
+        )
     names = sorted(set(weight_map.values()))
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:

@@ -61,6 +61,18 @@ _TENSOR_NAMES = (
     (r"model\.language_model\.", "model."),
 )
 
+_TRAINED_NAMES = (
+    (r"model\.vision_tower\.vision_tower\.vision_model\.", "vision_tower.vision_model."),
+    (r"model\.vision_tower\.vision_tower\.vision_model\.", "model.vision_tower.vision_model."),
+    (r"model\.vision_tower\.vision_tower\.vision_model\.", "model.vision_tower."),
+    (r"(model\.)mm_projector\.0(?=\.|$)", r"\1multi_modal_projector.linear_1"),
+    (r"(model\.)mm_projector\.2(?=\.|$)", r"\1multi_modal_projector.linear_2"),
+    (r"model\.(?!vision_tower|mm_projector)", "model.language_model."),
+    (r"model\.(?!vision_tower|mm_projector)", "language_model.model."),
+    (r"lm_head", "language_model.lm_head"),
+)
+"""The same the other way round, for each version of transformers."""
+
 
 def is_native_config(config: Mapping[str, Any]) -> bool:
     """Whether a config.json describes one of transformers' own LLaVA classes."""
@@ -82,6 +94,16 @@ def rename_tensor(name: str) -> str:
         if match := re.match(pattern, name):
             return replacement + name[match.end() :]
     return name
+
+
+def trained_names(name: str) -> list[str]:
+    """Returns the names that what the original format calls so has had in transformers' classes.
+
+    >>> trained_names("model.norm")
+    ['model.language_model.norm', 'language_model.model.norm', 'model.norm']
+    """
+    found = (re.subn(rf"^{old}", new, name) for old, new in _TRAINED_NAMES)
+    return [*(renamed for renamed, number in found if number), name]
 
 
 def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -72,6 +72,10 @@ DECIMAL = Rule(
     "a positive number written as a decimal, such as 1.2",
     lambda value: POSITIVE.holds(value) and (type(value) is float or value == 1),
 )
+EPSILON = Rule(
+    "a positive number written as a decimal, such as 1e-05",
+    lambda value: type(value) is float and POSITIVE.holds(value),
+)
 NULL = one_of(None)
 TOKEN_ID = whole(-_LARGEST)
 PAIRS = list_of(list_of(whole(), 2, 2), 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
@@ -29,11 +30,23 @@ def tower_tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     if checkpoint.tower_dir is None:
         return {}
     inner = "transformer" if checkpoint.family == "mpt" else "model"
+    return {
+        f"{inner}.vision_tower.vision_tower.vision_model.{name}": tensor
+        for name, tensor in read_tower(checkpoint.tower_dir).items()
+    }
+
+
+def read_tower(folder: Path) -> dict[str, torch.Tensor]:
+    """Returns the tensors of the vision model in a tower's folder, by their names in it.
+
+    Raises:
+        CheckpointError: the files are missing or cannot be read.
+    """
     found = {}
-    for name, tensor in read_tensors(find_weight_files(checkpoint.tower_dir)).items():
+    for name, tensor in read_tensors(find_weight_files(folder)).items():
         match = _VISION_PART.fullmatch(name)  # a whole CLIP holds a text model too
         if match and not is_computed(name):
-            found[f"{inner}.vision_tower.vision_tower.vision_model.{match['rest']}"] = tensor
+            found[match["rest"]] = tensor
     return found
 
 

@@ -20,6 +20,7 @@ from llava.model.locate import (
 from llava.model.quantized_weights import stored_names
 from llava.model.rules import (
     ACTIVATION,
+    EPSILON,
     FLAG,
     NULL,
     NUM_LAYERS,
@@ -46,9 +47,10 @@ _TOWER: Mapping[str, Rule] = {
     "image_size": whole(),
     "patch_size": whole(),
     "hidden_act": ACTIVATION,
-    "layer_norm_eps": POSITIVE,
+    "layer_norm_eps": EPSILON,
     "quantization_config": NULL,
 }
+_TOWER_FIELDS = _TOWER.keys() - {"model_type", "quantization_config"}
 _TOWER_SIZES = (
     *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("image_size", "patch_size"),
@@ -70,6 +72,7 @@ _PROCESSED: Mapping[str, Rule] = {
     "image_std": list_of(POSITIVE, 3, 3),
 }
 _PIXELS = ("size", "crop_size")
+_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
 def check_tower(tower: Mapping[str, Any], path: Path, prefix: str = "") -> None:
@@ -92,33 +95,63 @@ def check_tower(tower: Mapping[str, Any], path: Path, prefix: str = "") -> None:
         raise unknown_value(f"{prefix}num_attention_heads", words, heads, path)
 
 
-def check_processor(
-    processor: Mapping[str, Any], config: Mapping[str, Any], path: Path, side: int
-) -> None:
+def tower_fields(folder: Path) -> dict[str, Any]:
+    """Returns the fields that make a tower: what else its config.json holds steers nothing."""
+    config = read_config(folder)
+    tower = config.get("vision_config", config)
+    return {name: value for name, value in tower.items() if name in _TOWER_FIELDS}
+
+
+def processor_fields(folder: Path) -> dict[str, Any]:
+    """Returns the fields that say how images are prepared for a tower, and no others."""
+    processor, _, _ = read_processor(folder)
+    known = (*_PROCESSED, *_PIXELS)
+    return {name: value for name, value in processor.items() if name in known}
+
+
+def read_processor(folder: Path) -> tuple[dict[str, Any], Path, str]:
+    """Returns how images are prepared for a tower, the file that says so, and where in it.
+
+    Today's processor_config.json counts where it says so, and preprocessor_config.json elsewhere.
+
+    Raises:
+        CheckpointError: neither says so, or a file cannot be read.
+    """
+    newer, older = (folder / name for name in _PROCESSOR_FILES)
+    remedy = "Download the vision tower again."
+    if newer.is_file():
+        inner = read_json_object(newer, remedy).get("image_processor")
+        check_fields({"image_processor": inner}, {"image_processor": OBJECT | NULL}, newer)
+        if inner is not None:
+            return inner, newer, "image_processor."
+    return read_json_object(older, remedy), older, ""
+
+
+def check_processor(folder: Path, config: Mapping[str, Any], side: int) -> None:
     """Checks how images are prepared for a tower.
 
     Args:
-        processor: Content of preprocessor_config.json.
+        folder: The tower's.
         config: The checkpoint's, which may have images made square before.
-        path: The preprocessor_config.json.
         side: Of an image that the tower takes, in pixels.
 
     Raises:
         CheckpointError: it is no CLIP's, or makes images of another size.
     """
-    check_fields(processor, _PROCESSED, path)
+    processor, path, prefix = read_processor(folder)
+    check_fields(processor, _PROCESSED, path, prefix)
     squared = config.get("image_aspect_ratio") in ("pad", "anyres")
     if processor.get("do_center_crop") is False and not squared:
-        raise unknown_value("do_center_crop", "true", False, path)
+        raise unknown_value(f"{prefix}do_center_crop", "true", False, path)
     # what the file leaves out is of the size that CLIP has at first
     size, crop = (processor.get(name, 224 if side == 224 else None) for name in _PIXELS)
     shortest = size.get("shortest_edge") if isinstance(size, dict) else size
     if not whole().holds(shortest):
         words = 'a whole number or {"shortest_edge": <pixels>}'
-        raise unknown_value("size", words, size, path)
+        raise unknown_value(f"{prefix}size", words, size, path)
     if crop not in (side, {"height": side, "width": side}):
         words = f"{side}, the tower's `image_size`, in height and width"
-        raise unknown_value("crop_size", words, crop, path)
+        raise unknown_value(f"{prefix}crop_size", words, crop, path)
 
 
 def read_tiles(config: Mapping[str, Any], tile_size: int, path: Path) -> list[list[int]] | None:
@@ -143,7 +176,7 @@ def _pinpoints_in_words(tile_size: int) -> str:
     pairs = [[tile_size, 2 * tile_size], [2 * tile_size, tile_size]]
     return (
         f"widths and heights in multiples of the tower's {tile_size} pixels, such as {pairs}, or a "
-        "range of grids, such as (1x1),...,(6x6), because `image_aspect_ratio` is anyres"
+        "range of grids, such as (1x1),...,(6x6), because images are tiled"
     )
 
 
@@ -171,10 +204,8 @@ def read_image_facts(
     config: Mapping[str, Any], config_path: Path, tower_dir: Path, tower: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What is known of images once the tower is: the tiling sizes in pixels."""
-    path = tower_dir / "preprocessor_config.json"
-    processor = read_json_object(path, "Download the vision tower again.")
     side = tower.get("image_size", 224)
-    check_processor(processor, config, path, side)
+    check_processor(tower_dir, config, side)
     width, known = tower.get("hidden_size", 768), config.get("mm_hidden_size")
     if width != known:
         raise CheckpointError(
@@ -249,6 +280,6 @@ def _check_layers(folder: Path, config: Mapping[str, Any]) -> None:
         if (match := _TOWER_LAYER.match(name))
     }
     stated = config.get("num_hidden_layers", _CLIP_NUM_LAYERS)
-    if found and max(found) + 1 > stated:
+    if found and max(found) + 1 != stated:
         words = f"{max(found) + 1}, as the weights beside it have so many layers"
         raise unknown_value("num_hidden_layers", words, stated, folder / "config.json")

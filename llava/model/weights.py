@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from llava.errors import CheckpointError, reason_of
 from llava.model.locate import read_strings, refuse_lfs_pointer
+from llava.model.quantized_weights import refuse_quantized
 
 # what torch.load answers damaged files with
 _DAMAGED = (
@@ -50,7 +51,8 @@ def read_tensors(files: Iterable[Path]) -> dict[str, torch.Tensor]:
 
     Raises:
         CheckpointError: a file is truncated, unreadable, a Git LFS pointer or holds something else
-            than tensors, tensors without values, or a name that it or another file holds too.
+            than tensors, tensors without values or of other numbers than weights have, or a name
+            that it or another file holds too.
     """
     tensors: dict[str, torch.Tensor] = {}
     for path in files:
@@ -81,6 +83,16 @@ def _require_values(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
             "again with `stage3_gather_16bit_weights_on_model_save`, or rebuild it with "
             "`zero_to_fp32.py` in the training's checkpoint."
         )
+    for name, tensor in tensors.items():
+        # whole numbers and bytes would be taken for weights as they stand
+        is_number = tensor.is_floating_point() and tensor.element_size() > 1
+        if tensor.ndim and not is_number and not is_computed(name):
+            refuse_quantized(tensors, {}, path.parent)
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{name} in {path} is stored as {dtype}: these are quantized weights. Give the "
+                "dense ones that they were made from."
+            )
 
 
 def is_of_tower(name: str) -> bool:
@@ -169,12 +181,14 @@ class Sources:
         config: The config.json that describes the model.
         trained: The files of what was trained over a base; empty for a complete checkpoint.
         files: The language model's files.
+        native: Whether they are in transformers' own format, in which a checkpoint holds its tower.
     """
 
     weights: Path
     config: Path
     trained: tuple[Path, ...] = ()
     files: tuple[Path, ...] = ()
+    native: bool = False
 
     @property
     def remedy(self) -> str:
@@ -268,6 +282,12 @@ def _describe_missing(
             "mm_projector.bin from the output of the training."
         )
     if all(map(is_of_tower, missing)):
+        if sources.native:
+            return (
+                f"{sources.weights} lacks {len(missing)} tensors of the vision tower, which its "
+                f"`vision_config` describes in {sources.config}: {listed(missing)}.{others} "
+                f"Download it again, or {sources.remedy}."
+            )
         return (
             f"{sources.weights} lacks {len(missing)} tensors of the vision tower, which "
             f"`unfreeze_mm_vision_tower` or `mm_tunable_parts` in {sources.config} says was "

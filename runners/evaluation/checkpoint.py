@@ -73,9 +73,17 @@ class Subject:
         return PromptRenderer(self.template, tokenizer, marks_images=self.marks_images)
 
     def load_order(
-        self, settings: SubjectConfig, *, dtype: str, engine: EngineOptions
+        self,
+        settings: SubjectConfig,
+        *,
+        dtype: str,
+        engine: EngineOptions,
+        source: str | None = None,
     ) -> LoadModel:
-        """Returns what a worker needs to build the model, in the given dtype, and the engine."""
+        """Returns what a worker needs to build the model, in the given dtype, and the engine.
+
+        `source` is the hash of the code that a run of several processes began with.
+        """
         base = self.checkpoint.base
         return LoadModel(
             path=str(self.checkpoint.path),
@@ -86,6 +94,7 @@ class Subject:
             attention=settings.model.attention,
             vision_tower_dtype=settings.model.vision_tower_dtype,
             engine=engine,
+            source=source,
         )
 
     def dtype(self, asked: str | None) -> str | None:

@@ -17,7 +17,13 @@ from llava.model.loaded_files import (
     read_states,
     require_unchanged,
 )
-from runners.environment import command, describe_environment, process_age_s, resume_command
+from runners.environment import (
+    command,
+    describe_environment,
+    process_age_s,
+    resume_command,
+    source_hash,
+)
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.asker import Asker
 from runners.evaluation.canary import check_canary
@@ -108,6 +114,7 @@ class Course:
         self._workers = build_workers(self.settings.runner)
         self._task_runs: list[TaskRun] = []
         self._states: FileStates = {}
+        self._source = source_hash()  # of what is imported here, before it can be changed
         self.resources.callback(self._workers.close)
 
     def run(self) -> int:
@@ -195,7 +202,9 @@ class Course:
         if model.dtype == UNKNOWN:
             model = replace(model, dtype=ready.default_dtype)
         self._check(model)
-        order = subject.load_order(self.settings, dtype=model.dtype, engine=self.settings.engine)
+        order = subject.load_order(
+            self.settings, dtype=model.dtype, engine=self.settings.engine, source=self._source
+        )
         loaded = self._workers.load(order)
         device = ready.hardware.device
         logger.info("model loaded in %.1f s (%s, %s)", loaded.load_s, device, model.dtype)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 
 from llava.generation.request import Calibration, EngineReport
+from runners.storage.typed import read_record
 from runners.workers.messages import Hardware
 
 
@@ -51,13 +52,15 @@ class Environment:
         """
         here, near_ties = self.to_json(), stored.get("near_ties")
         names = ("device_name", "versions", "attention")
-        if not isinstance(near_ties, Mapping) or "num_questions" not in near_ties:
+        measured = {each.name for each in fields(Calibration)}
+        if not isinstance(near_ties, Mapping) or not measured <= near_ties.keys():
             return None
         if any(stored.get(name) != here[name] for name in names):
             return None
-        calibration = Calibration(
-            **{each.name: near_ties[each.name] for each in fields(Calibration)}
-        )
+        try:
+            calibration = read_record(Calibration, near_ties, "near_ties")
+        except ValueError:  # another version's, or somebody else's
+            return None
         return calibration if calibration.is_complete else None
 
 

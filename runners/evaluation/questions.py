@@ -9,12 +9,15 @@ import logging
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from evals.benchmark import Benchmark
 from evals.errors import DataError
 from evals.records import Failure, Sample, Score
 from llava.generation.request import Completion, GenerationConfig
+from llava.model.content_hash import state_of
+from runners.errors import StoreError
 from runners.evaluation.identity import ModelIdentity, compose_identity
 from runners.evaluation.images import ImageFiles
 from runners.options.eval import EvalConfig
@@ -56,6 +59,7 @@ class AskedTask:
         self._settings = settings
         self._model_id = model_name(settings)
         self._shard = read_shard(settings.runner.shard)
+        self._states = self._look_at_data()  # before the reading
         self.all_samples = task.samples()
         release = task.releases.get(task.split)
         if settings.check_counts and release is not None:
@@ -127,8 +131,37 @@ class AskedTask:
 
     @cached_property
     def data_hashes(self) -> dict[str, str]:
-        """The hash of every file that decides questions and scores, by its path."""
-        return hash_data_files(self.task.data_files())
+        """The hash of every file that decides questions and scores, by its path.
+
+        Raises:
+            DataError: a file was written to since the questions were read.
+        """
+        hashes = hash_data_files(self.task.data_files())
+        if self._look_at_data() != self._states:
+            raise DataError(
+                f"The files of {self.name} were written to while they were read: "
+                f"{', '.join(map(str, self._states))}. Start again once they are complete."
+            )
+        return hashes
+
+    def require_same_data(self) -> None:
+        """Checks that the data files, some of which only scoring reads, are still the same.
+
+        Raises:
+            StoreError: one was written to, came or went since the questions were read.
+        """
+        now = self._look_at_data()
+        if now == self._states or hash_data_files(now) == self.data_hashes:
+            return
+        changed = [p for p in self._states | now if now.get(p) != self._states.get(p)]
+        raise StoreError(
+            f"{', '.join(map(str, changed))} changed while {self.name} was asked, so that its "
+            "answers cannot be scored by what was asked. They are stored: put the files back and "
+            "repeat the command, or begin a new run with run=NAME."
+        )
+
+    def _look_at_data(self) -> dict[Path, list[int]]:
+        return {path: state_of(path.stat()) for path in self.task.data_files()}
 
     def identity(self, model: ModelIdentity) -> dict[str, object]:
         """Returns everything that can change an answer of a model, as the manifest holds it."""
@@ -156,7 +189,11 @@ class AskedTask:
         """Returns what `summary.json` holds of a run with this `limit`, and the scores.
 
         Lines of questions that such a run does not ask are left out.
+
+        Raises:
+            StoreError: the data files are others than those that were read.
         """
+        self.require_same_data()
         keys = {sample.key for sample in self.select(limit)}
         is_limited = len(keys) < len(self.all_samples)
         return score_asked(

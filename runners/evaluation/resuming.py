@@ -16,6 +16,7 @@ from llava.generation.request import Calibration, Completion, EngineReport
 from runners.environment import now
 from runners.errors import StoreError
 from runners.evaluation.identity import ModelIdentity
+from runners.evaluation.images import ImageFiles
 from runners.evaluation.provenance import Environment, Timing, near_tie_rule
 from runners.evaluation.questions import AskedTask
 from runners.storage.answer_store import AnswerStore
@@ -53,6 +54,7 @@ class TaskRun:
         self._overwrite = overwrite
         self._retry_failed = retry_failed
         self._changed: set[str] = set()
+        self._has_recorded = False
         self._lock = FolderLock(self.folder)
         self._manifest: Manifest | None = None
         self._store: AnswerStore | None = None
@@ -157,6 +159,7 @@ class TaskRun:
         line, trace = self.asked.render(sample, result, worker=worker, attempts=attempts)
         with self._writing():
             self._answers.add(line, trace)
+        self._has_recorded = True
         self._changed.discard(sample.key)
 
     def sync(self) -> None:
@@ -176,9 +179,11 @@ class TaskRun:
         last one is kept.
 
         Raises:
-            StoreError: the results cannot be written.
+            StoreError: the results cannot be written, or data or images were changed meanwhile.
         """
         self._record_missing_images()
+        self.asked.require_same_data()
+        self._require_same_images()
         with self._writing():
             self._answers.finish([sample.key for sample in self.asked.all_samples])
         stored = self._read_summary()
@@ -258,6 +263,24 @@ class TaskRun:
             # An answer that is stored stays, whatever has become of its image.
             if sample.key in missing and sample.key not in stored:
                 self.record(sample, missing[sample.key], worker=None)
+
+    def _require_same_images(self) -> None:
+        """Checks that what this session asked about is what is there now.
+
+        Raises:
+            StoreError: images were replaced while they were asked about.
+        """
+        if not self._has_recorded:
+            return
+        with self._writing():
+            images = ImageFiles(self.asked.samples)
+            changed = images.find_changed(self.asked.samples, self._answers)
+        if changed:
+            raise StoreError(
+                f"{self.folder}: the images of {len(changed):,} questions (for example "
+                f"{min(changed)}) were replaced while the run asked about them. What was answered "
+                "is stored; the same command asks these questions again."
+            )
 
     def _read_summary(self) -> SummaryFile | None:
         """The summary of an earlier session; one that cannot be read is made anew."""

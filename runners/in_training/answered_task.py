@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from runners.evaluation.identity import ModelIdentity
 from runners.evaluation.prompts import PromptRenderer
@@ -45,21 +44,18 @@ class AnsweredTask:
         )
         return summary
 
-    def store(self, run_dir: Path, model: ModelIdentity, environment: Environment) -> None:
-        """Writes a stored run; what lies there of the benchmark is set aside.
+    def store(self, task_run: TaskRun, model: ModelIdentity, environment: Environment) -> None:
+        """Writes a stored run into the folder that `task_run` has locked.
 
         Raises:
-            ConfigError: another process writes there, or this one may not.
-            StoreError: the disk does not take it.
+            StoreError: the disk does not take it, or somebody removed the lock meanwhile.
         """
-        with TaskRun(self.asked, run_dir, overwrite=True) as task_run:
-            task_run.lock()
-            task_run.open()
-            task_run.begin(model, environment)
-            for sample in task_run.pending():
-                given = self.results[sample.key]
-                task_run.record(sample, given.result, given.worker)
-            task_run.finish(self.timing)
+        task_run.open()
+        task_run.begin(model, environment)
+        for sample in task_run.pending():
+            given = self.results[sample.key]
+            task_run.record(sample, given.result, given.worker)
+        task_run.finish(self.timing)
 
 
 def answer_task(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from llava.model.checkpoint import DEFAULT_CONTEXT_LEN
 from llava.names import get_model_name_from_path
 from llava.tiling import check_layout
 from runners.environment import describe_environment
-from runners.errors import ConfigError
+from runners.errors import ConfigError, StoreError
 from runners.evaluation.identity import ModelIdentity, engine_identity
 from runners.evaluation.prompts import PromptRenderer
 from runners.evaluation.provenance import Environment, near_tie_rule
 from runners.evaluation.questions import AskedTask
+from runners.evaluation.resuming import TaskRun
 from runners.in_training.answered_task import answer_task
 from runners.in_training.lent_model import (
     find_tower,
@@ -96,7 +98,7 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
     Raises:
         ConfigError: an option is wrong, the model is one with images of other classes, no template
             is known, or `output_dir` cannot be written.
-        StoreError: the disk does not take the answers.
+        StoreError: the disk does not take the answers, or data were changed meanwhile.
         ConversationError: no template is known for the model, the one that its name stands for
             contradicts the tokenizer, or the one given does not exist.
         DataError: the questions cannot be read, are not as many as published, or none of them can
@@ -118,31 +120,64 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
         },
     )
     ranks = Ranks()
-    tasks_asked, settings = _resolve(tasks, options, inner, ranks)
-    template, reason = resolve_conversation(
-        forced=conversation, zoo=None, names=[model_name, path], tokenizer=tokenizer
-    )
-    logger.info("conversation template %s: %s", template, reason)
-    renderer = PromptRenderer(template, tokenizer, marks_images=_marks_images(inner))
-    dtype = _read_autocast(autocast)
-    with lent(inner, dtype):
-        built = _build_engine(settings, inner, tokenizer, image_processor, dtype)
-        answered = [answer_task(asked, built, renderer, ranks) for asked in tasks_asked]
-    report = merge_reports(ranks.gather(built.report()))
-    if output_dir is not None and ranks.index == 0:
-        identity = _identify(inner, settings, template, autocast)
-        environment = _describe(inner, settings, report, ranks.count)
-        for task in answered:
-            task.store(Path(output_dir), identity, environment)
-        write_tables(Path(output_dir))
+    with ExitStack() as resources:
+        folder = None if output_dir is None or ranks.index else Path(output_dir)
+        held = Held(folder, resources)
+        tasks_asked, settings = _resolve(tasks, options, inner, ranks, held)
+        template, reason = resolve_conversation(
+            forced=conversation, zoo=None, names=[model_name, path], tokenizer=tokenizer
+        )
+        logger.info("conversation template %s: %s", template, reason)
+        renderer = PromptRenderer(template, tokenizer, marks_images=_marks_images(inner))
+        dtype = _read_autocast(autocast)
+        with lent(inner, dtype):
+            built = _build_engine(settings, inner, tokenizer, image_processor, dtype)
+            answered = [answer_task(asked, built, renderer, ranks) for asked in tasks_asked]
+        report = merge_reports(ranks.gather(built.report()))
+        if folder is not None:
+            identity = _identify(inner, settings, template, autocast)
+            environment = _describe(inner, settings, report, ranks.count)
+            for task in answered:
+                task.store(held.runs[task.asked.name], identity, environment)
+            write_tables(folder)
     summaries = [task.summarize() for task in answered]
     for summary in summaries:
         _tell(summary)
     return {summary.task: summary.to_json() for summary in summaries}
 
 
+class Held:
+    """The folders that answers will be written to, locked before anything is asked.
+
+    Args:
+        folder: The run's; None where nothing is written.
+        resources: What gives them free.
+    """
+
+    def __init__(self, folder: Path | None, resources: ExitStack) -> None:
+        self._folder = folder
+        self._resources = resources
+        self.runs: dict[str, TaskRun] = {}
+
+    def take(self, asked: AskedTask) -> None:
+        """Takes the folder of a benchmark, if there is one.
+
+        Raises:
+            ConfigError: another process writes there, or this one may not.
+            StoreError: the disk is full.
+        """
+        if self._folder is not None:
+            task_run = self._resources.enter_context(TaskRun(asked, self._folder, overwrite=True))
+            task_run.lock()
+            self.runs[asked.name] = task_run
+
+
 def _resolve(
-    tasks: TaskLike | Sequence[TaskLike], options: NamedOptions, model: Any, ranks: Ranks
+    tasks: TaskLike | Sequence[TaskLike],
+    options: NamedOptions,
+    model: Any,
+    ranks: Ranks,
+    held: Held,
 ) -> tuple[list[AskedTask], EvalConfig]:
     """The benchmarks with their questions, the same on every rank, or the same error on every."""
     found: list[AskedTask] = []
@@ -158,7 +193,8 @@ def _resolve(
                     f"`model` has no vision tower, but questions of {found[-1].name} show images. "
                     "Give a LLaVA, or a benchmark without images."
                 )
-    except (ConfigError, DataError) as error:
+            held.take(found[-1])
+    except (ConfigError, DataError, StoreError) as error:
         problem = error
     # a rank that stops here alone would leave the others waiting for its answers
     of_ranks = ranks.gather((str(problem or ""), [asked.prompts_hash for asked in found]))
@@ -166,7 +202,7 @@ def _resolve(
         raise problem
     for rank, (message, hashes) in enumerate(of_ranks):
         if message:
-            raise ConfigError(f"Rank {rank} cannot read the questions: {message}")
+            raise ConfigError(f"Rank {rank} cannot begin: {message}")
         if hashes != of_ranks[0][1]:
             raise DataError(
                 f"Rank {rank} reads other questions than rank 0. Give all ranks the same data."

@@ -66,7 +66,7 @@ def read_stored(kind: type[S], content: object, place: str) -> S:
         options = OmegaConf.structured(kind)
         options.merge_with(_as_text(content))
         return cast("S", OmegaConf.to_object(options))
-    except (OmegaConfBaseException, TypeError, ValueError) as error:
+    except (OmegaConfBaseException, RecursionError, TypeError, ValueError) as error:
         key = getattr(error, "full_key", None)
         said = f"`{key}`: {paragraph(error)}" if key else paragraph(error)
         raise ConfigError(f"{place} does not hold the options of a run: {said}") from error

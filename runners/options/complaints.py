@@ -43,7 +43,7 @@ _MERGING = re.compile(r"Error merging override (?P<override>.*)", re.DOTALL)
 def report(error: BaseException, message: str | None = None) -> None:
     """Prints what is said of an error on stderr, with its traceback if that was asked for."""
     if os.environ.get(FULL_ERROR) == "1":
-        traceback.print_exception(error, file=sys.stderr)
+        print(mask_secrets("".join(traceback.format_exception(error))), file=sys.stderr)
     print(mask_secrets(message or paragraph(error)), file=sys.stderr)
 
 

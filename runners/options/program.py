@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from types import TracebackType
 from typing import NoReturn
 
@@ -75,6 +76,8 @@ def main(
     """
     if (launched := launched_rank()) and not _does_the_work(*launched):
         sys.exit(COMPLETE)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # half a character may be anyone's
     sys.argv[1:] = rewrite(sys.argv[1:])
     sys.excepthook = _report_unexpected
     stop_once()
@@ -190,7 +193,8 @@ class _Jobs:
         self.running = False
         self.codes.append(code)
         if is_swept and code != COMPLETE:
-            self._failures.append(f"{name} ended with exit code {code}: {overrides}")
+            told = f"{name} ended with exit code {code}: {overrides}"
+            self._failures.append(mask_secrets(told))
         if self.remote.is_remote:
             self.remote.tell(HydraConfig.get().job.num, code)
 

@@ -35,7 +35,11 @@ class RemoteJobs:
 
     def collect(self) -> list[int]:
         """Returns the exit codes that were left, which are printed and removed."""
-        if not self._folder.is_dir():
+        try:
+            is_there = self._folder.is_dir()
+        except PermissionError:  # the home is closed to this user, and so to every job
+            is_there = False
+        if not is_there:
             return []
         files = {int(path.name): path for path in self._folder.iterdir() if path.name.isdigit()}
         codes = {num: int(files[num].read_text(encoding="ascii")) for num in sorted(files)}

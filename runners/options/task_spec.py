@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from llava.errors import reason_of
@@ -79,4 +80,11 @@ class TaskSpec:
                 "or remove that option."
             ) from error
         check_task_name(getattr(task, "name", None))
+        for name, parameter in signature(build, eval_str=True).parameters.items():
+            kind, value = parameter.annotation, self.options.get(name)
+            if name in self.options and kind in (str, int) and type(value) is not kind:
+                raise ConfigError(
+                    f"`{name}` of {self.target} must be {kind.__name__}, but is {value!r}. Correct "
+                    "or remove that option."
+                )
         return task

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import zlib
 from collections.abc import AsyncIterator
 from importlib import import_module
 from typing import Any
@@ -22,6 +23,7 @@ _httpx: Any = import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__
 
 MAX_BYTES = 4 << 20
 """The longest reply of an endpoint; a judge's is a few kilobytes."""
+_GZIP = 16 + zlib.MAX_WBITS  # what tells zlib's functions which format to read
 
 
 class TooLongError(OSError):
@@ -29,15 +31,19 @@ class TooLongError(OSError):
 
 
 class _Bounded(_httpx.AsyncByteStream):
-    """The bytes of a reply, up to the longest that one may be."""
+    """The bytes of a reply, up to the longest that one may be, be they packed or not."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, *, is_packed: bool) -> None:
         self._stream = stream
+        self._unpacker = zlib.decompressobj(_GZIP) if is_packed else None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         num_bytes = 0
-        async for chunk in self._stream:
-            num_bytes += len(chunk)
+        async for packed in self._stream:
+            chunk = packed
+            if self._unpacker is not None:
+                chunk = self._unpacker.decompress(packed, MAX_BYTES + 1)
+            num_bytes += max(len(packed), len(chunk))
             if num_bytes > MAX_BYTES:
                 raise TooLongError(f"the reply is longer than {MAX_BYTES:,} bytes")
             yield chunk
@@ -47,7 +53,15 @@ class _Bounded(_httpx.AsyncByteStream):
 
 
 async def _bound(response: Any) -> None:
-    response.stream = _Bounded(response.stream)
+    """Bounds a reply, and unpacks it, since a few kilobytes may unpack to gigabytes.
+
+    Raises:
+        OSError: it is packed in a way that it was not asked for.
+    """
+    packing = response.headers.pop("content-encoding", "identity").strip().lower()
+    if packing not in ("", "identity", "gzip"):
+        raise OSError(f"the reply is packed as {packing[:20]!r}, which was not asked for")
+    response.stream = _Bounded(response.stream, is_packed=packing == "gzip")
 
 
 class Connection:
@@ -64,8 +78,14 @@ class Connection:
 
     def __init__(self, base_url: str, api_key: str, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        try:
+            parts = urlsplit(base_url)
+            is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # its text may hold a part of the password
+            raise ValueError(
+                "host and port cannot be told in it; a password must be percent-encoded"
+            ) from None
+        if not is_address:
             raise ValueError("it names no http(s) host")
         try:
             self._client = openai.AsyncOpenAI(
@@ -73,7 +93,9 @@ class Connection:
                 base_url=base_url,
                 timeout=timeout_s,
                 max_retries=0,  # repeated by the caller, so that its rate counts every attempt
-                http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [_bound]}),
+                http_client=openai.DefaultAsyncHttpxClient(
+                    headers={"Accept-Encoding": "gzip"}, event_hooks={"response": [_bound]}
+                ),
             )
         except _httpx.InvalidURL as error:
             raise ValueError(str(error)) from error
@@ -94,7 +116,7 @@ class Connection:
             return asyncio.run_coroutine_threadsafe(bounded, self._loop).result()
         except asyncio.TimeoutError as error:
             raise TimeoutError(f"no whole reply in {self._timeout_s:g} s") from error
-        except (_httpx.HTTPError, _httpx.InvalidURL) as error:
+        except (_httpx.HTTPError, _httpx.InvalidURL, zlib.error) as error:
             raise ConnectionError(str(error)) from error
 
     def close(self) -> None:

@@ -27,8 +27,10 @@ _LONGEST_WAIT_S = 60.0
 _BYTES_PER_TOKEN = 4  # of English; the model's own tokenizer is not at hand
 _TOKENS_PER_MESSAGE = 4
 _PASSING_STATUS = frozenset([408, 409, 425, 429])
-_STATUS_OF_ALL = frozenset([401, 402, 403, 404, 405, 407, 410])
+_STATUS_OF_ALL = frozenset([401, 402, 404, 405, 407, 410])
 """What an endpoint says to every call alike: no access, no money, no such model or address."""
+_FORBIDDEN = 403
+"""No access at all, or a text that a filter in front of the model stops: only others tell which."""
 _CODES_OF_ALL = frozenset(
     {
         *("insufficient_quota", "billing_hard_limit_reached", "billing_not_active"),
@@ -40,7 +42,8 @@ _NO_TEXT = {
     "length": "it was cut off before its first word",
 }
 """Why replies without text stay without it, by the reason that the endpoint names."""
-_SHOWN = 200  # characters of what an endpoint says, in messages
+_SHOWN = 300  # characters of what an endpoint says, in messages
+_LONGEST_TOLD = 100_000  # of them that are looked through for secrets
 _MAX_TOKENS = 10**9  # of a call; an endpoint that counts more counts nothing
 
 
@@ -245,8 +248,9 @@ class OpenAIJudge:
         self._connection.close()
 
     def _public(self, error: BaseException) -> str:
-        """What an error says, without the key and the password."""
-        return mask_secrets(str(error), self._secrets)
+        """The beginning of what an error says, without the key and the password."""
+        told = mask_secrets(str(error)[:_LONGEST_TOLD], self._secrets)
+        return told[:_SHOWN] + ("..." if len(told) > _SHOWN else "")
 
     def _call(self, request: JudgeRequest) -> str:
         reserved = self._budget.reserve(request)
@@ -256,7 +260,11 @@ class OpenAIJudge:
             self._budget.release(reserved)  # no reply, no charge
             raise
         self._budget.settle(reserved, _read_usage(response))  # a malformed reply costs too
-        return _read_text(response)
+        try:
+            return _read_text(response)
+        except (_PassingError, UnansweredError) as error:
+            error.args = (self._public(error),)  # an endpoint may say again what it was sent
+            raise
 
     def _complete(self, request: JudgeRequest) -> Any:
         messages = [{"role": "user", "content": request.prompt}]
@@ -274,11 +282,13 @@ class OpenAIJudge:
                 raise _PassingError(self._public(error), _read_wait_s(error)) from error
             if _is_about_one(error):
                 raise UnansweredError(self._public(error), Cause.JUDGE_REFUSED) from error
-            told = self._public(error)
-            raise JudgeError(
-                f"{self._base_url} refuses to judge with {self.model}: {told}. Check "
-                "judge.model, judge.base_url and the key; the replies so far are stored."
-            ) from error
+            refused = (
+                f"{self._base_url} refuses to judge with {self.model}: {self._public(error)}. "
+                "Check judge.model, judge.base_url and the key"
+            )
+            if error.status_code == _FORBIDDEN:  # several in a row are about all, see `_run_calls`
+                raise UnansweredError(refused, Cause.JUDGE_SILENT) from error
+            raise JudgeError(f"{refused}; the replies so far are stored.") from error
         except self._openai.APIConnectionError as error:
             cause = f": {self._public(error.__cause__)}" if error.__cause__ else ""
             raise _PassingError(f"{self._public(error)}{cause}") from error
@@ -296,7 +306,8 @@ def _is_passing(error: Any) -> bool:
 
 def _is_about_one(error: Any) -> bool:
     """Whether an endpoint that refuses a call may take another: it is about what was asked."""
-    is_refusal = 400 <= error.status_code < 500 and error.status_code not in _STATUS_OF_ALL
+    about_all = _STATUS_OF_ALL | {_FORBIDDEN}
+    is_refusal = 400 <= error.status_code < 500 and error.status_code not in about_all
     return is_refusal and error.code not in _CODES_OF_ALL
 
 
@@ -312,7 +323,7 @@ def _read_text(response: Any) -> str:
     try:
         choice = response.choices[0]
         text = choice.message.content
-    except (AttributeError, IndexError, TypeError):  # whatever an endpoint takes for a completion
+    except (AttributeError, LookupError, TypeError):  # whatever an endpoint takes for a completion
         choice, text = None, None
     if isinstance(text, str) and text:
         return text
@@ -320,8 +331,12 @@ def _read_text(response: Any) -> str:
         raise UnansweredError(f"the reply holds no text: {reason}", Cause.JUDGE_REFUSED)
     if isinstance(text, str):
         return text
-    shown = f"the reply is malformed, it holds no text: {str(response)[:_SHOWN]}"
-    raise _PassingError(shown, cause=Cause.JUDGE_REFUSED)  # it was paid for
+    try:
+        shown = str(response)[:_SHOWN]
+    except RecursionError:
+        shown = "it is nested too deep"
+    told = f"the reply is malformed, it holds no text: {shown}"
+    raise _PassingError(told, cause=Cause.JUDGE_REFUSED)  # it was paid for
 
 
 def _reason(choice: Any) -> str:

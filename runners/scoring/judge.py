@@ -13,13 +13,12 @@ import logging
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
-from filelock import Timeout
 from tqdm import tqdm
 
 from evals.benchmark import Benchmark
@@ -39,8 +38,8 @@ from runners.scoring.endpoint import (
 )
 from runners.scoring.replies import Call, NotStoredError, ReplyStore, run_path
 from runners.signals import Interruption
-from runners.storage.files import sha256_of_file, sha256_of_json, write_json
-from runners.storage.lock import NO_LOCKS, lock_at, no_locks
+from runners.storage.files import is_there, sha256_of_file, sha256_of_json, write_json
+from runners.storage.lock import FolderLock
 from runners.storage.summary import JudgeRecord
 
 logger = logging.getLogger(__name__)
@@ -50,6 +49,7 @@ RECORD_FILE = "judge.json"
 _HASH_LENGTH = 8
 _LONGEST_NAME = 200
 """Of a model in the name of a folder, which may have 255 characters."""
+_MOST_RUNS = 1000
 _POLL_S = 0.1
 _MIN_SILENT = 3
 """So many answers, or as many as are asked about at a time, without a reply in between."""
@@ -146,9 +146,11 @@ def _take_stored(
 
 
 def _read_record(path: Path) -> JudgeRecord:
+    is_there(path)  # it may be anyone's
     try:
         content = json.loads(path.read_bytes())
-        require(content, "num_runs", int, str(path))
+        if not 0 < require(content, "num_runs", int, str(path)) <= _MOST_RUNS:
+            raise ValueError(f"`num_runs` must be 1 to {_MOST_RUNS}")
         return JudgeRecord.from_json(content)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no record of a judge: {error}. Remove it.") from error
@@ -178,7 +180,11 @@ def _ask(
     place = folder / _folder_name(model, base_url)
     requests = task.judge_requests(predictions)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(place):
+    with FolderLock(
+        place,
+        busy="Wait for it; it asks the same judge.",
+        elsewhere="results_dir=DIR, or output=DIR where that was given",
+    ) as lock:
         before = folder / _folder_name(model, address)
         if before.is_dir() and not place.exists():
             before.rename(place)  # an earlier version named it after the password too
@@ -187,39 +193,14 @@ def _ask(
             calls = [
                 Call(grading, store, predictions[key], request, retry_failed=options.retry_failed)
                 for run in range(options.num_runs)
-                for store in [resources.enter_context(closing(ReplyStore(place, run, model)))]
+                for store in [resources.enter_context(closing(ReplyStore(place, run, model, lock)))]
                 for key, request in requests.items()
             ]
             _ask_all(task, calls, record, options, address)
             _require_replies(calls, record)
+        lock.require_held()
         write_json(place / RECORD_FILE, record.to_json())
     return _with_replies(task, place, record)
-
-
-@contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    """While it is entered, no other process asks the same judge.
-
-    Raises:
-        ConfigError: another one does, or the disk has no locks.
-    """
-    lock = lock_at(place.with_name(f".{place.name}.lock"))
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise ConfigError(
-            f"{place} is being written by another process. Wait for it; it asks the same judge."
-        ) from error
-    except OSError as error:
-        if error.errno in NO_LOCKS:
-            raise ConfigError(
-                no_locks(place.parent, "results_dir=DIR, or output=DIR where that was given")
-            ) from error
-        raise
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _folder_name(model: str, base_url: str) -> str:

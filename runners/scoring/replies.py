@@ -14,7 +14,15 @@ from evals.grading import Grading, JudgeClient
 from evals.reading.replies import JudgeReply, JudgeRequest, hash_request
 from evals.records import Cause, Failure, Prediction
 from runners.scoring.endpoint import UnansweredError
-from runners.storage.files import json_line, make_folder, naming_file, recover_jsonl, sync_folder
+from runners.storage.files import (
+    json_line,
+    make_folder,
+    naming_file,
+    recover_jsonl,
+    require_plain,
+    sync_folder,
+)
+from runners.storage.lock import FolderLock
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +48,12 @@ class ReplyStore:
         place: The folder.
         run: The number of the run, from 0.
         model: The judge.
+        folder_lock: Of the folder, which may be lost while replies are waited for.
     """
 
-    def __init__(self, place: Path, run: int, model: str) -> None:
+    def __init__(self, place: Path, run: int, model: str, folder_lock: FolderLock) -> None:
         self.model = model
+        self._folder_lock = folder_lock
         self._run = run
         self._lock = threading.Lock()
         path = run_path(place, run)
@@ -88,7 +98,9 @@ class ReplyStore:
         """Appends a reply, or why there is none, so that it outlives this process and a power cut.
 
         Raises:
-            ValueError: the store is closed, and somebody else may be writing to the file by now.
+            ConfigError: something else than a file lies there.
+            StoreError: the lock was removed, and somebody else may be writing to the file by now.
+            ValueError: the store is closed, with the same consequence.
             WriteError: the disk does not take it.
         """
         reply = JudgeReply(
@@ -102,6 +114,8 @@ class ReplyStore:
         with self._lock, naming_file(self._path):
             if self._is_closed:
                 raise ValueError(f"{self._path} is closed: a reply came too late.")
+            self._folder_lock.require_held()
+            require_plain(self._path)
             make_folder(self._path.parent)
             is_new = not self._path.exists()
             # Opened anew each time: a reply takes seconds, and no file is left to be closed.

@@ -23,7 +23,7 @@ from runners.storage.files import hash_data_files, sha256_of_file, sha256_of_jso
 from runners.storage.identity import UNKNOWN, hash_prompts
 from runners.storage.importing import Import
 from runners.storage.stored import StoredTask
-from runners.storage.summary import Hashes, Origin, SummaryFile, with_scores, write_results
+from runners.storage.summary import Hashes, Origin, SummaryFile, with_hashes, write_results
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def score_asked(
     figures, scores = score_lines(task, lines, len(asked), only=only)
     scorer = sha256_of_json(task.definition)
     hashes = replace(hashes, scorer=scorer, code=source_hash(_SCORING))
-    return with_scores(SummaryFile.of(figures, origin, hashes), scores), scores
+    return with_hashes(SummaryFile.of(figures, origin, hashes), scores), scores
 
 
 def score_stored(
@@ -113,12 +113,12 @@ def score_stored(
         prompts_hash: Of all question texts.
 
     Raises:
-        ConfigError: other questions were asked than there are now, there is no key or price for the
-            judge, or its replies contradict each other.
+        ConfigError: there are no answers, other questions were asked than there are now, there is
+            no key or price for the judge, or its replies contradict each other.
         DataError: the data are missing or malformed.
         JudgeError: the judge gave no reply, or the budget is spent.
     """
-    answers, path = stored.answers, stored.answers_path
+    answers, path = stored.require_answers(), stored.answers_path
     if path in stored.changed_files:
         logger.warning("%s has changed since it was scored; what it holds now is scored", path)
     if answers.num_bad:

@@ -96,7 +96,9 @@ def is_answer_line(line: Mapping[str, Any]) -> bool:
     if key is None or "question_id" not in line or not all(isinstance(t, str) for t in texts):
         return False
     error = line["metadata"].get("error", {"cause": "", "message": ""})
-    if not isinstance(error, dict) or not {"cause", "message"} <= error.keys():
+    if not isinstance(error, dict):
+        return False
+    if not all(isinstance(error.get(name), str) for name in ("cause", "message")):
         return False
     return bool(line["answer_id"] == answer_id(key, line["text"], line["model_id"]))
 

@@ -59,7 +59,8 @@ def shard_samples(samples: Sequence[Sample], index: int, count: int) -> list[Sam
     """
     groups = group_by_images(samples)
     sizes = [estimate_tokens(group, TOKENS_OF_AN_IMAGE) for group in groups]
-    loads = [(0, part) for part in range(1, count + 1)]
+    # a part beyond the groups gets none, however many parts somebody's manifest speaks of
+    loads = [(0, part) for part in range(1, min(count, len(groups)) + 1)]
     keys: set[str] = set()
     for place in sorted(range(len(groups)), key=lambda place: -sizes[place]):
         load, part = loads[0]

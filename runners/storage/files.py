@@ -53,28 +53,45 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     when this returns.
 
     Raises:
-        ConfigError: the file is a link, in whose place the new content would be put.
+        ConfigError: the file is a link, in whose place the new content would be put, or no file.
         WriteError: the disk does not take it.
     """
-    refuse_link(path)
+    require_plain(path)
     with naming_file(path):
-        _replace(path, content.encode() if isinstance(content, str) else content)
+        if isinstance(content, str):  # half a character, as JSON can hold it, is none in UTF-8
+            content = content.encode(errors="backslashreplace")
+        _replace(path, content)
 
 
-def refuse_link(path: Path) -> None:
-    """Checks that a file to be written is the file itself.
+def require_plain(path: Path) -> None:
+    """Checks that what lies where a file is to be written, if anything, is a file itself.
 
     Through a link one would write where somebody else points; over it, what it leads to would
     keep its old content without a word.
 
     Raises:
-        ConfigError: it is a link.
+        ConfigError: it is a link, or no file.
     """
     if path.is_symlink():
         raise ConfigError(
             f"{path} is a link to {path.readlink()}, and results are not written through links. "
             "Remove it, and write to the place that it leads to, or link the folder instead."
         )
+    is_there(path)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file of a run is there, which may be anyone's.
+
+    Raises:
+        ConfigError: something else lies there; reading a pipe would wait, and a device never end.
+    """
+    if path.is_file():
+        return True
+    if path.exists():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise ConfigError(f"{path} is {kind}, where a file of a run belongs. Remove it.")
+    return False
 
 
 @contextmanager
@@ -199,8 +216,11 @@ def recover_jsonl(
     Args:
         path: The file; it need not be there.
         is_own: Whether an object is one that this file holds; None where all are.
+
+    Raises:
+        ConfigError: something else lies there, or where such lines are kept.
     """
-    *lines, torn = (path.read_bytes() if path.exists() else b"").split(b"\n")
+    *lines, torn = (path.read_bytes() if is_there(path) else b"").split(b"\n")
     kept, records, spoiled = [], [], []
     for line in lines:
         record = _parse(line)
@@ -217,7 +237,9 @@ def recover_jsonl(
 
 
 def _set_aside(path: Path, lines: Iterable[bytes]) -> None:
-    with path.with_name(path.name + SPOILED_SUFFIX).open("ab") as file:
+    spoiled = path.with_name(path.name + SPOILED_SUFFIX)
+    require_plain(spoiled)
+    with spoiled.open("ab") as file:
         file.writelines(line + b"\n" for line in lines)
         file.flush()
         os.fsync(file.fileno())
@@ -230,8 +252,11 @@ def read_intact_lines(path: Path, limit: int | None = None) -> list[dict[str, An
     Args:
         path: The file; it need not be there.
         limit: Only the first lines are read; None for all.
+
+    Raises:
+        ConfigError: something else lies there.
     """
-    if not path.exists():
+    if not is_there(path):
         return []
     with path.open("rb") as file:
         lines = [line for line in islice(file, limit) if line.endswith(b"\n")]
@@ -240,7 +265,7 @@ def read_intact_lines(path: Path, limit: int | None = None) -> list[dict[str, An
 
 def count_lines(path: Path) -> int:
     """Returns how many whole lines a file has; 0 for one that is not there."""
-    if not path.is_file():
+    if not is_there(path):
         return 0
     with path.open("rb") as file:
         return sum(line.endswith(b"\n") for line in file)

@@ -20,6 +20,8 @@ PROMPT_VERSION = 1
 """Goes up whenever the same question, template and tokenizer give another prompt."""
 _ADDED_LATER = frozenset({"prompt_format"})
 """Fields that manifests of earlier versions lack: what they held is not known."""
+_FOLLOWS = {"prompt_format": "conversation"}
+"""Fields that differ where another one does, which says it better."""
 
 
 def prompt_format(template: str) -> str:
@@ -86,6 +88,9 @@ def differences(
         before, now = stored.get(name), current.get(name)
         is_unknown = name in _ADDED_LATER and None in (before, now)
         if is_unknown or UNKNOWN in (before, now) or before == now:
+            continue
+        cause = _FOLLOWS.get(name)
+        if cause is not None and stored.get(cause) != current.get(cause):
             continue
         if name in LATER_FILES and name not in stored:
             continue

@@ -13,7 +13,8 @@ from evals.benchmark import Benchmark
 from evals.errors import MissingFileError
 from evals.reading.answers import AnswerFile, read_answers
 from evals.reading.files import find_file
-from evals.records import Failure, Prediction, Sample
+from evals.reading.matching import plain_id
+from evals.records import Cause, Failure, Prediction, Sample
 from runners.environment import describe_environment, now
 from runners.errors import ConfigError
 from runners.options.task_spec import TaskSpec
@@ -77,7 +78,8 @@ def read_import(task: Benchmark, path: str) -> Import:
 def _tell_repeated(answers: AnswerFile) -> None:
     """Logs what the official scorers pass over in silence."""
     asked = Counter(
-        (str(line["question_id"]), str(line.get("prompt", ""))) for line in answers.answers
+        (plain_id(str(line["question_id"])), str(line.get("prompt", "")))
+        for line in answers.answers
     )
     repeated = sum(count > 1 for count in asked.values())
     if repeated:
@@ -85,13 +87,13 @@ def _tell_repeated(answers: AnswerFile) -> None:
 
 
 def _read_failures(task: Benchmark, answers: AnswerFile) -> dict[str, Failure]:
-    """Failures that a run of this project recorded in its answer file."""
+    """Failures that an answer file records, as a run of this project does or in words alone."""
     failures = {}
-    for line in answers.failed:
-        for key in task.match([line]):
-            error: Mapping[str, Any] = line["metadata"]["error"]
-            cause, message = str(error.get("cause")), str(error.get("message"))
-            failures[key] = Failure(key=key, cause=cause, message=message)
+    for key, line in task.match_failed(answers.failed).items():
+        error = line["metadata"]["error"]
+        told = error if isinstance(error, dict) else {"message": error}
+        cause = str(told.get("cause") or Cause.ERROR.value)
+        failures[key] = Failure(key=key, cause=cause, message=str(told.get("message")))
     return failures
 
 

@@ -13,8 +13,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from runners.errors import DISK_FULL, ConfigError, StoreError
+from runners.logs import LOG_FILE
 from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE
-from runners.storage.files import make_folder, refuse_link, remove_scratch, sync_folder
+from runners.storage.files import (
+    SPOILED_SUFFIX,
+    make_folder,
+    remove_scratch,
+    require_plain,
+    sync_folder,
+)
 from runners.storage.manifest import MANIFEST_FILE
 from runners.storage.summary import SCORES_FILE, SUMMARY_FILE
 
@@ -36,18 +43,29 @@ def lock_at(path: Path) -> FileLock:
 
 
 class FolderLock:
-    """A lock beside the folder of a task, so that the folder itself can be set aside.
+    """A lock beside a folder that results are written to, so that that itself can be set aside.
 
     While it is entered, no other process writes there. Somebody may remove the lock file meanwhile,
     and then another process gets the folder, so that whoever writes looks again: `require_held`.
 
     Args:
-        folder: The task's folder, in the run's.
+        folder: The task's folder, in the run's, or that of a judge in the task's.
+        busy: What to do where another process has it; a sentence.
+        elsewhere: The options that choose another place.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        busy: str = "Wait for it, or choose another name with run=NAME.",
+        elsewhere: str = "results_dir=DIR",
+    ) -> None:
         self._folder = folder
-        self._path = folder.with_name(f".{folder.name}.lock")
+        self._busy = busy
+        self._elsewhere = elsewhere
+        real = Path(os.path.realpath(folder))  # so that two links to one folder have one lock
+        self._path = real.with_name(f".{real.name}.lock")
         self._lock = lock_at(self._path)
         self._held: os.stat_result | None = None
 
@@ -66,14 +84,18 @@ class FolderLock:
         except Timeout as error:
             raise ConfigError(
                 f"{self._folder} is being written by another process, which holds "
-                f"{self._path}. Wait for it, or choose another name with run=NAME."
+                f"{self._path}. {self._busy}"
             ) from error
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise _store_error(run_dir, error) from error
             if error.errno in NO_LOCKS:
-                raise ConfigError(no_locks(run_dir)) from error
-            remedy = "Keep results elsewhere with results_dir=DIR."
+                raise ConfigError(
+                    f"{run_dir} lies on a file system without locks, so that nothing would keep "
+                    "two runs from writing there at once. Keep results on another one with "
+                    f"{self._elsewhere}."
+                ) from error
+            remedy = f"Keep results elsewhere with {self._elsewhere}."
             if error.errno == errno.ENAMETOOLONG:
                 remedy = "Choose a shorter name with run=NAME."
             raise ConfigError(f"{run_dir} cannot be written: {error}. {remedy}") from error
@@ -94,7 +116,7 @@ class FolderLock:
         try:
             found = self._path.lstat()
         except FileNotFoundError as error:
-            if self._folder.parent.exists():
+            if self._path.parent.exists():
                 raise self._lost() from error
             return  # all is gone, which the next writing says
         if self._held is None or not os.path.samestat(found, self._held):
@@ -127,15 +149,22 @@ class FolderLock:
         )
 
     def _require_access(self) -> None:
-        for name in (*_GUARDED, SCORES_FILE, SUMMARY_FILE):
-            refuse_link(self._folder / name)
+        if self._folder.exists() and not self._folder.is_dir():
+            raise ConfigError(
+                f"{self._folder} is no folder, where one with results belongs. Remove it, or "
+                "choose another name with run=NAME."
+            )
+        spoiled = (name + SPOILED_SUFFIX for name in (PREDICTIONS_FILE, TRACE_FILE))
+        for name in (*_GUARDED, SCORES_FILE, SUMMARY_FILE, *spoiled):
+            require_plain(self._folder / name)
+        require_plain(self._folder.with_name(LOG_FILE))
         files = (self._folder / name for name in _GUARDED)
         for path in (self._folder.parent, self._folder, *files):
             wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
             if path.exists() and not os.access(path, wanted):
                 raise ConfigError(
                     f"{path} cannot be read and written by this user. Change its permissions, or "
-                    "keep results elsewhere with results_dir=DIR."
+                    f"keep results elsewhere with {self._elsewhere}."
                 )
 
 
@@ -144,7 +173,7 @@ def set_aside(folder: Path) -> None:
     if not folder.exists():
         return
     names = (folder.with_name(f"{folder.name}.old-{number}") for number in itertools.count(1))
-    aside = next(name for name in names if not name.exists())
+    aside = next(name for name in names if not os.path.lexists(name))
     folder.rename(aside)
     sync_folder(folder.parent)
     logger.info("%s is kept as %s", folder, aside)
@@ -174,17 +203,4 @@ def _store_error(folder: Path, error: OSError) -> StoreError:
     return StoreError(
         f"{folder} cannot be written: {error}. {remedy} What was answered before is stored; the "
         "same command goes on from there."
-    )
-
-
-def no_locks(folder: Path, remedy: str = "results_dir=DIR") -> str:
-    """Returns what is said of a folder where nothing can be locked.
-
-    Args:
-        folder: The folder.
-        remedy: The options that choose another one.
-    """
-    return (
-        f"{folder} lies on a file system without locks, so that nothing would keep two runs from "
-        f"writing there at once. Keep results on another one with {remedy}."
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 from runners.errors import ConfigError
 from runners.options.shard import Shard, read_shard
-from runners.storage.files import write_json
+from runners.storage.files import is_there, write_json
 from runners.storage.typed import read_record
 
 MANIFEST_FILE = "manifest.json"
@@ -100,8 +100,6 @@ def other_code(session: Mapping[str, Any], here: Mapping[str, Any]) -> str | Non
         return None
     if commits[0] == commits[1]:
         return "changes that are in no commit"
-    if commits[0] == commits[1]:
-        return "changes that are in no commit"
     names = [f"commit {commit}" if commit else "an unknown commit" for commit in commits]
     return f"{names[0]} there, {names[1]} here"
 
@@ -118,8 +116,8 @@ def read_manifest(folder: Path) -> Manifest | None:
         ConfigError: the file is no manifest, or answers lie there without one.
     """
     path = folder / MANIFEST_FILE
-    if not path.exists():
-        if (folder / "predictions.jsonl").exists():
+    if not is_there(path):
+        if is_there(folder / "predictions.jsonl"):
             raise ConfigError(f"{folder} holds answers but no {MANIFEST_FILE}. {_WAY_OUT}")
         return None
     try:

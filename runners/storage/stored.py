@@ -36,7 +36,7 @@ class State(str, Enum):
 
     FINISHED = "finished"  # the figures are those of the answers
     UNFINISHED = "unfinished"  # there are no figures yet
-    EDITED = "edited"  # an answer or a score is not as a program wrote it
+    EDITED = "edited"  # an answer, a score or a figure is not as a program wrote it
     STALE = "stale"  # the answers are newer than the figures
 
 
@@ -134,6 +134,18 @@ class StoredTask:
         good, num_bad = good_lines(lines, None if is_foreign else traces)
         return StoredAnswers(lines=good, traces=traces, num_bad=num_bad)
 
+    def require_answers(self) -> StoredAnswers:
+        """Returns the answers that count.
+
+        Raises:
+            ConfigError: there is no file with answers.
+        """
+        if not self.answers_path.exists():
+            raise ConfigError(
+                f"{self.answers_path} does not exist. Answer the questions with runners.eval first."
+            )
+        return self.answers
+
     @property
     def manifest_path(self) -> Path:
         """The file with the manifest, which need not be there."""
@@ -154,31 +166,36 @@ class StoredTask:
         """The scores by key; empty where the answers could not be scored.
 
         Raises:
-            DataError: the file is malformed, or has other questions than the summary counts.
+            DataError: the file is missing or malformed, or has other questions than the summary
+                counts.
         """
         if self.summary is None or not self.summary.metrics:
             return {}
+        path = self.folder / SCORES_FILE
+        if not path.is_file():
+            raise DataError(f"{path} does not exist. {self._remedy}")
         scores = read_scores(self.folder)
         if len(scores) != self.summary.num_questions:
             raise DataError(
-                f"{self.folder / SCORES_FILE} must have {self.summary.num_questions} lines, as "
+                f"{path} must have {self.summary.num_questions} lines, as "
                 f"many as {SUMMARY_FILE} counts, but has {len(scores)}. {self._remedy}"
             )
         return scores
 
     @cached_property
     def changed_files(self) -> tuple[Path, ...]:
-        """The files that are others than those which the figures were made of."""
+        """The files that are not as they were when the figures were made, nor the figures."""
         if self.summary is None:
             return ()
         hashes = self.summary.hashes
         recorded = {PREDICTIONS_FILE: hashes.answers, SCORES_FILE: hashes.scores}
         paths = {self.folder / name: digest for name, digest in recorded.items()}
-        return tuple(
+        changed = [
             path
             for path, digest in paths.items()
             if digest is not None and path.exists() and _hash(path) != digest
-        )
+        ]
+        return (*changed, *([self.folder / SUMMARY_FILE] if self.summary.is_edited else []))
 
     @cached_property
     def state(self) -> State:
@@ -192,8 +209,8 @@ class StoredTask:
             return State.UNFINISHED
         if not self.changed_files:
             return State.FINISHED
-        scores_differ = self.folder / SCORES_FILE in self.changed_files
-        return State.EDITED if scores_differ or self.answers.num_bad else State.STALE
+        is_stale = self.changed_files == (self.answers_path,) and not self.answers.num_bad
+        return State.STALE if is_stale else State.EDITED
 
     def finished(self) -> FinishedTask:
         """Returns figures, manifest and scores of a task whose state is finished.

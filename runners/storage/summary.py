@@ -13,7 +13,7 @@ from evals.figures.summary import Summary
 from evals.reading.files import read_jsonl, require
 from evals.records import SHARE, Scale, Score, Unit
 from runners.logs import public_address
-from runners.storage.files import sha256_of_lines, write_json, write_jsonl
+from runners.storage.files import sha256_of_json, sha256_of_lines, write_json, write_jsonl
 from runners.storage.typed import read_record
 
 SUMMARY_FILE = "summary.json"
@@ -33,6 +33,13 @@ _KNOWN_SCALES = {
     ("gqa", "distribution"): Scale(unit=Unit.NUMBER, largest=None),
 }
 """The scales of figures that do not say it: published ones, and summaries of earlier versions."""
+
+_FIGURES = (
+    *("task", "split", "primary_metric", "scales"),
+    *("metrics", "metrics_answered", "breakdowns", "interval", "num_failed", "num_unparsed"),
+    *("num_questions", "num_answered", "coverage", "limited", "limit"),
+)
+"""What `summary.json` says of the score: nobody but the scorer has anything to write there."""
 
 
 def known_scale(task: str, metric: str) -> Scale:
@@ -55,6 +62,7 @@ class Hashes:
         scorer: Of the metric's definition, the judge's replies included.
         scores: Of `scores.jsonl`, by which an edited score is known.
         code: Of the source files that score, by which two versions of one definition are known.
+        figures: Of what `summary.json` says of the score, by which an edited figure is known.
     """
 
     answers: str | None = None
@@ -63,6 +71,7 @@ class Hashes:
     scorer: str | None = None
     scores: str | None = None
     code: str | None = None
+    figures: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,12 +138,14 @@ class SummaryFile(Summary):
         hashes: What the figures were made of.
         is_judged: Whether a judge scores the task, be it there or missing.
         judge: The judge whose replies were taken; None if there are none.
+        is_edited: Whether the file that it was read from has other figures than were written.
     """
 
     origin: Origin = field(default_factory=Origin)
     hashes: Hashes = field(default_factory=Hashes)
     is_judged: bool = False
     judge: JudgeRecord | None = None
+    is_edited: bool = False
 
     @classmethod
     def of(
@@ -160,7 +171,8 @@ class SummaryFile(Summary):
         """Returns the object that `summary.json` holds."""
         content = asdict(self)
         content |= content.pop("origin")
-        for name in ("scores", "code"):
+        del content["is_edited"]
+        for name in ("scores", "code", "figures"):
             if content["hashes"][name] is None:
                 del content["hashes"][name]
         if not content.pop("is_judged"):
@@ -187,6 +199,9 @@ class SummaryFile(Summary):
         lacking = [name for name in ("metrics", "interval", "num_failed") if name not in content]
         if lacking:
             raise ValueError(f"`{lacking[0]}` is missing")
+        limit = summary.origin.limit
+        if min(summary.num_questions, summary.num_answered) < 0 or (limit or 1) < 0:
+            raise ValueError("`num_questions`, `num_answered` and `limit` must count questions")
         if judge is not None:
             summary = replace(summary, judge=JudgeRecord.from_json(judge))
         if "scales" not in content:
@@ -212,7 +227,10 @@ def read_summary(folder: Path) -> SummaryFile | None:
     if not path.is_file():
         return None
     try:
-        return SummaryFile.from_json(json.loads(path.read_bytes()))
+        content = json.loads(path.read_bytes())
+        summary = SummaryFile.from_json(content)
+        is_edited = summary.hashes.figures not in (None, _hash_figures(content))
+        return replace(summary, is_edited=is_edited)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path} is no summary: {error}. Repeat the command that made the run, which writes it "
@@ -221,7 +239,7 @@ def read_summary(folder: Path) -> SummaryFile | None:
 
 
 def write_results(folder: Path, summary: SummaryFile, scores: Sequence[Score]) -> SummaryFile:
-    """Writes `scores.jsonl`, if there are scores, and then `summary.json`, which has its hash.
+    """Writes `scores.jsonl`, if there are scores, and then `summary.json`, with the hashes of both.
 
     Returns:
         The summary as it was written.
@@ -230,15 +248,21 @@ def write_results(folder: Path, summary: SummaryFile, scores: Sequence[Score]) -
         write_jsonl(folder / SCORES_FILE, (score.to_line() for score in scores))
     else:
         (folder / SCORES_FILE).unlink(missing_ok=True)
-    summary = with_scores(summary, scores)
+    summary = with_hashes(summary, scores)
     write_json(folder / SUMMARY_FILE, summary.to_json())
     return summary
 
 
-def with_scores(summary: SummaryFile, scores: Sequence[Score]) -> SummaryFile:
-    """Returns a summary with the hash that `scores.jsonl` has or will have."""
+def _hash_figures(content: Mapping[str, Any]) -> str:
+    return sha256_of_json({name: content[name] for name in _FIGURES if name in content})
+
+
+def with_hashes(summary: SummaryFile, scores: Sequence[Score]) -> SummaryFile:
+    """Returns a summary with the hashes of its figures and of what `scores.jsonl` holds."""
     digest = sha256_of_lines(score.to_line() for score in scores) if scores else None
-    return replace(summary, hashes=replace(summary.hashes, scores=digest))
+    figures = _hash_figures(summary.to_json())
+    hashes = replace(summary.hashes, scores=digest, figures=figures)
+    return replace(summary, hashes=hashes, is_edited=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,11 +303,14 @@ def read_scores(folder: Path) -> dict[str, StoredScore]:
             raise DataError(f"{where} repeats the key {key!r}. Score the run again.")
         if not 0 <= value <= 1:
             raise DataError(f"{where} must have a `score` in 0..1, but has {value}.")
+        groups = {name: record[name] for name in record if name not in _SCORE_FIELDS}
+        if nested := [name for name in groups if isinstance(groups[name], (dict, list))]:
+            raise DataError(f"{where} must have a plain `{nested[0]}`. Score the run again.")
         scores[key] = StoredScore(
             question_id=record.get("question_id", key),
             value=value,
             cluster=require(record, "cluster", str, where),
             answer=record.get("answer"),
-            groups={name: record[name] for name in record if name not in _SCORE_FIELDS},
+            groups=groups,
         )
     return scores

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from llava.model.builder import load_pretrained_model
 from llava.model.checkpoint import inspect_checkpoint
 from llava.model.loaded_files import hash_loaded, read_states
 from llava.model.quantization import Quantization
+from runners.environment import source_hash
 from runners.errors import ConfigError
 from runners.workers.interface import Engine, build_engine
 from runners.workers.messages import LoadModel, ModelLoaded
@@ -33,7 +35,8 @@ def load_engine(
 
     Raises:
         CheckpointError: the checkpoint is broken.
-        ConfigError: an option does not go with the checkpoint or the machine.
+        ConfigError: an option does not go with the checkpoint or the machine, or the code here is
+            another version than the run began with.
     """
     started = time.perf_counter()
     try:
@@ -60,12 +63,26 @@ def load_engine(
             context_len=context_len,
         )
         files = hash_loaded(checkpoint, states)
+        _require_same_code(order.source)
     except (CheckpointError, ConfigError):
         raise
     except Exception as error:
         raise ConfigError(_explain(error, order, devices)) from error
     load_s = time.perf_counter() - started
     return engine, ModelLoaded(load_s=load_s, report=asdict(model.load_report), files=files)
+
+
+def _require_same_code(began: str | None) -> None:
+    """Checks that this process has imported the code that the run began with.
+
+    It may have been started later, or on another machine.
+    """
+    if began not in (None, source_hash()):
+        raise ConfigError(
+            "The code of this project was changed while the run went on, or is of another version "
+            f"where this worker runs ({Path(__file__).parents[2]}): it would answer otherwise. "
+            "Repeat the command once all have the same code; what was answered is stored."
+        )
 
 
 def _explain(error: Exception, order: LoadModel, devices: Sequence[str]) -> str:

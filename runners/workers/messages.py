@@ -27,6 +27,7 @@ class LoadModel:
         attention: `eager`, `sdpa` or `flash_attention_2`; None for the model's default.
         vision_tower_dtype: Dtype of the vision tower; None for the reference's.
         engine: Which engine is built around it.
+        source: The hash of the code that the run began with; None where nothing is held against it.
     """
 
     path: str
@@ -37,6 +38,7 @@ class LoadModel:
     attention: str | None = None
     vision_tower_dtype: str | None = None
     engine: EngineOptions
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -203,6 +203,7 @@ def test_every_template_renders_a_question(name):
     [
         ("llava-llama-2-13b-chat-lightning-preview", "llava_llama_2"),
         ("llava-v1-0719-336px-lora-vicuna-13b-v1.3", "llava_v1"),
+        ("llava-7b-v1.1", "llava_v1"),
         ("llava-v1.6-mistral-7b", "mistral_instruct"),
         ("llava-v1.6-34b", "chatml_direct"),
         ("llava-v1.5-7b", "vicuna_v1"),
@@ -220,6 +221,14 @@ def test_template_follows_from_the_name(name, template):
     resolved, reason = resolve_conversation(forced=None, zoo=None, names=[name])
     assert resolved == template
     assert repr(name) in reason
+
+
+@pytest.mark.parametrize(
+    "name", ["mine-v12", "llava-v10", "llava-v1.7", "llava-v1.55-x", "llava-v1.6-340b", "llama-20b"]
+)
+def test_beginning_of_another_version_number_names_no_template(name):
+    with pytest.raises(ConversationError, match="No conversation template is known"):
+        resolve_conversation(forced=None, zoo=None, names=[name])
 
 
 @pytest.mark.parametrize(

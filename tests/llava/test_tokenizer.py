@@ -388,6 +388,36 @@ def test_broken_tokenizer_is_refused_by_name(tmp_path, name):
     assert ".." not in str(caught.value)
 
 
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("tokenizer_config.json", {"legacy": "false"}, "`legacy` must be true or false"),
+        ("tokenizer_config.json", {"legacy": 0}, "`legacy` must be true or false"),
+        ("tokenizer_config.json", {"add_bos_token": "no"}, "`add_bos_token` must be"),
+        ("tokenizer_config.json", {"added_tokens_decoder": []}, "`added_tokens_decoder` must be"),
+        ("tokenizer_config.json", {"model_max_length": "x"}, "`model_max_length` must be"),
+        ("tokenizer_config.json", {"eos_token": ["</s>"]}, "`eos_token` must be text or"),
+        ("special_tokens_map.json", {"eos_token": 5}, "`eos_token` must be text or"),
+        ("special_tokens_map.json", [], "must hold a JSON object"),
+        ("special_tokens_map.json", None, "must hold a JSON object"),
+        ("added_tokens.json", [1], "must hold a JSON object"),
+        ("added_tokens.json", {"<zz>": "640"}, "`<zz>` must be a whole number"),
+    ],
+)
+def test_json_file_that_is_not_understood_is_the_one_blamed(tmp_path, fast, name, content, told):
+    make_tokenizer(tmp_path)
+    if fast:
+        write_fast_tokenizer(tmp_path)
+        (tmp_path / "tokenizer.model").unlink()
+    load_tokenizer(tmp_path)
+    (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(CheckpointError) as caught:
+        load_tokenizer(tmp_path)
+    assert told in str(caught.value)
+    assert str(tmp_path / name) in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json"])
 def test_git_lfs_pointer_is_refused_as_that(tmp_path, name):
     (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\nsize 499723\n")
@@ -493,3 +523,25 @@ def test_byte_level_tokenizers_clean_up_as_they_did(tmp_path, config, text):
     tokenizer = load_tokenizer(tmp_path)
     ids = tokenizer("Is it red , or is n't it ?").input_ids
     assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("tokenizer_config.json", '{"legacy": "false"}', "`legacy` must be true or false"),
+        ("tokenizer_config.json", '{"add_bos_token": "no"}', "`add_bos_token` must be true or"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": []}', "`added_tokens_decoder` must be"),
+        ("tokenizer_config.json", '{"model_max_length": "x"}', "`model_max_length` must be a numb"),
+        ("special_tokens_map.json", "[]", "must hold a JSON object"),
+        ("added_tokens.json", "null", "must hold a JSON object"),
+        ("special_tokens_map.json", "{", "cannot be read"),
+        ("tokenizer_config.json", "\ufeff{}", "save it as UTF-8 without a byte order mark"),
+    ],
+)
+def test_file_beside_a_tokenizer_is_blamed_itself(tmp_path, name, content, told):
+    make_tokenizer(tmp_path)
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=told) as caught:
+        load_tokenizer(tmp_path)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "tokenizer.model" not in str(caught.value)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Answer = tuple[int, str, dict[str, str]]
+Answer = tuple[int, str | bytes, dict[str, str]]
 """Status, body and further headers."""
 
 
@@ -82,14 +82,16 @@ class ChatServer:
                     self.path, json.loads(content), self.headers["Authorization"], otherwise
                 )
                 time.sleep(delay_s)
+                sent = body.encode() if isinstance(body, str) else body
                 try:
                     self.send_response(status)
                     kind = {"Content-Type": "application/json", **headers}
-                    for name, value in {**kind, "Content-Length": str(len(body))}.items():
+                    for name, value in {**kind, "Content-Length": str(len(sent))}.items():
                         self.send_header(name, value)
                     self.end_headers()
-                    for part in [body] if not drip_s else body:
-                        self.wfile.write(part.encode())
+                    size = 1 if drip_s else len(sent) or 1
+                    for begin in range(0, len(sent), size):
+                        self.wfile.write(sent[begin : begin + size])
                         time.sleep(drip_s)
                 except (BrokenPipeError, ConnectionResetError):  # the client was killed
                     self.close_connection = True

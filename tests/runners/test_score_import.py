@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from evals.tasks.custom import Custom
+from evals.tasks.seedbench import SeedBench
 from runners.errors import ConfigError
 from runners.options import program
 from runners.score import score
@@ -202,6 +203,32 @@ def test_bad_input_is_one_paragraph_and_makes_no_run(
     assert not Path("results").exists()
 
 
+@pytest.mark.parametrize("error", ["out of memory", ["out of memory"], {"message": "m"}, True])
+def test_failure_in_words_alone_is_a_failure(error: object, options: list[str]) -> None:
+    write_answers({"1": "red", "2": "blue"}, failed("3", error))
+    assert program.run("score", score, options) == 1
+    assert summary_of()["num_failed"] == {"error": 1}
+
+
+def failed(question_id: str, error: object, **fields: str) -> dict[str, Any]:
+    return {"question_id": question_id, "text": "", "metadata": {"error": error}, **fields}
+
+
+def test_prompt_of_a_failure_is_held_against_nothing(options: list[str]) -> None:
+    write_answers({"1": "red", "2": "blue"}, failed("3", "e", prompt="p"), prompt="p")
+    assert program.run("score", score, options) == 1
+    assert summary_of()["num_answered"] == 2
+
+
+def test_failures_are_matched_together_and_foreign_ones_passed_over(tmp_path: Path) -> None:
+    SMALL_DATA["seedbench"].write(tmp_path / "data")
+    task = SeedBench(data_dir=tmp_path / "data")
+    keys = list(task.questions)
+    lines = [failed(name, "e") for name in (*keys, keys[0], "none")]
+    assert task.match_failed(lines) == {key: failed(key, "e") for key in keys}
+    assert task.match_failed([failed("none", "e")]) == {}
+
+
 def test_answers_of_another_benchmark_make_no_run(options: list[str]) -> None:
     write_answers({"77": "x"})
     assert program.run("score", score, options) == 2
@@ -329,3 +356,11 @@ def test_manifest_cannot_build_objects(
     assert program.run("score", score, ["run=foreign"]) == 2
     assert "manifest.json" in capsys.readouterr().err
     assert not Path("owned").exists()
+
+
+def test_two_answers_under_two_forms_of_an_id_are_told(
+    options: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_answers({"01": "red", "1.0": "blue", "2": "blue", "3": "green"})
+    assert program.run("score", score, options) == 0
+    assert "1 questions are answered more than once" in caplog.text

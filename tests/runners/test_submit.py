@@ -166,6 +166,22 @@ def test_run_is_submitted_as_it_was_configured(options: list[str]) -> None:
     assert program.run("submit", submit, other) == 2
 
 
+def test_edited_answers_of_a_run_are_not_sent(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_lines(Path("answers.jsonl"), [line(1), line(2, "no"), line(3)])
+    made = [*options[:2], "tasks.vqav2.split=test2015", "predictions=answers.jsonl", "run=r"]
+    assert program.run("score", score, made) == 0
+    path = Path("results/r/vqav2/predictions.jsonl")
+    path.write_text(path.read_text().replace('"text": "no"', '"text": "yes"'))
+    assert program.run("submit", submit, ["task=vqav2", "run=r", "output=up.json"]) == 2
+    said = capsys.readouterr().err
+    assert "1 lines of results/r/vqav2/predictions.jsonl are not as they were written" in said
+    assert not Path("up.json").exists()
+    as_it_is = [*options, "tasks.vqav2.split=test2015", f"predictions={path}"]
+    assert program.run("submit", submit, as_it_is) == 0  # the remedy that is told
+
+
 def test_task_that_the_run_lacks_is_named(
     options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,8 +12,7 @@ def build_vision_tower(config: Any, *, delay_load: bool = False) -> CLIPVisionTo
     """Returns the tower that `config.mm_vision_tower` names; may lie beside the checkpoint.
 
     Raises:
-        CheckpointError: the tower is not found.
-        OSError: the tower's configuration cannot be read.
+        CheckpointError: the tower is not found, or its configuration cannot be read.
         ValueError: the configuration asks for a feature that does not exist.
     """
     name = getattr(config, "mm_vision_tower", None) or config.vision_tower

@@ -6,6 +6,7 @@ Legend: B images (or tiles), P patches an image, D_v hidden width of the tower.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
 
 from llava.errors import CheckpointError
-from llava.model.tower_facts import is_tower_tuned
+from llava.model.tower import read_tower
+from llava.model.tower_facts import is_tower_tuned, processor_fields, tower_fields
 
 MAX_IMAGES = 32
 """Images or tiles that go through the tower together: more gain nothing and take its memory."""
@@ -31,7 +33,7 @@ class CLIPVisionTower(nn.Module):
     """A CLIP vision model of which one hidden layer is taken as image features.
 
     Args:
-        vision_tower: Folder (or cached hub id) of the CLIP model.
+        vision_tower: Folder of the CLIP model.
         args: The checkpoint's config: `mm_vision_select_layer`, `mm_vision_select_feature` and
             `unfreeze_mm_vision_tower` or `mm_tunable_parts`.
         delay_load: Leave the weights for `load_model`. A tower that was tuned with the language
@@ -40,7 +42,7 @@ class CLIPVisionTower(nn.Module):
 
     Raises:
         ValueError: `mm_vision_select_feature` is unknown.
-        OSError: the tower's configuration cannot be read.
+        CheckpointError: the tower's configuration cannot be read.
     """
 
     def __init__(self, vision_tower: str, args: Any, *, delay_load: bool = False) -> None:
@@ -54,10 +56,10 @@ class CLIPVisionTower(nn.Module):
                 f"{self.select_feature!r}. Correct the checkpoint's config.json."
             )
         self.is_loaded = False
-        self.config = CLIPVisionConfig.from_pretrained(vision_tower)
+        self.config = CLIPVisionConfig(**tower_fields(Path(vision_tower)))
         if is_tower_tuned(vars(args)):
             self.vision_tower = _NamedAsStored(CLIPVisionModel(self.config))
-            self.image_processor = CLIPImageProcessorPil.from_pretrained(vision_tower)
+            self.image_processor = self._new_image_processor()
             self.is_loaded = True
         elif not delay_load:
             self.load_model()
@@ -77,13 +79,18 @@ class CLIPVisionTower(nn.Module):
             dtype: Of the tower's weights; the reference keeps a frozen tower in float32.
 
         Raises:
-            CheckpointError: a tensor is missing.
-            OSError: the weights cannot be read.
+            CheckpointError: a tensor is missing, or the weights cannot be read.
         """
         if self.is_loaded:
             return
+        # not by the library, which other files of the folder lead elsewhere
         model, info = CLIPVisionModel.from_pretrained(
-            self.vision_tower_name, dtype=dtype, device_map=device_map, output_loading_info=True
+            None,
+            config=self.config,
+            state_dict=read_tower(Path(self.vision_tower_name)),
+            dtype=dtype,
+            device_map=device_map,
+            output_loading_info=True,
         )
         if info["missing_keys"]:
             raise CheckpointError(
@@ -92,8 +99,11 @@ class CLIPVisionTower(nn.Module):
             )
         model.requires_grad_(False)
         self.vision_tower = _NamedAsStored(model if device is None else model.to(device))
-        self.image_processor = CLIPImageProcessorPil.from_pretrained(self.vision_tower_name)
+        self.image_processor = self._new_image_processor()
         self.is_loaded = True
+
+    def _new_image_processor(self) -> CLIPImageProcessorPil:
+        return CLIPImageProcessorPil(**processor_fields(Path(self.vision_tower_name)))
 
     def forward(
         self, images: torch.Tensor | Sequence[torch.Tensor]

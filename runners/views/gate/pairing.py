@@ -15,6 +15,7 @@ from runners.storage.identity import UNKNOWN, differences
 from runners.storage.run_table import render_metric
 from runners.storage.stored import FinishedTask, StoredRun
 from runners.storage.summary import StoredScore, SummaryFile
+from runners.views.leaderboard.entries import printable
 
 _TOLD_IDENTITY = (
     *("conversation", "dtype", "vision_tower_dtype", "quantization", "generation", "seed"),
@@ -174,7 +175,7 @@ def _plain(value: Any) -> str:
     """A value of the identity as prose; of a component its name."""
     if isinstance(value, Mapping) and "name" in value:
         value = value["name"]
-    return "none" if value is None else str(value)
+    return "none" if value is None else printable(str(value))
 
 
 def _is_mean(side: FinishedTask) -> bool:

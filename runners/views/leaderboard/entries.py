@@ -60,8 +60,11 @@ def read_entries(run: StoredRun) -> RunEntries:
     for task in run.tasks.values():
         try:
             summary = task.summary
-            fault = f"not finished, {task.num_lines:,} answers are stored"
-        except DataError as error:
+            if summary is None:
+                fault = f"not finished, {task.num_lines:,} answers are stored"
+            else:
+                _ = task.state  # for which its files are read
+        except (ConfigError, DataError) as error:
             summary, fault = None, printable(str(error))
         if summary is None:
             unfinished.append(f"{name}, {printable(task.name)}: {fault}")

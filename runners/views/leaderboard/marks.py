@@ -16,8 +16,8 @@ from runners.views.leaderboard.definitions import is_present_definition, other_o
 from runners.views.leaderboard.entries import Entry, printable
 
 _HOW_CHANGED = {
-    State.EDITED: "the stored answers or scores were edited: they are others than those that were "
-    "scored",
+    State.EDITED: "the stored answers, scores or figures were edited: they are others than those "
+    "that were scored",
     State.STALE: "the stored answers are others than those that were scored",
 }
 

@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import Template
 
 from runners.errors import ConfigError
-from runners.storage.files import naming_file, write_atomic
+from runners.storage.files import is_there, naming_file, require_plain, write_atomic
 from runners.views.report.thumbnails import MIME_TYPE, SUFFIX
 
 MARK = "<!-- llava-evals report -->"
@@ -41,7 +41,7 @@ def check_output(path: Path) -> None:
     """
     if path.is_dir():
         raise ConfigError(f"{path} is a folder. Name a file as `output`.")
-    if path.exists():
+    if is_there(path):
         with path.open("rb") as file:
             if MARK.encode() not in file.read(200):  # it stands in the second line
                 raise ConfigError(
@@ -64,6 +64,7 @@ def write_page(
         The folder with the thumbnails; None if they are in the page.
 
     Raises:
+        ConfigError: something else than a file lies where one is to be written.
         WriteError: a file cannot be written there.
     """
     data = to_json(payload)
@@ -132,6 +133,7 @@ def _write_images(folder: Path, thumbnails: Sequence[bytes]) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
     names = [hashlib.sha256(thumbnail).hexdigest()[:_DIGITS] + SUFFIX for thumbnail in thumbnails]
     for name, thumbnail in zip(names, thumbnails, strict=True):
+        require_plain(folder / name)
         with naming_file(folder / name):
             (folder / name).write_bytes(thumbnail)
     return names

@@ -155,7 +155,9 @@ class ShownTask:
         """What renders prompts, and the template around a turn; None if it is not known."""
         identity = self.manifest.identity
         template = identity.get("conversation")
-        if template not in conv_templates or differences(
+        if not isinstance(template, str) or template not in conv_templates:
+            return None
+        if differences(
             identity,
             {
                 **identity,

@@ -106,3 +106,14 @@ def test_whole_number_as_a_table_writes_it_is_an_id(tmp_path):
     lines = [answer(7.0, "yes"), answer(7.5, "no"), answer(1e300, "no")]
     found = read_answers(write(tmp_path / "a.jsonl", *lines))
     assert ([row["question_id"] for row in found.answers], len(found.unreadable)) == ([7], 2)
+
+
+def test_lines_are_alike_by_what_is_wrong_whatever_their_file_is_called(tmp_path):
+    path = tmp_path / "a: b:1" / "c: 2 d.jsonl"
+    path.parent.mkdir()
+    path.write_text('{"question_id": 1, "text": "x"}\n' + "5\n" * 9 + "x\n" * 9)
+    told = read_answers(path).complaints()
+    assert [line for line in told if line.startswith("6 more")] == [
+        "6 more lines like this one: is no JSON object",
+        "6 more lines like this one: is not JSON",
+    ]

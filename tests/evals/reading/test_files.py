@@ -1,3 +1,4 @@
+import errno
 import gzip
 import io
 import json
@@ -72,6 +73,32 @@ def test_truncated_archive_is_a_data_error(tmp_path):
     (tmp_path / "a.json.gz").write_bytes(gzip.compress(b'{"a": 1}' * 100)[:-20])
     with pytest.raises(DataError, match="cannot be read"):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_content_tells_whether_a_file_is_packed(name, pack, tmp_path):
+    (tmp_path / name).write_bytes(pack(b'{"a": 1}\n'))
+    assert read_jsonl(tmp_path / "a.jsonl") == [(1, {"a": 1})]
+
+
+def test_file_that_may_not_be_read_is_not_to_be_fetched_again(tmp_path, monkeypatch):
+    def forbid(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    (tmp_path / "a.json").write_text("1")
+    monkeypatch.setattr(Path, "read_bytes", forbid)  # root may read everything
+    with pytest.raises(DataError, match=r"a\.json cannot be read: Permission denied. Give"):
+        read_json(tmp_path / "a.json")
+
+
+def test_file_of_another_kind_is_not_told_to_be_a_bad_line(tmp_path):
+    (tmp_path / "a.jsonl").write_text("question_id,text\n1,x\n")
+    with pytest.raises(DataError, match=r"a\.jsonl:1 is not JSON.*\(JSON Lines\): convert it"):
+        read_jsonl(tmp_path / "a.jsonl")
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\nx\n')
+    with pytest.raises(DataError, match=r"a\.jsonl:2 is not JSON.*Mend or remove the line"):
+        read_jsonl(tmp_path / "a.jsonl")
 
 
 def test_jsonl_keeps_line_numbers_and_unicode_separators(tmp_path):

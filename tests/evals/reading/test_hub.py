@@ -275,3 +275,14 @@ def test_problem_ids_that_are_no_row_numbers_are_refused(tmp_path):
     task, _ = scienceqa(tmp_path)
     with pytest.raises(DataError, match="source=files"):
         task.match([{"question_id": n, "text": "A"} for n in ("1", "21")])
+
+
+@pytest.mark.parametrize(
+    "odd", ["/etc/passwd", b"\x89PNG", {"src": "http://host/a.png", "height": 1}, ["a.png"]]
+)
+def test_table_whose_images_are_none_is_refused(odd, tmp_path):
+    """Its questions would be asked without their images, and nothing would say so."""
+    rows = [problem_row(n, odd) for n in range(2)]
+    put_parquet(tmp_path / "ScienceQA-FULL/test-00000-of-00001.parquet", rows)
+    with pytest.raises(DataError, match="`image` must hold images"):
+        ScienceQA(data_dir=tmp_path, source="hub").samples()

@@ -72,6 +72,18 @@ def test_another_question_is_refused(prompts):
         check(prompts)
 
 
+def test_most_of_them_other_questions_are_refused_though_an_option_is_alike():
+    prompts = {"1": "Ist die Katze rot?", "2": "Was ist es?\nA. a frog\nB. Eis", "3": "Und das?"}
+    with pytest.raises(DataError, match="3 of 3 answers carry the prompt of another question"):
+        check(prompts)
+
+
+def test_few_of_them_other_questions_are_told_and_scored(caplog):
+    check({**QUESTIONS, "1": "Ist die Katze rot?"})
+    check({"1": "p", "2": "p", "3": QUESTIONS["3"]})  # the same to all, which tells nothing
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+
+
 def test_options_in_another_order_are_another_question():
     turned = "Which one is it?\nA. ice, frozen\nB. a frog"
     with pytest.raises(DataError, match="1 of 1 answers"):

@@ -78,6 +78,13 @@ def test_question_without_target_is_refused_by_the_exact_scorer(tmp_path):
         Custom(questions=path, scorer="exact").samples()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, True])
+def test_target_that_is_nothing_is_refused(value, tmp_path):
+    path = write(tmp_path, [{"question_id": 1, "text": "t", "answer": value}])
+    with pytest.raises(DataError, match=r"own\.jsonl:1 lacks an `answer`"):
+        Custom(questions=path, scorer="exact").samples()
+
+
 def test_foreign_answer_is_refused(tmp_path):
     task = Custom(questions=write(tmp_path), name="mine")
     assert list(task.match([{"question_id": "7", "text": "x"}])) == ["7"]

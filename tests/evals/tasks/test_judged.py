@@ -153,6 +153,22 @@ def test_missing_answer_is_left_out_of_the_comparison(bench):
     assert figures.breakdowns["category"]["complex"]["score"] is None
 
 
+def test_reviews_of_other_questions_are_refused(bench):
+    own = ["conv", "detail", "complex"]
+    for categories in (own, own[::-1], own[:2]):
+        lines = [
+            {"question_id": n, "category": f"llava_bench_{kind}", "content": "8 4"}
+            for n, kind in enumerate((*categories, "detail")[:3])
+        ]
+        put_lines(bench / "reviews.jsonl", lines)
+        task = LLaVABench(data_dir=bench, replies=bench / "reviews.jsonl")
+        if categories == own:
+            assert len(task.score(predictions_of(task, 3))) == 3
+        else:
+            with pytest.raises(DataError, match="the replies are about other questions"):
+                task.score(predictions_of(task, 3))
+
+
 @pytest.mark.parametrize("unread", ["eight", "", "80 60", "error", None])
 def test_unread_review_is_no_tie_but_a_failure(unread, bench):
     lines = [{"question_id": n, "content": "8 4" if n else unread} for n in range(3)]
@@ -192,6 +208,24 @@ def test_grade_that_is_null_is_a_failure_of_its_question(mmvet):
     summary = summarize(task, task.score(predictions_of(task, 2)), {})
     assert (summary.metrics["score"], summary.metrics_answered["score"]) == (0.5, 1.0)
     assert summary.num_failed == {"judge_refused": 1}
+
+
+def test_group_of_which_no_grade_can_be_read_has_no_score(mmvet):
+    def figures(*replies):
+        grades = {
+            f"v1_{n}": {"model": ["j"], "content": [reply]} for n, reply in enumerate(replies)
+        }
+        put_json(mmvet / "grades.json", grades)
+        task = MMVet(data_dir=mmvet, judge="j", replies=mmvet / "grades.json")
+        return summarize(task, task.score(predictions_of(task, 2)), {})
+
+    partly = figures("0,5", "1.0")
+    capabilities = {name: row["score"] for name, row in partly.breakdowns["capability"].items()}
+    assert capabilities == {"math": None, "ocr": None, "rec": 1.0}
+    assert partly.metrics["score"] == 0.5  # it counts as 0 beside others, as officially
+    nothing = figures("0,5", None)
+    assert nothing.metrics == {"score": None, "score_deviation": None}
+    assert nothing.interval is None
 
 
 def test_request_is_built_from_caption_and_reference(bench):

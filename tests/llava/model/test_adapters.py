@@ -298,3 +298,176 @@ def test_embeddings_of_another_vocabulary_are_refused(
     torch.save(adapter | embeddings, folder / "adapter_model.bin")
     with pytest.raises(CheckpointError, match=rf"adapter_model\.bin have another shape.*{remedy}"):
         load(folder, tiny_checkpoint)
+
+
+def edit_adapter(folder: Path, **fields: Any) -> None:
+    """Changes fields of adapter_config.json; `...` removes one."""
+    path = folder / "adapter_config.json"
+    content = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not ...}))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_modules": ["q_proj", "lm_head"]},
+        {"target_modules": ["q_proj", "embed_tokens"]},
+        {"target_modules": LANGUAGE, "modules_to_save": ["embed_tokens"]},
+        {"target_modules": LANGUAGE, "modules_to_save": ["lm_head"]},
+        {"target_modules": LANGUAGE, "trainable_token_indices": [5, 6]},
+        {"target_modules": LANGUAGE, "bias": "all"},
+        {"target_modules": ["mm_projector.0", "o_proj"], "bias": "lora_only"},
+    ],
+    ids=["head", "embeddings", "saved embeddings", "saved head", "tokens", "biases", "lora biases"],
+)
+def test_adapter_answers_as_it_did_in_training(
+    tiny_tower: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """Over a model whose head is its embeddings, where a merge by peft would change both."""
+    base = make_checkpoint(tmp_path / "llava-tied", tiny_tower, tie_word_embeddings=True)
+    tokenizer, model, image_processor, _ = load(base)
+    from peft import LoraConfig, get_peft_model
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tuned = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, **options))
+        draw = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            for value in tuned.parameters():
+                if value.requires_grad:
+                    value.add_(0.3 * torch.randn(value.shape, generator=draw))
+        tuned.save_pretrained(tmp_path / "adapter")
+    expected = logits_of((tokenizer, tuned.eval(), image_processor, 0))
+    answer = logits_of(load(tmp_path / "adapter", base))
+    torch.testing.assert_close(answer, expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [("mm_projector", "names mm_projector, but .*hold nothing"), ("mm_projector.2", "lack model")],
+)
+def test_module_that_was_saved_whole_must_be_there(
+    tiny_checkpoint: Path, tmp_path: Path, lost: str, told: str
+) -> None:
+    _, model, _, _ = load(tiny_checkpoint)
+    options = {"target_modules": LANGUAGE, "modules_to_save": ["mm_projector"]}
+    train(model, tmp_path / "adapter", tiny_checkpoint.name, **options)
+    file = tmp_path / "adapter/adapter_model.safetensors"
+    save_file({name: t for name, t in load_file(file).items() if lost not in name}, file)
+    with pytest.raises(CheckpointError, match=rf"`modules_to_save` in .*{told}"):
+        load(tmp_path / "adapter", tiny_checkpoint)
+    if lost == "mm_projector":  # in a dry run, too
+        with pytest.raises(CheckpointError, match="modules_to_save"):
+            inspect_checkpoint(str(tmp_path / "adapter"), str(tiny_checkpoint))
+
+
+@pytest.mark.parametrize("over_llava", [True, False])
+def test_projector_saved_in_part_is_refused(
+    tiny_checkpoint: Path, tmp_path: Path, over_llava: bool
+) -> None:
+    base = tiny_checkpoint if over_llava else make_base(tmp_path / "vicuna-tiny", tiny_checkpoint)
+    folder = make_lora(tmp_path / "llava-lora", tiny_checkpoint)
+    edit_config(folder, mm_vision_tower=str(tiny_checkpoint.parent / "clip-tiny-56"))
+    file = folder / "non_lora_trainables.bin"
+    rest = torch.load(file, weights_only=True)
+    torch.save({name: t for name, t in rest.items() if "mm_projector.2" not in name}, file)
+    with pytest.raises(CheckpointError, match=r"non_lora_trainables\.bin holds the projector with"):
+        load(folder, base)
+
+
+def test_projector_that_peft_saved_whole_beside_the_adapter(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    base = make_base(tmp_path / "vicuna-tiny", tiny_checkpoint)
+    folder = make_lora(tmp_path / "llava-lora", tiny_checkpoint)
+    edit_config(folder, mm_vision_tower=str(tiny_checkpoint.parent / "clip-tiny-56"))
+    expected = logits_of(load(folder, base))
+    file, wrapped = folder / "non_lora_trainables.bin", {}
+    for name, tensor in torch.load(file, weights_only=True).items():
+        for part, value in (("modules_to_save.default", tensor), ("original_module", tensor * 0)):
+            wrapped[name.replace("mm_projector.", f"mm_projector.{part}.")] = value
+    torch.save(wrapped, file)
+    assert torch.equal(logits_of(load(folder, base)), expected)
+
+
+@pytest.mark.parametrize("lost", ["layers.1.", "layers.1.self_attn.v_proj", "lora_B"])
+def test_half_an_adapter_over_transformers_own_format_is_refused(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path, lost: str
+) -> None:
+    from transformers import LlavaForConditionalGeneration
+
+    base = make_native(tmp_path / "llava-1.5-hf", tiny_checkpoint, tiny_tower)
+    model = LlavaForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
+    train(model, tmp_path / "sft", base.name, target_modules=r".*language_model.*\.(v|o)_proj")
+    file = tmp_path / "sft/adapter_model.safetensors"
+    save_file({name: t for name, t in load_file(file).items() if lost not in name}, file)
+    with pytest.raises(CheckpointError, match="not applied completely"):
+        load(tmp_path / "sft", base)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"lora_alpha": value} for value in (..., None, 0, -16, True, "16", float("nan"))),
+        *({"r": value} for value in (..., 0, "4", 4.0)),
+        *({"peft_type": value} for value in (..., None, "HRA", "lora", "PROMPT_TUNING", ["LORA"])),
+        *({name: "false"} for name in ("use_rslora", "use_dora", "fan_in_fan_out", "lora_bias")),
+        *({"alpha_pattern": value} for value in ([], {"q_proj": "3"}, {"q_proj": None})),
+        *({"rank_pattern": {"q_proj": 2.5}}, {"bias": "some"}, {"target_modules": 5}),
+        *({"alora_invocation_tokens": [5]}, {"megatron_config": {}}, {"use_qalora": True}),
+    ],
+    ids=str,
+)
+def test_every_field_of_an_adapter_is_understood_or_refused(
+    tiny_checkpoint: Path, tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    tensors = load_file(tiny_checkpoint / "model.safetensors")
+    folder = write_adapter(tmp_path / "adapter", tensors)
+    edit_adapter(folder, **fields)
+    with pytest.raises(CheckpointError, match=rf"`{next(iter(fields))}.*adapter_config\.json"):
+        inspect_checkpoint(str(folder), str(tiny_checkpoint))
+
+
+@pytest.mark.parametrize("field", ["alpha_pattern", "exclude_modules"])
+def test_pattern_that_is_none_is_refused(tiny_checkpoint: Path, tmp_path: Path, field: str) -> None:
+    tensors = load_file(tiny_checkpoint / "model.safetensors")
+    folder = write_adapter(tmp_path / "adapter", tensors)
+    edit_adapter(folder, **{field: {"[": 3} if field == "alpha_pattern" else "["})
+    with pytest.raises(CheckpointError, match="unterminated character set"):
+        load(folder, tiny_checkpoint)
+
+
+def test_folder_of_named_adapters_names_them(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    tensors = load_file(tiny_checkpoint / "model.safetensors")
+    write_adapter(tmp_path / "adapters/vision", tensors)
+    with pytest.raises(CheckpointError, match=r"holds no adapter itself.*adapters/vision`"):
+        inspect_checkpoint(str(tmp_path / "adapters"), str(tiny_checkpoint))
+    inspect_checkpoint(str(tmp_path / "adapters/vision"), str(tiny_checkpoint))
+
+
+def test_base_that_its_own_configuration_contradicts_is_told(
+    tiny_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = make_base(tmp_path / "the-base", tiny_checkpoint)
+    folder = make_lora(tmp_path / "llava-lora", tiny_checkpoint)
+    edit_config(folder, mm_vision_tower=str(tiny_checkpoint.parent / "clip-tiny-56"))
+    inspect_checkpoint(str(folder), str(base))
+    assert not told(caplog)
+    edit_config(base, rms_norm_eps=1e-06)  # LLaMA's, where Llama 2 has 1e-05
+    inspect_checkpoint(str(folder), str(base))
+    (line,) = told(caplog)
+    assert "`rms_norm_eps` is 1e-05, there 1e-06" in line
+
+
+def test_lora_whose_second_file_has_no_projector_is_told(
+    tiny_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = Path(shutil.copytree(tiny_checkpoint, tmp_path / "the-base"))
+    folder = make_lora(tmp_path / "llava-lora", tiny_checkpoint)
+    for each in (base, folder):
+        edit_config(each, mm_vision_tower=str(tiny_checkpoint.parent / "clip-tiny-56"))
+    inspect_checkpoint(str(folder), str(base))
+    assert not told(caplog)
+    torch.save({}, folder / "non_lora_trainables.bin")
+    inspect_checkpoint(str(folder), str(base))
+    assert "projector of" in told(caplog)[0]

@@ -35,7 +35,14 @@ STEERS = (
     *("rope_parameters", "rope_theta", "sliding_window", "head_dim", "attention_bias", "mlp_bias"),
     *("num_return_sequences", "dtype", "s2", "s2_scales", "mm_resampler_type", "vision_tower"),
     *("max_sequence_length", "tokenizer_model_max_length", "tokenizer_padding_side"),
-    *("mm_patch_merge_type", "image_grid_pinpoints", "do_sample", "temperature", "num_beams"),
+    *(
+        "mm_patch_merge_type",
+        "mm_tunable_parts",
+        "image_grid_pinpoints",
+        "do_sample",
+        "temperature",
+        "num_beams",
+    ),
 )
 """Fields that the tiny checkpoint does not have and that decide something, here or in a library."""
 
@@ -57,6 +64,7 @@ PROCESSOR_FIELDS = (
 GENERATION_FIELDS = (
     *("eos_token_id", "pad_token_id", "repetition_penalty", "num_return_sequences", "num_beams"),
     *("cache_implementation", "min_length", "suppress_tokens", "bad_words_ids", "temperature"),
+    *("max_time", "max_new_tokens", "guidance_scale", "stop_strings", "force_words_ids"),
 )
 
 STATED = {
@@ -74,7 +82,7 @@ STATED = {
 """Values of a field that describe a model, though another one."""
 
 OTHERWISE_TOLD = re.compile(
-    r"tensors .* another shape|lacks \d+ of the|that have no place|`crop_size` must be \d+"
+    r"tensors .* another shape|lacks \d+ (of the|tensors of)|that have no place|`crop_size` must be"
 )
 """What a size or a part is refused with that weights or the preparation of images do not have."""
 
@@ -180,6 +188,62 @@ def test_every_field_of_the_tower(
     check_mutations(folder, tmp_path / tiny_tower.name / file, name, logits_of)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("_attn_implementation", "flash_attention_2"), ("attn_implementation", "x")),
+        *(("dtype", "x"), ("projection_dim", "x"), ("use_square_size", True)),
+        ("default_to_square", True),
+    ],
+)
+def test_other_fields_of_the_tower_steer_nothing(
+    field: str, value: Any, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    for file in ("config.json", "preprocessor_config.json"):
+        edit(tmp_path / tiny_tower.name, file, **{field: value})
+    edit(tmp_path / tiny_tower.name, "preprocessor_config.json", size=56)
+    assert torch.equal(logits_of(folder), logits_of(tiny_checkpoint))
+
+
+def nest_processor(tower: Path, **fields: Any) -> None:
+    """Writes how images are prepared as transformers writes it today."""
+    processor = json.loads((tower / "preprocessor_config.json").read_text()) | fields
+    (tower / "processor_config.json").write_text(json.dumps({"image_processor": processor}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("do_resize", False), ("image_processor_type", "SiglipImageProcessor")),
+        *(("crop_size", {"height": 112, "width": 112}), ("image_mean", [0.5]), ("size", "56")),
+    ],
+)
+def test_nested_preparation_of_images_is_checked(
+    field: str, value: Any, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder, tower = copy(tiny_checkpoint, tiny_tower, tmp_path), tmp_path / tiny_tower.name
+    nest_processor(tower, **{field: value})
+    message = refusal(folder)
+    assert f"`image_processor.{field}` must be" in message
+    assert str(tower / "processor_config.json") in message
+    (tower / "processor_config.json").write_text('{"image_processor": "CLIP"}')
+    assert "`image_processor` must be an object" in refusal(folder)
+
+
+def test_nested_preparation_of_images_counts(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder, tower = copy(tiny_checkpoint, tiny_tower, tmp_path), tmp_path / tiny_tower.name
+    nest_processor(tower)
+    edit(tower, "preprocessor_config.json", image_mean=[0, 0, 0])
+    assert torch.equal(logits_of(folder), logits_of(tiny_checkpoint))
+    (tower / "preprocessor_config.json").unlink()
+    assert torch.equal(logits_of(folder), logits_of(tiny_checkpoint))
+    (tower / "processor_config.json").write_text('{"image_processor": null}')
+    assert f"{tower / 'preprocessor_config.json'} is missing" in refusal(folder)
+
+
 @pytest.mark.few_cases(2)
 @pytest.mark.filterwarnings("ignore:Passing `repetition_penalty`")
 @pytest.mark.parametrize("name", GENERATION_FIELDS)
@@ -188,6 +252,42 @@ def test_every_option_of_generation(
 ) -> None:
     folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
     check_mutations(folder, folder / "generation_config.json", name, logits_and_end)
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("guidance_scale", 3.0), ("stop_strings", ["a"]), ("dola_layers", "low")),
+        *(("max_time", 0.001), ("constraints", [1]), ("force_words_ids", [[5]])),
+        *(("token_healing", True), ("assistant_early_exit", 1), ("forced_eos_token_id", 640)),
+        *(("watermarking_config", {"greenlist_ratio": 0.5}), ("sequence_bias", [[[5], 5.0]])),
+        *(("exponential_decay_length_penalty", [3, 1.5]), ("forced_bos_token_id", "</s>")),
+        *(("encoder_no_repeat_ngram_size", 2), ("custom_generate", "x"), ("do_sample", "yes")),
+    ],
+)
+def test_option_of_generation_that_no_request_can_follow_is_refused(
+    file: str, option: str, value: Any, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    edit(folder, file, **{option: value})
+    message = refusal(folder)
+    assert f"`{option}` must be" in message
+    assert str(folder / file) in message
+
+
+def test_other_options_of_generation_steer_nothing(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    others = {"is_assistant": True, "compile_config": {}, "disable_compile": "x"}
+    others |= {"max_length": 1, "output_attentions": True}
+    first = logits_and_end(folder)[0, 0].item()
+    edit(folder, "generation_config.json", **others, begin_suppress_tokens=[first])
+    tokens = logits_and_end(folder)
+    assert tokens[0, 0] != first
+    edit(folder, "generation_config.json", **dict.fromkeys(others, ...))
+    assert torch.equal(tokens, logits_and_end(folder))
 
 
 def refusal(folder: Path, base: Path | None = None) -> str:
@@ -209,6 +309,7 @@ def refusal(folder: Path, base: Path | None = None) -> str:
         *(("hidden_act", "silo"), ("num_attention_heads", 6), ("num_key_value_heads", 3)),
         *(("rope_scaling", {"type": "linear", "factor": 0.5}), ("rope_scaling", {"factor": 2.0})),
         *(("rope_scaling", {"type": "su", "factor": 2.0}), ("eos_token_id", [2, 640])),
+        *(("mm_tunable_parts", value) for value in (5, True, {"mm_vision_tower": 1}, "a;b", [3])),
         *(
             ("tokenizer_model_max_length", "2048"),
             ("sliding_window", 0),
@@ -236,6 +337,54 @@ def test_tiles_that_cannot_be_cut_are_refused_at_inspection(
     folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
     edit(folder, image_aspect_ratio="anyres", image_grid_pinpoints=written)
     assert "`image_grid_pinpoints` must be widths and heights in multiples" in refusal(folder)
+
+
+TILED = {"image_aspect_ratio": "anyres", "image_grid_pinpoints": [[56, 112]]}
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_class_token_in_a_map_of_tiles_is_refused_by_the_field_that_is_there(
+    native: bool, tiny_tower: Path, tmp_path: Path
+) -> None:
+    tiles = TILED | {"mm_patch_merge_type": "spatial_unpad"}
+    folder = make_checkpoint(tmp_path / "llava", tiny_tower, **tiles)
+    edit(folder, mm_vision_select_feature="cls_patch")
+    field = "mm_vision_select_feature"
+    if native:
+        edit(folder, mm_vision_select_feature="patch")
+        folder = make_native(tmp_path / "native", folder, tiny_tower)
+        edit(folder, vision_feature_select_strategy="full")
+        field = "vision_feature_select_strategy"
+    assert f"`{field}` must be" in refusal(folder)
+
+
+def test_messages_about_a_native_tower_name_its_own_fields(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = make_native(tmp_path / "native", tiny_checkpoint, tiny_tower)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["vision_config"]["num_hidden_layers"] += 1
+    path.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"vision tower.*`vision_config`") as e:
+        load(folder)
+    assert "mm_" not in str(e.value)
+    config["text_config"]["eos_token_id"] = 10**6
+    path.write_text(json.dumps(config))
+    assert "`text_config.eos_token_id` must be" in refusal(folder)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "latin-1"])
+def test_file_in_another_encoding_is_to_be_saved_again(
+    encoding: str, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    edit(folder, _name_or_path="é")
+    written = json.dumps(json.loads((folder / "config.json").read_text()), ensure_ascii=False)
+    (folder / "config.json").write_bytes(written.encode(encoding))
+    assert "save it as UTF-8 without a byte order mark" in refusal(folder)
+    (folder / "config.json").write_text(written, encoding="utf-8")
+    inspect_checkpoint(str(folder))
 
 
 def test_every_notation_of_the_same_tiles_gives_the_same_answers(
@@ -375,3 +524,51 @@ def test_tower_with_more_layers_than_it_says_is_refused(
     folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
     edit(tmp_path / tiny_tower.name, num_hidden_layers=2)
     assert "`num_hidden_layers` must be 3, as the weights beside it" in refusal(folder)
+
+
+def test_class_token_of_tiles_is_refused(tiny_tower: Path, tmp_path: Path) -> None:
+    options = {"image_aspect_ratio": "anyres", "image_grid_pinpoints": [[56, 112]]}
+    options |= {"mm_patch_merge_type": "spatial_unpad", "mm_vision_select_feature": "cls_patch"}
+    folder = make_checkpoint(tmp_path / "llava-tiny", tiny_tower, **options)
+    with pytest.raises(CheckpointError, match="`mm_vision_select_feature` must be patch, because"):
+        inspect_checkpoint(str(folder))
+    folder = make_checkpoint(
+        tmp_path / "llava-flat", tiny_tower, **options | {"mm_patch_merge_type": "flat"}
+    )
+    assert logits_of(folder).isfinite().all()
+
+
+@pytest.mark.parametrize("parts", [5, ["mm_vision_tower", 3], "mm_vision_tower;mm_mlp_adapter"])
+def test_parts_that_nobody_knows_are_refused(
+    parts: Any, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    edit(folder, mm_tunable_parts=parts)
+    with pytest.raises(CheckpointError, match=r"`mm_tunable_parts` must be a list of .*config"):
+        inspect_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("rope", "name"),
+    [
+        ({"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0] * 8}, "short"),
+        ({"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [1.0] * 9}, "long"),
+        (
+            {
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 4.0,
+                "high_freq_factor": 1.0,
+                "original_max_position_embeddings": 8192,
+            },
+            "low_freq",
+        ),
+    ],
+)
+def test_positions_that_contradict_the_model_are_refused(
+    rope: dict[str, Any], name: str, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    edit(folder, rope_scaling=rope)
+    with pytest.raises(CheckpointError, match=rf"`rope_scaling\.{name}_factor` must be"):
+        inspect_checkpoint(str(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -9,10 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from llava.errors import CheckpointError
 from llava.model.checkpoint import Checkpoint, inspect_checkpoint
-from llava.model.loaded_files import describe_other_files, hash_loaded, read_states
+from llava.model.loaded_files import (
+    describe_other_files,
+    find_weights,
+    hash_loaded,
+    read_states,
+)
+from llava.model.locate import find_weight_files, read_config
 
 
 @pytest.fixture
@@ -98,3 +107,31 @@ def test_file_that_says_how_images_are_prepared_is_hashed(checkpoint: Checkpoint
     assert path not in checkpoint.files
     path.write_text(json.dumps({"image_processor": {"image_mean": [0.5, 0.5, 0.5]}}))
     assert path in checkpoint.files
+
+
+@pytest.mark.parametrize("part", ["vision_tower.vision_model.x.lora_A.weight", "mm_projector.x"])
+def test_tower_below_an_adapter_is_one_of_the_files(
+    part: str, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """Whatever the adapter leaves of a tuned tower is as in the tower's own files."""
+    adapter = tmp_path / "adapter_model.safetensors"
+    save_file({f"base_model.model.model.{part}": torch.ones(1)}, adapter)
+    tuned = {**checkpoint.config, "unfreeze_mm_vision_tower": True}
+    trained = dataclasses.replace(checkpoint, config=tuned, trained_files=(adapter,))
+    assert ("tower" in find_weights(trained)) == part.startswith("vision_tower")
+    weights = find(checkpoint, "tower/weights")
+    assert (weights in trained.files) == part.startswith("vision_tower")
+
+
+@pytest.mark.parametrize("name", [["a"], 5, None, "../elsewhere.safetensors"])
+def test_index_names_nothing_but_files_beside_it(name: object, tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"x": name}}))
+    with pytest.raises(CheckpointError, match=r"index\.json must name files beside it"):
+        find_weight_files(tmp_path)
+
+
+def test_pipe_in_the_place_of_a_configuration_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(CheckpointError, match=r"config\.json is no regular file"):
+        read_config(tmp_path)

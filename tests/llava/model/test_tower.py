@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from llava.model.checkpoint import inspect_checkpoint
 from llava.model.tower_facts import is_tower_tuned
 from tests.broken_checkpoints import edit_config
 from tests.checkpoints import make_checkpoint
+from tests.variants import make_native
 
 PREFIX = "model.vision_tower.vision_tower."
 CLASS_EMBEDDING = "vision_model.embeddings.class_embedding"
@@ -120,3 +122,53 @@ def test_tower_of_the_training_machine_is_found_by_its_last_part(
     shutil.copytree(tiny_tower, place)
     edit_config(folder, mm_vision_tower=name.format("clip-mine"))
     assert inspect_checkpoint(str(folder)).tower_dir == place.resolve()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda tensor: tensor.to(torch.int8), "stored as int8"),
+        (lambda tensor: tensor.to(torch.float8_e4m3fn), "stored as float8_e4m3fn"),
+        (lambda tensor: tensor * float("nan"), "holds NaN"),
+    ],
+)
+def test_tower_of_other_numbers_is_refused(
+    tiny_tower: Path, tmp_path: Path, change: Any, told: str
+) -> None:
+    tower = Path(shutil.copytree(tiny_tower, tmp_path / tiny_tower.name))
+    folder = make_checkpoint(tmp_path / "llava-tiny", tower)
+    tensors = load_file(tower / "model.safetensors")
+    changed = {k: change(v) if v.is_floating_point() else v for k, v in tensors.items()}
+    save_file(changed, tower / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=rf"{tower.name}/model\.safetensors .*{told}"):
+        class_embedding(folder)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"_attn_implementation": "flash_attention_2", "attn_implementation": "x"},
+        {"dtype": "x", "projection_dim": "y", "output_hidden_states": "z", "pruned_heads": {}},
+    ],
+    ids=["attention", "others"],
+)
+def test_no_field_of_the_tower_steers_the_library(
+    tiny_tower: Path, tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    tower = Path(shutil.copytree(tiny_tower, tmp_path / tiny_tower.name))
+    folder = make_checkpoint(tmp_path / "llava-tiny", tower)
+    expected = class_embedding(folder)
+    edit_config(tower, **fields)
+    assert torch.equal(class_embedding(folder), expected)
+
+
+def test_tower_that_transformers_own_format_lacks_is_missed_without_other_formats_fields(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = make_native(tmp_path / "llava-1.5-hf", tiny_checkpoint, tiny_tower)
+    content = json.loads((folder / "config.json").read_text())
+    content["vision_config"]["num_hidden_layers"] += 1
+    (folder / "config.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"lacks 16 tensors .* its `vision_config`") as caught:
+        class_embedding(folder)
+    assert "mm_" not in str(caught.value).partition(": ")[0]

@@ -155,3 +155,19 @@ def test_file_without_named_tensors_is_refused(tmp_path, content):
     with pytest.raises(CheckpointError, match="must hold a mapping of names to tensors") as caught:
         read_tensors([path])
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.int8, torch.bool, torch.int64, torch.complex64, torch.float8_e4m3fn]
+)
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+def test_tensors_of_other_numbers_than_weights_are_refused(
+    tmp_path: Path, dtype: torch.dtype, suffix: str
+) -> None:
+    """Adapters, projectors and towers are read here as checkpoints are."""
+    path, name = tmp_path / f"adapter_model.{suffix}", "model.layers.0.mlp.up_proj.lora_A.weight"
+    tensors = {name: torch.ones(4, 4).to(dtype), "embeddings.position_ids": torch.arange(3)}
+    save_file(tensors, path) if suffix == "safetensors" else torch.save(tensors, path)
+    told = str(dtype).removeprefix("torch.")
+    with pytest.raises(CheckpointError, match=rf"lora_A\.weight in .*{suffix} is stored as {told}"):
+        read_tensors([path])

@@ -13,6 +13,7 @@ from PIL import Image
 
 from evals.records import Cause, Failure
 from llava.image_hash import hash_image
+from runners.errors import StoreError
 from tests.runners.conftest import read_lines
 from tests.runners.evaluation.test_resuming import answer_pending, completion, opened
 from tests.runners.task_runs import ENVIRONMENT, IDENTITY
@@ -215,3 +216,26 @@ def test_very_long_name_is_shortened_where_it_is_told(
     assert told[0].startswith("Image ")
     assert told[0] == told[-1]
     assert max(map(len, caplog.messages)) < 2200
+
+
+def test_images_that_are_replaced_while_they_are_asked_about_stop_the_run(
+    questions: Path, tmp_path: Path
+) -> None:
+    """The figure would be over both, and nothing would say so."""
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+        repaint(questions.parent / "images/blue.png", "white")
+        with pytest.raises(StoreError, match=r"images of 1 questions \(for example 4\)"):
+            task_run.finish(None)
+    assert not (tmp_path / "run/custom/summary.json").exists()
+    assert asked_again(questions) == ["4"]
+    assert (tmp_path / "run/custom/summary.json").exists()
+
+
+def test_images_that_are_only_touched_meanwhile_change_nothing(
+    questions: Path, tmp_path: Path
+) -> None:
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+        touch(questions.parent / "images/blue.png")
+        assert task_run.finish(None).num_answered == 3

@@ -299,3 +299,29 @@ def test_folder_that_was_removed_cannot_be_amended(questions: Path, tmp_path: Pa
         shutil.rmtree(tmp_path / "run/custom")
         with pytest.raises(StoreError, match=r"run/custom/manifest\.json was removed while"):
             task_run.amend(EngineReport())
+
+
+def test_data_that_change_while_they_are_asked_are_not_scored(
+    questions: Path, tmp_path: Path
+) -> None:
+    """Some files are read only when answers are scored: the figures would be over other data."""
+    content = questions.read_text()
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+        questions.write_text(content.replace('"answer"', '"other"'))
+        with pytest.raises(StoreError, match=r"questions\.jsonl changed while custom was asked"):
+            task_run.finish(None)
+        assert not (tmp_path / "run/custom/summary.json").exists()
+        questions.write_text(content)  # with another time
+        assert task_run.finish(None).num_answered == 3
+
+
+def test_data_that_change_between_reading_and_hashing_are_refused(
+    questions: Path, tmp_path: Path
+) -> None:
+    spec = {"_target_": "evals.tasks.custom.Custom", "questions": str(questions)}
+    spec["images"] = str(questions.parent / "images")
+    with build_task_run(spec, tmp_path / "run") as task_run:
+        questions.write_text(questions.read_text() + "\n")
+        with pytest.raises(DataError, match="written to while they were read"):
+            _ = task_run.asked.data_hashes

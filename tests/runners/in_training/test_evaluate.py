@@ -15,6 +15,7 @@ import runners
 from llava.errors import ConversationError
 from runners.errors import ConfigError
 from runners.storage.identity import check_identity
+from runners.storage.lock import FolderLock
 from runners.storage.stored import StoredTask
 from tests.checkpoints import LoadedModel
 from tests.runners.conftest import CHECKOUT, Finished, Shell, read_lines
@@ -73,6 +74,19 @@ def test_earlier_evaluation_in_a_folder_is_set_aside(demo: LoadedModel, tmp_path
         ask(demo, output_dir=tmp_path / "run", limit=limit)
     assert len(read_lines(tmp_path / "run/gqa/predictions.jsonl")) == 2
     assert len(read_lines(tmp_path / "run/gqa.old-1/predictions.jsonl")) == 3
+
+
+def test_folder_of_another_process_is_refused_before_anything_is_asked(
+    demo: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its refusal at the end would cost all the answers."""
+
+    def ask_nothing(*_: object) -> None:
+        pytest.fail("questions were asked")
+
+    monkeypatch.setattr("runners.in_training.evaluate.answer_task", ask_nothing)
+    with FolderLock(tmp_path / "run/gqa"), pytest.raises(ConfigError, match="another process"):
+        ask(demo, output_dir=tmp_path / "run", limit=2)
 
 
 def test_identity_tells_weights_apart(fresh: LoadedModel, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from omegaconf import DictConfig
@@ -18,6 +19,7 @@ from runners.options import program
 from runners.options.build import read_settings, read_task_specs
 from runners.options.eval import EvalConfig
 from runners.options.names import run_name
+from runners.options.sweep_jobs import RemoteJobs
 from tests.runners.conftest import Finished, Shell
 
 GQA = ["task=gqa"]
@@ -324,3 +326,13 @@ def test_reader_that_has_seen_enough_is_no_error(
     (tmp_path / "results").mkdir()
     finished = shell(f"python -m {program} | true", tmp_path)
     assert (finished.code, finished.stderr) == (0, "")
+
+
+def test_cache_in_a_closed_home_keeps_no_program_from_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(path: object, **_: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "stat", forbid)  # root may look into everything
+    assert RemoteJobs(tmp_path).collect() == []

@@ -92,7 +92,14 @@ def test_constructor_that_is_not_there_is_named(target: str) -> None:
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [({}, "data_dir"), ({"data_dir": "d", "splitt": "val"}, "splitt"), ({"data_dir": 5}, "GQA")],
+    [
+        ({}, "data_dir"),
+        ({"data_dir": "d", "splitt": "val"}, "splitt"),
+        ({"data_dir": 5}, "GQA"),
+        ({"data_dir": "d", "prompt_suffix": 7}, "`prompt_suffix` of .* must be str"),
+        ({"data_dir": "d", "max_new_tokens": "x"}, "`max_new_tokens` of .* must be int"),
+        ({"data_dir": "d", "max_new_tokens": True}, "`max_new_tokens` of .* must be int"),
+    ],
 )
 def test_wrong_option_of_a_benchmark_is_named(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -155,7 +156,12 @@ def test_given_replies_score_offline(mmvet: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", ["{", "[]", '{"model": "j"}', '{"model": {"_target_": "os.system"}, "num_runs": 1}']
+    "record",
+    [
+        *("{", "[]", '{"model": "j"}', '{"model": {"_target_": "os.system"}, "num_runs": 1}'),
+        '{"model": "j", "num_runs": 1000000000000}',
+        '{"model": "j", "num_runs": -1}',
+    ],
 )
 def test_spoiled_record_of_a_judge_is_bad_input(
     record: str, mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -165,3 +171,13 @@ def test_spoiled_record_of_a_judge_is_bad_input(
     path.write_text(record)
     assert program.run("score", score, options("mmvet", mmvet)) == 2
     assert "judge-x/judge.json" in capsys.readouterr().err
+
+
+def test_pipe_in_the_place_of_a_judges_record_holds_nobody_up(
+    mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "out/mmvet/judge-x/judge.json"
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    assert program.run("score", score, options("mmvet", mmvet)) == 2
+    assert "judge.json is no regular file" in capsys.readouterr().err

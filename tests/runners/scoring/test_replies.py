@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
+from runners.errors import ConfigError, StoreError
 from runners.options import program
 from runners.score import score
 from runners.scoring.replies import ReplyStore, run_path
+from runners.storage.lock import FolderLock
 from tests.evals.small_data import put_lines
 from tests.runners.chat_server import Answer, ChatServer, completion, failure
 from tests.runners.conftest import Start
@@ -60,7 +62,7 @@ def test_unreadable_grade_is_asked_for_again_and_found_again(mmvet: Path, tmp_pa
     assert summary_of(tmp_path)["metrics"]["score"] == 0.75
 
 
-def test_judge_that_never_grades_scores_zero_and_is_left_alone(
+def test_judge_that_never_grades_gives_no_score_and_is_left_alone(
     mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with ChatServer(otherwise=lambda _: completion("no")) as server:
@@ -71,7 +73,7 @@ def test_judge_that_never_grades_scores_zero_and_is_left_alone(
         assert program.run("score", score, [*argv, "judge.retry_failed=true"]) == 1
         assert len(server.requests) == 20
     summary = summary_of(tmp_path)
-    assert (summary["metrics"]["score"], summary["num_unparsed"]) == (0.0, 2)
+    assert (summary["metrics"]["score"], summary["num_unparsed"]) == (None, 2)
     assert summary["num_failed"] == {"judge_unread": 2}
     assert "could not be read" in capsys.readouterr().err
 
@@ -281,11 +283,35 @@ def test_second_interrupt_waits_for_no_reply(
 
 
 def test_reply_that_comes_too_late_is_not_written(tmp_path: Path) -> None:
-    store = ReplyStore(tmp_path, 0, "m")
-    store.add("1", "a", "in time")
-    store.close()
-    before = run_path(tmp_path, 0).read_bytes()
-    with pytest.raises(ValueError, match="too late"):
-        store.add("2", "b", "late")
+    place = tmp_path / "judge"
+    with FolderLock(place) as lock:
+        store = ReplyStore(place, 0, "m", lock)
+        store.add("1", "a", "in time")
+        store.close()
+        before = run_path(place, 0).read_bytes()
+        with pytest.raises(ValueError, match="too late"):
+            store.add("2", "b", "late")
     assert store.find("2", "b") is None
-    assert run_path(tmp_path, 0).read_bytes() == before
+    assert run_path(place, 0).read_bytes() == before
+
+
+def test_reply_after_the_lock_was_removed_is_not_written(tmp_path: Path) -> None:
+    """Another process may have the folder by then."""
+    place = tmp_path / "judge"
+    with FolderLock(place) as lock:
+        store = ReplyStore(place, 0, "m", lock)
+        store.add("1", "a", "in time")
+        (tmp_path / ".judge.lock").unlink()
+        with pytest.raises(StoreError, match=r"\.judge\.lock was removed"):
+            store.add("2", "b", "late")
+    assert len(run_path(place, 0).read_text().splitlines()) == 1
+
+
+def test_replies_are_written_through_no_link(tmp_path: Path) -> None:
+    place = tmp_path / "judge"
+    place.mkdir()
+    (tmp_path / "mine").write_text("")
+    run_path(place, 0).symlink_to(tmp_path / "mine")
+    with FolderLock(place) as lock, pytest.raises(ConfigError, match="is a link to"):
+        ReplyStore(place, 0, "m", lock).add("1", "a", "0.5")
+    assert not (tmp_path / "mine").read_text()

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from runners.errors import ConfigError
+from runners.errors import ConfigError, WriteError
 from runners.storage.files import (
     Recovered,
+    count_lines,
     read_intact_lines,
     recover_jsonl,
     remove_scratch,
@@ -58,13 +61,26 @@ def test_reading_leaves_an_unfinished_line_to_its_writer(tmp_path: Path) -> None
     assert path.read_bytes() == WHOLE + b'{"a"'
 
 
-def test_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "file.txt"
     write_atomic(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_atomic(path, "new \ud800")
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(WriteError, match=r"file\.txt"):
+        write_atomic(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_half_a_character_is_written_as_json_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    write_json(path, {"said": "cut \ud83d"})
+    assert json.loads(path.read_bytes()) == {"said": "cut \ud83d"}
 
 
 MARK, DEAD = "0123456789abcdef", 2**22 + 1  # the latter is no process here, but perhaps elsewhere
@@ -138,6 +154,28 @@ def test_link_is_neither_followed_nor_replaced(tmp_path: Path, target: str) -> N
         write_atomic(tmp_path / "a.md", "ours")
     assert (tmp_path / "a.md").is_symlink()
     assert (tmp_path / "there.md").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize(
+    "use", [recover_jsonl, read_intact_lines, count_lines, lambda path: write_atomic(path, "ours")]
+)
+def test_what_is_no_file_is_neither_read_nor_written(
+    use: Callable[[Path], object], make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    make(tmp_path / "a.jsonl")
+    with pytest.raises(ConfigError, match=r"a\.jsonl is .*Remove it"):
+        use(tmp_path / "a.jsonl")
+
+
+def test_spoiled_lines_go_through_no_link(tmp_path: Path) -> None:
+    """They may be a stranger's, and so may be the link."""
+    (tmp_path / "a.jsonl").write_text("rm -rf /\n")
+    (tmp_path / "profile").write_text("mine\n")
+    (tmp_path / "a.jsonl.spoiled").symlink_to("profile")
+    with pytest.raises(ConfigError, match="is a link to profile"):
+        recover_jsonl(tmp_path / "a.jsonl")
+    assert (tmp_path / "profile").read_text() == "mine\n"
 
 
 def test_nothing_is_removed_where_no_folder_is(tmp_path: Path) -> None:

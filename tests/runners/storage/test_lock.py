@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 
 from evals.records import Cause, Failure
 from runners.errors import ConfigError, StoreError
-from runners.storage.lock import FolderLock
+from runners.storage.lock import FolderLock, set_aside
 from tests.runners.evaluation.test_resuming import answer_pending, opened
 from tests.runners.task_runs import ENVIRONMENT, IDENTITY
 
@@ -88,3 +90,49 @@ def test_result_that_is_a_link_is_refused_before_anything_is_asked(
         assert task_run.pending() == []
         task_run.finish(None)
     assert (tmp_path / "run/custom").is_symlink()
+
+
+def test_two_links_to_one_folder_have_one_lock(tmp_path: Path) -> None:
+    (tmp_path / "real/gqa").mkdir(parents=True)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "gqa").symlink_to(tmp_path / "real/gqa")
+    with (
+        FolderLock(tmp_path / "a/gqa"),
+        pytest.raises(ConfigError, match="another process"),
+        FolderLock(tmp_path / "b/gqa"),
+    ):
+        pass
+
+
+NAMES = ("predictions.jsonl", "predictions.jsonl.spoiled", "trace.jsonl.spoiled", "summary.json")
+
+
+@pytest.mark.parametrize("name", [*NAMES, "../run.log"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("elsewhere")])
+def test_what_is_no_file_is_not_written_to(
+    make: Callable[[Path], None], name: str, tmp_path: Path
+) -> None:
+    """A stranger's folder may hold a link to a file of this user's, or a pipe that never ends."""
+    folder = tmp_path / "run/gqa"
+    folder.mkdir(parents=True)
+    make(folder / name)
+    refused = pytest.raises(ConfigError, match=re.escape(Path(name).name))
+    with refused, FolderLock(folder):
+        pass
+
+
+def test_a_file_where_the_folder_belongs_is_refused_before_anything_is_asked(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/gqa").write_text("")
+    with pytest.raises(ConfigError, match="is no folder"), FolderLock(tmp_path / "run/gqa"):
+        pass
+
+
+def test_name_that_a_dangling_link_has_is_not_free(tmp_path: Path) -> None:
+    (tmp_path / "gqa").mkdir()
+    (tmp_path / "gqa.old-1").symlink_to(tmp_path / "nowhere")
+    set_aside(tmp_path / "gqa")
+    assert (tmp_path / "gqa.old-2").is_dir()

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from evals.errors import DataError
+from evals.records import Sample
+from runners.errors import ConfigError
+from runners.evaluation.rerun import RepeatableOptions
 from runners.leaderboard import leaderboard
 from runners.options import program
+from runners.options.build import read_stored
+from runners.options.shard import Shard
 from runners.regress import regress
 from runners.report import report
 from runners.score import score
-from runners.storage.answer_lines import answer_id
+from runners.storage.answer_lines import answer_id, is_answer_line
+from runners.storage.asked import asked_samples
 from runners.storage.files import sha256_of_json
+from runners.storage.lock import FolderLock
 from runners.storage.stored import State, StoredTask, find_run, list_runs
 from runners.submit import submit
 from runners.views.report.page import to_json
 from tests.browser.synthetic_runs import Data, Reply, write_data, write_run
 from tests.runners.conftest import read_lines
+from tests.runners.task_runs import ENVIRONMENT
 
 pytestmark = pytest.mark.usefixtures("in_own_folder")
 
@@ -95,7 +107,7 @@ def test_edited_answer_is_told_by_every_program(
     assert "predictions.jsonl has changed since it was scored" in capsys.readouterr().err
 
     assert program.run("leaderboard", leaderboard, ["published=none", "formats=[md]"]) == 0
-    assert "the stored answers or scores were edited" in capsys.readouterr().out
+    assert "the stored answers, scores or figures were edited" in capsys.readouterr().out
 
     assert program.run("report", report, ["runs=A"]) == 0
     assert "1 stored answers were edited" in capsys.readouterr().err
@@ -109,6 +121,57 @@ def test_edited_answer_is_told_by_every_program(
     assert summary is not None
     assert code == (0 if edit is add_foreign_line else 1)
     assert summary.num_answered == (8 if edit is add_foreign_line else 7)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metrics": {"accuracy": 0.5}},
+        {"interval": [0.1, 0.2]},
+        {"num_answered": 7, "coverage": 0.875},
+        {"primary_metric": "f1"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_edited_figure_is_told_by_every_program(
+    change: dict[str, Any], pair: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.run("score", score, ["run=A"]) == 0
+    path = folder_of("A") / "summary.json"
+    written = path.read_bytes()
+    assert StoredTask(folder_of("A")).state is State.FINISHED
+    path.write_text(json.dumps(json.loads(written) | change))
+    assert StoredTask(folder_of("A")).state is State.EDITED
+
+    assert program.run("regress", regress, ["baseline=A", "candidate=B"]) == 2
+    assert "summary.json has changed since it was scored" in capsys.readouterr().err
+
+    assert program.run("leaderboard", leaderboard, ["published=none", "formats=[md]"]) == 0
+    assert "the stored answers, scores or figures were edited" in capsys.readouterr().out
+
+    assert program.run("report", report, ["runs=A"]) == 0
+    assert "summary.json changed since it was scored" in capsys.readouterr().err
+
+    assert program.run("score", score, ["run=A"]) == 0  # the remedy that is told
+    assert path.read_bytes() == written
+
+
+def test_run_without_its_answers_is_named(pair: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder_of("A") / "predictions.jsonl").unlink()
+    assert program.run("score", score, ["run=A"]) == 2
+    assert "results/A/custom/predictions.jsonl does not exist" in capsys.readouterr().err
+
+
+def test_run_without_its_scores_is_to_be_scored(
+    pair: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder_of("A") / "scores.jsonl").unlink()
+    assert program.run("regress", regress, ["baseline=A", "candidate=B"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "scores.jsonl does not exist. Score the run again" in said
+    for name in ("A", "B"):  # B is written by hand, with hashes of its own
+        assert program.run("score", score, [f"run={name}"]) == 0  # the remedy that is told
+    assert program.run("regress", regress, ["baseline=A", "candidate=B"]) == 0
 
 
 def test_edited_score_is_told(pair: Data, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,6 +208,20 @@ def test_untouched_run_is_finished(pair: Data) -> None:
         "A": State.FINISHED,
         "B": State.FINISHED,
     }
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "predictions.jsonl", "trace.jsonl"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_pipe_in_a_strangers_run_holds_nobody_up(
+    make: Callable[[Path], None], name: str, pair: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder_of("A") / name).unlink()
+    make(folder_of("A") / name)
+    for use in ("report", "score"):
+        assert PROGRAMS[use]("A") == 2
+        assert f"A/custom/{name} is " in capsys.readouterr().err
+    assert program.run("leaderboard", leaderboard, ["published=none", "formats=[md]"]) == 0
+    assert "| B " in capsys.readouterr().out
 
 
 PROGRAMS: dict[str, Callable[[str], int]] = {
@@ -250,6 +327,7 @@ def test_a_figure_is_in_one_unit_everywhere(
     summary = json.loads(path.read_text())
     summary["metrics"] = {"accuracy": value}
     summary["interval"] = [value, value]
+    summary["hashes"].pop("figures", None)  # as an earlier version wrote it
     summary["scales"] = {"accuracy": {"unit": unit, "largest": 10.0}}
     path.write_text(json.dumps(summary))
 
@@ -267,3 +345,80 @@ def test_a_figure_is_in_one_unit_everywhere(
     task = StoredTask(folder_of("A"))
     assert task.summary is not None
     assert shown in render_summaries([task.summary]).split()
+
+
+def test_run_that_is_being_written_is_not_scored(
+    pair: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its figures would be written beside other answers than those that were scored."""
+    with FolderLock(folder_of("A")):
+        assert program.run("score", score, ["run=A"]) == 2
+        assert "another process" in capsys.readouterr().err
+        assert program.run("score", score, ["run=A", "output=elsewhere"]) == 0
+    assert program.run("score", score, ["run=A"]) == 0
+
+
+DEEP: Any = functools.reduce(lambda inner, _: [inner], range(900), "x")
+
+
+def change_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("template", [{"a": 1}, ["a"], 5, "\ud800"])
+def test_template_of_any_type_and_text_is_told(
+    template: object, pair: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change_manifest(folder_of("A"), lambda m: m["identity"].update(conversation=template))
+    assert PROGRAMS["report"]("A") == 0
+    assert PROGRAMS["regress"]("A") in {0, 2}  # not 1: that would be a drop
+    assert "regress" in str(list(Path("results/B").iterdir()))
+
+
+def test_nested_breakdown_is_refused(pair: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [{**line, "kind": DEEP} for line in read_lines(folder_of("A") / "scores.jsonl")]
+    put_lines(folder_of("A") / "scores.jsonl", lines)
+    assert PROGRAMS["report"]("A") == 0
+    assert "must have a plain `kind`" in capsys.readouterr().err
+
+
+def test_failure_with_a_cause_that_is_no_text_is_no_line_of_a_run() -> None:
+    error = {"cause": {"a": 1}, "message": ""}
+    line = {"question_id": 1, "prompt": "", "text": "", "model_id": "m"}
+    line |= {"answer_id": answer_id("1", "", "m"), "metadata": {"key": "1", "error": error}}
+    assert not is_answer_line(line)
+    assert is_answer_line({**line, "metadata": {"key": "1", "error": dict.fromkeys(error, "x")}})
+
+
+def test_options_that_are_nested_deep_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"manifest\.json does not hold the options"):
+        read_stored(RepeatableOptions, {"model": DEEP, "limit": DEEP}, "manifest.json")
+
+
+def test_part_of_more_parts_than_anything_has_is_found_at_once() -> None:
+    samples = [Sample(key=str(n), question_id=n, text="", prompt="") for n in range(3)]
+    shards = [asked_samples(samples, None, Shard(index=n, count=10**12)) for n in (1, 3, 10**12)]
+    assert shards == [[samples[0]], [samples[2]], []]
+    few = [asked_samples(samples, None, Shard(index=n, count=2)) for n in (1, 2)]
+    assert few == [[samples[0], samples[2]], [samples[1]]]
+
+
+@pytest.mark.parametrize(
+    "near_ties", [{"num_questions": "x"}, {"num_questions": 500}, {"largest_change": []}]
+)
+def test_what_decides_near_ties_is_measured_again_where_it_cannot_be_read(
+    near_ties: dict[str, object],
+) -> None:
+    stored = {**ENVIRONMENT.to_json(), "versions": {}, "near_ties": near_ties}
+    here = replace(ENVIRONMENT, machine={"versions": {}})
+    assert here.measured_before(stored) is None
+
+
+@pytest.mark.parametrize("field", ["num_questions", "num_answered", "limit"])
+def test_summary_that_counts_less_than_nothing_is_none(field: str, pair: Data) -> None:
+    path = folder_of("A") / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: -5}))
+    with pytest.raises(DataError, match="must count questions"):
+        _ = StoredTask(folder_of("A")).summary

@@ -75,7 +75,8 @@ def test_answers_that_were_not_scored_are_told(results: Path, build: Build) -> N
         file.write('{"another": "line"}\n')
     notes = build().record("llava-v1.5-7b")["gqa/testdev_balanced/accuracy notes"]
     assert notes == (
-        "the stored answers or scores were edited: they are others than those that were scored"
+        "the stored answers, scores or figures were edited: they are others than those that were "
+        "scored"
     )
 
 
