@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -62,6 +62,16 @@ Images = Mapping[str, "Future[list[PreparedImage]]"]
 Prepared = dict[str, PreparedImage]
 
 
+@dataclass(slots=True)
+class _Begun:
+    """Requests that are planned; the images of the packs ahead are being prepared."""
+
+    requests: Sequence[Request]
+    alone: Sequence[Request]
+    packs: deque[Pack]
+    ahead: deque[tuple[Pack, Images]] = field(default_factory=deque)
+
+
 class PackedEngine:
     """Answers requests in packs, and those that packing could change once more, one by one.
 
@@ -103,7 +113,8 @@ class PackedEngine:
         self._max_rows = max_rows
         self._max_joined_tokens = CPU_JOINED_TOKENS if model.device.type == "cpu" else None
         usual_threads = 2 if model.device.type == "cpu" else min(8, max(2, torch.get_num_threads()))
-        self._num_threads = num_preprocess_threads or usual_threads
+        self._threads = ThreadPoolExecutor(num_preprocess_threads or usual_threads, "images")
+        self._begun: _Begun | None = None
         unusual = model.generation_config.to_diff_dict().keys() & _SEQUENTIAL_OPTIONS
         if unusual:
             logger.warning(
@@ -134,7 +145,24 @@ class PackedEngine:
         """Decides from now on by what all workers have measured; see `NearTies.adopt`."""
         self.near_ties.adopt(calibration)
 
+    def prepare(self, requests: Sequence[Request]) -> None:
+        """Begins to open images of what will be run next, while something else is computed.
+
+        May be called from another thread.
+        """
+        self._begun = self._begin(requests)
+
     def _results(self, requests: Sequence[Request]) -> Iterator[Result]:
+        begun, self._begun = self._begun, None
+        if begun is None or begun.requests is not requests:
+            begun = self._begin(requests)
+        while begun.ahead:
+            pack, images = begun.ahead.popleft()
+            self._open_next(begun)
+            yield from self._answer(pack, images)
+        yield from self.sequential.run(begun.alone)
+
+    def _begin(self, requests: Sequence[Request]) -> _Begun:
         alone = [request for request in requests if not self._can_pack(request)]
         packs = plan_packs(
             [request for request in requests if self._can_pack(request)],
@@ -143,15 +171,16 @@ class PackedEngine:
             num_image_tokens=self._usual_image_tokens(),
             max_joined_tokens=self._max_joined_tokens,
         )
-        with ThreadPoolExecutor(self._num_threads, thread_name_prefix="images") as pool:
-            ahead: deque[tuple[Pack, Images]] = deque()
-            for pack in packs:
-                ahead.append((pack, self._prepare(pool, pack)))
-                if len(ahead) > PACKS_AHEAD:
-                    yield from self._answer(*ahead.popleft())
-            while ahead:
-                yield from self._answer(*ahead.popleft())
-        yield from self.sequential.run(alone)
+        begun = _Begun(requests=requests, alone=alone, packs=deque(packs))
+        for _ in range(PACKS_AHEAD):
+            self._open_next(begun)
+        return begun
+
+    def _open_next(self, begun: _Begun) -> None:
+        """Starts preparing each distinct image of the next pack, if there is one."""
+        if begun.packs:
+            pack = begun.packs.popleft()
+            begun.ahead.append((pack, self._open_images(pack)))
 
     def probe(self, request: Request) -> ImageProbe | RequestFailure:
         """See `SequentialEngine.probe`."""
@@ -172,12 +201,11 @@ class PackedEngine:
         tower = get_tower() if get_tower else None
         return 0 if tower is None else int(tower.num_patches)
 
-    def _prepare(self, pool: ThreadPoolExecutor, pack: Pack) -> Images:
-        """Starts preparing each distinct image of a pack."""
+    def _open_images(self, pack: Pack) -> Images:
         sources = {image.key: image for request in pack.requests for image in request.images}
         config = self._model.config
         return {
-            key: pool.submit(prepare_images, [source], self._image_processor, config)
+            key: self._threads.submit(prepare_images, [source], self._image_processor, config)
             for key, source in sources.items()
         }
 

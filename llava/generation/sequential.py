@@ -70,6 +70,9 @@ class SequentialEngine:
             self._busy_s += time.perf_counter() - started
             yield result
 
+    def prepare(self, requests: Sequence[Request]) -> None:
+        """Does nothing: the reference's loop opens an image when its question is asked."""
+
     def report(self) -> EngineReport:
         """Returns the time that answering took; there is nothing else to tell."""
         return EngineReport(busy_s=self._busy_s)

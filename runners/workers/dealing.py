@@ -90,6 +90,10 @@ class Dealer:
         self._fresh.append(fresh)
         return True
 
+    def has_enough(self, number: int) -> bool:
+        """Whether so many items are made, and none is there that a worker may have died of."""
+        return len(self._fresh) >= number and not (self._innocent or self._suspect)
+
     def require_hope(self) -> None:
         """Checks that it is still the questions that end workers, and not the machine.
 

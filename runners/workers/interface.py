@@ -33,6 +33,9 @@ class Engine(Protocol):
     def run(self, requests: Sequence[Request]) -> Iterator[Completion | RequestFailure]:
         """Returns each result as soon as it is there."""
 
+    def prepare(self, requests: Sequence[Request]) -> None:
+        """Begins to open images, in threads, of what will be run next; from any thread."""
+
     def report(self) -> EngineReport:
         """Returns what the engine has done and measured since it was built."""
 

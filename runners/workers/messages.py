@@ -126,9 +126,9 @@ class ImagesProbed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """From the worker: one request is done."""
+    """From the worker: requests of the item that it computes are done."""
 
-    result: Completion | Failure
+    results: tuple[Completion | Failure, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,16 +1,18 @@
 """The workers of this machine: one process a device, dealt work as they get free.
 
-The parent hands out items one at a time, heaviest first, and is told of every answer; the next ones
-are made while the workers compute. A worker begins an item when all answers of its last one are
-stored, so a killed program loses at most one item a worker. A worker that
-dies, or says nothing for too long, is replaced, and what it had goes back to the dealer. There is
-nothing that all workers wait for together, so one of them cannot hold up the others.
+The parent hands out items heaviest first, and is told of every answer; the next ones are made while
+the workers compute. A worker has one item more than it computes, so that it prepares the images of
+that one meanwhile, as long as there is enough for all. It computes one after the other, so a killed
+program loses at most one item a worker. A worker that dies, or says nothing for too long, is
+replaced, and what it had goes back to the dealer. There is nothing that all workers wait for
+together, so one of them cannot hold up the others.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -45,6 +47,8 @@ logger = logging.getLogger(__name__)
 M = TypeVar("M", Ready, WeightsHashed, ModelLoaded, ImagesProbed)
 
 _POLL_S = 0.2
+_AHEAD = 2
+"""Items that a worker has at most, the one that it computes counted."""
 
 
 class LocalWorkers:
@@ -159,6 +163,9 @@ class LocalWorkers:
     def stop(self) -> None:
         """Lets `answer` end once the items that are being computed are through."""
         self._is_stopping = True
+        for slot in self._slots:
+            while len(slot.items) > 1:
+                self._dealer.give_back(slot.items.pop())
 
     def report(self) -> EngineReport:
         """Returns what all engines together have done, those of dead workers included."""
@@ -245,17 +252,23 @@ class LocalWorkers:
             slot.send(self._order)
 
     def _deal(self, slot: Slot) -> None:
-        """Gives a worker that has nothing to do the next item."""
-        if self._is_stopping or not slot.is_loaded or slot.item is not None:
+        """Gives a worker that has nothing to do the next item, and one ahead if it may have that.
+
+        Not where a worker has died: which item it died of would not be known.
+        """
+        if self._is_stopping or not slot.is_loaded:
             return
-        if (item := self._dealer.take()) is not None:
-            slot.item = item.number
+        is_sound = not slot.deaths_since_answer and self._dealer.has_enough(_AHEAD * len(self._slots))
+        while len(slot.items) < (_AHEAD if slot.items and is_sound else 1):
+            if (item := self._dealer.take()) is None:
+                return
+            slot.items.append(item.number)
             slot.send(item)
 
     def _hear_all(self) -> Iterator[Result]:
         """Waits a moment for messages of any worker and deals with those that are there."""
         slots = {slot.process.connection: slot for slot in self._slots if slot.process is not None}
-        is_making = not self._is_stopping and self._dealer.prepare(len(slots))
+        is_making = not self._is_stopping and self._dealer.prepare(_AHEAD * len(slots))
         for connection in wait(list(slots), timeout=0 if is_making else _POLL_S):
             slot = slots[connection]  # type: ignore[index]
             try:
@@ -274,8 +287,9 @@ class LocalWorkers:
             slot.heard = time.monotonic()
             if isinstance(message, Answered):
                 slot.note_answer()
-                if slot.item is not None and self._dealer.answered(slot.item, message.result.key):
-                    yield Result(result=message.result, worker=slot.seat.name)
+                for result in message.results if slot.items else ():  # given back at the end
+                    if self._dealer.answered(slot.items[0], result.key):
+                        yield Result(result=result, worker=slot.seat.name)
             elif isinstance(message, ItemDone):
                 yield from self._end_item(slot, message)
             elif isinstance(message, ModelLoaded):
@@ -284,13 +298,14 @@ class LocalWorkers:
                 logger.error("%s: %s", slot.seat.name, message.message)
 
     def _end_item(self, slot: Slot, message: ItemDone) -> Iterator[Result]:
-        slot.item, slot.report = None, message.report
+        slot.report = message.report
         # all workers are told the threshold once all of them together have measured enough
         calibration = self.report().calibration
         if not self._is_shared and calibration.is_complete:
             self.adopt(calibration)
-        for failure in self._dealer.done(message.number):
-            yield Result(result=failure, worker=slot.seat.name)
+        if slot.items:  # else it was given back at the end
+            for failure in self._dealer.done(slot.items.popleft()):
+                yield Result(result=failure, worker=slot.seat.name)
         self._deal(slot)
 
     def _bring_up(self, slot: Slot, loaded: ModelLoaded) -> None:
@@ -319,10 +334,7 @@ class LocalWorkers:
 
     def _take_back(self, slot: Slot, cause: Cause, message: str) -> list[Failure]:
         """Returns failures once a question was alone; what else there is is asked again."""
-        number, slot.item = slot.item, None
-        if number is None:
-            return []
-        if self._is_stopping:
-            self._dealer.give_back(number)
-            return []
-        return self._dealer.lost(number, cause, message)
+        numbers, slot.items = slot.items, deque()
+        while numbers and (self._is_stopping or len(numbers) > 1):
+            self._dealer.give_back(numbers.pop())
+        return self._dealer.lost(numbers[0], cause, message) if numbers else []

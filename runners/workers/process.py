@@ -5,20 +5,21 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import queue
 import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from tqdm import tqdm
 
+from evals.records import Failure
 from llava.errors import CheckpointError
-from llava.generation.request import Calibration, Request
+from llava.generation.request import Calibration, Completion, Request
 from runners.environment import num_cores
 from runners.errors import ConfigError
 from runners.workers.interface import Engine, from_engine
@@ -39,6 +40,7 @@ from runners.workers.messages import (
 )
 
 _BEAT_EVERY_S = 1.0
+_ANSWERS_EVERY_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,7 @@ def serve(connection: Connection, seat: Seat) -> None:
     # Threads that wait by spinning make a small model ten times slower once they have to share
     # the cores with something else. Read by OpenMP when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    inbox, outbox = _receive_all(connection), _Outbox(connection)
+    inbox, outbox = _Inbox(connection), _Outbox(connection)
     logging.getLogger("llava").addHandler(_Forwarder(outbox))
     logging.getLogger("llava").setLevel(logging.INFO)
     try:
@@ -81,6 +83,7 @@ def serve(connection: Connection, seat: Seat) -> None:
         trace = "".join(traceback.format_exception(error))
         outbox.send(BadInput(message=str(error), traceback=trace))
         return
+    inbox.announce = engine.prepare
     while True:
         message = inbox.get()
         if isinstance(message, Calibration):
@@ -89,11 +92,11 @@ def serve(connection: Connection, seat: Seat) -> None:
             outbox.send(ImagesProbed(probe=from_engine(engine.probe(message))))
         elif isinstance(message, WorkItem):
             for result in engine.run(message.requests):
-                outbox.send(Answered(result=from_engine(result)))
+                outbox.answer(from_engine(result))
             outbox.send(ItemDone(number=message.number, report=engine.report()))
 
 
-def _load(inbox: queue.SimpleQueue[ToWorker], outbox: _Outbox, devices: Sequence[str]) -> Engine:
+def _load(inbox: _Inbox, outbox: _Outbox, devices: Sequence[str]) -> Engine:
     """Hashes weights as often as that is asked for, then builds the model."""
     from llava.model.content_hash import hash_weight_files
     from runners.workers.loading import load_engine
@@ -109,33 +112,82 @@ def _load(inbox: queue.SimpleQueue[ToWorker], outbox: _Outbox, devices: Sequence
             return engine
 
 
-def _receive_all(connection: Connection) -> queue.SimpleQueue[ToWorker]:
-    """Takes messages off the pipe as they come, so that the parent never waits on a busy worker."""
-    inbox: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
+class _Inbox:
+    """Messages taken off the pipe as they come, so that the parent never waits on a busy worker.
 
-    def receive() -> None:
+    What near ties are decided by goes before work.
+
+    Attributes:
+        announce: Told of the requests of each item when it comes, maybe long before its turn.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.announce: Callable[[Sequence[Request]], None] | None = None
+        self._connection = connection
+        self._waiting: deque[ToWorker] = deque()
+        self._is_there = threading.Condition()
+        threading.Thread(target=self._receive, daemon=True).start()
+
+    def get(self) -> ToWorker:
+        """Returns the next message, waiting for it."""
+        with self._is_there:
+            self._is_there.wait_for(lambda: self._waiting)
+            return self._waiting.popleft()
+
+    def _receive(self) -> None:
         while True:
             try:
-                inbox.put(connection.recv())
+                message = self._connection.recv()
             except (EOFError, OSError):  # the parent closed its end, or died
                 os._exit(0)
-
-    threading.Thread(target=receive, daemon=True).start()
-    return inbox
+            if isinstance(message, WorkItem) and self.announce is not None:
+                self.announce(message.requests)
+            with self._is_there:
+                if isinstance(message, Calibration):
+                    self._waiting.appendleft(message)
+                else:
+                    self._waiting.append(message)
+                self._is_there.notify()
 
 
 class _Outbox:
-    """Sends messages; log lines may come from any thread."""
+    """Sends messages; log lines may come from any thread.
+
+    Answers go together, as many as came within a moment: each message costs the parent time.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
         self._sent = 0.0
+        self._answers: list[Completion | Failure] = []
+        self._has_answers = threading.Event()
+        threading.Thread(target=self._flush_soon, daemon=True).start()
+
+    def answer(self, result: Completion | Failure) -> None:
+        """Sends a result, a moment later at most."""
+        with self._lock:
+            self._answers.append(result)
+        self._has_answers.set()
 
     def send(self, message: FromWorker | logging.LogRecord) -> None:
+        """Sends a message, behind all answers that came before it."""
         self._sent = time.monotonic()
         with self._lock:
+            self._flush()
             self._connection.send(message)
+
+    def _flush(self) -> None:
+        if self._answers:
+            self._connection.send(Answered(results=tuple(self._answers)))
+            self._answers.clear()
+
+    def _flush_soon(self) -> None:
+        while self._has_answers.wait():
+            time.sleep(_ANSWERS_EVERY_S)
+            with self._lock:
+                self._has_answers.clear()
+                self._flush()
 
     @contextmanager
     def beating(self) -> Iterator[None]:

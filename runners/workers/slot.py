@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, field
 
 from llava.generation.request import EngineReport
@@ -32,7 +33,8 @@ class Slot:
         seat: Devices and threads.
         process: What runs there; None once it is given up.
         is_loaded: Whether it has its model.
-        item: Number of the item that it has.
+        items: Numbers of the items that it has: the one that it computes, and the one after it, of
+            which it prepares the images.
         heard: When it said something, or was given work, by the monotonic clock.
         deaths_in_a_row: Processes that died here since the last answer, or the last question that
             was found to end them.
@@ -44,7 +46,7 @@ class Slot:
     seat: Seat
     process: LocalWorker | None
     is_loaded: bool = False
-    item: int | None = None
+    items: deque[int] = field(default_factory=deque)
     heard: float = field(default_factory=time.monotonic)
     deaths_in_a_row: int = 0
     deaths_since_answer: int = 0
@@ -113,7 +115,7 @@ class Slot:
         Args:
             hang_s: So long it may be silent over work, and `START_LIMIT_S` before, if that is more.
         """
-        if self.process is None or (self.is_loaded and self.item is None):
+        if self.process is None or (self.is_loaded and not self.items):
             return False
         limit = hang_s if self.is_loaded else max(hang_s, START_LIMIT_S)
         return time.monotonic() - self.heard > limit

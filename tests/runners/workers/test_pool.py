@@ -317,7 +317,9 @@ class SimulatedWorker:
                     time.sleep(sum(seconds_of[request.key] for request in message.requests))
                     for request in message.requests:
                         theirs.send(
-                            Answered(result=Failure(key=request.key, cause="simulated", message=""))
+                            Answered(
+                                results=(Failure(key=request.key, cause="simulated", message=""),)
+                            )
                         )
                     theirs.send(ItemDone(number=message.number, report=EngineReport()))
 
@@ -332,7 +334,10 @@ class SimulatedWorker:
             self.connection.send(message)
 
     def receive(self) -> Any:
-        return self.connection.recv()
+        try:
+            return self.connection.recv()
+        except OSError as error:  # it had not read all that it was sent
+            raise EOFError from error
 
     def kill(self, *, after_s: float = 0.0) -> int:  # noqa: ARG002
         self.connection.close()
