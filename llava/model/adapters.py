@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -271,7 +270,8 @@ def merge_adapter(model: Any, adapter: Adapter) -> Any:
     except _REFUSED as error:
         raise CheckpointError(
             f"The adapter in {folder} cannot be applied: {reason_of(error)}. Check "
-            f"`target_modules` in its adapter_config.json{_targets(folder)} and `model.base=`."
+            "`target_modules` in its adapter_config.json "
+            f"({adapter.config.get('target_modules')}) and `model.base=`."
         ) from error
     # the biases that were trained beside the matrices lie among the whole tensors
     places = {name.replace(".base_layer.", ".") for name in applied}
@@ -326,12 +326,3 @@ def _named_by(config: Any, model: Any, adapter: Adapter, field: str) -> set[str]
         and (adapter.trains_tower or not is_of_tower(f"{name}."))
         and any(check_target_module_exists(asked, trained) for trained in trained_names(name))
     }
-
-
-def _targets(folder: Path) -> str:
-    """The target modules of an adapter in brackets, as far as its configuration can be read."""
-    try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    except ValueError:
-        return ""
-    return f" ({config.get('target_modules')})"

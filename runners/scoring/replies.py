@@ -26,6 +26,9 @@ from runners.storage.lock import FolderLock
 
 logger = logging.getLogger(__name__)
 
+_CAUSES = (Cause.JUDGE_REFUSED.value, Cause.JUDGE_SILENT.value)
+"""Why there may be no reply; one that cannot be read is stored as it is."""
+
 
 class NotStoredError(Exception):
     """A reply is needed that is not stored."""
@@ -76,6 +79,8 @@ class ReplyStore:
     def _read(self, line: Mapping[str, Any]) -> JudgeReply | None:
         content, error = line.get("content"), line.get("error") or {}
         if not isinstance(content, str) or not isinstance(error, dict):
+            return None
+        if error and error.get("cause") not in _CAUSES:  # somebody else's: it is asked again
             return None
         return JudgeReply(
             question_id=str(line.get("question_id")),

@@ -146,6 +146,23 @@ def test_endpoint_that_fails_for_one_question_is_asked_again(mmvet: Path, tmp_pa
     assert summary_of(tmp_path)["metrics"]["score"] == 1.0
 
 
+def test_stored_failure_of_an_unknown_cause_is_asked_again(mmvet: Path, tmp_path: Path) -> None:
+    def reply(request: dict[str, Any]) -> Answer:
+        is_odd = "Answer 0." in request["messages"][-1]["content"]
+        return (
+            refusal("content_filter") if is_odd and len(server.requests) < 3 else completion("1.0")
+        )
+
+    with ChatServer(otherwise=reply) as server:
+        argv = options("mmvet", mmvet, *judged(server))
+        assert program.run("score", score, argv) == 1
+        [path] = (tmp_path / "out/mmvet").glob("judge-*/run-0.jsonl")
+        path.write_text(path.read_text().replace("judge_refused", "somebody's own"))
+        server.requests.extend([{}] * 3)
+        assert program.run("score", score, argv) == 0
+    assert summary_of(tmp_path)["num_failed"] == {}
+
+
 def test_judge_without_any_text_gives_no_figure(
     mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
