@@ -1,11 +1,11 @@
 """Which answers packing might have changed: those with a token that was nearly tied.
 
 Packed and sequential arithmetic differ in the last bits. Where the two largest logits of a step
-lie closer than these bits can move them, the answer is computed again, alone. In float32 the
-distance is fixed. Where anything is computed in a shorter format it is measured by answering the
-first questions in both ways: it is four times the largest change seen, or two steps of the format's
-lattice at the logit, whichever is more; until then every answer is the sequential one. Several
-workers measure together: each adopts what all of them have seen.
+lie closer than these bits may move them, the answer is computed again, alone. How close is too
+close follows from a bound on the number of answers of the whole run that may be expected to stay
+changed, and from what has been seen of margins and their changes; see `Calibration`. Some questions
+are answered in both ways to see that, and each near tie tells a little more. In float32 on a CPU
+the distance is fixed.
 """
 
 from __future__ import annotations
@@ -16,55 +16,74 @@ from typing import Any
 
 import torch
 
-from llava.generation.request import Calibration
+from llava.generation.calibration import (
+    MEASURE_EVERY,
+    NUM_LARGEST,
+    Briefing,
+    Calibration,
+    count_margins,
+)
 
 FLOAT32_THRESHOLD = 1e-3
-_SAFETY = 4.0
-_LATTICE_STEPS = 2
+MAX_EXPECTED_FLIPS = 0.01
 REPLAYS = ("near_ties", "all", "off")
+_PRIOR_STEPS = 1.0
+_PRIOR_STEPS_FLOAT32 = 64.0  # rounding of every layer reaches logits that are not rounded much
 _LEAST_SCORE = -1e9  # of a token that sampling has ruled out
 
 
 class NearTies:
-    """Decides which answers are recomputed; `calibration` is what this process itself has measured.
+    """Decides which answers are recomputed; `calibration` is what this process itself has seen.
 
     Args:
         dtype: The shortest format that anything is computed in; see `shortest_dtype`.
+        device_type: Where; `cpu` or `cuda`.
         replay: `near_ties`, `all` or `off`.
-        threshold: Distance under which a token is nearly tied; None for the rule above.
+        threshold: Distance of logits under which a token is nearly tied; None for the rule above.
+        max_expected_flips: So many answers of the run may be expected to stay changed at most.
     """
 
     def __init__(
-        self, dtype: torch.dtype, *, replay: str = "near_ties", threshold: float | None = None
+        self,
+        dtype: torch.dtype,
+        *,
+        device_type: str = "cpu",
+        replay: str = "near_ties",
+        threshold: float | None = None,
+        max_expected_flips: float = MAX_EXPECTED_FLIPS,
     ) -> None:
         if replay not in REPLAYS:
             raise ValueError(f"`replay` must be one of {', '.join(REPLAYS)}, but is {replay!r}.")
         self.replay = replay
-        self._mantissa_bits = round(-math.log2(torch.finfo(dtype).eps))
+        self._eps = torch.finfo(dtype).eps
+        self._prior = _PRIOR_STEPS_FLOAT32 if dtype is torch.float32 else _PRIOR_STEPS
         self._fixed = threshold
-        if threshold is None and dtype is torch.float32:
+        if threshold is None and dtype is torch.float32 and device_type == "cpu":
             self._fixed = FLOAT32_THRESHOLD
-        self.calibration = self._shared = Calibration()
+        self._max_expected_flips = max_expected_flips
+        self._briefing = Briefing()
+        self.calibration = Calibration()
 
     @property
-    def is_calibrating(self) -> bool:
-        """Whether answers still have to be given in both ways to measure the threshold."""
-        measured = self.calibration.is_complete or self._shared.is_complete
-        return self.replay == "near_ties" and self._fixed is None and not measured
+    def measures(self) -> bool:
+        """Whether the distance is measured, and not fixed or without use."""
+        return self.replay == "near_ties" and self._fixed is None
 
     @property
     def threshold(self) -> float:
-        """The distance in force, lattice steps not counted."""
+        """The distance in force: in logits where it is fixed, else in steps of the format."""
         if self._fixed is not None:
             return self._fixed
-        return _SAFETY * max(self.calibration.largest_change, self._shared.largest_change)
+        known = max(
+            self._briefing.known,  # this engine's included, as far as it was told of
+            self.calibration,
+            key=lambda each: (each.num_answers, each.num_changes),
+        )
+        return known.threshold(self._briefing.num_questions, self._max_expected_flips, self._prior)
 
-    def adopt(self, calibration: Calibration) -> None:
-        """Decides from now on by what all workers have measured; a later call replaces it.
-
-        This one's measurements are included: they stand beside its own and are never added to them.
-        """
-        self._shared = calibration
+    def brief(self, briefing: Briefing) -> None:
+        """Decides from now on for this run, by what is known of it; a later call replaces it."""
+        self._briefing = briefing
 
     def must_replay(self, margins: Sequence[float], tops: Sequence[float]) -> bool:
         """Whether an answer with these margins and largest logits, step by step, is recomputed."""
@@ -72,33 +91,64 @@ class NearTies:
             return True  # which numbers are lost may depend on what was computed beside them
         if self.replay != "near_ties":
             return self.replay == "all"
-        if self.is_calibrating:
-            return True
-        return any(
-            margin < self._threshold_at(top) for margin, top in zip(margins, tops, strict=True)
+        distances = margins if self._fixed is not None else self._in_steps(margins, tops)
+        return min(distances, default=math.inf) < self.threshold
+
+    def note(self, margins: Sequence[float], tops: Sequence[float]) -> bool:
+        """Counts the margins of a packed answer; returns whether to give it in both ways.
+
+        That is for measuring alone, whether or not it `must_replay`.
+        """
+        seen = Calibration(num_answers=1, margins=count_margins(self._in_steps(margins, tops)))
+        self.calibration = self.calibration.merged(seen)
+        return (
+            self.measures
+            and self.calibration.num_answers % MEASURE_EVERY == 0
+            and self.calibration.num_measured < self._briefing.num_to_measure
         )
 
     def measure(
         self,
         packed: tuple[Sequence[int], Sequence[float]],
-        sequential: tuple[Sequence[int], Sequence[float]],
+        tops: Sequence[float],
+        alone: tuple[Sequence[int], Sequence[float]],
+        *,
+        is_due: bool,
     ) -> None:
-        """Learns from one question answered in both ways; each as its tokens and their margins."""
+        """Learns from one question answered in both ways.
+
+        Args:
+            packed: The tokens of the packed answer and their margins.
+            tops: The largest logit at each of its steps.
+            alone: The same as `packed` of the answer alone.
+            is_due: Whether it was answered again just for this; see `note`.
+        """
         changes = []
-        for token, margin, other, other_margin in zip(*packed, *sequential, strict=False):
+        for token, margin, other, other_margin in zip(*packed, *alone, strict=False):
             same = token == other
             changes.append(abs(margin - other_margin) if same else margin + other_margin)
             if not same:
                 break
-        changes = list(filter(math.isfinite, changes))
-        question = Calibration(num_questions=1, largest_change=max(changes, default=0.0))
-        self.calibration = self.calibration.merged(question)
+        steps = sorted(filter(math.isfinite, self._in_steps(changes, tops)), reverse=True)
+        seen = Calibration(
+            num_measured=int(is_due),
+            num_changes=len(steps),
+            largest_changes=tuple(steps[:NUM_LARGEST]),
+        )
+        self.calibration = self.calibration.merged(seen)
 
-    def _threshold_at(self, top: float) -> float:
-        if self._fixed is not None:
-            return self._fixed
-        exponent = math.floor(math.log2(abs(top))) if top else 0
-        return max(self.threshold, _LATTICE_STEPS * 2.0 ** (exponent - self._mantissa_bits))
+    def _in_steps(self, distances: Sequence[float], tops: Sequence[float]) -> list[float]:
+        """Distances of logits in steps of the format at the largest logit.
+
+        Where that is by chance near 0, where steps are tiny, a quarter of the answer's largest
+        stands for it: what the layers before have rounded does not get smaller there.
+        """
+        least = max(map(abs, tops), default=0.0) / 4
+        exponents = (math.frexp(max(abs(top), least))[1] - 1 for top in tops)
+        return [
+            distance / math.ldexp(self._eps, exponent)
+            for distance, exponent in zip(distances, exponents, strict=False)
+        ]
 
 
 def shortest_dtype(model: Any) -> torch.dtype:

@@ -20,12 +20,12 @@ from llava.generation.budget import (
     has_lost_device,
     is_out_of_memory,
 )
+from llava.generation.calibration import Briefing
 from llava.generation.decoding import PackDecoder, Question
-from llava.generation.neartie import NearTies, shortest_dtype
+from llava.generation.neartie import MAX_EXPECTED_FLIPS, NearTies, shortest_dtype
 from llava.generation.plan import Pack, halve, plan_packs, split_to_fit, with_image_tokens, without
 from llava.generation.preprocess import PreparedImage, prepare_images
 from llava.generation.request import (
-    Calibration,
     Completion,
     EngineReport,
     FailureCause,
@@ -36,6 +36,7 @@ from llava.generation.request import (
 )
 from llava.generation.sampling import SeededSampling
 from llava.generation.sequential import SequentialEngine
+from llava.model.llava_arch import EncodedImages
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class PackedEngine:
         replay: Which answers are computed again, alone: `near_ties`, `all` or `off`.
         near_tie_threshold: Distance of the two largest logits under which a token counts as nearly
             tied; None for the rule of `NearTies`.
+        max_expected_flips: So many answers of a run may be expected to stay changed at most.
         num_preprocess_threads: Threads that open and prepare images; None for 2 on a CPU, which
             has a model to compute, and up to 8 of this worker's threads beside a GPU, which waits.
     """
@@ -100,11 +102,16 @@ class PackedEngine:
         max_rows: int = 64,
         replay: str = "near_ties",
         near_tie_threshold: float | None = None,
+        max_expected_flips: float = MAX_EXPECTED_FLIPS,
         num_preprocess_threads: int | None = None,
     ) -> None:
         self.sequential = SequentialEngine(tokenizer, model, image_processor, context_len)
         self.near_ties = NearTies(
-            shortest_dtype(model), replay=replay, threshold=near_tie_threshold
+            shortest_dtype(model),
+            device_type=model.device.type,
+            replay=replay,
+            threshold=near_tie_threshold,
+            max_expected_flips=max_expected_flips,
         )
         self.stats = EngineReport()
         self._model = model
@@ -115,6 +122,8 @@ class PackedEngine:
         usual_threads = 2 if model.device.type == "cpu" else min(8, max(2, torch.get_num_threads()))
         self._threads = ThreadPoolExecutor(num_preprocess_threads or usual_threads, "images")
         self._begun: _Begun | None = None
+        # images without others beside them, for the pack's answers that are computed again alone
+        self._encoded_alone: dict[tuple[str, ...], EncodedImages] = {}
         unusual = model.generation_config.to_diff_dict().keys() & _SEQUENTIAL_OPTIONS
         if unusual:
             logger.warning(
@@ -137,13 +146,13 @@ class PackedEngine:
 
     def report(self) -> EngineReport:
         """Returns what this engine has done and measured so far."""
-        decides = self.near_ties.replay == "near_ties" and not self.near_ties.is_calibrating
+        decides = self.near_ties.replay == "near_ties"
         threshold = self.near_ties.threshold if decides else None
         return replace(self.stats, calibration=self.near_ties.calibration, threshold=threshold)
 
-    def adopt(self, calibration: Calibration) -> None:
-        """Decides from now on by what all workers have measured; see `NearTies.adopt`."""
-        self.near_ties.adopt(calibration)
+    def brief(self, briefing: Briefing) -> None:
+        """Decides near ties from now on for this run; see `NearTies.brief`."""
+        self.near_ties.brief(briefing)
 
     def prepare(self, requests: Sequence[Request]) -> None:
         """Begins to open images of what will be run next, while something else is computed.
@@ -326,11 +335,14 @@ class PackedEngine:
         for key in {image.key: None for request in pack.requests for image in request.images}:
             by_shape.setdefault(prepared[key].pixel_values.shape, []).append(key)
         features: dict[str, torch.Tensor] = {}
+        self._encoded_alone.clear()
         for keys in by_shape.values():
             pixels = torch.stack([prepared[key].pixel_values for key in keys])
             sizes = [prepared[key].size for key in keys]
             embeds = model.image_features(pixels.to(model.device, model.dtype), sizes)
             features |= dict(zip(keys, embeds, strict=True))
+            if len(keys) == 1:
+                self._encoded_alone[tuple(keys)] = EncodedImages(embeds)
         return features
 
     def _result(self, question: Question, prepared: Prepared, latency_s: float) -> Result:
@@ -341,34 +353,38 @@ class PackedEngine:
         packed = self.sequential.completion(
             request, question.tokens, images, question.margins, latency_s
         )
-        if not self.near_ties.must_replay(question.margins, question.tops):
+        is_due = self.near_ties.note(question.margins, question.tops)
+        if not (self.near_ties.must_replay(question.margins, question.tops) or is_due):
             return packed
         started = time.perf_counter()
         again = self._answer_again(request, images)
         replay_s = time.perf_counter() - started
         self.stats.replay_s += replay_s
-        if self.near_ties.is_calibrating:
+        if is_due:
             self.stats.calibration_s += replay_s
         self.stats.num_replayed += 1
         if isinstance(again, RequestFailure):
             return again
         flipped = again.token_ids != packed.token_ids
         self.stats.num_flipped += flipped
-        if self.near_ties.is_calibrating and again.margins:
+        if again.margins:
             self.near_ties.measure(
-                (packed.token_ids, packed.margins), (again.token_ids, again.margins)
+                (packed.token_ids, packed.margins),
+                question.tops,
+                (again.token_ids, again.margins),
+                is_due=is_due,
             )
         return replace(again, replayed=True, flipped=flipped)
 
     def _answer_again(self, request: Request, images: Sequence[PreparedImage]) -> Result:
         """The sequential answer, from the images as they were prepared for the pack."""
-        again = self.sequential.answer(request, images=images)
+        again = self.sequential.answer(request, images=images, encoded=self._encoded_alone)
         lacked_memory = (
             isinstance(again, RequestFailure) and again.cause == FailureCause.OUT_OF_MEMORY
         )
         if lacked_memory and self._model.device.type == "cuda":
             torch.cuda.empty_cache()  # what packs have left in pieces may do for one question
-            again = self.sequential.answer(request, images=images)
+            again = self.sequential.answer(request, images=images, encoded=self._encoded_alone)
         return again
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from llava.generation.calibration import Calibration
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -169,46 +171,14 @@ class ImageProbe:
     blank_text: str
 
 
-NUM_CALIBRATION_QUESTIONS = 200
-"""So many questions are answered in both ways before near ties are decided."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """What answering `num_questions` both packed and alone has shown about this model and device.
-
-    `largest_change` is by how much packing moved the margin of a token at most.
-    """
-
-    num_questions: int = 0
-    largest_change: float = 0.0
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether enough questions have been measured to decide near ties."""
-        return self.num_questions >= NUM_CALIBRATION_QUESTIONS
-
-    def merged(self, other: Calibration) -> Calibration:
-        """Returns what two processes that measured different questions know together.
-
-        >>> a = Calibration(num_questions=3, largest_change=0.5)
-        >>> a.merged(Calibration(num_questions=4, largest_change=0.25))
-        Calibration(num_questions=7, largest_change=0.5)
-        """
-        return Calibration(
-            num_questions=self.num_questions + other.num_questions,
-            largest_change=max(self.largest_change, other.largest_change),
-        )
-
-
 @dataclass(slots=True, kw_only=True)
 class EngineReport:
     """What an engine has done since it was built; it counts in a report of its own.
 
     Attributes:
-        calibration: What this engine itself has measured, nothing adopted.
-        threshold: The distance under which a token counts as nearly tied, lattice steps not
-            counted; None where there is none (yet).
+        calibration: What this engine itself has seen of margins and their changes.
+        threshold: The distance under which a token counts as nearly tied: in logits where it is
+            fixed, else in steps of the format; None where nothing hangs on it.
         num_packed: Answers from packs.
         num_replayed: Of these, computed again alone.
         num_flipped: Of these, with another result.
@@ -218,7 +188,7 @@ class EngineReport:
         decode_s: Seconds in the language model.
         busy_s: Seconds of answering, waiting not counted, replays included.
         replay_s: Seconds of computing again, calibration included.
-        calibration_s: Of these, the seconds in which the threshold was being measured.
+        calibration_s: Of these, the seconds for measuring alone.
     """
 
     calibration: Calibration = field(default_factory=Calibration)

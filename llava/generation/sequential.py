@@ -14,10 +14,10 @@ from transformers import LogitsProcessorList
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.generation.budget import has_lost_device, is_out_of_memory
+from llava.generation.calibration import Briefing
 from llava.generation.neartie import top_two
 from llava.generation.preprocess import BlankImage, PreparedImage, prepare_images
 from llava.generation.request import (
-    Calibration,
     Completion,
     EngineReport,
     FailureCause,
@@ -28,9 +28,11 @@ from llava.generation.request import (
     RequestFailure,
 )
 from llava.generation.sampling import SeededSampling
-from llava.model.llava_arch import LlavaMetaForCausalLM
+from llava.model.llava_arch import EncodedImages, LlavaMetaForCausalLM
 
 logger = logging.getLogger(__name__)
+
+Encoded = dict[tuple[str, ...], EncodedImages]
 
 PROBE_TOKENS = 8
 """The length of the answers by which `probe` compares images."""
@@ -77,11 +79,15 @@ class SequentialEngine:
         """Returns the time that answering took; there is nothing else to tell."""
         return EngineReport(busy_s=self._busy_s)
 
-    def adopt(self, calibration: Calibration) -> None:
+    def brief(self, briefing: Briefing) -> None:
         """Does nothing: no answer of this engine has to be computed again."""
 
     def answer(
-        self, request: Request, streamer: Any = None, images: Sequence[PreparedImage] | None = None
+        self,
+        request: Request,
+        streamer: Any = None,
+        images: Sequence[PreparedImage] | None = None,
+        encoded: Encoded | None = None,
     ) -> Completion | RequestFailure:
         """Returns the completion of a request, or whatever it raised as its failure.
 
@@ -89,12 +95,14 @@ class SequentialEngine:
             request: The question.
             streamer: Gets the tokens as they come, as transformers' `generate` passes them on.
             images: Of the request, if they have been prepared already.
+            encoded: What images of earlier requests were encoded to, by their keys; gets what is
+                encoded here.
 
         Raises:
             AcceleratorError: the device is lost to this process, and every other request with it.
         """
         try:
-            return self.complete(request, streamer, images)
+            return self.complete(request, streamer, images, encoded)
         except RequestError as error:
             return error.failure(request.key)
         except Exception as error:
@@ -109,7 +117,11 @@ class SequentialEngine:
 
     @torch.inference_mode()
     def complete(
-        self, request: Request, streamer: Any = None, images: Sequence[PreparedImage] | None = None
+        self,
+        request: Request,
+        streamer: Any = None,
+        images: Sequence[PreparedImage] | None = None,
+        encoded: Encoded | None = None,
     ) -> Completion:
         """Returns the answer to one request; see `answer`.
 
@@ -120,7 +132,7 @@ class SequentialEngine:
         start = time.perf_counter()
         if images is None:
             images = prepare_images(request.images, self.image_processor, self.model.config)
-        output, tokens = self._generate(request, images, streamer)
+        output, tokens = self._generate(request, images, streamer, encoded)
         length = next((i + 1 for i, token in enumerate(tokens) if token in self.stops), len(tokens))
         tops, margins = _decisions(output, request.generation)
         if not all(map(math.isfinite, tops[:length])):
@@ -207,7 +219,11 @@ class SequentialEngine:
         return room
 
     def _generate(
-        self, request: Request, images: Sequence[PreparedImage], streamer: Any = None
+        self,
+        request: Request,
+        images: Sequence[PreparedImage],
+        streamer: Any = None,
+        encoded: Encoded | None = None,
     ) -> tuple[Any, list[int]]:
         """What `generate` gives for a request, and the new tokens in it."""
         ids = torch.from_numpy(request.prompt_ids).long()
@@ -220,13 +236,7 @@ class SequentialEngine:
         generation = request.generation
         options: dict[str, Any] = {}
         if images:
-            pixel_values = [
-                image.pixel_values.to(device=self.model.device, dtype=self.model.dtype)
-                for image in images
-            ]
-            same = len({values.shape for values in pixel_values}) == 1
-            options["images"] = torch.stack(pixel_values) if same else pixel_values
-            options["image_sizes"] = [image.size for image in images]
+            options["images"] = self._encode(request, images, {} if encoded is None else encoded)
         if generation.do_sample:
             options["logits_processor"] = LogitsProcessorList(
                 [SeededSampling(request.key, generation)]
@@ -247,6 +257,23 @@ class SequentialEngine:
         # a plain language model repeats the prompt
         is_plain = not isinstance(self.model, LlavaMetaForCausalLM)
         return output, tokens[len(ids) :] if is_plain else tokens
+
+    def _encode(
+        self, request: Request, images: Sequence[PreparedImage], encoded: Encoded
+    ) -> EncodedImages:
+        """The features of a request's images, encoded together unless that has been done."""
+        keys = tuple(image.key for image in request.images)
+        if keys not in encoded:
+            pixel_values = [
+                image.pixel_values.to(device=self.model.device, dtype=self.model.dtype)
+                for image in images
+            ]
+            same = len({values.shape for values in pixel_values}) == 1
+            features = self.model.image_features(
+                torch.stack(pixel_values) if same else pixel_values, [i.size for i in images]
+            )
+            encoded[keys] = EncodedImages(features)
+        return encoded[keys]
 
 
 def _decisions(output: Any, generation: GenerationConfig) -> tuple[list[float], list[float]]:

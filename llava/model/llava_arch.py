@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 else:
     _LanguageModel = object  # the family's class, which follows in the order of inheritance
 
-Images = torch.Tensor | Sequence[torch.Tensor]
+
+class EncodedImages(tuple[torch.Tensor, ...]):
+    """Features of images, (S_i, D) each, as `image_features` has returned them."""
+
+    __slots__ = ()
+
+
+Images = torch.Tensor | Sequence[torch.Tensor] | EncodedImages
 
 
 class LlavaMetaModel(_LanguageModel):
@@ -84,12 +91,14 @@ class LlavaMetaForCausalLM(_LanguageModel):
 
         Args:
             images: (B, 3, H, W); or (B, T, 3, H, W) or a sequence of (T, 3, H, W) or (3, H, W),
-                whose tiles are merged by `mm_patch_merge_type`.
+                whose tiles are merged by `mm_patch_merge_type`. What is encoded is returned.
             image_sizes: Width and height of each image before preprocessing; needed to merge tiles.
 
         Raises:
             ValueError: images with tiles have fewer sizes than there are images.
         """
+        if isinstance(images, EncodedImages):
+            return list(images)
         if isinstance(images, torch.Tensor) and images.ndim == 4:
             return list(self.encode_images(images))
         tiled = [image if image.ndim == 4 else image[None] for image in images]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
+from llava.generation.calibration import Calibration
 from llava.model.loaded_files import (
     FileStates,
     describe_other_files,
@@ -240,10 +241,10 @@ class Course:
             check_canary(self._workers, renderer, self._task_runs)
         measured = (task_run.measured_before(environment) for task_run in self._task_runs)
         known = next((calibration for calibration in measured if calibration is not None), None)
-        if known is not None:
-            self._workers.adopt(known)
+        known = known or Calibration()
         total = sum(len(task_run.asked.samples) for task_run in self._task_runs)
         num_pending = sum(len(task_run.pending()) for task_run in self._task_runs)
+        self._workers.brief(num_pending, known)
         with Progress(total, total - num_pending) as progress, self.interruption.patience():
             asker = Asker(
                 workers=self._workers,
@@ -259,7 +260,7 @@ class Course:
                     continue
                 task_run.begin(model, environment)
                 timings[task_run.name] = timing = asker.ask(task_run)
-                calibration = known or timing.after.calibration
+                calibration = known.merged(timing.after.calibration)
                 task_run.amend(replace(timing.after, calibration=calibration))
         return timings
 

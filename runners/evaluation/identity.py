@@ -52,9 +52,15 @@ def engine_identity(engine: EngineOptions) -> dict[str, object]:
         return {"replay": "near_ties"}
     if engine.replay == "off":
         return {"replay": "off"}
-    threshold = engine.near_tie_threshold
-    given = {} if threshold is None else {"near_tie_threshold": threshold}
-    return {"replay": "near_ties", **given}
+    usual = PackedOptions()
+    return {
+        "replay": "near_ties",
+        **{
+            name: value
+            for name in ("near_tie_threshold", "max_expected_flips")
+            if (value := getattr(engine, name)) != getattr(usual, name)
+        },
+    }
 
 
 def identify_checkpoint(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 
-from llava.generation.request import Calibration, EngineReport
+from llava.generation.calibration import Calibration
+from llava.generation.request import EngineReport
 from runners.storage.typed import read_record
 from runners.workers.messages import Hardware
 
@@ -48,7 +49,7 @@ class Environment:
     def measured_before(self, stored: Mapping[str, object]) -> Calibration | None:
         """Returns what decides near ties here, if a stored environment says it.
 
-        That must have been measured in full, on the same kind of device and software.
+        That must have been measured on the same kind of device and software.
         """
         here, near_ties = self.to_json(), stored.get("near_ties")
         names = ("device_name", "versions", "attention")
@@ -58,10 +59,10 @@ class Environment:
         if any(stored.get(name) != here[name] for name in names):
             return None
         try:
-            calibration = read_record(Calibration, near_ties, "near_ties")
+            known = read_record(Calibration, near_ties, "near_ties")
+            return Calibration().merged(known)  # in order, whoever wrote it
         except ValueError:  # another version's, or somebody else's
             return None
-        return calibration if calibration.is_complete else None
 
 
 def near_tie_rule(report: EngineReport) -> dict[str, object]:

@@ -15,7 +15,7 @@ from typing import Any
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.identity import engine_identity
 from runners.options.build import read_stored
-from runners.options.engine import PackedOptions
+from runners.options.engine import MAX_EXPECTED_FLIPS, PackedOptions
 from runners.options.eval import EvalConfig
 from runners.options.given import GivenOptions
 from runners.options.model import (
@@ -61,6 +61,7 @@ class StoredEngine:
 
     replay: str = "near_ties"
     near_tie_threshold: float | None = None
+    max_expected_flips: float = MAX_EXPECTED_FLIPS
 
 
 @dataclass(kw_only=True, slots=True)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from evals.errors import DataError
 from evals.records import Failure, Sample, Score
-from llava.generation.request import Calibration, Completion, EngineReport
+from llava.generation.calibration import Calibration
+from llava.generation.request import Completion, EngineReport
 from runners.environment import now
 from runners.errors import StoreError
 from runners.evaluation.identity import ModelIdentity

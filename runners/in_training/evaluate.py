@@ -16,6 +16,7 @@ import torch
 
 from evals.errors import DataError
 from llava.conversation import resolve_conversation
+from llava.generation.calibration import Briefing, Calibration
 from llava.generation.neartie import NearTies
 from llava.generation.packed import PackedEngine
 from llava.generation.request import EngineReport
@@ -132,6 +133,8 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
         dtype = _read_autocast(autocast)
         with lent(inner, dtype):
             built = _build_engine(settings, inner, tokenizer, image_processor, dtype)
+            num_questions = sum(len(asked.samples) for asked in tasks_asked)
+            built.brief(Briefing.for_each(ranks.count, num_questions, Calibration()))
             answered = [answer_task(asked, built, renderer, ranks) for asked in tasks_asked]
         report = merge_reports(ranks.gather(built.report()))
         if folder is not None:
@@ -241,7 +244,11 @@ def _build_engine(
     if autocast and isinstance(engine, PackedEngine) and isinstance(packed, PackedOptions):
         # near ties are those of the arithmetic, which is not that of the weights
         engine.near_ties = NearTies(
-            autocast, replay=packed.replay, threshold=packed.near_tie_threshold
+            autocast,
+            device_type=model.device.type,
+            replay=packed.replay,
+            threshold=packed.near_tie_threshold,
+            max_expected_flips=packed.max_expected_flips,
         )
     return engine
 

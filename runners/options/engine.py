@@ -8,6 +8,7 @@ from typing import ClassVar
 from runners.options.checks import check_at_least, check_choice
 from runners.options.component import Component
 
+MAX_EXPECTED_FLIPS = 0.01
 REPLAYS = ("near_ties", "all", "off")
 
 
@@ -36,6 +37,8 @@ class PackedOptions(EngineOptions):
         replay: Which answers are computed again, alone: `near_ties`, `all` or `off`.
         near_tie_threshold: Distance of the two largest logits under which a token counts as nearly
             tied; None for the measured one.
+        max_expected_flips: So many answers of a run may be expected to differ from those that the
+            model gives alone, at most.
         num_preprocess_threads: Threads that prepare images; None for what suits the device.
     """
 
@@ -45,6 +48,7 @@ class PackedOptions(EngineOptions):
     max_rows: int = 64
     replay: str = "near_ties"
     near_tie_threshold: float | None = None
+    max_expected_flips: float = MAX_EXPECTED_FLIPS
     num_preprocess_threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -54,6 +58,7 @@ class PackedOptions(EngineOptions):
         check_choice("engine.replay", self.replay, REPLAYS)
         remedy = "Leave it out for the measured one."
         check_at_least("engine.near_tie_threshold", self.near_tie_threshold, 0, remedy)
+        check_at_least("engine.max_expected_flips", self.max_expected_flips, 1e-9)
 
 
 ENGINES = (PackedOptions, SequentialOptions)

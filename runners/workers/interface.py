@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 from evals.records import Cause, Failure
 from llava.errors import reason_of
+from llava.generation.calibration import Briefing, Calibration
 from llava.generation.request import (
-    Calibration,
     Completion,
     EngineReport,
     ImageProbe,
@@ -42,8 +42,8 @@ class Engine(Protocol):
     def probe(self, request: Request) -> ImageProbe | RequestFailure:
         """Returns what a request's images do to the beginning of its answer."""
 
-    def adopt(self, calibration: Calibration) -> None:
-        """Has near ties decided by what all workers together, this one included, have measured."""
+    def brief(self, briefing: Briefing) -> None:
+        """Has near ties decided by what is known of the run."""
 
 
 class Workers(Protocol):
@@ -93,8 +93,13 @@ class Workers(Protocol):
     def probe(self, requests: Sequence[Request]) -> Sequence[ImageProbe | Failure]:
         """Has one worker find out what the images of some requests do to their answers."""
 
-    def adopt(self, calibration: Calibration) -> None:
-        """Has every worker decide near ties by what an earlier run measured."""
+    def brief(self, num_questions: int, known: Calibration) -> None:
+        """Has every worker decide near ties for a run of so many questions.
+
+        Args:
+            num_questions: That the workers will answer.
+            known: What an earlier session of the run has seen of near ties.
+        """
 
     def answer(self, items: Iterable[tuple[Request, ...]]) -> Iterator[Result | None]:
         """Yields a result a request, and None now and then while there is none.

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from evals.records import Failure
-from llava.generation.request import Calibration, Completion, EngineReport, ImageProbe, Request
+from llava.generation.calibration import Briefing
+from llava.generation.request import Completion, EngineReport, ImageProbe, Request
 from llava.model.loaded_files import Hashes
 from runners.options.engine import EngineOptions
 from runners.options.model import QuantizationConfig
@@ -157,8 +158,8 @@ class BadInput:
     traceback: str
 
 
-ToWorker = HashWeights | LoadModel | Request | WorkItem | Calibration
-"""A request alone is one whose images are to be probed; a calibration is to be adopted."""
+ToWorker = HashWeights | LoadModel | Request | WorkItem | Briefing
+"""A request alone is one whose images are to be probed; a briefing is about near ties."""
 
 FromWorker = (
     Ready | WeightsHashed | ModelLoaded | ImagesProbed | Answered | ItemDone | Beat | BadInput

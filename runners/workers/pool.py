@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from evals.records import Cause, Failure
-from llava.generation.request import Calibration, EngineReport, ImageProbe, Request
+from llava.generation.calibration import Briefing, Calibration
+from llava.generation.request import EngineReport, ImageProbe, Request
 from llava.model.loaded_files import Hashes
 from runners.environment import num_cores
 from runners.errors import ConfigError, RemoteError, WorkerError
@@ -86,8 +87,7 @@ class LocalWorkers:
         self._ready: Ready | None = None
         self._order: LoadModel | None = None
         self._files: Hashes | None = None
-        self._calibration: Calibration | None = None
-        self._is_shared = False
+        self._briefing = Briefing()
         self._past = EngineReport()
         self._dealer = Dealer([])
         self._is_stopping = False
@@ -135,13 +135,11 @@ class LocalWorkers:
         """
         return [self._probe(request) for request in requests]
 
-    def adopt(self, calibration: Calibration) -> None:
-        """Has every worker decide near ties by what was measured, whenever it is loaded."""
-        self._calibration = calibration
-        self._is_shared = True
+    def brief(self, num_questions: int, known: Calibration) -> None:
+        """Has every worker decide near ties for this run, whenever it is loaded."""
+        self._briefing = Briefing.for_each(len(self._slots), num_questions, known)
         for slot in self._slots:
-            if slot.process is not None and slot.is_loaded:
-                slot.process.send(calibration)
+            self._brief(slot)
 
     def answer(self, items: Iterable[tuple[Request, ...]]) -> Iterator[Result | None]:
         """Yields a result a request, and None now and then while there is none."""
@@ -258,7 +256,9 @@ class LocalWorkers:
         """
         if self._is_stopping or not slot.is_loaded:
             return
-        is_sound = not slot.deaths_since_answer and self._dealer.has_enough(_AHEAD * len(self._slots))
+        is_sound = not slot.deaths_since_answer and self._dealer.has_enough(
+            _AHEAD * len(self._slots)
+        )
         while len(slot.items) < (_AHEAD if slot.items and is_sound else 1):
             if (item := self._dealer.take()) is None:
                 return
@@ -299,21 +299,22 @@ class LocalWorkers:
 
     def _end_item(self, slot: Slot, message: ItemDone) -> Iterator[Result]:
         slot.report = message.report
-        # all workers are told the threshold once all of them together have measured enough
-        calibration = self.report().calibration
-        if not self._is_shared and calibration.is_complete:
-            self.adopt(calibration)
+        self._brief(slot)
         if slot.items:  # else it was given back at the end
             for failure in self._dealer.done(slot.items.popleft()):
                 yield Result(result=failure, worker=slot.seat.name)
         self._deal(slot)
 
+    def _brief(self, slot: Slot) -> None:
+        """Tells a worker what all of them know of near ties."""
+        if slot.process is not None and slot.is_loaded:
+            slot.process.send(self._briefing.and_seen(self.report().calibration))
+
     def _bring_up(self, slot: Slot, loaded: ModelLoaded) -> None:
         """A worker that is not the first, or that was replaced, has its model."""
         require_same_files(f"Worker {slot.seat.name}", self._files or {}, loaded.files)
         slot.is_loaded, slot.failed_loads = True, 0
-        if self._calibration is not None and slot.process is not None:
-            slot.process.send(self._calibration)
+        self._brief(slot)
 
     def _bury(self, slot: Slot, *, hung: bool) -> Iterator[Result]:
         """Takes a worker's work back and puts another process into its place."""

@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from evals.records import Failure
 from llava.errors import CheckpointError
-from llava.generation.request import Calibration, Completion, Request
+from llava.generation.calibration import Briefing
+from llava.generation.request import Completion, Request
 from runners.environment import num_cores
 from runners.errors import ConfigError
 from runners.workers.interface import Engine, from_engine
@@ -86,8 +87,8 @@ def serve(connection: Connection, seat: Seat) -> None:
     inbox.announce = engine.prepare
     while True:
         message = inbox.get()
-        if isinstance(message, Calibration):
-            engine.adopt(message)
+        if isinstance(message, Briefing):
+            engine.brief(message)
         elif isinstance(message, Request):
             outbox.send(ImagesProbed(probe=from_engine(engine.probe(message))))
         elif isinstance(message, WorkItem):
@@ -143,7 +144,7 @@ class _Inbox:
             if isinstance(message, WorkItem) and self.announce is not None:
                 self.announce(message.requests)
             with self._is_there:
-                if isinstance(message, Calibration):
+                if isinstance(message, Briefing):
                     self._waiting.appendleft(message)
                 else:
                     self._waiting.append(message)

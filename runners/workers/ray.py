@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from evals.records import Cause, Failure
-from llava.generation.request import Calibration, EngineReport, ImageProbe, Request
+from llava.generation.calibration import Briefing, Calibration
+from llava.generation.request import EngineReport, ImageProbe, Request
 from llava.model.loaded_files import Hashes
 from runners.errors import ConfigError, WorkerError
 from runners.workers.dealing import Dealer
@@ -84,7 +85,7 @@ class RayWorkers:
         self._loading: dict[Any, str] = {}
         self._idle: list[str] = []
         self._reports: dict[str, EngineReport] = {}
-        self._calibration: Calibration | None = None
+        self._briefing = Briefing()
         self._ready: Ready | None = None
         self._loaded: dict[str, ModelLoaded] = {}
         self._order: LoadModel | None = None
@@ -138,9 +139,9 @@ class RayWorkers:
         """Has an actor find out what the images of some requests do to their answers."""
         return tuple(map(self._probe, requests))
 
-    def adopt(self, calibration: Calibration) -> None:
-        """Has every item from now on decide near ties by what was measured."""
-        self._calibration = calibration
+    def brief(self, num_questions: int, known: Calibration) -> None:
+        """Has near ties of every item from now on decided for this run."""
+        self._briefing = Briefing.for_each(max(1, self.num_alive), num_questions, known)
 
     def answer(self, items: Iterable[tuple[Request, ...]]) -> Iterator[Result | None]:
         """Yields a result a request, item by item, and None now and then while there is none."""
@@ -227,7 +228,8 @@ class RayWorkers:
         while self._idle and not self._is_stopping and (item := dealer.take()) is not None:
             name = self._idle.pop(0)
             self._hung.discard(name)
-            task = self._actors[name].answer.remote(item, self._calibration)
+            briefing = self._briefing.and_seen(self.report().calibration)
+            task = self._actors[name].answer.remote(item, briefing)
             self._pulse.watch(name, self._actors[name])
             yield task, (name, item)
 
@@ -244,8 +246,6 @@ class RayWorkers:
         self._pulse.forget(name)
         self._idle.append(name)
         self._reports[f"{name} {process}"] = report
-        if self._calibration is None and self.report().calibration.is_complete:
-            self._calibration = self.report().calibration
         for result in results:
             if dealer.answered(item.number, result.key):
                 yield Result(result=result, worker=name)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from evals.records import Failure
-from llava.generation.request import Calibration, Completion, EngineReport, ImageProbe, Request
+from llava.generation.calibration import Briefing
+from llava.generation.request import Completion, EngineReport, ImageProbe, Request
 from llava.model.loaded_files import Hashes
 from runners.workers.interface import from_engine
 from runners.workers.messages import LoadModel, ModelLoaded, Ready, WorkItem
@@ -37,7 +38,6 @@ class ModelActor:
         self._order = order
         self._engine: Any = None
         self._loaded: ModelLoaded | None = None
-        self._adopted: Calibration | None = None
         self._beat()
 
     def prepare(self) -> Ready:
@@ -79,14 +79,12 @@ class ModelActor:
         return probe
 
     def answer(
-        self, item: WorkItem, calibration: Calibration | None
+        self, item: WorkItem, briefing: Briefing
     ) -> tuple[list[Completion | Failure], str, Hashes, EngineReport]:
         """Returns results, this process, what its model was loaded from, the engine's report."""
         loaded = self.loaded()
         self._beat()
-        if calibration is not None and calibration != self._adopted:
-            self._engine.adopt(calibration)
-            self._adopted = calibration
+        self._engine.brief(briefing)
         results = [from_engine(result) for result in self._engine.run(item.requests)]
         self._rest()
         process = f"{os.uname().nodename}:{os.getpid()}"

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from llava.generation.calibration import Briefing, Calibration
 from llava.generation.packed import PackedEngine
 from llava.generation.request import EngineReport, Request
 from llava.generation.sequential import SequentialEngine
@@ -113,19 +114,11 @@ def _build_engine(name: str, parts: tuple[Any, Any, Any, int], settings: BenchCo
 
 
 def _warm_up(engine: Any, requests: Sequence[Request]) -> None:
-    """Answers some questions, and measures near ties, before anything is timed or counted."""
+    """Answers some questions before anything is timed or counted."""
     list(engine.run(requests[:_WARM_UP]))
     if not isinstance(engine, PackedEngine):
         return
-    # One pass may not be enough: a short workload has too few questions to measure near ties.
-    while engine.near_ties.is_calibrating:
-        before = engine.near_ties.calibration
-        list(engine.run(requests))
-        if engine.near_ties.calibration == before:
-            raise ConfigError(
-                "No question could be answered in both ways, so near ties cannot be measured. Try "
-                "another dtype, or replay=off."
-            )
+    engine.brief(Briefing.for_each(1, len(requests), Calibration()))
     engine.stats = EngineReport()  # counted from here on
 
 

@@ -12,7 +12,7 @@ import torch
 
 from llava.generation.neartie import shortest_dtype
 from llava.generation.packed import PackedEngine
-from llava.generation.request import Calibration, Completion, Request, RequestFailure
+from llava.generation.request import Completion, Request, RequestFailure
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from llava.model.quantization import Quantization
@@ -57,6 +57,20 @@ def load(folder: Path, **options: object) -> LoadedModel:
     )
 
 
+def test_answers_computed_again_encode_their_image_once(tiny_model: LoadedModel) -> None:
+    requests = questions(tiny_model, ["wide", "tall"], each=6)
+    alone = facts(list(SequentialEngine(*tiny_model).run(requests)))
+    tower = tiny_model.model.get_vision_tower()
+    batches: list[int] = []
+    hook = tower.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
+    try:
+        packed = facts(list(PackedEngine(*tiny_model, replay="all").run(requests)))
+    finally:
+        hook.remove()
+    assert packed == alone
+    assert sum(batches) <= 2 + 2  # in the pack, and each alone
+
+
 @pytest.mark.parametrize(
     ("options", "dtype"),
     [
@@ -76,7 +90,7 @@ def test_threshold_is_measured_wherever_anything_is_computed_in_a_short_format(
 ) -> None:
     model = load(tiny_checkpoint, **{"dtype": "float32", **options})
     assert shortest_dtype(model.model) is dtype
-    assert PackedEngine(*model).near_ties.is_calibrating is (dtype is not torch.float32)
+    assert PackedEngine(*model).near_ties.measures is (dtype is not torch.float32)
 
 
 @pytest.mark.parametrize("number", [6, pytest.param(30, marks=pytest.mark.slow)])
@@ -104,7 +118,6 @@ def test_question_that_overflows_fails_alone(
     with torch.no_grad():
         model.model.get_input_embeddings().weight[poisoned] = poison
     engine = PackedEngine(*model, replay=replay)
-    engine.adopt(Calibration(num_questions=200, largest_change=0.1))
     results = {result.key: result for result in engine.run(requests)}
     failure = results.pop("wide1")
     assert isinstance(failure, RequestFailure)

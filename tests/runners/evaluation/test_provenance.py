@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
-from llava.generation.request import NUM_CALIBRATION_QUESTIONS, Calibration, EngineReport
+from llava.generation.calibration import Calibration, count_margins
+from llava.generation.request import EngineReport
 from runners.evaluation.provenance import SessionTiming, Timing, near_tie_rule
 from tests.runners.task_runs import ENVIRONMENT
 
-MEASURED = Calibration(num_questions=NUM_CALIBRATION_QUESTIONS, largest_change=0.25)
+MEASURED = Calibration(
+    num_measured=3,
+    num_changes=9,
+    largest_changes=(2.0, 0.5),
+    num_answers=60,
+    margins=count_margins([1.0, 8.0]),
+)
 HERE = replace(ENVIRONMENT, machine={"versions": {"torch": "2.8"}})
 BEFORE = EngineReport(num_halvings=1, waited_s=1.0, busy_s=5.0, replay_s=2.0)
 
@@ -20,16 +27,14 @@ def stored(calibration: Calibration, **changes: object) -> dict[str, object]:
     return json.loads(json.dumps(content))
 
 
+def test_calibration_is_known_again() -> None:
+    assert HERE.measured_before(stored(MEASURED)) == MEASURED
+
+
 @pytest.mark.parametrize(
-    ("calibration", "known"), [(MEASURED, MEASURED), (replace(MEASURED, num_questions=3), None)]
+    "near_ties",
+    [None, {}, {"num_questions": 200, "largest_change": 0.5}, {**asdict(MEASURED), "margins": [1]}],
 )
-def test_calibration_is_known_again_once_it_is_complete(
-    calibration: Calibration, known: Calibration | None
-) -> None:
-    assert HERE.measured_before(stored(calibration)) == known
-
-
-@pytest.mark.parametrize("near_ties", [None, {}])
 def test_nothing_measured_is_no_calibration(near_ties: object) -> None:
     assert HERE.measured_before(stored(MEASURED, near_ties=near_ties)) is None
     assert HERE.measured_before(HERE.to_json()) is None

@@ -198,6 +198,7 @@ def test_options_are_those_of_the_choice(
                 "max_rows": 64,
                 "replay": "near_ties",
                 "near_tie_threshold": 0.5,
+                "max_expected_flips": 0.01,
                 "num_preprocess_threads": None,
             },
         ),

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from evals.records import Failure, Sample
+from llava.generation.calibration import MEASURE_EVERY, Calibration
 from llava.generation.request import (
-    NUM_CALIBRATION_QUESTIONS,
     Completion,
     EngineReport,
     GenerationConfig,
@@ -87,15 +87,16 @@ def test_two_workers_share_the_work_and_the_threshold(
 ) -> None:
     pool.load(order(tiny_checkpoint, PackedOptions(), "bfloat16"))
     wait_for_all(pool)
+    pool.brief(600, Calibration())
     results = results_of(pool.answer(items(40, 15, max_new_tokens=1)))
     assert keys(results, Completion) == numbers(600)
     by_worker = Counter(result.worker for result in results)
     assert set(by_worker) == {"local-0", "local-1"}
     report = pool.report()
     assert report.num_packed == 600
-    assert report.calibration.num_questions >= NUM_CALIBRATION_QUESTIONS
-    # together, not each: two items each may have been under way when the threshold was known
-    assert report.calibration.num_questions <= NUM_CALIBRATION_QUESTIONS + 4 * 15
+    assert report.calibration.num_answers == 600
+    # together, not each
+    assert 0 < report.calibration.num_measured <= 600 // MEASURE_EVERY
 
 
 @pytest.mark.slow
