@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from llava.generation.calibration import Briefing, Calibration
 from llava.generation.neartie import NearTies
 from llava.generation.packed import PackedEngine
 from llava.generation.request import Completion, Request, RequestFailure
@@ -32,6 +33,7 @@ from tests.checkpoints import LoadedModel
 from tests.demo_questions import NUM_IMAGES, demo_items, load_demo
 
 CHECKOUT = Path(__file__).parents[2]
+Tokens = tuple[Sequence[int], Sequence[float]]
 THRESHOLDS = (0.0, *(2.0**k for k in range(-10, 3)))
 
 
@@ -50,6 +52,12 @@ class Answered:
     sequential: Completion
 
     @property
+    def both(self) -> tuple[Tokens, tuple[float, ...], Tokens]:
+        """What `NearTies.measure` takes."""
+        packed, alone = self.packed, self.sequential
+        return (packed.token_ids, packed.margins), self.tops, (alone.token_ids, alone.margins)
+
+    @property
     def differs(self) -> bool:
         """Whether packing changed the answer."""
         return self.packed.token_ids != self.sequential.token_ids
@@ -60,9 +68,13 @@ class Watching(NearTies):
 
     tops: tuple[float, ...] = ()
 
+    def note(self, margins: Sequence[float], tops: Sequence[float]) -> bool:  # noqa: ARG002
+        """Never due."""
+        self.tops = tuple(tops)
+        return False
+
     def must_replay(self, margins: Sequence[float], tops: Sequence[float]) -> bool:  # noqa: ARG002
         """Never."""
-        self.tops = tuple(tops)
         return False
 
 
@@ -89,36 +101,31 @@ def answer_both(model: LoadedModel, items: Sequence[list[Request]]) -> list[Answ
 
 def follow_rule(answered: Sequence[Answered], near_ties: NearTies) -> dict[str, Any]:
     """Returns what the engine would have computed again, and what it would have left different."""
+    near_ties.brief(Briefing.for_each(1, len(answered), Calibration()))
     num_replayed = num_flips = 0
     for one in answered:
-        calibrating = near_ties.is_calibrating
-        if not near_ties.must_replay(one.packed.margins, one.tops):
-            num_flips += one.differs
-        elif calibrating:
-            near_ties.measure(
-                (one.packed.token_ids, one.packed.margins),
-                (one.sequential.token_ids, one.sequential.margins),
-            )
+        is_due = near_ties.note(one.packed.margins, one.tops)
+        is_near = near_ties.must_replay(one.packed.margins, one.tops)
+        num_replayed += is_near and not is_due
+        if is_near or is_due:
+            near_ties.measure(*one.both, is_due=is_due)
         else:
-            num_replayed += 1
-    num_measured = near_ties.calibration.num_questions
+            num_flips += one.differs
+    num_measured = near_ties.calibration.num_measured
     return {
         "threshold": near_ties.threshold,
-        "num_calibration_questions": num_measured,
+        "num_measured": num_measured,
         "share_replayed": num_replayed / (len(answered) - num_measured),
         "flips_after_replay": num_flips,
     }
 
 
 def largest_change(answered: Sequence[Answered], dtype: torch.dtype) -> float:
-    """Returns by how much packing moved a margin at most, over all questions."""
+    """Returns by how many steps packing moved a margin at most, over all questions."""
     near_ties = NearTies(dtype)
     for one in answered:
-        near_ties.measure(
-            (one.packed.token_ids, one.packed.margins),
-            (one.sequential.token_ids, one.sequential.margins),
-        )
-    return near_ties.calibration.largest_change
+        near_ties.measure(*one.both, is_due=False)
+    return near_ties.calibration.largest_changes[0]
 
 
 def run(dtype_name: str, seed: int, num_images: int) -> dict[str, Any]:
