@@ -26,10 +26,11 @@ _NO_CHANGE = 1e-6
 
 
 def check_canary(workers: Workers, renderer: PromptRenderer, task_runs: Sequence[TaskRun]) -> None:
-    """Asks a few pending questions about their images and about blank ones, and judges the answers.
+    """Asks pending questions about their images and about blank ones, and judges the answers.
 
-    They are from the whole of those about images, with greedy decoding; nothing is asked where
-    fewer than `MIN_QUESTIONS` are left. The workers have their model.
+    One that shows that the model sees is enough, a few are tried at most. They are from the whole
+    of those about images, with greedy decoding; nothing is asked where fewer than `MIN_QUESTIONS`
+    are left. The workers have their model.
 
     Raises:
         CanaryError: images change nothing at all, or logits are not numbers.
@@ -38,16 +39,28 @@ def check_canary(workers: Workers, renderer: PromptRenderer, task_runs: Sequence
     if len(samples) < MIN_QUESTIONS:
         return
     step = len(samples) // _NUM_PROBED
-    built = [
-        renderer.build_request(sample, GenerationConfig())
-        for sample in samples[::step][:_NUM_PROBED]
-    ]
-    findings = workers.probe([request for request in built if isinstance(request, Request)])
-    probes = [finding for finding in findings if isinstance(finding, ImageProbe)]
+    probes: list[ImageProbe] = []
+    for sample in samples[::step][:_NUM_PROBED]:
+        request = renderer.build_request(sample, GenerationConfig())
+        if isinstance(request, Request):
+            findings = workers.probe([request])
+            probes += (finding for finding in findings if isinstance(finding, ImageProbe))
+        if probes and is_healthy(probes[-1]):
+            return
     if not probes:
         logger.warning("canary: none of the images that were tried could be read")
         return
     judge(probes)
+
+
+def is_healthy(probe: ImageProbe) -> bool:
+    """Whether the image clearly makes a difference to an answer that looks like one."""
+    return (
+        probe.is_finite
+        and probe.logit_change > _NO_CHANGE
+        and probe.text != probe.blank_text
+        and not is_degenerate(probe.text)
+    )
 
 
 def judge(probes: Sequence[ImageProbe]) -> None:

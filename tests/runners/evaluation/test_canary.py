@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from llava.generation.request import ImageProbe
 from runners.errors import CanaryError
-from runners.evaluation.canary import judge
+from runners.evaluation.canary import is_healthy, judge
 from tests.runners.conftest import Shell
 
 
@@ -25,6 +25,20 @@ def probe(change: float = 1.0, *, is_finite: bool = True, text: str = "a", blank
 def test_healthy_model_passes_silently(caplog: pytest.LogCaptureFixture) -> None:
     judge([probe(), probe(0.0), probe(text="a", blank="a")])
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("found", "healthy"),
+    [
+        (probe(), True),
+        (probe(0.0), False),
+        (probe(is_finite=False), False),
+        (probe(text="no", blank="no"), False),
+        (probe(text="!!!!!"), False),
+    ],
+)
+def test_one_answer_that_hangs_on_its_image_is_enough(found: ImageProbe, healthy: bool) -> None:
+    assert is_healthy(found) is healthy
 
 
 @pytest.mark.parametrize(
