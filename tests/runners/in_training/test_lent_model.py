@@ -72,12 +72,12 @@ def test_wrapped_model_answers_as_the_model_itself(
 def test_autocast_answers_as_in_mixed_training(fresh: LoadedModel) -> None:
     model = mixed_precision(fresh.model)
     packed, sequential = (
-        ask(fresh, model=model, autocast="bfloat16", engine=engine, limit=12)
+        ask(fresh, model=model, autocast="bfloat16", engine=engine, limit=40)
         for engine in ("packed", "sequential")
     )
     assert answers_hash(packed) == answers_hash(sequential)
     # near ties are measured, as for weights of that dtype
-    assert packed["gqa"]["batch_check"]["recomputed"] == 12
+    assert packed["gqa"]["batch_check"]["recomputed"] >= 2
 
 
 def train(loaded: LoadedModel, *, evaluated: bool) -> tuple[list[float], dict[str, torch.Tensor]]:
