@@ -28,7 +28,7 @@ from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.asker import Asker
 from runners.evaluation.canary import check_canary
 from runners.evaluation.checkpoint import Subject, inspect_subject
-from runners.evaluation.dry_run import describe_run
+from runners.evaluation.dry_run import describe_run, num_tiles
 from runners.evaluation.identity import ModelIdentity, identify_checkpoint
 from runners.evaluation.progress import Progress
 from runners.evaluation.provenance import Environment, Timing
@@ -218,7 +218,7 @@ class Course:
             machine=describe_environment(),
             hardware=ready.hardware,
             num_workers=self._workers.num_alive,
-            attention=self.settings.model.attention,
+            attention=loaded.attention,
             marks_images=subject.marks_images,
             engine=self.settings.engine.to_json(),
             details={
@@ -248,7 +248,8 @@ class Course:
             asker = Asker(
                 workers=self._workers,
                 renderer=renderer,
-                num_image_tokens=subject.checkpoint.num_image_tokens,
+                num_image_tokens=subject.checkpoint.num_image_tokens
+                * num_tiles(subject.checkpoint),
                 interruption=self.interruption,
                 progress=progress,
                 load_s=load_s,

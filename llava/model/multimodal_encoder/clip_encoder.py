@@ -165,3 +165,9 @@ class CLIPVisionTower(nn.Module):
     def num_patches(self) -> int:
         """Patches P of an image."""
         return self.num_patches_per_side**2
+
+
+def find_tower(model: Any) -> CLIPVisionTower | None:
+    """Returns a model's vision tower; None for a model without images."""
+    get_tower = getattr(model, "get_vision_tower", None)
+    return get_tower() if get_tower else None

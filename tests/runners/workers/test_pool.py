@@ -304,7 +304,10 @@ class SimulatedWorker:
         self.connection, theirs = multiprocessing.Pipe()
 
         def work() -> None:
-            theirs.send(ModelLoaded(load_s=0.0, report={}, files=files))
+            loaded = ModelLoaded(
+                load_s=0.0, report={}, files=files, attention="sdpa", max_tokens=None
+            )
+            theirs.send(loaded)
             while True:
                 try:
                     message = theirs.recv()
