@@ -45,6 +45,7 @@ from runners.storage.identity import UNKNOWN
 from runners.storage.run_table import render_summaries, write_tables
 from runners.storage.stored import StoredTask
 from runners.workers.interface import build_workers
+from runners.workers.messages import ModelLoaded
 
 logger = logging.getLogger(__name__)
 
@@ -191,8 +192,8 @@ class Course:
 
     def _load(
         self, subject: Subject, model: ModelIdentity
-    ) -> tuple[ModelIdentity, Environment, float]:
-        """Has the workers load the model; returns what it is now, where, and the seconds it took.
+    ) -> tuple[ModelIdentity, Environment, ModelLoaded]:
+        """Has the workers load the model; returns what it is now, where, and what they loaded.
 
         Raises:
             ConfigError: it cannot be loaded, or is not the one that the run goes on with.
@@ -227,10 +228,14 @@ class Course:
                 "load_report": dict(loaded.report),
             },
         )
-        return model, environment, loaded.load_s
+        return model, environment, loaded
 
     def _ask(
-        self, subject: Subject, model: ModelIdentity, environment: Environment, load_s: float
+        self,
+        subject: Subject,
+        model: ModelIdentity,
+        environment: Environment,
+        loaded: ModelLoaded,
     ) -> dict[str, Timing]:
         """Has the pending questions answered; returns the timings of the tasks that have any."""
         renderer = subject.build_renderer()
@@ -250,9 +255,10 @@ class Course:
                 renderer=renderer,
                 num_image_tokens=subject.checkpoint.num_image_tokens
                 * num_tiles(subject.checkpoint),
+                pack_tokens=loaded.max_tokens,
                 interruption=self.interruption,
                 progress=progress,
-                load_s=load_s,
+                load_s=loaded.load_s,
                 since_s=self.since_s,
             )
             for task_run in self._task_runs:
