@@ -19,6 +19,7 @@ MAX_TOKENS = 20_000
 _PACKS = 2  # of a worker with much memory: what remains behind full packs is part of a pack
 _MIN_TOKENS = 2_000
 _PIECES_PER_WORKER = 4
+_LAST_PART = 16
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,12 +120,12 @@ def piece_tokens(left: int, num_workers: int, max_tokens: int) -> int:
     Several workers get less and less at a time, so that they are done at about the same time.
 
     >>> [piece_tokens(left, 8, 131_072) for left in (20_000_000, 1_000_000, 100_000, 5_000)]
-    [131072, 31250, 3125, 2000]
+    [131072, 31250, 8192, 8192]
     """
     if num_workers == 1:
         return max_tokens
     share = left // (num_workers * _PIECES_PER_WORKER)
-    return min(max_tokens, max(_MIN_TOKENS, share))
+    return min(max_tokens, max(_MIN_TOKENS, max_tokens // _LAST_PART, share))
 
 
 def estimate_piece(samples: Iterable[Sample], num_image_tokens: int) -> int:
