@@ -20,11 +20,12 @@ _PACKS = 2  # of a worker with much memory: what remains behind full packs is pa
 _MIN_TOKENS = 2_000
 _PIECES_PER_WORKER = 4
 _LAST_PART = 16
+_DOUBLINGS = 16  # more than any memory has room for
 
 
 @dataclass(slots=True, kw_only=True)
 class Work:
-    """Questions in items that are computed together, the heaviest first.
+    """Questions in items that are computed together, those with the longest groups first.
 
     What failed before comes after everything else: where it ends workers again, all others have
     been asked.
@@ -59,10 +60,9 @@ class Work:
             if requests := tuple(request for request in made if isinstance(request, Request)):
                 yield requests
 
-    def _pieces(self, samples: Sequence[Sample]) -> list[list[Sample]]:
+    def _pieces(self, samples: Sequence[Sample]) -> Iterator[list[Sample]]:
         most = max(MAX_TOKENS, _PACKS * (self.pack_tokens or 0))
-        pieces = list(cut_into_pieces(samples, self.num_image_tokens, most, self.num_workers))
-        return sorted(pieces, key=lambda piece: -estimate_piece(piece, self.num_image_tokens))
+        return cut_into_pieces(samples, self.num_image_tokens, most, self.num_workers)
 
     def take_failures(self) -> list[Failure]:
         """Returns the failures of questions that no request can be made of, each once."""
@@ -79,8 +79,8 @@ def cut_into_pieces(
     """Yields lists of questions of up to `max_tokens` estimated tokens, the longest groups first.
 
     Groups of like length come together, as a pack of them needs little padding. They are kept whole
-    unless one alone has more than `max_tokens` and `MAX_TOKENS`. For several workers the last
-    pieces are small, see `piece_tokens`.
+    unless one alone has more than `max_tokens` and `MAX_TOKENS`. The first pieces are small, and
+    for several workers the last ones, see `piece_tokens`.
     """
     piece: list[Sample] = []
     num_tokens = 0
@@ -90,12 +90,12 @@ def cut_into_pieces(
         for part in _split_long(group, num_image_tokens, max(max_tokens, MAX_TOKENS))
     ]
     left = sum(size for size, _ in sized)
-    limit = piece_tokens(left, num_workers, max_tokens)
+    number, limit = 0, piece_tokens(0, left, num_workers, max_tokens)
     for size, group in sorted(sized, key=lambda one: -one[0]):
         if piece and num_tokens + size > limit:
             yield piece
-            left -= num_tokens
-            limit = piece_tokens(left, num_workers, max_tokens)
+            number, left = number + 1, left - num_tokens
+            limit = piece_tokens(number, left, num_workers, max_tokens)
             piece, num_tokens = [], 0
         piece.extend(group)
         num_tokens += size
@@ -114,18 +114,24 @@ def _split_long(
         yield group[start : start + length]
 
 
-def piece_tokens(left: int, num_workers: int, max_tokens: int) -> int:
-    """Returns how many of the tokens that are left go into the next piece.
+def piece_tokens(number: int, left: int, num_workers: int, max_tokens: int) -> int:
+    """Returns how many of the tokens that are left go into a piece; the first has number 0.
 
-    Several workers get less and less at a time, so that they are done at about the same time.
+    The first ones are small, as workers have nothing to do until they are made, and each worker's
+    next one has twice as much. In the end several workers get less and less, so that they are done
+    at about the same time.
 
-    >>> [piece_tokens(left, 8, 131_072) for left in (20_000_000, 1_000_000, 100_000, 5_000)]
-    [131072, 31250, 8192, 8192]
+    >>> [piece_tokens(n, 20_000_000, 8, 131_072) for n in (0, 7, 8, 16, 24)]
+    [20000, 20000, 40000, 80000, 131072]
+    >>> [piece_tokens(99, left, 8, 131_072) for left in (1_000_000, 100_000, 5_000)]
+    [31250, 8192, 8192]
     """
+    first = min(max_tokens, MAX_TOKENS)
+    rising = min(max_tokens, first << min(number // num_workers, _DOUBLINGS))
     if num_workers == 1:
-        return max_tokens
+        return rising
     share = left // (num_workers * _PIECES_PER_WORKER)
-    return min(max_tokens, max(_MIN_TOKENS, max_tokens // _LAST_PART, share))
+    return min(rising, max(_MIN_TOKENS, max_tokens // _LAST_PART, share))
 
 
 def estimate_piece(samples: Iterable[Sample], num_image_tokens: int) -> int:
