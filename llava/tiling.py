@@ -76,6 +76,23 @@ def read_pinpoints(grid_pinpoints: Pinpoints, tile_size: int | None = None) -> l
     return [(int(width), int(height)) for width, height in sizes]
 
 
+def most_tiles(aspect_ratio: object, grid_pinpoints: Pinpoints | None, tile_size: int) -> int:
+    """Returns how many views of an image the tower gets at most, that of the whole image counted.
+
+    Args:
+        aspect_ratio: `image_aspect_ratio` of a config.
+        grid_pinpoints: Its `image_grid_pinpoints`, see `read_pinpoints`.
+        tile_size: Side of a tile in pixels.
+
+    >>> most_tiles("anyres", [[336, 672], [672, 672]], 336), most_tiles("pad", None, 336)
+    (5, 1)
+    """
+    if aspect_ratio != "anyres" or grid_pinpoints is None:
+        return 1
+    pinpoints = read_pinpoints(grid_pinpoints, tile_size)
+    return 1 + max(width * height // tile_size**2 for width, height in pinpoints)
+
+
 def _is_size(size: object) -> bool:
     return (
         isinstance(size, Sequence)

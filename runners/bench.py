@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from runners.environment import prepare_torch
 from runners.options import program
 from runners.options.bench import BenchProgramConfig
 from runners.options.build import read_settings
@@ -22,6 +23,7 @@ from runners.storage.files import write_json
 def bench(config: DictConfig) -> int:
     """Runs one composed configuration and returns the exit code."""
     settings = read_settings(config, BenchProgramConfig).bench
+    prepare_torch()
     # with torch, which no wrong option has to wait for
     from runners.lab.bench.comparing import compare_engines
 

@@ -20,6 +20,7 @@ _IMPORTED_AT = time.monotonic()
 _SOURCES = ("llava", "evals", "runners")
 _SOURCE_SUFFIXES = frozenset({".py", ".txt"})
 _LOCAL_RANK = "LOCAL_RANK"
+_ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 _PACKAGES = (
     "llava-evals",
     "torch",
@@ -100,6 +101,18 @@ def process_age_s() -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME) - started
     except (OSError, AttributeError, ValueError, IndexError):
         return time.monotonic() - _IMPORTED_AT
+
+
+def prepare_torch() -> None:
+    """Sets variables that torch reads when it is imported, as far as the user has not set them."""
+    # Threads that wait by spinning make a small model ten times slower once they have to share
+    # the cores with something else.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # No two packs have the same shapes: without segments that grow, what one has freed does not
+    # fit the next. The second name is the only one that torch before 2.9 knows; later ones warn of
+    # it, but look no further once they have found the first.
+    if not any(name in os.environ for name in _ALLOCATOR):
+        os.environ.update(dict.fromkeys(_ALLOCATOR, "expandable_segments:True"))
 
 
 def launched_rank() -> tuple[int, int] | None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from llava.model.multimodal_encoder.clip_encoder import MAX_IMAGES, find_tower
 
 CPU_MAX_TOKENS = 8192
 CPU_JOINED_TOKENS = 1200
@@ -13,12 +17,46 @@ GPU_MAX_TOKENS = 65536
 MIN_TOKENS = 512
 _SHARE_OF_FREE = 0.7
 _MASK_BYTES = 4096
+_PIXEL_BYTES = 3 * 4  # three colours, float32
 _SIGNS = (
     "can't allocate memory",
     "out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED",  # what a handle says for which there was no memory
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceMemory:
+    """What a device has, in bytes.
+
+    Attributes:
+        total: All of it.
+        free: What nobody has taken.
+        taken: What this process has taken.
+        share: The share of all that this process may take.
+    """
+
+    total: int
+    free: int
+    taken: int
+    share: float = 1.0
+
+    @classmethod
+    def of(cls, device: torch.device) -> DeviceMemory:
+        """Returns what a CUDA device has now."""
+        free, total = torch.cuda.mem_get_info(device)
+        taken = torch.cuda.memory_reserved(device)
+        share = torch.cuda.get_per_process_memory_fraction(device)
+        return cls(total=total, free=free, taken=taken, share=share)
+
+    @property
+    def room(self) -> int:
+        """What this process may take beside what it has.
+
+        Others that share the device may still load their models, or have packs in it.
+        """
+        return max(0, min(self.free, int(self.total * self.share) - self.taken))
 
 
 def estimate_max_tokens(model: Any) -> int:
@@ -29,21 +67,37 @@ def estimate_max_tokens(model: Any) -> int:
     """
     if model.device.type != "cuda":
         return CPU_MAX_TOKENS
+    torch.cuda.empty_cache()  # what loading has kept counts as taken
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    return fit_tokens(model, {device: DeviceMemory.of(device) for device in devices})
+
+
+def fit_tokens(model: Any, memory: Mapping[torch.device, DeviceMemory]) -> int:
+    """Returns the cache slots that fit, by what each device of a model's parameters has."""
     sizes: Counter[torch.device] = Counter()
     for parameter in model.parameters():
-        if parameter.device.type == "cuda":
-            sizes[parameter.device] += parameter.numel()
-    torch.cuda.empty_cache()  # what loading has kept counts as taken
+        sizes[parameter.device] += parameter.numel()
+    tower = find_tower(model)
     fitting = []
-    for device, size in sizes.items():
-        free, _ = torch.cuda.mem_get_info(device)
-        share_of_layers = size / sizes.total()  # layers lie where their weights do
-        fitting.append(int(free * _SHARE_OF_FREE / _bytes_per_token(model, share_of_layers)))
+    for device, found in memory.items():
+        room = int(found.room * _SHARE_OF_FREE)
+        if tower is not None and tower.device == device:
+            room -= tower_bytes(tower)
+        share_of_layers = sizes[device] / sizes.total()  # layers lie where their weights do
+        fitting.append(room // _bytes_per_token(model, tower, share_of_layers))
     return max(MIN_TOKENS, min(GPU_MAX_TOKENS, *fitting))
 
 
-def _bytes_per_token(model: Any, share_of_layers: float) -> int:
-    """About what a token takes on a device with some layers: cache, activations, mask."""
+def tower_bytes(tower: Any) -> int:
+    """Returns about what the activations of a vision tower take that encodes `MAX_IMAGES`."""
+    config = tower.config
+    width = 8 * config.hidden_size + 3 * config.intermediate_size
+    item = torch.finfo(tower.dtype).bits // 8
+    return int(MAX_IMAGES * (tower.num_patches + 1) * width * item)
+
+
+def _bytes_per_token(model: Any, tower: Any, share_of_layers: float) -> int:
+    """About what a token takes on a device with some layers: cache, activations, mask, image."""
     config = model.config
     num_heads = config.num_attention_heads
     num_kv_heads = getattr(config, "num_key_value_heads", None) or num_heads
@@ -52,7 +106,11 @@ def _bytes_per_token(model: Any, share_of_layers: float) -> int:
     cache = int(2 * config.num_hidden_layers * share_of_layers * num_kv_heads * head_dim * item)
     inner = getattr(config, "intermediate_size", 4 * config.hidden_size)
     activations = (8 * config.hidden_size + 3 * inner) * item
-    return cache + activations + _MASK_BYTES
+    image = 0
+    if tower is not None:  # pixels of a patch, its features, and what the projector makes of them
+        pixels = _PIXEL_BYTES * tower.config.patch_size**2
+        image = pixels + (tower.hidden_size + 2 * config.hidden_size) * item
+    return cache + activations + _MASK_BYTES + image
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from llava.generation.neartie import top_two
 from llava.generation.plan import Pack, Row
 from llava.generation.request import Request
 from llava.generation.row_cache import NOBODY, RowCache
-from llava.generation.sampling import SeededSampling
+from llava.generation.sampling import SeededSampling, sampled
 
 COMPACT_EVERY = 16
 """Decoding steps between looks at how much of the cache belongs to finished questions."""
@@ -171,10 +171,8 @@ class PackDecoder:
 
     def _take(self, questions: Sequence[Question], hidden: torch.Tensor) -> list[Question]:
         """Appends each question's next token; returns those that go on. hidden: (N, D)."""
-        scores = self._model.lm_head(hidden).float()  # (N, V)
-        for i, question in enumerate(questions):
-            if question.sampling is not None:
-                scores[i] = question.sampling(scores.new_empty(1, 0), scores[i : i + 1])[0]
+        samplings = [question.sampling for question in questions]
+        scores = sampled(self._model.lm_head(hidden), samplings)  # (N, V)
         going_on = []
         for question, token, top, margin in zip(questions, *top_two(scores), strict=True):
             question.tokens.append(token)

@@ -23,6 +23,7 @@ from llava.generation.calibration import (
     Calibration,
     count_margins,
 )
+from llava.generation.devices import multiplies_in_tf32
 
 FLOAT32_THRESHOLD = 1e-3
 MAX_EXPECTED_FLIPS = 0.01
@@ -154,7 +155,8 @@ class NearTies:
 def shortest_dtype(model: Any) -> torch.dtype:
     """Returns the format with the fewest bits that a model and its tower compute in.
 
-    Quantized weights are multiplied in a format of their own, int8 always in float16.
+    Quantized weights are multiplied in a format of their own, int8 always in float16, and float32
+    perhaps in TF32.
     """
     dtypes = {p.dtype for p in model.parameters() if p.dtype.is_floating_point}
     quantization: Any = getattr(model.config, "quantization_config", None)
@@ -162,6 +164,8 @@ def shortest_dtype(model: Any) -> torch.dtype:
         dtypes.add(torch.float16)
     if getattr(quantization, "load_in_4bit", False):
         dtypes.add(quantization.bnb_4bit_compute_dtype)
+    if multiplies_in_tf32():
+        dtypes.add(torch.float16)  # which has as many bits
     return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
 
 

@@ -37,6 +37,8 @@ from llava.generation.request import (
 from llava.generation.sampling import SeededSampling
 from llava.generation.sequential import SequentialEngine
 from llava.model.llava_arch import EncodedImages
+from llava.model.multimodal_encoder.clip_encoder import find_tower
+from llava.tiling import most_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +134,11 @@ class PackedEngine:
             )
         self._packs_model = model.config.model_type in PACKABLE and not unusual
 
+    @property
+    def max_tokens(self) -> int:
+        """Cache slots that a pack may take."""
+        return self._max_tokens
+
     def run(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Yields one completion or failure a request, pack by pack."""
         results = self._results(requests)
@@ -205,16 +212,22 @@ class PackedEngine:
         )
 
     def _usual_image_tokens(self) -> int:
-        """Embeddings of an untiled image: planning is memory, not truth."""
-        get_tower = getattr(self._model, "get_vision_tower", None)
-        tower = get_tower() if get_tower else None
-        return 0 if tower is None else int(tower.num_patches)
+        """Embeddings of an image in the largest layout: planning is memory, not truth."""
+        tower, config = find_tower(self._model), self._model.config
+        if tower is None:
+            return 0
+        ratio, pinpoints = (
+            getattr(config, f"image_{name}", None) for name in ("aspect_ratio", "grid_pinpoints")
+        )
+        return tower.num_patches * most_tiles(ratio, pinpoints, tower.config.image_size)
 
     def _open_images(self, pack: Pack) -> Images:
         sources = {image.key: image for request in pack.requests for image in request.images}
-        config = self._model.config
+        config, pin = self._model.config, self._model.device.type == "cuda"
         return {
-            key: self._threads.submit(prepare_images, [source], self._image_processor, config)
+            key: self._threads.submit(
+                prepare_images, [source], self._image_processor, config, pin=pin
+            )
             for key, source in sources.items()
         }
 
@@ -337,9 +350,12 @@ class PackedEngine:
         features: dict[str, torch.Tensor] = {}
         self._encoded_alone.clear()
         for keys in by_shape.values():
-            pixels = torch.stack([prepared[key].pixel_values for key in keys])
+            # from pinned memory without waiting; another dtype first would not be pinned
+            pixels = torch.stack(
+                [prepared[key].pixel_values.to(model.device, non_blocking=True) for key in keys]
+            )
             sizes = [prepared[key].size for key in keys]
-            embeds = model.image_features(pixels.to(model.device, model.dtype), sizes)
+            embeds = model.image_features(pixels.to(model.dtype), sizes)
             features |= dict(zip(keys, embeds, strict=True))
             if len(keys) == 1:
                 self._encoded_alone[tuple(keys)] = EncodedImages(embeds)

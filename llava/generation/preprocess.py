@@ -47,23 +47,31 @@ class PreparedImage:
 
 
 def prepare_images(
-    sources: Sequence[ImageSource], image_processor: Any, config: Any
+    sources: Sequence[ImageSource], image_processor: Any, config: Any, *, pin: bool = False
 ) -> list[PreparedImage]:
     """Returns the images opened and preprocessed.
+
+    Args:
+        sources: Where they come from.
+        image_processor: Of the vision tower.
+        config: Of the model; says how an image is laid out.
+        pin: Whether pixels lie in memory from which they go to a CUDA device beside its work.
 
     Raises:
         RequestError: an image is missing or unreadable.
         MemoryError: there is not enough memory to decode an image.
     """
-    return [_prepare(source, image_processor, config) for source in sources]
+    return [_prepare(source, image_processor, config, pin=pin) for source in sources]
 
 
-def _prepare(source: ImageSource, image_processor: Any, config: Any) -> PreparedImage:
+def _prepare(source: ImageSource, image_processor: Any, config: Any, *, pin: bool) -> PreparedImage:
     image = _open(source)
     try:
         [values] = process_images([image], image_processor, config)
     except (OSError, ValueError) as error:
         raise RequestError(FailureCause.IMAGE_UNREADABLE, f"{source.key}: {error}") from error
+    if pin:
+        values = values.pin_memory()
     return PreparedImage(pixel_values=values, size=image.size, sha256=hash_image(image))
 
 

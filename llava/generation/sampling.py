@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import LogitsProcessor, TemperatureLogitsWarper, TopPLogitsWarper
@@ -24,20 +27,52 @@ class SeededSampling(LogitsProcessor):
 
     def __init__(self, key: str, generation: GenerationConfig) -> None:
         self.key = key
-        self.seed = generation.seed
+        self.generation = generation
         self.step = 0
-        self.warpers: list[LogitsProcessor] = [TemperatureLogitsWarper(generation.temperature)]
-        if generation.top_p is not None and generation.top_p < 1:
-            self.warpers.append(TopPLogitsWarper(generation.top_p))
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def __call__(self, _: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Returns (1, V) float32 scores whose largest is the sampled token; scores: (1, V)."""
-        scores = scores.float()
-        for warper in self.warpers:
-            scores = warper(input_ids, scores)
-        noise = gumbel_noise(self.seed, self.key, self.step, scores.shape[-1])
+        return sampled(scores, [self])
+
+    def next_noise(self, size: int) -> torch.Tensor:
+        """Returns (size,) float32 of noise on the CPU, for the next step."""
+        noise = gumbel_noise(self.generation.seed, self.key, self.step, size)
         self.step += 1
-        return scores + noise.to(scores.device)
+        return noise
+
+
+def sampled(scores: torch.Tensor, samplings: Sequence[SeededSampling | None]) -> torch.Tensor:
+    """Returns (N, V) float32 scores whose largest are the sampled tokens; scores: (N, V).
+
+    Each question has a row, which stays as it is where its sampling is None. The noise is the same
+    on every device, so it is made on the CPU; it goes to the device as one.
+    """
+    scores = scores.float()
+    places: defaultdict[tuple[float, float | None], list[int]] = defaultdict(list)
+    for place, sampling in enumerate(samplings):
+        if sampling is not None:
+            places[sampling.generation.temperature, sampling.generation.top_p].append(place)
+    if not places:
+        return scores
+    warped = scores.clone()
+    noise = torch.zeros(scores.shape, pin_memory=scores.is_cuda)
+    for (temperature, top_p), group in places.items():
+        # usually all; to name some of them takes a transfer of its own
+        rows = (
+            slice(None) if len(group) == len(samplings) else torch.tensor(group).to(scores.device)
+        )
+        warped[rows] = _warp(scores[rows], temperature, top_p)
+    for place, sampling in enumerate(samplings):
+        if sampling is not None:
+            noise[place] = sampling.next_noise(scores.shape[1])
+    return warped.add_(noise.to(scores.device, non_blocking=True))
+
+
+def _warp(scores: torch.Tensor, temperature: float, top_p: float | None) -> torch.Tensor:
+    """(N, V): logits at a temperature, what is outside of the nucleus ruled out."""
+    nothing: Any = None  # these two look at the scores only
+    scores = TemperatureLogitsWarper(temperature)(nothing, scores)
+    return scores if top_p in (None, 1) else TopPLogitsWarper(top_p)(nothing, scores)
 
 
 def gumbel_noise(seed: int, key: str, step: int, size: int) -> torch.Tensor:

@@ -59,6 +59,11 @@ class SequentialEngine:
         self._busy_s = 0.0
 
     @property
+    def max_tokens(self) -> None:
+        """There are no packs."""
+        return
+
+    @property
     def stops(self) -> frozenset[int]:
         """Tokens that end an answer."""
         stop = self.model.generation_config.eos_token_id

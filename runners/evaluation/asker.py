@@ -27,6 +27,7 @@ class Asker:
     Attributes:
         workers: Have their model, or are loading it.
         num_image_tokens: What an image costs, for cutting the work.
+        pack_tokens: Cache slots of a worker's pack, likewise; None where that is not known.
         load_s: Seconds in which the model was loaded.
         since_s: Age of this process when the run began, 0 if the process began with it.
         first_answer_s: Seconds from the beginning to the first answer; None before it.
@@ -35,6 +36,7 @@ class Asker:
     workers: Workers
     renderer: PromptRenderer
     num_image_tokens: int
+    pack_tokens: int | None
     interruption: Interruption
     progress: Progress
     load_s: float
@@ -60,6 +62,7 @@ class Asker:
             generation=task_run.asked.generation,
             num_image_tokens=self.num_image_tokens,
             num_workers=self.workers.num_alive,
+            pack_tokens=self.pack_tokens,
             failed_before=task_run.failed_before(),
         )
         for result in self._results(work):

@@ -29,7 +29,7 @@ from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.asker import Asker
 from runners.evaluation.canary import check_canary
 from runners.evaluation.checkpoint import Subject, inspect_subject
-from runners.evaluation.dry_run import describe_run
+from runners.evaluation.dry_run import describe_run, num_tiles
 from runners.evaluation.identity import ModelIdentity, identify_checkpoint
 from runners.evaluation.progress import Progress
 from runners.evaluation.provenance import Environment, Timing
@@ -46,6 +46,7 @@ from runners.storage.identity import UNKNOWN
 from runners.storage.run_table import render_summaries, write_tables
 from runners.storage.stored import StoredTask
 from runners.workers.interface import build_workers
+from runners.workers.messages import ModelLoaded
 
 logger = logging.getLogger(__name__)
 
@@ -192,8 +193,8 @@ class Course:
 
     def _load(
         self, subject: Subject, model: ModelIdentity
-    ) -> tuple[ModelIdentity, Environment, float]:
-        """Has the workers load the model; returns what it is now, where, and the seconds it took.
+    ) -> tuple[ModelIdentity, Environment, ModelLoaded]:
+        """Has the workers load the model; returns what it is now, where, and what they loaded.
 
         Raises:
             ConfigError: it cannot be loaded, or is not the one that the run goes on with.
@@ -219,7 +220,7 @@ class Course:
             machine=describe_environment(),
             hardware=ready.hardware,
             num_workers=self._workers.num_alive,
-            attention=self.settings.model.attention,
+            attention=loaded.attention,
             marks_images=subject.marks_images,
             engine=self.settings.engine.to_json(),
             details={
@@ -228,10 +229,14 @@ class Course:
                 "load_report": dict(loaded.report),
             },
         )
-        return model, environment, loaded.load_s
+        return model, environment, loaded
 
     def _ask(
-        self, subject: Subject, model: ModelIdentity, environment: Environment, load_s: float
+        self,
+        subject: Subject,
+        model: ModelIdentity,
+        environment: Environment,
+        loaded: ModelLoaded,
     ) -> dict[str, Timing]:
         """Has the pending questions answered; returns the timings of the tasks that have any."""
         renderer = subject.build_renderer()
@@ -249,10 +254,12 @@ class Course:
             asker = Asker(
                 workers=self._workers,
                 renderer=renderer,
-                num_image_tokens=subject.checkpoint.num_image_tokens,
+                num_image_tokens=subject.checkpoint.num_image_tokens
+                * num_tiles(subject.checkpoint),
+                pack_tokens=loaded.max_tokens,
                 interruption=self.interruption,
                 progress=progress,
-                load_s=load_s,
+                load_s=loaded.load_s,
                 since_s=self.since_s,
             )
             for task_run in self._task_runs:

@@ -13,7 +13,7 @@ from evals.records import Cause, Failure, Sample
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.generation.request import GenerationConfig
 from llava.model.checkpoint import Checkpoint
-from llava.tiling import read_pinpoints
+from llava.tiling import most_tiles
 from runners.environment import num_cores
 from runners.evaluation.checkpoint import Subject
 from runners.evaluation.prompts import PromptRenderer
@@ -236,11 +236,10 @@ def _count_shared(prompt: Sequence[int]) -> int:
 
 def num_tiles(checkpoint: Checkpoint) -> int:
     """Returns how many views of an image the tower gets: 1, or the most that tiling can give."""
-    config, side = checkpoint.config, int(checkpoint.tower_config.get("image_size", 224))
-    if not checkpoint.is_multimodal or config.get("image_aspect_ratio") != "anyres":
+    if not checkpoint.is_multimodal:
         return 1
-    pinpoints = read_pinpoints(config["image_grid_pinpoints"], side)
-    return 1 + max(width * height // side**2 for width, height in pinpoints)
+    config, side = checkpoint.config, int(checkpoint.tower_config.get("image_size", 224))
+    return most_tiles(config.get("image_aspect_ratio"), config.get("image_grid_pinpoints"), side)
 
 
 def count_tower_parameters(config: Mapping[str, Any]) -> int:

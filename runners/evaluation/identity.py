@@ -27,6 +27,7 @@ class ModelIdentity:
             memory has the role `in_process`.
         dtype: Of the language model; `UNKNOWN` until a worker has said what its device's is.
         vision_tower_dtype: Of the vision tower, None for its default.
+        tf32: Whether CUDA devices may multiply float32 in TF32.
         engine: See `engine_identity`.
     """
 
@@ -35,6 +36,7 @@ class ModelIdentity:
     conversation: str
     dtype: str
     vision_tower_dtype: str | None = None
+    tf32: bool = False
     quantization: QuantizationConfig | None = None
     engine: Mapping[str, object]
 
@@ -83,6 +85,7 @@ def identify_checkpoint(
         conversation=subject.template,
         dtype=subject.dtype(settings.dtype) or UNKNOWN,
         vision_tower_dtype=settings.model.vision_tower_dtype,
+        tf32=settings.model.tf32,
         quantization=settings.quantization,
         engine=engine_identity(settings.engine),
     )
@@ -103,6 +106,7 @@ def compose_identity(
         "conversation": model.conversation,
         "dtype": model.dtype,
         "vision_tower_dtype": model.vision_tower_dtype,
+        "tf32": model.tf32,
         "quantization": None if quantization is None else quantization.to_plain(),
         "engine": model.engine,
         "prompt_version": PROMPT_VERSION,

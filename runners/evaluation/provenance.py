@@ -19,7 +19,8 @@ class Environment:
         command: What was typed; None inside another program.
         machine: Versions, machine and source state, see `describe_environment`.
         num_workers: Processes that hold it.
-        attention: Implementation of attention; None for the model's default.
+        attention: Its implementation as the model takes it, and the kernels that are open to it;
+            None if that is not known.
         marks_images: Whether prompts have images between start and end tokens.
         engine: The engine, as `_target_` plus values.
     """

@@ -69,6 +69,7 @@ def answer_task(
         renderer=renderer,
         generation=asked.generation,
         num_image_tokens=TOKENS_OF_AN_IMAGE,
+        pack_tokens=engine.max_tokens,
     )
     mine: dict[str, Result] = {}
     for requests in work.items():

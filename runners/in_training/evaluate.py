@@ -17,10 +17,12 @@ import torch
 from evals.errors import DataError
 from llava.conversation import resolve_conversation
 from llava.generation.calibration import Briefing, Calibration
+from llava.generation.devices import describe_attention
 from llava.generation.neartie import NearTies
 from llava.generation.packed import PackedEngine
 from llava.generation.request import EngineReport
 from llava.model.checkpoint import DEFAULT_CONTEXT_LEN
+from llava.model.multimodal_encoder.clip_encoder import find_tower
 from llava.names import get_model_name_from_path
 from llava.tiling import check_layout
 from runners.environment import describe_environment
@@ -32,7 +34,6 @@ from runners.evaluation.questions import AskedTask
 from runners.evaluation.resuming import TaskRun
 from runners.in_training.answered_task import answer_task
 from runners.in_training.lent_model import (
-    find_tower,
     hash_model,
     lent,
     require_known_class,
@@ -136,10 +137,11 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
             num_questions = sum(len(asked.samples) for asked in tasks_asked)
             built.brief(Briefing.for_each(ranks.count, num_questions, Calibration()))
             answered = [answer_task(asked, built, renderer, ranks) for asked in tasks_asked]
+            attention = describe_attention(inner)
         report = merge_reports(ranks.gather(built.report()))
         if folder is not None:
             identity = _identify(inner, settings, template, autocast)
-            environment = _describe(inner, settings, report, ranks.count)
+            environment = _describe(inner, settings, report, ranks.count, attention)
             for task in answered:
                 task.store(held.runs[task.asked.name], identity, environment)
             write_tables(folder)
@@ -269,7 +271,7 @@ def _identify(
 
 
 def _describe(
-    model: Any, settings: EvalConfig, report: EngineReport, num_workers: int
+    model: Any, settings: EvalConfig, report: EngineReport, num_workers: int, attention: str
 ) -> Environment:
     on_cuda = model.device.type == "cuda"
     return Environment(
@@ -281,7 +283,7 @@ def _describe(
             num_threads=torch.get_num_threads(),
         ),
         num_workers=num_workers,
-        attention=getattr(model.config, "_attn_implementation", None),
+        attention=attention,
         marks_images=_marks_images(model),
         engine=settings.engine.to_json(),
         details={"near_ties": near_tie_rule(report)},

@@ -12,9 +12,10 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 from peft import PeftModel
 
+from llava.generation.devices import set_arithmetic
 from llava.model.content_hash import combine_digests, digest_tensor
 from llava.model.llava_arch import LlavaMetaForCausalLM
-from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
+from llava.model.multimodal_encoder.clip_encoder import find_tower
 from runners.errors import ConfigError
 
 
@@ -88,8 +89,8 @@ def lent(model: Any, autocast: torch.dtype | None) -> Iterator[None]:
 
     It is in evaluation mode, keeps a cache and computes in the dtype of its weights, float32 in
     full, or else under autocast in the given dtype, as a training in mixed precision. On leaving,
-    the mode of every module, the configuration, the state of all random generators and whatever
-    accelerate had put around `forward` are as they were.
+    the mode of every module, the configuration, the state of all random generators, torch's
+    settings for CUDA devices and whatever accelerate had put around `forward` are as they were.
     """
     on_cuda = model.device.type == "cuda"
     indices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
@@ -103,13 +104,9 @@ def lent(model: Any, autocast: torch.dtype | None) -> Iterator[None]:
         if original is not None:
             # What accelerate puts around it for mixed precision, only `generate` would go through.
             _set(stack, model, "forward", original)
-        # The distance under which a token counts as nearly tied is fixed for float32 in full, as
-        # torch multiplies it unless told otherwise; transformers' Trainer tells.
-        matmul = torch.backends.cuda.matmul
-        if hasattr(matmul, "fp32_precision"):  # since torch 2.9, which refuses a mix of both
-            _set(stack, matmul, "fp32_precision", "ieee")
-        else:
-            _set(stack, matmul, "allow_tf32", False)
+        stack.callback(
+            set_arithmetic(tf32=False)
+        )  # transformers' Trainer may have TF32 switched on
         stack.enter_context(torch.no_grad())
         stack.callback(torch.clear_autocast_cache)  # what it holds was made without gradients
         stack.enter_context(
@@ -126,12 +123,6 @@ def lent(model: Any, autocast: torch.dtype | None) -> Iterator[None]:
             torch.cuda.empty_cache()
             stack.callback(torch.cuda.empty_cache)
         yield
-
-
-def find_tower(model: Any) -> CLIPVisionTower | None:
-    """Returns a model's vision tower; None for a model without images."""
-    get_tower = getattr(model, "get_vision_tower", None)
-    return get_tower() if get_tower else None
 
 
 def hash_model(model: Any) -> str:

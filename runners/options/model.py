@@ -31,6 +31,7 @@ class ModelConfig:
         published: The model's name in the table of published figures, where it has any.
         attention: `eager`, `sdpa` or `flash_attention_2`; null for the model's default.
         vision_tower_dtype: Of the vision tower; null for float32, or the model's if it was tuned.
+        tf32: Whether CUDA devices may multiply float32 in TF32, with no more bits than float16.
     """
 
     path: str = field(default=MISSING, metadata=of_kind(Kind.CHECKPOINT))
@@ -41,6 +42,7 @@ class ModelConfig:
     published: str | None = None
     attention: str | None = None
     vision_tower_dtype: str | None = None
+    tf32: bool = False
 
     def __post_init__(self) -> None:
         check_choice("model.attention", self.attention, ATTENTIONS)

@@ -30,6 +30,10 @@ R = TypeVar("R", Completion, ImageProbe)
 class Engine(Protocol):
     """Answers requests; one that fails becomes a failure and does not stop the others."""
 
+    @property
+    def max_tokens(self) -> int | None:
+        """Cache slots of a pack, which decide how much work it is given; None without packs."""
+
     def run(self, requests: Sequence[Request]) -> Iterator[Completion | RequestFailure]:
         """Returns each result as soon as it is there."""
 

@@ -12,10 +12,12 @@ import torch
 
 from llava.errors import CheckpointError, reason_of
 from llava.generation.budget import is_out_of_memory
+from llava.generation.devices import describe_attention, set_arithmetic
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from llava.model.checkpoint import inspect_checkpoint
 from llava.model.loaded_files import hash_loaded, read_states
+from llava.model.multimodal_encoder.clip_encoder import find_tower
 from llava.model.quantization import Quantization
 from runners.environment import source_hash
 from runners.errors import ConfigError
@@ -31,7 +33,7 @@ def load_engine(
     Args:
         order: What to load and how.
         devices: `cpu`, `cuda:N`, or several of the latter for a model that one cannot hold.
-        on_step: Called whenever a layer of the model is computed.
+        on_step: Called whenever the model computes something, see `watch_passes`.
 
     Raises:
         CheckpointError: the checkpoint is broken.
@@ -39,6 +41,7 @@ def load_engine(
             another version than the run began with.
     """
     started = time.perf_counter()
+    set_arithmetic(tf32=order.tf32)
     try:
         checkpoint = inspect_checkpoint(order.path, order.base, order.name)
         states = read_states(checkpoint)
@@ -54,7 +57,7 @@ def load_engine(
         )
         _leave_files(model)
         if on_step is not None:
-            watch_layers(model, on_step)
+            watch_passes(model, on_step)
         engine = build_engine(
             order.engine,
             tokenizer=tokenizer,
@@ -69,7 +72,13 @@ def load_engine(
     except Exception as error:
         raise ConfigError(_explain(error, order, devices)) from error
     load_s = time.perf_counter() - started
-    return engine, ModelLoaded(load_s=load_s, report=asdict(model.load_report), files=files)
+    return engine, ModelLoaded(
+        load_s=load_s,
+        report=asdict(model.load_report),
+        files=files,
+        attention=describe_attention(model),
+        max_tokens=engine.max_tokens,
+    )
 
 
 def _require_same_code(began: str | None) -> None:
@@ -119,12 +128,18 @@ def _leave_files(model: torch.nn.Module) -> None:
             tensor.data = tensor.data.clone()
 
 
-def watch_layers(model: torch.nn.Module, on_step: Callable[[], None]) -> None:
-    """Has a function called before every layer of language model and vision tower."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.ModuleList):
-            for layer in module:
-                layer.register_forward_pre_hook(lambda _module, _arguments: on_step())
+def watch_passes(model: Any, on_step: Callable[[], None]) -> None:
+    """Has a function called before every pass of language model and vision tower.
+
+    On a CPU, where a pass may take minutes, before every layer. A GPU has the layers of a pass only
+    handed over, in a moment: there a call a layer would tell no more, and cost its time.
+    """
+    watched = [model.base_model, find_tower(model)]
+    if model.device.type == "cpu":
+        lists = [part for part in model.modules() if isinstance(part, torch.nn.ModuleList)]
+        watched = [layer for layers in lists for layer in layers]
+    for module in filter(None, watched):
+        module.register_forward_pre_hook(lambda _module, _arguments: on_step())
 
 
 def default_device() -> str:

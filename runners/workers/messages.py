@@ -27,6 +27,7 @@ class LoadModel:
         quantization: How weights are held.
         attention: `eager`, `sdpa` or `flash_attention_2`; None for the model's default.
         vision_tower_dtype: Dtype of the vision tower; None for the reference's.
+        tf32: Whether CUDA devices may multiply float32 in TF32.
         engine: Which engine is built around it.
         source: The hash of the code that the run began with; None where nothing is held against it.
     """
@@ -38,6 +39,7 @@ class LoadModel:
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
     attention: str | None = None
     vision_tower_dtype: str | None = None
+    tf32: bool = False
     engine: EngineOptions
     source: str | None = None
 
@@ -104,11 +106,15 @@ class ModelLoaded:
         load_s: Seconds it took.
         report: The fields of `LoadReport`.
         files: Hashes of every file that was read, by role and name.
+        attention: Its implementation, and the kernels that it may take.
+        max_tokens: Cache slots of a pack of its engine; None for one that has no packs.
     """
 
     load_s: float
     report: Mapping[str, Any]
     files: Hashes
+    attention: str
+    max_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

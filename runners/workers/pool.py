@@ -183,6 +183,7 @@ class LocalWorkers:
             seat = Seat(
                 name=f"local-{number}",
                 number=number,
+                num_workers=up_to,
                 device=self._device,
                 num_devices=self._num_devices,
                 num_threads=self._num_threads,

@@ -21,7 +21,7 @@ from evals.records import Failure
 from llava.errors import CheckpointError
 from llava.generation.calibration import Briefing
 from llava.generation.request import Completion, Request
-from runners.environment import num_cores
+from runners.environment import num_cores, prepare_torch
 from runners.errors import ConfigError
 from runners.workers.interface import Engine, from_engine
 from runners.workers.messages import (
@@ -42,6 +42,7 @@ from runners.workers.messages import (
 
 _BEAT_EVERY_S = 1.0
 _ANSWERS_EVERY_S = 0.05
+_SHARED_MEMORY = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ class Seat:
     Attributes:
         name: Of the worker.
         number: Counts the workers of a machine from 0.
+        num_workers: How many there are on it.
         device: Where the model goes; None or `cuda` for this worker's share of the CUDA devices,
             or the CPU where there are none.
         num_devices: CUDA devices that hold the model together.
@@ -59,6 +61,7 @@ class Seat:
 
     name: str
     number: int = 0
+    num_workers: int = 1
     device: str | None = None
     num_devices: int = 1
     num_threads: int | None = None
@@ -69,9 +72,6 @@ def serve(connection: Connection, seat: Seat) -> None:
     # The parent decides when to stop; a Ctrl-C reaches every process of the terminal.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Threads that wait by spinning make a small model ten times slower once they have to share
-    # the cores with something else. Read by OpenMP when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     inbox, outbox = _Inbox(connection), _Outbox(connection)
     logging.getLogger("llava").addHandler(_Forwarder(outbox))
     logging.getLogger("llava").setLevel(logging.INFO)
@@ -233,6 +233,7 @@ def prepare_process(seat: Seat) -> Ready:
     Raises:
         ConfigError: a device does not exist.
     """
+    prepare_torch()
     import torch
     from transformers.utils import logging as transformers_logging
 
@@ -254,6 +255,8 @@ def prepare_process(seat: Seat) -> Ready:
     torch.set_num_threads(num_threads)
     if on_cuda:
         torch.cuda.set_device(devices[0])  # what names no device must not go to another's
+        for device in devices:
+            torch.cuda.set_per_process_memory_fraction(memory_share(seat, num_visible), device)
     names = [torch.cuda.get_device_name(device) for device in devices] if on_cuda else ["cpu"]
     return Ready(
         devices=devices,
@@ -290,8 +293,7 @@ def choose_devices(seat: Seat, num_visible: int) -> tuple[str, ...]:
             )
         return ("cpu",)
     first = int(index) if index else 0
-    num_groups = 1 if index else max(1, num_visible // seat.num_devices)
-    first += (seat.number % num_groups) * seat.num_devices
+    first += (seat.number % _num_groups(seat, num_visible)) * seat.num_devices
     if first + seat.num_devices > num_visible:
         wanted = seat.device or f"runner.devices_per_worker={seat.num_devices}"
         raise ConfigError(
@@ -299,3 +301,23 @@ def choose_devices(seat: Seat, num_visible: int) -> tuple[str, ...]:
             f"sees {num_visible} of them. Choose others, or device=cpu."
         )
     return tuple(f"cuda:{first + i}" for i in range(seat.num_devices))
+
+
+def memory_share(seat: Seat, num_visible: int) -> float:
+    """Returns the share of the memory of its devices that is a worker's: what it computes at once.
+
+    Workers that share devices share their memory evenly, and leave a little for what a process has
+    on a device beside tensors.
+
+    >>> [memory_share(Seat(name="a", number=n, num_workers=3), 2) for n in range(3)]
+    [0.45, 1.0, 0.45]
+    """
+    num_groups = _num_groups(seat, num_visible)
+    num_sharing = len(range(seat.number % num_groups, seat.num_workers, num_groups))
+    return 1.0 if num_sharing == 1 else _SHARED_MEMORY / num_sharing
+
+
+def _num_groups(seat: Seat, num_visible: int) -> int:
+    """How many workers can have devices of their own."""
+    is_one = ":" in (seat.device or "")
+    return 1 if is_one else max(1, num_visible // seat.num_devices)

@@ -301,7 +301,11 @@ class RayWorkers:
 
     def _add_actor(self, name: str) -> None:
         device = self._device if self._gpus_each() else "cpu"
-        seat = Seat(name=name, device=device, num_threads=self._num_threads)
+        # Ray puts several actors on a GPU of which each asks for a part; each sees it as the first
+        num_sharing = max(1, int(1 / (self._gpus_each() or 1) + 1e-9))
+        seat = Seat(
+            name=name, num_workers=num_sharing, device=device, num_threads=self._num_threads
+        )
         kind = ray.remote(
             num_gpus=self._gpus_each(),
             num_cpus=self._num_cpus,

@@ -33,6 +33,7 @@ OPTIONS = {
     "conversation": "conversation=llava_v1",
     "dtype": "dtype=float16",
     "vision_tower_dtype": "model.vision_tower_dtype=float16",
+    "tf32": "model.tf32=true",
     "quantization": "quantization=nf4",
     "engine.replay": "engine.replay=off",
     "generation.temperature": "generation.temperature=0.5",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.environment import command, launched_rank, resume_command
+from runners.environment import command, launched_rank, prepare_torch, resume_command
 from tests.runners.conftest import Shell
 
 
@@ -82,3 +82,27 @@ def test_first_process_of_torchrun_evaluates(shell: Shell, tmp_path: Path) -> No
     )
     assert done.code == 0, done.stderr
     assert done.json("results/mine/gqa/summary.json")["num_answered"] == 3
+
+
+_OF_TORCH = ("OMP_WAIT_POLICY", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ("PASSIVE", "expandable_segments:True", "expandable_segments:True")),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, ("ACTIVE", *2 * ["expandable_segments:True"])),
+        ({"PYTORCH_ALLOC_CONF": "backend:native"}, ("PASSIVE", "backend:native", None)),
+        ({"PYTORCH_CUDA_ALLOC_CONF": ""}, ("PASSIVE", None, "")),
+    ],
+)
+def test_what_torch_reads_is_set_unless_the_user_has_set_it(
+    given: dict[str, str], expected: tuple[str | None, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in _OF_TORCH:
+        monkeypatch.setenv(name, "")  # put back at the end
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    prepare_torch()
+    assert tuple(map(os.environ.get, _OF_TORCH)) == expected

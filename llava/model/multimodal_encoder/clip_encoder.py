@@ -6,6 +6,7 @@ Legend: B images (or tiles), P patches an image, D_v hidden width of the tower.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -156,12 +157,18 @@ class CLIPVisionTower(nn.Module):
         """Width D_v of the features."""
         return int(self.config.hidden_size)
 
-    @property
+    @cached_property
     def num_patches_per_side(self) -> int:
         """Patches along one side of an image."""
         return int(self.config.image_size // self.config.patch_size)
 
-    @property
+    @cached_property
     def num_patches(self) -> int:
         """Patches P of an image."""
         return self.num_patches_per_side**2
+
+
+def find_tower(model: Any) -> CLIPVisionTower | None:
+    """Returns a model's vision tower; None for a model without images."""
+    get_tower = getattr(model, "get_vision_tower", None)
+    return get_tower() if get_tower else None

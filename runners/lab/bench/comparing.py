@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from llava.generation.calibration import Briefing, Calibration
+from llava.generation.devices import set_arithmetic
 from llava.generation.packed import PackedEngine
 from llava.generation.request import EngineReport, Request
 from llava.generation.sequential import SequentialEngine
@@ -33,6 +34,7 @@ def compare_engines(settings: BenchConfig) -> dict[str, Any]:
     """
     threads = settings.num_threads
     torch.set_num_threads(threads)
+    set_arithmetic(tf32=False)  # as a worker does
     device = settings.device or ("cuda:0" if torch.cuda.is_available() else "cpu")
     on_gpu = device.startswith("cuda")
     dtype = getattr(torch, settings.dtype)

@@ -33,6 +33,8 @@ def describe_setup(entry: Entry) -> str:
     if "imported" in identity:
         return "imported"
     parts = [str(identity.get("dtype") or "")]
+    if identity.get("tf32"):
+        parts.append("TF32")
     quantization, generation = identity.get("quantization"), identity.get("generation")
     if isinstance(quantization, dict):
         parts.append(str(quantization.get("name")))

@@ -22,7 +22,10 @@ from runners.views.gate.pairing import compare_scores
 from runners.views.report.shown import Report, Row, RunReport, TaskReport
 from runners.views.report.shown_task import PresentData, ShownTask, read_data
 
-_FACTS = ("model", "conversation", "dtype", "quantization", "generation", "seed", "imported")
+_FACTS = (
+    *("model", "conversation", "dtype", "vision_tower_dtype", "tf32", "quantization"),
+    *("generation", "seed", "imported"),
+)
 _PLACE = ("device_name", "command", "imported_from")
 
 

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import chisquare, kstest
 
 from llava.generation.request import GenerationConfig
-from llava.generation.sampling import SeededSampling, gumbel_noise
+from llava.generation.sampling import SeededSampling, gumbel_noise, sampled
 
 LOGITS = torch.tensor([[2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0]])
 PROMPT = torch.zeros(1, 0, dtype=torch.long)
@@ -94,3 +94,43 @@ def test_scores_of_half_precision_are_sampled_in_full():
     scores = SeededSampling("a", generation)(PROMPT, LOGITS.half())
     assert scores.dtype == torch.float32
     assert torch.equal(scores, SeededSampling("a", generation)(PROMPT, LOGITS))
+
+
+def test_questions_side_by_side_draw_what_each_draws_alone():
+    torch.manual_seed(0)
+    steps = 4 * torch.randn(3, 6, 901)  # no multiple of what a processor takes at once
+    generations = [
+        GenerationConfig(temperature=0.7, top_p=0.9, seed=3),
+        None,
+        GenerationConfig(temperature=0.7, top_p=0.9, seed=4),
+        GenerationConfig(temperature=1.3),
+        GenerationConfig(temperature=1.3, top_p=1.0),
+        None,
+    ]
+
+    def samplings():
+        return [
+            None if generation is None else SeededSampling(f"question {i}", generation)
+            for i, generation in enumerate(generations)
+        ]
+
+    together, alone = samplings(), samplings()
+    for scores in steps:
+        before = scores.clone()
+        rows = sampled(scores, together)
+        assert torch.equal(scores, before)
+        for row, sampling, own in zip(rows, alone, scores, strict=True):
+            assert torch.equal(row, own if sampling is None else sampling(PROMPT, own[None])[0])
+
+
+def test_questions_of_one_temperature_draw_what_each_draws_alone():
+    scores = torch.randn(4, 901, generator=torch.Generator().manual_seed(1))
+    generation = GenerationConfig(temperature=0.2, top_p=0.8)
+    rows = sampled(scores, [SeededSampling(str(i), generation) for i in range(4)])
+    for i, row in enumerate(rows):
+        assert torch.equal(row, SeededSampling(str(i), generation)(PROMPT, scores[i : i + 1])[0])
+
+
+def test_draws_are_those_of_earlier_versions():
+    noise = gumbel_noise(7, "question", 2, 4)
+    assert noise.tolist() == pytest.approx([0.784039, -0.560257, -1.604092, -0.073527], abs=1e-6)

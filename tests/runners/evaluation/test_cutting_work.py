@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import heapq
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,8 @@ from hypothesis import strategies as st
 
 from evals.reading.images import ImageFile
 from evals.records import Sample
-from runners.evaluation.work import (
-    MAX_TOKENS,
-    cut_into_pieces,
-    estimate_piece,
-)
+from llava.generation.request import GenerationConfig
+from runners.evaluation.work import MAX_TOKENS, Work, cut_into_pieces, estimate_piece
 from runners.options.shard import Shard, read_shard
 from runners.storage.asked import estimate_tokens, group_by_images, shard_samples
 
@@ -150,3 +149,45 @@ def test_groups_of_like_length_come_together() -> None:
     pieces = list(cut_into_pieces(samples, num_image_tokens=0, max_tokens=1_000))
     found = [len(group) for piece in pieces for group in group_by_images(piece)]
     assert found == sorted(sizes, reverse=True)
+
+
+def schedule(costs: list[int], num_workers: int) -> float:
+    """By how much the last worker is later than all would be if nothing could be unequal.
+
+    As the pool deals: each worker has one item more than it computes, while there is enough.
+    """
+    waiting, queues = deque(costs), [deque[int]() for _ in range(num_workers)]
+    busy = [(0.0, worker) for worker in range(num_workers)]
+    last = 0.0
+    while busy:
+        now, worker = heapq.heappop(busy)
+        ahead = 2 if len(waiting) > 2 * num_workers else 1
+        while waiting and len(queues[worker]) < ahead:
+            queues[worker].append(waiting.popleft())
+        if queues[worker]:
+            last = now + queues[worker].popleft()
+            heapq.heappush(busy, (last, worker))
+    return last * num_workers / sum(costs)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 8])
+@pytest.mark.parametrize("pack_tokens", [8_192, 65_536])
+@pytest.mark.parametrize("sizes", [(30,) * 600, (5,) * 4_000, (1,) * 8_000])
+def test_pieces_fill_packs_and_let_all_workers_end_together(
+    sizes: tuple[int, ...], pack_tokens: int, num_workers: int
+) -> None:
+    work = Work(
+        samples=benchmark(*sizes),
+        renderer=None,  # type: ignore[arg-type] - nothing is rendered
+        generation=GenerationConfig(),
+        num_image_tokens=NUM_IMAGE_TOKENS,
+        num_workers=num_workers,
+        pack_tokens=pack_tokens,
+    )
+    costs = [estimate_piece(piece, NUM_IMAGE_TOKENS) for piece in work._pieces(work.samples)]
+    most = max(MAX_TOKENS, 2 * pack_tokens)
+    largest_group = estimate_tokens([sample("0", "0")] * max(sizes), NUM_IMAGE_TOKENS)
+    assert costs[0] <= MAX_TOKENS  # which is soon there
+    share = min(most, sum(costs) // (8 * num_workers))
+    assert share - largest_group <= max(costs) <= most
+    assert schedule(costs, num_workers) <= 1.01

@@ -26,7 +26,7 @@ from runners.workers.messages import (
     Ready,
     WorkItem,
 )
-from runners.workers.process import Seat, choose_devices
+from runners.workers.process import Seat, choose_devices, memory_share
 from tests.runners.workers.processes import send_signal
 
 DEADLINE_S = 60
@@ -63,12 +63,12 @@ def next_message(worker: LocalWorker) -> FromWorker:
                 return message
 
 
-def answers_and_end(worker: LocalWorker) -> tuple[list[Completion | Failure], ItemDone]:
-    """What becomes of one item; answers come as many together as were there at the moment."""
+def answers(worker: LocalWorker) -> tuple[list[Completion | Failure], ItemDone]:
+    """What comes of one item, in however many messages, and the word that it is through."""
     results: list[Completion | Failure] = []
-    while not isinstance(message := next_message(worker), ItemDone):
-        assert isinstance(message, Answered)
+    while isinstance(message := next_message(worker), Answered):
         results += message.results
+    assert isinstance(message, ItemDone)
     return results, message
 
 
@@ -86,16 +86,14 @@ def test_items_are_answered_in_turn(worker: LocalWorker, tiny_checkpoint: Path) 
     broken = Request(key="broken", prompt_ids=np.array([1, -200], dtype=np.int32))
     worker.send(WorkItem(number=1, requests=(*item(1, "a").requests, broken)))
     worker.send(item(2, "c"))
-    (first, second), done = answers_and_end(worker)
+    (first, second), done = answers(worker)
     assert isinstance(first, Completion)
-    assert first.key == "a"
     assert isinstance(second, Failure)
-    assert second.key == "broken"
+    assert (first.key, second.key) == ("a", "broken")
     assert done.number == 1
-    assert done.report is not None
     assert done.report.busy_s > 0
-    (third,), _ = answers_and_end(worker)
-    assert third.key == "c"
+    (third,), done = answers(worker)
+    assert (third.key, done.number) == ("c", 2)
 
 
 @pytest.mark.slow
@@ -155,6 +153,40 @@ def test_workers_take_the_devices_in_turn(
 ) -> None:
     seat = Seat(name="w", number=number, device=device, num_devices=num_devices)
     assert choose_devices(seat, num_visible) == expected
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "device", "num_devices", "num_visible", "expected"),
+    [
+        (1, None, 1, 8, [1.0]),
+        (8, None, 1, 8, [1.0] * 8),
+        (3, "cuda", 1, 2, [0.45, 1.0, 0.45]),
+        (4, "cuda:5", 1, 8, [0.225] * 4),
+        (2, None, 4, 8, [1.0] * 2),
+        (3, None, 4, 8, [0.45, 1.0, 0.45]),
+    ],
+)
+def test_workers_on_one_device_share_its_memory(
+    num_workers: int,
+    device: str | None,
+    num_devices: int,
+    num_visible: int,
+    expected: list[float],
+) -> None:
+    shares = [
+        memory_share(
+            Seat(
+                name="w",
+                number=number,
+                num_workers=num_workers,
+                device=device,
+                num_devices=num_devices,
+            ),
+            num_visible,
+        )
+        for number in range(num_workers)
+    ]
+    assert shares == expected
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from llava.generation.request import (
 )
 from llava.model.loaded_files import Hashes
 from runners.errors import ConfigError, WorkerError
-from runners.evaluation.work import cut_into_pieces, estimate_piece, item_tokens
+from runners.evaluation.work import cut_into_pieces, estimate_piece
 from runners.lab.bench.workloads import build_workload
 from runners.options.engine import EngineOptions, PackedOptions, SequentialOptions
 from runners.workers.interface import Result
@@ -305,7 +305,10 @@ class SimulatedWorker:
         self.connection, theirs = multiprocessing.Pipe()
 
         def work() -> None:
-            theirs.send(ModelLoaded(load_s=0.0, report={}, files=files))
+            loaded = ModelLoaded(
+                load_s=0.0, report={}, files=files, attention="sdpa", max_tokens=None
+            )
+            theirs.send(loaded)
             while True:
                 try:
                     message = theirs.recv()
@@ -447,8 +450,7 @@ def test_eight_workers_are_nearly_eight_times_as_fast() -> None:
         )
         for request in build_workload("gqa", 398, 1000, seed=0)
     ]
-    total = estimate_piece(samples, num_image_tokens=576)
-    pieces = cut_into_pieces(samples, 576, item_tokens(total, 8))
+    pieces = cut_into_pieces(samples, 576, num_workers=8)
     tokens = [estimate_piece(piece, 576) for piece in pieces]
     costs = [40.0 * cost / sum(tokens) for cost in tokens]
     assert simulate(8, costs, [1.0] * 8) <= 40.0 / 7.6
