@@ -21,6 +21,7 @@ from llava.generation.budget import (
     is_out_of_memory,
 )
 from llava.generation.decoding import PackDecoder, Question
+from llava.generation.meter import PackMeter, Shapes
 from llava.generation.neartie import NearTies, shortest_dtype
 from llava.generation.plan import Pack, halve, plan_packs, split_to_fit, with_image_tokens, without
 from llava.generation.preprocess import PreparedImage, prepare_images
@@ -36,6 +37,7 @@ from llava.generation.request import (
 )
 from llava.generation.sampling import SeededSampling
 from llava.generation.sequential import SequentialEngine
+from llava.model.multimodal_encoder.clip_encoder import MAX_IMAGES
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +109,7 @@ class PackedEngine:
             shortest_dtype(model), replay=replay, threshold=near_tie_threshold
         )
         self.stats = EngineReport()
+        self._shapes: Shapes = set()
         self._model = model
         self._image_processor = image_processor
         self._max_tokens = max_tokens or estimate_max_tokens(model)
@@ -292,19 +295,19 @@ class PackedEngine:
 
     @torch.inference_mode()
     def _decode(self, pack: Pack, prepared: Prepared) -> list[Question]:
-        started = time.perf_counter()
+        meter = PackMeter(self._model.device)
         features = self._encode(pack, prepared)
-        if self._model.device.type == "cuda":  # what was only started would count as decoding
-            torch.cuda.synchronize(self._model.device)
-        encoded = time.perf_counter()
+        meter.end_stage("encode")
         questions = [
             self._question(request, number, owner, prepared)
             for number, row in enumerate(pack.rows)
             for owner, request in enumerate(row.requests)
         ]
-        PackDecoder(self._model, pack.rows, features, questions, self.sequential.stops).run()
-        self.stats.encode_s += encoded - started
-        self.stats.decode_s += time.perf_counter() - encoded
+        stops = self.sequential.stops
+        decoder = PackDecoder(self._model, pack.rows, features, questions, stops, meter)
+        decoder.run()
+        meter.add_to(self.stats, self._shapes)
+        self.stats.cache_bytes_moved += decoder.cache_bytes_moved
         return questions
 
     def _question(self, request: Request, row: int, owner: int, prepared: Prepared) -> Question:
@@ -331,6 +334,7 @@ class PackedEngine:
             sizes = [prepared[key].size for key in keys]
             embeds = model.image_features(pixels.to(model.device, model.dtype), sizes)
             features |= dict(zip(keys, embeds, strict=True))
+            self.stats.num_tower_calls += -(-pixels.shape[:-3].numel() // MAX_IMAGES)
         return features
 
     def _result(self, question: Question, prepared: Prepared, latency_s: float) -> Result:

@@ -18,7 +18,7 @@ class BenchConfig:
         workload: gqa, vqav2, scienceqa, generate.
         model: llava-demo, random-25m, random-7b, random-13b.
         engine: sequential, batched, packed.
-        num_images: Images of a workload.
+        num_images: Images of a workload; null for its own usual number.
         repeats: How often each engine answers everything, in turn.
         num_threads: Threads of torch.
         dtype: float32, float16, bfloat16.
@@ -32,10 +32,10 @@ class BenchConfig:
         output: A file for the figures as JSON.
     """
 
-    workload: list[str] = field(default_factory=lambda: ["gqa", "vqav2", "scienceqa"])
+    workload: list[str] = field(default_factory=lambda: ["gqa", "vqav2", "scienceqa", "generate"])
     model: str = "random-25m"
     engine: list[str] = field(default_factory=lambda: ["sequential", "batched", "packed"])
-    num_images: int = 4
+    num_images: int | None = None
     repeats: int = 1
     num_threads: int = 1
     dtype: str = "float32"
@@ -43,7 +43,7 @@ class BenchConfig:
     device: str | None = None
     replay: str = "near_ties"
     max_tokens: int | None = None
-    batch_size: int = 8
+    batch_size: int = 16
     questions: str | None = path_option(None)
     seed: int = 0
     output: str | None = path_option(None)

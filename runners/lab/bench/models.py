@@ -22,6 +22,9 @@ _SHAPES = {
     "random-7b": ((4096, 11008, 32, 32), (1024, 4096, 24, 16)),
     "random-13b": ((5120, 13824, 40, 40), (1024, 4096, 24, 16)),
 }
+_MOST_CERTAIN = 16.0
+"""How far the likeliest token stands above the average one, where the model is most certain."""
+
 MODELS = ("llava-demo", *_SHAPES)
 
 
@@ -80,10 +83,25 @@ def _random_model(name: str, vocab_size: int, device: torch.device, dtype: torch
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 2:
-                # keeps the scale of what goes through, so that logits lie well apart
-                parameter.normal_(std=parameter.shape[1] ** -0.5)
+                parameter.normal_(std=parameter.shape[1] ** -0.5)  # keeps the scale of states
+        _set_apart(model)
     model.generation_config.eos_token_id = None  # every answer has its full length
     return model.eval()
+
+
+def _set_apart(model: Any) -> None:
+    """Gives answers a certainty like a trained model's, or nearly all tokens would be nearly tied.
+
+    What follows a token is in part decided by itself, more so for some tokens than for others: its
+    own state outweighs what the layers add, and a row of the head points along it.
+    """
+    embeddings, head = model.get_input_embeddings().weight, model.lm_head.weight
+    num_tokens, width = embeddings.shape
+    embeddings.mul_((width * model.config.num_hidden_layers) ** 0.5)
+    certainty = torch.linspace(0, _MOST_CERTAIN, num_tokens, device=head.device)
+    followers = torch.randperm(num_tokens, device=head.device)
+    towards = torch.nn.functional.normalize(embeddings.float(), dim=1) * certainty[:, None]
+    head[followers] += (towards * width**-0.5).to(head)
 
 
 def _describe_tower(folder: str, shape: tuple[int, int, int, int]) -> None:
