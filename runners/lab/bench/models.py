@@ -22,8 +22,11 @@ _SHAPES = {
     "random-7b": ((4096, 11008, 32, 32), (1024, 4096, 24, 16)),
     "random-13b": ((5120, 13824, 40, 40), (1024, 4096, 24, 16)),
 }
-_MOST_CERTAIN = 16.0
-"""How far the likeliest token stands above the average one, where the model is most certain."""
+_CERTAINTY = 16.0
+"""How far the likeliest token stands above the average one; margins are some 4 less."""
+
+_SHARE_UNSURE = 0.02
+"""Of the tokens, after which the likeliest stands less high, down to not at all."""
 
 MODELS = ("llava-demo", *_SHAPES)
 
@@ -90,15 +93,16 @@ def _random_model(name: str, vocab_size: int, device: torch.device, dtype: torch
 
 
 def _set_apart(model: Any) -> None:
-    """Gives answers a certainty like a trained model's, or nearly all tokens would be nearly tied.
+    """Gives answers the certainty of a trained model's; else all their tokens are nearly tied.
 
-    What follows a token is in part decided by itself, more so for some tokens than for others: its
-    own state outweighs what the layers add, and a row of the head points along it.
+    Each token has one that follows it: its own state outweighs what layers add, and a row of the
+    head points along it, for a few tokens less than for most.
     """
     embeddings, head = model.get_input_embeddings().weight, model.lm_head.weight
     num_tokens, width = embeddings.shape
     embeddings.mul_((width * model.config.num_hidden_layers) ** 0.5)
-    certainty = torch.linspace(0, _MOST_CERTAIN, num_tokens, device=head.device)
+    rising = torch.linspace(0, 1 / _SHARE_UNSURE, num_tokens, device=head.device)
+    certainty = _CERTAINTY * rising.clamp(max=1)[torch.randperm(num_tokens, device=head.device)]
     followers = torch.randperm(num_tokens, device=head.device)
     towards = torch.nn.functional.normalize(embeddings.float(), dim=1) * certainty[:, None]
     head[followers] += (towards * width**-0.5).to(head)
