@@ -27,8 +27,10 @@ class BenchConfig:
         replay: Of the packed engine.
         max_tokens: Of the packed engine.
         batch_size: Of the batched engine.
-        questions: LLaVA's GQA question file, for its real group sizes.
+        questions: LLaVA's GQA question file, for its real group sizes; with `roofline` any of
+            LLaVA's question files, whose questions are then all that is asked.
         seed: Of prompts and lengths.
+        roofline: A device, such as h200: nothing is run, but told what it would take there.
         output: A file for the figures as JSON.
     """
 
@@ -46,6 +48,7 @@ class BenchConfig:
     batch_size: int = 16
     questions: str | None = path_option(None)
     seed: int = 0
+    roofline: str | None = None
     output: str | None = path_option(None)
 
     def __post_init__(self) -> None:

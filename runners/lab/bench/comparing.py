@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,7 +20,9 @@ from runners.lab.bench.batched import BatchedEngine
 from runners.lab.bench.measure import Measurement, matmul_flops_per_s, measure, useful_flops
 from runners.lab.bench.models import build_model
 from runners.lab.bench.workloads import build_workload, find_words, parent_s_per_question
-from runners.options.bench import BenchConfig
+
+if TYPE_CHECKING:  # at run time nothing of Hydra is needed here
+    from runners.options.bench import BenchConfig
 
 _WARM_UP = 2
 

@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM, CLIPImageProcessorPil, CLIPVision
 
 from llava.model.builder import load_pretrained_model
 from llava.model.language_model.llava_llama import LlavaConfig
+from llava.model.locate import read_config
+from llava.model.tower_facts import tower_fields
 from llava.tokenizer import load_tokenizer
 
 DEMO_DIR = Path(__file__).parents[3] / "llava" / "demo" / "llava-demo"
@@ -56,6 +58,37 @@ def build_model(
     tower = model.get_vision_tower()
     tower.to(tower_dtype or torch.float32)
     return tokenizer, model, tower.image_processor, CONTEXT_LEN
+
+
+def describe_model(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the configuration of one of `MODELS` and of its tower, where sizes are concerned.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    if name == "llava-demo":
+        config = read_config(DEMO_DIR)
+        return config, tower_fields(DEMO_DIR.parent / config["mm_vision_tower"])
+    if name not in _SHAPES:
+        raise ValueError(f"`model` must be one of {', '.join(MODELS)}, but is {name!r}.")
+    (width, inner, layers, heads), (tower_width, tower_inner, tower_layers, _) = _SHAPES[name]
+    config = {
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "vocab_size": 32_000,
+        "mm_projector_type": "mlp2x_gelu",
+        "mm_vision_select_layer": -2,
+    }
+    tower = {
+        "hidden_size": tower_width,
+        "intermediate_size": tower_inner,
+        "num_hidden_layers": tower_layers,
+        "image_size": 336,
+        "patch_size": 14,
+    }
+    return config, tower
 
 
 def _random_model(name: str, vocab_size: int, device: torch.device, dtype: torch.dtype) -> Any:

@@ -104,6 +104,19 @@ def find_words(tokenizer: Any) -> list[int]:
     return found
 
 
+def as_samples(requests: Sequence[Request], tokenizer: Any) -> list[Sample]:
+    """Returns the questions of which a parent process would have made these requests."""
+    samples = []
+    for request in requests:
+        end = int(np.flatnonzero(request.prompt_ids == IMAGE_TOKEN_INDEX)[-1])
+        text = tokenizer.decode(request.prompt_ids[end + 1 :].tolist())
+        images = tuple(ImageFile(image.key, Path(image.key)) for image in request.images)
+        samples.append(
+            Sample(key=request.key, question_id=request.key, text=text, prompt="", images=images)
+        )
+    return samples
+
+
 def parent_s_per_question(requests: Sequence[Request], tokenizer: Any) -> float:
     """Returns the processor time in which a run's parent process makes a request of a question.
 
@@ -111,14 +124,7 @@ def parent_s_per_question(requests: Sequence[Request], tokenizer: Any) -> float:
     storing are no part of it.
     """
     renderer = PromptRenderer(template="vicuna_v1", tokenizer=tokenizer)
-    samples = []
-    for request in requests:
-        end = int(np.flatnonzero(request.prompt_ids == IMAGE_TOKEN_INDEX)[-1])
-        text = tokenizer.decode(request.prompt_ids[end + 1 :].tolist())
-        image = ImageFile(request.images[0].key, Path(request.images[0].key))
-        samples.append(
-            Sample(key=request.key, question_id=request.key, text=text, prompt="", images=(image,))
-        )
+    samples = as_samples(requests, tokenizer)
     started = time.process_time()
     for sample, request in zip(samples, requests, strict=True):
         renderer.build_request(sample, request.generation)
