@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from llava.generation.packed import PackedEngine
-from llava.generation.request import EngineReport, Request
+from llava.generation.request import Calibration, EngineReport, Request
 from llava.generation.sequential import SequentialEngine
 from runners.environment import describe_environment
 from runners.errors import ConfigError
@@ -55,12 +55,13 @@ def compare_engines(settings: BenchConfig) -> dict[str, Any]:
         raise ConfigError(str(error)) from error
     matmul = matmul_flops_per_s(torch.device(device), dtype)
     results = []
+    calibration = Calibration()  # measured once for all workloads
     for name, requests in workloads.items():
         print(f"{name}: {len(requests)} questions ...", file=sys.stderr)
-        engines = {
-            engine: _warmed_up(partial(_build_engine, engine, parts, settings), requests)
-            for engine in settings.engine
-        }
+        engines: dict[str, Any] = {}
+        for engine in settings.engine:
+            build = partial(_build_engine, engine, parts, settings)
+            engines[engine], calibration = _warmed_up(build, requests, calibration)
         parent_s = parent_s_per_question(requests, parts[0])
         results += [
             {"workload": name, **result, "parent_s_per_question": parent_s}
@@ -123,12 +124,20 @@ def _build_engine(name: str, parts: tuple[Any, Any, Any, int], settings: BenchCo
     raise ConfigError(f"`engine` must be sequential, batched or packed, but is {name!r}.")
 
 
-def _warmed_up(build: Callable[[], Any], requests: Sequence[Request]) -> Any:
-    """An engine that counts from now on, after it has answered and near ties are measured."""
+def _warmed_up(
+    build: Callable[[], Any], requests: Sequence[Request], calibration: Calibration
+) -> tuple[Any, Calibration]:
+    """An engine that counts from now on, once it has answered; and what near ties are decided by.
+
+    Raises:
+        ConfigError: near ties cannot be measured.
+    """
     engine = build()
-    list(engine.run(requests[:_WARM_UP]))
     if not isinstance(engine, PackedEngine):
-        return engine
+        list(engine.run(requests[:_WARM_UP]))
+        return engine, calibration
+    engine.adopt(calibration)
+    list(engine.run(requests[:_WARM_UP]))
     # One pass may not be enough: a short workload has too few questions to measure near ties.
     while engine.near_ties.is_calibrating:
         before = engine.near_ties.calibration
@@ -138,9 +147,10 @@ def _warmed_up(build: Callable[[], Any], requests: Sequence[Request]) -> Any:
                 "No question could be answered in both ways, so near ties cannot be measured. Try "
                 "another dtype, or replay=off."
             )
+    calibration = calibration.merged(engine.report().calibration)
     counting = build()
-    counting.adopt(engine.report().calibration)
-    return counting
+    counting.adopt(calibration)
+    return counting, calibration
 
 
 def _ratio(sequential: Sequence[Measurement], measured: Sequence[Measurement]) -> float:
