@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from evals.records import Cause, Failure, Sample
 from llava.constants import IMAGE_TOKEN_INDEX
-from llava.generation.request import GenerationConfig, Request
+from llava.generation.plan import Pack
+from llava.generation.request import NUM_CALIBRATION_QUESTIONS, GenerationConfig, Request
 from llava.model.checkpoint import Checkpoint
 from llava.tiling import read_pinpoints
 from runners.environment import num_cores
@@ -58,7 +59,8 @@ class TaskPlan:
         tower_flops: Of vision tower and projector.
         failures: Questions that cannot be asked, by cause; they are in no other number of tokens.
         num_perhaps_too_long: Questions that do not fit if their images get the most tiles.
-        items: Work as it would be dealt; of a large task evenly chosen groups.
+        packs: What would go through a GPU (True) or a CPU (False) at once; of a large task, for
+            evenly chosen groups.
     """
 
     name: str
@@ -72,7 +74,7 @@ class TaskPlan:
     tower_flops: float
     failures: Mapping[str, int] = field(default_factory=dict)
     num_perhaps_too_long: int = 0
-    items: Sequence[Sequence[Request]] = ()
+    packs: Mapping[bool, Sequence[Pack]] = field(default_factory=dict)
 
     @property
     def answer_length(self) -> int:
@@ -124,8 +126,10 @@ def predict(
 ) -> dict[str, float]:
     """Returns the seconds of each stage of all tasks on a device; on all cores of a CPU."""
     total = dict.fromkeys(STAGES, 0.0)
-    on_gpu, cores = device is not CPU_CORE, 1 if device is not CPU_CORE else num_cores()
-    tower = TowerShape.of(checkpoint.config, checkpoint.tower_config, num_tiles(checkpoint))
+    on_gpu = device is not CPU_CORE
+    cores = 1 if on_gpu else num_cores()
+    tower = _tower_shape(checkpoint)
+    num_questions = sum(plan.num_questions for plan in plans)
     for plan in plans:
         roofline = Roofline(
             device=device,
@@ -134,9 +138,10 @@ def predict(
             dtype=dtype,
             num_new_tokens=plan.answer_length,
         )
-        image_tokens = checkpoint.num_image_tokens * num_tiles(checkpoint)
-        packs = plan_for(plan.items, num_image_tokens=image_tokens, on_gpu=on_gpu)
-        for stage, seconds in roofline.seconds(packs, plan.num_questions).items():
+        # near ties are measured once for all tasks
+        measuring = NUM_CALIBRATION_QUESTIONS * plan.num_questions / num_questions
+        packs = plan.packs[on_gpu]
+        for stage, seconds in roofline.seconds(packs, plan.num_questions, measuring).items():
             total[stage] += seconds / cores
     return total
 
@@ -190,17 +195,24 @@ def plan_task(
         num_packed_tokens=packed,
         num_new_tokens=answers,
         flops=2.0 * ((packed + answers) * shape.num_layer_parameters + answers * head),
-        tower_flops=num_encoded
-        * TowerShape.of(checkpoint.config, checkpoint.tower_config, num_tiles(checkpoint)).flops,
+        tower_flops=num_encoded * _tower_shape(checkpoint).flops,
         failures=+failures,
         num_perhaps_too_long=num_perhaps_too_long,
-        items=[
-            [kept[sample.key] for sample in piece]
-            for piece in cut_into_pieces(
-                [sample for sample in samples if sample.key in kept], num_image_tokens
-            )
-        ],
+        packs={on_gpu: _pack(samples, kept, num_image_tokens, on_gpu) for on_gpu in (True, False)},
     )
+
+
+def _pack(
+    samples: Sequence[Sample], kept: Mapping[str, Request], num_image_tokens: int, on_gpu: bool
+) -> list[Pack]:
+    """The packs that workers would make of those samples that are kept, dealt as work is dealt."""
+    pieces = cut_into_pieces((s for s in samples if s.key in kept), num_image_tokens)
+    items = [[kept[sample.key] for sample in piece] for piece in pieces]
+    return plan_for(items, num_image_tokens=num_image_tokens, on_gpu=on_gpu)
+
+
+def _tower_shape(checkpoint: Checkpoint) -> TowerShape:
+    return TowerShape.of(checkpoint.config, checkpoint.tower_config, num_tiles(checkpoint))
 
 
 def _problems(plan: TaskPlan, checkpoint: Checkpoint) -> Iterator[str]:

@@ -200,15 +200,26 @@ class Roofline:
     tower_dtype: str = "float32"
     num_new_tokens: int = 4
 
-    def seconds(self, packs: Sequence[Pack], num_questions: int) -> dict[str, float]:
-        """Returns the seconds of each of `STAGES` for questions, which are like those of packs."""
+    def seconds(
+        self,
+        packs: Sequence[Pack],
+        num_questions: int,
+        num_calibrating: float = NUM_CALIBRATION_QUESTIONS,
+    ) -> dict[str, float]:
+        """Returns the seconds of each of `STAGES` for questions.
+
+        Args:
+            packs: Of these questions, or of some that are like them.
+            num_questions: How many there are.
+            num_calibrating: How many of them measure near ties, where that has to be measured.
+        """
         total = dict.fromkeys(STAGES, 0.0)
         num_planned = sum(len(pack.requests) for pack in packs)
         if not num_planned:
             return total
         replayed = REPLAYED_SHARES[self.dtype]
         if self.dtype != "float32":
-            replayed += NUM_CALIBRATION_QUESTIONS / num_questions
+            replayed += num_calibrating / num_questions
         for pack in packs:
             taken = {**self._packed(pack), "replays": min(1.0, replayed) * self._alone(pack)}
             for stage, seconds in taken.items():
