@@ -33,6 +33,9 @@ KERNELS_A_LAYER = 41
 REPLAYED_SHARES = {"bfloat16": 0.014, "float16": 0.0025, "float32": 0.0}
 """Answers computed again as nearly tied, as the demo has them in results/bench/near-ties.json."""
 
+REPLAYED_LENGTH = 4
+"""Tokens of such an answer; a longer one has as many more chances to be nearly tied."""
+
 PARENT_S_PER_QUESTION = 0.0017
 """Processor time of the parent process: reading, rendering, tokenizing, storing."""
 
@@ -217,7 +220,8 @@ class Roofline:
         num_planned = sum(len(pack.requests) for pack in packs)
         if not num_planned:
             return total
-        replayed = REPLAYED_SHARES[self.dtype]
+        kept = 1 - REPLAYED_SHARES[self.dtype]
+        replayed = 1 - kept ** (self.num_new_tokens / REPLAYED_LENGTH)
         if self.dtype != "float32":
             replayed += num_calibrating / num_questions
         for pack in packs:
