@@ -26,11 +26,11 @@ TAIL = 4000
 """Characters of a failed part's output that are kept."""
 
 PARTS = {
-    "device": (20, "matrix products, memory and kernel starts by themselves, for the roofline"),
+    "device": (15, "matrix products, memory and kernel starts by themselves, for the roofline"),
     "tests": (100, "the tests marked `gpu`"),
-    "bench": (220, "the engines at the sizes of a 7B model: gqa, scienceqa, generate, in bfloat16"),
-    "kernels": (40, "which kernels a pack really takes, with torch.profiler"),
-    "processes": (60, "two processes on one GPU, beside one"),
+    "bench": (200, "the engines at the sizes of a 7B model: gqa, scienceqa, generate, in bfloat16"),
+    "kernels": (35, "which kernels a pack really takes, with torch.profiler"),
+    "processes": (90, "two processes on one GPU, beside one"),
     "quantized": (30, "the demo checkpoint in nf4 and int8"),
 }
 """By name: how many seconds a part may take, and what it is."""

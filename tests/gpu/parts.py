@@ -138,7 +138,7 @@ def quantized() -> dict[str, object]:
     for kind in ("nf4", "int8"):
         quantization = Quantization(kind=kind)
         parts = load_pretrained_model(str(DEMO_DIR), None, "demo", quantization=quantization)
-        requests = build_workload("vqav2", 60, find_words(parts[0]), 0)
+        requests = build_workload("vqav2", 45, find_words(parts[0]), 0)
         expected = {r.key: r.token_ids for r in SequentialEngine(*parts).run(requests)}
         engine = PackedEngine(*parts)
         answers = {result.key: result.token_ids for result in engine.run(requests)}
@@ -184,7 +184,7 @@ def _answer_in(number: int) -> list[dict[str, Any]]:
     started = [context.Process(target=_answer, args=(barrier, queue)) for _ in range(number)]
     for process in started:
         process.start()
-    found = [queue.get(timeout=50) for _ in started]
+    found = [queue.get(timeout=45) for _ in started]
     for process in started:
         process.join()
     return found
