@@ -10,7 +10,7 @@ PARALLEL = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 # Nothing is compiled beforehand, since most modules are never imported; so what is compiled is kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check test-all format clean
+.PHONY: demo test check test-all gpu format clean
 
 demo: $(DEMO)  ## the main job: the demo checkpoint on VQAv2, GQA and ScienceQA demo data
 	$(BIN)/python -m runners.eval
@@ -28,6 +28,9 @@ test-all: $(PROOFS)  ## the slow proofs too; those that measure time have the ma
 	$(PARALLEL) -m "not gpu and not network and not alone"
 	$(BIN)/python -m pytest -m "alone and not gpu and not network"
 	$(BIN)/python -m tests.benchmarks.bench_workers --at-least 1.8
+
+gpu: $(DEV)  ## what a GPU shows, in under eight minutes; without one, what would be run
+	$(BIN)/python -m tests.gpu
 
 format: $(DEV)
 	$(BIN)/ruff format .

@@ -1,7 +1,8 @@
 """Measures the engines side by side: `python -m runners.bench workload=... engine=...`.
 
 Ratios within one run are what counts: the machine's speed is in all of them alike. The time for
-finding the near-tie threshold of short formats is not counted.
+finding the near-tie threshold of short formats is not counted. `roofline=h200` measures nothing: it
+tells what the planned packs would take on that device.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from runners.environment import prepare_torch
+from runners.evaluation.roofline import describe_stages
 from runners.options import program
 from runners.options.bench import BenchProgramConfig
 from runners.options.build import read_settings
@@ -25,10 +27,16 @@ def bench(config: DictConfig) -> int:
     settings = read_settings(config, BenchProgramConfig).bench
     prepare_torch()
     # with torch, which no wrong option has to wait for
-    from runners.lab.bench.comparing import compare_engines
+    if settings.roofline is not None:
+        from runners.lab.bench.predicting import predict_tasks
 
-    figures = compare_engines(settings)
-    _print(figures)
+        figures = predict_tasks(settings)
+        _print_roofline(figures)
+    else:
+        from runners.lab.bench.comparing import compare_engines
+
+        figures = compare_engines(settings)
+        _print(figures)
     if settings.output:
         write_json(Path(settings.output), figures)
     return 0
@@ -49,6 +57,16 @@ def _print(figures: dict[str, Any]) -> None:
                 f"{result['mfu']:.0%}",
                 f"{result['peak_memory_bytes'] / 2**30:.2f} GiB",
             )
+        )
+
+
+def _print_roofline(figures: dict[str, Any]) -> None:
+    for result in figures["results"]:
+        print(
+            f"{result['workload']}: {result['num_questions']:,} questions in "
+            f"{result['num_packs']:,} packs, answers of {result['new_tokens_assumed']} tokens "
+            f"assumed, {result['model']} in {result['dtype']} on one {figures['roofline']}: "
+            f"{result['total_s']:,.1f} s ({describe_stages(result['stages_s'])})"
         )
 
 

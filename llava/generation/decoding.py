@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.generation.meter import PackMeter
 from llava.generation.neartie import top_two
 from llava.generation.plan import Pack, Row
 from llava.generation.request import Request
@@ -59,6 +60,7 @@ class PackDecoder:
         features: (S, D) embeddings of each image by its key.
         questions: One a request, in the order of the rows.
         stops: Tokens that end an answer.
+        meter: Counts what is computed.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class PackDecoder:
         features: Mapping[str, torch.Tensor],
         questions: Sequence[Question],
         stops: frozenset[int],
+        meter: PackMeter,
     ) -> None:
         self._model = model
         self._device = model.device
@@ -76,20 +79,29 @@ class PackDecoder:
         self._features = features
         self._questions = list(questions)
         self._stops = stops
-        self._cache = RowCache(model, len(rows), Pack(rows=tuple(rows)).num_slots)
+        self._meter = meter
+        self._cache = RowCache(model, len(rows), Pack(rows=tuple(rows)).num_slots, meter)
+
+    @property
+    def cache_bytes_moved(self) -> int:
+        """Bytes of keys and values that were copied to another place."""
+        return sum(layer.num_bytes_moved for layer in self._cache.layers)
 
     def run(self) -> None:
         """Fills in every question's tokens, margins and tops."""
         active = self._take(self._questions, self._prefill())
+        self._meter.end_stage("suffix")
         steps = 0
         while active:
             active = self._take(active, self._decode(active))
             steps += 1
             self._drop_finished(active, compact=steps % COMPACT_EVERY == 0)
+        self._meter.end_stage("decode")
 
     def _prefill(self) -> torch.Tensor:
         """(N, D): hidden states of the last token of every prompt."""
         prefix = self._cache.prefill(self._prefix_embeds())
+        self._meter.end_stage("prefix")
         suffixes = [
             question.request.prompt_ids[self._rows[question.row].prefix_length :].tolist()
             for question in self._questions

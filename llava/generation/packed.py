@@ -22,6 +22,7 @@ from llava.generation.budget import (
 )
 from llava.generation.calibration import Briefing
 from llava.generation.decoding import PackDecoder, Question
+from llava.generation.meter import PackMeter, Shapes
 from llava.generation.neartie import MAX_EXPECTED_FLIPS, NearTies, shortest_dtype
 from llava.generation.plan import Pack, halve, plan_packs, split_to_fit, with_image_tokens, without
 from llava.generation.preprocess import PreparedImage, prepare_images
@@ -37,7 +38,7 @@ from llava.generation.request import (
 from llava.generation.sampling import SeededSampling
 from llava.generation.sequential import SequentialEngine
 from llava.model.llava_arch import EncodedImages
-from llava.model.multimodal_encoder.clip_encoder import find_tower
+from llava.model.multimodal_encoder.clip_encoder import MAX_IMAGES, find_tower
 from llava.tiling import most_tiles
 
 logger = logging.getLogger(__name__)
@@ -116,6 +117,7 @@ class PackedEngine:
             max_expected_flips=max_expected_flips,
         )
         self.stats = EngineReport()
+        self._shapes: Shapes = set()
         self._model = model
         self._image_processor = image_processor
         self._max_tokens = max_tokens or estimate_max_tokens(model)
@@ -314,19 +316,19 @@ class PackedEngine:
 
     @torch.inference_mode()
     def _decode(self, pack: Pack, prepared: Prepared) -> list[Question]:
-        started = time.perf_counter()
+        meter = PackMeter(self._model.device)
         features = self._encode(pack, prepared)
-        if self._model.device.type == "cuda":  # what was only started would count as decoding
-            torch.cuda.synchronize(self._model.device)
-        encoded = time.perf_counter()
+        meter.end_stage("encode")
         questions = [
             self._question(request, number, owner, prepared)
             for number, row in enumerate(pack.rows)
             for owner, request in enumerate(row.requests)
         ]
-        PackDecoder(self._model, pack.rows, features, questions, self.sequential.stops).run()
-        self.stats.encode_s += encoded - started
-        self.stats.decode_s += time.perf_counter() - encoded
+        stops = self.sequential.stops
+        decoder = PackDecoder(self._model, pack.rows, features, questions, stops, meter)
+        decoder.run()
+        meter.add_to(self.stats, self._shapes)
+        self.stats.cache_bytes_moved += decoder.cache_bytes_moved
         return questions
 
     def _question(self, request: Request, row: int, owner: int, prepared: Prepared) -> Question:
@@ -359,6 +361,7 @@ class PackedEngine:
             features |= dict(zip(keys, embeds, strict=True))
             if len(keys) == 1:
                 self._encoded_alone[tuple(keys)] = EncodedImages(embeds)
+            self.stats.num_tower_calls += -(-pixels.shape[:-3].numel() // MAX_IMAGES)
         return features
 
     def _result(self, question: Question, prepared: Prepared, latency_s: float) -> Result:

@@ -171,6 +171,28 @@ class ImageProbe:
     blank_text: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What one part of answering in packs took.
+
+    Attributes:
+        seconds: Of the device; of the host on a CPU.
+        num_computed: Tokens that went through the language model, padding included.
+        num_useful: Of these, those that are no padding.
+    """
+
+    seconds: float = 0.0
+    num_computed: int = 0
+    num_useful: int = 0
+
+    def __add__(self, other: Stage) -> Stage:
+        return Stage(
+            seconds=self.seconds + other.seconds,
+            num_computed=self.num_computed + other.num_computed,
+            num_useful=self.num_useful + other.num_useful,
+        )
+
+
 @dataclass(slots=True, kw_only=True)
 class EngineReport:
     """What an engine has done since it was built; it counts in a report of its own.
@@ -183,9 +205,15 @@ class EngineReport:
         num_replayed: Of these, computed again alone.
         num_flipped: Of these, with another result.
         num_halvings: Packs that did not fit and were halved.
+        encode: Of packs: tower and projector.
+        prefix: Of packs: what the questions of a row share.
+        suffix: Of packs: what each question has of its own, up to its first new token.
+        decode: Of packs: all other new tokens.
+        num_tower_calls: Times that packs put images, some at once, through the tower.
+        num_attention_shapes: Different sizes of attention in packs, each of which may need a plan
+            of its own on a GPU: rows, new tokens, slots that they see, masked or not.
+        cache_bytes_moved: Bytes of keys and values of packs that were copied to another place.
         waited_s: Seconds spent waiting for images.
-        encode_s: Seconds in tower and projector.
-        decode_s: Seconds in the language model.
         busy_s: Seconds of answering, waiting not counted, replays included.
         replay_s: Seconds of computing again, calibration included.
         calibration_s: Of these, the seconds for measuring alone.
@@ -197,9 +225,24 @@ class EngineReport:
     num_replayed: int = 0
     num_flipped: int = 0
     num_halvings: int = 0
+    encode: Stage = field(default_factory=Stage)
+    prefix: Stage = field(default_factory=Stage)
+    suffix: Stage = field(default_factory=Stage)
+    decode: Stage = field(default_factory=Stage)
+    num_tower_calls: int = 0
+    num_attention_shapes: int = 0
+    cache_bytes_moved: int = 0
     waited_s: float = 0.0
-    encode_s: float = 0.0
-    decode_s: float = 0.0
     busy_s: float = 0.0
     replay_s: float = 0.0
     calibration_s: float = 0.0
+
+    @property
+    def padding_share(self) -> float:
+        """Share of padding in all tokens that packs put through the language model.
+
+        >>> EngineReport(prefix=Stage(num_computed=8, num_useful=6)).padding_share
+        0.25
+        """
+        passes = self.prefix + self.suffix + self.decode
+        return 1 - passes.num_useful / passes.num_computed if passes.num_computed else 0.0

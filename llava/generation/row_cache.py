@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache
 
+from llava.generation.meter import PackMeter
 from llava.generation.slots import SlotLayer
 
 PREFIX = -1
@@ -31,9 +32,11 @@ class RowCache:
         model: LLaMA or Mistral, with or without LLaVA's parts.
         num_rows: G.
         num_slots: L when the pack is through, as far as it is known.
+        meter: Counts the passes.
     """
 
-    def __init__(self, model: Any, num_rows: int, num_slots: int) -> None:
+    def __init__(self, model: Any, num_rows: int, num_slots: int, meter: PackMeter) -> None:
+        self._meter = meter
         self._inner = model.base_model
         self._embed = model.get_input_embeddings()
         self._device = model.device
@@ -42,9 +45,8 @@ class RowCache:
         # token sees all of them; kept on the host, as asking the device would wait for it.
         self._is_uniform = True
         self._last_position = 0
-        self.cache = Cache(
-            layers=[SlotLayer(num_slots) for _ in range(model.config.num_hidden_layers)]
-        )
+        self.layers = [SlotLayer(num_slots) for _ in range(model.config.num_hidden_layers)]
+        self.cache = Cache(layers=list(self.layers))
         empty = torch.empty(num_rows, 0, dtype=torch.long, device=self._device)
         self.owners = empty  # (G, L)
         self.positions = empty  # (G, L)
@@ -66,6 +68,7 @@ class RowCache:
         padded = torch.nn.utils.rnn.pad_sequence(list(embeds), batch_first=True)
         steps = torch.arange(padded.shape[1], device=self._device).expand(len(embeds), -1)
         owners = torch.where(steps < ends[:, None], PREFIX, NOBODY)
+        self._meter.count_pass(padded.shape[:2], 0, sum(lengths), masked=False)
         # padding comes last, so plain causal attention keeps it from every token that counts
         return self._forward(padded, owners, steps)
 
@@ -83,6 +86,8 @@ class RowCache:
         self._last_position = max(self._last_position, int(positions.max()))
         fits = self._window is None or self._last_position < self._window
         sees_all = owners.shape[1] == 1 and self._is_uniform and fits
+        num_useful = int((owners != NOBODY).sum())
+        self._meter.count_pass(owners.shape, self.num_slots, num_useful, masked=not sees_all)
         stacked = torch.stack((ids, owners, positions)).to(self._device, non_blocking=True)
         ids, owners, positions = stacked.unbind()
         embeds = self._embed(ids)
@@ -94,7 +99,7 @@ class RowCache:
 
     def keep_rows(self, rows: torch.Tensor) -> None:
         """Drops all rows but these; rows: (G',) int64."""
-        for layer in self.cache.layers:
+        for layer in self.layers:
             layer.keep_rows(rows)
         self.owners, self.positions = self.owners[rows], self.positions[rows]
 
@@ -113,7 +118,7 @@ class RowCache:
         order = torch.argsort((~keep).long(), dim=1, stable=True)[:, :longest]
         self.owners = torch.where(keep.gather(1, order), self.owners.gather(1, order), NOBODY)
         self.positions = self.positions.gather(1, order)
-        for layer in self.cache.layers:
+        for layer in self.layers:
             layer.keep_slots(order)
 
     def _visible(self, owners: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,8 @@ from transformers.cache_utils import DynamicLayer
 class SlotLayer(DynamicLayer):
     """A layer of a transformers cache; `keys` and `values` are the used part of larger tensors.
 
+    `num_bytes_moved` counts what was copied from one place in memory to another.
+
     Args:
         num_planned: Slots that it will hold.
 
@@ -28,6 +30,7 @@ class SlotLayer(DynamicLayer):
     def __init__(self, num_planned: int) -> None:
         super().__init__()
         self._num_planned = num_planned
+        self.num_bytes_moved = 0
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
@@ -69,4 +72,5 @@ class SlotLayer(DynamicLayer):
         self._memory = keys.new_empty(size), values.new_empty(size)
         for memory, used in zip(self._memory, (keys, values), strict=True):
             memory[:, :, :length] = used
+        self.num_bytes_moved += keys.nbytes + values.nbytes
         self.keys, self.values = (memory[:, :, :length] for memory in self._memory)

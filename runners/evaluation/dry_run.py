@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from evals.records import Cause, Failure, Sample
 from llava.constants import IMAGE_TOKEN_INDEX
-from llava.generation.request import GenerationConfig
+from llava.generation.plan import Pack
+from llava.generation.request import GenerationConfig, Request
 from llava.model.checkpoint import Checkpoint
 from llava.tiling import most_tiles
 from runners.environment import num_cores
 from runners.evaluation.checkpoint import Subject
 from runners.evaluation.prompts import PromptRenderer
 from runners.evaluation.questions import AskedTask
+from runners.evaluation.roofline import (
+    CPU_CORE,
+    DEVICES,
+    STAGES,
+    Device,
+    LanguageShape,
+    Roofline,
+    TowerShape,
+    count_tower_parameters,
+    describe_stages,
+    overall_s,
+    plan_for,
+)
+from runners.evaluation.work import cut_into_pieces
 from runners.options.eval import EvalConfig
 from runners.storage.asked import group_by_images
 
@@ -30,36 +43,7 @@ _LONG_ANSWER_TASKS = {"mmvet": 150, "llavabench": 200}
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _STORED_BYTES = {"int8": 1.0, "nf4": 0.56, "fp4": 0.56}
 _PACK_TOKENS = 8192
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
-    """What a device can do, dense and without sparsity, as its maker publishes it.
-
-    Attributes:
-        half_flops: Operations a second of matrix products in bfloat16 and float16.
-        single_flops: Those in float32, tensor cores not used.
-        memory_bytes: Its memory; of a CPU, the machine's is not looked at.
-        useful_share: What an evaluation gets of the operations.
-    """
-
-    half_flops: float
-    single_flops: float
-    memory_bytes: float = math.inf
-    useful_share: float = 0.5
-
-
-# The makers' data sheets. A core of a CPU: torch's matrix products in `runners.bench`, where the
-# packed engine reached four fifths of them; short formats are no faster there.
-DEVICES: dict[str, Device] = {
-    "H200": Device(half_flops=989e12, single_flops=67e12, memory_bytes=141e9),
-    "H100": Device(half_flops=989e12, single_flops=67e12, memory_bytes=80e9),
-    "A100": Device(half_flops=312e12, single_flops=19.5e12, memory_bytes=80e9),
-    "L40S": Device(half_flops=362e12, single_flops=91.6e12, memory_bytes=48e9),
-    "RTX 4090": Device(half_flops=165e12, single_flops=82.6e12, memory_bytes=24e9),
-    "RTX 3090": Device(half_flops=71e12, single_flops=35.6e12, memory_bytes=24e9),
-}
-CPU_CORE = Device(half_flops=92e9, single_flops=92e9, useful_share=0.8)
+_PLANNED_QUESTIONS = 20_000  # packs of more are not planned, but taken to be like theirs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +59,8 @@ class TaskPlan:
         tower_flops: Of vision tower and projector.
         failures: Questions that cannot be asked, by cause; they are in no other number of tokens.
         num_perhaps_too_long: Questions that do not fit if their images get the most tiles.
+        packs: What would go through a GPU (True) or a CPU (False) at once; of a large task, for
+            evenly chosen groups.
     """
 
     name: str
@@ -88,46 +74,12 @@ class TaskPlan:
     tower_flops: float
     failures: Mapping[str, int] = field(default_factory=dict)
     num_perhaps_too_long: int = 0
+    packs: Mapping[bool, Sequence[Pack]] = field(default_factory=dict)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LanguageShape:
-    """The sizes of a language model, from its configuration.
-
-    Attributes:
-        width: Of a token's state.
-        inner_width: Inside the layers that treat each token by itself.
-        key_width: Of a token's keys, all heads together; less than `width` with grouped queries.
-        num_layer_parameters: Weights of all layers.
-    """
-
-    width: int
-    inner_width: int
-    key_width: int
-    num_layers: int
-    num_layer_parameters: int
-    vocab_size: int
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> LanguageShape:
-        """Returns the sizes that `config.json` tells, of LLaMA and its like or of MPT."""
-        is_mpt = "d_model" in config
-        width = int(config["d_model" if is_mpt else "hidden_size"])
-        num_layers = int(config["n_layers" if is_mpt else "num_hidden_layers"])
-        num_heads = int(config["n_heads" if is_mpt else "num_attention_heads"])
-        key_width = width // num_heads * int(config.get("num_key_value_heads") or num_heads)
-        inner_width = int(config.get("intermediate_size") or 4 * width)
-        per_layer = 2 * width * width + 2 * width * key_width + 3 * width * inner_width
-        if is_mpt:
-            per_layer = width * width * (4 + 2 * int(config.get("expansion_ratio", 4)))
-        return cls(
-            width=width,
-            inner_width=inner_width,
-            key_width=key_width,
-            num_layers=num_layers,
-            num_layer_parameters=num_layers * per_layer,
-            vocab_size=int(config["vocab_size"]),
-        )
+    @property
+    def answer_length(self) -> int:
+        """Tokens of an answer, as it is assumed."""
+        return self.num_new_tokens // self.num_questions
 
 
 def describe_run(subject: Subject, tasks: Sequence[AskedTask], settings: EvalConfig) -> str:
@@ -150,7 +102,46 @@ def describe_run(subject: Subject, tasks: Sequence[AskedTask], settings: EvalCon
         settings.quantization.name,
         count_tower_parameters(checkpoint.tower_config),
     )
-    return render_plans(plans, memory, dtype=dtype, device=settings.device)
+    chosen = choose_devices(settings.device)
+    times = {
+        name: predict(plans, checkpoint, device, dtype)
+        for name, device in chosen.items()
+        if memory <= device.memory_bytes
+    }
+    return render_plans(plans, memory, {name: times.get(name) for name in chosen})
+
+
+def choose_devices(asked: str | None) -> dict[str, Device]:
+    """Returns the devices to tell of, by name: the kind that the option names, None for all."""
+    chosen: dict[str, Device] = {}
+    if asked is None or asked.startswith("cuda"):
+        chosen |= {f"one {name}": device for name, device in DEVICES.items()}
+    if asked is None or asked == "cpu":
+        chosen[f"the {num_cores()} cores of this CPU"] = CPU_CORE
+    return chosen
+
+
+def predict(
+    plans: Sequence[TaskPlan], checkpoint: Checkpoint, device: Device, dtype: str
+) -> dict[str, float]:
+    """Returns the seconds of each stage of all tasks on a device; on all cores of a CPU."""
+    total = dict.fromkeys(STAGES, 0.0)
+    on_gpu = device is not CPU_CORE
+    cores = 1 if on_gpu else num_cores()
+    tower = _tower_shape(checkpoint)
+    num_questions = sum(plan.num_questions for plan in plans)
+    for plan in plans:
+        roofline = Roofline(
+            device=device,
+            language=LanguageShape.of(checkpoint.config),
+            tower=tower,
+            dtype=dtype,
+            num_new_tokens=plan.answer_length,
+        )
+        packs = plan.packs[on_gpu]
+        for stage, seconds in roofline.seconds(packs, plan.num_questions, num_questions).items():
+            total[stage] += seconds / cores
+    return total
 
 
 def plan_task(
@@ -162,7 +153,10 @@ def plan_task(
     total = packed = num_groups = num_encoded = num_perhaps_too_long = 0
     failures: Counter[str] = Counter()
     images: set[str] = set()
+    kept: dict[str, Request] = {}
+    keep_every = -(-len(samples) // _PLANNED_QUESTIONS)
     for group in group_by_images(samples):
+        keeps = num_groups % keep_every == 0
         num_groups += 1
         num_encoded += len(set(group[0].image_keys))
         images.update(group[0].image_keys)
@@ -177,6 +171,8 @@ def plan_task(
                 failures[request.cause] += 1
                 continue
             prompts.append(request.prompt_ids)
+            if keeps:
+                kept[sample.key] = request
             too_long = len(request.prompt_ids) + least > checkpoint.max_prompt_tokens
             failures[Cause.PROMPT_TOO_LONG] += too_long
             perhaps = len(request.prompt_ids) + most > checkpoint.max_prompt_tokens
@@ -197,10 +193,24 @@ def plan_task(
         num_packed_tokens=packed,
         num_new_tokens=answers,
         flops=2.0 * ((packed + answers) * shape.num_layer_parameters + answers * head),
-        tower_flops=num_encoded * num_tiles(checkpoint) * _tile_flops(checkpoint),
+        tower_flops=num_encoded * _tower_shape(checkpoint).flops,
         failures=+failures,
         num_perhaps_too_long=num_perhaps_too_long,
+        packs={on_gpu: _pack(samples, kept, num_image_tokens, on_gpu) for on_gpu in (True, False)},
     )
+
+
+def _pack(
+    samples: Sequence[Sample], kept: Mapping[str, Request], num_image_tokens: int, on_gpu: bool
+) -> list[Pack]:
+    """The packs that workers would make of those samples that are kept, dealt as work is dealt."""
+    pieces = cut_into_pieces((s for s in samples if s.key in kept), num_image_tokens)
+    items = [[kept[sample.key] for sample in piece] for piece in pieces]
+    return plan_for(items, num_image_tokens=num_image_tokens, on_gpu=on_gpu)
+
+
+def _tower_shape(checkpoint: Checkpoint) -> TowerShape:
+    return TowerShape.of(checkpoint.config, checkpoint.tower_config, num_tiles(checkpoint))
 
 
 def _problems(plan: TaskPlan, checkpoint: Checkpoint) -> Iterator[str]:
@@ -242,15 +252,6 @@ def num_tiles(checkpoint: Checkpoint) -> int:
     return most_tiles(config.get("image_aspect_ratio"), config.get("image_grid_pinpoints"), side)
 
 
-def count_tower_parameters(config: Mapping[str, Any]) -> int:
-    """Returns the weights of the layers of a CLIP tower, from its configuration; 0 without one."""
-    if not config:
-        return 0
-    width = int(config.get("hidden_size", 768))
-    inner = int(config.get("intermediate_size", 3072))
-    return int(config.get("num_hidden_layers", 12)) * (4 * width * width + 2 * width * inner)
-
-
 def memory_bytes(
     shape: LanguageShape, dtype: str, quantization: str, num_tower_parameters: int = 0
 ) -> int:
@@ -268,12 +269,14 @@ def memory_bytes(
 
 
 def render_plans(
-    plans: Sequence[TaskPlan], memory: int, *, dtype: str = "float16", device: str | None = None
+    plans: Sequence[TaskPlan], memory: int, times: Mapping[str, Mapping[str, float] | None]
 ) -> str:
-    """Returns the plan as text: a line a task, then memory, and time on the device.
+    """Returns the plan as text: a line a task, then memory, and time on devices.
 
-    The memory is given in bytes, the dtype is the language model's, and the device is named as by
-    the option; None stands for all that are known.
+    Args:
+        plans: Of the tasks.
+        memory: What a worker needs, in bytes.
+        times: Seconds of each stage by device; None where the model does not fit.
     """
     header = (
         f"{'task':>11} {'questions':>11} {'images':>9} {'groups':>9} {'tokens':>15} "
@@ -286,30 +289,11 @@ def render_plans(
         for plan in plans
     ]
     lines = [header, *rows, f"memory of a worker: about {memory / 2**30:.1f} GiB"]
-    if device is None or device.startswith("cuda"):
-        for name, figures in DEVICES.items():
-            fits = memory <= figures.memory_bytes
-            time = f"about {_minutes(plans, figures, dtype):,.1f} minutes"
-            lines.append(f"on one {name}: {time if fits else 'does not fit'}")
-    if device is None or device == "cpu":
-        minutes = _minutes(plans, CPU_CORE, dtype) / num_cores()
-        lines.append(f"on the {num_cores()} cores of this CPU: about {minutes:,.1f} minutes")
+    lengths = ", ".join(f"{plan.name} {plan.answer_length}" for plan in plans)
+    lines.append(f"new tokens an answer, as assumed: {lengths}")
+    for name, seconds in times.items():
+        told = "does not fit"
+        if seconds is not None:
+            told = f"about {overall_s(seconds) / 60:,.1f} minutes ({describe_stages(seconds)})"
+        lines.append(f"on {name}: {told}")
     return "\n".join(lines)
-
-
-def _minutes(plans: Sequence[TaskPlan], device: Device, dtype: str) -> float:
-    rate = device.single_flops if dtype == "float32" else device.half_flops
-    seconds = sum(plan.flops / rate + plan.tower_flops / device.single_flops for plan in plans)
-    return seconds / device.useful_share / 60
-
-
-def _tile_flops(checkpoint: Checkpoint) -> float:
-    """Operations of the tower and the projector on one view of an image."""
-    config, tower = checkpoint.config, checkpoint.tower_config
-    if not tower:
-        return 0.0
-    width, patches = LanguageShape.of(config).width, checkpoint.num_image_tokens
-    projector = int(tower.get("hidden_size", 768)) * width
-    if "mlp" in str(config.get("mm_projector_type")):
-        projector += width * width
-    return 2.0 * ((patches + 1) * count_tower_parameters(tower) + patches * projector)

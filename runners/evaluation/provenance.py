@@ -113,12 +113,20 @@ class SessionTiming(Timing):
         waited_s = self.after.waited_s - self.before.waited_s
         replay_s = self.after.replay_s - self.before.replay_s
         total_s = waited_s + self.after.busy_s - self.before.busy_s
+        stages = {
+            name: getattr(self.after, name).seconds - getattr(self.before, name).seconds
+            for name in ("encode", "prefix", "suffix", "decode")
+        }
         first_s = self.first_answer_s
         return {
             **Timing.to_json(self),
             "num_halvings": self.after.num_halvings - self.before.num_halvings,
             "waited_share": round(waited_s / total_s, 4) if total_s else None,
             "replay_share": round(replay_s / total_s, 4) if total_s else None,
+            **{
+                f"{name}_share": round(seconds / total_s, 4) if total_s else None
+                for name, seconds in stages.items()
+            },
             "load_s": round(self.load_s, 3),
             "first_answer_s": None if first_s is None else round(first_s, 3),
         }

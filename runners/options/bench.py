@@ -18,7 +18,7 @@ class BenchConfig:
         workload: gqa, vqav2, scienceqa, generate.
         model: llava-demo, random-25m, random-7b, random-13b.
         engine: sequential, batched, packed.
-        num_images: Images of a workload.
+        num_images: Images of a workload; null for its own usual number.
         repeats: How often each engine answers everything, in turn.
         num_threads: Threads of torch.
         dtype: float32, float16, bfloat16.
@@ -27,15 +27,17 @@ class BenchConfig:
         replay: Of the packed engine.
         max_tokens: Of the packed engine.
         batch_size: Of the batched engine.
-        questions: LLaVA's GQA question file, for its real group sizes.
+        questions: LLaVA's GQA question file, for its real group sizes; with `roofline` any of
+            LLaVA's question files, whose questions are then all that is asked.
         seed: Of prompts and lengths.
+        roofline: A device, such as h200: nothing is run, but told what it would take there.
         output: A file for the figures as JSON.
     """
 
-    workload: list[str] = field(default_factory=lambda: ["gqa", "vqav2", "scienceqa"])
+    workload: list[str] = field(default_factory=lambda: ["gqa", "vqav2", "scienceqa", "generate"])
     model: str = "random-25m"
     engine: list[str] = field(default_factory=lambda: ["sequential", "batched", "packed"])
-    num_images: int = 4
+    num_images: int | None = None
     repeats: int = 1
     num_threads: int = 1
     dtype: str = "float32"
@@ -43,9 +45,10 @@ class BenchConfig:
     device: str | None = None
     replay: str = "near_ties"
     max_tokens: int | None = None
-    batch_size: int = 8
+    batch_size: int = 16
     questions: str | None = path_option(None)
     seed: int = 0
+    roofline: str | None = None
     output: str | None = path_option(None)
 
     def __post_init__(self) -> None:

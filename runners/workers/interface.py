@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -199,11 +201,12 @@ def merge_reports(reports: Sequence[EngineReport]) -> EngineReport:
     for report in reports:
         calibration = calibration.merged(report.calibration)
     thresholds = [report.threshold for report in reports if report.threshold is not None]
+    all_reports = (EngineReport(), *reports)
     return EngineReport(
         calibration=calibration,
         threshold=max(thresholds, default=None),
         **{
-            field.name: sum(getattr(report, field.name) for report in reports)
+            field.name: reduce(add, (getattr(report, field.name) for report in all_reports))
             for field in fields(EngineReport)
             if field.name not in _NOT_SUMMED
         },

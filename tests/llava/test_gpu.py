@@ -53,6 +53,16 @@ def test_packs_that_do_not_fit_are_halved(tiny_checkpoint: Path) -> None:
     assert engine.stats.num_halvings > 0
 
 
+def test_stages_are_timed_by_the_device(tiny_checkpoint: Path) -> None:
+    model = load(tiny_checkpoint, dtype="float32")
+    engine = PackedEngine(*model, replay="off")
+    list(engine.run(random_requests(model, 3)))
+    report = engine.report()
+    stages = (report.encode, report.prefix, report.suffix, report.decode)
+    assert all(stage.seconds > 0 for stage in stages)
+    assert sum(stage.seconds for stage in stages) < report.busy_s
+
+
 @pytest.mark.parametrize("kind", ["int8", "nf4", "fp4"])
 def test_quantized_models_answer(tiny_checkpoint: Path, kind: str) -> None:
     pytest.importorskip("bitsandbytes")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,10 +19,12 @@ from llava.generation.sequential import SequentialEngine
 from runners.environment import describe_environment
 from runners.errors import ConfigError
 from runners.lab.bench.batched import BatchedEngine
-from runners.lab.bench.measure import Measurement, matmul_flops_per_s, measure
+from runners.lab.bench.measure import Measurement, matmul_flops_per_s, measure, useful_flops
 from runners.lab.bench.models import build_model
-from runners.lab.bench.workloads import build_workload
-from runners.options.bench import BenchConfig
+from runners.lab.bench.workloads import build_workload, find_words, parent_s_per_question
+
+if TYPE_CHECKING:  # at run time nothing of Hydra is needed here
+    from runners.options.bench import BenchConfig
 
 _WARM_UP = 2
 
@@ -45,7 +48,7 @@ def compare_engines(settings: BenchConfig) -> dict[str, Any]:
             name: build_workload(
                 name,
                 settings.num_images,
-                parts[1].config.vocab_size,
+                find_words(parts[0]),
                 settings.seed,
                 Path(settings.questions) if settings.questions else None,
             )
@@ -57,8 +60,15 @@ def compare_engines(settings: BenchConfig) -> dict[str, Any]:
     results = []
     for name, requests in workloads.items():
         print(f"{name}: {len(requests)} questions ...", file=sys.stderr)
-        engines = {engine: _build_engine(engine, parts, settings) for engine in settings.engine}
-        results += _compare(name, requests, engines, parts[1], settings, matmul)
+        engines: dict[str, Any] = {}
+        for engine in settings.engine:
+            build = partial(_build_engine, engine, parts, settings)
+            engines[engine] = _warmed_up(build, requests)
+        parent_s = parent_s_per_question(requests, parts[0])
+        results += [
+            {"workload": name, **result, "parent_s_per_question": parent_s}
+            for result in _compare(requests, engines, parts[1], settings, matmul)
+        ]
     return {
         "device": {
             "name": torch.cuda.get_device_name(device) if on_gpu else f"CPU, {threads} threads",
@@ -72,7 +82,6 @@ def compare_engines(settings: BenchConfig) -> dict[str, Any]:
 
 
 def _compare(
-    workload: str,
     requests: Sequence[Request],
     engines: Mapping[str, Any],
     model: Any,
@@ -80,29 +89,31 @@ def _compare(
     matmul: float,
 ) -> list[dict[str, Any]]:
     """Results of all engines on one workload; repeats alternate between the engines."""
-    for engine in engines.values():
-        _warm_up(engine, requests)
     runs: dict[str, list[Measurement]] = {name: [] for name in engines}
     for _ in range(settings.repeats):  # in turn, so that a slow minute of the machine meets all
         for name, engine in engines.items():
             runs[name].append(measure(engine, model, requests))
     sequential = runs.get("sequential")
-    return [
-        {
-            "workload": workload,
-            "engine": name,
-            "model": settings.model,
-            "dtype": settings.dtype,
-            "num_questions": len(requests),
-            "questions_per_s": len(requests) / median(m.seconds for m in measured),
-            "ratio_to_sequential": _ratio(sequential, measured) if sequential else None,
-            "answers_equal": _equal(sequential, measured) if sequential else None,
-            "peak_memory_bytes": max(m.peak_memory_bytes for m in measured),
-            "mfu": median(m.flops / m.seconds for m in measured) / matmul,
-            "stages_s": _stages(engines[name]),
-        }
-        for name, measured in runs.items()
-    ]
+    results = []
+    for name, measured in runs.items():
+        packed = isinstance(engines[name], PackedEngine)
+        flops = useful_flops(model, requests, measured[0].answers, shares_prefixes=packed)
+        seconds = median(m.seconds for m in measured)
+        results.append(
+            {
+                "engine": name,
+                "model": settings.model,
+                "dtype": settings.dtype,
+                "num_questions": len(requests),
+                "questions_per_s": len(requests) / seconds,
+                "ratio_to_sequential": _ratio(sequential, measured) if sequential else None,
+                "answers_equal": _equal(sequential, measured) if sequential else None,
+                "peak_memory_bytes": max(m.peak_memory_bytes for m in measured),
+                "mfu": flops / seconds / matmul,
+                **_counted(engines[name].report() if packed else None, settings.repeats),
+            }
+        )
+    return results
 
 
 def _build_engine(name: str, parts: tuple[Any, Any, Any, int], settings: BenchConfig) -> Any:
@@ -115,13 +126,13 @@ def _build_engine(name: str, parts: tuple[Any, Any, Any, int], settings: BenchCo
     raise ConfigError(f"`engine` must be sequential, batched or packed, but is {name!r}.")
 
 
-def _warm_up(engine: Any, requests: Sequence[Request]) -> None:
-    """Answers some questions before anything is timed or counted."""
-    list(engine.run(requests[:_WARM_UP]))
-    if not isinstance(engine, PackedEngine):
-        return
-    engine.brief(Briefing.for_each(1, len(requests), Calibration()))
-    engine.stats = EngineReport()  # counted from here on
+def _warmed_up(build: Callable[[], Any], requests: Sequence[Request]) -> Any:
+    """An engine that counts from its first answer on; another one has answered before it."""
+    list(build().run(requests[:_WARM_UP]))
+    engine = build()
+    if isinstance(engine, PackedEngine):
+        engine.brief(Briefing.for_each(1, len(requests), Calibration()))
+    return engine
 
 
 def _ratio(sequential: Sequence[Measurement], measured: Sequence[Measurement]) -> float:
@@ -138,15 +149,27 @@ def _equal(sequential: Sequence[Measurement], measured: Sequence[Measurement]) -
     )
 
 
-def _stages(engine: Any) -> dict[str, float]:
-    """Seconds by stage over all repeats, for the engine that tells."""
-    if not isinstance(engine, PackedEngine):
-        return {}
-    stats = engine.stats
+def _counted(report: EngineReport | None, repeats: int) -> dict[str, Any]:
+    """What an engine counted in one pass over a workload; None and no stages if it counts nothing.
+
+    Seconds of stages are a GPU's own, else the host's; see `EngineReport`.
+    """
+    if report is None:
+        counted = ("padding_share", "replayed_share", "num_attention_shapes")
+        return {**dict.fromkeys((*counted, "cache_bytes_moved", "num_tower_calls")), "stages_s": {}}
+    stages = {
+        "wait": report.waited_s,
+        "encode": report.encode.seconds,
+        "prefix": report.prefix.seconds,
+        "suffix": report.suffix.seconds,
+        "decode": report.decode.seconds,
+        "replay": report.replay_s,
+    }
     return {
-        "images_waited": stats.waited_s,
-        "encode": stats.encode_s,
-        "decode": stats.decode_s,
-        "replay": stats.replay_s,
-        "replayed_share": stats.num_replayed / max(1, stats.num_packed),
+        "padding_share": report.padding_share,
+        "replayed_share": report.num_replayed / max(1, report.num_packed),
+        "num_attention_shapes": report.num_attention_shapes,
+        "cache_bytes_moved": report.cache_bytes_moved // repeats,
+        "num_tower_calls": report.num_tower_calls // repeats,
+        "stages_s": {name: seconds / repeats for name, seconds in stages.items()},
     }

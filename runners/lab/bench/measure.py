@@ -12,11 +12,15 @@ from typing import Any
 import psutil
 import torch
 from torch.utils.benchmark import Timer
+from torch.utils.benchmark.utils.timer import timer as default_timer
 
+from llava.generation.plan import group_key, prefix_end
 from llava.generation.request import Completion, Request
 
 _SAMPLE_S = 0.02
 _MATMUL_SIZE = {"cpu": 1024, "cuda": 8192}  # large enough for the device's full rate
+
+Answers = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,15 +29,13 @@ class Measurement:
 
     Attributes:
         seconds: Processor time on a CPU, wall time on a GPU.
-        flops: Of the language model and the tower, as computed by this engine.
         peak_memory_bytes: Resident on a CPU, allocated on a GPU.
         answers: Tokens by key.
     """
 
     seconds: float
-    flops: float
     peak_memory_bytes: int
-    answers: Mapping[str, tuple[int, ...]]
+    answers: Answers
 
 
 def measure(engine: Any, model: Any, requests: Sequence[Request]) -> Measurement:
@@ -45,7 +47,7 @@ def measure(engine: Any, model: Any, requests: Sequence[Request]) -> Measurement
     on_gpu = model.device.type == "cuda"
     # Processor time tells nothing of a GPU's work, wall time is spoiled by a CPU's other guests.
     clock = time.perf_counter if on_gpu else time.process_time
-    with _memory(model.device) as peak, count_flops(model) as flops:
+    with _memory(model.device) as peak:
         started = clock()
         results = list(engine.run(requests))
         if on_gpu:
@@ -56,52 +58,72 @@ def measure(engine: Any, model: Any, requests: Sequence[Request]) -> Measurement
         raise RuntimeError(f"{len(failed)} requests failed, the first: {failed[0]}")
     return Measurement(
         seconds=seconds,
-        flops=flops(),
         peak_memory_bytes=peak(),
         answers={result.key: result.token_ids for result in results},
     )
 
 
-@contextmanager
-def count_flops(model: Any) -> Iterator[Callable[[], float]]:
-    """Counts floating-point operations of the matrix products of language model and tower."""
-    inner, tower = model.get_model(), model.get_vision_tower()
-    layers = inner.layers
-    # A weight is multiplied and added once a token; vectors do not count, nor does `lm_head`.
-    weights = sum(p.numel() for p in layers.parameters() if p.ndim == 2)
+def useful_flops(
+    model: Any, requests: Sequence[Request], answers: Answers, *, shares_prefixes: bool
+) -> float:
+    """Returns the floating-point operations that these answers need, in matrix products.
+
+    Nothing that is computed in vain counts: no padding, no place that attention may not see, no
+    second computation of an answer, no layer of the tower behind the selected one.
+
+    Args:
+        model: A LLaVA around LLaMA, its images not tiled.
+        requests: What was asked.
+        answers: Tokens by key.
+        shares_prefixes: Whether images and what stands before them are needed once for all their
+            questions, or once for each.
+    """
+    layers, tower = model.get_model().layers, model.get_vision_tower()
+    groups: dict[object, list[Request]] = {}
+    for request in requests:
+        groups.setdefault(group_key(request) if shares_prefixes else request.key, []).append(
+            request
+        )
+    num_tokens = num_seen = num_images = 0
+    for group in groups.values():
+        num_images += len(group[0].images)
+        added = len(group[0].images) * (tower.num_patches - 1)
+        prefix = prefix_end(group[0].prompt_ids) + added
+        num_tokens += prefix
+        num_seen += _causal(prefix)
+        for request in group:
+            # the last token of an answer is not read any more
+            end = len(request.prompt_ids) + added + len(answers[request.key]) - 1
+            num_tokens += end - prefix
+            num_seen += _causal(end) - _causal(prefix)
     width = model.config.num_attention_heads * layers[0].self_attn.head_dim
-    tower_weights = sum(p.numel() for p in tower.parameters() if p.ndim == 2)
-    total = [0.0]
+    of_layers = 2 * _num_weights(layers) * num_tokens + 4 * len(layers) * width * num_seen
+    tower_layers = tower.vision_tower.vision_model.encoder.layers
+    layer = tower.select_layer
+    used = tower_layers[: layer if layer >= 0 else len(tower_layers) + 1 + layer]
+    # the patches and the class token
+    of_tower = 2 * _num_weights(used) * num_images * (tower.num_patches + 1)
+    return float(of_layers + of_tower)
 
-    def add_pass(_: Any, __: Any, arguments: dict[str, Any]) -> None:
-        embeds = arguments.get("inputs_embeds")
-        rows, length = (arguments["input_ids"] if embeds is None else embeds).shape[:2]
-        cache = arguments.get("past_key_values")
-        past = cache.get_seq_length() if cache is not None else 0
-        seen = past + (length + 1) / 2  # causal: on average half of the new tokens
-        total[0] += rows * length * (2 * weights + 4 * len(layers) * width * seen)
 
-    def add_images(_: Any, arguments: tuple[Any, ...]) -> None:
-        # the patches and the class token
-        total[0] += len(arguments[0]) * (tower.num_patches + 1) * 2 * tower_weights
+def _num_weights(module: torch.nn.Module) -> int:
+    """Weights that are multiplied and added once a token; vectors do not count."""
+    return sum(p.numel() for p in module.parameters() if p.ndim == 2)
 
-    hooks = [
-        inner.register_forward_pre_hook(add_pass, with_kwargs=True),
-        tower.register_forward_pre_hook(add_images),
-    ]
-    try:
-        yield lambda: total[0]
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+def _causal(length: int) -> int:
+    """Pairs of a token and one that it sees, itself included."""
+    return length * (length + 1) // 2
 
 
 def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
-    """Returns the median rate of a large matrix product, on as many threads as torch has."""
+    """Returns the median rate of a large matrix product, by the clock of `measure`."""
     size = _MATMUL_SIZE[device.type]
     first, second = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     names = {"first": first, "second": second}
-    timer = Timer("first @ second", globals=names, num_threads=torch.get_num_threads())
+    # the timer waits for a GPU on its own
+    clock = default_timer if device.type == "cuda" else time.process_time
+    timer = Timer("first @ second", globals=names, timer=clock, num_threads=torch.get_num_threads())
     return float(2 * size**3 / timer.blocked_autorange().median)
 
 

@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM, CLIPImageProcessorPil, CLIPVision
 
 from llava.model.builder import load_pretrained_model
 from llava.model.language_model.llava_llama import LlavaConfig
+from llava.model.locate import read_config
+from llava.model.tower_facts import tower_fields
 from llava.tokenizer import load_tokenizer
 
 DEMO_DIR = Path(__file__).parents[3] / "llava" / "demo" / "llava-demo"
@@ -22,6 +24,12 @@ _SHAPES = {
     "random-7b": ((4096, 11008, 32, 32), (1024, 4096, 24, 16)),
     "random-13b": ((5120, 13824, 40, 40), (1024, 4096, 24, 16)),
 }
+_CERTAINTY = 16.0
+"""How far the likeliest token stands above the average one; margins are some 4 less."""
+
+_SHARE_UNSURE = 0.02
+"""Of the tokens, after which the likeliest stands less high, down to not at all."""
+
 MODELS = ("llava-demo", *_SHAPES)
 
 
@@ -52,6 +60,37 @@ def build_model(
     return tokenizer, model, tower.image_processor, CONTEXT_LEN
 
 
+def describe_model(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the configuration of one of `MODELS` and of its tower, where sizes are concerned.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    if name == "llava-demo":
+        config = read_config(DEMO_DIR)
+        return config, tower_fields(DEMO_DIR.parent / config["mm_vision_tower"])
+    if name not in _SHAPES:
+        raise ValueError(f"`model` must be one of {', '.join(MODELS)}, but is {name!r}.")
+    (width, inner, layers, heads), (tower_width, tower_inner, tower_layers, _) = _SHAPES[name]
+    config = {
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "vocab_size": 32_000,
+        "mm_projector_type": "mlp2x_gelu",
+        "mm_vision_select_layer": -2,
+    }
+    tower = {
+        "hidden_size": tower_width,
+        "intermediate_size": tower_inner,
+        "num_hidden_layers": tower_layers,
+        "image_size": 336,
+        "patch_size": 14,
+    }
+    return config, tower
+
+
 def _random_model(name: str, vocab_size: int, device: torch.device, dtype: torch.dtype) -> Any:
     """A LLaVA of LLaVA-1.5's form, its weights drawn on the device from a fixed seed."""
     (width, inner, layers, heads), tower = _SHAPES[name]
@@ -80,10 +119,26 @@ def _random_model(name: str, vocab_size: int, device: torch.device, dtype: torch
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 2:
-                # keeps the scale of what goes through, so that logits lie well apart
-                parameter.normal_(std=parameter.shape[1] ** -0.5)
+                parameter.normal_(std=parameter.shape[1] ** -0.5)  # keeps the scale of states
+        _set_apart(model)
     model.generation_config.eos_token_id = None  # every answer has its full length
     return model.eval()
+
+
+def _set_apart(model: Any) -> None:
+    """Gives answers the certainty of a trained model's; else all their tokens are nearly tied.
+
+    Each token has one that follows it: its own state outweighs what layers add, and a row of the
+    head points along it, for a few tokens less than for most.
+    """
+    embeddings, head = model.get_input_embeddings().weight, model.lm_head.weight
+    num_tokens, width = embeddings.shape
+    embeddings.mul_((width * model.config.num_hidden_layers) ** 0.5)
+    rising = torch.linspace(0, 1 / _SHARE_UNSURE, num_tokens, device=head.device)
+    certainty = _CERTAINTY * rising.clamp(max=1)[torch.randperm(num_tokens, device=head.device)]
+    followers = torch.randperm(num_tokens, device=head.device)
+    towards = torch.nn.functional.normalize(embeddings.float(), dim=1) * certainty[:, None]
+    head[followers] += (towards * width**-0.5).to(head)
 
 
 def _describe_tower(folder: str, shape: tuple[int, int, int, int]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +15,23 @@ from evals.reading.images import ImageFile
 from evals.records import Sample
 from llava.generation.plan import plan_packs
 from llava.generation.request import GenerationConfig, Request
+from runners.evaluation import dry_run
 from runners.evaluation.checkpoint import Subject, inspect_subject
 from runners.evaluation.dry_run import (
-    DEVICES,
-    LanguageShape,
     TaskPlan,
     _problems,
-    count_tower_parameters,
+    choose_devices,
     memory_bytes,
     num_tiles,
     plan_task,
+    predict,
     render_plans,
+)
+from runners.evaluation.roofline import (
+    DEVICES,
+    PARENT_S_PER_QUESTION,
+    LanguageShape,
+    count_tower_parameters,
 )
 from runners.options.model import SubjectConfig
 from tests.runners.conftest import Finished, Start
@@ -211,29 +216,59 @@ def test_tiles_that_may_not_fit_are_told_apart_from_what_does_not(
     assert "6 of 7 questions would fail as prompt_too_long if their images" in told
 
 
-def build_plan(**values: Any) -> TaskPlan:
-    counts = dict.fromkeys(("num_questions", "num_images", "num_groups", "num_tokens"), 1)
-    counts |= {"num_packed_tokens": 1, "num_new_tokens": 1}
-    return TaskPlan(name="gqa", **(counts | {"flops": 0.0, "tower_flops": 0.0} | values))
+def count_planned(plan: TaskPlan) -> int:
+    """Questions in the packs, which on a CPU are others but hold the same."""
+    on_cpu, on_gpu = (sum(len(p.requests) for p in plan.packs[each]) for each in (False, True))
+    assert on_cpu == on_gpu
+    return on_gpu
 
 
-def minutes(text: str, device: str) -> float:
-    match = re.search(rf"on one {device}: about ([\d.,]+) minutes", text)
-    assert match, text
-    return float(match[1].replace(",", ""))
+def test_time_on_a_device_follows_from_the_packs_of_the_questions(
+    subject: Subject, samples: list[Sample]
+) -> None:
+    large = with_config(subject, LLAMA_7B, VIT_LARGE)
+    plan = plan_task("gqa", samples, subject.build_renderer(), large)
+    assert count_planned(plan) == len(samples)
+    half, single = (
+        predict([plan], large.checkpoint, DEVICES["H200"], dtype)
+        for dtype in ("float16", "float32")
+    )
+    assert half["prefix"] < single["prefix"]
+    assert half["tower"] == single["tower"] > 0  # in float32 in either
+    assert half["replays"] > single["replays"] == 0
+    twice = predict([plan, plan], large.checkpoint, DEVICES["H200"], "float32")
+    assert twice == {stage: pytest.approx(2 * seconds) for stage, seconds in single.items()}
 
 
-def test_minutes_follow_from_the_device_and_the_dtype() -> None:
-    plan = build_plan(flops=60 * 989e12, tower_flops=60 * 67e12)
-    assert minutes(render_plans([plan], GIB), "H200") == pytest.approx(4.0)  # half is useful
-    single = render_plans([plan, plan], GIB, dtype="float32")
-    assert minutes(single, "H200") == pytest.approx(2 * 2 * (989 / 67 + 1), abs=0.05)
+def test_a_large_task_is_planned_in_part_and_counted_in_full(
+    subject: Subject, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [
+        replace(sample, key=f"{number}-{sample.key}", images=(ImageFile(f"{number}", Path("x")),))
+        for number in range(40)
+        for sample in samples[:3]
+    ]
+    renderer = subject.build_renderer()
+    whole = plan_task("gqa", many, renderer, subject)
+    monkeypatch.setattr(dry_run, "_PLANNED_QUESTIONS", 60)
+    part = plan_task("gqa", many, renderer, subject)
+    assert count_planned(whole) == part.num_questions == 120
+    assert count_planned(part) == 60
+    for plan in (whole, part):
+        seconds = predict([plan], subject.checkpoint, DEVICES["A100"], "float32")
+        assert seconds["parent"] == pytest.approx(120 * PARENT_S_PER_QUESTION)
 
 
-def test_devices_that_the_model_does_not_fit_on_are_named() -> None:
-    text = render_plans([build_plan()], int(100e9))
+def test_text_names_times_stages_and_devices_that_are_too_small() -> None:
+    counts = dict.fromkeys(("num_images", "num_groups", "num_tokens", "num_packed_tokens"), 1)
+    plan = TaskPlan(
+        name="gqa", num_questions=10, num_new_tokens=40, flops=0.0, tower_flops=0.0, **counts
+    )
+    times = {"one H200": {"prefix": 90.0, "parent": 6.0}, "one A100": None}
+    text = render_plans([plan], GIB, times)
+    assert "on one H200: about 1.5 minutes (prefix 90.0 s, parent 6.0 s)" in text
     assert "on one A100: does not fit" in text
-    assert minutes(text, "H200") == 0
+    assert "new tokens an answer, as assumed: gqa 4" in text
 
 
 @pytest.mark.parametrize(
@@ -242,9 +277,9 @@ def test_devices_that_the_model_does_not_fit_on_are_named() -> None:
 def test_only_the_chosen_kind_of_device_is_told(
     device: str | None, num_gpus: int, num_cpus: int
 ) -> None:
-    text = render_plans([build_plan()], GIB, device=device)
-    assert text.count("on one ") == num_gpus
-    assert text.count("cores of this CPU") == num_cpus
+    names = " ".join(choose_devices(device))
+    assert names.count("one ") == num_gpus
+    assert names.count("cores of this CPU") == num_cpus
 
 
 def test_program_plans_without_torch_and_leaves_nothing(

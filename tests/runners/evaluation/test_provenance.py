@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from llava.generation.calibration import Calibration, count_margins
-from llava.generation.request import EngineReport
+from llava.generation.request import EngineReport, Stage
 from runners.evaluation.provenance import SessionTiming, Timing, near_tie_rule
 from tests.runners.task_runs import ENVIRONMENT
 
@@ -18,7 +18,10 @@ MEASURED = Calibration(
     margins=count_margins([1.0, 8.0]),
 )
 HERE = replace(ENVIRONMENT, machine={"versions": {"torch": "2.8"}})
-BEFORE = EngineReport(num_halvings=1, waited_s=1.0, busy_s=5.0, replay_s=2.0)
+BEFORE = EngineReport(
+    num_halvings=1, waited_s=1.0, busy_s=5.0, replay_s=2.0, prefix=Stage(seconds=0.5)
+)
+SHARES = [f"{name}_share" for name in ("waited", "replay", "encode", "prefix", "suffix", "decode")]
 
 
 def stored(calibration: Calibration, **changes: object) -> dict[str, object]:
@@ -64,10 +67,12 @@ def test_timing_tells_what_is_known() -> None:
     ("after", "figures"),
     [
         (
-            EngineReport(num_halvings=3, waited_s=2.0, busy_s=8.0, replay_s=4.0),
-            {"num_halvings": 2, "waited_share": 0.25, "replay_share": 0.5},
+            EngineReport(
+                num_halvings=3, waited_s=2.0, busy_s=8.0, replay_s=4.0, prefix=Stage(seconds=1.5)
+            ),
+            {"num_halvings": 2, "waited_share": 0.25, "replay_share": 0.5, "prefix_share": 0.25},
         ),
-        (BEFORE, {"num_halvings": 0, "waited_share": None, "replay_share": None}),
+        (BEFORE, {"num_halvings": 0} | dict.fromkeys(SHARES)),
     ],
 )
 def test_shares_are_of_the_engines_time_since_the_task_began(
@@ -77,4 +82,5 @@ def test_shares_are_of_the_engines_time_since_the_task_began(
         num_asked=9, wall_s=2.0, before=BEFORE, after=after, load_s=1.23456, first_answer_s=None
     )
     times = {"num_asked": 9, "wall_s": 2.0, "questions_per_s": 4.5, "load_s": 1.235}
-    assert timing.to_json() == times | figures | {"first_answer_s": None}
+    shares = dict.fromkeys(SHARES, 0.0)
+    assert timing.to_json() == times | shares | figures | {"first_answer_s": None}

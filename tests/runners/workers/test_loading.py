@@ -58,7 +58,7 @@ def test_tf32_is_used_where_it_is_asked_for_and_replayed_as_a_short_format(
         asked = order(tiny_checkpoint, engine=PackedOptions(), tf32=tf32)
         engine, _ = load_engine(asked, ["cpu"])
         assert multiplies_in_tf32() is tf32
-        assert engine.near_ties.is_calibrating is tf32  # type: ignore[attr-defined]
+        assert engine.near_ties.measures is tf32  # type: ignore[attr-defined]
     finally:
         put_back()
 
