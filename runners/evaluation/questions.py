@@ -198,7 +198,7 @@ class AskedTask:
         is_limited = len(keys) < len(self.all_samples)
         return score_asked(
             self.task,
-            [line for key, line in lines.items() if key in keys],
+            (lines[key] for key in lines if key in keys),
             keys,
             Origin(
                 limited=is_limited,

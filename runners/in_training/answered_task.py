@@ -38,7 +38,7 @@ class AnsweredTask:
         summary, _ = self.asked.summarize(
             lines,
             limit=self.asked.limit,
-            batch_check=count_replays(traces),
+            batch_check=count_replays((each["replayed"], each["flipped"]) for each in traces),
             answers_hash=sha256_of_lines(lines.values()),
             timing=self.timing.to_json(),
         )

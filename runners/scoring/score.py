@@ -49,16 +49,19 @@ def score_lines(
     Raises:
         DataError: none of the questions counts for the score, or the data are malformed.
     """
-    answered, failures = {}, {}
+    answered, failures, num_answered = {}, {}, 0
+    is_scored = task.has_annotations
     for line in lines:
         if is_failure(line):
             failure = read_failure(line)
             failures[failure.key] = failure
-        else:
+            continue
+        num_answered += 1
+        if is_scored:
             prediction = read_prediction(line)
             answered[prediction.key] = prediction
-    if not task.has_annotations:
-        return summarize_unscored(task, num_questions, len(answered), failures), []
+    if not is_scored:
+        return summarize_unscored(task, num_questions, num_answered, failures), []
     scores = [score for score in task.score(answered) if only is None or score.key in only]
     if not scores:
         raise DataError(

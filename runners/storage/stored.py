@@ -13,7 +13,7 @@ from typing import Any
 from evals.errors import DataError
 from runners.errors import ConfigError
 from runners.options.names import is_set_aside
-from runners.storage.answer_lines import good_lines, is_trace_line
+from runners.storage.answer_lines import GoodLines, is_trace_line, line_facts
 from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE
 from runners.storage.files import count_lines, read_intact_lines, sha256_of_file
 from runners.storage.manifest import MANIFEST_FILE, Manifest, read_manifest
@@ -129,10 +129,15 @@ class StoredTask:
             for line in read_intact_lines(self.folder / TRACE_FILE)
             if is_trace_line(line)
         }
-        lines = read_intact_lines(self.answers_path)
         is_foreign = self.manifest is not None and self.manifest.imported_sha256 is not None
-        good, num_bad = good_lines(lines, None if is_foreign else traces)
-        return StoredAnswers(lines=good, traces=traces, num_bad=num_bad)
+        named = {key: trace.get("line_sha256") for key, trace in traces.items()}
+        rule = GoodLines(None if is_foreign else named)
+        good = {
+            facts.key: line
+            for line in read_intact_lines(self.answers_path)
+            if rule.is_good(facts := line_facts(line)) and facts is not None
+        }
+        return StoredAnswers(lines=good, traces=traces, num_bad=rule.num_bad)
 
     def require_answers(self) -> StoredAnswers:
         """Returns the answers that count.
