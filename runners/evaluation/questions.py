@@ -14,6 +14,7 @@ from typing import Any
 
 from evals.benchmark import Benchmark
 from evals.errors import DataError
+from evals.reading.files import collection_paused
 from evals.records import Failure, Sample, Score
 from llava.generation.request import Completion, GenerationConfig
 from llava.model.content_hash import state_of
@@ -60,17 +61,18 @@ class AskedTask:
         self._model_id = model_name(settings)
         self._shard = read_shard(settings.runner.shard)
         self._states = self._look_at_data()  # before the reading
-        self.all_samples = task.samples()
-        release = task.releases.get(task.split)
-        if settings.check_counts and release is not None:
-            release.check(f"{task.name} {task.split}", len(self.all_samples))
-        self.samples = self.select(self.limit)
+        with collection_paused():
+            self.all_samples = task.samples()
+            release = task.releases.get(task.split)
+            if settings.check_counts and release is not None:
+                release.check(f"{task.name} {task.split}", len(self.all_samples))
+            self.samples = self.select(self.limit)
+            self.images = ImageFiles(self.samples)
         if not self.samples:
             raise DataError(
                 f"{task.name} {task.split} has no questions for runner.shard="
                 f"{settings.runner.shard}: there are more parts than images. Use fewer."
             )
-        self.images = ImageFiles(self.samples)
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from evals.records import Failure, Prediction, Sample
 from llava.generation.request import Completion
@@ -135,36 +135,17 @@ def line_facts(line: Mapping[str, Any]) -> LineFacts | None:
     return LineFacts(line["metadata"]["key"], sha256_of_json(line), is_failure(line))
 
 
-class GoodLines:
-    """Tells the lines that are as a program wrote them; this is the only rule for that.
+def is_good(facts: LineFacts | None, named: Mapping[str, object]) -> TypeGuard[LineFacts]:
+    """Whether a line is as a program wrote it and counts; this is the only rule for that.
 
-    A line has the id of its content, and the trace of its question, which is the last one if there
-    were several attempts, names this very line.
+    It has the id of its content, and the trace of its question, which is the last one if there were
+    several attempts, names this very line.
 
     Args:
-        named: The hash that the trace of each key names; None where answers came from elsewhere and
-            have no traces.
+        facts: Of the line; None if it is no line of a run.
+        named: The hash that the trace of each key names.
     """
-
-    def __init__(self, named: Mapping[str, object] | None) -> None:
-        self._named = named
-        self._num_foreign = 0
-        self._good: set[str] = set()
-        self._other: set[str] = set()
-
-    def is_good(self, facts: LineFacts | None) -> bool:
-        """Whether a line counts; to be asked about each line, in the file's order."""
-        if facts is None:
-            self._num_foreign += 1
-            return False
-        is_named = self._named is None or self._named.get(facts.key) == facts.sha256
-        (self._good if is_named else self._other).add(facts.key)
-        return is_named
-
-    @property
-    def num_bad(self) -> int:
-        """Lines that are none of a run, and questions that have lines, but none as written."""
-        return self._num_foreign + len(self._other - self._good)
+    return facts is not None and named.get(facts.key) == facts.sha256
 
 
 def is_failure(line: Mapping[str, Any]) -> bool:

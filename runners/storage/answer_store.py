@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runners.storage.answer_lines import GoodLines, count_replays, is_failure
+from evals.reading.files import collection_paused
+from runners.storage.answer_lines import count_replays, is_failure, is_good
 from runners.storage.files import (
     SPOILED_SUFFIX,
     json_line,
@@ -156,7 +157,7 @@ class AnswerStore:
         """Finds what is stored, and mends the files; returns how many answers do not count."""
         traces, lines = self._files.values()
         named: dict[str, str | None] = {}
-        rule = GoodLines(named)
+        others: set[str] = set()
 
         def take_trace(content: bytes, place: int) -> bool:
             facts = read_trace(content)
@@ -169,18 +170,21 @@ class AnswerStore:
 
         def take_line(content: bytes, place: int) -> bool:
             facts = read_line(content, named)
-            if facts is not None and rule.is_good(facts):
+            if is_good(facts, named):
                 number = self._numbers[facts.key]
                 lines.put(number, place, content)
                 (self._failed.add if facts.is_failure else self._failed.discard)(facts.key)
                 (self._odd.discard if facts.is_plain else self._odd.add)(number)
+            elif facts is not None:
+                others.add(facts.key)
             return facts is not None
 
-        for file, take in ((traces, take_trace), (lines, take_line)):
-            mended = mend_lines(file.path, take)
-            self.num_torn += mended.num_torn
-            self.num_spoiled += mended.num_spoiled
-        return rule.num_bad
+        with collection_paused():
+            for file, take in ((traces, take_trace), (lines, take_line)):
+                mended = mend_lines(file.path, take)
+                self.num_torn += mended.num_torn
+                self.num_spoiled += mended.num_spoiled
+        return len(others - self.lines.keys())
 
     def _note(self, key: str, attempt: Attempt) -> int:
         """Keeps what is known of the last attempt at a question; returns the question's number."""

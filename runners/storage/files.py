@@ -28,6 +28,8 @@ _SCRATCH = re.compile(r"\.(?P<name>.+)\.([0-9a-f]{16}|[1-9]\d*)\.tmp")
 _OLD_S = 24 * 3600.0
 """Scratch that nobody has written to for so long is no living process's, whatever clocks say."""
 
+_PART_OF_LIST = 1024
+
 _CANNOT_SYNC_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP})
 
 
@@ -323,6 +325,17 @@ def sha256_of_file(path: Path) -> str:
 def sha256_of_json(value: Any) -> str:
     """Returns the hash of a value in canonical JSON, as hex."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def sha256_of_json_list(values: Iterable[Any]) -> str:
+    """Returns the same for the list of these values, which is never held as a whole."""
+    values, separator = iter(values), b""
+    digest = hashlib.sha256(b"[")
+    while part := list(islice(values, _PART_OF_LIST)):
+        digest.update(separator + canonical_json(part)[1:-1].encode())
+        separator = b","
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 canonical_json: Callable[[Any], str] = json.JSONEncoder(

@@ -36,11 +36,10 @@ class LineFile:
 
     def put(self, number: int, place: int, line: bytes) -> None:
         """Notes a line that stands in the file, its line feed included."""
-        missing = number + 1 - len(self._places)
-        if missing > 0:
-            self._places.extend([NOWHERE] * missing)
-            self._sizes.extend([0] * missing)
-            self._checks.extend([0] * missing)
+        for _ in range(len(self._places), number + 1):
+            self._places.append(NOWHERE)
+            self._sizes.append(0)
+            self._checks.append(0)
         self._places[number] = place
         self._sizes[number] = len(line)
         self._checks[number] = hash(line)

@@ -24,7 +24,7 @@ from runners.storage.answer_lines import (
 from runners.storage.files import parse_line
 
 _PLAIN = rb"[ !#-\[\]-~]*"
-_TEXT = rb'"(' + _PLAIN + rb'(?:\\(?:["\\bfnrt]|u[0-9a-f]{4})' + _PLAIN + rb')*)"'
+_PROMPT = _PLAIN + rb'(?:\\(?:["\\bfnrt]|u[0-9a-f]{4})' + _PLAIN + rb")*"
 _WHOLE = rb"(?:0|-?[1-9]\d{0,18})"
 _REAL = rb"(?:null|-?(?:0|[1-9]\d{0,18})(?:\.\d+)?(?:e[+-]?\d+)?)"
 _FLAG = rb"(true|false)"
@@ -35,9 +35,9 @@ def _list_of(item: bytes) -> bytes:
 
 
 _ANSWER = re.compile(
-    rb'\{"question_id": (' + _WHOLE + rb'|"' + _PLAIN + rb'"), "prompt": ' + _TEXT
-    + rb', "text": ' + _TEXT + rb', "answer_id": "([0-9a-f]+)", "model_id": ' + _TEXT
-    + rb', "metadata": \{"key": ' + _TEXT + rb', "finish_reason": "([a-z]+)", '
+    rb'\{"question_id": (' + _WHOLE + rb'|"' + _PLAIN + rb'"), "prompt": "(' + _PROMPT
+    + rb')", "text": "(' + _PLAIN + rb')", "answer_id": "([0-9a-f]+)", "model_id": "(' + _PLAIN
+    + rb')", "metadata": \{"key": "(' + _PLAIN + rb')", "finish_reason": "([a-z]+)", '
     + rb'"num_prompt_tokens": (' + _WHOLE + rb'), "num_new_tokens": (' + _WHOLE + rb")\}\}\n"
 )  # fmt: skip
 _CANONICAL = (
@@ -93,13 +93,11 @@ def read_line(line: bytes, named: Mapping[str, str | None]) -> LineFacts | None:
         question_id, prompt, text, given, model_id, key, reason, num_prompt, num_new = (
             found.groups()
         )
-        name = _decoded(key).decode(errors="surrogatepass")
         parts = (given, reason, key, num_new, num_prompt, model_id, prompt, question_id, text)
-        sha256 = hashlib.sha256(_CANONICAL % parts).hexdigest()
-        content = b"\0".join((_decoded(key), _decoded(text), _decoded(model_id)))
-        answer_id = hashlib.sha256(content).hexdigest()[:ANSWER_ID_LENGTH]
-        # another hash may also mean that a character is written in another form
-        if named.get(name) == sha256 and answer_id.encode() == given:
+        name, sha256 = key.decode(), hashlib.sha256(_CANONICAL % parts).hexdigest()
+        answer_id = hashlib.sha256(b"\0".join((key, text, model_id))).hexdigest()
+        # another hash may also mean that a character of the prompt is written in another form
+        if named.get(name) == sha256 and answer_id[:ANSWER_ID_LENGTH] == given.decode():
             return LineFacts(name, sha256, is_failure=False, is_plain=True)
     record = parse_line(line)
     return None if record is None else line_facts(record)
@@ -134,10 +132,3 @@ def attempt_of(trace: Mapping[str, Any]) -> Attempt:
 @lru_cache(_NUM_ATTEMPTS)
 def _plain_attempt(number: bytes, replayed: bytes, flipped: bytes, stat: bytes) -> Attempt:
     return Attempt(int(number), replayed == b"true", flipped == b"true", json.loads(stat))
-
-
-def _decoded(text: bytes) -> bytes:
-    """The UTF-8 of a text in JSON, lone surrogates passed through."""
-    if b"\\" not in text:
-        return text
-    return str(json.loads(b'"' + text + b'"')).encode(errors="surrogatepass")
