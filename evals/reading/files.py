@@ -274,7 +274,7 @@ def iterate_jsonl(path: str | Path, origin: str = "") -> Iterator[tuple[int, dic
     path, is_first = find_file(path, origin), True
     for number, line in iterate_lines(path):
         try:
-            record = json.loads(line.removeprefix(codecs.BOM_UTF8).decode())
+            record = _read_value(line.removeprefix(codecs.BOM_UTF8).decode())
         except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deep
             _refuse_whole_json(path)
             remedy = "Mend or remove the line."
@@ -288,6 +288,15 @@ def iterate_jsonl(path: str | Path, origin: str = "") -> Iterator[tuple[int, dic
             raise DataError(f"{path}:{number} is no JSON object. Mend or remove the line.")
         yield number, record
         is_first = False
+
+
+def _read_value(text: str) -> Any:
+    """As `json.loads`, which takes twice as long where there is no space around the value."""
+    if text.startswith("{") and text.endswith("}"):
+        value, end = _DECODER.raw_decode(text)
+        if end == len(text):
+            return value
+    return json.loads(text)
 
 
 def _refuse_whole_json(path: Path) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evals.errors import DataError
 from evals.reading.files import (
@@ -25,8 +24,7 @@ _NUM_GROUPS = 4096
 LETTER_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(NamedTuple):
     """One line of a question file.
 
     Attributes:
@@ -43,7 +41,7 @@ class Question:
     image_names: tuple[str, ...]
     path: Path
     number: int
-    fields: dict[str, Any] = field(repr=False)
+    fields: dict[str, Any]
 
     @property
     def key(self) -> str:

@@ -182,6 +182,7 @@ class AskedTask:
     def summarize(
         self,
         lines: Mapping[str, Mapping[str, Any]],
+        failed: AbstractSet[str],
         *,
         limit: int | None,
         batch_check: Mapping[str, int],
@@ -190,18 +191,22 @@ class AskedTask:
     ) -> tuple[SummaryFile, list[Score]]:
         """Returns what `summary.json` holds of a run with this `limit`, and the scores.
 
-        Lines of questions that such a run does not ask are left out.
+        Lines of questions that such a run does not ask are left out; `failed` are the keys of those
+        that record a failure.
 
         Raises:
             StoreError: the data files are others than those that were read.
         """
         self.require_same_data()
-        keys = {sample.key for sample in self.select(limit)}
-        is_limited = len(keys) < len(self.all_samples)
+        asked = self.select(limit)
+        is_limited = len(asked) < len(self.all_samples)
+        if is_limited:
+            lines = {s.key: lines[s.key] for s in asked if s.key in lines}
         return score_asked(
             self.task,
-            (lines[key] for key in lines if key in keys),
-            keys,
+            lines,
+            {key for key in failed if key in lines},
+            asked,
             Origin(
                 limited=is_limited,
                 limit=limit if is_limited else None,

@@ -58,6 +58,11 @@ class AnswerStore:
         """The last line of each question, by key; read from the disk when it is looked at."""
         return _Lines(self._files[PREDICTIONS_FILE], self._numbers)
 
+    def has_answer(self, key: str) -> bool:
+        """Whether a question has a line that records no failure."""
+        number = self._numbers.get(key, NOWHERE)
+        return self._files[PREDICTIONS_FILE].has(number) and key not in self._failed
+
     def failed(self) -> set[str]:
         """The keys of questions whose last attempt failed."""
         return set(self._failed)
