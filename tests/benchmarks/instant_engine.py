@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,10 +19,15 @@ ANSWERS = ("yes", "no", "red", "2", "on the left", "a wooden table")
 
 @dataclass(kw_only=True, slots=True)
 class InstantOptions(PackedOptions):
-    """Options of `InstantEngine`; those of the packed engine stand there, and decide nothing."""
+    """Options of `InstantEngine`; those of the packed engine stand there, and decide nothing.
+
+    Attributes:
+        pause_s: Seconds between two answers.
+    """
 
     choice: ClassVar[str] = "engine=instant"
     _target_: str = "tests.benchmarks.instant_engine.InstantEngine"
+    pause_s: float = 0.0
 
 
 def register() -> None:
@@ -32,14 +38,17 @@ def register() -> None:
 class InstantEngine:
     """Answers without a look at images or model, as short as VQAv2 and GQA are answered."""
 
-    def __init__(self, **parts: Any) -> None:
+    def __init__(self, *, pause_s: float, **parts: Any) -> None:
         del parts
+        self._pause_s = pause_s
         self._num_answered = 0
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Returns an answer a request."""
         for request in requests:
             self._num_answered += 1
+            if self._pause_s:
+                time.sleep(self._pause_s)
             yield completion(request)
 
     def prepare(self, requests: Sequence[Request]) -> None:

@@ -147,11 +147,14 @@ def measure(folder: Path, options: list[str]) -> dict[str, Any]:
     return found
 
 
-def whole_run(write: Callable[[Path, int], list[str]], num_questions: int) -> dict[str, Any]:
+def whole_run(
+    write: Callable[[Path, int], list[str]], num_questions: int, pause_s: float
+) -> dict[str, Any]:
     """The figures of a run from its first question to its table."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = measure(folder, write(folder / "data", num_questions))
+        options = write(folder / "data", num_questions)
+        found = measure(folder, [*options, f"engine.pause_s={pause_s}"])
     parts = found["parts"]
     start_up = parts.pop("start-up")
     each = {part: round(1e3 * seconds / num_questions, 4) for part, seconds in parts.items()}
@@ -222,6 +225,7 @@ def main() -> None:
     """Measures and writes the figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--num-questions", type=int, default=20_000)
+    parser.add_argument("--pause-s", type=float, default=0.0, help="between two answers")
     parser.add_argument("--resume", type=int, default=0, help="stored answers of a run; 0 for none")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
@@ -235,8 +239,8 @@ def main() -> None:
     }
     if options.num_questions:
         report["whole_run"] = {
-            "gqa": whole_run(write_gqa, options.num_questions),
-            "vqav2": whole_run(write_vqav2, options.num_questions),
+            "gqa": whole_run(write_gqa, options.num_questions, options.pause_s),
+            "vqav2": whole_run(write_vqav2, options.num_questions, options.pause_s),
         }
     if options.resume:
         report["resume"] = resumed_run(options.resume)
