@@ -42,7 +42,7 @@ class Sample:
     @property
     def image_keys(self) -> tuple[str, ...]:
         """The keys of the images."""
-        return tuple(image.key for image in self.images)
+        return tuple([image.key for image in self.images])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

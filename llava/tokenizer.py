@@ -31,6 +31,7 @@ _SPACE = "▁"
 _MODEL_FILE = "tokenizer.model"
 _FAST_FILE = "tokenizer.json"
 _CACHED_CHUNKS = 4096
+_CACHED_PIECES = 65_536
 _NEOX_TOKEN = "<|endoftext|>"
 
 _MERGE_TABLE_DECODER = decoders.Sequence(
@@ -87,6 +88,7 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         )
         self._num_unk_pieces = len(self.sp_model.encode(str(self.unk_token)))
         self._cached_ids = lru_cache(_CACHED_CHUNKS)(self._uncached_ids)
+        self._cached_piece_id = lru_cache(_CACHED_PIECES)(self.convert_tokens_to_ids)
 
     @property
     def vocab_size(self) -> int:
@@ -160,8 +162,8 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         return pieces[self._num_unk_pieces :]
 
     def _uncached_ids(self, text: str) -> tuple[int, ...]:
-        ids = self.convert_tokens_to_ids(self.tokenize(text))
-        return tuple(self.build_inputs_with_special_tokens(ids))
+        ids = map(self._cached_piece_id, self.tokenize(text))
+        return tuple(self.build_inputs_with_special_tokens(list(ids)))
 
     def _added_tokens(self) -> re.Pattern[str]:
         """Matches any added or special token; built anew when tokens are added."""
@@ -177,6 +179,7 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         self._added_pattern = None
         if hasattr(self, "_cached_ids"):
             self._cached_ids.cache_clear()
+            self._cached_piece_id.cache_clear()
         return added
 
     def _convert_token_to_id(self, token: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
@@ -10,10 +11,25 @@ from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 if TYPE_CHECKING:
     import torch
 
+_CACHED_CHUNKS = 64
+
+
+class ChunkEncoder:
+    """A tokenizer that remembers the ids of texts: the head of a template is in every prompt.
+
+    Args:
+        tokenizer: Gives an object with `input_ids` for a text; it must stay as it is.
+    """
+
+    def __init__(self, tokenizer: Callable[[str], Any]) -> None:
+        self.bos_token_id = getattr(tokenizer, "bos_token_id", None)
+        encode = getattr(tokenizer, "encode_text", None) or (lambda text: tokenizer(text).input_ids)
+        self.encode_text: Callable[[str], list[int]] = lru_cache(_CACHED_CHUNKS)(encode)
+
 
 def tokenizer_image_token(
     prompt: str,
-    tokenizer: Callable[[str], Any],
+    tokenizer: Callable[[str], Any] | ChunkEncoder,
     image_token_index: int = IMAGE_TOKEN_INDEX,
     return_tensors: str | None = None,
 ) -> list[int] | torch.Tensor:
@@ -28,9 +44,9 @@ def tokenizer_image_token(
         image_token_index: The placeholder id.
         return_tensors: None for a list, "pt" for a (S,) int64 tensor; ValueError for others.
     """
-    encode = getattr(tokenizer, "encode_text", None) or (lambda text: tokenizer(text).input_ids)
-    chunks = [encode(chunk) for chunk in prompt.split(DEFAULT_IMAGE_TOKEN)]
-    begin = getattr(tokenizer, "bos_token_id", None)
+    encoder = tokenizer if isinstance(tokenizer, ChunkEncoder) else ChunkEncoder(tokenizer)
+    chunks = [encoder.encode_text(chunk) for chunk in prompt.split(DEFAULT_IMAGE_TOKEN)]
+    begin = encoder.bos_token_id
     has_begin = bool(chunks[0]) and begin is not None and chunks[0][0] == begin
     ids: list[int] = list(chunks[0])
     for chunk in chunks[1:]:

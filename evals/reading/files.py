@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -254,9 +255,9 @@ def iterate_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     Raises:
         DataError: the file cannot be read or decompressed.
     """
-    for number, line in enumerate(_read_utf8(path).split(b"\n"), start=1):
+    for number, line in enumerate(BytesIO(_read_utf8(path)), start=1):
         if line.strip():
-            yield number, line
+            yield number, line.removesuffix(b"\n")
 
 
 def read_jsonl(path: str | Path, origin: str = "") -> list[tuple[int, dict[str, Any]]]:
@@ -265,15 +266,19 @@ def read_jsonl(path: str | Path, origin: str = "") -> list[tuple[int, dict[str, 
     Raises:
         DataError: the file is missing, or a line is no JSON object.
     """
-    path = find_file(path, origin)
-    records: list[tuple[int, dict[str, Any]]] = []
+    return list(iterate_jsonl(path, origin))
+
+
+def iterate_jsonl(path: str | Path, origin: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
+    """The same, one object after the other; an error is raised where it is come to."""
+    path, is_first = find_file(path, origin), True
     for number, line in iterate_lines(path):
         try:
-            record = json.loads(line)
+            record = _read_value(line.removeprefix(codecs.BOM_UTF8).decode())
         except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deep
             _refuse_whole_json(path)
             remedy = "Mend or remove the line."
-            if not records:  # more is wrong than one line
+            if is_first:  # more is wrong than one line
                 remedy = f"{path.name} must hold one JSON object a line (JSON Lines): convert it."
             raise DataError(
                 f"{path}:{number} is not JSON: {describe_json_error(error)}. {remedy}"
@@ -281,8 +286,17 @@ def read_jsonl(path: str | Path, origin: str = "") -> list[tuple[int, dict[str, 
         if not isinstance(record, dict):
             _refuse_whole_json(path)
             raise DataError(f"{path}:{number} is no JSON object. Mend or remove the line.")
-        records.append((number, record))
-    return records
+        yield number, record
+        is_first = False
+
+
+def _read_value(text: str) -> Any:
+    """As `json.loads`, which takes twice as long where there is no space around the value."""
+    if text.startswith("{") and text.endswith("}"):
+        value, end = _DECODER.raw_decode(text)
+        if end == len(text):
+            return value
+    return json.loads(text)
 
 
 def _refuse_whole_json(path: Path) -> None:

@@ -122,6 +122,7 @@ def image_in(folder: Path, name: str, *, convert_rgb: bool = True) -> ImageFile:
     elsewhere must not decide which files of this machine are read.
     """
     refused = ""
-    if Path(name).is_absolute() or Path(os.path.normpath(name)).parts[:1] == ("..",):
+    climbs = ".." in name and Path(os.path.normpath(name)).parts[:1] == ("..",)
+    if climbs or Path(name).is_absolute():
         refused = f"its name leads out of the image folder {folder}."
     return ImageFile(key=name, path=folder / name, convert_rgb=convert_rgb, refused=refused)

@@ -2,49 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evals.errors import DataError
 from evals.reading.files import (
     TRAINING_HINT,
     check_unique,
     find_file,
-    read_jsonl,
+    iterate_jsonl,
     require,
     require_id,
 )
-from evals.reading.images import image_in
+from evals.reading.images import ImageSource, image_in
 from evals.records import Sample
 
 SHORT_ANSWER_SUFFIX = "\nAnswer the question using a single word or phrase."
+_NUM_GROUPS = 4096
 LETTER_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(NamedTuple):
     """One line of a question file.
 
     Attributes:
         question_id: The id as it stands in the file.
         text: The prompt text, suffix included.
         image_names: File names relative to the image folder; empty for a text-only question.
-        where: File and line, for messages.
+        path: The file.
+        number: Of the line, from 1.
         fields: The whole object of the line.
     """
 
     question_id: str | int
     text: str
     image_names: tuple[str, ...]
-    where: str
-    fields: dict[str, Any] = field(repr=False)
+    path: Path
+    number: int
+    fields: dict[str, Any]
 
     @property
     def key(self) -> str:
         """The id as text."""
         return str(self.question_id)
+
+    @property
+    def where(self) -> str:
+        """File and line, for messages."""
+        return f"{self.path}:{self.number}"
 
     @property
     def image_name(self) -> str:
@@ -58,52 +65,51 @@ class Question:
         return self.image_names[0]
 
 
-def read_questions(path: str | Path, origin: str = "") -> list[Question]:
-    """The questions of a file in the file's order.
+def read_questions(path: str | Path, origin: str = "") -> Iterator[Question]:
+    """The questions of a file, one after the other in the file's order.
 
-    Raises:
+    Raises where a fault is come to:
         DataError: the file is missing or empty, a line is broken or lacks a field, an id occurs
             twice.
     """
-    questions = read_question_lines(path, origin)
-    first: dict[str, str] = {}
-    for question in questions:
-        if question.key in first:
+    first: dict[str, int] = {}
+    for question in read_question_lines(path, origin):
+        if (number := first.setdefault(question.key, question.number)) != question.number:
             raise DataError(
                 f"{question.where} repeats the question id {question.key!r} of "
-                f"{first[question.key]}. Every id must occur once; rename or remove one."
+                f"{question.path}:{number}. Every id must occur once; rename or remove one."
             )
-        first[question.key] = question.where
-    return questions
+        yield question
 
 
-def read_question_lines(path: str | Path, origin: str = "") -> list[Question]:
+def read_question_lines(path: str | Path, origin: str = "") -> Iterator[Question]:
     """The questions of a file whose ids may occur several times, in the file's order.
 
-    Raises:
+    Raises where a fault is come to:
         DataError: the file is missing or empty, or a line is broken or lacks a field.
     """
-    path = find_file(path, origin)
-    questions = []
-    for number, record in read_jsonl(path):
+    path, is_empty = find_file(path, origin), True
+    for number, record in iterate_jsonl(path):
         where = f"{path}:{number}"
         if "question_id" not in record and "conversations" in record:
             raise DataError(f"{where} is no question. {TRAINING_HINT}")
-        question = Question(
+        yield Question(
             question_id=require_id(record, "question_id", where),
             text=require(record, "text", str, where),
             image_names=_image_names(record, where),
-            where=where,
+            path=path,
+            number=number,
             fields=record,
         )
-        questions.append(question)
-    if not questions:
+        is_empty = False
+    if is_empty:
         raise DataError(f"{path} holds no question. It must hold one JSON object a line.")
-    return questions
 
 
 def _image_names(record: dict[str, Any], where: str) -> tuple[str, ...]:
     image = record.get("image")
+    if type(image) is str:  # as most are
+        return (image,)
     if image is None:
         return ()
     names = image if isinstance(image, list) else [image]
@@ -117,14 +123,20 @@ def _image_names(record: dict[str, Any], where: str) -> tuple[str, ...]:
 
 def sample_of(question: Question, images: Path) -> Sample:
     """The question of a line as it is put; its image names are relative to the folder `images`."""
+    key, sources = question.key, _images_in(images, question.image_names)
     return Sample(
-        key=question.key,
+        key=key,
         question_id=question.question_id,
         text=question.text,
         prompt=question.text,
-        images=tuple(image_in(images, name) for name in question.image_names),
-        cluster=",".join(question.image_names) or question.key,
+        images=sources,
+        cluster=",".join([source.key for source in sources]) or key,
     )
+
+
+@lru_cache(_NUM_GROUPS)  # the questions about an image stand together, and share what it is
+def _images_in(folder: Path, names: tuple[str, ...]) -> tuple[ImageSource, ...]:
+    return tuple(image_in(folder, name) for name in names)
 
 
 def without_prompts(path: Path) -> str:

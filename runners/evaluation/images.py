@@ -74,11 +74,10 @@ class ImageFiles:
         What has only another state is recorded with it, so that it is compared once.
         Failures are left alone.
         """
-        answered = answers.lines.keys() - answers.failed()
         moved = [
             sample
             for sample in samples
-            if sample.key in answered
+            if answers.has_answer(sample.key)
             and sample.key not in self.missing
             and answers.image_stats(sample.key) != self.stats(sample)
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -11,7 +11,7 @@ from evals.records import Cause, Failure, Sample
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from llava.conversation import render_question
 from llava.generation.request import GenerationConfig, Request
-from llava.tokens import tokenizer_image_token
+from llava.tokens import ChunkEncoder, tokenizer_image_token
 
 
 @dataclass(slots=True)
@@ -27,6 +27,10 @@ class PromptRenderer:
     template: str
     tokenizer: Any
     marks_images: bool = False
+    _encoder: ChunkEncoder = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._encoder = ChunkEncoder(self.tokenizer)
 
     def render(self, sample: Sample) -> str:
         """Returns the prompt of a question, see `render_question`."""
@@ -36,7 +40,7 @@ class PromptRenderer:
 
     def tokenize(self, sample: Sample) -> list[int]:
         """Returns the ids of a question's prompt, with `IMAGE_TOKEN_INDEX` for each image."""
-        return cast("list[int]", tokenizer_image_token(self.render(sample), self.tokenizer))
+        return self._ids(self.render(sample))
 
     def build_request(self, sample: Sample, generation: GenerationConfig) -> Request | Failure:
         """Returns the request of a question, or a failure if its placeholders do not fit."""
@@ -49,8 +53,8 @@ class PromptRenderer:
                 cause=Cause.TEXT_UNREADABLE,
                 message=f"The text is no Unicode: half a character at place {error.start}.",
             )
-        prompt_ids = np.array(tokenizer_image_token(prompt, self.tokenizer), dtype=np.int32)
-        if np.count_nonzero(prompt_ids == IMAGE_TOKEN_INDEX) != len(sample.images):
+        ids = self._ids(prompt)
+        if ids.count(IMAGE_TOKEN_INDEX) != len(sample.images):
             num_places = sample.text.count(DEFAULT_IMAGE_TOKEN)
             return Failure(
                 key=sample.key,
@@ -59,5 +63,11 @@ class PromptRenderer:
                 f"{len(sample.images)}.",
             )
         return Request(
-            key=sample.key, prompt_ids=prompt_ids, images=sample.images, generation=generation
+            key=sample.key,
+            prompt_ids=np.array(ids, dtype=np.int32),
+            images=sample.images,
+            generation=generation,
         )
+
+    def _ids(self, prompt: str) -> list[int]:
+        return cast("list[int]", tokenizer_image_token(prompt, self._encoder))

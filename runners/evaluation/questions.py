@@ -14,6 +14,7 @@ from typing import Any
 
 from evals.benchmark import Benchmark
 from evals.errors import DataError
+from evals.reading.files import collection_paused
 from evals.records import Failure, Sample, Score
 from llava.generation.request import Completion, GenerationConfig
 from llava.model.content_hash import state_of
@@ -60,17 +61,18 @@ class AskedTask:
         self._model_id = model_name(settings)
         self._shard = read_shard(settings.runner.shard)
         self._states = self._look_at_data()  # before the reading
-        self.all_samples = task.samples()
-        release = task.releases.get(task.split)
-        if settings.check_counts and release is not None:
-            release.check(f"{task.name} {task.split}", len(self.all_samples))
-        self.samples = self.select(self.limit)
+        with collection_paused():
+            self.all_samples = task.samples()
+            release = task.releases.get(task.split)
+            if settings.check_counts and release is not None:
+                release.check(f"{task.name} {task.split}", len(self.all_samples))
+            self.samples = self.select(self.limit)
+            self.images = ImageFiles(self.samples)
         if not self.samples:
             raise DataError(
                 f"{task.name} {task.split} has no questions for runner.shard="
                 f"{settings.runner.shard}: there are more parts than images. Use fewer."
             )
-        self.images = ImageFiles(self.samples)
 
     @property
     def name(self) -> str:
@@ -180,6 +182,7 @@ class AskedTask:
     def summarize(
         self,
         lines: Mapping[str, Mapping[str, Any]],
+        failed: AbstractSet[str],
         *,
         limit: int | None,
         batch_check: Mapping[str, int],
@@ -188,18 +191,22 @@ class AskedTask:
     ) -> tuple[SummaryFile, list[Score]]:
         """Returns what `summary.json` holds of a run with this `limit`, and the scores.
 
-        Lines of questions that such a run does not ask are left out.
+        Lines of questions that such a run does not ask are left out; `failed` are the keys of those
+        that record a failure.
 
         Raises:
             StoreError: the data files are others than those that were read.
         """
         self.require_same_data()
-        keys = {sample.key for sample in self.select(limit)}
-        is_limited = len(keys) < len(self.all_samples)
+        asked = self.select(limit)
+        is_limited = len(asked) < len(self.all_samples)
+        if is_limited:
+            lines = {s.key: lines[s.key] for s in asked if s.key in lines}
         return score_asked(
             self.task,
-            [line for key, line in lines.items() if key in keys],
-            keys,
+            lines,
+            {key for key in failed if key in lines},
+            asked,
             Origin(
                 limited=is_limited,
                 limit=limit if is_limited else None,

@@ -102,7 +102,7 @@ class TaskRun:
                 set_aside(self.folder)
             self._store = AnswerStore(self.folder)
             self._store.report_repairs()
-            self.asked.report_missing(self._answered())
+            self.asked.report_missing({key for key in self.asked.images.missing if self._has(key)})
             self._changed = self.asked.images.find_changed(self.asked.samples, self._store)
 
     def pending(self) -> list[Sample]:
@@ -207,8 +207,8 @@ class TaskRun:
 
     def num_unanswered(self) -> int:
         """How many of the questions that are asked have no answer."""
-        answered = self._answered()
-        return sum(sample.key not in answered for sample in self.asked.samples)
+        has = self._has
+        return sum(not has(sample.key) for sample in self.asked.samples)
 
     def __enter__(self) -> TaskRun:
         return self
@@ -253,9 +253,9 @@ class TaskRun:
                 told,
             )
 
-    def _answered(self) -> set[str]:
-        """The keys of questions with a stored answer."""
-        return self._answers.lines.keys() - self._answers.failed()
+    def _has(self, key: str) -> bool:
+        """Whether a question has a stored answer."""
+        return self._answers.has_answer(key)
 
     def _record_missing_images(self) -> None:
         stored = self._answers.lines
@@ -298,6 +298,7 @@ class TaskRun:
         told = {} if stored is None else stored.origin.timing
         return self.asked.summarize(
             self._answers.lines,
+            self._answers.failed(),
             limit=limit,
             batch_check=self._answers.batch_check(),
             answers_hash=StoredTask(self.folder).answers_sha256,

@@ -13,7 +13,7 @@ from runners.evaluation.questions import AskedTask
 from runners.evaluation.resuming import TaskRun
 from runners.evaluation.work import Work
 from runners.in_training.ranks import Ranks
-from runners.storage.answer_lines import count_replays
+from runners.storage.answer_lines import count_replays, is_failure
 from runners.storage.asked import TOKENS_OF_AN_IMAGE, shard_samples
 from runners.storage.files import sha256_of_lines
 from runners.storage.summary import SummaryFile
@@ -37,8 +37,9 @@ class AnsweredTask:
             traces.append(trace)
         summary, _ = self.asked.summarize(
             lines,
+            {key for key, line in lines.items() if is_failure(line)},
             limit=self.asked.limit,
-            batch_check=count_replays(traces),
+            batch_check=count_replays((each["replayed"], each["flipped"]) for each in traces),
             answers_hash=sha256_of_lines(lines.values()),
             timing=self.timing.to_json(),
         )

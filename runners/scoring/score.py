@@ -11,7 +11,7 @@ from typing import Any
 from evals.benchmark import Benchmark
 from evals.errors import DataError, MissingFileError
 from evals.figures.summary import Summary, summarize, summarize_unscored
-from evals.records import Cause, Failure, Score
+from evals.records import Cause, Failure, Sample, Score
 from runners.environment import source_hash
 from runners.errors import ConfigError
 from runners.options.score import JudgeOptions
@@ -70,8 +70,9 @@ def score_lines(
 
 def score_asked(
     task: Benchmark,
-    lines: Iterable[Mapping[str, Any]],
-    asked: Collection[str],
+    lines: Mapping[str, Mapping[str, Any]],
+    failed: Collection[str],
+    asked: Collection[Sample],
     origin: Origin,
     hashes: Hashes,
 ) -> tuple[SummaryFile, list[Score]]:
@@ -79,13 +80,19 @@ def score_asked(
 
     Args:
         task: The benchmark.
-        lines: Lines of `predictions.jsonl`, one a question.
-        asked: The keys of the questions.
+        lines: Lines of `predictions.jsonl`, by the keys of their questions.
+        failed: The keys of those that record a failure.
+        asked: The questions.
         origin: What is known of the answers beside their scores.
         hashes: Of answers, prompts and data.
     """
-    only = asked if origin.limited else None
-    figures, scores = score_lines(task, lines, len(asked), only=only)
+    scores: list[Score] = []
+    if task.has_annotations:
+        only = {sample.key for sample in asked} if origin.limited else None
+        figures, scores = score_lines(task, lines.values(), len(asked), only=only)
+    else:  # what was answered is counted, not read
+        failures = {key: read_failure(lines[key]) for key in failed}
+        figures = summarize_unscored(task, len(asked), len(lines) - len(failures), failures)
     scorer = sha256_of_json(task.definition)
     hashes = replace(hashes, scorer=scorer, code=source_hash(_SCORING))
     return with_hashes(SummaryFile.of(figures, origin, hashes), scores), scores

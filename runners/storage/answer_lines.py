@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from evals.records import Failure, Prediction, Sample
 from llava.generation.request import Completion
@@ -112,46 +112,40 @@ def is_trace_line(line: Mapping[str, Any]) -> bool:
     )
 
 
-def is_confirmed(line: Mapping[str, Any], trace: Mapping[str, Any] | None) -> bool:
-    """Whether a trace names this very line; an answer without that is asked again."""
-    return trace is not None and trace.get("line_sha256") == sha256_of_json(line)
-
-
-class GoodLines(NamedTuple):
-    """The answers that count, and how many do not.
+class LineFacts(NamedTuple):
+    """What the rule about good lines needs of a line of `predictions.jsonl`.
 
     Attributes:
-        lines: The line of each question, by key.
-        num_bad: Lines that are none of a run, and questions whose lines are not as written.
+        key: Of its question.
+        sha256: The hash of its content, which its trace is to name.
+        is_failure: Whether it records a failure.
+        is_plain: Whether it is known to be, byte for byte, what a program writes of its content.
     """
 
-    lines: dict[str, Mapping[str, Any]]
-    num_bad: int
+    key: str
+    sha256: str
+    is_failure: bool
+    is_plain: bool = False
 
 
-def good_lines(
-    lines: Iterable[Mapping[str, Any]], traces: Mapping[str, Mapping[str, Any]] | None
-) -> GoodLines:
-    """Returns the lines that are as a program wrote them; this is the only rule for that.
+def line_facts(line: Mapping[str, Any]) -> LineFacts | None:
+    """Returns the facts of an object; None if it is no line of a run."""
+    if not is_answer_line(line):
+        return None
+    return LineFacts(line["metadata"]["key"], sha256_of_json(line), is_failure(line))
 
-    A line has the id of its content, and the trace of its question, which is the last one if there
-    were several attempts, names this very line.
+
+def is_good(facts: LineFacts | None, named: Mapping[str, object]) -> TypeGuard[LineFacts]:
+    """Whether a line is as a program wrote it and counts; this is the only rule for that.
+
+    It has the id of its content, and the trace of its question, which is the last one if there were
+    several attempts, names this very line.
 
     Args:
-        lines: The objects of `predictions.jsonl`, in the file's order.
-        traces: Those of `trace.jsonl` by key; None where answers came from elsewhere and have none.
+        facts: Of the line; None if it is no line of a run.
+        named: The hash that the trace of each key names.
     """
-    good: dict[str, Mapping[str, Any]] = {}
-    asked: set[str] = set()
-    num_bad = 0
-    for line in lines:
-        if not is_answer_line(line):
-            num_bad += 1
-            continue
-        asked.add(key := line["metadata"]["key"])
-        if traces is None or is_confirmed(line, traces.get(key)):
-            good[key] = line
-    return GoodLines(good, num_bad + len(asked) - len(good))
+    return facts is not None and named.get(facts.key) == facts.sha256
 
 
 def is_failure(line: Mapping[str, Any]) -> bool:
@@ -159,13 +153,13 @@ def is_failure(line: Mapping[str, Any]) -> bool:
     return "error" in line["metadata"]
 
 
-def count_replays(traces: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Returns how many answers were computed again, alone, and how many of these changed."""
-    replayed = [trace for trace in traces if trace.get("replayed")]
-    return {
-        "recomputed": len(replayed),
-        "flipped": sum(bool(trace.get("flipped")) for trace in replayed),
-    }
+def count_replays(answers: Iterable[tuple[bool, bool]]) -> dict[str, int]:
+    """Returns how many answers were computed again, alone, and how many of these changed.
+
+    Of each answer is given whether it was computed again, and whether that changed it.
+    """
+    flipped = [is_flipped for is_replayed, is_flipped in answers if is_replayed]
+    return {"recomputed": len(flipped), "flipped": sum(flipped)}
 
 
 def read_failure(line: Mapping[str, Any]) -> Failure:

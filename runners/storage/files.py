@@ -28,26 +28,35 @@ _SCRATCH = re.compile(r"\.(?P<name>.+)\.([0-9a-f]{16}|[1-9]\d*)\.tmp")
 _OLD_S = 24 * 3600.0
 """Scratch that nobody has written to for so long is no living process's, whatever clocks say."""
 
+_PART_OF_LIST = 1024
+
 _CANNOT_SYNC_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recovered:
-    """What was in a file that somebody had been appending to.
+class Mended:
+    """What was wrong with a file that somebody had been appending to.
 
     Attributes:
-        records: The objects of its good lines.
         num_torn: 1 if the last line was unfinished; it was removed.
         num_spoiled: Lines that are none of the file's; they were set aside.
     """
 
-    records: list[dict[str, Any]]
     num_torn: int = 0
     num_spoiled: int = 0
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered(Mended):
+    """The same, with the objects of the good lines."""
+
+    records: list[dict[str, Any]]
+
+
+def write_atomic(path: Path, content: str | bytes | Iterable[bytes]) -> None:
     """Replaces a file by new content, so that a reader sees the old or the new, never a part.
+
+    What comes in pieces is written piece by piece, and never held as a whole.
 
     The new content is on the disk before it takes the old one's place, and has taken it for good
     when this returns.
@@ -60,7 +69,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     with naming_file(path):
         if isinstance(content, str):  # half a character, as JSON can hold it, is none in UTF-8
             content = content.encode(errors="backslashreplace")
-        _replace(path, content)
+        _replace(path, (content,) if isinstance(content, bytes) else content)
 
 
 def require_plain(path: Path) -> None:
@@ -109,14 +118,14 @@ def naming_file(path: Path) -> Iterator[None]:
         raise WriteError(error.errno, error.strerror, str(path)) from error
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, pieces: Iterable[bytes]) -> None:
     make_folder(path.parent)
     _remove_old_scratch(path)
     # no number of a process: those of other containers and machines are the same ones
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with scratch.open("xb") as file:
-            file.write(content)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
@@ -191,7 +200,7 @@ def hash_data_files(paths: Iterable[Path]) -> dict[str, str]:
 
 def write_jsonl(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Writes one JSON object a line."""
-    write_atomic(path, "".join(json_line(line) for line in lines))
+    write_atomic(path, (json_line(line).encode() for line in lines))
 
 
 def json_line(value: Mapping[str, Any]) -> str:
@@ -201,13 +210,32 @@ def json_line(value: Mapping[str, Any]) -> str:
 
 def sha256_of_lines(values: Iterable[Mapping[str, Any]]) -> str:
     """Returns the hash (hex) of the JSONL file that these lines make."""
-    return hashlib.sha256("".join(map(json_line, values)).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for value in values:
+        digest.update(json_line(value).encode())
+    return digest.hexdigest()
 
 
-def recover_jsonl(
-    path: Path, is_own: Callable[[Mapping[str, Any]], bool] | None = None
-) -> Recovered:
-    """Returns the lines of a file that was being appended to, and mends the file.
+def recover_jsonl(path: Path) -> Recovered:
+    """Returns the objects of a file that was being appended to, and mends it as `mend_lines` does.
+
+    Raises:
+        ConfigError: something else lies there, or where spoiled lines are kept.
+    """
+    records: list[dict[str, Any]] = []
+
+    def take(line: bytes, _: int) -> bool:
+        record = parse_line(line)
+        if record is not None:
+            records.append(record)
+        return record is not None
+
+    found = mend_lines(path, take)
+    return Recovered(records=records, num_torn=found.num_torn, num_spoiled=found.num_spoiled)
+
+
+def mend_lines(path: Path, take: Callable[[bytes, int], bool]) -> Mended:
+    """Reads a file that was being appended to line by line, and mends it.
 
     The line that a dying process left unfinished is removed, so that appending can go on. Whole
     lines that are none of this file's, spoiled or put there by somebody else, go to a file of the
@@ -215,32 +243,37 @@ def recover_jsonl(
 
     Args:
         path: The file; it need not be there.
-        is_own: Whether an object is one that this file holds; None where all are.
+        take: Is given each whole line, its line feed included, and the place at which it stands in
+            the mended file; returns whether it is one of the file's own.
 
     Raises:
         ConfigError: something else lies there, or where such lines are kept.
     """
-    *lines, torn = (path.read_bytes() if is_there(path) else b"").split(b"\n")
-    kept, records, spoiled = [], [], []
-    for line in lines:
-        record = _parse(line)
-        if record is not None and (is_own is None or is_own(record)):
-            kept.append(line)
-            records.append(record)
-        else:
-            spoiled.append(line)
+    if not is_there(path):
+        return Mended()
+    end, spoiled, is_torn = 0, dict[int, bytes](), False
+    with path.open("rb") as file:
+        for number, line in enumerate(file):
+            if not line.endswith(b"\n"):
+                is_torn = True
+            elif take(line, end):
+                end += len(line)
+            else:
+                spoiled[number] = line
     if spoiled:
-        _set_aside(path, spoiled)
-    if spoiled or torn:
-        write_atomic(path, b"".join(line + b"\n" for line in kept))
-    return Recovered(records=records, num_torn=bool(torn), num_spoiled=len(spoiled))
+        _set_aside(path, spoiled.values())
+    if spoiled or is_torn:
+        with path.open("rb") as file:
+            lines = (line for number, line in enumerate(file) if number not in spoiled)
+            write_atomic(path, (line for line in lines if line.endswith(b"\n")))
+    return Mended(num_torn=int(is_torn), num_spoiled=len(spoiled))
 
 
 def _set_aside(path: Path, lines: Iterable[bytes]) -> None:
     spoiled = path.with_name(path.name + SPOILED_SUFFIX)
     require_plain(spoiled)
     with spoiled.open("ab") as file:
-        file.writelines(line + b"\n" for line in lines)
+        file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())
     sync_folder(path.parent)
@@ -260,7 +293,7 @@ def read_intact_lines(path: Path, limit: int | None = None) -> list[dict[str, An
         return []
     with path.open("rb") as file:
         lines = [line for line in islice(file, limit) if line.endswith(b"\n")]
-    return [record for line in lines if (record := _parse(line)) is not None]
+    return [record for line in lines if (record := parse_line(line)) is not None]
 
 
 def count_lines(path: Path) -> int:
@@ -271,7 +304,8 @@ def count_lines(path: Path) -> int:
         return sum(line.endswith(b"\n") for line in file)
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """Returns the object in a line; None if it is none."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):  # broken JSON, broken UTF-8, or nested too deep
@@ -290,5 +324,21 @@ def sha256_of_file(path: Path) -> str:
 
 def sha256_of_json(value: Any) -> str:
     """Returns the hash of a value in canonical JSON, as hex."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def sha256_of_json_list(values: Iterable[Any]) -> str:
+    """Returns the same for the list of these values, which is never held as a whole."""
+    values, separator = iter(values), b""
+    digest = hashlib.sha256(b"[")
+    while part := list(islice(values, _PART_OF_LIST)):
+        digest.update(separator + canonical_json(part)[1:-1].encode())
+        separator = b","
+    digest.update(b"]")
+    return digest.hexdigest()
+
+
+canonical_json: Callable[[Any], str] = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":")
+).encode
+"""Gives the one JSON text of a value that its hash is of."""

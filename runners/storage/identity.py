@@ -10,7 +10,7 @@ from typing import Any
 from evals.records import Sample
 from llava.conversation import render_question
 from runners.errors import ConfigError
-from runners.storage.files import sha256_of_json
+from runners.storage.files import sha256_of_json, sha256_of_json_list
 
 UNKNOWN = "unknown"
 """Stands for a value of the identity that is not known yet and is therefore not compared."""
@@ -43,7 +43,8 @@ def prompt_format(template: str) -> str:
 
 def hash_prompts(samples: Iterable[Sample]) -> str:
     """Returns the hash of all question texts of a split, before the conversation template."""
-    return sha256_of_json([[s.key, s.text, s.image_keys] for s in samples])
+    parts = ([sample.key, sample.text, sample.image_keys] for sample in samples)
+    return sha256_of_json_list(parts)
 
 
 def check_identity(folder: Path, stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from evals.errors import DataError
 from runners.errors import ConfigError
 from runners.options.names import is_set_aside
-from runners.storage.answer_lines import good_lines, is_trace_line
+from runners.storage.answer_lines import is_good, is_trace_line, line_facts
 from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE
 from runners.storage.files import count_lines, read_intact_lines, sha256_of_file
 from runners.storage.manifest import MANIFEST_FILE, Manifest, read_manifest
@@ -129,9 +129,17 @@ class StoredTask:
             for line in read_intact_lines(self.folder / TRACE_FILE)
             if is_trace_line(line)
         }
-        lines = read_intact_lines(self.answers_path)
-        is_foreign = self.manifest is not None and self.manifest.imported_sha256 is not None
-        good, num_bad = good_lines(lines, None if is_foreign else traces)
+        lines = [(line_facts(line), line) for line in read_intact_lines(self.answers_path)]
+        if self.manifest is not None and self.manifest.imported_sha256 is not None:
+            named: dict[str, object] = {
+                f.key: f.sha256 for f, _ in lines if f
+            }  # there are no traces
+        else:
+            named = {key: trace.get("line_sha256") for key, trace in traces.items()}
+        good = {facts.key: line for facts, line in lines if is_good(facts, named)}
+        known = {facts.key for facts, _ in lines if facts}
+        num_foreign = sum(facts is None for facts, _ in lines)
+        num_bad = num_foreign + len(known) - len(good)
         return StoredAnswers(lines=good, traces=traces, num_bad=num_bad)
 
     def require_answers(self) -> StoredAnswers:

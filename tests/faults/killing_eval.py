@@ -74,13 +74,13 @@ def arm(trap: Trap) -> None:
     append, add = AnswerStore._append, AnswerStore.add
     fsync, replace = os.fsync, Path.replace
 
-    def counted_append(store: AnswerStore, name: str, record: dict[str, Any]) -> None:
+    def counted_append(store: AnswerStore, name: str, number: int, record: dict[str, Any]) -> None:
         if trap.is_now(f"torn {name} line"):
             line = json_line(record).encode()
             with (store._folder / name).open("ab") as file:
                 file.write(line[: len(line) // 2])
             trap.kill()
-        append(store, name, record)
+        append(store, name, number, record)
         trap.reach(f"{name} line")
 
     def counted_add(store: AnswerStore, line: dict[str, Any], trace: dict[str, Any]) -> None:

@@ -58,7 +58,7 @@ def test_released_result_file_is_reproduced():
 
 def test_prompts_equal_the_real_question_file():
     samples = MMVet(data_dir=MMVET).samples()
-    lines = read_questions(LLAVA)
+    lines = list(read_questions(LLAVA))
     assert [(s.text, s.image_keys) for s in samples] == [(x.text, x.image_names) for x in lines]
 
 

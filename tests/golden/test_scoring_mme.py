@@ -123,7 +123,7 @@ def test_real_questions_are_rebuilt_with_ids_and_prompts(real_folder):
     rebuilt = {sample.key: sample for sample in MME(data_dir=real_folder).samples()}
     shutil.copyfile(LLAVA, real_folder / LLAVA.name)
     read = MME(data_dir=real_folder).samples()
-    lines = read_question_lines(LLAVA)
+    lines = list(read_question_lines(LLAVA))
     assert [(s.question_id, s.text) for s in read] == [(x.question_id, x.text) for x in lines]
     assert len(read) == len(rebuilt) == 2_374
     for sample in read:

@@ -46,7 +46,7 @@ def real_folder(tmp_path):
 
 def test_real_questions_are_rebuilt_with_ids_prompts_and_order(real_folder):
     samples = POPE(data_dir=real_folder).samples()
-    lines = read_questions(LLAVA)
+    lines = list(read_questions(LLAVA))
     assert [(s.question_id, s.text, s.image_keys, s.groups["category"]) for s in samples] == [
         (line.question_id, line.text, line.image_names, line.fields["category"]) for line in lines
     ]

@@ -60,5 +60,5 @@ def test_upload_equals_that_of_the_official_converter():
 def test_question_file_and_rebuilt_prompts_agree(tmp_path):
     (tmp_path / "SEED-Bench.json").symlink_to((SCORING / "SEED-Bench.json").resolve())
     rebuilt = {s.key: s.text for s in SeedBench(data_dir=tmp_path).samples()}
-    lines = read_questions(SCORING / "llava-seed-bench.jsonl")
+    lines = list(read_questions(SCORING / "llava-seed-bench.jsonl"))
     assert rebuilt == {line.key: line.text for line in lines}

@@ -37,7 +37,7 @@ def test_every_line_scores_as_officially(order):
 def test_real_prompts_are_rebuilt_from_question_and_tokens():
     if not LLAVA.is_file():
         pytest.skip("the real question file is not here")
-    lines = read_question_lines(LLAVA)
+    lines = list(read_question_lines(LLAVA))
     assert len(lines) == 5_000
     for line in lines:
         question = question_of_prompt(line.text)

@@ -83,7 +83,7 @@ def test_upload_equals_that_of_the_official_converter():
 def test_real_prompts_are_rebuilt_from_the_questions(tmp_path):
     if not LLAVA.is_file():
         pytest.skip("the real question file is not here")
-    lines = read_questions(LLAVA)
+    lines = list(read_questions(LLAVA))
     entries = [
         {"image": line.image_names[0], "question": line.text.split("\n")[0].lower()}
         for line in lines

@@ -23,7 +23,7 @@ def test_images_may_be_one_several_or_none(tmp_path):
         {"question_id": "2", "image": ["a.jpg", "b.jpg"], "text": "t"},
         {"question_id": 3, "text": "t"},
     )
-    questions = read_questions(path)
+    questions = list(read_questions(path))
     assert [q.image_names for q in questions] == [("a.jpg",), ("a.jpg", "b.jpg"), ()]
     assert [q.key for q in questions] == ["1", "2", "3"]
     assert questions[1].where == f"{path}:2"
@@ -42,12 +42,12 @@ def test_images_may_be_one_several_or_none(tmp_path):
 )
 def test_bad_line_is_named(tmp_path, line, message):
     with pytest.raises(DataError, match=rf"q\.jsonl:2.*{message}"):
-        read_questions(write(tmp_path / "q.jsonl", GOOD, line))
+        list(read_questions(write(tmp_path / "q.jsonl", GOOD, line)))
 
 
 def test_file_without_questions_is_refused(tmp_path):
     with pytest.raises(DataError, match="holds no question"):
-        read_questions(write(tmp_path / "q.jsonl"))
+        list(read_questions(write(tmp_path / "q.jsonl")))
 
 
 def test_question_without_annotation_and_the_reverse_are_refused():
@@ -67,4 +67,4 @@ def test_training_data_are_told_from_questions(tmp_path, as_lines):
     path = tmp_path / "train.json"
     path.write_text("\n".join(map(json.dumps, entries)) if as_lines else json.dumps(entries))
     with pytest.raises(DataError, match="`conversations`, as LLaVA's training data do"):
-        read_questions(path)
+        list(read_questions(path))

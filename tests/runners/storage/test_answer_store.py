@@ -231,7 +231,7 @@ def test_line_that_does_not_fit_is_not_written_in_part(
                 raise OSError(errno.ENOSPC, "No space left on device")
             return super().write(bytes(data)[:left])  # as a disk does on its last bytes
 
-    monkeypatch.setattr("runners.storage.answer_store.FileIO", SmallDisk)
+    monkeypatch.setattr("runners.storage.line_file.FileIO", SmallDisk)
     store = AnswerStore(tmp_path)
     added: list[str] = []
 
