@@ -258,7 +258,9 @@ class LocalWorkers:
         """
         if self._is_stopping or not slot.is_loaded:
             return
-        is_sound = not slot.deaths_since_answer and self._dealer.has_enough(_AHEAD * len(self._slots))
+        is_sound = not slot.deaths_since_answer and self._dealer.has_enough(
+            _AHEAD * len(self._slots)
+        )
         while len(slot.items) < (_AHEAD if slot.items and is_sound else 1):
             if (item := self._dealer.take()) is None:
                 return
