@@ -12,7 +12,7 @@ import torch
 from llava.model.multimodal_encoder.clip_encoder import MAX_IMAGES, find_tower
 
 CPU_MAX_TOKENS = 8192
-CPU_JOINED_TOKENS = 1200
+CPU_PASS_TOKENS = 1200
 GPU_MAX_TOKENS = 65536
 MIN_TOKENS = 512
 _SHARE_OF_FREE = 0.7

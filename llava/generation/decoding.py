@@ -15,13 +15,14 @@ import torch
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.generation.meter import PackMeter
 from llava.generation.neartie import top_two
-from llava.generation.plan import Pack, Row
+from llava.generation.plan import Pack, split_passes
 from llava.generation.request import Request
 from llava.generation.row_cache import NOBODY, RowCache
 from llava.generation.sampling import SeededSampling, sampled
 
 COMPACT_EVERY = 16
-"""Decoding steps between looks at how much of the cache belongs to finished questions."""
+"""Decoding steps between looks at how much of the cache belongs to finished questions: what is
+copied to drop them has to be outweighed by steps that read less."""
 
 
 @dataclass(slots=True)
@@ -56,31 +57,35 @@ class PackDecoder:
 
     Args:
         model: LLaMA or Mistral, with or without LLaVA's parts.
-        rows: Of the pack.
+        pack: What is asked.
         features: (S, D) embeddings of each image by its key.
         questions: One a request, in the order of the rows.
         stops: Tokens that end an answer.
         meter: Counts what is computed.
+        max_pass_tokens: Of a pass through the prompts, padding included; None for no limit.
     """
 
     def __init__(
         self,
         model: Any,
-        rows: Sequence[Row],
+        pack: Pack,
         features: Mapping[str, torch.Tensor],
         questions: Sequence[Question],
         stops: frozenset[int],
         meter: PackMeter,
+        *,
+        max_pass_tokens: int | None,
     ) -> None:
         self._model = model
         self._device = model.device
         self._embed = model.get_input_embeddings()
-        self._rows = list(rows)
+        self._pack = pack
+        self._passes = split_passes(pack.rows, max_pass_tokens)
         self._features = features
         self._questions = list(questions)
         self._stops = stops
         self._meter = meter
-        self._cache = RowCache(model, len(rows), Pack(rows=tuple(rows)).num_slots, meter)
+        self._cache = RowCache(model, len(pack.rows), pack.num_slots, meter)
 
     @property
     def cache_bytes_moved(self) -> int:
@@ -89,39 +94,43 @@ class PackDecoder:
 
     def run(self) -> None:
         """Fills in every question's tokens, margins and tops."""
-        active = self._take(self._questions, self._prefill())
+        prompts = torch.cat([self._prefill(rows) for rows in self._passes])
+        active = self._take(self._questions, prompts)
         self._meter.end_stage("suffix")
         steps = 0
         while active:
             active = self._take(active, self._decode(active))
             steps += 1
-            self._drop_finished(active, compact=steps % COMPACT_EVERY == 0)
+            if active and steps % COMPACT_EVERY == 0:
+                self._drop_finished(active)
         self._meter.end_stage("decode")
 
-    def _prefill(self) -> torch.Tensor:
-        """(N, D): hidden states of the last token of every prompt."""
-        prefix = self._cache.prefill(self._prefix_embeds())
+    def _prefill(self, rows: range) -> torch.Tensor:
+        """(N', D): hidden states of the last token of every prompt of some rows."""
+        self._meter.end_stage("suffix")  # of the rows before
+        hidden = self._cache.prefill(rows, self._prefix_embeds(rows))
         self._meter.end_stage("prefix")
+        if not self._pack.rows[rows.start].suffix_tokens:
+            return hidden  # one question a row
+        questions = [question for question in self._questions if question.row in rows]
         suffixes = [
-            question.request.prompt_ids[self._rows[question.row].prefix_length :].tolist()
-            for question in self._questions
+            question.request.prompt_ids[self._pack.rows[question.row].prefix_length :].tolist()
+            for question in questions
         ]
-        if not any(suffixes):
-            places = [(question.row, question.position - 1) for question in self._questions]
-            return _pick(prefix, self._index(places, prefix.shape[1]))
         starts = [
             question.position - len(suffix)
-            for question, suffix in zip(self._questions, suffixes, strict=True)
+            for question, suffix in zip(questions, suffixes, strict=True)
         ]
-        return self._extend(self._questions, suffixes, starts)
+        return self._extend(rows, questions, suffixes, starts)
 
-    def _prefix_embeds(self) -> list[torch.Tensor]:
+    def _prefix_embeds(self, rows: range) -> list[torch.Tensor]:
         """(L_i, D): each row's shared ids, image features in place of the placeholders."""
-        shared = [row.requests[0].prompt_ids[: row.prefix_length] for row in self._rows]
+        chosen = [self._pack.rows[row] for row in rows]
+        shared = [row.requests[0].prompt_ids[: row.prefix_length] for row in chosen]
         ids = torch.from_numpy(np.concatenate(shared)).long().clamp(min=0)
         texts = self._embed(ids.to(self._device, non_blocking=True)).split(list(map(len, shared)))
         embeds = []
-        for row, row_ids, text in zip(self._rows, shared, texts, strict=True):
+        for row, row_ids, text in zip(chosen, shared, texts, strict=True):
             parts, start = [], 0
             places = np.flatnonzero(row_ids == IMAGE_TOKEN_INDEX).tolist()
             for place, image in zip(places, row.requests[0].images, strict=True):
@@ -132,7 +141,9 @@ class PackDecoder:
 
     def _decode(self, active: Sequence[Question]) -> torch.Tensor:
         """(N, D): hidden states after each active question's newest token."""
+        numbers = {question.row for question in active}
         hidden = self._extend(
+            range(min(numbers), max(numbers) + 1),
             active,
             [question.tokens[-1:] for question in active],
             [question.position for question in active],
@@ -143,11 +154,12 @@ class PackDecoder:
 
     def _extend(
         self,
+        rows: range,
         questions: Sequence[Question],
         token_ids: Sequence[Sequence[int]],
         starts: Sequence[int],
     ) -> torch.Tensor:
-        """Feeds questions their tokens, side by side in their rows, each from its start on.
+        """Feeds questions their tokens, side by side in some rows, each from its start on.
 
         Returns:
             (N, D) hidden states of each question's last token.
@@ -157,21 +169,23 @@ class PackDecoder:
         """
         if not all(token_ids):
             raise ValueError("`token_ids` must hold a token of every question. Plan it alone.")
-        ids: list[list[int]] = [[] for _ in self._rows]
-        owners: list[list[int]] = [[] for _ in self._rows]
-        positions: list[list[int]] = [[] for _ in self._rows]
+        ids: list[list[int]] = [[] for _ in rows]
+        owners: list[list[int]] = [[] for _ in rows]
+        positions: list[list[int]] = [[] for _ in rows]
         ends = []
         for question, tokens, start in zip(questions, token_ids, starts, strict=True):
-            ids[question.row] += tokens
-            owners[question.row] += [question.owner] * len(tokens)
-            positions[question.row] += range(start, start + len(tokens))
-            ends.append((question.row, len(ids[question.row]) - 1))
+            row = question.row - rows.start
+            ids[row] += tokens
+            owners[row] += [question.owner] * len(tokens)
+            positions[row] += range(start, start + len(tokens))
+            ends.append((row, len(ids[row]) - 1))
         length = max(map(len, ids))
         index = self._index(ends, length)
         hidden = self._cache.extend(
-            _pad(ids, length, 0), _pad(owners, length, NOBODY), _pad(positions, length, 0)
+            rows, _pad(ids, length, 0), _pad(owners, length, NOBODY), _pad(positions, length, 0)
         )
-        return _pick(hidden, index)
+        # layers may lie on another device than the model's input
+        return hidden.flatten(0, 1)[index.to(hidden.device)]
 
     def _index(self, places: Sequence[tuple[int, int]], length: int) -> torch.Tensor:
         """(N,) int64: (row, column) pairs as places in rows of a length, one after the other.
@@ -194,27 +208,21 @@ class PackDecoder:
                 going_on.append(question)
         return going_on
 
-    def _drop_finished(self, active: Sequence[Question], *, compact: bool) -> None:
+    def _drop_finished(self, active: Sequence[Question]) -> None:
         """Frees what finished questions hold, once it is at least half."""
         rows = sorted({question.row for question in active})
-        if rows and len(rows) <= len(self._rows) // 2:
-            self._cache.keep_rows(torch.tensor(rows, device=self._device))
-            self._rows = [self._rows[row] for row in rows]
+        if 2 * len(rows) <= rows[-1] - rows[0] + 1:
+            places = self._cache.keep_rows(rows)
             for question in active:
-                question.row = rows.index(question.row)
-        if compact and active:
-            num_owners = max(len(row.requests) for row in self._rows)
-            alive = torch.zeros(len(self._rows), num_owners, dtype=torch.bool)
-            for question in active:
-                alive[question.row, question.owner] = True
-            self._cache.compact(alive.to(self._device))
+                question.row = places[question.row]
+        num_owners = max(len(row.requests) for row in self._pack.rows)
+        num_rows = max(question.row for question in active) + 1
+        alive = torch.zeros(num_rows, num_owners, dtype=torch.bool)
+        for question in active:
+            alive[question.row, question.owner] = True
+        self._cache.compact(alive.to(self._device))
 
 
 def _pad(rows: Sequence[Sequence[int]], length: int, value: int) -> torch.Tensor:
     """(G, length) int64 on the CPU: rows of numbers, filled up on the right."""
     return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows])
-
-
-def _pick(hidden: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Picks (N, D) out of (G, L, D), which may lie on another device than the model's input."""
-    return hidden.flatten(0, 1)[index.to(hidden.device)]

@@ -14,7 +14,7 @@ import torch
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.generation.budget import (
-    CPU_JOINED_TOKENS,
+    CPU_PASS_TOKENS,
     MIN_TOKENS,
     estimate_max_tokens,
     has_lost_device,
@@ -84,8 +84,7 @@ class PackedEngine:
 
     Args:
         max_tokens: Cache slots of a pack; None for what the device's memory allows.
-        max_rows: Rows of a pack. On a CPU rows are joined only while they are short: it gains
-            nothing from more work at once, but every pass costs the same overhead.
+        max_rows: Rows of a pack.
         replay: Which answers are computed again, alone: `near_ties`, `all` or `off`.
         near_tie_threshold: Distance of the two largest logits under which a token counts as nearly
             tied; None for the rule of `NearTies`.
@@ -122,7 +121,7 @@ class PackedEngine:
         self._image_processor = image_processor
         self._max_tokens = max_tokens or estimate_max_tokens(model)
         self._max_rows = max_rows
-        self._max_joined_tokens = CPU_JOINED_TOKENS if model.device.type == "cpu" else None
+        self._max_pass_tokens = CPU_PASS_TOKENS if model.device.type == "cpu" else None
         usual_threads = 2 if model.device.type == "cpu" else min(8, max(2, torch.get_num_threads()))
         self._threads = ThreadPoolExecutor(num_preprocess_threads or usual_threads, "images")
         self._begun: _Begun | None = None
@@ -187,7 +186,6 @@ class PackedEngine:
             max_tokens=self._max_tokens,
             max_rows=self._max_rows,
             num_image_tokens=self._usual_image_tokens(),
-            max_joined_tokens=self._max_joined_tokens,
         )
         begun = _Begun(requests=requests, alone=alone, packs=deque(packs))
         for _ in range(PACKS_AHEAD):
@@ -324,8 +322,15 @@ class PackedEngine:
             for number, row in enumerate(pack.rows)
             for owner, request in enumerate(row.requests)
         ]
-        stops = self.sequential.stops
-        decoder = PackDecoder(self._model, pack.rows, features, questions, stops, meter)
+        decoder = PackDecoder(
+            self._model,
+            pack,
+            features,
+            questions,
+            self.sequential.stops,
+            meter,
+            max_pass_tokens=self._max_pass_tokens,
+        )
         decoder.run()
         meter.add_to(self.stats, self._shapes)
         self.stats.cache_bytes_moved += decoder.cache_bytes_moved

@@ -101,12 +101,6 @@ class Pack:
         """Cache slots that the pack takes."""
         return len(self.rows) * self.num_slots
 
-    @property
-    def padded(self) -> float:
-        """Embeddings that a pass computes over those that count, for the pass that pads more."""
-        passes = zip(*((row.prefix_tokens, row.suffix_tokens) for row in self.rows), strict=True)
-        return max(len(each) * max(each) / max(1, sum(each)) for each in passes)
-
 
 def plan_packs(
     requests: Sequence[Request],
@@ -114,48 +108,69 @@ def plan_packs(
     max_tokens: int,
     max_rows: int,
     num_image_tokens: int,
-    max_joined_tokens: int | None = None,
 ) -> list[Pack]:
     """Returns packs that hold every request exactly once, the most expensive first.
 
     A group larger than the budget is split; a single request over the budget gets a pack of its
-    own. Rows of a pack are of like length, so that little is padded.
+    own. Rows of a pack are of like length.
 
     Args:
         requests: The questions of a work item.
         max_tokens: Largest cost of a pack, in cache slots.
         max_rows: Largest number of rows of a pack.
         num_image_tokens: Embeddings of a usual image.
-        max_joined_tokens: Rows are joined up to so many embeddings, padding included; None for no
-            other limit than the budget.
     """
     groups = defaultdict(list)
     for request in requests:
         groups[group_key(request)].append(request)
     rows = [row for group in groups.values() for row in _rows(group, max_tokens, num_image_tokens)]
+    # single requests need no second pass, so that they go through the prompts on their own
     rows.sort(key=lambda row: (len(row.requests) == 1, -row.cost))
     packs: list[Pack] = []
-    current: list[Row] = []
+    current: tuple[Row, ...] = ()
     for row in rows:
-        joined = (*current, row)
-        fits = (
-            # single requests need no second pass, so they do not go with others
-            (len(row.requests) == 1) == (len(joined[0].requests) == 1)
-            and len(joined) <= max_rows
-            and Pack(rows=joined).cost <= max_tokens
-            and Pack(rows=joined).padded <= MAX_PADDED
-            and (
-                max_joined_tokens is None
-                or len(joined) * max(other.num_tokens for other in joined) <= max_joined_tokens
-            )
-        )
-        if current and not fits:
-            packs.append(Pack(rows=tuple(current)))
-            current = []
-        current.append(row)
+        joined = Pack(rows=(*current, row))
+        if current and (len(joined.rows) > max_rows or joined.cost > max_tokens):
+            packs.append(Pack(rows=current))
+            joined = Pack(rows=(row,))
+        current = joined.rows
     if current:
-        packs.append(Pack(rows=tuple(current)))
+        packs.append(Pack(rows=current))
     return sorted(packs, key=lambda pack: -pack.cost)
+
+
+def split_passes(rows: Sequence[Row], max_tokens: int | None) -> list[range]:
+    """Returns which rows of a pack go through their prompts at once, one after the other.
+
+    Only answers are written by all rows together: they have no padding in front of them.
+
+    Args:
+        rows: Of the pack.
+        max_tokens: Rows are joined up to so many embeddings of prompts, padding included; None for
+            no other limit than `MAX_PADDED`.
+    """
+    passes = []
+    start = 0
+    for end in range(1, len(rows) + 1):
+        joined = rows[start : end + 1]
+        if end == len(rows) or not _fit_a_pass(joined, max_tokens):
+            passes.append(range(start, end))
+            start = end
+    return passes
+
+
+def _fit_a_pass(rows: Sequence[Row], max_tokens: int | None) -> bool:
+    if len({row.suffix_tokens > 0 for row in rows}) > 1:
+        return False
+    if max_tokens is not None and len(rows) * max(row.num_tokens for row in rows) > max_tokens:
+        return False
+    return padded_share(rows) <= MAX_PADDED
+
+
+def padded_share(rows: Sequence[Row]) -> float:
+    """Returns what a pass of rows computes over what counts of it, for the pass that pads more."""
+    passes = zip(*((row.prefix_tokens, row.suffix_tokens) for row in rows), strict=True)
+    return max(len(each) * max(each) / max(1, sum(each)) for each in passes)
 
 
 def halve(pack: Pack) -> list[Pack]:

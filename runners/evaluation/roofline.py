@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llava.generation.calibration import Briefing, Calibration
-from llava.generation.plan import Pack, plan_packs
+from llava.generation.plan import Pack, plan_packs, split_passes
 from llava.generation.request import Request
 
 STAGES = ("tower", "prefix", "suffix", "decode", "replays", "parent")
@@ -21,7 +21,7 @@ STAGES = ("tower", "prefix", "suffix", "decode", "replays", "parent")
 
 GPU_PACK_TOKENS = 65_536
 CPU_PACK_TOKENS = 8_192
-CPU_JOINED_TOKENS = 1_200
+CPU_PASS_TOKENS = 1_200
 PACK_ROWS = 64
 """What the packed engine plans with where memory does not bind."""
 
@@ -250,18 +250,25 @@ class Roofline:
     def _packed(self, pack: Pack) -> dict[str, float]:
         """Seconds of the stages of one pack, padding included."""
         num_rows = len(pack.rows)
-        prefix = max(row.prefix_tokens for row in pack.rows)
-        suffix = max(row.suffix_tokens for row in pack.rows)
+        prefix_s = suffix_s = 0.0
+        limit = CPU_PASS_TOKENS if self.device is CPU_CORE else None
+        for part in split_passes(pack.rows, limit):
+            rows = [pack.rows[row] for row in part]
+            prefix = max(row.prefix_tokens for row in rows)
+            suffix = max(row.suffix_tokens for row in rows)
+            prefix_s += self._pass(len(rows), prefix, prefix / 2, 0)
+            if suffix:
+                suffix_s += self._pass(len(rows), suffix, prefix + suffix, prefix)
         asked = max(len(row.requests) for row in pack.rows)
         images = {image.key for row in pack.rows for image in row.requests[0].images}
-        slots = prefix + suffix
+        slots = max(row.num_tokens for row in pack.rows)
         logits = 2.0 * len(pack.requests) * self.num_new_tokens
         logits *= self.language.vocab_size * self.language.width
         steps = (self.num_new_tokens - 1) * self._pass(num_rows, asked, slots, slots)
         return {
             "tower": self._tower(len(images)),
-            "prefix": self._pass(num_rows, prefix, prefix / 2, 0),
-            "suffix": self._pass(num_rows, suffix, slots, prefix) if suffix else 0.0,
+            "prefix": prefix_s,
+            "suffix": suffix_s,
             "decode": steps + logits / self.device.flops(self.dtype),
         }
 
@@ -294,7 +301,6 @@ def plan_for(
             max_tokens=GPU_PACK_TOKENS if on_gpu else CPU_PACK_TOKENS,
             max_rows=PACK_ROWS,
             num_image_tokens=num_image_tokens,
-            max_joined_tokens=None if on_gpu else CPU_JOINED_TOKENS,
         )
     ]
 

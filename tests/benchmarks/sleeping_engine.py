@@ -63,7 +63,7 @@ class SleepingEngine(PackedEngine):
         self, *parts: Any, seconds_per_row: float, ahead: bool, log: str, **options: Any
     ) -> None:
         super().__init__(*parts, **options)
-        self._max_joined_tokens = None  # as on a GPU
+        self._max_pass_tokens = None  # as on a GPU
         self._seconds_per_row = seconds_per_row
         self._is_ahead = ahead
         self._log = Path(log)

@@ -47,7 +47,7 @@ def test_row_that_loses_all_but_one_question_keeps_its_answer(tiny_model: Loaded
         requests[place] = build_request(tiny_model, requests[place].key, long, images)
     expected = facts(list(SequentialEngine(*tiny_model).run(requests)))
     engine = PackedEngine(*tiny_model, replay="off", max_tokens=100_000)
-    engine._max_joined_tokens = None  # as on a GPU, where rows are joined however long they are
+    engine._max_pass_tokens = None  # as on a GPU, where rows are joined however long they are
     assert facts(list(engine.run(requests))) == expected
 
 
@@ -168,7 +168,7 @@ def test_packs_of_tiled_images_keep_to_the_budget(tiled_model: LoadedModel) -> N
 def test_pack_that_did_not_fit_makes_the_next_ones_smaller(tiny_model: LoadedModel) -> None:
     requests = questions(tiny_model, ["wide", "tall", "square", "large"], each=12)
     engine = PackedEngine(*tiny_model, max_tokens=100_000, replay="off")
-    engine._max_joined_tokens = None
+    engine._max_pass_tokens = None
     with memory_for(tiny_model, 700):
         first = facts(list(engine.run(requests)))
         halvings = engine.stats.num_halvings

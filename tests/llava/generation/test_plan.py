@@ -15,8 +15,10 @@ from llava.generation.plan import (
     Pack,
     group_key,
     halve,
+    padded_share,
     plan_packs,
     prefix_end,
+    split_passes,
     without,
 )
 from llava.generation.request import GenerationConfig, Request
@@ -66,9 +68,31 @@ def test_every_request_is_planned_once_within_the_budget(
     for pack in packs:
         assert len(pack.rows) <= max_rows
         assert pack.cost <= max_tokens or len(pack.requests) == 1
-        assert pack.padded <= MAX_PADDED
         for row in pack.rows:
             check_row(row.requests, row.prefix_length)
+
+
+@given(request_lists().filter(bool), st.one_of(st.none(), st.integers(1, 200)))
+def test_passes_take_every_row_once_with_little_padding(
+    requests: list[Request], max_tokens: int | None
+) -> None:
+    packs = plan_packs(requests, max_tokens=800, max_rows=16, num_image_tokens=NUM_IMAGE_TOKENS)
+    for pack in packs:
+        passes = split_passes(pack.rows, max_tokens)
+        assert [row for rows in passes for row in rows] == list(range(len(pack.rows)))
+        for rows in passes:
+            joined = pack.rows[rows.start : rows.stop]
+            assert padded_share(joined) <= MAX_PADDED
+            assert len({row.suffix_tokens > 0 for row in joined}) == 1
+            num_tokens = len(joined) * max(row.num_tokens for row in joined)
+            assert max_tokens is None or num_tokens <= max_tokens or len(joined) == 1
+
+
+def test_rows_of_like_length_go_through_their_prompts_together() -> None:
+    requests = [build_request(str(i), [1, -200, *range(3, 3 + i)], (str(i),)) for i in range(30)]
+    (pack,) = plan_packs(requests, max_tokens=10**9, max_rows=64, num_image_tokens=16)
+    assert len(pack.rows) == 30
+    assert len(split_passes(pack.rows, None)) < 10
 
 
 def check_row(requests: tuple[Request, ...], prefix_length: int) -> None:

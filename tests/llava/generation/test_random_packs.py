@@ -93,8 +93,9 @@ def check(model: LoadedModel, drawn: Any, options: dict[str, Any], bias: float) 
     requests = build_requests(drawn)
     with end_bias(model.model, bias):
         expected = facts(list(SequentialEngine(*model).run(requests)))
-        packed = list(PackedEngine(*model, **options).run(requests))
-    assert len(packed) == len(requests)
+        engine = PackedEngine(*model, **options)
+        packed = list(engine.run(requests))
+    assert engine.stats.num_packed == len(packed) == len(requests)  # no pack has failed
     assert facts(packed) == expected
 
 

@@ -17,8 +17,8 @@ from llava.generation.packed import PackedEngine
 from llava.generation.request import GenerationConfig, Request
 from llava.model.multimodal_encoder.clip_encoder import MAX_IMAGES
 from runners.evaluation.roofline import (
-    CPU_JOINED_TOKENS,
     CPU_PACK_TOKENS,
+    CPU_PASS_TOKENS,
     DEVICES,
     GPU_PACK_TOKENS,
     KERNELS_A_LAYER,
@@ -70,7 +70,7 @@ def questions(num_images: int, num_questions: int) -> list[Request]:
 def test_constants_are_those_of_the_engine() -> None:
     assert budget.GPU_MAX_TOKENS == GPU_PACK_TOKENS
     assert budget.CPU_MAX_TOKENS == CPU_PACK_TOKENS
-    assert budget.CPU_JOINED_TOKENS == CPU_JOINED_TOKENS
+    assert budget.CPU_PASS_TOKENS == CPU_PASS_TOKENS
     assert inspect.signature(PackedEngine).parameters["max_rows"].default == PACK_ROWS
     assert MAX_IMAGES == TOWER_BATCH
 
@@ -123,7 +123,7 @@ def test_parts_stand_for_the_whole_and_calibration_is_paid_once(large: Roofline)
     packs = plan_for([questions(20, 10)], num_image_tokens=576, on_gpu=True)
     small, big = large.seconds(packs, 200), large.seconds(packs, 200_000)
     assert big["prefix"] == pytest.approx(1000 * small["prefix"])
-    assert small["replays"] > big["replays"] / 100  # all 200 measure the threshold
+    assert small["replays"] > 3 * big["replays"] / 1000  # one in twenty measures, a hundred at most
     assert overall_s(big) < sum(big.values())
     assert replace(large, dtype="float32").seconds(packs, 200)["replays"] == 0
     assert large.seconds([], 0) == dict.fromkeys(STAGES, 0.0)
