@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from runners import flatten_metrics
 from runners.errors import ConfigError
-from runners.storage.run_table import summary_table
+from runners.storage.run_table import summary_rows
 from runners.storage.stored import read_run
 from runners.storage.summary import SummaryFile
 
@@ -38,7 +38,10 @@ def log_summaries(
 
     metrics = flatten_metrics(summaries, prefix)
     stored = [SummaryFile.from_json(summary) for summary in summaries.values()]
-    table = wandb.Table(dataframe=summary_table(stored))
+    rows = summary_rows(stored)
+    table = wandb.Table(
+        columns=list(rows[0] if rows else []), data=[list(row.values()) for row in rows]
+    )
     run.log({**metrics, f"{prefix}/summary": table}, step=step)
     return metrics
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from evals.records import Sample
 
 SHORT_ANSWER_SUFFIX = "\nAnswer the question using a single word or phrase."
 _NUM_GROUPS = 4096
+_NO_GROUPS: Mapping[str, str | None] = {}  # one object for hundreds of thousands of questions
 LETTER_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
 
 
@@ -131,6 +132,7 @@ def sample_of(question: Question, images: Path) -> Sample:
         prompt=question.text,
         images=sources,
         cluster=",".join([source.key for source in sources]) or key,
+        groups=_NO_GROUPS,
     )
 
 

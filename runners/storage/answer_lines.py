@@ -119,7 +119,7 @@ class LineFacts(NamedTuple):
         key: Of its question.
         sha256: The hash of its content, which its trace is to name.
         is_failure: Whether it records a failure.
-        is_plain: Whether it is known to be, byte for byte, what a program writes of its content.
+        is_plain: Whether it is known to stand there, byte for byte, as a program writes it.
     """
 
     key: str

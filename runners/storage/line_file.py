@@ -32,7 +32,7 @@ class LineFile:
         self._sizes = array("i")
         self._checks = array("q")
         self._file: FileIO | None = None  # open for appending
-        self._source: int | None = None  # open for reading
+        self._source: FileIO | None = None  # open for reading
 
     def put(self, number: int, place: int, line: bytes) -> None:
         """Notes a line that stands in the file, its line feed included."""
@@ -74,8 +74,8 @@ class LineFile:
             StoreError: somebody has changed it since it was written or read.
         """
         if self._source is None:
-            self._source = os.open(self.path, os.O_RDONLY)
-        line = os.pread(self._source, self._sizes[number], self._places[number])
+            self._source = FileIO(self.path, "rb")
+        line = os.pread(self._source.fileno(), self._sizes[number], self._places[number])
         if hash(line) != self._checks[number]:
             raise StoreError(
                 f"{self.path} was changed by somebody else during the run. What is intact in it "
@@ -132,10 +132,9 @@ class LineFile:
 
     def close(self) -> None:
         """Closes the file; what needs it opens it again."""
-        if self._file is not None:
-            self._file.close()
-        if self._source is not None:
-            os.close(self._source)
+        for file in (self._file, self._source):
+            if file is not None:
+                file.close()
         self._file = self._source = None
 
 

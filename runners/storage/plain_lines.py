@@ -21,7 +21,7 @@ from runners.storage.answer_lines import (
     is_trace_line,
     line_facts,
 )
-from runners.storage.files import parse_line
+from runners.storage.files import json_line, parse_line
 
 _PLAIN = rb"[ !#-\[\]-~]*"
 _PROMPT = _PLAIN + rb'(?:\\(?:["\\bfnrt]|u[0-9a-f]{4})' + _PLAIN + rb")*"
@@ -100,7 +100,10 @@ def read_line(line: bytes, named: Mapping[str, str | None]) -> LineFacts | None:
         if named.get(name) == sha256 and answer_id[:ANSWER_ID_LENGTH] == given.decode():
             return LineFacts(name, sha256, is_failure=False, is_plain=True)
     record = parse_line(line)
-    return None if record is None else line_facts(record)
+    facts = None if record is None else line_facts(record)
+    if record is None or facts is None:
+        return None
+    return facts._replace(is_plain=json_line(record).encode() == line)
 
 
 def read_trace(line: bytes) -> TraceFacts | None:

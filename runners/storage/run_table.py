@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evals.errors import DataError
 from evals.records import Unit
@@ -13,22 +14,20 @@ from runners.storage.files import write_atomic
 from runners.storage.stored import read_run
 from runners.storage.summary import SummaryFile
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 logger = logging.getLogger(__name__)
 
+_NAMES = ("task", "split", "metric", "value")
+_COUNTS = ("num_questions", "num_answered", "coverage")
 
-def summary_table(summaries: Iterable[SummaryFile]) -> pd.DataFrame:
+
+def summary_rows(summaries: Iterable[SummaryFile]) -> list[dict[str, str]]:
     """Returns one row a task: the metric that counts, its interval, how much was answered."""
-    import pandas as pd
-
-    return pd.DataFrame([_summary_row(summary) for summary in summaries])
+    return [_summary_row(summary) for summary in summaries]
 
 
 def render_summaries(summaries: Sequence[SummaryFile]) -> str:
     """Returns the table as it is printed, with the further metrics below it."""
-    lines = [summary_table(summaries).to_string(index=False), ""]
+    lines = [render_columns(summary_rows(summaries)), ""]
     for summary in summaries:  # in no column: each benchmark has other metrics
         further = [
             f"{name} {render_metric(summary, name)}"
@@ -46,26 +45,19 @@ def write_tables(run_dir: Path) -> None:
 
     The first has one row a metric, unrounded, for machines.
     """
-    import pandas as pd
-
     summaries = list(_read_summaries(run_dir))
     # A task without figures has a line too, that says how much of it was answered.
     metrics = [(of, name) for of in summaries for name in of.metrics or [""]]
-    table = pd.DataFrame(
-        {
-            "task": [of.task for of, _ in metrics],
-            "split": [of.split for of, _ in metrics],
-            "metric": [name for _, name in metrics],
-            "value": [of.metrics.get(name) for of, name in metrics],
-            "num_questions": [of.num_questions for of, _ in metrics],
-            "num_answered": [of.num_answered for of, _ in metrics],
-            "coverage": [of.coverage for of, _ in metrics],
-        }
-    )
-    write_atomic(run_dir / "summary.csv", table.to_csv(index=False))
-    table["value"] = [render_metric(of, name) for of, name in metrics]
-    rounded = render_markdown(table[["task", "split", "metric", "value"]])
-    text = f"# {run_dir.name}\n\n{render_markdown(summary_table(summaries))}\n{rounded}"
+    table = StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow([*_NAMES, *_COUNTS])
+    for of, name in metrics:
+        counts = [getattr(of, count) for count in _COUNTS]
+        writer.writerow([of.task, of.split, name, of.metrics.get(name), *counts])
+    write_atomic(run_dir / "summary.csv", table.getvalue())
+    shown = ((of.task, of.split, name, render_metric(of, name)) for of, name in metrics)
+    rounded = render_markdown([dict(zip(_NAMES, row, strict=True)) for row in shown])
+    text = f"# {run_dir.name}\n\n{render_markdown(summary_rows(summaries))}\n{rounded}"
     remarks = "".join(f"{remark}\n" for remark in _remarks(summaries))
     write_atomic(run_dir / "summary.md", text + (f"\n{remarks}" if remarks else ""))
 
@@ -80,12 +72,30 @@ def _read_summaries(run_dir: Path) -> Iterator[SummaryFile]:
             logger.warning("not in the tables of %s: %s", run_dir, error)
 
 
-def render_markdown(table: pd.DataFrame) -> str:
-    """Returns a table in Markdown."""
-    rows = [
-        [str(cell).replace("|", "\\|") for cell in row] for row in table.itertuples(index=False)
-    ]
-    lines = [list(table.columns), ["---"] * len(table.columns), *rows]
+def render_columns(rows: Sequence[Mapping[str, str]]) -> str:
+    """Returns a table as it is printed, with the names of the fields above; none without rows.
+
+    >>> print(render_columns([{"task": "gqa", "score": "75.00"}, {"task": "pope", "score": "-"}]))
+    task score
+     gqa 75.00
+    pope     -
+    """
+    if not rows:
+        return ""
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        " ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )
+
+
+def render_markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """Returns a table in Markdown; nothing where it has no row."""
+    if not rows:
+        return ""
+    cells = [[cell.replace("|", "\\|") for cell in row.values()] for row in rows]
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *cells]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import os
 import signal
@@ -17,6 +18,7 @@ from multiprocessing.connection import Connection
 
 from tqdm import tqdm
 
+from evals.reading.files import collection_paused
 from evals.records import Failure
 from llava.errors import CheckpointError
 from llava.generation.calibration import Briefing
@@ -234,11 +236,13 @@ def prepare_process(seat: Seat) -> Ready:
         ConfigError: a device does not exist.
     """
     prepare_torch()
-    import torch
-    from transformers.utils import logging as transformers_logging
+    with collection_paused():  # thousands of modules come, and none of them goes again
+        import torch
+        from transformers.utils import logging as transformers_logging
 
-    import runners.workers.loading  # noqa: F401 - imported now, while the parent reads the data
-    from llava.model import kinds
+        import runners.workers.loading  # noqa: F401 - imported now, while the parent reads the data
+        from llava.model import kinds
+    gc.freeze()
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree
 
-from runners.storage.run_table import render_markdown, render_signed
+from runners.storage.run_table import render_columns, render_markdown, render_signed
 from runners.views.gate.gate import FAIL, PASS, UNDECIDED, TaskVerdict, Verdict
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # An undecided task is no failure of the candidate, and still must not pass.
 _JUNIT_TAGS = {PASS: "system-out", FAIL: "failure", UNDECIDED: "error"}
@@ -44,13 +41,13 @@ def _task_json(task: TaskVerdict) -> dict[str, Any]:
 
 def render_text(found: Verdict) -> str:
     """Returns what is printed."""
-    lines = [found.title, _table(found).to_string(index=False), ""]
+    lines = [found.title, render_columns(_rows(found)), ""]
     return "\n".join([*lines, *found.remarks, _conclusion(found)])
 
 
 def render_markdown_page(found: Verdict) -> str:
     """Returns what `verdict.md` holds."""
-    page = f"# {found.title}\n\n**{_conclusion(found)}**\n\n{render_markdown(_table(found))}"
+    page = f"# {found.title}\n\n**{_conclusion(found)}**\n\n{render_markdown(_rows(found))}"
     remarks = "".join(f"- {remark}\n" for remark in found.remarks)
     return f"{page}\n{remarks}" if remarks else page
 
@@ -81,10 +78,8 @@ PAGES: Mapping[str, Callable[[Verdict], str]] = {
 """What is written beside `JSON_FILE`, by name."""
 
 
-def _table(found: Verdict) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame([_row(task) for task in found.tasks])
+def _rows(found: Verdict) -> list[dict[str, str]]:
+    return [_row(task) for task in found.tasks]
 
 
 def _row(verdict: TaskVerdict) -> dict[str, str]:

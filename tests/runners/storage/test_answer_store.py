@@ -292,3 +292,33 @@ def test_lines_give_back_what_was_stored() -> None:
     assert not is_failure(answered)
     prediction = read_prediction(answered)
     assert (prediction.key, prediction.question_id, prediction.text) == ("a", "A", "yes")
+
+
+def test_line_in_another_form_counts_and_is_written_as_the_others(tmp_path: Path) -> None:
+    with AnswerStore(tmp_path) as store:
+        for key in KEYS:
+            add_answer(store, key)
+        store.finish(KEYS)
+    path = tmp_path / PREDICTIONS_FILE
+    written = path.read_bytes()
+    path.write_bytes(written.replace(b'"text": "yes"', b'"text":  "yes"', 1))
+    with AnswerStore(tmp_path) as store:
+        assert list(store.lines) == KEYS
+        assert store.num_unconfirmed == 0
+        store.finish(KEYS)
+    assert path.read_bytes() == written
+
+
+def test_lines_are_those_of_the_disk(tmp_path: Path) -> None:
+    with AnswerStore(tmp_path) as store:
+        add_answer(store, "b", text='"quoted"')
+        add_failure(store, "a")
+        for _ in range(2):
+            lines = dict(store.lines)
+            assert list(lines) == ["b", "a"]
+            assert (lines["b"]["text"], is_failure(lines["a"])) == ('"quoted"', True)
+            assert "c" not in store.lines
+            assert [store.has_answer(key) for key in ("a", "b", "c")] == [False, True, False]
+            store.finish(KEYS)
+        with pytest.raises(KeyError):
+            store.lines["c"]
