@@ -6,9 +6,12 @@ import inspect
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from evals.reading.images import ImageFile
 from llava.constants import IMAGE_TOKEN_INDEX
@@ -27,13 +30,14 @@ from runners.evaluation.roofline import (
     REPLAYED_SHARES,
     STAGES,
     TOWER_BATCH,
+    TOWER_KERNELS_A_LAYER,
     LanguageShape,
     Roofline,
     TowerShape,
     overall_s,
     plan_for,
 )
-from runners.lab.bench.models import describe_model
+from runners.lab.bench.models import build_model, describe_model
 
 NEAR_TIES = Path(__file__).parents[3] / "results" / "bench" / "near-ties.json"
 H200 = DEVICES["H200"]
@@ -73,6 +77,33 @@ def test_constants_are_those_of_the_engine() -> None:
     assert budget.CPU_PASS_TOKENS == CPU_PASS_TOKENS
     assert inspect.signature(PackedEngine).parameters["max_rows"].default == PACK_ROWS
     assert MAX_IMAGES == TOWER_BATCH
+
+
+class Operations(TorchDispatchMode):
+    """Counts what would be a kernel on a GPU: all that is no view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(
+        self, func: Any, _: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.number += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def test_kernels_of_a_layer_are_about_its_operations() -> None:
+    model = build_model("random-25m", device="cpu", dtype=torch.float32, tower_dtype=None)[1]
+    tower, num_layers = model.get_vision_tower(), model.config.num_hidden_layers
+    with torch.inference_mode(), Operations() as of_language:
+        model.base_model(inputs_embeds=torch.randn(1, 20, model.config.hidden_size))
+    assert of_language.number / num_layers == pytest.approx(KERNELS_A_LAYER, rel=0.15)
+    images = torch.randn(1, 3, 336, 336)
+    with torch.inference_mode(), Operations() as of_tower:
+        tower(images)
+    # of two layers the first is selected; patches and their places come before it
+    assert TOWER_KERNELS_A_LAYER <= of_tower.number < 2 * TOWER_KERNELS_A_LAYER
 
 
 def test_replays_are_those_that_were_measured() -> None:
