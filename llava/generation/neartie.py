@@ -42,6 +42,8 @@ class NearTies:
         replay: `near_ties`, `all` or `off`.
         threshold: Distance of logits under which a token is nearly tied; None for the rule above.
         max_expected_flips: So many answers of the run may be expected to stay changed at most.
+        prior_steps: The scale of changes that is taken until it is known; None for what is usual
+            in the format.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class NearTies:
         replay: str = "near_ties",
         threshold: float | None = None,
         max_expected_flips: float = MAX_EXPECTED_FLIPS,
+        prior_steps: float | None = None,
     ) -> None:
         if replay not in REPLAYS:
             raise ValueError(f"`replay` must be one of {', '.join(REPLAYS)}, but is {replay!r}.")
         self.replay = replay
         self._eps = torch.finfo(dtype).eps
-        self._prior = _PRIOR_STEPS_FLOAT32 if dtype is torch.float32 else _PRIOR_STEPS
+        usual = _PRIOR_STEPS_FLOAT32 if dtype is torch.float32 else _PRIOR_STEPS
+        self._prior = usual if prior_steps is None else prior_steps
         self._fixed = threshold
         if threshold is None and dtype is torch.float32 and device_type == "cpu":
             self._fixed = FLOAT32_THRESHOLD
@@ -167,6 +171,16 @@ def shortest_dtype(model: Any) -> torch.dtype:
     if multiplies_in_tf32():
         dtypes.add(torch.float16)  # which has as many bits
     return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
+
+
+def prior_steps(model: Any) -> float | None:
+    """Returns the `prior_steps` of `NearTies` for a model.
+
+    In int8 weights the rounding of a token hangs on the others beside it, by how much cannot be
+    told before: at first every answer is computed again.
+    """
+    quantization = getattr(model.config, "quantization_config", None)
+    return math.inf if getattr(quantization, "load_in_8bit", False) else None
 
 
 def top_two(scores: torch.Tensor) -> tuple[list[int], list[float], list[float]]:

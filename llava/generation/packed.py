@@ -23,7 +23,7 @@ from llava.generation.budget import (
 from llava.generation.calibration import Briefing
 from llava.generation.decoding import PackDecoder, Question
 from llava.generation.meter import PackMeter, Shapes
-from llava.generation.neartie import MAX_EXPECTED_FLIPS, NearTies, shortest_dtype
+from llava.generation.neartie import MAX_EXPECTED_FLIPS, NearTies, prior_steps, shortest_dtype
 from llava.generation.plan import Pack, halve, plan_packs, split_to_fit, with_image_tokens, without
 from llava.generation.preprocess import PreparedImage, prepare_images
 from llava.generation.request import (
@@ -114,6 +114,7 @@ class PackedEngine:
             replay=replay,
             threshold=near_tie_threshold,
             max_expected_flips=max_expected_flips,
+            prior_steps=prior_steps(model),
         )
         self.stats = EngineReport()
         self._shapes: Shapes = set()

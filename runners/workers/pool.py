@@ -62,7 +62,7 @@ class LocalWorkers:
             share them.
         devices_per_worker: CUDA devices that hold one model together.
         num_threads: Threads of torch in each; None for an equal share of the cores.
-        hang_s: A worker that has work and computes no layer for so long is taken for dead.
+        hang_s: A worker that has work and computes nothing for so long is taken for dead.
         grace_s: See `Workers`.
     """
 
@@ -253,13 +253,13 @@ class LocalWorkers:
     def _deal(self, slot: Slot) -> None:
         """Gives a worker that has nothing to do the next item, and one ahead if it may have that.
 
-        Not where a worker has died: which item it died of would not be known.
+        Not where there is too little for the others, nor where a worker has died: which item it
+        died of would not be known.
         """
         if self._is_stopping or not slot.is_loaded:
             return
-        is_sound = not slot.deaths_since_answer and self._dealer.has_enough(
-            _AHEAD * len(self._slots)
-        )
+        for_others = _AHEAD * (len(self._slots) - 1)
+        is_sound = not slot.deaths_since_answer and self._dealer.has_enough(for_others)
         while len(slot.items) < (_AHEAD if slot.items and is_sound else 1):
             if (item := self._dealer.take()) is None:
                 return

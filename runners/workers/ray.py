@@ -53,7 +53,7 @@ class RayWorkers:
         num_cpus: Cores of an actor.
         num_threads: Threads of torch in each; None for `num_cpus`.
         max_restarts: How often Ray starts a dead actor again.
-        hang_s: An actor that has work and computes no layer for so long is killed, for Ray to start
+        hang_s: An actor that has work and computes nothing for so long is killed, for Ray to start
             it again. So is one that Ray finds no place for any more, for good.
         grace_s: See `Workers`.
     """

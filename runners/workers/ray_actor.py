@@ -64,7 +64,7 @@ class ModelActor:
         return self._loaded
 
     def silent_s(self) -> float:
-        """Returns for how many seconds no layer was computed, while there are layers to compute.
+        """Returns for how many seconds nothing was computed, while there is something to compute.
 
         Called beside everything else.
         """
