@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from evals.records import Cause, Failure, Sample
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.generation.plan import Pack
-from llava.generation.request import NUM_CALIBRATION_QUESTIONS, GenerationConfig, Request
+from llava.generation.request import GenerationConfig, Request
 from llava.model.checkpoint import Checkpoint
 from llava.tiling import read_pinpoints
 from runners.environment import num_cores
@@ -25,6 +25,7 @@ from runners.evaluation.roofline import (
     LanguageShape,
     Roofline,
     TowerShape,
+    count_calibrating,
     count_tower_parameters,
     describe_stages,
     overall_s,
@@ -139,7 +140,7 @@ def predict(
             num_new_tokens=plan.answer_length,
         )
         # near ties are measured once for all tasks
-        measuring = NUM_CALIBRATION_QUESTIONS * plan.num_questions / num_questions
+        measuring = count_calibrating(num_questions) * plan.num_questions / num_questions
         packs = plan.packs[on_gpu]
         for stage, seconds in roofline.seconds(packs, plan.num_questions, measuring).items():
             total[stage] += seconds / cores

@@ -208,7 +208,7 @@ class Roofline:
         self,
         packs: Sequence[Pack],
         num_questions: int,
-        num_calibrating: float = NUM_CALIBRATION_QUESTIONS,
+        num_calibrating: float,
     ) -> dict[str, float]:
         """Returns the seconds of each of `STAGES` for questions.
 
@@ -282,6 +282,15 @@ class Roofline:
         device = self.device
         read_s = read / (device.bytes_per_s * device.read_share)
         return max(flops_s, read_s, num_kernels * device.launch_s)
+
+
+def count_calibrating(num_questions: int) -> int:
+    """Returns how many questions of a run are answered in both ways to measure near ties.
+
+    >>> count_calibrating(50), count_calibrating(10_000)
+    (50, 200)
+    """
+    return min(num_questions, NUM_CALIBRATION_QUESTIONS)
 
 
 def plan_for(

@@ -27,6 +27,7 @@ from runners.evaluation.roofline import (
     LanguageShape,
     Roofline,
     TowerShape,
+    count_calibrating,
     overall_s,
     plan_for,
 )
@@ -72,7 +73,7 @@ def predict_tasks(settings: BenchConfig) -> dict[str, Any]:
             num_new_tokens=num_new_tokens,
         )
         packs = plan_for(items, num_image_tokens=image_tokens, on_gpu=True)
-        seconds = roofline.seconds(packs, len(samples))
+        seconds = roofline.seconds(packs, len(samples), count_calibrating(len(samples)))
         results.append(
             {
                 "workload": name,
