@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -73,17 +75,22 @@ def run_part(name: str) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "found.json"
         command = [sys.executable, "-m", "tests.gpu.parts", name, str(output)]
+        process = subprocess.Popen(
+            command,
+            cwd=CHECKOUT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # so that what it starts ends with it
+        )
         try:
-            done = subprocess.run(
-                command, cwd=CHECKOUT, capture_output=True, text=True, timeout=limit_s, check=False
-            )
-            told, code = done.stdout + done.stderr, done.returncode
-        except subprocess.TimeoutExpired as error:
-            texts = (text for text in (error.stdout, error.stderr) if text)
-            told = "".join(t.decode() if isinstance(t, bytes) else t for t in texts)
-            told, code = f"{told}\nnot done after {limit_s} s", 1
+            told, _ = process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            told, _ = process.communicate()
+            told += f"\nnot done after {limit_s} s"
         seconds = round(time.monotonic() - started, 1)
-        if code == 0:
+        if process.returncode == 0:
             return {"seconds": seconds, **json.loads(output.read_text())}
     return {"status": "failed", "seconds": seconds, "output": told[-TAIL:]}
 

@@ -48,6 +48,13 @@ def test_a_part_that_fails_is_told_with_what_it_said() -> None:
     assert "CUDA" in str(part["output"]) or "NVIDIA" in str(part["output"])
 
 
+def test_a_part_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PARTS, "tests", (1, "what takes longer"))
+    part = run_part("tests")
+    assert part["status"] == "failed"
+    assert str(part["output"]).endswith("not done after 1 s")
+
+
 def test_a_part_that_lacks_a_package_is_left_out(tmp_path: Path) -> None:
     found = tmp_path / "found.json"
     code = (
