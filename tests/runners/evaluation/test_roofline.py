@@ -41,7 +41,6 @@ from runners.lab.bench.models import build_model, describe_model
 
 NEAR_TIES = Path(__file__).parents[3] / "results" / "bench" / "near-ties.json"
 H200 = DEVICES["H200"]
-NUM_CALIBRATING = 200
 
 
 @pytest.fixture(scope="module")
@@ -116,30 +115,26 @@ def test_replays_are_those_that_were_measured() -> None:
 
 def test_reading_a_prompt_is_bound_by_arithmetic(large: Roofline) -> None:
     packs = plan_for([questions(20, 10)], num_image_tokens=576, on_gpu=True)
-    seconds = large.seconds(packs, 200, NUM_CALIBRATING)
+    seconds = large.seconds(packs, 200)
     assert list(seconds) == list(STAGES)
     tokens = 20 * (35 + 576)
     flops = 2 * tokens * large.language.num_layer_parameters
     assert seconds["prefix"] == pytest.approx(flops / H200.flops("bfloat16"), rel=0.05)
     faster = replace(large, device=replace(H200, half_flops=2 * H200.half_flops))
-    assert faster.seconds(packs, 200, NUM_CALIBRATING)["prefix"] == pytest.approx(
-        seconds["prefix"] / 2
-    )
+    assert faster.seconds(packs, 200)["prefix"] == pytest.approx(seconds["prefix"] / 2)
     assert seconds["parent"] == 200 * PARENT_S_PER_QUESTION
 
 
 def test_writing_an_answer_is_bound_by_kernels_or_by_reading_weights(large: Roofline) -> None:
     packs = plan_for([questions(1, 1)], num_image_tokens=576, on_gpu=True)
     launches = 3 * 32 * KERNELS_A_LAYER * H200.launch_s
-    decode = large.seconds(packs, 1, NUM_CALIBRATING)["decode"]
+    decode = large.seconds(packs, 1)["decode"]
     assert decode == pytest.approx(launches, rel=0.01)
     at_once = replace(large, device=replace(H200, launch_s=0.0))
     weights = 3 * 2 * large.language.num_layer_parameters / (H200.bytes_per_s * H200.read_share)
-    assert at_once.seconds(packs, 1, NUM_CALIBRATING)["decode"] == pytest.approx(weights, rel=0.05)
+    assert at_once.seconds(packs, 1)["decode"] == pytest.approx(weights, rel=0.05)
     longer = replace(large, num_new_tokens=31)
-    assert longer.seconds(packs, 1, NUM_CALIBRATING)["decode"] == pytest.approx(
-        10 * decode, rel=0.01
-    )
+    assert longer.seconds(packs, 1)["decode"] == pytest.approx(10 * decode, rel=0.01)
 
 
 def test_tower_sees_each_image_once_and_stops_at_the_selected_layer(large: Roofline) -> None:
@@ -159,12 +154,9 @@ def test_tower_sees_each_image_once_and_stops_at_the_selected_layer(large: Roofl
 
 def test_parts_stand_for_the_whole_and_calibration_is_paid_once(large: Roofline) -> None:
     packs = plan_for([questions(20, 10)], num_image_tokens=576, on_gpu=True)
-    small, big = (
-        large.seconds(packs, 200, NUM_CALIBRATING),
-        large.seconds(packs, 200_000, NUM_CALIBRATING),
-    )
+    small, big = (large.seconds(packs, number) for number in (200, 200_000))
     assert big["prefix"] == pytest.approx(1000 * small["prefix"])
     assert small["replays"] > 3 * big["replays"] / 1000  # one in twenty measures, a hundred at most
     assert overall_s(big) < sum(big.values())
-    assert replace(large, dtype="float32").seconds(packs, 200, NUM_CALIBRATING)["replays"] == 0
-    assert large.seconds([], 0, NUM_CALIBRATING) == dict.fromkeys(STAGES, 0.0)
+    assert replace(large, dtype="float32").seconds(packs, 200)["replays"] == 0
+    assert large.seconds([], 0) == dict.fromkeys(STAGES, 0.0)
