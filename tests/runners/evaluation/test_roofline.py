@@ -139,9 +139,7 @@ def test_writing_an_answer_is_bound_by_kernels_or_by_reading_weights(large: Roof
 
 def test_tower_sees_each_image_once_and_stops_at_the_selected_layer(large: Roofline) -> None:
     one, many = (
-        large.seconds(
-            plan_for([questions(8, n)], num_image_tokens=576, on_gpu=True), 8 * n, NUM_CALIBRATING
-        )
+        large.seconds(plan_for([questions(8, n)], num_image_tokens=576, on_gpu=True), 8 * n)
         for n in (1, 20)
     )
     assert one["tower"] == many["tower"]
