@@ -12,9 +12,19 @@ import torch
 from llava.model.multimodal_encoder.clip_encoder import MAX_IMAGES, find_tower
 
 CPU_MAX_TOKENS = 8192
+"""Cache slots of a pack on a CPU: how many questions write a token together, for which all weights
+are read once."""
+
 CPU_PASS_TOKENS = 1200
+"""Embeddings of prompts that go through the model at once on a CPU: enough of them hide what a pass
+costs beside arithmetic, more do not fit into its caches."""
+
 GPU_MAX_TOKENS = 65536
+"""Cache slots of a pack where memory would do for more: answers are stored when a pack is done."""
+
 MIN_TOKENS = 512
+"""The least that a budget is cut to where packs do not fit."""
+
 _SHARE_OF_FREE = 0.7
 _MASK_BYTES = 4096
 _PIXEL_BYTES = 3 * 4  # three colours, float32

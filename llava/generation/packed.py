@@ -84,7 +84,7 @@ class PackedEngine:
 
     Args:
         max_tokens: Cache slots of a pack; None for what the device's memory allows.
-        max_rows: Rows of a pack.
+        max_rows: Rows of a pack, however short they are.
         replay: Which answers are computed again, alone: `near_ties`, `all` or `off`.
         near_tie_threshold: Distance of the two largest logits under which a token counts as nearly
             tied; None for the rule of `NearTies`.
@@ -187,6 +187,7 @@ class PackedEngine:
             max_tokens=self._max_tokens,
             max_rows=self._max_rows,
             num_image_tokens=self._usual_image_tokens(),
+            width=self._model.config.hidden_size,
         )
         begun = _Begun(requests=requests, alone=alone, packs=deque(packs))
         for _ in range(PACKS_AHEAD):

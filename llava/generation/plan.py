@@ -7,6 +7,7 @@ once, the rest of each question behind them. A pack is what goes through the mod
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,11 +25,8 @@ USUAL_NEW_TOKENS = 32
 """Longest answer that planning makes room for; the few longer ones take what memory is left."""
 
 MAX_PADDED = 1.15
-"""What a pass computes over what counts of it, where rows of several lengths are joined."""
-
-MAX_SUFFIX_TOKENS = 4096
-"""Ids behind one prefix: each sees its own question only, but attention among them, and its mask,
-cost the square of their number."""
+"""What a pass through prompts computes over what counts of it, where rows of several lengths are
+joined."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,22 +106,29 @@ def plan_packs(
     max_tokens: int,
     max_rows: int,
     num_image_tokens: int,
+    width: int,
 ) -> list[Pack]:
     """Returns packs that hold every request exactly once, the most expensive first.
 
     A group larger than the budget is split; a single request over the budget gets a pack of its
-    own. Rows of a pack are of like length.
+    own, and so is one whose questions cost more than another prefix: attention among them is
+    computed and then hidden. Rows of a pack are of like length.
 
     Args:
         requests: The questions of a work item.
         max_tokens: Largest cost of a pack, in cache slots.
         max_rows: Largest number of rows of a pack.
         num_image_tokens: Embeddings of a usual image.
+        width: Of an embedding; decides how many questions read the same prefix.
     """
     groups = defaultdict(list)
     for request in requests:
         groups[group_key(request)].append(request)
-    rows = [row for group in groups.values() for row in _rows(group, max_tokens, num_image_tokens)]
+    rows = [
+        row
+        for group in groups.values()
+        for row in _rows(group, max_tokens, num_image_tokens, width)
+    ]
     # single requests need no second pass, so that they go through the prompts on their own
     rows.sort(key=lambda row: (len(row.requests) == 1, -row.cost))
     packs: list[Pack] = []
@@ -233,8 +238,10 @@ def group_key(request: Request) -> tuple[bytes, tuple[str, ...]]:
     return request.prompt_ids[:end].tobytes(), (*images, *alone)
 
 
-def _rows(group: Sequence[Request], max_tokens: int, num_image_tokens: int) -> list[Row]:
-    """The group as one row, or as several if it is larger than the budget."""
+def _rows(
+    group: Sequence[Request], max_tokens: int, num_image_tokens: int, width: int
+) -> list[Row]:
+    """The group as one row, or as several if it is larger than the budget or usefully cut."""
     images = len(group[0].images) * (num_image_tokens - 1)
     shared = _shared_length(group)
     if shared == 0:
@@ -242,10 +249,11 @@ def _rows(group: Sequence[Request], max_tokens: int, num_image_tokens: int) -> l
     rows: list[Row] = []
     part: list[Request] = []
     cost, num_suffix = shared + images, 0
+    max_suffix = _max_suffix(sum(len(r.prompt_ids) - shared for r in group), cost, width)
     for request in group:
         own = len(request.prompt_ids) - shared
         added = own + _room(request)
-        if part and (cost + added > max_tokens or num_suffix + own > MAX_SUFFIX_TOKENS):
+        if part and (cost + added > max_tokens or num_suffix >= max_suffix):
             rows.append(_row(part, shared, images))
             part, cost, num_suffix = [], shared + images, 0
         part.append(request)
@@ -253,6 +261,17 @@ def _rows(group: Sequence[Request], max_tokens: int, num_image_tokens: int) -> l
         num_suffix += own
     rows.append(_row(part, shared, images))
     return rows
+
+
+def _max_suffix(total: int, prefix: int, width: int) -> int:
+    """Ids behind a prefix after which it is read once more, so that parts are about equal.
+
+    A layer's weights cost a token 24 `width`^2 operations, seeing another one costs it 4 `width`.
+    S tokens in two rows instead of one see S / 2 fewer each, for one prefix more: it is worth it
+    from S^2 = 12 `width` `prefix` on, or half of that, as attention is computed at a lower rate.
+    """
+    num_parts = max(1, round(total / math.sqrt(6 * width * prefix)))
+    return -(-total // num_parts)
 
 
 def _row(requests: Sequence[Request], shared: int, image_tokens: int) -> Row:

@@ -73,7 +73,7 @@ class RowCache:
         # padding comes last, so plain causal attention keeps it from every token that counts
         hidden = self._forward(rows, padded, owners, steps)
         for row, length in zip(rows, lengths, strict=True):
-            self._lengths[row] = length
+            self._is_full[row] = length == padded.shape[1]
         ends = ends.to(hidden.device)
         return hidden[torch.arange(len(embeds), device=hidden.device), ends - 1]
 
@@ -240,9 +240,17 @@ class RowCache:
         eager = self._inner.config._attn_implementation == "eager"  # noqa: SLF001
         if mask.device.type == "cpu" and not eager:
             return mask
-        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
-            ~mask, torch.finfo(dtype).min
-        )
+        return mask_as_numbers(mask, dtype)
+
+
+def mask_as_numbers(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Returns 0 where a mask (G, 1, N, L) is True, elsewhere the dtype's lowest value.
+
+    Its lines begin at multiples of 8, or attention on a GPU would copy it in each layer.
+    """
+    length = mask.shape[-1]
+    lines = torch.zeros(*mask.shape[:-1], -(-length // 8) * 8, dtype=dtype, device=mask.device)
+    return lines[..., :length].masked_fill_(~mask, torch.finfo(dtype).min)
 
 
 def _first_places(rows: Sequence[int]) -> dict[int, int]:

@@ -24,6 +24,7 @@ from llava.generation.plan import (
 from llava.generation.request import GenerationConfig, Request
 
 NUM_IMAGE_TOKENS = 16
+WIDTH = 4096
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,11 @@ def test_every_request_is_planned_once_within_the_budget(
     requests: list[Request], max_tokens: int, max_rows: int
 ) -> None:
     packs = plan_packs(
-        requests, max_tokens=max_tokens, max_rows=max_rows, num_image_tokens=NUM_IMAGE_TOKENS
+        requests,
+        max_tokens=max_tokens,
+        max_rows=max_rows,
+        num_image_tokens=NUM_IMAGE_TOKENS,
+        width=WIDTH,
     )
     planned = [request.key for pack in packs for request in pack.requests]
     assert sorted(planned) == sorted(request.key for request in requests)
@@ -76,7 +81,9 @@ def test_every_request_is_planned_once_within_the_budget(
 def test_passes_take_every_row_once_with_little_padding(
     requests: list[Request], max_tokens: int | None
 ) -> None:
-    packs = plan_packs(requests, max_tokens=800, max_rows=16, num_image_tokens=NUM_IMAGE_TOKENS)
+    packs = plan_packs(
+        requests, max_tokens=800, max_rows=16, num_image_tokens=NUM_IMAGE_TOKENS, width=WIDTH
+    )
     for pack in packs:
         passes = split_passes(pack.rows, max_tokens)
         assert [row for rows in passes for row in rows] == list(range(len(pack.rows)))
@@ -90,9 +97,17 @@ def test_passes_take_every_row_once_with_little_padding(
 
 def test_rows_of_like_length_go_through_their_prompts_together() -> None:
     requests = [build_request(str(i), [1, -200, *range(3, 3 + i)], (str(i),)) for i in range(30)]
-    (pack,) = plan_packs(requests, max_tokens=10**9, max_rows=64, num_image_tokens=16)
+    (pack,) = plan_packs(requests, max_tokens=10**9, max_rows=64, num_image_tokens=16, width=WIDTH)
     assert len(pack.rows) == 30
     assert len(split_passes(pack.rows, None)) < 10
+
+
+@pytest.mark.parametrize(("width", "num_rows"), [(4096, 1), (64, 1), (16, 3), (1, 12)])
+def test_groups_are_cut_where_another_prefix_is_cheaper(width: int, num_rows: int) -> None:
+    requests = [build_request(str(i), [1, -200, 100 + i, *range(3, 12)], ("a",)) for i in range(12)]
+    packs = plan_packs(requests, max_tokens=10**9, max_rows=64, num_image_tokens=16, width=width)
+    rows = [row for pack in packs for row in pack.rows]
+    assert [len(row.requests) for row in rows] == [12 // num_rows] * num_rows
 
 
 def check_row(requests: tuple[Request, ...], prefix_length: int) -> None:
@@ -109,7 +124,9 @@ def check_row(requests: tuple[Request, ...], prefix_length: int) -> None:
 
 @given(request_lists())
 def test_groups_stay_whole_under_a_large_budget(requests: list[Request]) -> None:
-    packs = plan_packs(requests, max_tokens=10**9, max_rows=4, num_image_tokens=NUM_IMAGE_TOKENS)
+    packs = plan_packs(
+        requests, max_tokens=10**9, max_rows=4, num_image_tokens=NUM_IMAGE_TOKENS, width=WIDTH
+    )
     rows = [row for pack in packs for row in pack.rows]
     keys = [group_key(row.requests[0]) for row in rows]
     assert len(keys) == len(set(keys))
@@ -117,7 +134,9 @@ def test_groups_stay_whole_under_a_large_budget(requests: list[Request]) -> None
 
 @given(request_lists().filter(bool))
 def test_halving_keeps_every_request_and_ends(requests: list[Request]) -> None:
-    packs = plan_packs(requests, max_tokens=10**9, max_rows=8, num_image_tokens=NUM_IMAGE_TOKENS)
+    packs = plan_packs(
+        requests, max_tokens=10**9, max_rows=8, num_image_tokens=NUM_IMAGE_TOKENS, width=WIDTH
+    )
     for pack in packs:
         halves = halve(pack)
         if len(pack.requests) == 1:
@@ -130,7 +149,9 @@ def test_halving_keeps_every_request_and_ends(requests: list[Request]) -> None:
 
 def test_shared_words_behind_the_image_belong_to_the_prefix() -> None:
     requests = [build_request(str(i), [1, -200, 7, 8, 20 + i], ("a",)) for i in range(3)]
-    (pack,) = plan_packs(requests, max_tokens=1000, max_rows=1, num_image_tokens=NUM_IMAGE_TOKENS)
+    (pack,) = plan_packs(
+        requests, max_tokens=1000, max_rows=1, num_image_tokens=NUM_IMAGE_TOKENS, width=WIDTH
+    )
     (row,) = pack.rows
     assert row.prefix_length == 4
     assert row.prefix_tokens == 4 - 1 + NUM_IMAGE_TOKENS
@@ -139,19 +160,27 @@ def test_shared_words_behind_the_image_belong_to_the_prefix() -> None:
 
 def test_equal_prompts_keep_one_token_each_for_themselves() -> None:
     requests = [build_request(str(i), [1, -200, 7, 8], ("a",)) for i in range(2)]
-    (pack,) = plan_packs(requests, max_tokens=1000, max_rows=1, num_image_tokens=NUM_IMAGE_TOKENS)
+    (pack,) = plan_packs(
+        requests, max_tokens=1000, max_rows=1, num_image_tokens=NUM_IMAGE_TOKENS, width=WIDTH
+    )
     assert pack.rows[0].prefix_length == 3
 
 
 def test_prompt_that_ends_with_its_image_stays_alone() -> None:
     requests = [build_request(str(i), [1, -200], ("a",)) for i in range(2)]
-    packs = plan_packs(requests, max_tokens=1000, max_rows=1, num_image_tokens=NUM_IMAGE_TOKENS)
+    packs = plan_packs(
+        requests, max_tokens=1000, max_rows=1, num_image_tokens=NUM_IMAGE_TOKENS, width=WIDTH
+    )
     assert [len(pack.requests) for pack in packs] == [1, 1]
 
 
 def test_long_answers_take_no_more_room_than_usual_ones() -> None:
     (pack,) = plan_packs(
-        [build_request("a", [1, 2, 3], new=1024)], max_tokens=10, max_rows=1, num_image_tokens=0
+        [build_request("a", [1, 2, 3], new=1024)],
+        max_tokens=10,
+        max_rows=1,
+        num_image_tokens=0,
+        width=WIDTH,
     )
     assert pack.cost == 3 + USUAL_NEW_TOKENS
 
@@ -159,7 +188,9 @@ def test_long_answers_take_no_more_room_than_usual_ones() -> None:
 @pytest.mark.parametrize(("keys", "left"), [(set(), "012"), ({"1"}, "02"), ({"0", "1", "2"}, "")])
 def test_requests_can_be_taken_out_of_a_pack(keys: set[str], left: str) -> None:
     requests = [build_request(str(i), [1, -200, 7, 20 + i], ("a",)) for i in range(3)]
-    (pack,) = plan_packs(requests, max_tokens=1000, max_rows=1, num_image_tokens=NUM_IMAGE_TOKENS)
+    (pack,) = plan_packs(
+        requests, max_tokens=1000, max_rows=1, num_image_tokens=NUM_IMAGE_TOKENS, width=WIDTH
+    )
     rest = without(pack, keys)
     assert "".join(r.key for r in rest.requests) == left if rest else left == ""
     if rest is not None:
