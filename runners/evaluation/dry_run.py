@@ -19,7 +19,9 @@ from runners.evaluation.prompts import PromptRenderer
 from runners.evaluation.questions import AskedTask
 from runners.evaluation.roofline import (
     CPU_CORE,
+    CPU_PACK_TOKENS,
     DEVICES,
+    GPU_PACK_TOKENS,
     STAGES,
     Device,
     LanguageShape,
@@ -30,7 +32,7 @@ from runners.evaluation.roofline import (
     overall_s,
     plan_for,
 )
-from runners.evaluation.work import cut_into_pieces
+from runners.evaluation.work import cut_into_pieces, most_tokens
 from runners.options.eval import EvalConfig
 from runners.storage.asked import group_by_images
 
@@ -196,17 +198,25 @@ def plan_task(
         tower_flops=num_encoded * _tower_shape(checkpoint).flops,
         failures=+failures,
         num_perhaps_too_long=num_perhaps_too_long,
-        packs={on_gpu: _pack(samples, kept, num_image_tokens, on_gpu) for on_gpu in (True, False)},
+        packs={
+            on_gpu: _pack(samples, kept, num_image_tokens, shape.width, on_gpu)
+            for on_gpu in (True, False)
+        },
     )
 
 
 def _pack(
-    samples: Sequence[Sample], kept: Mapping[str, Request], num_image_tokens: int, on_gpu: bool
+    samples: Sequence[Sample],
+    kept: Mapping[str, Request],
+    num_image_tokens: int,
+    width: int,
+    on_gpu: bool,
 ) -> list[Pack]:
     """The packs that workers would make of those samples that are kept, dealt as work is dealt."""
-    pieces = cut_into_pieces((s for s in samples if s.key in kept), num_image_tokens)
+    most = most_tokens(GPU_PACK_TOKENS if on_gpu else CPU_PACK_TOKENS)
+    pieces = cut_into_pieces((s for s in samples if s.key in kept), num_image_tokens, most)
     items = [[kept[sample.key] for sample in piece] for piece in pieces]
-    return plan_for(items, num_image_tokens=num_image_tokens, on_gpu=on_gpu)
+    return plan_for(items, num_image_tokens=num_image_tokens, width=width, on_gpu=on_gpu)
 
 
 def _tower_shape(checkpoint: Checkpoint) -> TowerShape:

@@ -291,9 +291,12 @@ class Roofline:
 
 
 def plan_for(
-    items: Iterable[Sequence[Request]], *, num_image_tokens: int, on_gpu: bool
+    items: Iterable[Sequence[Request]], *, num_image_tokens: int, width: int, on_gpu: bool
 ) -> list[Pack]:
-    """Returns the packs that a worker would make of items of work, where memory does not bind."""
+    """Returns the packs that a worker would make of items of work, where memory does not bind.
+
+    Of a model whose embeddings have `width` numbers.
+    """
     return [
         pack
         for item in items
@@ -302,6 +305,7 @@ def plan_for(
             max_tokens=GPU_PACK_TOKENS if on_gpu else CPU_PACK_TOKENS,
             max_rows=PACK_ROWS,
             num_image_tokens=num_image_tokens,
+            width=width,
         )
     ]
 

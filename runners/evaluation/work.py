@@ -61,13 +61,18 @@ class Work:
                 yield requests
 
     def _pieces(self, samples: Sequence[Sample]) -> Iterator[list[Sample]]:
-        most = max(MAX_TOKENS, _PACKS * (self.pack_tokens or 0))
+        most = most_tokens(self.pack_tokens or 0)
         return cut_into_pieces(samples, self.num_image_tokens, most, self.num_workers)
 
     def take_failures(self) -> list[Failure]:
         """Returns the failures of questions that no request can be made of, each once."""
         taken, self._failures = self._failures, []
         return taken
+
+
+def most_tokens(pack_tokens: int) -> int:
+    """Returns how many tokens a piece may have for workers with so many cache slots a pack."""
+    return max(MAX_TOKENS, _PACKS * pack_tokens)
 
 
 def cut_into_pieces(

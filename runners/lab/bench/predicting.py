@@ -23,6 +23,7 @@ from runners.errors import ConfigError
 from runners.evaluation.dry_run import USUAL_NEW_TOKENS
 from runners.evaluation.roofline import (
     DEVICES,
+    GPU_PACK_TOKENS,
     Device,
     LanguageShape,
     Roofline,
@@ -30,7 +31,7 @@ from runners.evaluation.roofline import (
     overall_s,
     plan_for,
 )
-from runners.evaluation.work import cut_into_pieces
+from runners.evaluation.work import cut_into_pieces, most_tokens
 from runners.lab.bench.models import DEMO_DIR, describe_model
 from runners.lab.bench.workloads import PREFIX_TOKENS, as_samples, build_workload, find_words
 from runners.options.bench import BenchConfig
@@ -61,7 +62,7 @@ def predict_tasks(settings: BenchConfig) -> dict[str, Any]:
     image_tokens = (int(tower["image_size"]) // int(tower["patch_size"])) ** 2
     results = []
     for name, (samples, requests, num_new_tokens) in tasks.items():
-        pieces = cut_into_pieces(samples, image_tokens)
+        pieces = cut_into_pieces(samples, image_tokens, most_tokens(GPU_PACK_TOKENS))
         items = [[requests[sample.key] for sample in piece] for piece in pieces]
         roofline = Roofline(
             device=device,
@@ -71,7 +72,9 @@ def predict_tasks(settings: BenchConfig) -> dict[str, Any]:
             tower_dtype=settings.tower_dtype or "float32",
             num_new_tokens=num_new_tokens,
         )
-        packs = plan_for(items, num_image_tokens=image_tokens, on_gpu=True)
+        packs = plan_for(
+            items, num_image_tokens=image_tokens, width=roofline.language.width, on_gpu=True
+        )
         seconds = roofline.seconds(packs, len(samples))
         results.append(
             {

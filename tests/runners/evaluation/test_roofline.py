@@ -114,7 +114,7 @@ def test_replays_are_those_that_were_measured() -> None:
 
 
 def test_reading_a_prompt_is_bound_by_arithmetic(large: Roofline) -> None:
-    packs = plan_for([questions(20, 10)], num_image_tokens=576, on_gpu=True)
+    packs = plan_for([questions(20, 10)], num_image_tokens=576, width=4096, on_gpu=True)
     seconds = large.seconds(packs, 200)
     assert list(seconds) == list(STAGES)
     tokens = 20 * (35 + 576)
@@ -126,7 +126,7 @@ def test_reading_a_prompt_is_bound_by_arithmetic(large: Roofline) -> None:
 
 
 def test_writing_an_answer_is_bound_by_kernels_or_by_reading_weights(large: Roofline) -> None:
-    packs = plan_for([questions(1, 1)], num_image_tokens=576, on_gpu=True)
+    packs = plan_for([questions(1, 1)], num_image_tokens=576, width=4096, on_gpu=True)
     launches = 3 * 32 * KERNELS_A_LAYER * H200.launch_s
     decode = large.seconds(packs, 1)["decode"]
     assert decode == pytest.approx(launches, rel=0.01)
@@ -139,7 +139,9 @@ def test_writing_an_answer_is_bound_by_kernels_or_by_reading_weights(large: Roof
 
 def test_tower_sees_each_image_once_and_stops_at_the_selected_layer(large: Roofline) -> None:
     one, many = (
-        large.seconds(plan_for([questions(8, n)], num_image_tokens=576, on_gpu=True), 8 * n)
+        large.seconds(
+            plan_for([questions(8, n)], num_image_tokens=576, width=4096, on_gpu=True), 8 * n
+        )
         for n in (1, 20)
     )
     assert one["tower"] == many["tower"]
@@ -151,7 +153,7 @@ def test_tower_sees_each_image_once_and_stops_at_the_selected_layer(large: Roofl
 
 
 def test_parts_stand_for_the_whole_and_calibration_is_paid_once(large: Roofline) -> None:
-    packs = plan_for([questions(20, 10)], num_image_tokens=576, on_gpu=True)
+    packs = plan_for([questions(20, 10)], num_image_tokens=576, width=4096, on_gpu=True)
     small, big = (large.seconds(packs, number) for number in (200, 200_000))
     assert big["prefix"] == pytest.approx(1000 * small["prefix"])
     assert small["replays"] > 3 * big["replays"] / 1000  # one in twenty measures, a hundred at most
