@@ -28,6 +28,7 @@ test-all: $(PROOFS)  ## the slow proofs too; those that measure time have the ma
 	$(PARALLEL) -m "not gpu and not network and not alone"
 	$(BIN)/python -m pytest -m "alone and not gpu and not network"
 	$(BIN)/python -m tests.benchmarks.bench_workers --at-least 1.8
+	$(BIN)/python -m tests.benchmarks.worker_waits --at-most 0.02
 
 gpu: $(DEV)  ## what a GPU shows, in under eight minutes; without one, what would be run
 	$(BIN)/python -m tests.gpu

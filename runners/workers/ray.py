@@ -301,10 +301,11 @@ class RayWorkers:
 
     def _add_actor(self, name: str) -> None:
         device = self._device if self._gpus_each() else "cpu"
-        # Ray puts several actors on a GPU of which each asks for a part; each sees it as the first
-        num_sharing = max(1, int(1 / (self._gpus_each() or 1) + 1e-9))
         seat = Seat(
-            name=name, num_workers=num_sharing, device=device, num_threads=self._num_threads
+            name=name,
+            num_workers=actors_a_gpu(self._gpus_each()),
+            device=device,
+            num_threads=self._num_threads,
         )
         kind = ray.remote(
             num_gpus=self._gpus_each(),
@@ -354,6 +355,15 @@ class RayWorkers:
         if not gpus_each:
             return 1
         return max(1, int(ray.cluster_resources().get("GPU", 0) // gpus_each))
+
+
+def actors_a_gpu(num_gpus: float) -> int:
+    """Returns how many actors Ray puts on a GPU that ask for so many each; each sees it alone.
+
+    >>> [actors_a_gpu(number) for number in (0, 0.1, 0.3, 0.5, 1, 2)]
+    [1, 10, 3, 2, 1, 1]
+    """
+    return max(1, int(1 / (num_gpus or 1) + 1e-9))
 
 
 def _raise_cause(error: RayTaskError) -> NoReturn:

@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from llava.generation.budget import DeviceMemory, estimate_max_tokens
+from llava.generation.devices import describe_attention, set_arithmetic
 from llava.generation.packed import PackedEngine
+from llava.generation.request import GenerationConfig
+from llava.generation.sampling import SeededSampling, sampled
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from llava.model.quantization import Quantization
@@ -105,3 +109,34 @@ def test_layers_on_two_devices_give_the_answers_of_one(tiny_checkpoint: Path) ->
     expected = facts(list(SequentialEngine(*one).run(requests)))
     for options in ({}, {"max_tokens": 300, "max_rows": 3}):
         assert facts(list(PackedEngine(*two, **options).run(requests))) == expected
+
+
+def test_attention_leaves_cudnn_out_and_says_so(tiny_checkpoint: Path) -> None:
+    put_back = set_arithmetic(tf32=False)
+    try:
+        model = load(tiny_checkpoint).model
+        assert describe_attention(model) == "sdpa (flash, mem_efficient, math)"
+    finally:
+        put_back()
+
+
+def test_share_of_a_device_bounds_what_a_pack_may_take(tiny_checkpoint: Path) -> None:
+    model = load(tiny_checkpoint, device="cuda:0").model
+    device = torch.device("cuda:0")
+    whole = DeviceMemory.of(device)
+    torch.cuda.set_per_process_memory_fraction(0.002, device)
+    try:
+        assert DeviceMemory.of(device).room <= 0.002 * whole.total < whole.room
+        estimate_max_tokens(model)  # the model itself may have taken all of it
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+def test_samples_are_those_of_a_cpu() -> None:
+    generation = GenerationConfig(temperature=0.7, top_p=0.9)
+    scores = torch.randn(5, 901, generator=torch.Generator().manual_seed(0))
+    drawn = [
+        sampled(scores.to(device), [SeededSampling(str(i), generation) for i in range(5)]).argmax(1)
+        for device in ("cpu", "cuda")
+    ]
+    assert drawn[0].tolist() == drawn[1].tolist()
