@@ -274,7 +274,7 @@ def iterate_jsonl(path: str | Path, origin: str = "") -> Iterator[tuple[int, dic
     path, is_first = find_file(path, origin), True
     for number, line in iterate_lines(path):
         try:
-            record = _read_value(line.removeprefix(codecs.BOM_UTF8).decode())
+            record = _read_value(line.removeprefix(codecs.BOM_UTF8).decode(errors="surrogatepass"))
         except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deep
             _refuse_whole_json(path)
             remedy = "Mend or remove the line."

@@ -178,7 +178,10 @@ def resumed_run(num_answers: int) -> dict[str, Any]:
         (stored / "summary.json").unlink()
         store_answers(folder / "data", stored, num_answers - 8)
         pending = measure(folder, options)
+        attempts = (stored / "trace.jsonl").read_text(encoding="utf-8").splitlines()
         whole = measure(folder, options)
+    if len(attempts) != num_answers:
+        sys.exit(f"{len(attempts)} answers are stored, not {num_answers}")
     return {
         "num_answers": num_answers,
         "num_pending": 8,
