@@ -38,8 +38,9 @@ REPLAYED_SHARES = {"bfloat16": 0.003, "float16": 0.001, "float32": 0.0}
 REPLAYED_LENGTH = 4
 """Tokens of such an answer; a longer one has as many more chances to be nearly tied."""
 
-PARENT_S_PER_QUESTION = 0.0017
-"""Processor time of the parent process: reading, rendering, tokenizing, storing."""
+PARENT_S_PER_QUESTION = 0.00025
+"""Processor time of the parent process: reading, rendering, tokenizing, storing, scoring; see
+results/bench/parent.json."""
 
 _ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
