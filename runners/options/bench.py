@@ -15,7 +15,7 @@ class BenchConfig:
     """Options of `runners.bench`.
 
     Attributes:
-        workload: gqa, vqav2, scienceqa, generate.
+        workload: gqa, vqav2, scienceqa, generate; demo, the questions of llava-demo.
         model: llava-demo, random-25m, random-7b, random-13b.
         engine: sequential, batched, packed.
         num_images: Images of a workload; null for its own usual number.

@@ -47,7 +47,7 @@ COUNTED = ("padding_share", "num_attention_shapes", "cache_bytes_moved", "num_to
 def test_report_holds_every_engine_on_every_workload(call: Shell, tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     command = (
-        "runners.bench workload=[vqav2,scienceqa] model=llava-demo "
+        "runners.bench workload=[vqav2,demo] model=llava-demo "
         f"engine=[sequential,batched,packed] num_images=2 output={output}"
     )
     done = call(command, tmp_path)

@@ -19,6 +19,7 @@ from llava.generation.sequential import SequentialEngine
 from runners.environment import describe_environment
 from runners.errors import ConfigError
 from runners.lab.bench.batched import BatchedEngine
+from runners.lab.bench.demo_questions import DEMO, build_demo_questions
 from runners.lab.bench.measure import Measurement, matmul_flops_per_s, measure, useful_flops
 from runners.lab.bench.models import build_model
 from runners.lab.bench.workloads import build_workload, find_words, parent_s_per_question
@@ -44,16 +45,7 @@ def compare_engines(settings: BenchConfig) -> dict[str, Any]:
     tower_dtype = None if settings.tower_dtype is None else getattr(torch, settings.tower_dtype)
     try:
         parts = build_model(settings.model, device=device, dtype=dtype, tower_dtype=tower_dtype)
-        workloads = {
-            name: build_workload(
-                name,
-                settings.num_images,
-                find_words(parts[0]),
-                settings.seed,
-                Path(settings.questions) if settings.questions else None,
-            )
-            for name in settings.workload
-        }
+        workloads = {name: _questions(name, parts[0], settings) for name in settings.workload}
     except ValueError as error:
         raise ConfigError(str(error)) from error
     matmul = matmul_flops_per_s(torch.device(device), dtype)
@@ -79,6 +71,14 @@ def compare_engines(settings: BenchConfig) -> dict[str, Any]:
         "matmul_flops_per_s": matmul,
         "results": results,
     }
+
+
+def _questions(name: str, tokenizer: Any, settings: BenchConfig) -> list[Request]:
+    if name == DEMO:
+        return build_demo_questions(settings.num_images, tokenizer, settings.seed)
+    groups = Path(settings.questions) if settings.questions else None
+    words = find_words(tokenizer)
+    return build_workload(name, settings.num_images, words, settings.seed, groups)
 
 
 def _compare(
