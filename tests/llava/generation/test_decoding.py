@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from llava.generation.decoding import PackDecoder, Question
+from llava.generation.meter import PackMeter
 from llava.generation.plan import Pack, plan_packs
 from llava.generation.request import Completion, GenerationConfig, Request
 from llava.generation.sequential import SequentialEngine
@@ -57,7 +58,10 @@ def decode(
         for number, row in enumerate(pack.rows)
         for owner, request in enumerate(row.requests)
     ]
-    decoder = PackDecoder(model.model, pack, {}, questions, NEVER, max_pass_tokens=max_pass_tokens)
+    meter = PackMeter(model.model.device)
+    decoder = PackDecoder(
+        model.model, pack, {}, questions, NEVER, meter, max_pass_tokens=max_pass_tokens
+    )
     decoder.run()
     return decoder, {question.request.key: tuple(question.tokens) for question in questions}
 

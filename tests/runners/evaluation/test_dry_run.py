@@ -142,7 +142,9 @@ def test_tokens_are_those_that_the_engine_would_compute(
     plan = plan_task("gqa", samples, renderer, subject)
     requests = [renderer.build_request(sample, GenerationConfig()) for sample in samples]
     requests = [request for request in requests if isinstance(request, Request)]
-    packs = plan_packs(requests, max_tokens=10**6, max_rows=64, num_image_tokens=num_image_tokens)
+    packs = plan_packs(
+        requests, max_tokens=10**6, max_rows=64, num_image_tokens=num_image_tokens, width=4096
+    )
     packed = sum(row.num_tokens for pack in packs for row in pack.rows)
     assert (plan.num_questions, plan.num_images, plan.num_groups) == (7, 2, 4)
     assert plan.num_tokens == sum(
