@@ -7,7 +7,7 @@ checkpoint's own tokenizer is not at hand here; `runners.eval dry_run=true` uses
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from evals.reading.images import ImageFile
 from evals.reading.questions import read_question_lines
 from evals.records import Sample
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.generation.plan import Pack, split_passes
 from llava.generation.request import GenerationConfig, Request
 from llava.tokenizer import load_tokenizer
 from runners.errors import ConfigError
@@ -84,11 +85,27 @@ def predict_tasks(settings: BenchConfig) -> dict[str, Any]:
                 "num_questions": len(samples),
                 "num_packs": len(packs),
                 "new_tokens_assumed": num_new_tokens,
+                "computed_over_useful": computed_over_useful(packs),
                 "total_s": overall_s(seconds),
                 "stages_s": seconds,
             }
         )
     return {"roofline": device_name, "results": results}
+
+
+def computed_over_useful(packs: Iterable[Pack]) -> dict[str, float]:
+    """Returns how many tokens the passes of some packs compute on a GPU for one that counts."""
+    computed, useful = {"prefix": 0, "suffix": 0}, {"prefix": 0, "suffix": 0}
+    for pack in packs:
+        for part in split_passes(pack.rows, None):
+            rows = [pack.rows[row] for row in part]
+            for name, lengths in (
+                ("prefix", [row.prefix_tokens for row in rows]),
+                ("suffix", [row.suffix_tokens for row in rows]),
+            ):
+                computed[name] += len(lengths) * max(lengths)
+                useful[name] += sum(lengths)
+    return {name: computed[name] / number for name, number in useful.items() if number}
 
 
 def _find_device(name: str) -> tuple[str, Device]:
