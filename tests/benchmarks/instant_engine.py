@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from hydra.core.config_store import ConfigStore
 
-from llava.generation.request import Calibration, Completion, EngineReport, ImageProbe, Request
+from llava.generation.calibration import Briefing
+from llava.generation.request import Completion, EngineReport, ImageProbe, Request
 from runners.options.engine import PackedOptions
 
 ANSWERS = ("yes", "no", "red", "2", "on the left", "a wooden table")
@@ -38,6 +39,8 @@ def register() -> None:
 class InstantEngine:
     """Answers without a look at images or model, as short as VQAv2 and GQA are answered."""
 
+    max_tokens = None  # it has no packs
+
     def __init__(self, *, pause_s: float, **parts: Any) -> None:
         del parts
         self._pause_s = pause_s
@@ -62,7 +65,7 @@ class InstantEngine:
         """Never called: there is no canary."""
         raise NotImplementedError(request.key)
 
-    def adopt(self, calibration: Calibration) -> None:
+    def brief(self, briefing: Briefing) -> None:
         """Has no near ties to decide."""
 
 
