@@ -316,10 +316,11 @@ def test_sampled_answers_measure_the_threshold_too(short_model: LoadedModel) -> 
 def test_known_calibration_leaves_only_near_ties_to_replay(short_model: LoadedModel) -> None:
     requests = greedy_requests(short_model, 60)
     engine = PackedEngine(*short_model, max_rows=4)
+    change = 2.0**-8 / torch.finfo(short_model.model.dtype).eps  # as large in either format
     known = Calibration(
         num_measured=NUM_MEASURED,
         num_changes=200,
-        largest_changes=(0.5,) * 32,
+        largest_changes=(change,) * 32,
         num_answers=200,
         margins=count_margins([50.0] * 200),
     )
