@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -157,6 +158,8 @@ class PackedEngine:
         """Returns what this engine has done and measured so far."""
         decides = self.near_ties.replay == "near_ties"
         threshold = self.near_ties.threshold if decides else None
+        if threshold == math.inf:  # every answer is computed again
+            threshold = None
         return replace(self.stats, calibration=self.near_ties.calibration, threshold=threshold)
 
     def brief(self, briefing: Briefing) -> None:

@@ -24,6 +24,7 @@ from llava.generation.calibration import (
     Calibration,
     count_margins,
 )
+from llava.generation.neartie import NearTies
 from llava.generation.packed import PackedEngine
 from llava.generation.request import (
     Completion,
@@ -344,6 +345,9 @@ def test_reports_start_empty_and_name_a_threshold_where_one_decides(
     assert packed.report() == EngineReport(threshold=packed.near_ties.threshold)
     assert PackedEngine(*short_model, replay="off").report().threshold is None
     assert PackedEngine(*tiny_model).report().threshold == 1e-3
+    packed.near_ties = NearTies(short_model.model.dtype, prior_steps=math.inf)
+    assert packed.near_ties.must_replay([1e6], [10.0])
+    assert packed.report().threshold is None  # JSON has no infinity
 
 
 def test_sequential_reports_its_time_alone(tiny_model: LoadedModel) -> None:
