@@ -1,8 +1,8 @@
 """Measures the engines side by side: `python -m runners.bench workload=... engine=...`.
 
-Ratios within one run are what counts: the machine's speed is in all of them alike. The time for
-finding the near-tie threshold of short formats is not counted. `roofline=h200` measures nothing: it
-tells what the planned packs would take on that device.
+Ratios within one run are what counts: the machine's speed is in all of them alike. Answers that are
+computed again as near ties, or to measure those, count as in a run. `roofline=h200` measures
+nothing: it tells what the planned packs would take on that device.
 """
 
 from __future__ import annotations

@@ -25,6 +25,9 @@ NUM_MEASURED = 100
 MEASURE_EVERY = 20
 """One question in so many is, until there are enough."""
 
+MAX_EXPECTED_FLIPS = 0.01
+"""So many answers of a run may be expected to stay changed, unless another number is asked for."""
+
 _MIN_CHANGES = 50
 _UNTOLD_QUESTIONS = 10_000
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from llava.generation.calibration import (
+    MAX_EXPECTED_FLIPS,
     MEASURE_EVERY,
     NUM_LARGEST,
     Briefing,
@@ -26,7 +27,6 @@ from llava.generation.calibration import (
 from llava.generation.devices import multiplies_in_tf32
 
 FLOAT32_THRESHOLD = 1e-3
-MAX_EXPECTED_FLIPS = 0.01
 REPLAYS = ("near_ties", "all", "off")
 _PRIOR_STEPS = 1.0
 _PRIOR_STEPS_FLOAT32 = 64.0  # rounding of every layer reaches logits that are not rounded much
@@ -173,14 +173,24 @@ def shortest_dtype(model: Any) -> torch.dtype:
     return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
 
 
-def prior_steps(model: Any) -> float | None:
-    """Returns the `prior_steps` of `NearTies` for a model.
+def near_ties_of(model: Any, autocast: torch.dtype | None = None, **options: Any) -> NearTies:
+    """Returns what decides the near ties of a model.
 
-    In int8 weights the rounding of a token hangs on the others beside it, by how much cannot be
-    told before: at first every answer is computed again.
+    Args:
+        model: A LLaVA or plain language model.
+        autocast: What its matrices are multiplied in, where that is not the dtype of the weights.
+        options: Those of `NearTies` that a user may set.
     """
+    # With int8 weights the rounding of a token hangs on the others beside it, by how much cannot be
+    # told before: at first every answer is computed again.
     quantization = getattr(model.config, "quantization_config", None)
-    return math.inf if getattr(quantization, "load_in_8bit", False) else None
+    is_int8 = getattr(quantization, "load_in_8bit", False)
+    return NearTies(
+        autocast or shortest_dtype(model),
+        device_type=model.device.type,
+        prior_steps=math.inf if is_int8 else None,
+        **options,
+    )
 
 
 def top_two(scores: torch.Tensor) -> tuple[list[int], list[float], list[float]]:

@@ -21,10 +21,10 @@ from llava.generation.budget import (
     has_lost_device,
     is_out_of_memory,
 )
-from llava.generation.calibration import Briefing
+from llava.generation.calibration import MAX_EXPECTED_FLIPS, Briefing
 from llava.generation.decoding import PackDecoder, Question
 from llava.generation.meter import PackMeter, Shapes
-from llava.generation.neartie import MAX_EXPECTED_FLIPS, NearTies, prior_steps, shortest_dtype
+from llava.generation.neartie import near_ties_of
 from llava.generation.plan import Pack, halve, plan_packs, split_to_fit, with_image_tokens, without
 from llava.generation.preprocess import PreparedImage, prepare_images
 from llava.generation.request import (
@@ -109,13 +109,11 @@ class PackedEngine:
         num_preprocess_threads: int | None = None,
     ) -> None:
         self.sequential = SequentialEngine(tokenizer, model, image_processor, context_len)
-        self.near_ties = NearTies(
-            shortest_dtype(model),
-            device_type=model.device.type,
+        self.near_ties = near_ties_of(
+            model,
             replay=replay,
             threshold=near_tie_threshold,
             max_expected_flips=max_expected_flips,
-            prior_steps=prior_steps(model),
         )
         self.stats = EngineReport()
         self._shapes: Shapes = set()

@@ -110,9 +110,9 @@ def plan_packs(
 ) -> list[Pack]:
     """Returns packs that hold every request exactly once, the most expensive first.
 
-    A group larger than the budget is split; a single request over the budget gets a pack of its
-    own, and so is one whose questions cost more than another prefix: attention among them is
-    computed and then hidden. Rows of a pack are of like length.
+    A group is split where it is larger than the budget, or where attention among its questions,
+    which is computed and then hidden, costs more than another prefix. A single request over the
+    budget gets a pack of its own. Rows of a pack are of like length.
 
     Args:
         requests: The questions of a work item.

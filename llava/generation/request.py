@@ -200,7 +200,7 @@ class EngineReport:
     Attributes:
         calibration: What this engine itself has seen of margins and their changes.
         threshold: The distance under which a token counts as nearly tied: in logits where it is
-            fixed, else in steps of the format; None where nothing hangs on it.
+            fixed, else in steps of the format; None where all answers or none are computed again.
         num_packed: Answers from packs.
         num_replayed: Of these, computed again alone.
         num_flipped: Of these, with another result.

@@ -36,6 +36,7 @@ from llava.model.locate import (
 from llava.model.native import is_native_config, translate_config
 from llava.model.quantized_weights import refuse_quantized, stored_names
 from llava.model.tower_facts import find_tower, is_tower_tuned, read_image_facts, read_processor
+from llava.tiling import most_tiles
 
 DEFAULT_CONTEXT_LEN = 2048
 _LLAVA_FAMILIES = {"llava_llama": "llama", "llava_mistral": "mistral", "llava_mpt": "mpt"}
@@ -153,6 +154,21 @@ class Checkpoint:
         side = int(self.tower_config.get("image_size", 224))
         patches = side // int(self.tower_config.get("patch_size", 32))
         return patches**2 + (self.config.get("mm_vision_select_feature") == "cls_patch")
+
+    @property
+    def num_views(self) -> int:
+        """How many views of an image the tower gets: 1, or the most that tiling can give."""
+        if not self.is_multimodal:
+            return 1
+        config, side = self.config, int(self.tower_config.get("image_size", 224))
+        return most_tiles(
+            config.get("image_aspect_ratio"), config.get("image_grid_pinpoints"), side
+        )
+
+    @property
+    def most_image_tokens(self) -> int:
+        """Embeddings of an image in the largest layout; 0 for a plain language model."""
+        return self.num_image_tokens * self.num_views
 
     @property
     def files(self) -> list[Path]:

@@ -29,7 +29,7 @@ from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.asker import Asker
 from runners.evaluation.canary import check_canary
 from runners.evaluation.checkpoint import Subject, inspect_subject
-from runners.evaluation.dry_run import describe_run, num_tiles
+from runners.evaluation.dry_run import describe_run
 from runners.evaluation.identity import ModelIdentity, identify_checkpoint
 from runners.evaluation.progress import Progress
 from runners.evaluation.provenance import Environment, Timing
@@ -249,13 +249,12 @@ class Course:
         known = known or Calibration()
         total = sum(len(task_run.asked.samples) for task_run in self._task_runs)
         num_pending = sum(len(task_run.pending()) for task_run in self._task_runs)
-        self._workers.brief(num_pending, known)
+        self._workers.brief(total, known)  # the bound is the whole run's, not each session's
         with Progress(total, total - num_pending) as progress, self.interruption.patience():
             asker = Asker(
                 workers=self._workers,
                 renderer=renderer,
-                num_image_tokens=subject.checkpoint.num_image_tokens
-                * num_tiles(subject.checkpoint),
+                num_image_tokens=subject.checkpoint.most_image_tokens,
                 pack_tokens=loaded.max_tokens,
                 interruption=self.interruption,
                 progress=progress,

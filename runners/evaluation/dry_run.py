@@ -12,7 +12,6 @@ from llava.constants import IMAGE_TOKEN_INDEX
 from llava.generation.plan import Pack
 from llava.generation.request import GenerationConfig, Request
 from llava.model.checkpoint import Checkpoint
-from llava.tiling import most_tiles
 from runners.environment import num_cores
 from runners.evaluation.checkpoint import Subject
 from runners.evaluation.prompts import PromptRenderer
@@ -151,7 +150,7 @@ def plan_task(
 ) -> TaskPlan:
     """Returns what the task of that name would take."""
     checkpoint = subject.checkpoint
-    num_image_tokens = checkpoint.num_image_tokens * num_tiles(checkpoint)
+    num_image_tokens = checkpoint.most_image_tokens
     total = packed = num_groups = num_encoded = num_perhaps_too_long = 0
     failures: Counter[str] = Counter()
     images: set[str] = set()
@@ -220,7 +219,7 @@ def _pack(
 
 
 def _tower_shape(checkpoint: Checkpoint) -> TowerShape:
-    return TowerShape.of(checkpoint.config, checkpoint.tower_config, num_tiles(checkpoint))
+    return TowerShape.of(checkpoint.config, checkpoint.tower_config, checkpoint.num_views)
 
 
 def _problems(plan: TaskPlan, checkpoint: Checkpoint) -> Iterator[str]:
@@ -243,7 +242,7 @@ def _problems(plan: TaskPlan, checkpoint: Checkpoint) -> Iterator[str]:
 
 def _num_newlines(checkpoint: Checkpoint) -> int:
     """The most newline embeddings of an image: one behind each row of patches of all its tiles."""
-    if checkpoint.config.get("mm_patch_merge_type") != "spatial_unpad" or num_tiles(checkpoint) < 2:
+    if checkpoint.config.get("mm_patch_merge_type") != "spatial_unpad" or checkpoint.num_views < 2:
         return 0
     patch = int(checkpoint.tower_config.get("patch_size", 32))
     return max(height // patch for _, height in checkpoint.config["image_grid_pinpoints"])
@@ -252,14 +251,6 @@ def _num_newlines(checkpoint: Checkpoint) -> int:
 def _count_shared(prompt: Sequence[int]) -> int:
     """The number of ids up to and including the last image, which its group shares."""
     return max((n + 1 for n, token in enumerate(prompt) if token == IMAGE_TOKEN_INDEX), default=0)
-
-
-def num_tiles(checkpoint: Checkpoint) -> int:
-    """Returns how many views of an image the tower gets: 1, or the most that tiling can give."""
-    if not checkpoint.is_multimodal:
-        return 1
-    config, side = checkpoint.config, int(checkpoint.tower_config.get("image_size", 224))
-    return most_tiles(config.get("image_aspect_ratio"), config.get("image_grid_pinpoints"), side)
 
 
 def memory_bytes(

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from llava.generation.calibration import MAX_EXPECTED_FLIPS
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.identity import engine_identity
 from runners.options.build import read_stored
-from runners.options.engine import MAX_EXPECTED_FLIPS, PackedOptions
+from runners.options.engine import PackedOptions
 from runners.options.eval import EvalConfig
 from runners.options.given import GivenOptions
 from runners.options.model import (

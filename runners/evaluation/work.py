@@ -137,8 +137,3 @@ def piece_tokens(number: int, left: int, num_workers: int, max_tokens: int) -> i
         return rising
     share = left // (num_workers * _PIECES_PER_WORKER)
     return min(rising, max(_MIN_TOKENS, max_tokens // _LAST_PART, share))
-
-
-def estimate_piece(samples: Iterable[Sample], num_image_tokens: int) -> int:
-    """Returns about how many tokens some questions cost if each image is read once."""
-    return sum(estimate_tokens(group, num_image_tokens) for group in group_by_images(samples))

@@ -18,7 +18,7 @@ from evals.errors import DataError
 from llava.conversation import resolve_conversation
 from llava.generation.calibration import Briefing, Calibration
 from llava.generation.devices import describe_attention
-from llava.generation.neartie import NearTies
+from llava.generation.neartie import near_ties_of
 from llava.generation.packed import PackedEngine
 from llava.generation.request import EngineReport
 from llava.model.checkpoint import DEFAULT_CONTEXT_LEN
@@ -245,9 +245,9 @@ def _build_engine(
     packed = settings.engine
     if autocast and isinstance(engine, PackedEngine) and isinstance(packed, PackedOptions):
         # near ties are those of the arithmetic, which is not that of the weights
-        engine.near_ties = NearTies(
+        engine.near_ties = near_ties_of(
+            model,
             autocast,
-            device_type=model.device.type,
             replay=packed.replay,
             threshold=packed.near_tie_threshold,
             max_expected_flips=packed.max_expected_flips,

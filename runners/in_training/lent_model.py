@@ -104,9 +104,8 @@ def lent(model: Any, autocast: torch.dtype | None) -> Iterator[None]:
         if original is not None:
             # What accelerate puts around it for mixed precision, only `generate` would go through.
             _set(stack, model, "forward", original)
-        stack.callback(
-            set_arithmetic(tf32=False)
-        )  # transformers' Trainer may have TF32 switched on
+        # transformers' Trainer may have switched TF32 on
+        stack.callback(set_arithmetic(tf32=False))
         stack.enter_context(torch.no_grad())
         stack.callback(torch.clear_autocast_cache)  # what it holds was made without gradients
         stack.enter_context(

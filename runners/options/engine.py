@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from llava.generation.calibration import MAX_EXPECTED_FLIPS
 from runners.options.checks import check_at_least, check_choice
 from runners.options.component import Component
 
-MAX_EXPECTED_FLIPS = 0.01
 REPLAYS = ("near_ties", "all", "off")
 
 

@@ -131,9 +131,8 @@ class StoredTask:
         }
         lines = [(line_facts(line), line) for line in read_intact_lines(self.answers_path)]
         if self.manifest is not None and self.manifest.imported_sha256 is not None:
-            named: dict[str, object] = {
-                f.key: f.sha256 for f, _ in lines if f
-            }  # there are no traces
+            # answers that come from elsewhere have no traces
+            named: dict[str, object] = {facts.key: facts.sha256 for facts, _ in lines if facts}
         else:
             named = {key: trace.get("line_sha256") for key, trace in traces.items()}
         good = {facts.key: line for facts, line in lines if is_good(facts, named)}

@@ -103,7 +103,7 @@ class Workers(Protocol):
         """Has every worker decide near ties for a run of so many questions.
 
         Args:
-            num_questions: That the workers will answer.
+            num_questions: Of the whole run, those that an earlier session answered among them.
             known: What an earlier session of the run has seen of near ties.
         """
 

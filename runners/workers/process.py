@@ -118,7 +118,7 @@ def _load(inbox: _Inbox, outbox: _Outbox, devices: Sequence[str]) -> Engine:
 class _Inbox:
     """Messages taken off the pipe as they come, so that the parent never waits on a busy worker.
 
-    What near ties are decided by goes before work.
+    What near ties are decided by goes before work, and of several such messages the newest counts.
 
     Attributes:
         announce: Told of the requests of each item when it comes, maybe long before its turn.
@@ -147,6 +147,8 @@ class _Inbox:
                 self.announce(message.requests)
             with self._is_there:
                 if isinstance(message, Briefing):
+                    while self._waiting and isinstance(self._waiting[0], Briefing):
+                        self._waiting.popleft()
                     self._waiting.appendleft(message)
                 else:
                     self._waiting.append(message)

@@ -88,6 +88,9 @@ def test_page_says_what_was_measured() -> None:
         cells = [figures["dtype"], figures["seed"], figures["flips_without_replay"]]
         cells += [f"{rule['threshold']:.3f}", f"{rule['share_replayed']:.2%}"]
         assert f"| {' | '.join(map(str, [*cells, rule['flips_after_replay']]))} |" in page
+    for dtype in ("bfloat16", "float16"):
+        changes = [figures["largest_change"] for figures in rows(dtype)]
+        assert f"{min(changes):g} to {max(changes):g} steps in {dtype}" in page
     for number, point in enumerate(RUNS[0]["curve"]):
         line = [f"{point['threshold']:.3g}"]
         for dtype in ("bfloat16", "float16"):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from evals.records import Sample
 from runners.evaluation.identity import ModelIdentity, engine_identity
 from runners.evaluation.provenance import Environment
 from runners.evaluation.questions import AskedTask
@@ -14,6 +15,7 @@ from runners.options.engine import PackedOptions
 from runners.options.eval import EvalConfig
 from runners.options.model import ModelConfig
 from runners.options.task_spec import TaskSpec
+from runners.storage.asked import estimate_tokens, group_by_images
 from runners.workers.messages import Hardware
 
 IDENTITY = ModelIdentity(
@@ -45,3 +47,8 @@ def build_task_run(spec: Mapping[str, Any] | TaskSpec, run_dir: Path, **options:
     )
     task_run.require_images()
     return task_run
+
+
+def estimate_piece(samples: Iterable[Sample], num_image_tokens: int) -> int:
+    """Returns about how many tokens some questions cost if each image is read once."""
+    return sum(estimate_tokens(group, num_image_tokens) for group in group_by_images(samples))

@@ -74,7 +74,10 @@ def build_workload(
         ValueError: the name is unknown.
     """
     if name not in NUM_IMAGES:
-        raise ValueError(f"`workload` must be one of {', '.join(NUM_IMAGES)}, but is {name!r}.")
+        raise ValueError(
+            f"`workload` must be one of {', '.join(NUM_IMAGES)}, or demo where engines are "
+            f"measured, but is {name!r}."
+        )
     rng = np.random.default_rng(seed)
     sizes, deciles, new_tokens = _shape(name, num_images or NUM_IMAGES[name], rng, questions)
     # the same for all, as a system prompt is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from llava.generation.neartie import shortest_dtype
+from llava.generation.neartie import near_ties_of, shortest_dtype
 from llava.generation.packed import PackedEngine
 from llava.generation.request import (
     Completion,
@@ -96,6 +97,11 @@ def test_threshold_is_measured_wherever_anything_is_computed_in_a_short_format(
     model = load(tiny_checkpoint, **{"dtype": "float32", **options})
     assert shortest_dtype(model.model) is dtype
     assert PackedEngine(*model).near_ties.measures is (dtype is not torch.float32)
+    # how far int8 moves margins cannot be told before, whatever is computed around it
+    is_int8 = getattr(options.get("quantization"), "kind", None) == "int8"
+    for autocast in (None, torch.bfloat16):
+        near_ties = near_ties_of(model.model, autocast)
+        assert (near_ties.threshold == math.inf) is is_int8
 
 
 def short_questions(model: LoadedModel, seeds: range) -> list[Request]:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from evals.reading.images import ImageFile
 from evals.records import Sample
 from llava.generation.request import GenerationConfig
-from runners.evaluation.work import MAX_TOKENS, Work, cut_into_pieces, estimate_piece
+from runners.evaluation.work import MAX_TOKENS, Work, cut_into_pieces
 from runners.options.shard import Shard, read_shard
 from runners.storage.asked import estimate_tokens, group_by_images, shard_samples
+from tests.runners.task_runs import estimate_piece
 
 NUM_IMAGE_TOKENS = 576
 

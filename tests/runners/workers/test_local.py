@@ -11,9 +11,10 @@ import pytest
 from safetensors.torch import load_file
 
 from evals.records import Failure
+from llava.generation.calibration import Briefing
 from llava.generation.request import Completion, GenerationConfig, Request
 from runners.errors import ConfigError
-from runners.options.engine import SequentialOptions
+from runners.options.engine import EngineOptions, PackedOptions, SequentialOptions
 from runners.workers.local import LocalWorker
 from runners.workers.messages import (
     Answered,
@@ -40,9 +41,9 @@ def worker() -> Iterator[LocalWorker]:
     started.kill()
 
 
-def order(checkpoint: Path) -> LoadModel:
+def order(checkpoint: Path, engine: EngineOptions = ENGINE, dtype: str = "float32") -> LoadModel:
     return LoadModel(
-        path=str(checkpoint), base=None, name=checkpoint.name, dtype="float32", engine=ENGINE
+        path=str(checkpoint), base=None, name=checkpoint.name, dtype=dtype, engine=engine
     )
 
 
@@ -94,6 +95,23 @@ def test_items_are_answered_in_turn(worker: LocalWorker, tiny_checkpoint: Path) 
     assert done.report.busy_s > 0
     (third,), done = answers(worker)
     assert (third.key, done.number) == ("c", 2)
+
+
+def test_newest_briefing_decides_whichever_waited(
+    worker: LocalWorker, tiny_checkpoint: Path
+) -> None:
+    assert isinstance(next_message(worker), Ready)
+    worker.send(order(tiny_checkpoint, PackedOptions(), "bfloat16"))
+    assert isinstance(next_message(worker), ModelLoaded)
+    worker.send(item(1, *map(str, range(40)), max_new_tokens=60))
+    for num_questions in (10, 10**9):  # both come while the first item is computed
+        worker.send(Briefing(num_questions=num_questions, num_to_measure=0))
+    worker.send(item(2, "e"))
+    _, first = answers(worker)
+    _, second = answers(worker)
+    assert first.report.threshold is not None
+    assert second.report.threshold is not None
+    assert second.report.threshold > first.report.threshold
 
 
 @pytest.mark.slow

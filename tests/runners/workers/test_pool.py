@@ -24,7 +24,7 @@ from llava.generation.request import (
 )
 from llava.model.loaded_files import Hashes
 from runners.errors import ConfigError, WorkerError
-from runners.evaluation.work import cut_into_pieces, estimate_piece
+from runners.evaluation.work import cut_into_pieces
 from runners.lab.bench.workloads import build_workload
 from runners.options.engine import EngineOptions, PackedOptions, SequentialOptions
 from runners.workers.interface import Result
@@ -34,6 +34,7 @@ from runners.workers.pool import LocalWorkers
 from runners.workers.process import Seat
 from runners.workers.slot import MAX_DEATHS_IN_A_ROW
 from tests.faults.engines import FaultyOptions
+from tests.runners.task_runs import estimate_piece
 from tests.runners.workers.processes import pid_of, send_signal, wait_for_all
 
 SEQUENTIAL = SequentialOptions()
