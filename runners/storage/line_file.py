@@ -78,8 +78,8 @@ class LineFile:
         line = os.pread(self._source.fileno(), self._sizes[number], self._places[number])
         if hash(line) != self._checks[number]:
             raise StoreError(
-                f"{self.path} was changed by somebody else during the run. What is intact in it "
-                "counts: the same command asks whatever is not. Leave the folder alone meanwhile."
+                f"{self.path} was changed by somebody else during the run. The same command keeps "
+                "what is intact in it and asks the rest again. Leave the folder alone meanwhile."
             )
         return line
 

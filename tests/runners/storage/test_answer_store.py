@@ -15,6 +15,7 @@ import pytest
 
 from evals.records import Cause, Failure, Sample
 from llava.generation.request import Completion
+from runners.errors import StoreError
 from runners.storage.answer_lines import (
     answer_id,
     answer_line,
@@ -322,3 +323,21 @@ def test_lines_are_those_of_the_disk(tmp_path: Path) -> None:
             store.finish(KEYS)
         with pytest.raises(KeyError):
             store.lines["c"]
+
+
+def test_answer_edited_during_a_run_stops_it_and_alone_is_asked_again(tmp_path: Path) -> None:
+    answers = tmp_path / PREDICTIONS_FILE
+    with AnswerStore(tmp_path) as store:
+        for key in KEYS:
+            add_answer(store, key)
+        edited = answers.read_bytes().replace(b'"text": "yes"', b'"text": "nay"', 1)
+        with answers.open("r+b") as file:  # in place
+            file.write(edited)
+        with pytest.raises(StoreError, match="The same command keeps what is intact"):
+            store.finish(KEYS[::-1])
+    with AnswerStore(tmp_path) as store:
+        assert sorted(store.lines) == ["b", "c"]
+        assert store.num_spoiled == 1  # its id is that of another text
+        add_answer(store, "a")
+        store.finish(KEYS)
+    assert [line["text"] for line in read_lines(answers)] == ["yes"] * 3
