@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from PIL import Image
+from torch import nn
 
-from llava.tiling import MERGE_TYPES, Pinpoints, Size, read_pinpoints
+from llava.tiling import Layout, Pinpoints, Size, read_pinpoints
 
 
 def select_best_resolution(original_size: Size, possible_resolutions: Sequence[Size]) -> Size:
@@ -72,12 +72,22 @@ def divide_to_patches(image: Image.Image, patch_size: int) -> list[Image.Image]:
     ]
 
 
-def cut_views(image: Image.Image, processor: Any, grid_pinpoints: Pinpoints) -> list[Image.Image]:
-    """Returns the base view, the whole image squashed to a square, and the T tiles of an image."""
-    side, tile_size = processor.size["shortest_edge"], processor.crop_size["height"]
-    best = select_best_resolution(image.size, read_pinpoints(grid_pinpoints, tile_size))
-    tiles = divide_to_patches(resize_and_pad_image(image, best), tile_size)
-    return [image.resize((side, side)), *tiles]
+def resize_and_center_crop(image: Image.Image, side: int) -> Image.Image:
+    """Returns the center of an image whose shorter side has been brought to `side` pixels."""
+    width, height = image.size
+    ratio = width / height
+    size = (int(side * ratio), side) if ratio > 1 else (side, int(side / ratio))
+    left, top = ((long - side) / 2 for long in size)
+    resized = image.resize(size, Image.Resampling.LANCZOS)
+    return resized.crop((left, top, left + side, top + side))
+
+
+def cut_tiles(image: Image.Image, side: int) -> list[Image.Image]:
+    """Returns the square tiles that fit into the middle of an image, row by row."""
+    columns, rows = image.width // side, image.height // side
+    left, top = (image.width - columns * side) // 2, (image.height - rows * side) // 2
+    corners = ((left + x * side, top + y * side) for y in range(rows) for x in range(columns))
+    return [image.crop((x, y, x + side, y + side)) for x, y in corners]
 
 
 def unpad_image(features: torch.Tensor, original_size: tuple[int, int]) -> torch.Tensor:
@@ -103,7 +113,7 @@ def unpad_image(features: torch.Tensor, original_size: tuple[int, int]) -> torch
 
 def merge_tiles(
     features: torch.Tensor,
-    config: Any,
+    layout: Layout,
     image_size: tuple[int, int] | None,
     tile_size: int,
     image_newline: torch.Tensor | None,
@@ -112,46 +122,54 @@ def merge_tiles(
 
     Args:
         features: (1 + T, P, D), the base view first.
-        config: May have `mm_patch_merge_type`: `flat` (tile after tile, the default), `spatial`
-            (rows over all tiles) or `spatial_unpad` (without padding, each row closed by the
-            newline embedding). Several tiles need `image_aspect_ratio` anyres and
-            `image_grid_pinpoints`, the tiling sizes.
+        layout: How the image was cut and is read.
         image_size: Width and height of the image; needed for several tiles.
         tile_size: Side of a tile in pixels.
-        image_newline: (D,), needed for `spatial_unpad`.
+        image_newline: (D,), needed where the layout unpads.
 
     Raises:
-        ValueError: the merge type is unknown, or something that it needs is missing.
+        ValueError: something that the layout needs is missing, or there are more views than it has.
     """
-    merge_type = getattr(config, "mm_patch_merge_type", "flat")
-    if merge_type == "flat":
+    if not layout.is_spatial:
         return features.flatten(0, 1)
-    if merge_type not in MERGE_TYPES:
-        raise ValueError(
-            "`mm_patch_merge_type` must be flat, spatial or spatial_unpad, but is "
-            f"{merge_type!r}. Correct the checkpoint's config.json."
-        )
-    newline = image_newline if merge_type == "spatial_unpad" else None
-    if merge_type == "spatial_unpad" and newline is None:
+    if layout.unpads and image_newline is None:
         raise ValueError("`image_newline` must be a tensor for spatial_unpad, but is None.")
-    if features.shape[0] == 1:
-        base = features[0]
-        return base if newline is None else torch.cat((base, newline[None].to(base)))
-    aspect_ratio = getattr(config, "image_aspect_ratio", "square")
-    grid_pinpoints = getattr(config, "image_grid_pinpoints", None)
-    if aspect_ratio != "anyres" or image_size is None or grid_pinpoints is None:
+    base, tiles = features[0], features[1:]
+    if not len(tiles):
+        return base if image_newline is None else _with_newline(base, image_newline)
+    grid = _grid_of(tiles, layout, image_size, tile_size)
+    if layout.pools:
+        read = nn.functional.max_pool2d(grid, 2).flatten(1).T
+    elif layout.unpads and image_newline is not None and image_size is not None:
+        grid = unpad_image(grid, image_size)
+        size = layout.shrunk(grid.shape[1], grid.shape[2], round(base.shape[0] ** 0.5))
+        if size is not None:
+            grid = nn.functional.interpolate(grid[None], size, mode="bilinear")[0]
+        column = image_newline[:, None, None].expand(-1, grid.shape[1], 1).to(grid)
+        read = torch.cat((grid, column), dim=-1).flatten(1).T
+    else:
+        read = grid.flatten(1).T
+    return torch.cat((base, read)) if layout.keeps_base else read
+
+
+def _grid_of(
+    tiles: torch.Tensor, layout: Layout, image_size: tuple[int, int] | None, tile_size: int
+) -> torch.Tensor:
+    """The tiles' maps (T, P, D) as one map (D, rows * side, columns * side)."""
+    side = round(tiles.shape[1] ** 0.5)
+    columns = rows = 2
+    if layout.mode == "anyres" and layout.pinpoints is not None and image_size is not None:
+        size = int(image_size[0]), int(image_size[1])
+        columns, rows = get_anyres_image_grid_shape(size, layout.pinpoints, tile_size)
+    elif layout.mode == "anyres" or not layout.is_tiled or len(tiles) != rows * columns:
         raise ValueError(
             "Several tiles need `image_aspect_ratio` anyres, `image_grid_pinpoints` and "
-            f"`image_sizes`, but these are {aspect_ratio!r}, {grid_pinpoints!r} and {image_size!r}."
+            f"`image_sizes`, or to be four, but there are {len(tiles)} tiles, and these are "
+            f"{layout.mode!r}, {layout.pinpoints!r:.100} and {image_size!r}."
         )
-    base, tiles = features[0], features[1:]
-    image_size = int(image_size[0]), int(image_size[1])
-    side = round(base.shape[0] ** 0.5)
-    columns, rows = get_anyres_image_grid_shape(image_size, grid_pinpoints, tile_size)
     grid = tiles.view(rows, columns, side, side, -1)
-    grid = grid.permute(4, 0, 2, 1, 3).flatten(3, 4).flatten(1, 2)  # (D, rows * side, cols * side)
-    if newline is not None:
-        grid = unpad_image(grid, image_size)
-        column = newline[:, None, None].expand(-1, grid.shape[1], 1).to(grid)
-        grid = torch.cat((grid, column), dim=-1)
-    return torch.cat((base, grid.flatten(1).T))
+    return grid.permute(4, 0, 2, 1, 3).flatten(3, 4).flatten(1, 2)
+
+
+def _with_newline(features: torch.Tensor, newline: torch.Tensor) -> torch.Tensor:
+    return torch.cat((features, newline[None].to(features)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
@@ -20,6 +20,9 @@ class SeparatorStyle(Enum):
     MPT = auto()
     PLAIN = auto()
     LLAMA_2 = auto()
+    LLAMA_3 = auto()
+    CHATML = auto()
+    GEMMA = auto()
 
 
 @dataclass(kw_only=True)
@@ -36,6 +39,8 @@ class Conversation:
         sep: Separator after the system text and after user turns.
         sep2: Separator after assistant turns, where it differs.
         version: Family of the template.
+        stop_str: Text that ends an answer; None where the end token alone does.
+        stop_token_ids: Tokens of the full-size tokenizer that end an answer beside its end token.
     """
 
     system: str
@@ -46,6 +51,8 @@ class Conversation:
     sep: str = "###"
     sep2: str | None = None
     version: str = "Unknown"
+    stop_str: str | None = None
+    stop_token_ids: list[int] | None = None
 
     def append_message(self, role: str, message: Any) -> None:
         """Adds a turn; None as message leaves it open for the model."""
@@ -62,6 +69,8 @@ class Conversation:
             ValueError: a format that needs it lacks the first user message.
         """
         turns = self._turns()
+        if join := _JOINED_ALIKE.get(self.sep_style):
+            return join(self, turns)
         if self.sep_style is SeparatorStyle.LLAMA_2:
             return self._join_llama_2(turns)
         named = self.sep_style in (SeparatorStyle.SINGLE, SeparatorStyle.TWO)
@@ -119,17 +128,60 @@ class Conversation:
         return prompt.lstrip(self.sep)
 
 
+def _join_chatml(conversation: Conversation, turns: _Turns) -> str:
+    system, sep = conversation.system, conversation.sep
+    start = f"{system}{sep}\n" if system else ""
+    return start + "".join(
+        f"{role}\n{text}{sep}\n" if text else f"{role}\n" for role, text in turns
+    )
+
+
+def _join_gemma(conversation: Conversation, turns: _Turns) -> str:
+    return "".join(f"{role}{text}{conversation.sep}" if text else role for role, text in turns)
+
+
+def _join_llama_3(conversation: Conversation, turns: _Turns) -> str:
+    """The chat template of Llama 3; the turn of the model is always open at its end."""
+    said = [("system", conversation.system)] if conversation.system else []
+    said += [(role, text) for role, text in turns if text]
+    parts = (f"{_header(role)}{(text or '').strip()}{conversation.sep}" for role, text in said)
+    return "".join(
+        ("<|begin_of_text|>" if conversation.system else "", *parts, _header("assistant"))
+    )
+
+
+def _header(role: str) -> str:
+    return f"<|start_header_id|>{role}<|end_header_id|>\n\n"
+
+
+_Turns = Sequence[tuple[str, str | None]]
+_JOINED_ALIKE: Mapping[SeparatorStyle, Callable[[Conversation, _Turns], str]] = {
+    SeparatorStyle.CHATML: _join_chatml,
+    SeparatorStyle.GEMMA: _join_gemma,
+    SeparatorStyle.LLAMA_3: _join_llama_3,
+}
+"""Styles in which all turns are written in one way."""
+
+
 _CURIOUS_HUMAN = (
     "A chat between a curious human and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the human's questions."
 )
 _CURIOUS_USER = _CURIOUS_HUMAN.replace("human", "user")
+_MMTAG_FORMAT = (
+    "The visual content will be provided with the following format: <Image>visual content</Image>."
+)
 _MMTAG = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant is able to understand the visual content that the user provides, "
-    "and assist the user with a variety of tasks using natural language."
-    "The visual content will be provided with the following format: <Image>visual content</Image>."
+    "and assist the user with a variety of tasks using natural language." + _MMTAG_FORMAT
 )
+_VISION_SYSTEM = (
+    "You are a helpful language and vision assistant. You are able to understand the visual "
+    "content that the user provides, and assist the user with a variety of tasks using natural "
+    "language."
+)
+_VISUAL_CONTENT = "Answer the questions about the visual content that the user provides."
 _FEW_SHOT = [
     ["Human", "What are the key differences between renewable and non-renewable energy sources?"],
     [
@@ -176,6 +228,18 @@ _LLAMA_2: dict[str, Any] = {
     "sep_style": SeparatorStyle.LLAMA_2,
     "sep2": "</s>",
 }
+_LLAMA_3: dict[str, Any] = {
+    "roles": ("user", "assistant"),
+    "version": "llama_v3",
+    "sep_style": SeparatorStyle.LLAMA_3,
+    "sep": "<|eot_id|>",
+}
+_QWEN: dict[str, Any] = {
+    "roles": ("<|im_start|>user", "<|im_start|>assistant"),
+    "version": "qwen",
+    "sep_style": SeparatorStyle.CHATML,
+    "sep": "<|im_end|>",
+}
 _MPT: dict[str, Any] = {
     "roles": _CHATML,
     "version": "mpt",
@@ -187,6 +251,10 @@ _VICUNA_V0 = Conversation(system=_CURIOUS_HUMAN, roles=_HUMAN, messages=_FEW_SHO
 _VICUNA_V1 = Conversation(system=_CURIOUS_USER, roles=_USER, version="v1", **_TWO)
 _PLAIN = Conversation(system="", roles=("", ""), sep_style=SeparatorStyle.PLAIN, sep="\n")
 _CHATML_DIRECT = Conversation(system="<|im_start|>system\nAnswer the questions.", **_MPT)
+_MISTRAL_INSTRUCT = Conversation(system="", sep="", **_LLAMA_2)
+_V0_MMTAG = Conversation(system=_MMTAG, roles=_HUMAN, version="v0_mmtag")
+_V1_MMTAG = Conversation(system=_MMTAG, roles=_USER, version="v1_mmtag", **_TWO)
+_QWEN_1_5 = Conversation(system="<|im_start|>system\nYou are a helpful assistant.", **_QWEN)
 
 conv_templates: dict[str, Conversation] = {
     "default": _VICUNA_V0,
@@ -194,21 +262,58 @@ conv_templates: dict[str, Conversation] = {
     "v1": _VICUNA_V1,
     "vicuna_v1": _VICUNA_V1,
     "llama_2": Conversation(system=_LLAMA_2_SYSTEM, sep="<s>", **_LLAMA_2),
-    "mistral_instruct": Conversation(system="", sep="", **_LLAMA_2),
+    "mistral_instruct": _MISTRAL_INSTRUCT,
     "chatml_direct": _CHATML_DIRECT,
     "mistral_direct": _CHATML_DIRECT,
     "plain": _PLAIN,
     "v0_plain": _PLAIN,
     "llava_v0": Conversation(system=_CURIOUS_HUMAN, roles=_HUMAN),
-    "v0_mmtag": Conversation(system=_MMTAG, roles=_HUMAN, version="v0_mmtag"),
+    "v0_mmtag": _V0_MMTAG,
     "llava_v1": Conversation(system=_CURIOUS_HUMAN, roles=_USER, version="v1", **_TWO),
-    "v1_mmtag": Conversation(system=_MMTAG, roles=_USER, version="v1_mmtag", **_TWO),
-    "llava_llama_2": Conversation(
-        system="You are a helpful language and vision assistant. You are able to understand the "
-        "visual content that the user provides, and assist the user with a variety of tasks using "
-        "natural language.",
+    "v1_mmtag": _V1_MMTAG,
+    "llava_llama_2": Conversation(system=_VISION_SYSTEM, sep="<s>", **_LLAMA_2),
+    "llava_llama_2_simple": Conversation(system=_VISUAL_CONTENT, sep="<s>", **_LLAMA_2),
+    "llava_llama_2_mmtag": Conversation(
+        system=_VISUAL_CONTENT + _MMTAG_FORMAT,
         sep="<s>",
-        **_LLAMA_2,
+        **_LLAMA_2 | {"version": "llama_v2_mmtag"},
+    ),
+    "llava_mistral_instruct": _MISTRAL_INSTRUCT,
+    "llava_v0_mmtag": _V0_MMTAG,
+    "llava_v1_mmtag": _V1_MMTAG,
+    "llava_llama_3": Conversation(system=_VISION_SYSTEM, stop_token_ids=[128009], **_LLAMA_3),
+    "llama_3": Conversation(system="", **_LLAMA_3),
+    "qwen_1_5": _QWEN_1_5,
+    "qwen_2": _QWEN_1_5,
+    "qwen_2_5": Conversation(
+        system="<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful "
+        "assistant.",
+        **_QWEN,
+    ),
+    "gemma_instruct": Conversation(
+        system="",
+        roles=("<start_of_turn>user\n", "<start_of_turn>model\n"),
+        sep_style=SeparatorStyle.GEMMA,
+        sep="<end_of_turn>\n",
+        version="gemma",
+    ),
+    "phi3_instruct": Conversation(
+        system="<|system|>\nYou are a helpful AI assistant.",
+        roles=("\n<|user|>\n", "\n<|assistant|>\n"),
+        sep_style=SeparatorStyle.MPT,
+        sep="<|end|>",
+        version="phi3",
+        stop_str="<|end|>",
+    ),
+    "mistral_orca": Conversation(
+        system="<|im_start|>system\nYou are MistralOrca, a large language model trained by "
+        "Alignment Lab AI. Write out your reasoning step-by-step to be sure you get the right "
+        "answers!",
+        **_MPT,
+    ),
+    "mistral_zephyr": Conversation(
+        system="<|system|>\nYou are a helpful AI assistant.",
+        **_MPT | {"roles": ("<|user|>\n", "<|assistant|>\n"), "sep": "</s>"},
     ),
     "mpt": Conversation(
         system="<|im_start|>system\nA conversation between a user and an LLM-based AI assistant. "
@@ -219,6 +324,15 @@ conv_templates: dict[str, Conversation] = {
 """Every template by its name; copy one before adding turns."""
 
 _NAME_RULES = (
+    ("llama3-llava", "llava_llama_3"),
+    ("llava-llama-3", "llama_3"),
+    ("llava-next-qwen", "qwen_1_5"),
+    ("llava-interleave-qwen", "qwen_1_5"),
+    ("qwen1.5", "qwen_1_5"),
+    ("qwen2", "qwen_1_5"),
+    ("llava-onevision", "qwen_1_5"),
+    ("gemma", "gemma_instruct"),
+    ("phi-3", "phi3_instruct"),
     ("llama-2", "llava_llama_2"),
     ("mistral", "mistral_instruct"),
     ("v1.6-34b", "chatml_direct"),
@@ -229,7 +343,7 @@ _NAME_RULES = (
 )
 
 
-_MARKS = re.compile(r"</?s>|<\|\w+\|>")
+_MARKS = re.compile(r"</?s>|<\|\w+\|>|<(?:start|end)_of_turn>")
 """What a tokenizer of the right family has as one token each, among a template's texts."""
 
 _ROLE_TOKENS = (
@@ -272,12 +386,11 @@ def find_contradiction(template: str, tokenizer: Any) -> str | None:
         tokenizer: The checkpoint's, with the tokens that its family marks turns with.
     """
     conversation = conv_templates[template]
-    texts = (conversation.system, *conversation.roles, conversation.sep, conversation.sep2 or "")
+    texts = (render_question(template, "?", 0), conversation.sep, conversation.sep2 or "")
     marks = dict.fromkeys(_MARKS.findall("".join(texts)))
 
     def is_token(text: str) -> bool:
-        number = tokenizer.convert_tokens_to_ids(text)
-        return number is not None and tokenizer.convert_ids_to_tokens(number) == text
+        return _token_id(text, tokenizer) is not None
 
     for mark in marks:
         if not is_token(mark):
@@ -289,6 +402,27 @@ def find_contradiction(template: str, tokenizer: Any) -> str | None:
         if token not in marks and "<|im_start|>" not in marks and is_token(token):
             return f"it begins turns with text, but the tokenizer has {token!r} for that"
     return None
+
+
+def stop_tokens(template: str, tokenizer: Any) -> list[int]:
+    """Returns the tokens that end an answer because they end a turn of the template.
+
+    Where a family's end token ends the text and another one the turn, checkpoints do not always
+    name the latter. The first LLaVA's templates need none: its own code stops at the end token.
+    """
+    conversation = conv_templates[template]
+    ends = conversation.stop_str or ""
+    if conversation.sep_style in _JOINED_ALIKE:
+        ends += conversation.sep
+    ids = (_token_id(mark, tokenizer) for mark in _MARKS.findall(ends))
+    return [number for number in ids if number is not None]
+
+
+def _token_id(text: str, tokenizer: Any) -> int | None:
+    """The id of a text that is one token; None for another one."""
+    number = tokenizer.convert_tokens_to_ids(text)
+    is_one = number is not None and tokenizer.convert_ids_to_tokens(number) == text
+    return int(number) if is_one else None
 
 
 def resolve_conversation(

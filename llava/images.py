@@ -12,8 +12,15 @@ from typing import Any
 import torch
 from PIL import Image
 
-from llava.anyres import cut_views
-from llava.tiling import Pinpoints, check_layout
+from llava.anyres import (
+    cut_tiles,
+    divide_to_patches,
+    resize_and_center_crop,
+    resize_and_pad_image,
+    select_best_resolution,
+)
+from llava.processors import crop_side, crops, resize_side
+from llava.tiling import Layout, Pinpoints, read_layout, read_pinpoints
 
 _HOLDS_RGB_COLOR = frozenset({"RGB", "RGBA", "P"})
 _LARGE_SQUARE = 32_000_000
@@ -70,12 +77,28 @@ def shrink_to_square(
     return narrow.resize((side, side), resample)
 
 
+def cut_views(image: Image.Image, processor: Any, layout: Layout) -> list[Image.Image]:
+    """Returns the views of an image: the whole of it squashed to a square, and its tiles.
+
+    Of `crop_split` the tiles alone.
+    """
+    side = resize_side(processor)
+    if layout.mode == "crop_split":
+        return cut_tiles(resize_and_center_crop(image, layout.crop_side), layout.split_side)
+    if layout.mode == "highres":
+        square = expand2square(image, _background(processor))
+        square = square.resize((layout.highres_side, layout.highres_side))
+        return [image.resize((side, side)), *cut_tiles(square, side)]
+    best = select_best_resolution(image.size, read_pinpoints(layout.pinpoints or (), side))
+    tiles = divide_to_patches(resize_and_pad_image(image, best), crop_side(processor))
+    return [image.resize((side, side)), *tiles]
+
+
 def process_anyres_image(
     image: Image.Image, processor: Any, grid_pinpoints: Pinpoints
 ) -> torch.Tensor:
-    """Returns the views of an image, see `cut_views`: (1 + T, 3, H, W) float32, CLIP-normalized."""
-    views = cut_views(image, processor, grid_pinpoints)
-    return torch.stack([_pixels(view, processor) for view in views])
+    """Returns the views of an image, see `cut_views`: (1 + T, 3, H, W) float32, normalized."""
+    return _tiled_pixels(image, processor, Layout(mode="anyres", pinpoints=grid_pinpoints))
 
 
 def process_images(
@@ -85,26 +108,22 @@ def process_images(
 
     Args:
         images: In RGB, or as opened where the evaluation script of the benchmark did not convert.
-        image_processor: The CLIP image processor of the vision tower.
-        model_cfg: May have `image_aspect_ratio` (`pad`, `anyres`, or `square` for a center crop, as
-            without it), and for `anyres` `image_grid_pinpoints`.
+        image_processor: Of the vision tower.
+        model_cfg: What `read_layout` reads: `image_aspect_ratio` and what it needs.
 
     Returns:
-        (B, 3, H, W) float32, CLIP-normalized; (B, 1 + T, 3, H, W) for `anyres`; a list where the
-        images have different numbers of tiles.
+        (B, 3, H, W) float32, normalized for the tower; (B, T, 3, H, W) where images are tiled; a
+        list where they have different numbers of tiles.
 
     Raises:
         ValueError: an image is so narrow that its center crop would not fit into memory, or
             a field of `model_cfg` has an unknown value.
     """
-    check_layout(model_cfg)
-    aspect_ratio = getattr(model_cfg, "image_aspect_ratio", None)
-    if aspect_ratio == "pad":
-        red, green, blue = (int(mean * 255) for mean in image_processor.image_mean)
-        pixels = [_padded_pixels(image, (red, green, blue), image_processor) for image in images]
-    elif aspect_ratio == "anyres":
-        pinpoints = model_cfg.image_grid_pinpoints
-        pixels = [process_anyres_image(image, image_processor, pinpoints) for image in images]
+    layout = read_layout(vars(model_cfg))
+    if layout.is_tiled:
+        pixels = [_tiled_pixels(image, image_processor, layout) for image in images]
+    elif layout.mode == "pad":
+        pixels = [_padded_pixels(image, image_processor) for image in images]
     else:
         pixels = [_cropped_pixels(image, image_processor) for image in images]
     if all(values.shape == pixels[0].shape for values in pixels):
@@ -112,11 +131,19 @@ def process_images(
     return pixels
 
 
-def _padded_pixels(
-    image: Image.Image, background_color: tuple[int, int, int], processor: Any
-) -> torch.Tensor:
+def _tiled_pixels(image: Image.Image, processor: Any, layout: Layout) -> torch.Tensor:
+    return torch.stack([_pixels(view, processor) for view in cut_views(image, processor, layout)])
+
+
+def _background(processor: Any) -> tuple[int, int, int]:
+    """The processor's mean, as a color."""
+    red, green, blue = (int(mean * 255) for mean in processor.image_mean)
+    return red, green, blue
+
+
+def _padded_pixels(image: Image.Image, processor: Any) -> torch.Tensor:
     """The padded square through the processor: (3, H, W) float32."""
-    side = processor.size["shortest_edge"]
+    side, background_color = resize_side(processor), _background(processor)
     if max(image.size) ** 2 > _LARGE_SQUARE and image.mode != "P":
         resample = Image.Resampling(processor.resample)
         square = shrink_to_square(to_rgb(image), background_color, side, resample)
@@ -126,8 +153,14 @@ def _padded_pixels(
 
 
 def _cropped_pixels(image: Image.Image, processor: Any) -> torch.Tensor:
-    """The center crop that the processor makes: (3, H, W) float32."""
-    side = processor.size["shortest_edge"]
+    """What the processor makes of an image as it is: (3, H, W) float32."""
+    if crops(processor):
+        _refuse_narrow(image, resize_side(processor))
+    return _pixels(image, processor)
+
+
+def _refuse_narrow(image: Image.Image, side: int) -> None:
+    """Checks that an image may be brought to a shorter side of `side` pixels."""
     num_pixels = side * side * max(image.size) // min(image.size)
     largest = 2 * (Image.MAX_IMAGE_PIXELS or num_pixels)  # as of images that PIL does not open
     if num_pixels > largest:
@@ -135,7 +168,6 @@ def _cropped_pixels(image: Image.Image, processor: Any) -> torch.Tensor:
             f"An image of {image.width} x {image.height} pixels would be enlarged to "
             f"{num_pixels:,} before it is cropped, which is more than {largest:,}."
         )
-    return _pixels(image, processor)
 
 
 def _pixels(image: Image.Image, processor: Any) -> torch.Tensor:

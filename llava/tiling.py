@@ -1,10 +1,11 @@
-"""How an image may be laid out for the tower, as config.json says it. Imports no torch."""
+"""How an image is laid out for the tower, as config.json says it. Imports no torch."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -13,38 +14,187 @@ from llava.errors import reason_of
 Size = tuple[int, int]
 Pinpoints = str | Sequence[Sequence[int]]
 
-ASPECT_RATIOS = (None, "square", "pad", "anyres")
-"""Values of `image_aspect_ratio`; None and `square` are the tower's own center crop."""
-
-MERGE_TYPES = ("flat", "spatial", "spatial_unpad")
-"""Values of `mm_patch_merge_type`, the order in which tiles are read."""
-
+_MODES = ("square", "pad", "anyres", "highres", "crop_split")
+_ANYRES_MAX = re.compile(r"anyres_max_([1-9]\d{0,3})")
+_MERGE = re.compile(r"spatial((?:_(?:unpad|maxpool2x2|nobase))*)")
 _RANGE = re.compile(r"\((\d{1,2})x(\d{1,2})\),\s*\.\.\.,\s*\((\d{1,2})x(\d{1,2})\)")
+_SIDES = re.compile(r"[1-9]\d{0,4}(,[1-9]\d{0,4})*")
+_NOT_SHRUNK = 1.1
+"""A map of features that is this much too wide and high for `anyres_max_N` is left as it is."""
+
+ASPECT_RATIOS_IN_WORDS = (
+    "square, pad, anyres, anyres_max_<whole number>, highres, crop_split or null"
+)
+MERGE_TYPES_IN_WORDS = (
+    "flat or spatial, the latter with any of _unpad, _maxpool2x2 and _nobase behind it"
+)
 
 
-def check_layout(config: Any) -> None:
-    """Checks what a model's configuration in memory says of images; from a file it is known before.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How an image is cut into views for the tower, and how their features become one sequence.
+
+    Attributes:
+        mode: `square` (the processor's own way), `pad` (to a square), `anyres` (the whole image and
+            tiles of it), `highres` (the same of its padded square), `crop_split` (tiles of its
+            center).
+        limit: How many tiles' worth of features `anyres_max_N` leaves of a larger map; None else.
+        pinpoints: `image_grid_pinpoints`: tiling sizes of `anyres`; sides of `highres`, as text.
+        crop_side: Of the center that `crop_split` cuts, in pixels; 0 elsewhere.
+        split_side: Of the tiles that `crop_split` cuts it into; 0 elsewhere.
+        is_spatial: Whether rows run over all tiles, else tile follows tile (`flat`).
+        unpads: Whether the map is cut to the image and its rows are closed by the newline.
+        pools: Whether the map is pooled to half its width and height.
+        keeps_base: Whether the view of the whole image comes before its tiles.
+    """
+
+    mode: str = "square"
+    limit: int | None = None
+    pinpoints: Pinpoints | None = None
+    crop_side: int = 0
+    split_side: int = 0
+    is_spatial: bool = False
+    unpads: bool = False
+    pools: bool = False
+    keeps_base: bool = True
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether an image may give more than one view."""
+        return self.mode in ("anyres", "highres", "crop_split")
+
+    def num_views(self, tile_side: int) -> int:
+        """Returns how many views of an image the tower gets at most, that of all of it counted.
+
+        >>> Layout(mode="anyres", pinpoints=[[336, 672], [672, 672]]).num_views(336)
+        5
+        """
+        if self.mode == "anyres" and self.pinpoints is not None:
+            sizes = read_pinpoints(self.pinpoints, tile_side)
+            return 1 + max(width * height // tile_side**2 for width, height in sizes)
+        if self.mode == "highres":
+            return 1 + (self.highres_side // tile_side) ** 2
+        if self.mode == "crop_split":
+            return (self.crop_side // self.split_side) ** 2
+        return 1
+
+    def num_read(self, tile_side: int) -> int:
+        """Returns how many views' worth of features the language model reads at most."""
+        num_views = self.num_views(tile_side)
+        num_tiles = num_views - 1
+        if not self.is_spatial or num_tiles < 1:
+            return num_views
+        if self.pools:
+            num_tiles = -(-num_tiles // 4)
+        elif self.unpads and self.limit is not None:
+            num_tiles = min(num_tiles, int(_NOT_SHRUNK**2 * self.limit) + 1)
+        return num_tiles + self.keeps_base
+
+    def shrunk(self, height: int, width: int, side: int) -> Size | None:
+        """Returns height and width to which a map of features is shrunk; None where it is not.
+
+        Args:
+            height: Of the map, in features.
+            width: Of the map.
+            side: Of one tile's map.
+
+        >>> Layout(mode="anyres", limit=4, unpads=True).shrunk(81, 81, 27)
+        (54, 54)
+        """
+        if self.limit is None:
+            return None
+        times = (height * width / (self.limit * side**2)) ** 0.5
+        return (int(height // times), int(width // times)) if times > _NOT_SHRUNK else None
+
+    @property
+    def highres_side(self) -> int:
+        """Side of the square that `highres` cuts into tiles, in pixels: the largest of those given.
+
+        Raises:
+            ValueError: none are given.
+        """
+        if not isinstance(self.pinpoints, str) or not _SIDES.fullmatch(self.pinpoints):
+            raise ValueError(
+                "`image_grid_pinpoints` must be sides in pixels with commas between, such as "
+                f"448,672, for highres, but is {self.pinpoints!r:.100}."
+            )
+        return max(map(int, self.pinpoints.split(",")))
+
+
+def read_layout(config: Mapping[str, Any]) -> Layout:
+    """Returns what a configuration says of the layout of images.
 
     Args:
-        config: May have `image_aspect_ratio`, `mm_patch_merge_type` and `image_grid_pinpoints`.
+        config: May have `image_aspect_ratio`, `mm_patch_merge_type`, `image_grid_pinpoints`,
+            `image_crop_resolution` and `image_split_resolution`.
 
     Raises:
-        ValueError: a value is unknown, or tiles have no sizes.
+        ValueError: a value is unknown, or a mode lacks the sizes that it needs.
+
+    >>> read_layout({"image_aspect_ratio": "pad"}).mode
+    'pad'
     """
-    aspect_ratio = getattr(config, "image_aspect_ratio", None)
-    if aspect_ratio not in ASPECT_RATIOS:
-        raise ValueError(
-            "`image_aspect_ratio` must be square, pad or anyres, but is "
-            f"{aspect_ratio!r}. Correct the checkpoint's config.json."
-        )
-    merge_type = getattr(config, "mm_patch_merge_type", "flat")
-    if merge_type not in MERGE_TYPES:
-        raise ValueError(
-            f"`mm_patch_merge_type` must be {', '.join(MERGE_TYPES[:-1])} or {MERGE_TYPES[-1]}, "
-            f"but is {merge_type!r}. Correct the checkpoint's config.json."
-        )
-    if aspect_ratio == "anyres":
-        read_pinpoints(getattr(config, "image_grid_pinpoints", ()), 1)
+    written = config.get("image_aspect_ratio")
+    mode: object = "square" if written is None else written
+    limit = None
+    if isinstance(written, str) and (match := _ANYRES_MAX.fullmatch(written)):
+        mode, limit = "anyres", int(match[1])
+    if not isinstance(mode, str) or mode not in _MODES:
+        raise _unknown("image_aspect_ratio", ASPECT_RATIOS_IN_WORDS, written)
+    merge_type = config.get("mm_patch_merge_type", "flat")
+    parts = merge_parts(merge_type)
+    if parts is None:
+        raise _unknown("mm_patch_merge_type", MERGE_TYPES_IN_WORDS, merge_type)
+    crop, split = (config.get(f"image_{name}_resolution") for name in ("crop", "split"))
+    layout = Layout(
+        mode=mode,
+        limit=limit,
+        pinpoints=config.get("image_grid_pinpoints"),
+        is_spatial=merge_type != "flat",
+        unpads="unpad" in parts,
+        pools="maxpool2x2" in parts,
+        keeps_base="nobase" not in parts,
+    )
+    if mode == "anyres":
+        read_pinpoints(layout.pinpoints or (), 1)
+    elif mode == "highres":
+        _ = layout.highres_side
+    elif mode == "crop_split":
+        if type(crop) is not int or type(split) is not int or not 0 < split <= crop:
+            raise ValueError(
+                "`image_crop_resolution` and `image_split_resolution` must be sides in pixels for "
+                f"crop_split, the latter not larger, but are {crop!r} and {split!r}."
+            )
+        layout = replace(layout, crop_side=crop, split_side=split)
+    return layout
+
+
+def merge_parts(merge_type: object) -> frozenset[str] | None:
+    """Returns what follows `spatial` in a merge type; None where it is none.
+
+    >>> sorted(merge_parts("spatial_unpad_nobase"))
+    ['nobase', 'unpad']
+    """
+    if merge_type == "flat":
+        return frozenset()
+    match = _MERGE.fullmatch(merge_type) if isinstance(merge_type, str) else None
+    if match is None:
+        return None
+    parts = match[1].split("_")[1:]
+    return frozenset(parts) if len(set(parts)) == len(parts) else None
+
+
+def is_aspect_ratio(value: object) -> bool:
+    """Whether a value is an `image_aspect_ratio`."""
+    return value is None or (
+        isinstance(value, str) and (value in _MODES or bool(_ANYRES_MAX.fullmatch(value)))
+    )
+
+
+def _unknown(name: str, words: str, value: object) -> ValueError:
+    return ValueError(
+        f"`{name}` must be {words}, but is {value!r:.100}. Correct the checkpoint's config.json."
+    )
 
 
 def read_pinpoints(grid_pinpoints: Pinpoints, tile_size: int | None = None) -> list[Size]:
@@ -74,23 +224,6 @@ def read_pinpoints(grid_pinpoints: Pinpoints, tile_size: int | None = None) -> l
     if not isinstance(sizes, Sequence) or not sizes or not all(map(_is_size, sizes)):
         raise ValueError(_wanted(grid_pinpoints))
     return [(int(width), int(height)) for width, height in sizes]
-
-
-def most_tiles(aspect_ratio: object, grid_pinpoints: Pinpoints | None, tile_size: int) -> int:
-    """Returns how many views of an image the tower gets at most, that of the whole image counted.
-
-    Args:
-        aspect_ratio: `image_aspect_ratio` of a config.
-        grid_pinpoints: Its `image_grid_pinpoints`, see `read_pinpoints`.
-        tile_size: Side of a tile in pixels.
-
-    >>> most_tiles("anyres", [[336, 672], [672, 672]], 336), most_tiles("pad", None, 336)
-    (5, 1)
-    """
-    if aspect_ratio != "anyres" or grid_pinpoints is None:
-        return 1
-    pinpoints = read_pinpoints(grid_pinpoints, tile_size)
-    return 1 + max(width * height // tile_size**2 for width, height in pinpoints)
 
 
 def _is_size(size: object) -> bool:

@@ -301,7 +301,7 @@ def load_checkpoint_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase
     from llava.model.kinds import CheckpointKind
 
     # the reference goes by the name: a Mistral called otherwise gets the tokenizer of LLaMA
-    is_mistral = checkpoint.family == "mistral" and "mistral" in checkpoint.name.lower()
+    is_mistral = checkpoint.family.name == "mistral" and "mistral" in checkpoint.name.lower()
     complete = checkpoint.kind is CheckpointKind.LLAVA
     tokenizer = load_tokenizer(checkpoint.tokenizer_dir, merge_table=is_mistral and complete)
     if checkpoint.is_multimodal:

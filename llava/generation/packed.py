@@ -38,17 +38,15 @@ from llava.generation.request import (
 )
 from llava.generation.sampling import SeededSampling
 from llava.generation.sequential import SequentialEngine
+from llava.model.families import MODEL_TYPES
 from llava.model.llava_arch import EncodedImages
 from llava.model.multimodal_encoder.clip_encoder import MAX_IMAGES, find_tower
-from llava.tiling import most_tiles
+from llava.tiling import read_layout
 
 logger = logging.getLogger(__name__)
 
 PACKS_AHEAD = 2
 """How many packs' images are prepared before their turn."""
-
-PACKABLE = frozenset({"llava_llama", "llava_mistral", "llama", "mistral"})
-"""Model types whose attention takes a mask of its own; others go one by one."""
 
 _SEQUENTIAL_OPTIONS = frozenset(
     {
@@ -61,6 +59,9 @@ _SEQUENTIAL_OPTIONS = frozenset(
 )
 """Options in a checkpoint's generation config that decide which tokens `generate` takes, beside
 logits and what a request says itself. With any of them requests go one by one."""
+
+_GROWING_ROPE = ("dynamic", "longrope")
+"""Rotary embeddings of all rows of a pass that depend on the longest of them."""
 
 Result = Completion | RequestFailure
 Images = Mapping[str, "Future[list[PreparedImage]]"]
@@ -133,7 +134,7 @@ class PackedEngine:
                 "the checkpoint's generation config has %s: every request is computed alone",
                 ", ".join(sorted(unusual)),
             )
-        self._packs_model = model.config.model_type in PACKABLE and not unusual
+        self._packs_model = is_packable(model.config) and not unusual
 
     @property
     def max_tokens(self) -> int:
@@ -219,10 +220,7 @@ class PackedEngine:
         tower, config = find_tower(self._model), self._model.config
         if tower is None:
             return 0
-        ratio, pinpoints = (
-            getattr(config, f"image_{name}", None) for name in ("aspect_ratio", "grid_pinpoints")
-        )
-        return tower.num_patches * most_tiles(ratio, pinpoints, tower.config.image_size)
+        return tower.num_patches * read_layout(vars(config)).num_read(tower.image_size)
 
     def _open_images(self, pack: Pack) -> Images:
         sources = {image.key: image for request in pack.requests for image in request.images}
@@ -417,3 +415,16 @@ class PackedEngine:
 
 def _images_of(request: Request, prepared: Prepared) -> list[PreparedImage]:
     return [prepared[image.key] for image in request.images]
+
+
+def is_packable(config: Any) -> bool:
+    """Whether a question's answer is the same beside others: else questions go one by one.
+
+    Args:
+        config: Of the model.
+    """
+    family = MODEL_TYPES.get(config.model_type)
+    rope = getattr(config, "rope_parameters", None) or {}
+    return (
+        family is not None and family.is_packable and rope.get("rope_type") not in _GROWING_ROPE
+    )

@@ -21,6 +21,7 @@ from llava.generation.slots import Place, SlotLayer
 
 PREFIX = -1
 NOBODY = -2
+_SLIDING = "sliding_attention"
 FLASH = "flash_attention_2"
 """Attention that takes no mask of its own; it reads prefixes, and `sdpa` the questions."""
 
@@ -32,7 +33,7 @@ class RowCache:
     behind the longest, and what others have before that is nobody's.
 
     Args:
-        model: LLaMA or Mistral, with or without LLaVA's parts.
+        model: A language model that `is_packable`, with or without LLaVA's parts.
         num_rows: G.
         num_slots: L when the pack is through, as far as it is known.
         meter: Counts the passes.
@@ -44,6 +45,9 @@ class RowCache:
         self._embed = model.get_input_embeddings()
         self._device = model.device
         self._window: int | None = getattr(model.config, "sliding_window", None)
+        # where layers differ in what they see, each kind has a mask by its name
+        kinds = getattr(model.config, "layer_types", None)
+        self._kinds: frozenset[str] = frozenset(kinds or ())
         self._last_position = 0
         self._place = Place(num_rows, num_slots)
         self.layers = [SlotLayer(self._place) for _ in range(model.config.num_hidden_layers)]
@@ -96,9 +100,9 @@ class RowCache:
         embeds = self._embed(ids)
         if sees_all:
             return self._forward(rows, embeds, owners, positions)
-        mask = self._as_taken(self._visible(rows, owners, positions), embeds.dtype)
+        masks = self._masks(rows, owners, positions, embeds.dtype)
         with self._attention_with_masks():
-            return self._forward(rows, embeds, owners, positions, mask)
+            return self._forward(rows, embeds, owners, positions, masks)
 
     def keep_rows(self, rows: Sequence[int]) -> dict[int, int]:
         """Makes some rows the first ones, in place of others; returns where each lies then."""
@@ -162,15 +166,30 @@ class RowCache:
         places = slice(rows.start, rows.stop), slice(0, length)
         return self._owners[places], self._positions[places]
 
-    def _visible(self, rows: range, owners: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    def _masks(
+        self, rows: range, owners: torch.Tensor, positions: torch.Tensor, dtype: torch.dtype
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
+        """What each new token sees, as attention takes it; by kind of layer where they differ."""
+        if not self._kinds:
+            visible = self._visible(rows, owners, positions, self._window)
+            return self._as_taken(visible, dtype)
+        windows = {kind: self._window if kind == _SLIDING else None for kind in self._kinds}
+        return {
+            kind: self._as_taken(self._visible(rows, owners, positions, window), dtype)
+            for kind, window in windows.items()
+        }
+
+    def _visible(
+        self, rows: range, owners: torch.Tensor, positions: torch.Tensor, window: int | None
+    ) -> torch.Tensor:
         """(G', 1, N, L + N) bool: what each new token sees."""
         used_owners, used_positions = self._used(rows, self._length(rows))
         slot_owners = torch.cat((used_owners, owners), dim=1)[:, None, :]
         slot_positions = torch.cat((used_positions, positions), dim=1)[:, None, :]
         own = slot_owners == owners[:, :, None]
         visible = (slot_owners == PREFIX) | (own & (slot_positions <= positions[:, :, None]))
-        if self._window is not None:
-            visible &= positions[:, :, None] - slot_positions < self._window
+        if window is not None:
+            visible &= positions[:, :, None] - slot_positions < window
         return visible[:, None]
 
     def _forward(
@@ -179,7 +198,7 @@ class RowCache:
         embeds: torch.Tensor,
         owners: torch.Tensor,
         positions: torch.Tensor,
-        mask: torch.Tensor | None = None,
+        mask: torch.Tensor | dict[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         start = self._length(rows)
         end = start + embeds.shape[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,13 +12,9 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     GenerationConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    MptConfig,
-    MptForCausalLM,
     PreTrainedConfig,
 )
 from transformers.modeling_utils import PreTrainedModel
@@ -39,9 +36,6 @@ from llava.model.checkpoint import Checkpoint, inspect_checkpoint
 from llava.model.content_hash import hash_weight_files
 from llava.model.facts import kept_fields, kept_options
 from llava.model.kinds import CheckpointKind
-from llava.model.language_model.llava_llama import LlavaConfig, LlavaLlamaForCausalLM
-from llava.model.language_model.llava_mistral import LlavaMistralConfig, LlavaMistralForCausalLM
-from llava.model.language_model.llava_mpt import LlavaMptConfig, LlavaMptForCausalLM
 from llava.model.locate import find_weight_files, read_json_object
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.native import rename_tensor
@@ -55,15 +49,6 @@ from llava.tokenizer import load_checkpoint_tokenizer
 logger = logging.getLogger(__name__)
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_CLASSES: dict[tuple[str, bool], tuple[Any, Any]] = {
-    ("llama", True): (LlavaConfig, LlavaLlamaForCausalLM),
-    ("mistral", True): (LlavaMistralConfig, LlavaMistralForCausalLM),
-    ("mpt", True): (LlavaMptConfig, LlavaMptForCausalLM),
-    ("llama", False): (LlamaConfig, LlamaForCausalLM),
-    ("mistral", False): (MistralConfig, MistralForCausalLM),
-    ("mpt", False): (MptConfig, MptForCausalLM),
-}
-
 _INHERITED_OPTIONS = frozenset(
     {
         *("repetition_penalty", "no_repeat_ngram_size", "length_penalty", "early_stopping"),
@@ -191,8 +176,8 @@ def _build_model(
             return _finish(merged, checkpoint), report
         tensors = merged.state_dict()
     if quantization is not None:
-        inner = "transformer" if checkpoint.family == "mpt" else "model"
-        options["quantization_config"] = quantization.to_config(options["dtype"], inner)
+        inner, dtype = checkpoint.family.inner, options["dtype"]
+        options["quantization_config"] = quantization.to_config(dtype, inner)
     model = _finish(_from_tensors(model_class, tensors, options), checkpoint)
     if quantization is not None:
         quantization.finish(model)
@@ -218,9 +203,9 @@ def _follow_trained(
         tensors |= own if not checkpoint.tower_in_checkpoint else own | tensors
         fields = {**checkpoint.config, "unfreeze_mm_vision_tower": True}
         checkpoint = replace(checkpoint, config=fields)
-    is_tied = checkpoint.config.get("tie_word_embeddings", checkpoint.family == "mpt")
+    is_tied = checkpoint.config.get("tie_word_embeddings", checkpoint.family.is_tied)
     if adapter is not None and is_tied and adapter.parts_tables():
-        tensors.setdefault("lm_head.weight", tensors[_embedding_name(checkpoint)])
+        tensors.setdefault("lm_head.weight", tensors[checkpoint.family.embeddings])
         fields = {**checkpoint.config, "tie_word_embeddings": False}
         checkpoint = replace(checkpoint, config=fields)
     return checkpoint
@@ -234,7 +219,7 @@ def _lay_over(
     checkpoint: Checkpoint,
 ) -> None:
     """Puts what was trained over the base's tensors, in place, and checks that it is all there."""
-    for name in (_embedding_name(checkpoint), "lm_head.weight"):
+    for name in (checkpoint.family.embeddings, "lm_head.weight"):
         if checkpoint.base is not None and name in tensors and name in expected:
             tensors[name] = grow_rows(tensors[name], expected[name][0])
     for file, part in trained.items():
@@ -250,7 +235,7 @@ def _describe_model(checkpoint: Checkpoint) -> tuple[Any, Any, dict[str, torch.S
 
     The tower's place in the configuration is resolved to its folder while loading.
     """
-    config_class, model_class = _CLASSES[checkpoint.family, checkpoint.is_multimodal]
+    config_class, model_class = _classes_of(checkpoint)
     own, base = (frozenset(c.__dataclass_fields__) for c in (config_class, PreTrainedConfig))
     fields = kept_fields(checkpoint.config, own, base)
     if checkpoint.tower_dir is not None:
@@ -274,6 +259,17 @@ def _describe_model(checkpoint: Checkpoint) -> tuple[Any, Any, dict[str, torch.S
     return model_class, config, shapes
 
 
+def _classes_of(checkpoint: Checkpoint) -> tuple[Any, Any]:
+    """The classes of configuration and model; those of other families are not imported."""
+    family = checkpoint.family
+    if not checkpoint.is_multimodal:
+        config_class = CONFIG_MAPPING[family.name]
+        return config_class, MODEL_FOR_CAUSAL_LM_MAPPING[config_class]
+    module = importlib.import_module(f"llava.model.language_model.{family.module}")
+    model_class = getattr(module, f"{family.prefix}ForCausalLM")
+    return model_class.config_class, model_class
+
+
 def _read_trained(
     checkpoint: Checkpoint, rename: Callable[[str], str]
 ) -> tuple[Adapter | None, dict[Path, dict[str, torch.Tensor]]]:
@@ -293,16 +289,12 @@ def _refuse_untied(
     config: Any, tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint
 ) -> None:
     """Checks that embeddings and head are equal where config.json says that they are one."""
-    head, table = tensors.get("lm_head.weight"), tensors.get(_embedding_name(checkpoint))
+    head, table = tensors.get("lm_head.weight"), tensors.get(checkpoint.family.embeddings)
     if not config.tie_word_embeddings or head is None or table is None:
         return
     if head.shape != table.shape or not torch.equal(head, table.to(head)):
         words = "false, as the weights have a head of their own"
         raise unknown_value("tie_word_embeddings", words, True, checkpoint.config_file)
-
-
-def _embedding_name(checkpoint: Checkpoint) -> str:
-    return "transformer.wte.weight" if checkpoint.family == "mpt" else "model.embed_tokens.weight"
 
 
 def _from_tensors(
@@ -362,7 +354,8 @@ def _resolve_dtype(
 def _fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: Checkpoint) -> int:
     """Brings the embeddings to the tokenizer's size; returns the number of new rows.
 
-    New rows are the mean of the old ones. The tokenizer of another model is refused.
+    New rows are the mean of the old ones. The tokenizer of another model is refused. Rows that
+    have no token are kept where the weights have transformers' own format, which keeps them.
     """
     num_rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.vocab_size > num_rows:
@@ -372,7 +365,7 @@ def _fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: 
             "of the language model that the checkpoint was trained from."
         )
     num_new = len(tokenizer) - num_rows
-    if not checkpoint.is_multimodal or not num_new:
+    if not checkpoint.is_multimodal or not num_new or (checkpoint.native and num_new < 0):
         return 0
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     if num_new > 0:

@@ -14,6 +14,7 @@ from typing import Any
 from llava.errors import CheckpointError
 from llava.model.adapter_facts import ADAPTER_CONFIG, check_adapter_files
 from llava.model.facts import check_generation, read_facts
+from llava.model.families import FAMILIES, MODEL_TYPES, Family
 from llava.model.kinds import (
     NON_LORA_FILE,
     CheckpointKind,
@@ -33,15 +34,15 @@ from llava.model.locate import (
     read_strings,
     resolve_model_path,
 )
-from llava.model.native import is_native_config, translate_config
+from llava.model.native import NATIVE_TYPES, is_native_config, translate_config
 from llava.model.quantized_weights import refuse_quantized, stored_names
 from llava.model.tower_facts import find_tower, is_tower_tuned, read_image_facts, read_processor
-from llava.tiling import most_tiles
+from llava.tiling import Layout, read_layout
 
 DEFAULT_CONTEXT_LEN = 2048
-_LLAVA_FAMILIES = {"llava_llama": "llama", "llava_mistral": "mistral", "llava_mpt": "mpt"}
-_PLAIN_FAMILIES = {"llama": "llama", "mistral": "mistral", "mpt": "mpt"}
 _AMBIGUOUS_TYPE = "llava"
+_REFERENCE_FAMILIES = ("mistral", "mpt", "llama")
+"""What a LLaVA of the ambiguous type may be on, in the order in which hints are looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ class Checkpoint:
 
     Attributes:
         kind: What it is.
-        family: `llama`, `mistral` or `mpt`.
+        family: Of its language model.
         name: The model's name, from which the reference tells the tokenizer.
         path: The folder.
         base: Folder of the base; None for a complete checkpoint.
@@ -64,7 +65,7 @@ class Checkpoint:
     """
 
     kind: CheckpointKind
-    family: str
+    family: Family
     name: str
     path: Path
     base: Path | None
@@ -127,11 +128,15 @@ class Checkpoint:
 
     @property
     def context_len(self) -> int:
-        """The reference's context length: `max_sequence_length` of the config, else 2048.
+        """The reference's context length: `max_sequence_length`, else 2048 where LLaVA trained.
 
-        The native format states its own, see `translate_config`.
+        LLaVA-NeXT's training, which writes `mm_tunable_parts`, and every other code go by the
+        positions of the language model. The native format states its own, see `translate_config`.
         """
-        return int(self.config.get("max_sequence_length") or DEFAULT_CONTEXT_LEN)
+        default = DEFAULT_CONTEXT_LEN
+        if not self.family.is_original or self.config.get("mm_tunable_parts") is not None:
+            default = self.config.get("max_position_embeddings", default)
+        return int(self.config.get("max_sequence_length") or default)
 
     @property
     def max_prompt_tokens(self) -> int:
@@ -144,7 +149,10 @@ class Checkpoint:
         """The field of config.json that limits a prompt; without any of them 2,048 does."""
         if self.config.get("tokenizer_model_max_length"):
             return "tokenizer_model_max_length"
-        return "text_config.max_position_embeddings" if self.native else "max_sequence_length"
+        if self.native:
+            return "text_config.max_position_embeddings"
+        is_stated = self.config.get("max_sequence_length") or self.family.is_original
+        return "max_sequence_length" if is_stated else "max_position_embeddings"
 
     @property
     def num_image_tokens(self) -> int:
@@ -158,17 +166,21 @@ class Checkpoint:
     @property
     def num_views(self) -> int:
         """How many views of an image the tower gets: 1, or the most that tiling can give."""
-        if not self.is_multimodal:
-            return 1
-        config, side = self.config, int(self.tower_config.get("image_size", 224))
-        return most_tiles(
-            config.get("image_aspect_ratio"), config.get("image_grid_pinpoints"), side
-        )
+        return self.layout.num_views(self._image_side) if self.is_multimodal else 1
 
     @property
     def most_image_tokens(self) -> int:
         """Embeddings of an image in the largest layout; 0 for a plain language model."""
-        return self.num_image_tokens * self.num_views
+        return self.num_image_tokens * self.layout.num_read(self._image_side)
+
+    @property
+    def layout(self) -> Layout:
+        """How images are laid out for the tower."""
+        return read_layout(self.config)
+
+    @property
+    def _image_side(self) -> int:
+        return int(self.tower_config.get("image_size", 224))
 
     @property
     def files(self) -> list[Path]:
@@ -237,7 +249,7 @@ def inspect_checkpoint(
     weight_files = _dense_weight_files(language_dir)
     tower_dir: Path | None = None
     tower_config: Mapping[str, Any] = {}
-    if config.get("model_type") not in _PLAIN_FAMILIES or config.get("mm_vision_tower"):
+    if config.get("model_type") not in FAMILIES or config.get("mm_vision_tower"):
         tower_dir, tower_config = find_tower(
             config, config_path, folder, base_dir, native=translated
         )
@@ -291,26 +303,25 @@ def _config_of(folder: Path, base: Path | None) -> tuple[Path, dict[str, Any]]:
     return folder, read_config(folder)
 
 
-def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | None) -> str:
+def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | None) -> Family:
     model_type = str(config.get("model_type"))
-    families = _LLAVA_FAMILIES | _PLAIN_FAMILIES
-    if model_type in families:
-        return families[model_type]
+    if model_type in MODEL_TYPES:
+        return MODEL_TYPES[model_type]
     if model_type != _AMBIGUOUS_TYPE:
         raise CheckpointError(
-            f"`model_type` must be one of {', '.join((*families, _AMBIGUOUS_TYPE, 'llava_next'))}, "
-            f"but is {model_type!r} in {folder / 'config.json'}. Other models cannot be loaded."
+            f"`model_type` must be one of {', '.join((*MODEL_TYPES, *NATIVE_TYPES))}, but is "
+            f"{model_type!r} in {folder / 'config.json'}. Other models cannot be loaded."
         )
     base_type = "" if base is None else str(read_config(base).get("model_type"))
-    if base_type in families:
-        return families[base_type]
+    if base_type in MODEL_TYPES:
+        return MODEL_TYPES[base_type]
     hints = [
         str(config.get("architectures")),
         "mpt" if "d_model" in config else "",
         name,
     ]
     for hint in hints:
-        for family in ("mistral", "mpt", "llama"):
+        for family in _REFERENCE_FAMILIES:
             if family in hint.lower():
-                return family
-    return "llama"
+                return FAMILIES[family]
+    return FAMILIES["llama"]

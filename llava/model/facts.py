@@ -11,15 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from llava.model.families import Family
 from llava.model.rules import (
-    ACTIVATION,
     DECIMAL,
-    EPSILON,
     FLAG,
     NULL,
-    NUM_LAYERS,
     NUMBER,
-    OBJECT,
     POSITIVE,
     TEXT,
     TOKEN_ID,
@@ -31,7 +28,12 @@ from llava.model.rules import (
     unknown_value,
     whole,
 )
-from llava.tiling import ASPECT_RATIOS, MERGE_TYPES
+from llava.tiling import (
+    ASPECT_RATIOS_IN_WORDS,
+    MERGE_TYPES_IN_WORDS,
+    is_aspect_ratio,
+    merge_parts,
+)
 
 _PROJECTOR = re.compile(r"linear|identity|mlp[1-9]\d?x_gelu")
 _LLAVA_FIELD = re.compile(
@@ -55,8 +57,8 @@ def _names_parts(value: object) -> bool:
 
 _PARTS = Rule(f"a list of {', '.join(sorted(_TUNABLE - {''}))}, with commas between", _names_parts)
 _LLAVA: Mapping[str, Rule] = {
-    "image_aspect_ratio": one_of(*ASPECT_RATIOS),
-    "mm_patch_merge_type": one_of(*MERGE_TYPES),
+    "image_aspect_ratio": Rule(f"one of {ASPECT_RATIOS_IN_WORDS}", is_aspect_ratio),
+    "mm_patch_merge_type": Rule(MERGE_TYPES_IN_WORDS, lambda value: merge_parts(value) is not None),
     "mm_projector_type": Rule(
         "linear, identity or mlp<depth>x_gelu",
         lambda value: isinstance(value, str) and bool(_PROJECTOR.fullmatch(value)),
@@ -87,36 +89,6 @@ _LANGUAGE: dict[str, Rule] = {
     "bos_token_id": TOKEN_ID | NULL,
     "eos_token_id": _TOKENS,
 }
-_DECODER: dict[str, Rule] = {
-    "hidden_size": whole(),
-    "intermediate_size": whole(),
-    "num_hidden_layers": NUM_LAYERS,
-    "num_attention_heads": whole(),
-    "num_key_value_heads": whole() | NULL,
-    "head_dim": whole() | NULL,
-    "hidden_act": ACTIVATION,
-    "max_position_embeddings": whole(),
-    "rms_norm_eps": EPSILON,
-    "rope_theta": POSITIVE,
-    "rope_scaling": OBJECT | NULL,
-    "rope_parameters": OBJECT | NULL,
-    "attention_bias": FLAG,
-    "mlp_bias": FLAG,
-    "sliding_window": whole() | NULL,
-}
-_MPT: dict[str, Rule] = {
-    "d_model": whole(),
-    "n_heads": whole(),
-    "n_layers": NUM_LAYERS,
-    "expansion_ratio": whole(),
-    "max_seq_len": whole(),
-    "attn_config": OBJECT | NULL,
-    "layer_norm_epsilon": EPSILON,
-    "logit_scale": NULL,
-    "no_bias": one_of(True),
-    "embedding_fraction": one_of(1.0, 1),
-    "norm_type": one_of("low_precision_layernorm", "layernorm"),
-}
 # the library reads none of these, whatever they say
 _MPT_ATTENTION: Mapping[str, Rule] = {
     "alibi": one_of(True),
@@ -128,16 +100,6 @@ _MPT_ATTENTION: Mapping[str, Rule] = {
     "rope": _OFF,
     "softmax_scale": POSITIVE | NULL,
 }
-_SIZES = (
-    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
-    "num_attention_heads",
-)
-_NEEDED = {
-    "llama": (*_SIZES, "rms_norm_eps"),
-    "mistral": (*_SIZES, "rms_norm_eps"),
-    "mpt": ("vocab_size", "d_model", "n_heads", "n_layers"),
-}
-"""What every saved config.json states, by family; without it the library would guess."""
 _ROPE: Mapping[str, Rule] = {
     "rope_theta": POSITIVE,
     "factor": Rule("a number >= 1", lambda value: is_number(value) and value >= 1),
@@ -153,6 +115,7 @@ _ROPE: Mapping[str, Rule] = {
     "mscale_all_dim": POSITIVE | NULL,
     "truncate": FLAG,
     "finetuned": FLAG | NULL,
+    "partial_rotary_factor": one_of(1, 1.0),
 }
 _ROPE_NEEDS: Mapping[str, tuple[str, ...]] = {
     "default": (),
@@ -206,12 +169,17 @@ _NAME_TOKENS = (
 )
 # what cannot change an answer; the library's own types for these are narrow
 _WITHOUT_EFFECT = frozenset(
-    {"initializer_range", "attention_dropout", "pretraining_tp", "resid_pdrop", "emb_pdrop"}
+    {
+        *("initializer_range", "pretraining_tp", "attention_dropout", "resid_pdrop"),
+        *("emb_pdrop", "embd_pdrop"),
+    }
 )
+# fields that a class of the library takes without declaring them
+_NOT_DECLARED = frozenset({"rope_theta", "rope_scaling", "partial_rotary_factor", "architectures"})
 
 
 def read_facts(
-    config: Mapping[str, Any], family: str, path: Path, *, native: bool = False
+    config: Mapping[str, Any], family: Family, path: Path, *, native: bool = False
 ) -> dict[str, Any]:
     """Returns a configuration in the original format's terms whose fields are all understood.
 
@@ -227,14 +195,13 @@ def read_facts(
         CheckpointError: a field has a value that is not known, or contradicts another.
     """
     prefix = "text_config." if native else ""
-    is_mpt = family == "mpt"
-    rules = _LANGUAGE | (_MPT if is_mpt else _DECODER)
+    rules = {**_LANGUAGE, **family.rules}
     check_fields(config, rules, path, prefix)
     check_fields(config, _LLAVA, path)
-    for name in _NEEDED.get(family, _SIZES):
+    for name in family.needed:
         if config.get(name) is None:
             raise unknown_value(prefix + name, rules[name].words, None, path)
-    if is_mpt:
+    if family.name == "mpt":
         check_fields(config.get("attn_config") or {}, _MPT_ATTENTION, path, "attn_config.")
     else:
         _check_heads(config, path, prefix)
@@ -267,19 +234,22 @@ def _check_heads(config: Mapping[str, Any], path: Path, prefix: str) -> None:
 def _rotated(config: Mapping[str, Any]) -> int:
     """Dimensions of a head that turn with the position."""
     heads = config.get("num_attention_heads") or config["n_heads"]
-    return int(config.get("head_dim") or (config.get("hidden_size") or config["d_model"]) // heads)
+    width = config.get("head_dim") or (config.get("hidden_size") or config["d_model"]) // heads
+    return int(width * config.get("partial_rotary_factor", 1))
 
 
 def _check_tiled_features(config: Mapping[str, Any], path: Path, *, native: bool) -> None:
     """Checks that tiles which are put together to a map bring no class token of their own."""
-    spatial = str(config.get("mm_patch_merge_type", "flat")).startswith("spatial")
-    tiled = config.get("image_aspect_ratio") == "anyres"
-    if spatial and tiled and config.get("mm_vision_select_feature") == "cls_patch":
-        if native:
-            words = "default, as `model_type` is llava_next"
-            raise unknown_value("vision_feature_select_strategy", words, "full", path)
-        words = "patch, because `image_aspect_ratio` is anyres"
-        raise unknown_value("mm_vision_select_feature", words, "cls_patch", path)
+    merge_type = config.get("mm_patch_merge_type", "flat")
+    aspect_ratio = config.get("image_aspect_ratio")
+    is_plain = merge_type == "flat" or aspect_ratio in (None, "square", "pad")
+    if is_plain or config.get("mm_vision_select_feature") != "cls_patch":
+        return
+    if native:
+        words = "default, as `model_type` is llava_next"
+        raise unknown_value("vision_feature_select_strategy", words, "full", path)
+    words = f"patch, because `image_aspect_ratio` is {aspect_ratio}"
+    raise unknown_value("mm_vision_select_feature", words, "cls_patch", path)
 
 
 def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str, num_pairs: int) -> None:
@@ -351,7 +321,7 @@ def kept_fields(
         own: The fields that the library's configuration class has.
         base: Those of every such class, which steer the library and not the model.
     """
-    known = (own - base - _WITHOUT_EFFECT) | {"rope_theta", "rope_scaling", "architectures"}
+    known = (own - base - _WITHOUT_EFFECT) | _NOT_DECLARED
     return {
         name: value
         for name, value in config.items()

@@ -18,6 +18,7 @@ from llava.model.fusion import assign_images, fuse_row, pad_rows
 from llava.model.multimodal_encoder.builder import build_vision_tower
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
 from llava.model.multimodal_projector.builder import build_vision_projector
+from llava.tiling import merge_parts, read_layout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel as _LanguageModel
@@ -45,7 +46,7 @@ class LlavaMetaModel(_LanguageModel):
             # cut between devices, a layer of the tower would add tensors that lie apart
             kept_whole: set[str] = set(getattr(self, "_no_split_modules", None) or ())
             self._no_split_modules = kept_whole | {type(self.vision_tower).__name__}
-            if "unpad" in getattr(config, "mm_patch_merge_type", "flat"):
+            if "unpad" in (merge_parts(getattr(config, "mm_patch_merge_type", "flat")) or ()):
                 self.image_newline = nn.Parameter(torch.empty(config.hidden_size))
 
     def get_vision_tower(self) -> CLIPVisionTower | None:
@@ -69,7 +70,7 @@ class LlavaMetaForCausalLM(_LanguageModel):
 
     def get_model(self) -> Any:
         """Returns the inner model."""
-        return self.model
+        return self.base_model
 
     def get_vision_tower(self) -> CLIPVisionTower | None:
         """Returns the vision tower; None for a model without images."""
@@ -139,8 +140,8 @@ class LlavaMetaForCausalLM(_LanguageModel):
         self, tiles: torch.Tensor, image_size: tuple[int, int] | None, newline: torch.Tensor | None
     ) -> torch.Tensor:
         """Tile features (T, P, D) of an image to (S, D), as the config says."""
-        tile_size = self._require_tower().config.image_size
-        return merge_tiles(tiles, self.config, image_size, tile_size, newline)
+        tile_size = self._require_tower().image_size
+        return merge_tiles(tiles, read_layout(vars(self.config)), image_size, tile_size, newline)
 
     def prepare_inputs_labels_for_multimodal(
         self,

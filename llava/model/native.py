@@ -1,8 +1,8 @@
 """The format of transformers' own LLaVA classes, in the terms of the original one.
 
-`LlavaForConditionalGeneration` (v1.5) and `LlavaNextForConditionalGeneration` (v1.6) hold the same
-weights under other names, with language model and tower described inside one config.json. Imports
-no torch.
+`LlavaForConditionalGeneration` (v1.5), `LlavaNextForConditionalGeneration` (v1.6) and
+`LlavaOnevisionForConditionalGeneration` hold the same weights under other names, with language
+model and tower described inside one config.json. Imports no torch.
 """
 
 from __future__ import annotations
@@ -12,12 +12,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llava.model.rules import NULL, OBJECT, PAIRS, check_fields, one_of, unknown_value
-from llava.model.tower_facts import check_tower
+from llava.model.families import FAMILIES
+from llava.model.rules import NULL, OBJECT, PAIRS, Rule, check_fields, one_of, unknown_value
+from llava.model.tower_facts import check_tower, has_class_token
+from llava.tiling import ASPECT_RATIOS_IN_WORDS, is_aspect_ratio
 
-_NATIVE_TYPES = ("llava", "llava_next")
+NATIVE_TYPES = ("llava", "llava_next", "llava_onevision")
 _SELECT_FEATURES = {"default": "patch", "full": "cls_patch"}
-_DEFAULT_PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
+_DEFAULT_STRATEGIES = {"llava": "default", "llava_next": "default", "llava_onevision": "full"}
+_DEFAULT_LAYERS = {"llava": -2, "llava_next": -2, "llava_onevision": -1}
+_DEFAULT_PINPOINTS = {
+    "llava_next": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
+    "llava_onevision": [[384 * i, 384 * j] for i in range(1, 7) for j in range(1, 7)],
+}
 
 _RULES = {
     "text_config": OBJECT,
@@ -26,29 +33,8 @@ _RULES = {
     "projector_hidden_act": one_of("gelu"),
     "multimodal_projector_bias": one_of(True),
     "image_grid_pinpoints": PAIRS | NULL,
-}
-
-# transformers leaves out of `text_config` what equals the defaults of the class
-_TEXT_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "llama": {
-        "vocab_size": 32000,
-        "hidden_size": 4096,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "max_position_embeddings": 2048,
-        "rms_norm_eps": 1e-6,
-    },
-    "mistral": {
-        "vocab_size": 32000,
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "max_position_embeddings": 4096 * 32,
-        "rms_norm_eps": 1e-6,
-    },
+    "use_image_newline_parameter": one_of(True),
+    "vision_aspect_ratio": Rule(f"one of {ASPECT_RATIOS_IN_WORDS}", is_aspect_ratio),
 }
 
 _TENSOR_NAMES = (
@@ -76,10 +62,10 @@ _TRAINED_NAMES = (
 
 def is_native_config(config: Mapping[str, Any]) -> bool:
     """Whether a config.json describes one of transformers' own LLaVA classes."""
-    inside = config.keys() & {"text_config", "vision_config"}
-    return config.get("model_type") == "llava_next" or (
-        config.get("model_type") == "llava" and bool(inside)
-    )
+    model_type = config.get("model_type")
+    if model_type != "llava":
+        return model_type in NATIVE_TYPES
+    return bool(config.keys() & {"text_config", "vision_config"})
 
 
 def rename_tensor(name: str) -> str:
@@ -109,8 +95,7 @@ def trained_names(name: str) -> list[str]:
 def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Returns the fields that the original format has for the same model.
 
-    A v1.5 model was trained on padded images, which this format does not record; it is read as
-    padded. The context is as long as the language model's positions, which this format states.
+    The context is as long as the language model's positions, which this format states.
 
     Args:
         config: Content of config.json.
@@ -122,37 +107,53 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     check_fields({"text_config": None, "vision_config": None} | dict(config), _RULES, path)
     check_tower(config["vision_config"], path, "vision_config.")
-    text = dict(config["text_config"])
+    vision, text = config["vision_config"], dict(config["text_config"])
     text_type = text.get("model_type", "llama")
-    known = one_of(*_TEXT_DEFAULTS)
+    known = one_of(*(name for name, family in FAMILIES.items() if family.defaults))
     if not known.holds(text_type):
         raise unknown_value("text_config.model_type", known.words, text_type, path)
-    text = {**_TEXT_DEFAULTS[text_type], **text}
-    strategy = config.get("vision_feature_select_strategy", "default")
+    text = {**FAMILIES[text_type].defaults, **text}
+    model_type = config["model_type"]
     fields = text | {
-        "model_type": f"llava_{text_type}",
+        "model_type": FAMILIES[text_type].llava_types[0],
         "max_sequence_length": text["max_position_embeddings"],
         "mm_vision_tower": str(folder),
-        "mm_hidden_size": config["vision_config"].get("hidden_size", 768),
+        "mm_hidden_size": vision.get("hidden_size", 768),
         "mm_projector_type": "mlp2x_gelu",
-        "mm_vision_select_layer": config.get("vision_feature_layer", -2),
-        "mm_vision_select_feature": _SELECT_FEATURES[strategy],
+        "mm_vision_select_layer": config.get("vision_feature_layer", _DEFAULT_LAYERS[model_type]),
+        "mm_vision_select_feature": _select_feature(config, path),
         "mm_use_im_start_end": False,
         "mm_use_im_patch_token": False,
         "unfreeze_mm_vision_tower": True,
-        "vision_config": config["vision_config"],
-        "image_aspect_ratio": "pad",
+        "vision_config": vision,
+        # a tower of CLIP's kind was trained on padded images, which this format does not record;
+        # the processor of any other squashes them
+        "image_aspect_ratio": "pad" if has_class_token(vision) else "square",
     }
     for name in ("torch_dtype", "dtype"):
         if config.get(name) is not None and not (text.get("torch_dtype") or text.get("dtype")):
             fields[name] = config[name]
     fields.setdefault("tie_word_embeddings", config.get("tie_word_embeddings", False))
-    if config["model_type"] == "llava_next":
-        pinpoints = config.get("image_grid_pinpoints")
-        pinpoints = _DEFAULT_PINPOINTS if pinpoints is None else pinpoints
+    if model_type != "llava":
+        pinpoints = config.get("image_grid_pinpoints") or _DEFAULT_PINPOINTS[model_type]
         fields |= {
             "image_aspect_ratio": "anyres",
             "mm_patch_merge_type": "spatial_unpad",
             "image_grid_pinpoints": [[width, height] for height, width in pinpoints],
         }
+    if model_type == "llava_onevision":
+        fields["image_aspect_ratio"] = config.get("vision_aspect_ratio", "anyres_max_9")
     return fields
+
+
+def _select_feature(config: Mapping[str, Any], path: Path) -> str:
+    """Which of a tower's features the language model reads, in the original format's term."""
+    strategy = config.get(
+        "vision_feature_select_strategy", _DEFAULT_STRATEGIES[config["model_type"]]
+    )
+    if has_class_token(config["vision_config"]):
+        return _SELECT_FEATURES[strategy]
+    if strategy != "full":
+        words = "full, as the tower has no class token that could be left out"
+        raise unknown_value("vision_feature_select_strategy", words, strategy, path)
+    return "patch"

@@ -29,9 +29,8 @@ def tower_tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     """
     if checkpoint.tower_dir is None:
         return {}
-    inner = "transformer" if checkpoint.family == "mpt" else "model"
     return {
-        f"{inner}.vision_tower.vision_tower.vision_model.{name}": tensor
+        f"{checkpoint.family.inner}.vision_tower.vision_tower.vision_model.{name}": tensor
         for name, tensor in read_tower(checkpoint.tower_dir).items()
     }
 
@@ -76,15 +75,16 @@ def require_frozen_tower(tensors: Mapping[str, torch.Tensor], checkpoint: Checkp
         f"such as {differing[0]}, have other values than in {checkpoint.tower_dir}"
     )
     field, config = "`unfreeze_mm_vision_tower`", checkpoint.config_file
-    if checkpoint.config.get("unfreeze_mm_vision_tower") is None:
+    parts = checkpoint.config.get("mm_tunable_parts")
+    if checkpoint.config.get("unfreeze_mm_vision_tower") is None and parts is None:
         raise CheckpointError(
             f"{seen}: the tower was trained, or it is another one. Set {field} in {config} to true "
             "to evaluate with the checkpoint's tower, or to false for the tower's own files."
         )
+    stated = f"{field} is false" if parts is None else "`mm_tunable_parts` does not name the tower"
     logger.warning(
-        "%s, and the latter are used, as %s is false in %s. If the tower was trained, set it to "
-        "true.",
-        *(seen, field, config),
+        "%s, and the latter are used, as %s in %s. If the tower was trained, set %s to true.",
+        *(seen, stated, config, field),
     )
 
 

@@ -34,7 +34,7 @@ from llava.model.rules import (
     unknown_value,
     whole,
 )
-from llava.tiling import read_pinpoints
+from llava.tiling import read_layout, read_pinpoints
 
 _PROCESSOR = re.compile(r"(CLIP|Llava|LlavaNext)(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
 _TOWER: Mapping[str, Rule] = {
@@ -95,6 +95,11 @@ def check_tower(tower: Mapping[str, Any], path: Path, prefix: str = "") -> None:
         raise unknown_value(f"{prefix}num_attention_heads", words, heads, path)
 
 
+def has_class_token(tower: Mapping[str, Any]) -> bool:
+    """Whether a tower puts a class token before the patches of an image."""
+    return not str(tower.get("model_type")).startswith("siglip")
+
+
 def tower_fields(folder: Path) -> dict[str, Any]:
     """Returns the fields that make a tower: what else its config.json holds steers nothing."""
     config = read_config(folder)
@@ -140,7 +145,7 @@ def check_processor(folder: Path, config: Mapping[str, Any], side: int) -> None:
     """
     processor, path, prefix = read_processor(folder)
     check_fields(processor, _PROCESSED, path, prefix)
-    squared = config.get("image_aspect_ratio") in ("pad", "anyres")
+    squared = config.get("image_aspect_ratio") not in (None, "square")
     if processor.get("do_center_crop") is False and not squared:
         raise unknown_value(f"{prefix}do_center_crop", "true", False, path)
     # what the file leaves out is of the size that CLIP has at first
@@ -155,12 +160,13 @@ def check_processor(folder: Path, config: Mapping[str, Any], side: int) -> None:
 
 
 def read_tiles(config: Mapping[str, Any], tile_size: int, path: Path) -> list[list[int]] | None:
-    """Returns the tiling sizes of a configuration in pixels; None where images are not tiled.
+    """Returns the tiling sizes of a configuration in pixels; None where there are none.
 
     Raises:
         CheckpointError: they are missing, unreadable or not made of whole tiles.
     """
-    if config.get("image_aspect_ratio") != "anyres":
+    if not str(config.get("image_aspect_ratio")).startswith("anyres"):
+        _check_fixed_tiles(config, tile_size, path)
         return None
     name, written = "image_grid_pinpoints", config.get("image_grid_pinpoints")
     try:
@@ -170,6 +176,18 @@ def read_tiles(config: Mapping[str, Any], tile_size: int, path: Path) -> list[li
     if any(width % tile_size or height % tile_size for width, height in sizes):
         raise unknown_value(name, _pinpoints_in_words(tile_size), written, path)
     return [list(size) for size in sizes]
+
+
+def _check_fixed_tiles(config: Mapping[str, Any], tile_size: int, path: Path) -> None:
+    """Checks tiles whose number does not depend on the image; read as a map they must be four."""
+    try:
+        layout = read_layout(config)
+        num_views = layout.num_views(tile_size)
+    except ValueError as error:
+        raise CheckpointError(f"{path} cannot be followed: {error}") from error
+    if layout.is_spatial and num_views not in (1, 5):
+        words = f"flat, because {layout.mode} cuts images into {num_views} views"
+        raise unknown_value("mm_patch_merge_type", words, config["mm_patch_merge_type"], path)
 
 
 def _pinpoints_in_words(tile_size: int) -> str:

@@ -242,7 +242,7 @@ def _problems(plan: TaskPlan, checkpoint: Checkpoint) -> Iterator[str]:
 
 def _num_newlines(checkpoint: Checkpoint) -> int:
     """The most newline embeddings of an image: one behind each row of patches of all its tiles."""
-    if checkpoint.config.get("mm_patch_merge_type") != "spatial_unpad" or checkpoint.num_views < 2:
+    if not checkpoint.layout.unpads or checkpoint.num_views < 2:
         return 0
     patch = int(checkpoint.tower_config.get("patch_size", 32))
     return max(height // patch for _, height in checkpoint.config["image_grid_pinpoints"])

@@ -24,7 +24,7 @@ from llava.generation.request import EngineReport
 from llava.model.checkpoint import DEFAULT_CONTEXT_LEN
 from llava.model.multimodal_encoder.clip_encoder import find_tower
 from llava.names import get_model_name_from_path
-from llava.tiling import check_layout
+from llava.tiling import read_layout
 from runners.environment import describe_environment
 from runners.errors import ConfigError, StoreError
 from runners.evaluation.identity import ModelIdentity, engine_identity
@@ -231,7 +231,7 @@ def _build_engine(
     image_processor: Any,
     autocast: torch.dtype | None,
 ) -> Engine:
-    check_layout(model.config)
+    read_layout(vars(model.config))
     tower = find_tower(model)
     if image_processor is None and tower is not None:
         image_processor = tower.image_processor

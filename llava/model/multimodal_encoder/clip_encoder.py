@@ -157,6 +157,11 @@ class CLIPVisionTower(nn.Module):
         """Width D_v of the features."""
         return int(self.config.hidden_size)
 
+    @property
+    def image_size(self) -> int:
+        """Side of an image or tile in pixels."""
+        return int(self.config.image_size)
+
     @cached_property
     def num_patches_per_side(self) -> int:
         """Patches along one side of an image."""

@@ -1,0 +1,241 @@
+"""The families of language models below a LLaVA: their names, fields and peculiarities.
+
+What differs from family to family is said here once; the rest of the house asks. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from llava.model.rules import (
+    ACTIVATION,
+    EPSILON,
+    FLAG,
+    NULL,
+    NUM_LAYERS,
+    OBJECT,
+    POSITIVE,
+    Rule,
+    is_number,
+    list_of,
+    one_of,
+    whole,
+)
+
+_SIZES = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "rms_norm_eps"),
+)
+_DECODER: Mapping[str, Rule] = {
+    "hidden_size": whole(),
+    "intermediate_size": whole(),
+    "num_hidden_layers": NUM_LAYERS,
+    "num_attention_heads": whole(),
+    "num_key_value_heads": whole() | NULL,
+    "head_dim": whole() | NULL,
+    "hidden_act": ACTIVATION,
+    "max_position_embeddings": whole(),
+    "rms_norm_eps": EPSILON,
+    "rope_theta": POSITIVE,
+    "rope_scaling": OBJECT | NULL,
+    "rope_parameters": OBJECT | NULL,
+    "attention_bias": FLAG,
+    "mlp_bias": FLAG,
+    "sliding_window": whole() | NULL,
+    "partial_rotary_factor": one_of(1, 1.0),
+}
+_SHARE = Rule("a number above 0, at most 1", lambda value: is_number(value) and 0 < value <= 1)
+_WINDOWS: Mapping[str, Rule] = {
+    "use_sliding_window": FLAG,
+    "max_window_layers": whole(0),
+    "layer_types": list_of(one_of("full_attention", "sliding_attention")) | NULL,
+}
+_MPT: Mapping[str, Rule] = {
+    "d_model": whole(),
+    "n_heads": whole(),
+    "n_layers": NUM_LAYERS,
+    "expansion_ratio": whole(),
+    "max_seq_len": whole(),
+    "attn_config": OBJECT | NULL,
+    "layer_norm_epsilon": EPSILON,
+    "logit_scale": NULL,
+    "no_bias": one_of(True),
+    "embedding_fraction": one_of(1.0, 1),
+    "norm_type": one_of("low_precision_layernorm", "layernorm"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """A family of language models.
+
+    Attributes:
+        name: Its `model_type` in transformers.
+        llava_types: `model_type` of the LLaVAs on it; the first is what their classes register.
+        module: Of `llava.model.language_model`, with the classes of a LLaVA on it.
+        prefix: Of the names of these classes: `LlavaQwen` of `LlavaQwenForCausalLM`.
+        rules: What the fields of its config.json may be, beside those of every language model.
+        needed: The fields that every saved config.json states; the library would guess them.
+        defaults: What transformers leaves out of a `text_config` because its class has it so.
+        inner: Attribute of the language model below the head.
+        embeddings: Name of the table of token embeddings.
+        is_tied: Whether the head is that table where no field says so.
+        is_packable: Whether its attention takes a mask of its own and explicit positions.
+        is_original: Whether the first LLaVA was built on it, whose context is 2,048 tokens long
+            unless a field says otherwise.
+    """
+
+    name: str
+    llava_types: tuple[str, ...]
+    module: str
+    prefix: str
+    rules: Mapping[str, Rule] = field(default_factory=lambda: _DECODER)
+    needed: tuple[str, ...] = _SIZES
+    defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    inner: str = "model"
+    embeddings: str = "model.embed_tokens.weight"
+    is_tied: bool = False
+    is_packable: bool = True
+    is_original: bool = False
+
+
+_QWEN_DEFAULTS = {
+    "vocab_size": 151936,
+    "hidden_size": 4096,
+    "intermediate_size": 22016,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "max_position_embeddings": 32768,
+    "rms_norm_eps": 1e-6,
+}
+
+FAMILIES: Mapping[str, Family] = {
+    family.name: family
+    for family in (
+        Family(
+            name="llama",
+            llava_types=("llava_llama", "share4v"),
+            module="llava_llama",
+            prefix="LlavaLlama",
+            defaults={
+                "vocab_size": 32000,
+                "hidden_size": 4096,
+                "intermediate_size": 11008,
+                "num_hidden_layers": 32,
+                "num_attention_heads": 32,
+                "max_position_embeddings": 2048,
+                "rms_norm_eps": 1e-6,
+            },
+            is_original=True,
+        ),
+        Family(
+            name="mistral",
+            llava_types=("llava_mistral",),
+            module="llava_mistral",
+            prefix="LlavaMistral",
+            defaults={
+                "vocab_size": 32000,
+                "hidden_size": 4096,
+                "intermediate_size": 14336,
+                "num_hidden_layers": 32,
+                "num_attention_heads": 32,
+                "num_key_value_heads": 8,
+                "max_position_embeddings": 4096 * 32,
+                "rms_norm_eps": 1e-6,
+            },
+            is_original=True,
+        ),
+        Family(
+            name="mpt",
+            llava_types=("llava_mpt",),
+            module="llava_mpt",
+            prefix="LlavaMpt",
+            rules=_MPT,
+            needed=("vocab_size", "d_model", "n_heads", "n_layers"),
+            inner="transformer",
+            embeddings="transformer.wte.weight",
+            is_tied=True,
+            is_packable=False,
+            is_original=True,
+        ),
+        Family(
+            name="qwen2",
+            llava_types=("llava_qwen", "llava_qwen2"),
+            module="llava_qwen",
+            prefix="LlavaQwen",
+            rules={**_DECODER, **_WINDOWS},
+            defaults=_QWEN_DEFAULTS,
+        ),
+        Family(
+            name="qwen3",
+            llava_types=("llava_qwen3",),
+            module="llava_qwen3",
+            prefix="LlavaQwen3",
+            rules={**_DECODER, **_WINDOWS, "head_dim": whole()},
+            needed=(*_SIZES, "head_dim"),
+            defaults={**_QWEN_DEFAULTS, "head_dim": 128},
+        ),
+        Family(
+            name="phi3",
+            llava_types=("llava_phi3", "llava_phi"),
+            module="llava_phi3",
+            prefix="LlavaPhi3",
+            rules={
+                **_DECODER,
+                "original_max_position_embeddings": whole(),
+                "partial_rotary_factor": _SHARE,
+            },
+            defaults={
+                "vocab_size": 32064,
+                "hidden_size": 3072,
+                "intermediate_size": 8192,
+                "num_hidden_layers": 32,
+                "num_attention_heads": 32,
+                "max_position_embeddings": 4096,
+                "original_max_position_embeddings": 4096,
+                "rms_norm_eps": 1e-5,
+            },
+        ),
+        Family(
+            name="gemma",
+            llava_types=("llava_gemma",),
+            module="llava_gemma",
+            prefix="LlavaGemma",
+            rules={
+                **_DECODER,
+                "head_dim": whole(),
+                # what the library always computes, whatever these say
+                "hidden_act": one_of("gelu", "gelu_pytorch_tanh"),
+                "hidden_activation": one_of("gelu_pytorch_tanh", None),
+                "use_bidirectional_attention": one_of(False, None),
+            },
+            needed=(*_SIZES, "head_dim"),
+            defaults={
+                "vocab_size": 256000,
+                "hidden_size": 3072,
+                "intermediate_size": 24576,
+                "num_hidden_layers": 28,
+                "num_attention_heads": 16,
+                "num_key_value_heads": 16,
+                "head_dim": 256,
+                "max_position_embeddings": 8192,
+                "rms_norm_eps": 1e-6,
+                "tie_word_embeddings": True,
+            },
+            is_tied=True,
+        ),
+    )
+}
+"""Every family by its name."""
+
+LLAVA_TYPES: Mapping[str, Family] = {
+    llava_type: family for family in FAMILIES.values() for llava_type in family.llava_types
+}
+"""The family by the `model_type` of a LLaVA on it."""
+
+MODEL_TYPES = FAMILIES | LLAVA_TYPES
+"""The family by the `model_type` of a language model or of a LLaVA on it."""

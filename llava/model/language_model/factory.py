@@ -1,0 +1,69 @@
+"""A LLaVA's classes, made from those of its language model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+)
+
+from llava.model.llava_arch import LlavaMetaForCausalLM, LlavaMetaModel
+
+
+def make_llava(
+    config_class: Any, model_type: str, prefix: str, module: str, config_name: str = ""
+) -> tuple[Any, Any, Any]:
+    """Returns a LLaVA's configuration, inner model and causal language model, and registers them.
+
+    Args:
+        config_class: Configuration of the language model, from transformers.
+        model_type: What config.json calls the LLaVA.
+        prefix: Of the classes' names.
+        module: In which the classes are to be found, `__name__` of who asks.
+        config_name: Of the configuration's class, where that is not the prefix and `Config`.
+    """
+    base_class, causal_class = (
+        MODEL_MAPPING[config_class],
+        MODEL_FOR_CAUSAL_LM_MAPPING[config_class],
+    )
+    family = config_class.model_type
+    config = type(
+        config_name or f"{prefix}Config",
+        (config_class,),
+        {
+            "__module__": module,
+            "__doc__": f"A {family} configuration with LLaVA's `mm_*` fields beside it.",
+            "model_type": model_type,
+        },
+    )
+    own = {"__module__": module, "config_class": config}
+    inner = type(
+        f"{prefix}Model",
+        (LlavaMetaModel, base_class),
+        {**own, "__doc__": f"The {family} decoder with vision tower and projector."},
+    )
+
+    def build(self: Any, config: Any) -> None:
+        super(causal_class, self).__init__(config)
+        setattr(self, self.base_model_prefix, inner(config))
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    causal = type(
+        f"{prefix}ForCausalLM",
+        (LlavaMetaForCausalLM, causal_class),
+        {
+            **own,
+            "__doc__": f"{family} with a language-model head that takes images beside text.",
+            "__init__": build,
+        },
+    )
+    AutoConfig.register(model_type, config)
+    AutoModelForCausalLM.register(config, causal)
+    return config, inner, causal
