@@ -132,20 +132,21 @@ def merge_tiles(
     """
     if not layout.is_spatial:
         return features.flatten(0, 1)
-    if layout.unpads and image_newline is None:
+    newline = image_newline if layout.unpads else None
+    if layout.unpads and newline is None:
         raise ValueError("`image_newline` must be a tensor for spatial_unpad, but is None.")
     base, tiles = features[0], features[1:]
     if not len(tiles):
-        return base if image_newline is None else _with_newline(base, image_newline)
+        return base if newline is None else torch.cat((base, newline[None].to(base)))
     grid = _grid_of(tiles, layout, image_size, tile_size)
     if layout.pools:
         read = nn.functional.max_pool2d(grid, 2).flatten(1).T
-    elif layout.unpads and image_newline is not None and image_size is not None:
+    elif newline is not None and image_size is not None:
         grid = unpad_image(grid, image_size)
         size = layout.shrunk(grid.shape[1], grid.shape[2], round(base.shape[0] ** 0.5))
         if size is not None:
             grid = nn.functional.interpolate(grid[None], size, mode="bilinear")[0]
-        column = image_newline[:, None, None].expand(-1, grid.shape[1], 1).to(grid)
+        column = newline[:, None, None].expand(-1, grid.shape[1], 1).to(grid)
         read = torch.cat((grid, column), dim=-1).flatten(1).T
     else:
         read = grid.flatten(1).T
@@ -169,7 +170,3 @@ def _grid_of(
         )
     grid = tiles.view(rows, columns, side, side, -1)
     return grid.permute(4, 0, 2, 1, 3).flatten(3, 4).flatten(1, 2)
-
-
-def _with_newline(features: torch.Tensor, newline: torch.Tensor) -> torch.Tensor:
-    return torch.cat((features, newline[None].to(features)))

@@ -139,8 +139,8 @@ def broken_config(shop: Workshop) -> Broken:
 
 def unknown_model_type(shop: Workshop) -> Broken:
     folder = shop.llava()
-    edit_config(folder, model_type="llava_gemma")
-    return Broken(folder, r"`model_type` must be one of .*'llava_gemma'")
+    edit_config(folder, model_type="llava_rwkv")
+    return Broken(folder, r"`model_type` must be one of .*'llava_rwkv'")
 
 
 def unknown_projector_type(shop: Workshop) -> Broken:

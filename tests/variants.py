@@ -24,6 +24,74 @@ def make_mistral(folder: Path, tower: Path, **config_overrides: Any) -> Path:
     return make_checkpoint(folder, tower, **{**config, **config_overrides})
 
 
+FAMILY_FIELDS: dict[str, dict[str, Any]] = {
+    "llama 3": {
+        "num_key_value_heads": 2,
+        "rope_theta": 500000.0,
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    },
+    "qwen2": {"model_type": "llava_qwen", "num_key_value_heads": 2, "rms_norm_eps": 1e-6},
+    "qwen2 with windows": {
+        "model_type": "llava_qwen",
+        "tie_word_embeddings": True,
+        "use_sliding_window": True,
+        "sliding_window": 12,
+        "max_window_layers": 1,
+    },
+    "qwen3": {"model_type": "llava_qwen3", "num_key_value_heads": 2, "head_dim": 24},
+    "phi3": {"model_type": "llava_phi3", "partial_rotary_factor": 0.5, "sliding_window": 40},
+    "gemma": {
+        "model_type": "llava_gemma",
+        "num_key_value_heads": 1,
+        "head_dim": 24,
+        "hidden_act": "gelu",
+        "tie_word_embeddings": True,
+    },
+}
+"""What config.json says of a tiny LLaVA on each language model, beside what it says of LLaMA's."""
+
+
+def make_family(folder: Path, tower: Path, family: str, **config_overrides: Any) -> Path:
+    """Writes a tiny LLaVA on another language model, one of `FAMILY_FIELDS`."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from llava.model.families import LLAVA_TYPES
+
+    fields = FAMILY_FIELDS[family] | config_overrides
+    make_checkpoint(folder, tower, **fields)
+    config = _read_json(folder / "config.json")
+    name = LLAVA_TYPES[config["model_type"]].name
+    known = {key: value for key, value in config.items() if key not in _NOT_OF_A_MODEL}
+    with torch.device("meta"):
+        plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **known))
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        key: _random_tensor(tensor.shape, generator)
+        for key, tensor in plain.state_dict().items()
+        if key != "lm_head.weight" or not config["tie_word_embeddings"]
+    }
+    given = load_file(folder / "model.safetensors")
+    tensors |= {key: tensor for key, tensor in given.items() if "mm_" in key or "newline" in key}
+    tensors |= {key: tensor for key, tensor in given.items() if "vision_tower" in key}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+_NOT_OF_A_MODEL = frozenset({"model_type", "architectures", "transformers_version", "torch_dtype"})
+
+
+def _random_tensor(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+    noise = torch.randn(shape, generator=generator)
+    scale = 1.5 / shape[-1] ** 0.5 if len(shape) > 1 else 0.1
+    return (scale * noise + (len(shape) == 1)).half()
+
+
 def make_mpt(folder: Path, tower: Path, *, seed: int = 0, **config_overrides: Any) -> Path:
     """Writes a LLaVA on MPT with a byte-level tokenizer.json and returns its folder."""
     folder.mkdir(parents=True, exist_ok=True)

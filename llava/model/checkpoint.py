@@ -15,6 +15,7 @@ from llava.errors import CheckpointError
 from llava.model.adapter_facts import ADAPTER_CONFIG, check_adapter_files
 from llava.model.facts import check_generation, read_facts
 from llava.model.families import FAMILIES, MODEL_TYPES, Family
+from llava.model.foreign import refuse_foreign
 from llava.model.kinds import (
     NON_LORA_FILE,
     CheckpointKind,
@@ -230,6 +231,7 @@ def inspect_checkpoint(
     config_dir, config = _config_of(folder, base_dir)
     config_path = config_dir / "config.json"
     language_dir = base_dir or folder
+    refuse_foreign(config, config_path)
     translated = native = is_native_config(config)
     if base_dir is not None and (base_dir / "config.json").is_file():
         native = is_native_config(read_config(base_dir))

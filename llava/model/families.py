@@ -79,7 +79,8 @@ class Family:
         prefix: Of the names of these classes: `LlavaQwen` of `LlavaQwenForCausalLM`.
         rules: What the fields of its config.json may be, beside those of every language model.
         needed: The fields that every saved config.json states; the library would guess them.
-        defaults: What transformers leaves out of a `text_config` because its class has it so.
+        defaults: What transformers leaves out of a `text_config` because its class has it so; empty
+            where its own LLaVA classes answer otherwise than the family's LLaVAs were trained.
         inner: Attribute of the language model below the head.
         embeddings: Name of the table of token embeddings.
         is_tied: Whether the head is that table where no field says so.
@@ -214,18 +215,6 @@ FAMILIES: Mapping[str, Family] = {
                 "use_bidirectional_attention": one_of(False, None),
             },
             needed=(*_SIZES, "head_dim"),
-            defaults={
-                "vocab_size": 256000,
-                "hidden_size": 3072,
-                "intermediate_size": 24576,
-                "num_hidden_layers": 28,
-                "num_attention_heads": 16,
-                "num_key_value_heads": 16,
-                "head_dim": 256,
-                "max_position_embeddings": 8192,
-                "rms_norm_eps": 1e-6,
-                "tie_word_embeddings": True,
-            },
             is_tied=True,
         ),
     )

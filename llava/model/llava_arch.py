@@ -100,6 +100,15 @@ class LlavaMetaForCausalLM(_LanguageModel):
         """
         if isinstance(images, EncodedImages):
             return list(images)
+        merged = self._merged_features(images, image_sizes)
+        # where a family multiplies what it reads, it was trained with images multiplied too
+        scale = getattr(self.get_input_embeddings(), "embed_scale", None)
+        return merged if scale is None else [one * scale.to(one) for one in merged]
+
+    def _merged_features(
+        self, images: Images, image_sizes: Sequence[tuple[int, int]] | None
+    ) -> list[torch.Tensor]:
+        """The projected features of each image, those of its tiles put together."""
         if isinstance(images, torch.Tensor) and images.ndim == 4:
             return list(self.encode_images(images))
         tiled = [image if image.ndim == 4 else image[None] for image in images]

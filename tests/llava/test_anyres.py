@@ -1,7 +1,6 @@
 """Tiles become one sequence: unpadded, row by row, each row closed by a newline."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from llava.anyres import merge_tiles, resize_and_pad_image, unpad_image
+from llava.tiling import read_layout
 
 TILE = 56
 SIDES = st.integers(1, 4000)
@@ -84,12 +84,14 @@ def merge(
     aspect_ratio="anyres",
     grid_pinpoints=PINPOINTS,
 ):
-    config = SimpleNamespace(
-        mm_patch_merge_type=merge_type,
-        image_aspect_ratio=aspect_ratio,
-        image_grid_pinpoints=grid_pinpoints,
+    layout = read_layout(
+        {
+            "mm_patch_merge_type": merge_type,
+            "image_aspect_ratio": aspect_ratio,
+            "image_grid_pinpoints": grid_pinpoints,
+        }
     )
-    return merge_tiles(features, config, image_size, TILE, image_newline)
+    return merge_tiles(features, layout, image_size, TILE, image_newline)
 
 
 def merged(features, size, merge_type="spatial_unpad", **options):
@@ -195,7 +197,7 @@ def test_newline_takes_the_dtype_of_the_features():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"merge_type": "maxpool"}, "must be flat, spatial or spatial_unpad, but is 'maxpool'"),
+        ({"merge_type": "maxpool"}, "`mm_patch_merge_type` must be flat or spatial, .* 'maxpool'"),
         ({"image_newline": None}, "`image_newline` must be a tensor for spatial_unpad"),
         ({"aspect_ratio": "pad"}, "Several tiles need `image_aspect_ratio` anyres"),
         ({"image_size": None}, "`image_sizes`"),

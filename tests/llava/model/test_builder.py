@@ -100,7 +100,7 @@ def test_every_kind_is_recognized_and_loads(
 ) -> None:
     base_dir = folders[base] if base else None
     checkpoint = inspect_checkpoint(str(folders[name]), str(base_dir) if base_dir else None)
-    assert (checkpoint.kind, checkpoint.family) == (kind, family)
+    assert (checkpoint.kind, checkpoint.family.name) == (kind, family)
     tokenizer, model, image_processor, context_len = load(folders[name], base_dir)
     # the native format states how long its context is, the original one has a length of its own
     assert context_len == (4096 if checkpoint.native else 2048)

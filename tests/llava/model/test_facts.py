@@ -300,8 +300,8 @@ def refusal(folder: Path, base: Path | None = None) -> str:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *(("image_aspect_ratio", value) for value in ("Pad", "padd", "anyres_max_9", "crop_split")),
-        *(("mm_patch_merge_type", value) for value in ("unpad", "spatial_maxpool2x2", None)),
+        *(("image_aspect_ratio", value) for value in ("Pad", "padd", "anyres_max_09", "crop")),
+        *(("mm_patch_merge_type", value) for value in ("unpad", "spatial_maxpool", "spatial_unpad_unpad", None)),
         *(("mm_projector_type", value) for value in ("mlp2x", "mlp0x_gelu", "cdpnet", None)),
         *(("mm_vision_select_feature", value) for value in ("cls", "slicefour_patch", None)),
         *(("s2", True), ("mm_resampler_type", "perceiver"), ("mm_use_im_start_end", "false")),
@@ -513,7 +513,7 @@ def test_other_families_are_inspected_alike(family: str, tiny_tower: Path, tmp_p
     make = make_mistral if family == "mistral" else make_mpt
     shutil.copytree(tiny_tower, tmp_path / tiny_tower.name)
     folder = make(tmp_path / f"llava-{family}", tiny_tower)
-    assert inspect_checkpoint(str(folder)).family == family
+    assert inspect_checkpoint(str(folder)).family.name == family
     edit(folder, vocab_size="640")
     assert "`vocab_size` must be a whole number" in refusal(folder)
 

@@ -1,5 +1,7 @@
 """The model: images among token embeddings, losses, and answers."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from llava.model.llava_arch import LlavaMetaForCausalLM, LlavaMetaModel
 from llava.model.multimodal_encoder import clip_encoder
 from llava.tokens import tokenizer_image_token
 from tests.checkpoints import make_checkpoint, make_tower
+from tests.variants import make_family
 
 NUM_PATCHES = 16
 QUESTION = "USER: <image>\nWhat color is the dog? ASSISTANT:"
@@ -391,3 +394,16 @@ def test_tower_of_another_width_fits_its_projector(tmp_path):
     images = process_images([picture(0)], processor, model.config)
     with torch.no_grad():
         assert model.encode_images(images).shape == (1, 4, 64)
+
+
+def test_gemma_reads_images_scaled_as_it_reads_text(tiny_tower: Path, tmp_path: Path) -> None:
+    folder = make_family(tmp_path / "llava-gemma", tiny_tower, "gemma")
+    tokenizer, model, _, _ = load_pretrained_model(
+        str(folder), None, folder.name, device="cpu", dtype="float32"
+    )
+    pixels = torch.randn(1, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    scale = model.config.hidden_size**0.5
+    (features,) = model.image_features(pixels, None)
+    torch.testing.assert_close(features, model.encode_images(pixels)[0] * scale)
+    table = model.get_input_embeddings()
+    torch.testing.assert_close(table(torch.tensor([5]))[0], table.weight[5] * scale)
