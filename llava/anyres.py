@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from llava.processors import crop_side, resize_side
 from llava.tiling import MERGE_TYPES, Pinpoints, Size, read_pinpoints
 
 
@@ -74,7 +75,7 @@ def divide_to_patches(image: Image.Image, patch_size: int) -> list[Image.Image]:
 
 def cut_views(image: Image.Image, processor: Any, grid_pinpoints: Pinpoints) -> list[Image.Image]:
     """Returns the base view, the whole image squashed to a square, and the T tiles of an image."""
-    side, tile_size = processor.size["shortest_edge"], processor.crop_size["height"]
+    side, tile_size = resize_side(processor), crop_side(processor)
     best = select_best_resolution(image.size, read_pinpoints(grid_pinpoints, tile_size))
     tiles = divide_to_patches(resize_and_pad_image(image, best), tile_size)
     return [image.resize((side, side)), *tiles]

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from llava.anyres import cut_views
+from llava.processors import resize_side
 from llava.tiling import Pinpoints, check_layout
 
 _HOLDS_RGB_COLOR = frozenset({"RGB", "RGBA", "P"})
@@ -116,7 +117,7 @@ def _padded_pixels(
     image: Image.Image, background_color: tuple[int, int, int], processor: Any
 ) -> torch.Tensor:
     """The padded square through the processor: (3, H, W) float32."""
-    side = processor.size["shortest_edge"]
+    side = resize_side(processor)
     if max(image.size) ** 2 > _LARGE_SQUARE and image.mode != "P":
         resample = Image.Resampling(processor.resample)
         square = shrink_to_square(to_rgb(image), background_color, side, resample)
@@ -127,7 +128,7 @@ def _padded_pixels(
 
 def _cropped_pixels(image: Image.Image, processor: Any) -> torch.Tensor:
     """The center crop that the processor makes: (3, H, W) float32."""
-    side = processor.size["shortest_edge"]
+    side = resize_side(processor)
     num_pixels = side * side * max(image.size) // min(image.size)
     largest = 2 * (Image.MAX_IMAGE_PIXELS or num_pixels)  # as of images that PIL does not open
     if num_pixels > largest:

@@ -39,7 +39,7 @@ from llava.generation.request import (
 from llava.generation.sampling import SeededSampling
 from llava.generation.sequential import SequentialEngine
 from llava.model.llava_arch import EncodedImages
-from llava.model.multimodal_encoder.clip_encoder import MAX_IMAGES, find_tower
+from llava.model.multimodal_encoder.vision_tower import find_tower
 from llava.tiling import most_tiles
 
 logger = logging.getLogger(__name__)
@@ -222,7 +222,7 @@ class PackedEngine:
         ratio, pinpoints = (
             getattr(config, f"image_{name}", None) for name in ("aspect_ratio", "grid_pinpoints")
         )
-        return tower.num_patches * most_tiles(ratio, pinpoints, tower.config.image_size)
+        return tower.num_patches * most_tiles(ratio, pinpoints, tower.image_size)
 
     def _open_images(self, pack: Pack) -> Images:
         sources = {image.key: image for request in pack.requests for image in request.images}
@@ -369,7 +369,8 @@ class PackedEngine:
             features |= dict(zip(keys, embeds, strict=True))
             if len(keys) == 1:
                 self._encoded_alone[tuple(keys)] = EncodedImages(embeds)
-            self.stats.num_tower_calls += -(-pixels.shape[:-3].numel() // MAX_IMAGES)
+            tower = model.get_vision_tower()
+            self.stats.num_tower_calls += -(-pixels.shape[:-3].numel() // tower.images_at_once)
         return features
 
     def _result(self, question: Question, prepared: Prepared, latency_s: float) -> Result:

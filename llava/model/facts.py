@@ -35,7 +35,8 @@ from llava.tiling import ASPECT_RATIOS, MERGE_TYPES
 
 _PROJECTOR = re.compile(r"linear|identity|mlp[1-9]\d?x_gelu")
 _LLAVA_FIELD = re.compile(
-    r"(mm|image|tokenizer|tune|freeze|unfreeze|use_mm)_\w+|vision_tower|max_sequence_length"
+    r"(mm|image|tokenizer|tune|freeze|unfreeze|use_mm)_\w+|vision_tower|max_sequence_length|"
+    r"s2(_scales)?"
 )
 _TUNABLE = frozenset(
     {"", "mm_vision_tower", "mm_vision_resampler", "mm_mlp_adapter", "mm_language_model"}
@@ -53,6 +54,10 @@ def _names_parts(value: object) -> bool:
     )
 
 
+_SCALES = Rule(
+    "whole numbers with commas between, such as 336,672,1008",
+    lambda value: isinstance(value, str) and bool(re.fullmatch(r"[1-9]\d*(, *[1-9]\d*)*", value)),
+)
 _PARTS = Rule(f"a list of {', '.join(sorted(_TUNABLE - {''}))}, with commas between", _names_parts)
 _LLAVA: Mapping[str, Rule] = {
     "image_aspect_ratio": one_of(*ASPECT_RATIOS),
@@ -70,7 +75,9 @@ _LLAVA: Mapping[str, Rule] = {
     "mm_use_im_patch_token": FLAG | NULL,
     "unfreeze_mm_vision_tower": FLAG | NULL,
     "mm_tunable_parts": _PARTS | NULL,
-    "s2": _OFF,
+    "s2": FLAG | NULL,
+    "s2_scales": _SCALES | NULL,
+    "mm_vision_image_size": whole() | NULL,
     "tokenizer_model_max_length": whole() | NULL,
     "tokenizer_padding_side": one_of("left", "right"),
     "max_sequence_length": whole() | NULL,
@@ -241,7 +248,6 @@ def read_facts(
     for name in ("rope_scaling", "rope_parameters"):
         if config.get(name) is not None:
             _check_rope(config[name], path, f"{prefix}{name}.", _rotated(config) // 2)
-    _check_tiled_features(config, path, native=native)
     for one, other in (("rope_scaling", "rope_parameters"), ("torch_dtype", "dtype")):
         given, again = config.get(one), config.get(other)
         if given is not None and again is not None and given != again:
@@ -268,18 +274,6 @@ def _rotated(config: Mapping[str, Any]) -> int:
     """Dimensions of a head that turn with the position."""
     heads = config.get("num_attention_heads") or config["n_heads"]
     return int(config.get("head_dim") or (config.get("hidden_size") or config["d_model"]) // heads)
-
-
-def _check_tiled_features(config: Mapping[str, Any], path: Path, *, native: bool) -> None:
-    """Checks that tiles which are put together to a map bring no class token of their own."""
-    spatial = str(config.get("mm_patch_merge_type", "flat")).startswith("spatial")
-    tiled = config.get("image_aspect_ratio") == "anyres"
-    if spatial and tiled and config.get("mm_vision_select_feature") == "cls_patch":
-        if native:
-            words = "default, as `model_type` is llava_next"
-            raise unknown_value("vision_feature_select_strategy", words, "full", path)
-        words = "patch, because `image_aspect_ratio` is anyres"
-        raise unknown_value("mm_vision_select_feature", words, "cls_patch", path)
 
 
 def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str, num_pairs: int) -> None:

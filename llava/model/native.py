@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.model.rules import NULL, OBJECT, PAIRS, check_fields, one_of, unknown_value
-from llava.model.tower_facts import check_tower
+from llava.model.tower_facts import vision_part
 
 _NATIVE_TYPES = ("llava", "llava_next")
 _SELECT_FEATURES = {"default": "patch", "full": "cls_patch"}
@@ -121,7 +121,7 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     check_fields({"text_config": None, "vision_config": None} | dict(config), _RULES, path)
-    check_tower(config["vision_config"], path, "vision_config.")
+    vision = vision_part(config, path)
     text = dict(config["text_config"])
     text_type = text.get("model_type", "llama")
     known = one_of(*_TEXT_DEFAULTS)
@@ -133,14 +133,13 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "model_type": f"llava_{text_type}",
         "max_sequence_length": text["max_position_embeddings"],
         "mm_vision_tower": str(folder),
-        "mm_hidden_size": config["vision_config"].get("hidden_size", 768),
+        "mm_hidden_size": vision["hidden_size"],
         "mm_projector_type": "mlp2x_gelu",
         "mm_vision_select_layer": config.get("vision_feature_layer", -2),
         "mm_vision_select_feature": _SELECT_FEATURES[strategy],
         "mm_use_im_start_end": False,
         "mm_use_im_patch_token": False,
         "unfreeze_mm_vision_tower": True,
-        "vision_config": config["vision_config"],
         "image_aspect_ratio": "pad",
     }
     for name in ("torch_dtype", "dtype"):

@@ -304,7 +304,7 @@ def refusal(folder: Path, base: Path | None = None) -> str:
         *(("mm_patch_merge_type", value) for value in ("unpad", "spatial_maxpool2x2", None)),
         *(("mm_projector_type", value) for value in ("mlp2x", "mlp0x_gelu", "cdpnet", None)),
         *(("mm_vision_select_feature", value) for value in ("cls", "slicefour_patch", None)),
-        *(("s2", True), ("mm_resampler_type", "perceiver"), ("mm_use_im_start_end", "false")),
+        *(("s2", "true"), ("mm_resampler_type", "perceiver"), ("mm_use_im_start_end", "false")),
         *(("unfreeze_mm_vision_tower", "false"), ("torch_dtype", "nonsense"), ("dtype", "auto")),
         *(("hidden_act", "silo"), ("num_attention_heads", 6), ("num_key_value_heads", 3)),
         *(("rope_scaling", {"type": "linear", "factor": 0.5}), ("rope_scaling", {"factor": 2.0})),

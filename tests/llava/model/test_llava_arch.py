@@ -15,7 +15,7 @@ from llava.model.language_model.llava_llama import (
     LlavaLlamaModel,
 )
 from llava.model.llava_arch import LlavaMetaForCausalLM, LlavaMetaModel
-from llava.model.multimodal_encoder import clip_encoder
+from llava.model.multimodal_encoder import vision_tower
 from llava.tokens import tokenizer_image_token
 from tests.checkpoints import make_checkpoint, make_tower
 
@@ -215,7 +215,7 @@ def test_many_images_go_through_the_tower_in_parts(tiny_model, monkeypatch):
     embeddings = tower.vision_tower.vision_model.embeddings
     hook = embeddings.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     images = torch.cat([pixels_of(tiny_model, picture(number)) for number in range(5)])
-    monkeypatch.setattr(clip_encoder, "MAX_IMAGES", 2)
+    monkeypatch.setattr(vision_tower, "MAX_IMAGES", 2)
     parts = tower(images)
     hook.remove()
     assert seen == [2, 2, 1]
