@@ -19,7 +19,7 @@ from llava.anyres import (
     resize_and_pad_image,
     select_best_resolution,
 )
-from llava.processors import crop_side, crops, resize_side
+from llava.processors import crop_side, is_squashing, resize_side
 from llava.tiling import Layout, Pinpoints, read_layout, read_pinpoints
 
 _HOLDS_RGB_COLOR = frozenset({"RGB", "RGBA", "P"})
@@ -154,7 +154,7 @@ def _padded_pixels(image: Image.Image, processor: Any) -> torch.Tensor:
 
 def _cropped_pixels(image: Image.Image, processor: Any) -> torch.Tensor:
     """What the processor makes of an image as it is: (3, H, W) float32."""
-    if crops(processor):
+    if not is_squashing(processor):
         _refuse_narrow(image, resize_side(processor))
     return _pixels(image, processor)
 

@@ -1,4 +1,7 @@
-"""What an image processor makes of an image, whichever tower it belongs to. Imports no torch."""
+"""The sizes that an image processor has, by one name for all kinds. Imports no torch.
+
+CLIP's resizes the shorter side and crops a square; SigLIP's resizes to a square.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,16 @@ from typing import Any
 
 
 def resize_side(processor: Any) -> int:
-    """Returns the side in pixels to which a square image is resized."""
+    """Returns the pixels to which a processor resizes the shorter side, or both."""
     size = processor.size
-    return int(size.get("shortest_edge") or size["height"])
+    return int(size["shortest_edge"] if "shortest_edge" in size else size["height"])
 
 
 def crop_side(processor: Any) -> int:
-    """Returns the side in pixels of what the tower sees."""
-    crop = getattr(processor, "crop_size", None)
-    return int(crop["height"]) if crop else resize_side(processor)
+    """Returns the side in pixels of the square that a processor makes of an image."""
+    return resize_side(processor) if is_squashing(processor) else int(processor.crop_size["height"])
 
 
-def crops(processor: Any) -> bool:
-    """Whether the middle of an image is cut out; else the whole of it is squashed to a square."""
-    return bool(getattr(processor, "do_center_crop", False))
+def is_squashing(processor: Any) -> bool:
+    """Whether a processor resizes to a square, whatever the image's proportions are."""
+    return "shortest_edge" not in processor.size

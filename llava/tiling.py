@@ -90,6 +90,14 @@ class Layout:
             num_tiles = min(num_tiles, int(_NOT_SHRUNK**2 * self.limit) + 1)
         return num_tiles + self.keeps_base
 
+    def most_rows(self, tile_side: int) -> int:
+        """Returns how many rows of tiles are closed by newlines at most, patch row by patch row."""
+        if not self.unpads or self.pools or self.num_views(tile_side) < 2:
+            return 0
+        if self.mode != "anyres" or self.pinpoints is None:
+            return 2
+        return max(height for _, height in read_pinpoints(self.pinpoints, tile_side)) // tile_side
+
     def shrunk(self, height: int, width: int, side: int) -> Size | None:
         """Returns height and width to which a map of features is shrunk; None where it is not.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from llava.model.multimodal_encoder.clip_encoder import MAX_IMAGES, find_tower
+from llava.model.multimodal_encoder.vision_tower import MAX_IMAGES, find_tower
 
 CPU_MAX_TOKENS = 8192
 """Cache slots of a pack on a CPU: how many questions write a token together, for which all weights
@@ -118,7 +118,7 @@ def _bytes_per_token(model: Any, tower: Any, share_of_layers: float) -> int:
     activations = (8 * config.hidden_size + 3 * inner) * item
     image = 0
     if tower is not None:  # pixels of a patch, its features, and what the projector makes of them
-        pixels = _PIXEL_BYTES * tower.config.patch_size**2
+        pixels = _PIXEL_BYTES * tower.facts.pixel_size**2 // tower.num_patches
         image = pixels + (tower.hidden_size + 2 * config.hidden_size) * item
     return cache + activations + _MASK_BYTES + image
 

@@ -40,7 +40,7 @@ from llava.generation.sampling import SeededSampling
 from llava.generation.sequential import SequentialEngine
 from llava.model.families import MODEL_TYPES
 from llava.model.llava_arch import EncodedImages
-from llava.model.multimodal_encoder.clip_encoder import MAX_IMAGES, find_tower
+from llava.model.multimodal_encoder.vision_tower import find_tower
 from llava.tiling import read_layout
 
 logger = logging.getLogger(__name__)
@@ -367,7 +367,8 @@ class PackedEngine:
             features |= dict(zip(keys, embeds, strict=True))
             if len(keys) == 1:
                 self._encoded_alone[tuple(keys)] = EncodedImages(embeds)
-            self.stats.num_tower_calls += -(-pixels.shape[:-3].numel() // MAX_IMAGES)
+            tower = model.get_vision_tower()
+            self.stats.num_tower_calls += -(-pixels.shape[:-3].numel() // tower.images_at_once)
         return features
 
     def _result(self, question: Question, prepared: Prepared, latency_s: float) -> Result:
@@ -425,6 +426,4 @@ def is_packable(config: Any) -> bool:
     """
     family = MODEL_TYPES.get(config.model_type)
     rope = getattr(config, "rope_parameters", None) or {}
-    return (
-        family is not None and family.is_packable and rope.get("rope_type") not in _GROWING_ROPE
-    )
+    return family is not None and family.is_packable and rope.get("rope_type") not in _GROWING_ROPE

@@ -37,7 +37,7 @@ from llava.model.content_hash import hash_weight_files
 from llava.model.facts import kept_fields, kept_options
 from llava.model.kinds import CheckpointKind
 from llava.model.locate import find_weight_files, read_json_object
-from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
+from llava.model.multimodal_encoder.vision_tower import VisionTower
 from llava.model.native import rename_tensor
 from llava.model.quantization import Quantization
 from llava.model.quantized_weights import refuse_quantized
@@ -375,8 +375,8 @@ def _fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: 
     return max(0, num_new)
 
 
-def _load_tower(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None) -> CLIPVisionTower:
-    tower: CLIPVisionTower = model.get_vision_tower()
+def _load_tower(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None) -> VisionTower:
+    tower: VisionTower = model.get_vision_tower()
     if checkpoint.tower_dir is not None and not tower.is_loaded:
         hash_weight_files(find_weight_files(checkpoint.tower_dir))  # which finds what is no number
     try:

@@ -36,8 +36,10 @@ from llava.model.locate import (
     resolve_model_path,
 )
 from llava.model.native import NATIVE_TYPES, is_native_config, translate_config
+from llava.model.processor_facts import processor_files
 from llava.model.quantized_weights import refuse_quantized, stored_names
-from llava.model.tower_facts import find_tower, is_tower_tuned, read_image_facts, read_processor
+from llava.model.tower_facts import find_tower, is_tower_tuned, read_image_facts
+from llava.model.tower_kinds import Tower
 from llava.tiling import Layout, read_layout
 
 DEFAULT_CONTEXT_LEN = 2048
@@ -62,7 +64,7 @@ class Checkpoint:
         weight_files: Files with the language model's weights (the base's, if there is one).
         trained_files: Files with what was trained over a base.
         tower_dir: Folder of the vision tower; None for a plain language model.
-        tower_config: The vision part of the tower's config.json; empty without a tower.
+        tower: The vision tower; None for a plain language model.
     """
 
     kind: CheckpointKind
@@ -75,7 +77,7 @@ class Checkpoint:
     weight_files: tuple[Path, ...]
     trained_files: tuple[Path, ...]
     tower_dir: Path | None
-    tower_config: Mapping[str, Any]
+    tower: Tower | None
 
     @property
     def tokenizer_dir(self) -> Path:
@@ -158,30 +160,24 @@ class Checkpoint:
     @property
     def num_image_tokens(self) -> int:
         """Embeddings of an image that is not tiled; 0 for a plain language model."""
-        if not self.is_multimodal:
-            return 0
-        side = int(self.tower_config.get("image_size", 224))
-        patches = side // int(self.tower_config.get("patch_size", 32))
-        return patches**2 + (self.config.get("mm_vision_select_feature") == "cls_patch")
+        return 0 if self.tower is None else self.tower.num_features
 
     @property
     def num_views(self) -> int:
         """How many views of an image the tower gets: 1, or the most that tiling can give."""
-        return self.layout.num_views(self._image_side) if self.is_multimodal else 1
+        return 1 if self.tower is None else self.layout.num_views(self.tower.image_size)
 
     @property
     def most_image_tokens(self) -> int:
         """Embeddings of an image in the largest layout; 0 for a plain language model."""
-        return self.num_image_tokens * self.layout.num_read(self._image_side)
+        if self.tower is None:
+            return 0
+        return self.num_image_tokens * self.layout.num_read(self.tower.image_size)
 
     @property
     def layout(self) -> Layout:
         """How images are laid out for the tower."""
         return read_layout(self.config)
-
-    @property
-    def _image_side(self) -> int:
-        return int(self.tower_config.get("image_size", 224))
 
     @property
     def files(self) -> list[Path]:
@@ -190,9 +186,9 @@ class Checkpoint:
         names = ("config.json", "generation_config.json", ADAPTER_CONFIG, *TOKENIZER_FILES)
         files = [folder / name for folder in folders for name in names]
         files += [*self.weight_files, *self.trained_files]
-        if self.tower_dir is not None:
-            files += [self.tower_dir / name for name in ("config.json", "preprocessor_config.json")]
-            files.append(read_processor(self.tower_dir)[1])
+        if self.tower_dir is not None and self.tower is not None:
+            files.append(self.tower_dir / "config.json")
+            files += processor_files(self.tower_dir, self.tower)
         files += self.tower_files
         return [path for path in dict.fromkeys(files) if path.is_file()]
 
@@ -250,12 +246,10 @@ def inspect_checkpoint(
     _check_generation_file(config, language_dir)
     weight_files = _dense_weight_files(language_dir)
     tower_dir: Path | None = None
-    tower_config: Mapping[str, Any] = {}
+    tower: Tower | None = None
     if config.get("model_type") not in FAMILIES or config.get("mm_vision_tower"):
-        tower_dir, tower_config = find_tower(
-            config, config_path, folder, base_dir, native=translated
-        )
-        config |= read_image_facts(config, config_path, tower_dir, tower_config)
+        tower_dir, tower = find_tower(config, config_path, folder, base_dir, native=translated)
+        config |= read_image_facts(config, config_path, tower_dir, tower)
     trained_files = find_trained_files(kind, folder)
     if kind in (CheckpointKind.LLAVA_LORA, CheckpointKind.PLAIN_ADAPTER):
         check_adapter_files(folder, trained_files)
@@ -274,7 +268,7 @@ def inspect_checkpoint(
         weight_files=weight_files,
         trained_files=trained_files,
         tower_dir=tower_dir,
-        tower_config=tower_config,
+        tower=tower,
     )
 
 

@@ -37,7 +37,8 @@ from llava.tiling import (
 
 _PROJECTOR = re.compile(r"linear|identity|mlp[1-9]\d?x_gelu")
 _LLAVA_FIELD = re.compile(
-    r"(mm|image|tokenizer|tune|freeze|unfreeze|use_mm)_\w+|vision_tower|max_sequence_length"
+    r"(mm|image|tokenizer|tune|freeze|unfreeze|use_mm)_\w+|vision_tower|max_sequence_length|"
+    r"s2(_scales)?"
 )
 _TUNABLE = frozenset(
     {"", "mm_vision_tower", "mm_vision_resampler", "mm_mlp_adapter", "mm_language_model"}
@@ -55,6 +56,10 @@ def _names_parts(value: object) -> bool:
     )
 
 
+_SCALES = Rule(
+    "whole numbers with commas between, such as 336,672,1008",
+    lambda value: isinstance(value, str) and bool(re.fullmatch(r"[1-9]\d*(, *[1-9]\d*)*", value)),
+)
 _PARTS = Rule(f"a list of {', '.join(sorted(_TUNABLE - {''}))}, with commas between", _names_parts)
 _LLAVA: Mapping[str, Rule] = {
     "image_aspect_ratio": Rule(f"one of {ASPECT_RATIOS_IN_WORDS}", is_aspect_ratio),
@@ -72,7 +77,9 @@ _LLAVA: Mapping[str, Rule] = {
     "mm_use_im_patch_token": FLAG | NULL,
     "unfreeze_mm_vision_tower": FLAG | NULL,
     "mm_tunable_parts": _PARTS | NULL,
-    "s2": _OFF,
+    "s2": FLAG | NULL,
+    "s2_scales": _SCALES | NULL,
+    "mm_vision_image_size": whole() | NULL,
     "tokenizer_model_max_length": whole() | NULL,
     "tokenizer_padding_side": one_of("left", "right"),
     "max_sequence_length": whole() | NULL,
@@ -208,7 +215,6 @@ def read_facts(
     for name in ("rope_scaling", "rope_parameters"):
         if config.get(name) is not None:
             _check_rope(config[name], path, f"{prefix}{name}.", _rotated(config) // 2)
-    _check_tiled_features(config, path, native=native)
     for one, other in (("rope_scaling", "rope_parameters"), ("torch_dtype", "dtype")):
         given, again = config.get(one), config.get(other)
         if given is not None and again is not None and given != again:
@@ -236,20 +242,6 @@ def _rotated(config: Mapping[str, Any]) -> int:
     heads = config.get("num_attention_heads") or config["n_heads"]
     width = config.get("head_dim") or (config.get("hidden_size") or config["d_model"]) // heads
     return int(width * config.get("partial_rotary_factor", 1))
-
-
-def _check_tiled_features(config: Mapping[str, Any], path: Path, *, native: bool) -> None:
-    """Checks that tiles which are put together to a map bring no class token of their own."""
-    merge_type = config.get("mm_patch_merge_type", "flat")
-    aspect_ratio = config.get("image_aspect_ratio")
-    is_plain = merge_type == "flat" or aspect_ratio in (None, "square", "pad")
-    if is_plain or config.get("mm_vision_select_feature") != "cls_patch":
-        return
-    if native:
-        words = "default, as `model_type` is llava_next"
-        raise unknown_value("vision_feature_select_strategy", words, "full", path)
-    words = f"patch, because `image_aspect_ratio` is {aspect_ratio}"
-    raise unknown_value("mm_vision_select_feature", words, "cls_patch", path)
 
 
 def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str, num_pairs: int) -> None:

@@ -226,5 +226,5 @@ LLAVA_TYPES: Mapping[str, Family] = {
 }
 """The family by the `model_type` of a LLaVA on it."""
 
-MODEL_TYPES = FAMILIES | LLAVA_TYPES
+MODEL_TYPES: Mapping[str, Family] = {**FAMILIES, **LLAVA_TYPES}
 """The family by the `model_type` of a language model or of a LLaVA on it."""

@@ -16,7 +16,7 @@ from llava.anyres import merge_tiles
 from llava.constants import IGNORE_INDEX
 from llava.model.fusion import assign_images, fuse_row, pad_rows
 from llava.model.multimodal_encoder.builder import build_vision_tower
-from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower
+from llava.model.multimodal_encoder.vision_tower import VisionTower
 from llava.model.multimodal_projector.builder import build_vision_projector
 from llava.tiling import merge_parts, read_layout
 
@@ -49,9 +49,9 @@ class LlavaMetaModel(_LanguageModel):
             if "unpad" in (merge_parts(getattr(config, "mm_patch_merge_type", "flat")) or ()):
                 self.image_newline = nn.Parameter(torch.empty(config.hidden_size))
 
-    def get_vision_tower(self) -> CLIPVisionTower | None:
+    def get_vision_tower(self) -> VisionTower | None:
         """Returns the vision tower; None for a model without images."""
-        tower: CLIPVisionTower | None = getattr(self, "vision_tower", None)
+        tower: VisionTower | None = getattr(self, "vision_tower", None)
         return tower
 
 
@@ -72,7 +72,7 @@ class LlavaMetaForCausalLM(_LanguageModel):
         """Returns the inner model."""
         return self.base_model
 
-    def get_vision_tower(self) -> CLIPVisionTower | None:
+    def get_vision_tower(self) -> VisionTower | None:
         """Returns the vision tower; None for a model without images."""
         return self.get_model().get_vision_tower()
 
@@ -139,7 +139,7 @@ class LlavaMetaForCausalLM(_LanguageModel):
         features = torch.empty(len(pixel_values), num_patches, 1, device="meta")
         return len(self._merge(features, image_size, features.new_empty(1)))
 
-    def _require_tower(self) -> CLIPVisionTower:
+    def _require_tower(self) -> VisionTower:
         tower = self.get_vision_tower()
         if tower is None:
             raise ValueError("This model has no vision tower. Give it text only.")

@@ -14,7 +14,8 @@ from typing import Any
 
 from llava.model.families import FAMILIES
 from llava.model.rules import NULL, OBJECT, PAIRS, Rule, check_fields, one_of, unknown_value
-from llava.model.tower_facts import check_tower, has_class_token
+from llava.model.tower_facts import vision_part
+from llava.model.tower_kinds import KINDS
 from llava.tiling import ASPECT_RATIOS_IN_WORDS, is_aspect_ratio
 
 NATIVE_TYPES = ("llava", "llava_next", "llava_onevision")
@@ -106,29 +107,30 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     check_fields({"text_config": None, "vision_config": None} | dict(config), _RULES, path)
-    check_tower(config["vision_config"], path, "vision_config.")
-    vision, text = config["vision_config"], dict(config["text_config"])
+    vision = vision_part(config, path)
+    text = dict(config["text_config"])
     text_type = text.get("model_type", "llama")
     known = one_of(*(name for name, family in FAMILIES.items() if family.defaults))
     if not known.holds(text_type):
         raise unknown_value("text_config.model_type", known.words, text_type, path)
     text = {**FAMILIES[text_type].defaults, **text}
     model_type = config["model_type"]
+    strategy = config.get("vision_feature_select_strategy", _DEFAULT_STRATEGIES[model_type])
     fields = text | {
         "model_type": FAMILIES[text_type].llava_types[0],
         "max_sequence_length": text["max_position_embeddings"],
         "mm_vision_tower": str(folder),
-        "mm_hidden_size": vision.get("hidden_size", 768),
+        "mm_hidden_size": vision["hidden_size"],
         "mm_projector_type": "mlp2x_gelu",
         "mm_vision_select_layer": config.get("vision_feature_layer", _DEFAULT_LAYERS[model_type]),
-        "mm_vision_select_feature": _select_feature(config, path),
+        "mm_vision_select_feature": _SELECT_FEATURES[strategy],
         "mm_use_im_start_end": False,
         "mm_use_im_patch_token": False,
         "unfreeze_mm_vision_tower": True,
         "vision_config": vision,
         # a tower of CLIP's kind was trained on padded images, which this format does not record;
-        # the processor of any other squashes them
-        "image_aspect_ratio": "pad" if has_class_token(vision) else "square",
+        # where the processor squashes images, they were squashed
+        "image_aspect_ratio": "square" if KINDS[vision["model_type"]].squashes else "pad",
     }
     for name in ("torch_dtype", "dtype"):
         if config.get(name) is not None and not (text.get("torch_dtype") or text.get("dtype")):
@@ -144,16 +146,3 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if model_type == "llava_onevision":
         fields["image_aspect_ratio"] = config.get("vision_aspect_ratio", "anyres_max_9")
     return fields
-
-
-def _select_feature(config: Mapping[str, Any], path: Path) -> str:
-    """Which of a tower's features the language model reads, in the original format's term."""
-    strategy = config.get(
-        "vision_feature_select_strategy", _DEFAULT_STRATEGIES[config["model_type"]]
-    )
-    if has_class_token(config["vision_config"]):
-        return _SELECT_FEATURES[strategy]
-    if strategy != "full":
-        words = "full, as the tower has no class token that could be left out"
-        raise unknown_value("vision_feature_select_strategy", words, strategy, path)
-    return "patch"

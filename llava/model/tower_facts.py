@@ -11,152 +11,95 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import CheckpointError
-from llava.model.locate import (
-    find_weight_files,
-    read_config,
-    read_json_object,
-    resolve_vision_tower,
-)
+from llava.model.locate import find_weight_files, read_config, resolve_vision_tower
+from llava.model.processor_facts import check_processor
 from llava.model.quantized_weights import stored_names
-from llava.model.rules import (
-    ACTIVATION,
-    EPSILON,
-    FLAG,
-    NULL,
-    NUM_LAYERS,
-    NUMBER,
-    OBJECT,
-    POSITIVE,
-    Rule,
-    check_fields,
-    list_of,
-    one_of,
-    unknown_value,
-    whole,
+from llava.model.rules import OBJECT, check_fields, one_of, unknown_value
+from llava.model.tower_kinds import (
+    CLIP,
+    KINDS,
+    NAMED_IMAGE_SIZE,
+    SIGLIP,
+    SIZES,
+    Tower,
+    describe_tower,
 )
 from llava.tiling import read_layout, read_pinpoints
 
-_PROCESSOR = re.compile(r"(CLIP|Llava|LlavaNext)(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
-_TOWER: Mapping[str, Rule] = {
-    "model_type": one_of("clip_vision_model"),
-    "hidden_size": whole(),
-    "intermediate_size": whole(),
-    "num_hidden_layers": NUM_LAYERS,
-    "num_attention_heads": whole(),
-    "num_channels": one_of(3),
-    "image_size": whole(),
-    "patch_size": whole(),
-    "hidden_act": ACTIVATION,
-    "layer_norm_eps": EPSILON,
-    "quantization_config": NULL,
-}
-_TOWER_FIELDS = _TOWER.keys() - {"model_type", "quantization_config"}
-_TOWER_SIZES = (
-    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
-    *("image_size", "patch_size"),
-)
-"""What a tower's own file states; inside another one, what equals CLIP's sizes is left out."""
-_PROCESSED: Mapping[str, Rule] = {
-    "image_processor_type": Rule(
-        "a CLIP image processor",
-        lambda value: isinstance(value, str) and bool(_PROCESSOR.fullmatch(value)),
-    ),
-    "do_resize": one_of(True),
-    "do_center_crop": FLAG,
-    "do_rescale": FLAG,
-    "do_normalize": FLAG,
-    "do_convert_rgb": FLAG | NULL,
-    "resample": whole(0, 5),
-    "rescale_factor": POSITIVE,
-    "image_mean": list_of(NUMBER, 3, 3),
-    "image_std": list_of(POSITIVE, 3, 3),
-}
-_PIXELS = ("size", "crop_size")
-_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+_PART_TYPES = {"clip": CLIP, "siglip": SIGLIP}
+"""`model_type` of a model of images and texts, and of the vision part that it has."""
+_DEFAULT_TYPES = _PART_TYPES | {"llava_onevision": SIGLIP}
 
 
-def check_tower(tower: Mapping[str, Any], path: Path, prefix: str = "") -> None:
-    """Checks the vision part of a tower's configuration.
+def read_tower(folder: Path, config: Mapping[str, Any]) -> Tower:
+    """Returns the tower of a folder as a checkpoint uses it.
+
+    What else the folder's config.json holds steers nothing.
+
+    Args:
+        folder: The tower's, or that of a checkpoint in one of transformers' formats.
+        config: The checkpoint's, in the original format's terms.
 
     Raises:
-        CheckpointError: it is no CLIP, or a field has a value that is not known.
+        CheckpointError: it is a tower of an unknown kind, or a field has a value that is not known.
     """
-    check_fields(tower, _TOWER, path, prefix)
-    for name in () if prefix else _TOWER_SIZES:
-        if name not in tower:
-            raise unknown_value(name, _TOWER[name].words, None, path)
-    side, patch = tower.get("image_size", 224), tower.get("patch_size", 32)
-    width, heads = tower.get("hidden_size", 768), tower.get("num_attention_heads", 12)
-    if patch > side:
+    whole_config, path = read_config(folder), folder / "config.json"
+    if "vision_config" not in whole_config:
+        check_tower(whole_config, path)
+        return describe_tower(whole_config, config)
+    part = vision_part(whole_config, path)
+    inside = whole_config.get("model_type", "clip") not in _PART_TYPES
+    return describe_tower(part, config, inside=inside)
+
+
+def vision_part(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Returns the `vision_config` of a configuration, checked and with its defaults.
+
+    Raises:
+        CheckpointError: it is a tower of an unknown kind, or a field has a value that is not known.
+    """
+    check_fields(config, {"vision_config": OBJECT}, path)
+    default = _DEFAULT_TYPES.get(str(config.get("model_type")), CLIP)
+    part = {"model_type": default, **config["vision_config"]}
+    check_tower(part, path, "vision_config.")
+    return {**KINDS[part["model_type"]].defaults, **part}
+
+
+def check_tower(part: Mapping[str, Any], path: Path, prefix: str = "") -> None:
+    """Checks the vision part of a tower's configuration.
+
+    Args:
+        part: It.
+        path: The file.
+        prefix: Where in the file it is; empty for a tower's own file, which states all sizes.
+
+    Raises:
+        CheckpointError: it is a tower of an unknown kind, or a field has a value that is not known.
+    """
+    model_type = part.get("model_type", CLIP)
+    if not one_of(*KINDS).holds(model_type):
+        raise _unknown_kind(f"{prefix}model_type", model_type, path)
+    kind = KINDS[model_type]
+    check_fields(part, kind.rules, path, prefix)
+    for name in SIZES:
+        if name not in part and not (prefix and name in kind.defaults):
+            raise unknown_value(f"{prefix}{name}", kind.rules[name].words, None, path)
+    sizes = {**kind.defaults, **part}
+    side, width = sizes["image_size"], sizes["hidden_size"]
+    if sizes["patch_size"] > side:
         words = f"a whole number from 1 to `image_size`, {side}"
-        raise unknown_value(f"{prefix}patch_size", words, patch, path)
-    if width % heads:
-        words = f"a divisor of `hidden_size`, {width}"
+        raise unknown_value(f"{prefix}patch_size", words, sizes["patch_size"], path)
+    if width % sizes["num_attention_heads"]:
+        words, heads = f"a divisor of `hidden_size`, {width}", sizes["num_attention_heads"]
         raise unknown_value(f"{prefix}num_attention_heads", words, heads, path)
 
 
-def has_class_token(tower: Mapping[str, Any]) -> bool:
-    """Whether a tower puts a class token before the patches of an image."""
-    return not str(tower.get("model_type")).startswith("siglip")
-
-
-def tower_fields(folder: Path) -> dict[str, Any]:
-    """Returns the fields that make a tower: what else its config.json holds steers nothing."""
-    config = read_config(folder)
-    tower = config.get("vision_config", config)
-    return {name: value for name, value in tower.items() if name in _TOWER_FIELDS}
-
-
-def processor_fields(folder: Path) -> dict[str, Any]:
-    """Returns the fields that say how images are prepared for a tower, and no others."""
-    processor, _, _ = read_processor(folder)
-    known = (*_PROCESSED, *_PIXELS)
-    return {name: value for name, value in processor.items() if name in known}
-
-
-def read_processor(folder: Path) -> tuple[dict[str, Any], Path, str]:
-    """Returns how images are prepared for a tower, the file that says so, and where in it.
-
-    Today's processor_config.json counts where it says so, and preprocessor_config.json elsewhere.
-
-    Raises:
-        CheckpointError: neither says so, or a file cannot be read.
-    """
-    newer, older = (folder / name for name in _PROCESSOR_FILES)
-    remedy = "Download the vision tower again."
-    if newer.is_file():
-        inner = read_json_object(newer, remedy).get("image_processor")
-        check_fields({"image_processor": inner}, {"image_processor": OBJECT | NULL}, newer)
-        if inner is not None:
-            return inner, newer, "image_processor."
-    return read_json_object(older, remedy), older, ""
-
-
-def check_processor(folder: Path, config: Mapping[str, Any], side: int) -> None:
-    """Checks how images are prepared for a tower.
-
-    Args:
-        folder: The tower's.
-        config: The checkpoint's, which may have images made square before.
-        side: Of an image that the tower takes, in pixels.
-
-    Raises:
-        CheckpointError: it is no CLIP's, or makes images of another size.
-    """
-    processor, path, prefix = read_processor(folder)
-    check_fields(processor, _PROCESSED, path, prefix)
-    squared = config.get("image_aspect_ratio") not in (None, "square")
-    if processor.get("do_center_crop") is False and not squared:
-        raise unknown_value(f"{prefix}do_center_crop", "true", False, path)
-    # what the file leaves out is of the size that CLIP has at first
-    size, crop = (processor.get(name, 224 if side == 224 else None) for name in _PIXELS)
-    shortest = size.get("shortest_edge") if isinstance(size, dict) else size
-    if not whole().holds(shortest):
-        words = 'a whole number or {"shortest_edge": <pixels>}'
-        raise unknown_value(f"{prefix}size", words, size, path)
-    if crop not in (side, {"height": side, "width": side}):
-        words = f"{side}, the tower's `image_size`, in height and width"
-        raise unknown_value(f"{prefix}crop_size", words, crop, path)
+def _unknown_kind(name: str, model_type: object, path: Path) -> CheckpointError:
+    known = ", ".join(f"{kind.name} ({model_type})" for model_type, kind in KINDS.items())
+    return CheckpointError(
+        f"The vision tower is of the kind {model_type!r:.100}, as `{name}` says in {path}, but "
+        f"only these can be loaded: {known}."
+    )
 
 
 def read_tiles(config: Mapping[str, Any], tile_size: int, path: Path) -> list[list[int]] | None:
@@ -198,8 +141,6 @@ def _pinpoints_in_words(tile_size: int) -> str:
     )
 
 
-_CLIP_NUM_LAYERS = 12
-"""Of a CLIP vision model whose config.json names no number."""
 _TOWER_LAYER = re.compile(r"(?:vision_model\.)?encoder\.layers\.(\d+)\.")
 
 
@@ -219,26 +160,32 @@ def is_tower_tuned(config: Mapping[str, Any]) -> bool:
 
 
 def read_image_facts(
-    config: Mapping[str, Any], config_path: Path, tower_dir: Path, tower: Mapping[str, Any]
+    config: Mapping[str, Any], config_path: Path, tower_dir: Path, tower: Tower
 ) -> dict[str, Any]:
-    """What is known of images once the tower is: the tiling sizes in pixels."""
-    side = tower.get("image_size", 224)
-    check_processor(tower_dir, config, side)
-    width, known = tower.get("hidden_size", 768), config.get("mm_hidden_size")
+    """What is known of images once the tower is: their size, and the tiling sizes in pixels.
+
+    Raises:
+        CheckpointError: the tower does not go with the configuration or its image processor.
+    """
+    check_processor(tower_dir, config, tower)
+    width, known = tower.hidden_size, config.get("mm_hidden_size")
     if width != known:
         raise CheckpointError(
             f"The vision tower in {tower_dir} has features of width {width}, but "
             f"`mm_hidden_size` is {known} in {config_path}. Use the tower that the checkpoint was "
             "trained with."
         )
-    sizes = read_tiles(config, side, config_path)
-    return {} if sizes is None else {"image_grid_pinpoints": sizes}
+    facts: dict[str, Any] = {}
+    if tower.kind.is_sized_by_name:
+        facts[NAMED_IMAGE_SIZE] = tower.image_size
+    sizes = read_tiles(config, tower.image_size, config_path)
+    return facts if sizes is None else facts | {"image_grid_pinpoints": sizes}
 
 
 def find_tower(
     config: Mapping[str, Any], config_path: Path, folder: Path, base: Path | None, *, native: bool
-) -> tuple[Path, Mapping[str, Any]]:
-    """Returns folder and configuration of the vision tower that a checkpoint names.
+) -> tuple[Path, Tower]:
+    """Returns the folder of the vision tower that a checkpoint names, and the tower.
 
     Args:
         config: The checkpoint's, from `read_facts`.
@@ -248,46 +195,81 @@ def find_tower(
         native: Whether the configuration was translated, so that it describes the tower itself.
 
     Raises:
-        CheckpointError: no tower is named, it is not there, or it lacks the layer asked for.
+        CheckpointError: no tower is named, it is not there or of an unknown kind, or it lacks the
+            layer or feature asked for.
     """
-    key = "vision_feature_layer"
     if native:
-        tower_dir, tower_config = Path(config["mm_vision_tower"]), config["vision_config"]
+        tower_dir = Path(config["mm_vision_tower"])
     else:
-        tower = config.get("mm_vision_tower") or config.get("vision_tower")
-        if not tower:
+        name = config.get("mm_vision_tower") or config.get("vision_tower")
+        if not name:
             raise CheckpointError(
                 f"`mm_vision_tower` is missing in {config_path}: without it the model "
                 "cannot see. Take the config.json that was saved with the checkpoint."
             )
-        tower_dir, key = resolve_vision_tower(tower, folder, base), "mm_vision_select_layer"
-        tower_config = _tower_config(tower_dir)
-        if not is_tower_tuned(config):
-            _check_layers(tower_dir, tower_config)
-    num_layers = int(tower_config.get("num_hidden_layers") or _CLIP_NUM_LAYERS)
-    layer = config.get("mm_vision_select_layer")
+        tower_dir = resolve_vision_tower(name, folder, base)
+        own = read_config(tower_dir)
+        if "vision_config" in own and not one_of(*_PART_TYPES).holds(own.get("model_type", "clip")):
+            raise _unknown_kind("model_type", own["model_type"], tower_dir / "config.json")
+    tower = read_tower(tower_dir, config)
+    if not native and not is_tower_tuned(config):
+        _check_layers(tower_dir)
+    _check_selection(tower, tower_dir, config, config_path, native=native)
+    if tower.scales:
+        _check_scales(tower, config, config_path)
+    return tower_dir, tower
+
+
+def _check_selection(
+    tower: Tower, tower_dir: Path, config: Mapping[str, Any], config_path: Path, *, native: bool
+) -> None:
+    """Checks that a tower has the layer and the features that are asked for."""
+    num_layers, layer = tower.config["num_hidden_layers"], tower.select_layer
     # the embeddings count as the output of a layer before the first
     if type(layer) is not int or not -num_layers - 1 <= layer <= num_layers:
+        key = "vision_feature_layer" if native else "mm_vision_select_layer"
         raise CheckpointError(
             f"`{key}` must be a whole number from {-num_layers - 1} to {num_layers}, as the vision "
             f"tower in {tower_dir} has {num_layers} layers, but is {layer!r} in {config_path}. "
             "Take the config.json and the tower that belong to the checkpoint."
         )
-    return tower_dir, tower_config
+    strategy = "vision_feature_select_strategy"
+    is_full = config.get("mm_vision_select_feature") == "cls_patch"
+    if native and not tower.kind.has_class_token and not is_full:
+        words = f"full, as a {tower.kind.name} tower has no class token to leave out"
+        raise unknown_value(strategy, words, "default", config_path)
+    # tiles that are put together to a map bring no class token of their own
+    spatial = config.get("mm_patch_merge_type", "flat") != "flat"
+    ratio = config.get("image_aspect_ratio")
+    tiled = ratio not in (None, "square", "pad")
+    if spatial and tiled and tower.select_feature == "cls_patch":
+        if native:
+            words = "default, as `model_type` is llava_next"
+            raise unknown_value(strategy, words, "full", config_path)
+        words = f"patch, because `image_aspect_ratio` is {ratio}"
+        raise unknown_value("mm_vision_select_feature", words, "cls_patch", config_path)
 
 
-def _tower_config(folder: Path) -> dict[str, Any]:
-    """The vision part of a tower's config.json, which CLIP keeps beside a text part."""
-    config, path = read_config(folder), folder / "config.json"
-    if "vision_config" not in config:
-        check_tower(config, path)
-        return config
-    check_fields(config, {"model_type": one_of("clip"), "vision_config": OBJECT}, path)
-    check_tower(config["vision_config"], path, "vision_config.")
-    return dict(config["vision_config"])
+def _check_scales(tower: Tower, config: Mapping[str, Any], path: Path) -> None:
+    """Checks that a tower can look at images at several scales as a checkpoint asks for."""
+    side, scales = tower.image_size, tower.scales
+    if tower.model_type != CLIP:
+        words = f"false, as the vision tower is {tower.kind.name}, not CLIP"
+        raise unknown_value("s2", words, True, path)
+    if scales[0] != side or any(scale % side for scale in scales):
+        words = f"multiples of {side}, the tower's `image_size`, and {side} among them"
+        raise unknown_value("s2_scales", words, config.get("s2_scales", "336,672,1008"), path)
+    if tower.select_feature != "patch":
+        words = "patch, because `s2` is true"
+        raise unknown_value("mm_vision_select_feature", words, tower.select_feature, path)
+    ratio, known = config.get("image_aspect_ratio"), one_of(None, "square", "pad")
+    if not known.holds(ratio):
+        raise unknown_value(
+            "image_aspect_ratio", "pad or square, because `s2` is true", ratio, path
+        )
 
 
-def _check_layers(folder: Path, config: Mapping[str, Any]) -> None:
+def _check_layers(folder: Path) -> None:
     """Checks that a tower has as many layers as its config.json says: they are counted from both.
 
     Layers that the file knows nothing of would be left out without a word.
@@ -297,7 +279,9 @@ def _check_layers(folder: Path, config: Mapping[str, Any]) -> None:
         for name in stored_names(find_weight_files(folder))
         if (match := _TOWER_LAYER.match(name))
     }
-    stated = config.get("num_hidden_layers", _CLIP_NUM_LAYERS)
+    config, path = read_config(folder), folder / "config.json"
+    part = vision_part(config, path) if "vision_config" in config else config
+    stated = part["num_hidden_layers"]
     if found and max(found) + 1 != stated:
         words = f"{max(found) + 1}, as the weights beside it have so many layers"
         raise unknown_value("num_hidden_layers", words, stated, folder / "config.json")

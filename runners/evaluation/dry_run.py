@@ -101,7 +101,7 @@ def describe_run(subject: Subject, tasks: Sequence[AskedTask], settings: EvalCon
         LanguageShape.of(checkpoint.config),
         dtype,
         settings.quantization.name,
-        count_tower_parameters(checkpoint.tower_config),
+        count_tower_parameters(checkpoint.tower),
     )
     chosen = choose_devices(settings.device)
     times = {
@@ -219,7 +219,7 @@ def _pack(
 
 
 def _tower_shape(checkpoint: Checkpoint) -> TowerShape:
-    return TowerShape.of(checkpoint.config, checkpoint.tower_config, checkpoint.num_views)
+    return TowerShape.of(checkpoint.config, checkpoint.tower, checkpoint.num_views)
 
 
 def _problems(plan: TaskPlan, checkpoint: Checkpoint) -> Iterator[str]:
@@ -242,10 +242,10 @@ def _problems(plan: TaskPlan, checkpoint: Checkpoint) -> Iterator[str]:
 
 def _num_newlines(checkpoint: Checkpoint) -> int:
     """The most newline embeddings of an image: one behind each row of patches of all its tiles."""
-    if not checkpoint.layout.unpads or checkpoint.num_views < 2:
+    tower, layout = checkpoint.tower, checkpoint.layout
+    if tower is None:
         return 0
-    patch = int(checkpoint.tower_config.get("patch_size", 32))
-    return max(height // patch for _, height in checkpoint.config["image_grid_pinpoints"])
+    return layout.most_rows(tower.image_size) * tower.num_patches_per_side
 
 
 def _count_shared(prompt: Sequence[int]) -> int:

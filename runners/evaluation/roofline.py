@@ -15,6 +15,7 @@ from typing import Any
 from llava.generation.calibration import Briefing, Calibration
 from llava.generation.plan import Pack, plan_packs, split_passes
 from llava.generation.request import Request
+from llava.model.tower_kinds import Tower
 
 STAGES = ("tower", "prefix", "suffix", "decode", "replays", "parent")
 """Where time goes; all but the parent's is the device's."""
@@ -135,13 +136,14 @@ class LanguageShape:
         )
 
 
-def count_tower_parameters(config: Mapping[str, Any]) -> int:
-    """Returns the weights of the layers of a CLIP tower, from its configuration; 0 without one."""
-    if not config:
-        return 0
-    width = int(config.get("hidden_size", 768))
-    inner = int(config.get("intermediate_size", 3072))
-    return int(config.get("num_hidden_layers", 12)) * (4 * width * width + 2 * width * inner)
+def count_tower_parameters(tower: Tower | None) -> int:
+    """Returns the weights of the layers of a tower; 0 without one."""
+    return 0 if tower is None else tower.config["num_hidden_layers"] * _layer_parameters(tower)
+
+
+def _layer_parameters(tower: Tower) -> int:
+    width, inner = (int(tower.config[f"{name}_size"]) for name in ("hidden", "intermediate"))
+    return 4 * width * width + 2 * width * inner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,27 +163,22 @@ class TowerShape:
     num_views: int = 1
 
     @classmethod
-    def of(
-        cls, config: Mapping[str, Any], tower: Mapping[str, Any], num_views: int = 1
-    ) -> TowerShape:
-        """Returns the sizes of a CLIP tower, from the configurations of model and tower.
+    def of(cls, config: Mapping[str, Any], tower: Tower | None, num_views: int = 1) -> TowerShape:
+        """Returns the sizes of a tower for a model with a configuration.
 
         A plain language model has none.
         """
-        if not tower:
+        if tower is None:
             return cls(num_layers=0, flops=0.0, weight_bytes=0)
-        num_layers = int(tower.get("num_hidden_layers", 12))
-        selected = int(config.get("mm_vision_select_layer", -1))
-        used = selected if selected >= 0 else num_layers + 1 + selected
-        weights = count_tower_parameters(tower) // num_layers * used
-        patches = (int(tower.get("image_size", 224)) // int(tower.get("patch_size", 32))) ** 2
+        weights = tower.num_layers * _layer_parameters(tower)
+        rows = tower.num_passes * (tower.num_patches + tower.kind.has_class_token)
         width = LanguageShape.of(config).width
-        projector = int(tower.get("hidden_size", 768)) * width
+        projector = tower.hidden_size * width
         if "mlp" in str(config.get("mm_projector_type")):
             projector += width * width
         return cls(
-            num_layers=used,
-            flops=2.0 * num_views * ((patches + 1) * weights + patches * projector),
+            num_layers=tower.num_layers,
+            flops=2.0 * num_views * (rows * weights + tower.num_patches * projector),
             weight_bytes=4 * weights,
             num_views=num_views,
         )

@@ -22,7 +22,7 @@ from llava.generation.neartie import near_ties_of
 from llava.generation.packed import PackedEngine
 from llava.generation.request import EngineReport
 from llava.model.checkpoint import DEFAULT_CONTEXT_LEN
-from llava.model.multimodal_encoder.clip_encoder import find_tower
+from llava.model.multimodal_encoder.vision_tower import find_tower
 from llava.names import get_model_name_from_path
 from llava.tiling import read_layout
 from runners.environment import describe_environment

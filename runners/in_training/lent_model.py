@@ -15,7 +15,7 @@ from peft import PeftModel
 from llava.generation.devices import set_arithmetic
 from llava.model.content_hash import combine_digests, digest_tensor
 from llava.model.llava_arch import LlavaMetaForCausalLM
-from llava.model.multimodal_encoder.clip_encoder import find_tower
+from llava.model.multimodal_encoder.vision_tower import find_tower
 from runners.errors import ConfigError
 
 

@@ -17,7 +17,7 @@ from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from llava.model.checkpoint import inspect_checkpoint
 from llava.model.loaded_files import hash_loaded, read_states
-from llava.model.multimodal_encoder.clip_encoder import find_tower
+from llava.model.multimodal_encoder.vision_tower import find_tower
 from llava.model.quantization import Quantization
 from runners.environment import source_hash
 from runners.errors import ConfigError

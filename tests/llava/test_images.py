@@ -262,7 +262,9 @@ def test_range_of_grids_is_every_grid_in_it():
     ]
 
 
-@pytest.mark.parametrize("aspect", ["Pad", "padd", "anyres_max_", "anyres_max_0", "high", "", 1, ["pad"]])
+@pytest.mark.parametrize(
+    "aspect", ["Pad", "padd", "anyres_max_", "anyres_max_0", "high", "", 1, ["pad"]]
+)
 def test_unknown_aspect_ratio_is_not_cropped(aspect, processor):
     config = SimpleNamespace(image_aspect_ratio=aspect, image_grid_pinpoints=PINPOINTS)
     with pytest.raises(ValueError, match="`image_aspect_ratio` must be square, pad, anyres"):

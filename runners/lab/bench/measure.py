@@ -98,11 +98,8 @@ def useful_flops(
             num_seen += _causal(end) - _causal(prefix)
     width = model.config.num_attention_heads * layers[0].self_attn.head_dim
     of_layers = 2 * _num_weights(layers) * num_tokens + 4 * len(layers) * width * num_seen
-    tower_layers = tower.vision_tower.vision_model.encoder.layers
-    layer = tower.select_layer
-    used = tower_layers[: layer if layer >= 0 else len(tower_layers) + 1 + layer]
     # the patches and the class token
-    of_tower = 2 * _num_weights(used) * num_images * (tower.num_patches + 1)
+    of_tower = 2 * _num_weights(tower.layers) * num_images * (tower.num_patches + 1)
     return float(of_layers + of_tower)
 
 

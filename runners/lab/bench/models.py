@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, CLIPImageProcessorPil, CLIPVision
 from llava.model.builder import load_pretrained_model
 from llava.model.language_model.llava_llama import LlavaConfig
 from llava.model.locate import read_config
-from llava.model.tower_facts import tower_fields
+from llava.model.tower_facts import read_tower
+from llava.model.tower_kinds import Tower, describe_tower
 from llava.tokenizer import load_tokenizer
 
 DEMO_DIR = Path(__file__).parents[3] / "llava" / "demo" / "llava-demo"
@@ -60,15 +61,15 @@ def build_model(
     return tokenizer, model, tower.image_processor, CONTEXT_LEN
 
 
-def describe_model(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the configuration of one of `MODELS` and of its tower, where sizes are concerned.
+def describe_model(name: str) -> tuple[dict[str, Any], Tower]:
+    """Returns the configuration of one of `MODELS`, where sizes are concerned, and its tower.
 
     Raises:
         ValueError: the name is unknown.
     """
     if name == "llava-demo":
         config = read_config(DEMO_DIR)
-        return config, tower_fields(DEMO_DIR.parent / config["mm_vision_tower"])
+        return config, read_tower(DEMO_DIR.parent / config["mm_vision_tower"], config)
     if name not in _SHAPES:
         raise ValueError(f"`model` must be one of {', '.join(MODELS)}, but is {name!r}.")
     (width, inner, layers, heads), (tower_width, tower_inner, tower_layers, _) = _SHAPES[name]
@@ -88,7 +89,7 @@ def describe_model(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         "image_size": 336,
         "patch_size": 14,
     }
-    return config, tower
+    return config, describe_tower(tower, config)
 
 
 def _random_model(name: str, vocab_size: int, device: torch.device, dtype: torch.dtype) -> Any:

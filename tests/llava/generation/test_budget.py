@@ -17,7 +17,7 @@ from llava.generation.budget import (
     fit_tokens,
     tower_bytes,
 )
-from llava.model.multimodal_encoder.clip_encoder import find_tower
+from llava.model.multimodal_encoder.vision_tower import find_tower
 from tests.checkpoints import LoadedModel
 
 CPU = torch.device("cpu")

@@ -39,7 +39,7 @@ def watching(model: Any) -> Iterator[Seen]:
     def see_images(*_: Any) -> None:
         seen.num_tower_calls += 1
 
-    tower = model.get_vision_tower().vision_tower.vision_model
+    tower = model.get_vision_tower().model.embeddings
     hooks = [
         model.base_model.register_forward_pre_hook(see_pass, with_kwargs=True),
         tower.register_forward_pre_hook(see_images),

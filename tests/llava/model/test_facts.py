@@ -301,10 +301,13 @@ def refusal(folder: Path, base: Path | None = None) -> str:
     ("field", "value"),
     [
         *(("image_aspect_ratio", value) for value in ("Pad", "padd", "anyres_max_09", "crop")),
-        *(("mm_patch_merge_type", value) for value in ("unpad", "spatial_maxpool", "spatial_unpad_unpad", None)),
+        *(
+            ("mm_patch_merge_type", value)
+            for value in ("unpad", "spatial_maxpool", "spatial_unpad_unpad", None)
+        ),
         *(("mm_projector_type", value) for value in ("mlp2x", "mlp0x_gelu", "cdpnet", None)),
         *(("mm_vision_select_feature", value) for value in ("cls", "slicefour_patch", None)),
-        *(("s2", True), ("mm_resampler_type", "perceiver"), ("mm_use_im_start_end", "false")),
+        *(("s2", "true"), ("mm_resampler_type", "perceiver"), ("mm_use_im_start_end", "false")),
         *(("unfreeze_mm_vision_tower", "false"), ("torch_dtype", "nonsense"), ("dtype", "auto")),
         *(("hidden_act", "silo"), ("num_attention_heads", 6), ("num_key_value_heads", 3)),
         *(("rope_scaling", {"type": "linear", "factor": 0.5}), ("rope_scaling", {"factor": 2.0})),

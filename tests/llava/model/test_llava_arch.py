@@ -17,7 +17,7 @@ from llava.model.language_model.llava_llama import (
     LlavaLlamaModel,
 )
 from llava.model.llava_arch import LlavaMetaForCausalLM, LlavaMetaModel
-from llava.model.multimodal_encoder import clip_encoder
+from llava.model.multimodal_encoder import vision_tower
 from llava.tokens import tokenizer_image_token
 from tests.checkpoints import make_checkpoint, make_tower
 from tests.variants import make_family
@@ -218,7 +218,7 @@ def test_many_images_go_through_the_tower_in_parts(tiny_model, monkeypatch):
     embeddings = tower.vision_tower.vision_model.embeddings
     hook = embeddings.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     images = torch.cat([pixels_of(tiny_model, picture(number)) for number in range(5)])
-    monkeypatch.setattr(clip_encoder, "MAX_IMAGES", 2)
+    monkeypatch.setattr(vision_tower, "MAX_IMAGES", 2)
     parts = tower(images)
     hook.remove()
     assert seen == [2, 2, 1]
@@ -398,7 +398,7 @@ def test_tower_of_another_width_fits_its_projector(tmp_path):
 
 def test_gemma_reads_images_scaled_as_it_reads_text(tiny_tower: Path, tmp_path: Path) -> None:
     folder = make_family(tmp_path / "llava-gemma", tiny_tower, "gemma")
-    tokenizer, model, _, _ = load_pretrained_model(
+    _, model, _, _ = load_pretrained_model(
         str(folder), None, folder.name, device="cpu", dtype="float32"
     )
     pixels = torch.randn(1, 3, 56, 56, generator=torch.Generator().manual_seed(0))

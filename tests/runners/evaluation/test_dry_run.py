@@ -15,6 +15,7 @@ from evals.reading.images import ImageFile
 from evals.records import Sample
 from llava.generation.plan import plan_packs
 from llava.generation.request import GenerationConfig, Request
+from llava.model.tower_kinds import describe_tower
 from runners.evaluation import dry_run
 from runners.evaluation.checkpoint import Subject, inspect_subject
 from runners.evaluation.dry_run import (
@@ -74,8 +75,8 @@ def test_layers_have_the_weights_of_the_published_models(
 
 
 def test_tower_has_the_weights_of_the_published_one() -> None:
-    assert count_tower_parameters(VIT_LARGE) == 301_989_888
-    assert count_tower_parameters({}) == 0
+    assert count_tower_parameters(describe_tower(VIT_LARGE, {})) == 301_989_888
+    assert count_tower_parameters(None) == 0
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_tower_has_the_weights_of_the_published_one() -> None:
 def test_memory_is_of_the_known_size(
     config: dict[str, Any], dtype: str, quantization: str, least: float, most: float
 ) -> None:
-    shape, tower = LanguageShape.of(config), count_tower_parameters(VIT_LARGE)
+    shape, tower = LanguageShape.of(config), count_tower_parameters(describe_tower(VIT_LARGE, {}))
     assert least < memory_bytes(shape, dtype, quantization, tower) / GIB < most
 
 
@@ -113,9 +114,8 @@ def subject(tiny_checkpoint: Path) -> Subject:
 
 def with_config(subject: Subject, config: dict[str, Any], tower: dict[str, Any]) -> Subject:
     """The same files with the configuration of another model."""
-    return replace(
-        subject, checkpoint=replace(subject.checkpoint, config=config, tower_config=tower)
-    )
+    described = describe_tower(tower, {"mm_vision_select_layer": -1, **config})
+    return replace(subject, checkpoint=replace(subject.checkpoint, config=config, tower=described))
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_prompts_that_the_run_would_refuse_are_told(
     ]
     limit = sorted(lengths)[2]
     config = {**subject.checkpoint.config, field: limit}
-    short = with_config(subject, config, dict(subject.checkpoint.tower_config))
+    short = with_config(subject, config, dict(subject.checkpoint.tower.config))
     plan = plan_task("gqa", samples, renderer, short)
     # as the engine has it: a prompt leaves room for one more token, but not within its own limit
     longest = limit if field == "tokenizer_model_max_length" else limit - 1

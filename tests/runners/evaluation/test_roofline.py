@@ -18,7 +18,7 @@ from llava.constants import IMAGE_TOKEN_INDEX
 from llava.generation import budget
 from llava.generation.packed import PackedEngine
 from llava.generation.request import GenerationConfig, Request
-from llava.model.multimodal_encoder.clip_encoder import MAX_IMAGES
+from llava.model.multimodal_encoder.vision_tower import MAX_IMAGES
 from runners.evaluation.roofline import (
     CPU_PACK_TOKENS,
     CPU_PASS_TOKENS,
@@ -147,7 +147,7 @@ def test_tower_sees_each_image_once_and_stops_at_the_selected_layer(large: Roofl
     assert one["tower"] == many["tower"]
     assert large.tower.num_layers == 23
     config, tower = describe_model("random-7b")
-    deepest = TowerShape.of(config | {"mm_vision_select_layer": -1}, tower)
+    deepest = TowerShape.of(config, replace(tower, select_layer=-1))
     assert deepest.num_layers == 24
     assert deepest.flops > large.tower.flops
 
