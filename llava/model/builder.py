@@ -40,8 +40,8 @@ from llava.model.locate import find_weight_files, read_json_object
 from llava.model.multimodal_encoder.vision_tower import VisionTower
 from llava.model.native import rename_tensor
 from llava.model.quantization import Quantization
-from llava.model.quantized_weights import refuse_quantized
 from llava.model.rules import unknown_value
+from llava.model.stored_quantized import unpack_stored
 from llava.model.tower import require_frozen_tower, tower_tensors
 from llava.model.weights import LoadReport, Sources, is_of_tower, match_tensors, read_tensors
 from llava.tokenizer import load_checkpoint_tokenizer
@@ -144,9 +144,11 @@ def _build_model(
 ) -> tuple[PreTrainedModel, LoadReport]:
     """The language model with projector, adapters merged, everything checked before it is used."""
     rename = rename_tensor if checkpoint.native else str
-    stored = read_tensors(checkpoint.weight_files)
-    # again, as names in a file of the old format cannot be read before
-    refuse_quantized(stored, checkpoint.config, checkpoint.base or checkpoint.path)
+    weights = checkpoint.base or checkpoint.path
+    stored = read_tensors(checkpoint.weight_files, packed=True)
+    quantized_by, num_unpacked = unpack_stored(
+        stored, weights, checkpoint.weight_files, options["dtype"]
+    )
     tensors = {rename(name): tensor for name, tensor in stored.items()}
     adapter, trained = _read_trained(checkpoint, rename)
     checkpoint = _follow_trained(checkpoint, tensors, adapter, trained)
@@ -159,13 +161,14 @@ def _build_model(
         expected,
         tied=frozenset(["lm_head.weight"] if config.tie_word_embeddings else []),
         sources=Sources(
-            weights=checkpoint.base or checkpoint.path,
+            weights=weights,
             config=checkpoint.config_file,
             trained=checkpoint.trained_files,
             files=checkpoint.weight_files,
             native=checkpoint.native,
         ),
     )
+    report = replace(report, quantized_by=quantized_by, num_unpacked=num_unpacked)
     if adapter is not None:
         check_adapter(adapter, expected)
         report = replace(report, num_adapter=len(adapter.parts))
@@ -378,7 +381,9 @@ def _fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: 
 def _load_tower(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None) -> VisionTower:
     tower: VisionTower = model.get_vision_tower()
     if checkpoint.tower_dir is not None and not tower.is_loaded:
-        hash_weight_files(find_weight_files(checkpoint.tower_dir))  # which finds what is no number
+        files = find_weight_files(checkpoint.tower_dir)
+        read_tensors(files)  # which finds quantized weights, and hashing what is no number
+        hash_weight_files(files)
     try:
         tower.load_model(device=model.device, dtype=torch.float32 if dtype is None else dtype)
     except (OSError, RuntimeError, ValueError) as error:

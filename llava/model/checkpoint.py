@@ -37,7 +37,7 @@ from llava.model.locate import (
 )
 from llava.model.native import NATIVE_TYPES, is_native_config, translate_config
 from llava.model.processor_facts import processor_files
-from llava.model.quantized_weights import refuse_quantized, stored_names
+from llava.model.quantized_weights import find_packing, refuse_quantized, stored_names
 from llava.model.tower_facts import find_tower, is_tower_tuned, read_image_facts
 from llava.model.tower_kinds import Tower
 from llava.tiling import Layout, read_layout
@@ -244,7 +244,7 @@ def inspect_checkpoint(
     text = "text_config." if translated else ""
     check_generation(config, config["vocab_size"], config_path, text)
     _check_generation_file(config, language_dir)
-    weight_files = _dense_weight_files(language_dir)
+    weight_files = _readable_weight_files(language_dir)
     tower_dir: Path | None = None
     tower: Tower | None = None
     if config.get("model_type") not in FAMILIES or config.get("mm_vision_tower"):
@@ -272,12 +272,13 @@ def inspect_checkpoint(
     )
 
 
-def _dense_weight_files(folder: Path) -> tuple[Path, ...]:
-    """The language model's weight files, none of them quantized; programs name those variously."""
-    known = has_weight_files(folder)
-    files = find_weight_files(folder) if known else sorted(folder.glob("*"))
-    refuse_quantized(stored_names(files), read_config(folder), folder)
-    return tuple(files if known else find_weight_files(folder))
+def _readable_weight_files(folder: Path) -> tuple[Path, ...]:
+    """The language model's weight files, dense or quantized in a way that can be read."""
+    if not has_weight_files(folder):  # programs that quantize name theirs variously
+        refuse_quantized(stored_names(sorted(folder.glob("*"))), folder)
+    files = find_weight_files(folder)
+    find_packing(stored_names(files), folder, files)
+    return tuple(files)
 
 
 def _check_generation_file(config: Mapping[str, Any], folder: Path) -> None:

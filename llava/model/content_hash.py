@@ -44,7 +44,7 @@ def hash_weight_files(files: Iterable[Path], cache_dir: Path | None = None) -> s
     """Returns the sha256 (hex) of the tensors in weight files; sharding makes no difference.
 
     Args:
-        files: Safetensors or .bin files.
+        files: Safetensors, .bin or .pt files; weights may be stored quantized.
         cache_dir: Where digests are remembered; None for `default_cache_dir()`.
 
     Raises:
@@ -59,7 +59,7 @@ def hash_weight_files(files: Iterable[Path], cache_dir: Path | None = None) -> s
             from llava.model.weights import read_tensors
 
             state = _file_state(path)  # before the reading: what is put there meanwhile is noticed
-            tensors = read_tensors([path])
+            tensors = read_tensors([path], packed=True)
             _require_finite(tensors, path)
             found = {name: digest_tensor(name, tensor) for name, tensor in tensors.items()}
             if _file_state(path) != state:

@@ -16,6 +16,9 @@ from llava.errors import CheckpointError, reason_of
 _SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 _INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
+_LLM_AWQ_FILES = "*-v2.pt"
+"""llm-awq writes its quantized weights so, beside a config.json."""
+
 _OLD_FORMAT_PICKLES = 4
 """In a file of torch from before the zip format: two numbers, the machine's facts, the content."""
 
@@ -190,22 +193,33 @@ def _strings_of_pickles(file: IO[bytes], number: int) -> frozenset[str]:
 
 def has_weight_files(folder: Path) -> bool:
     """Whether a folder holds a model's weights."""
-    return any((folder / name).is_file() for name in (*_SINGLE_FILES, *_INDEX_FILES))
+    known = any((folder / name).is_file() for name in (*_SINGLE_FILES, *_INDEX_FILES))
+    return known or any(folder.glob(_LLM_AWQ_FILES))
 
 
 def find_weight_files(folder: Path) -> list[Path]:
-    """Returns the weight files of a folder: safetensors if there are any, else .bin.
+    """Returns the weight files of a folder: safetensors if there are any, else .bin, else llm-awq's.
 
     Raises:
-        CheckpointError: there are none, or an index names a file that is not there.
+        CheckpointError: there are none, or several of llm-awq's, or an index names a file that is
+            not there.
     """
     for single, index in zip(_SINGLE_FILES, _INDEX_FILES, strict=True):
         if (folder / single).is_file():
             return [folder / single]
         if (folder / index).is_file():
             return _indexed_files(folder / index)
+    packed = sorted(folder.glob(_LLM_AWQ_FILES))
+    if len(packed) > 1:
+        raise CheckpointError(
+            f"{folder} holds {len(packed)} files of quantized weights: "
+            f"{', '.join(path.name for path in packed)}. Leave the one that is meant."
+        )
+    if packed:
+        return packed
     raise CheckpointError(
-        f"No weights lie in {folder}: looked for {', '.join((*_SINGLE_FILES, *_INDEX_FILES))}. "
+        f"No weights lie in {folder}: looked for "
+        f"{', '.join((*_SINGLE_FILES, *_INDEX_FILES, _LLM_AWQ_FILES))}. "
         "Download the checkpoint again, or correct the path."
     )
 
@@ -234,7 +248,7 @@ def _download(repo_id: str, revision: str | None, option: str) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = ["*.json", "*.model", "*.safetensors", "*.bin", "*.txt"]
+    patterns = ["*.json", "*.model", "*.safetensors", "*.bin", "*.txt", _LLM_AWQ_FILES]
     try:
         return Path(
             huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=patterns)

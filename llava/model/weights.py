@@ -44,10 +44,15 @@ _WRAPPERS = re.compile(
 )
 
 
-def read_tensors(files: Iterable[Path]) -> dict[str, torch.Tensor]:
+def read_tensors(files: Iterable[Path], *, packed: bool = False) -> dict[str, torch.Tensor]:
     """Returns every tensor of the files by its name, on the CPU, memory-mapped where possible.
 
     Names are without what wrappers around the model put into them, such as `_orig_mod.`.
+
+    Args:
+        files: Safetensors, .bin or .pt files.
+        packed: Whether weights may be stored quantized; who loads them has them unpacked, and calls
+            `require_numbers` then.
 
     Raises:
         CheckpointError: a file is truncated, unreadable, a Git LFS pointer or holds something else
@@ -64,6 +69,8 @@ def read_tensors(files: Iterable[Path]) -> dict[str, torch.Tensor]:
                 "`_orig_mod.` or `module.`. Save the model alone."
             )
         _require_values(found, path)
+        if not packed:
+            require_numbers(found, path)
         twice = tensors.keys() & found.keys()
         if twice:
             raise CheckpointError(
@@ -83,14 +90,26 @@ def _require_values(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
             "again with `stage3_gather_16bit_weights_on_model_save`, or rebuild it with "
             "`zero_to_fp32.py` in the training's checkpoint."
         )
+
+
+def require_numbers(tensors: Mapping[str, torch.Tensor], place: Path) -> None:
+    """Checks that tensors hold the numbers that weights have.
+
+    Args:
+        tensors: By name.
+        place: Their file or folder.
+
+    Raises:
+        CheckpointError: some hold whole numbers or bytes, as quantized weights do.
+    """
     for name, tensor in tensors.items():
         # whole numbers and bytes would be taken for weights as they stand
         is_number = tensor.is_floating_point() and tensor.element_size() > 1
         if tensor.ndim and not is_number and not is_computed(name):
-            refuse_quantized(tensors, {}, path.parent)
+            refuse_quantized(tensors, place)
             dtype = str(tensor.dtype).removeprefix("torch.")
             raise CheckpointError(
-                f"{name} in {path} is stored as {dtype}: these are quantized weights. Give the "
+                f"{name} in {place} is stored as {dtype}: these are quantized weights. Give the "
                 "dense ones that they were made from."
             )
 
@@ -161,6 +180,8 @@ class LoadReport:
             files count, as in the reference.
         num_adapter: Tensors of a LoRA adapter, all merged.
         num_new_rows: Embedding rows added for tokens that the checkpoint's language model lacked.
+        quantized_by: By what weights were stored quantized; empty for dense ones.
+        num_unpacked: Weights that were stored so, all of them dense now.
         content_hash: sha256 over the tensors of all weight files.
     """
 
@@ -169,6 +190,8 @@ class LoadReport:
     num_tower_ignored: int
     num_adapter: int = 0
     num_new_rows: int = 0
+    quantized_by: str = ""
+    num_unpacked: int = 0
     content_hash: str = ""
 
 
