@@ -26,7 +26,7 @@ from llava.generation.decoding import PackDecoder, Question
 from llava.generation.meter import PackMeter, Shapes
 from llava.generation.neartie import near_ties_of
 from llava.generation.plan import Pack, halve, plan_packs, split_to_fit, with_image_tokens, without
-from llava.generation.preprocess import PreparedImage, prepare_images
+from llava.generation.preprocess import PreparedImage, lay_out, prepare_images
 from llava.generation.request import (
     Completion,
     EngineReport,
@@ -82,7 +82,7 @@ class PackedEngine:
     """Answers requests in packs, and those that packing could change once more, one by one.
 
     Beams and models whose attention takes no mask of its own (MPT) go one by one. Tokenizer, model,
-    image processor and context length are those of `SequentialEngine`.
+    image processor, context length and template are those of `SequentialEngine`.
 
     Args:
         max_tokens: Cache slots of a pack; None for what the device's memory allows.
@@ -101,6 +101,7 @@ class PackedEngine:
         model: Any,
         image_processor: Any,
         context_len: int,
+        template: str | None = None,
         *,
         max_tokens: int | None = None,
         max_rows: int = 64,
@@ -109,7 +110,7 @@ class PackedEngine:
         max_expected_flips: float = MAX_EXPECTED_FLIPS,
         num_preprocess_threads: int | None = None,
     ) -> None:
-        self.sequential = SequentialEngine(tokenizer, model, image_processor, context_len)
+        self.sequential = SequentialEngine(tokenizer, model, image_processor, context_len, template)
         self.near_ties = near_ties_of(
             model,
             replay=replay,
@@ -183,9 +184,10 @@ class PackedEngine:
         yield from self.sequential.run(begun.alone)
 
     def _begin(self, requests: Sequence[Request]) -> _Begun:
-        alone = [request for request in requests if not self._can_pack(request)]
+        laid_out = [lay_out(request, self._model.config) for request in requests]
+        alone = [request for request in laid_out if not self._can_pack(request)]
         packs = plan_packs(
-            [request for request in requests if self._can_pack(request)],
+            [request for request in laid_out if self._can_pack(request)],
             max_tokens=self._max_tokens,
             max_rows=self._max_rows,
             num_image_tokens=self._usual_image_tokens(),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from PIL import Image
 
 from llava.generation.budget import is_out_of_memory
-from llava.generation.request import FailureCause, ImageSource, RequestError
+from llava.generation.request import FailureCause, ImageSource, Request, RequestError
 from llava.image_hash import hash_image
 from llava.images import process_images
+from llava.tiling import read_layout
+
+_PADDED = SimpleNamespace(image_aspect_ratio="pad")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,40 @@ class BlankImage:
         return Image.new("RGB", self.of.open().size, (127, 127, 127))
 
 
+@dataclass(frozen=True, slots=True)
+class WholeImage:
+    """One of several images of a question: padded, where one alone would be tiled."""
+
+    of: ImageSource
+
+    @property
+    def key(self) -> str:
+        """Another key than the tiled image's."""
+        return f"whole {self.of.key}"
+
+    def open(self) -> Image.Image:
+        """Returns the image; raises what it raises."""
+        return self.of.open()
+
+
+def lay_out(request: Request, config: Any) -> Request:
+    """Returns a request with its images as the evaluation of its checkpoint has them seen.
+
+    Where LLaVA-NeXT tiles an image up to a limit (`anyres_max_N`, OneVision), several images of one
+    question are padded and not tiled.
+
+    Args:
+        request: The question; may have been laid out before.
+        config: Of the model.
+    """
+    images = request.images
+    if len(images) < 2 or isinstance(images[0], WholeImage):
+        return request
+    if read_layout(vars(config)).limit is None:
+        return request
+    return replace(request, images=tuple(map(WholeImage, images)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedImage:
     """One image of a request.
@@ -44,6 +82,11 @@ class PreparedImage:
     pixel_values: torch.Tensor
     size: tuple[int, int]
     sha256: str
+
+
+def is_whole(source: ImageSource) -> bool:
+    """Whether an image, or the one that a blank one stands for, is seen as a whole."""
+    return isinstance(source.of if isinstance(source, BlankImage) else source, WholeImage)
 
 
 def prepare_images(
@@ -67,7 +110,7 @@ def prepare_images(
 def _prepare(source: ImageSource, image_processor: Any, config: Any, *, pin: bool) -> PreparedImage:
     image = _open(source)
     try:
-        [values] = process_images([image], image_processor, config)
+        [values] = process_images([image], image_processor, _PADDED if is_whole(source) else config)
     except (OSError, ValueError) as error:
         raise RequestError(FailureCause.IMAGE_UNREADABLE, f"{source.key}: {error}") from error
     if pin:

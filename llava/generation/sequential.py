@@ -13,10 +13,11 @@ import torch
 from transformers import LogitsProcessorList
 
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.conversation import stop_tokens
 from llava.generation.budget import has_lost_device, is_out_of_memory
 from llava.generation.calibration import Briefing
 from llava.generation.neartie import top_two
-from llava.generation.preprocess import BlankImage, PreparedImage, prepare_images
+from llava.generation.preprocess import BlankImage, PreparedImage, lay_out, prepare_images
 from llava.generation.request import (
     Completion,
     EngineReport,
@@ -47,15 +48,25 @@ class SequentialEngine:
         image_processor: Of the model's vision tower; None without one.
         context_len: As `load_pretrained_model` gives it. A config with `tokenizer_model_max_length`
             (the length at which the reference cuts prompts) has its own limit.
+        template: The conversation template, whose end of a turn ends an answer too; None for
+            prompts without one.
     """
 
-    def __init__(self, tokenizer: Any, model: Any, image_processor: Any, context_len: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        model: Any,
+        image_processor: Any,
+        context_len: int,
+        template: str | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
         self.model = model
         self.image_processor = image_processor
         max_length = getattr(model.config, "tokenizer_model_max_length", None)
         self.max_prompt_tokens: int = max_length or context_len
         self.max_total_tokens: int = max(context_len, self.max_prompt_tokens)
+        self._turn_ends = stop_tokens(template, tokenizer) if template else []
         self._busy_s = 0.0
 
     @property
@@ -67,7 +78,7 @@ class SequentialEngine:
     def stops(self) -> frozenset[int]:
         """Tokens that end an answer."""
         stop = self.model.generation_config.eos_token_id
-        return frozenset([stop] if isinstance(stop, int) else stop or [])
+        return frozenset([*([stop] if isinstance(stop, int) else stop or []), *self._turn_ends])
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion | RequestFailure]:
         """Yields one completion or failure a request, in the order of the requests."""
@@ -135,6 +146,7 @@ class SequentialEngine:
                 context, or a logit is NaN or infinite.
         """
         start = time.perf_counter()
+        request = lay_out(request, self.model.config)
         if images is None:
             images = prepare_images(request.images, self.image_processor, self.model.config)
         output, tokens = self._generate(request, images, streamer, encoded)
@@ -151,6 +163,7 @@ class SequentialEngine:
     @torch.inference_mode()
     def probe(self, request: Request) -> ImageProbe | RequestFailure:
         """Returns what a request's images do to the beginning of its greedy answer."""
+        request = lay_out(request, self.model.config)
         blank = replace(request, images=tuple(BlankImage(image) for image in request.images))
         try:
             (logits, text), (blank_logits, blank_text) = map(self._begin, (request, blank))
@@ -242,6 +255,8 @@ class SequentialEngine:
         options: dict[str, Any] = {}
         if images:
             options["images"] = self._encode(request, images, {} if encoded is None else encoded)
+        if self._turn_ends:
+            options["eos_token_id"] = sorted(self.stops)
         if generation.do_sample:
             options["logits_processor"] = LogitsProcessorList(
                 [SeededSampling(request.key, generation)]

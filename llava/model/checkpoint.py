@@ -131,15 +131,11 @@ class Checkpoint:
 
     @property
     def context_len(self) -> int:
-        """The reference's context length: `max_sequence_length`, else 2048 where LLaVA trained.
+        """The longest prompt with its answer, see `context_len_of`.
 
-        LLaVA-NeXT's training, which writes `mm_tunable_parts`, and every other code go by the
-        positions of the language model. The native format states its own, see `translate_config`.
+        The native format states its own, see `translate_config`.
         """
-        default = DEFAULT_CONTEXT_LEN
-        if not self.family.is_original or self.config.get("mm_tunable_parts") is not None:
-            default = self.config.get("max_position_embeddings", default)
-        return int(self.config.get("max_sequence_length") or default)
+        return context_len_of(self.config, self.family)
 
     @property
     def max_prompt_tokens(self) -> int:
@@ -191,6 +187,22 @@ class Checkpoint:
             files += processor_files(self.tower_dir, self.tower)
         files += self.tower_files
         return [path for path in dict.fromkeys(files) if path.is_file()]
+
+
+def context_len_of(config: Mapping[str, Any], family: Family | None) -> int:
+    """Returns the context length of a LLaVA: `max_sequence_length`, or what its training went by.
+
+    LLaVA itself goes by 2,048 then. LLaVA-NeXT, which writes `mm_tunable_parts`, and every code for
+    other language models go by the positions that these have.
+
+    Args:
+        config: In the original format's terms.
+        family: Of the language model; None for one that no LLaVA is built on.
+    """
+    default = DEFAULT_CONTEXT_LEN
+    if family is None or not family.is_original or config.get("mm_tunable_parts") is not None:
+        default = config.get("max_position_embeddings", default)
+    return int(config.get("max_sequence_length") or default)
 
 
 def _holds_tower(trained: Path) -> bool:

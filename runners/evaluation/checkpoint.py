@@ -93,6 +93,7 @@ class Subject:
             quantization=settings.quantization,
             attention=settings.model.attention,
             vision_tower_dtype=settings.model.vision_tower_dtype,
+            template=self.template,
             tf32=settings.model.tf32,
             engine=engine,
             source=source,

@@ -21,7 +21,8 @@ from llava.generation.devices import describe_attention
 from llava.generation.neartie import near_ties_of
 from llava.generation.packed import PackedEngine
 from llava.generation.request import EngineReport
-from llava.model.checkpoint import DEFAULT_CONTEXT_LEN
+from llava.model.checkpoint import context_len_of
+from llava.model.families import MODEL_TYPES
 from llava.model.multimodal_encoder.vision_tower import find_tower
 from llava.names import get_model_name_from_path
 from llava.tiling import read_layout
@@ -133,7 +134,7 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
         renderer = PromptRenderer(template, tokenizer, marks_images=_marks_images(inner))
         dtype = _read_autocast(autocast)
         with lent(inner, dtype):
-            built = _build_engine(settings, inner, tokenizer, image_processor, dtype)
+            built = _build_engine(settings, inner, tokenizer, image_processor, dtype, template)
             num_questions = sum(len(asked.samples) for asked in tasks_asked)
             built.brief(Briefing.for_each(ranks.count, num_questions, Calibration()))
             answered = [answer_task(asked, built, renderer, ranks) for asked in tasks_asked]
@@ -230,6 +231,7 @@ def _build_engine(
     tokenizer: Any,
     image_processor: Any,
     autocast: torch.dtype | None,
+    template: str,
 ) -> Engine:
     read_layout(vars(model.config))
     tower = find_tower(model)
@@ -240,7 +242,8 @@ def _build_engine(
         tokenizer=tokenizer,
         model=model,
         image_processor=image_processor,
-        context_len=int(getattr(model.config, "max_sequence_length", None) or DEFAULT_CONTEXT_LEN),
+        context_len=context_len_of(vars(model.config), MODEL_TYPES.get(model.config.model_type)),
+        template=template,
     )
     packed = settings.engine
     if autocast and isinstance(engine, PackedEngine) and isinstance(packed, PackedOptions):

@@ -157,7 +157,7 @@ def build_workers(runner: RunnerOptions) -> Workers:
 def build_engine(engine: EngineOptions, **parts: Any) -> Engine:
     """Returns the engine that options describe, around a loaded model.
 
-    `parts` are its tokenizer, model, image processor and context length.
+    `parts` are its tokenizer, model, image processor, context length and conversation template.
 
     Raises:
         ConfigError: the options do not go with the model.

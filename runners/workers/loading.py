@@ -64,6 +64,7 @@ def load_engine(
             model=model,
             image_processor=image_processor,
             context_len=context_len,
+            template=order.template,
         )
         files = hash_loaded(checkpoint, states)
         _require_same_code(order.source)

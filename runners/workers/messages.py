@@ -27,6 +27,7 @@ class LoadModel:
         quantization: How weights are held.
         attention: `eager`, `sdpa` or `flash_attention_2`; None for the model's default.
         vision_tower_dtype: Dtype of the vision tower; None for the reference's.
+        template: Name of the conversation template; None for prompts without one.
         tf32: Whether CUDA devices may multiply float32 in TF32.
         engine: Which engine is built around it.
         source: The hash of the code that the run began with; None where nothing is held against it.
@@ -39,6 +40,7 @@ class LoadModel:
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
     attention: str | None = None
     vision_tower_dtype: str | None = None
+    template: str | None = None
     tf32: bool = False
     engine: EngineOptions
     source: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from llava.model.families import FAMILIES
 from tests.checkpoints import LoadedModel
-from tests.llava.generation.test_packed import random_requests
+from tests.llava.generation.test_packed import Picture, build_request, random_requests
 from tests.variants import FAMILY_FIELDS, make_family
 
 
@@ -62,3 +63,46 @@ def test_every_family_is_tried() -> None:
     tried = {fields.get("model_type", "llava_llama") for fields in FAMILY_FIELDS.values()}
     packed = {family.llava_types[0] for family in FAMILIES.values() if family.is_packable}
     assert tried | {"llava_mistral"} == packed
+
+
+def test_several_images_are_padded_where_one_is_tiled_up_to_a_limit(
+    tiny_tower: Path, tmp_path: Path, one_torch_thread: None
+) -> None:
+    tiles = {"image_aspect_ratio": "anyres_max_2", "mm_patch_merge_type": "spatial_unpad"}
+    tiles |= {"image_grid_pinpoints": "(1x1),...,(3x3)"}
+    folder = make_family(tmp_path / "llava-tiny", tiny_tower, "qwen2", **tiles)
+    model = load(folder)
+    opened: Counter[str] = Counter()
+    wide, tall = Picture("wide", opened), Picture("tall", opened)
+    requests = [
+        build_request(model, "one", "<image>\nWhat?", [wide]),
+        build_request(model, "two", "<image>\n<image>\nWhat?", [wide, tall]),
+    ]
+    num_patches = model.model.get_vision_tower().num_patches
+    engines = SequentialEngine(*model), PackedEngine(*model, replay="off")
+    alone, together = ({result.key: result for result in e.run(requests)} for e in engines)
+    for answers in (alone, together):
+        lengths = {key: answer.num_prompt_tokens for key, answer in answers.items()}
+        assert lengths["two"] == len(requests[1].prompt_ids) - 2 + 2 * num_patches
+        assert lengths["one"] > len(requests[0].prompt_ids) - 1 + 2 * num_patches
+    assert alone["two"].token_ids == together["two"].token_ids
+
+
+def test_end_of_a_turn_ends_an_answer_where_the_template_has_one(
+    tiny_tower: Path, tmp_path: Path, one_torch_thread: None
+) -> None:
+    model = load(make_family(tmp_path / "llava-tiny", tiny_tower, "qwen2"))
+    opened: Counter[str] = Counter()
+    request = build_request(model, "a", "<image>\nWhat?", [Picture("wide", opened)])
+    (whole,) = SequentialEngine(*model).run([request])
+    third = whole.token_ids[2]
+    assert third not in whole.token_ids[:2]
+    model.tokenizer.add_tokens(["<|im_end|>"], special_tokens=True)
+    named = model.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    # the third token of the answer is called what ends a turn of Qwen's
+    model.tokenizer.convert_tokens_to_ids = lambda text: third if text == "<|im_end|>" else named
+    model.tokenizer.convert_ids_to_tokens = lambda number, *_: "<|im_end|>"
+    for engine in (SequentialEngine, PackedEngine):
+        (cut,) = engine(*model, "qwen_1_5").run([request])
+        assert cut.token_ids == whole.token_ids[:3]
+        assert cut.finish_reason == "stop"
