@@ -41,7 +41,7 @@ from llava.model.multimodal_encoder.vision_tower import VisionTower
 from llava.model.native import rename_tensor
 from llava.model.quantization import Quantization
 from llava.model.rules import unknown_value
-from llava.model.stored_quantized import unpack_stored
+from llava.model.stored_quantized import drop_idle_biases, read_unpacked
 from llava.model.tower import require_frozen_tower, tower_tensors
 from llava.model.weights import LoadReport, Sources, is_of_tower, match_tensors, read_tensors
 from llava.tokenizer import load_checkpoint_tokenizer
@@ -145,15 +145,14 @@ def _build_model(
     """The language model with projector, adapters merged, everything checked before it is used."""
     rename = rename_tensor if checkpoint.native else str
     weights = checkpoint.base or checkpoint.path
-    stored = read_tensors(checkpoint.weight_files, packed=True)
-    quantized_by, num_unpacked = unpack_stored(
-        stored, weights, checkpoint.weight_files, options["dtype"]
-    )
+    stored, quantized_by, number = read_unpacked(checkpoint.weight_files, weights, options["dtype"])
     tensors = {rename(name): tensor for name, tensor in stored.items()}
     adapter, trained = _read_trained(checkpoint, rename)
     checkpoint = _follow_trained(checkpoint, tensors, adapter, trained)
     model_class, config, expected = _describe_model(checkpoint)
     options = {"config": config, **options}
+    if quantized_by == "GPTQ":
+        drop_idle_biases(tensors, expected)
     _lay_over(tensors, adapter, trained, expected, checkpoint)
     _refuse_untied(config, tensors, checkpoint)
     report = match_tensors(
@@ -168,7 +167,7 @@ def _build_model(
             native=checkpoint.native,
         ),
     )
-    report = replace(report, quantized_by=quantized_by, num_unpacked=num_unpacked)
+    report = replace(report, quantized_by=quantized_by, num_unpacked=number)
     if adapter is not None:
         check_adapter(adapter, expected)
         report = replace(report, num_adapter=len(adapter.parts))

@@ -198,7 +198,7 @@ def has_weight_files(folder: Path) -> bool:
 
 
 def find_weight_files(folder: Path) -> list[Path]:
-    """Returns the weight files of a folder: safetensors if there are any, else .bin, else llm-awq's.
+    """Returns the weight files of a folder: safetensors if there are any, else .bin, else .pt.
 
     Raises:
         CheckpointError: there are none, or several of llm-awq's, or an index names a file that is
