@@ -9,7 +9,7 @@ from typing import Any
 from llava.errors import CheckpointError
 
 _TRANSFORMERS = "transformers' own class for it and that model's evaluation"
-_FOREIGN: tuple[tuple[tuple[str, ...], str, str], ...] = (
+FOREIGN: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("llava_onevision1_5",), "LLaVA-OneVision-1.5", "EvolvingLMMs-Lab/LLaVA-OneVision-1.5"),
     (("llava_next_video",), "LLaVA-NeXT-Video", _TRANSFORMERS),
     (("video_llava",), "Video-LLaVA", "PKU-YuanGroup/Video-LLaVA"),
@@ -53,7 +53,7 @@ def refuse_foreign(config: Mapping[str, Any], path: Path) -> None:
         CheckpointError: it does; the message says what it is and which code evaluates it.
     """
     model_type = str(config.get("model_type")).lower()
-    for names, title, code in _FOREIGN:
+    for names, title, code in FOREIGN:
         if any(model_type == name or _goes_on(model_type, name) for name in names):
             raise _refusal(f"`model_type` is {config['model_type']!r}", title, code, path)
     for fields, title, code in _SIGNS:

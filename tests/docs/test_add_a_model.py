@@ -1,4 +1,4 @@
-"""The page on adding a model, followed to the letter: LLaVA on Qwen2."""
+"""The page on adding a model, followed to the letter: LLaVA on OLMo 2."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import save_file
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import llava.model.language_model
 from evals.reading.images import ImageFile
-from llava.generation import packed
 from llava.generation.packed import PackedEngine
 from llava.generation.request import Completion, GenerationConfig, Request
 from llava.generation.sequential import SequentialEngine
-from llava.model import builder, checkpoint
+from llava.model import families
 from llava.model.builder import load_pretrained_model
 from llava.tokens import tokenizer_image_token
 from runners.options.model import ModelConfig
@@ -36,38 +34,28 @@ WIDTH = 64
 
 
 @pytest.fixture
-def qwen2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The page's module where the others lie, and the page's entries in the tables it names."""
-    (block,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+def olmo2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The page's module where the others lie, and the page's entry in the table of families."""
+    entry, block = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     (name,) = re.findall(r"`llava/model/language_model/(\w+)\.py`", TEXT)
     package = tmp_path / "language_model"
     package.mkdir()
     (package / f"{name}.py").write_text(block, encoding="utf-8")
     llava.model.language_model.__path__.append(str(package))
-    module = importlib.import_module(f"llava.model.language_model.{name}")
-    for table in ("_LLAVA_FAMILIES", "_PLAIN_FAMILIES"):
-        (entry,) = re.findall(rf"\| `{table}` \| `(.*?): (.*?)`", TEXT)
-        monkeypatch.setitem(getattr(checkpoint, table), *map(json.loads, entry))
-    names = vars(module) | {"Qwen2Config": Qwen2Config, "Qwen2ForCausalLM": Qwen2ForCausalLM}
-    for family, multimodal, classes in re.findall(
-        r"^\| `\(\"(\w+)\", (True|False)\)` \| `\((.*?)\)` \|$", TEXT, re.MULTILINE
-    ):
-        built = tuple(names[each] for each in classes.split(", "))
-        monkeypatch.setitem(builder._CLASSES, (family, multimodal == "True"), built)
-    (types,) = re.findall(r"`PACKABLE` in `llava/generation/packed.py`: (.*?)\.", TEXT)
-    added = frozenset(re.findall(r"`\"(\w+)\"`", types))
-    assert added == {"llava_qwen2", "qwen2"}
-    monkeypatch.setattr(packed, "PACKABLE", packed.PACKABLE | added)
-    yield module
+    family = eval(entry, vars(families))
+    monkeypatch.setitem(families.FAMILIES, family.name, family)
+    for model_type in (family.name, *family.llava_types):
+        monkeypatch.setitem(families.MODEL_TYPES, model_type, family)
+    yield importlib.import_module(f"llava.model.language_model.{name}")
     llava.model.language_model.__path__.remove(str(package))
-    sys.modules.pop(module.__name__)
+    sys.modules.pop(f"llava.model.language_model.{name}")
 
 
 def make_checkpoint(folder: Path, tower: Path, module: ModuleType) -> Path:
     make_tokenizer(folder)
     tower_config = json.loads((tower / "config.json").read_text(encoding="utf-8"))
     config = {
-        "model_type": "llava_qwen2",
+        "model_type": "llava_olmo2",
         "hidden_size": WIDTH,
         "intermediate_size": 2 * WIDTH,
         "num_hidden_layers": 2,
@@ -75,6 +63,7 @@ def make_checkpoint(folder: Path, tower: Path, module: ModuleType) -> Path:
         "num_key_value_heads": 2,
         "vocab_size": VOCAB_SIZE,
         "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-5,
         "bos_token_id": 1,
         "eos_token_id": 2,
         "mm_hidden_size": tower_config["hidden_size"],
@@ -87,10 +76,10 @@ def make_checkpoint(folder: Path, tower: Path, module: ModuleType) -> Path:
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     fields = {key: value for key, value in config.items() if key != "model_type"}
     with torch.device("meta"):
-        model = module.LlavaQwen2ForCausalLM(module.LlavaQwen2Config(**fields))
+        model = module.LlavaOlmo2ForCausalLM(module.LlavaOlmo2Config(**fields))
     generator = torch.Generator().manual_seed(0)
     tensors = {
-        name: torch.randn(tensor.shape, generator=generator) * 2 / WIDTH**0.5
+        name: torch.randn(tensor.shape, generator=generator) * 2 / WIDTH**0.5 + (tensor.ndim == 1)
         for name, tensor in model.state_dict().items()
         if "vision_tower" not in name
     }
@@ -99,11 +88,11 @@ def make_checkpoint(folder: Path, tower: Path, module: ModuleType) -> Path:
 
 
 def test_new_family_loads_and_both_engines_agree(
-    qwen2: ModuleType, tiny_tower: Path, tmp_path: Path, one_torch_thread: None
+    olmo2: ModuleType, tiny_tower: Path, tmp_path: Path, one_torch_thread: None
 ) -> None:
-    folder = make_checkpoint(tmp_path / "llava-v1.5-qwen2", tiny_tower, qwen2)
+    folder = make_checkpoint(tmp_path / "llava-v1.5-olmo2", tiny_tower, olmo2)
     parts = load_pretrained_model(str(folder), None, folder.name, device="cpu", dtype="float32")
-    assert type(parts[1]) is qwen2.LlavaQwen2ForCausalLM
+    assert type(parts[1]) is olmo2.LlavaOlmo2ForCausalLM
     Image.radial_gradient("L").convert("RGB").save(tmp_path / "a.png")
     image = ImageFile(key="a.png", path=tmp_path / "a.png")
     prompt = "USER: <image>\nWhat color is the {}? ASSISTANT:"

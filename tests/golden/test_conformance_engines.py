@@ -17,11 +17,15 @@ from llava.generation.plan import prefix_end
 from llava.generation.request import Completion, GenerationConfig, Request
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
+from llava.tiling import read_layout
 from tests.checkpoints import LoadedModel
 
-GOLDENS = (Path(__file__).parents[2] / "../shared/conformance").resolve()
-INDEX = GOLDENS / "index.json"
-VARIANTS = json.loads(INDEX.read_text(encoding="utf-8"))["variants"] if INDEX.is_file() else []
+SHARED = (Path(__file__).parents[2] / "../shared").resolve()
+VARIANTS = [
+    {**entry, "root": index.parent}
+    for index in sorted(SHARED.glob("conformance*/index.json"))
+    for entry in json.loads(index.read_text(encoding="utf-8"))["variants"]
+]
 GREEDY = GenerationConfig(max_new_tokens=16)
 pytestmark = [
     pytest.mark.usefixtures("one_torch_thread"),
@@ -34,9 +38,10 @@ class RecordedImage:
     """An image of the recording, opened as the reference's scripts do."""
 
     key: str
+    folder: Path
 
     def open(self) -> Image.Image:
-        with Image.open(GOLDENS / "images" / self.key) as image:
+        with Image.open(self.folder / self.key) as image:
             return image.convert("RGB")
 
 
@@ -66,28 +71,33 @@ class Variant:
         ]
 
 
-def askable(case: dict[str, Any]) -> bool:
-    """Whether the engines take it: an image for each placeholder, the checkpoint's own settings."""
+def askable(case: dict[str, Any], config: Any) -> bool:
+    """Whether the engines take it: an image for each placeholder, the checkpoint's own settings.
+
+    Several images that are tiled up to a limit are recorded tiled, but put to a model padded.
+    """
     num_places = sum(token < 0 for token in case["input_ids"])
-    return num_places == len(case["images"]) and not case.get("config_override")
+    padded = len(case["images"]) > 1 and read_layout(vars(config)).limit is not None
+    return num_places == len(case["images"]) and not case.get("config_override") and not padded
 
 
 @pytest.fixture(scope="module", params=VARIANTS, ids=[entry["id"] for entry in VARIANTS])
 def variant(request: pytest.FixtureRequest) -> Variant:
     entry = request.param
-    path, base = GOLDENS / entry["model"], entry["model_base"]
-    cases = json.loads((GOLDENS / entry["folder"] / "cases.json").read_text(encoding="utf-8"))
-    cases = [case for case in cases["cases"] if askable(case)]
+    root = entry["root"]
+    path, base = root / entry["model"], entry["model_base"]
     loaded = load_pretrained_model(
-        str(path), base and str(GOLDENS / base), path.name, device="cpu", dtype=torch.float32
+        str(path), base and str(root / base), path.name, device="cpu", dtype=torch.float32
     )
+    cases = json.loads((root / entry["folder"] / "cases.json").read_text(encoding="utf-8"))
+    cases = [case for case in cases["cases"] if askable(case, loaded[1].config)]
     return Variant(
         model=LoadedModel(*loaded),
         requests=[
             Request(
                 key=case["id"],
                 prompt_ids=np.array(case["input_ids"], dtype=np.int32),
-                images=tuple(RecordedImage(name) for name in case["images"]),
+                images=tuple(RecordedImage(name, root / "images") for name in case["images"]),
                 generation=GREEDY,
             )
             for case in cases

@@ -1,0 +1,107 @@
+"""Writes docs/which_checkpoints_open.md from what the code knows of families, towers and formats.
+
+python -m tests.docs.checkpoints_page      # after a family, a tower or a format has been added
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from llava.model.families import FAMILIES, Family
+from llava.model.foreign import FOREIGN
+from llava.model.native import NATIVE_TYPES
+from llava.model.quantized_weights import PARTS
+from llava.model.tower_kinds import KINDS
+
+PAGE = Path(__file__).parents[2] / "docs" / "which_checkpoints_open.md"
+
+_REFERENCE = "haotian-liu/LLaVA"
+_NEXT = "LLaVA-VL/LLaVA-NeXT"
+_OWN = "transformers' own classes"
+_LANGUAGE_ORACLES = {
+    "llama": f"{_REFERENCE}, {_NEXT} (Llama 3), {_OWN}",
+    "mistral": _REFERENCE,
+    "mpt": _REFERENCE,
+    "qwen2": f"{_NEXT}, {_OWN}",
+}
+_TOWER_ORACLES = {
+    "CLIP": f"{_REFERENCE}; with S2 its package s2wrapper",
+    "SigLIP": f"{_NEXT}, {_OWN}",
+    "InternViT-6B": "OpenGVLab/InternVL, folder internvl_chat_llava",
+}
+_NATIVE_NAMES = {
+    "llava": "LLaVA 1.5, LLaVA-Interleave, xtuner",
+    "llava_next": "LLaVA 1.6 and LLaVA-NeXT",
+    "llava_onevision": "LLaVA-OneVision",
+}
+_BOTH_ENGINES = "both engines against each other"
+
+
+def render() -> str:
+    """Returns the page."""
+    return "".join(f"{line}\n" for line in _lines())
+
+
+_HEAD = """# Which checkpoints open
+
+`model.path=` takes a folder or a hub id of any of these. What config.json holds and is not known is
+refused by name; nothing is guessed. `python -m tests.docs.checkpoints_page` writes this page from
+the tables of the code.
+
+"Tested against" names the code whose recorded answers ours are compared with, on small random
+checkpoints: token ids, pixels, features, logits and answers.
+"""
+_OVER = """
+Over each of them a LoRA adapter opens as LLaVA's, LLaVA-NeXT's and peft's training save it, and a
+projector alone.
+
+## Stored quantized
+
+Weights that are stored in few bits are unpacked to dense ones while loading, exactly;
+`quantization=` then applies as to any other checkpoint.
+"""
+
+
+def _lines() -> Iterator[str]:
+    yield from _HEAD.splitlines()
+    yield from ("", "## Language models", "")
+    heads = ("language model", "`model_type` of a LLaVA", "tested against", "answered")
+    yield from _table(heads, map(_family_row, FAMILIES.values()))
+    yield from ("", "## Vision towers", "")
+    rows = ((kind.name, f"`{name}`", _TOWER_ORACLES[kind.name]) for name, kind in KINDS.items())
+    yield from _table(("tower", "`model_type`", "tested against"), rows)
+    yield from ("", "## Formats", "")
+    yield from _table(("format", "what it is", "tested against"), _formats())
+    yield from _OVER.splitlines()
+    yield ""
+    yield from (f"- {method}" for method in PARTS)
+    yield from ("", "## Other architectures", "")
+    yield from ("These are refused in one sentence that says where they run:", "")
+    yield from (f"- {title}: {code}" for _, title, code in FOREIGN)
+
+
+def _family_row(family: Family) -> tuple[str, ...]:
+    return (
+        f"`{family.name}`",
+        ", ".join(f"`{name}`" for name in family.llava_types),
+        _LANGUAGE_ORACLES.get(family.name, _BOTH_ENGINES),
+        "in packs" if family.is_packable else "one by one",
+    )
+
+
+def _formats() -> Iterator[tuple[str, str, str]]:
+    yield "original", "LLaVA's and LLaVA-NeXT's own, the tower beside", f"{_REFERENCE}, {_NEXT}"
+    for name in NATIVE_TYPES:
+        yield f"`{name}`", f"{_NATIVE_NAMES[name]} in transformers' format", _OWN
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8")
