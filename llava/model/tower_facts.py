@@ -245,7 +245,7 @@ def _check_scales(tower: Tower, config: Mapping[str, Any], path: Path) -> None:
         raise unknown_value("s2", words, True, path)
     if scales[0] != side or any(scale % side for scale in scales):
         words = f"multiples of {side}, the tower's `image_size`, and {side} among them"
-        raise unknown_value("s2_scales", words, config.get("s2_scales", DEFAULT_SCALES), path)
+        raise unknown_value("s2_scales", words, config.get("s2_scales") or DEFAULT_SCALES, path)
     if tower.select_feature != "patch":
         words = "patch, because `s2` is true"
         raise unknown_value("mm_vision_select_feature", words, tower.select_feature, path)

@@ -188,7 +188,7 @@ def describe_tower(
     if kind.is_sized_by_name:
         name = str(config.get("mm_vision_tower") or config.get("vision_tower"))
         size = config.get(NAMED_IMAGE_SIZE) or (448 if "448" in name else 336)
-    scales = config.get("s2_scales", DEFAULT_SCALES).split(",") if config.get("s2") else ()
+    scales = (config.get("s2_scales") or DEFAULT_SCALES).split(",") if config.get("s2") else ()
     feature = config.get("mm_vision_select_feature", "patch")
     return Tower(
         model_type=model_type,
