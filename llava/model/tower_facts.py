@@ -199,7 +199,7 @@ def find_tower(
         own = read_config(tower_dir)
         if "vision_config" in own and not one_of(*_PART_TYPES).holds(own.get("model_type", "clip")):
             raise _unknown_kind("model_type", own["model_type"], tower_dir / "config.json")
-    tower = read_tower(tower_dir, config)
+    tower = read_tower(tower_dir, {**config, NAMED_IMAGE_SIZE: None})  # the name is known here
     if not native and not is_tower_tuned(config):
         _check_layers(tower_dir, tower)
     _check_selection(tower, tower_dir, config, config_path, native=native)

@@ -91,7 +91,7 @@ class VisionTower(nn.Module):
             dtype: Of the tower's weights; the reference keeps a frozen tower in float32.
 
         Raises:
-            CheckpointError: a tensor is missing, or the weights cannot be read.
+            CheckpointError: a tensor is missing or has no place, or the weights cannot be read.
         """
         if self.is_loaded:
             return
@@ -109,6 +109,12 @@ class VisionTower(nn.Module):
             raise CheckpointError(
                 f"The vision tower in {self.vision_tower_name} lacks {len(info['missing_keys'])} "
                 f"tensors, such as {min(info['missing_keys'])}. Download it again."
+            )
+        if info["unexpected_keys"]:
+            raise CheckpointError(
+                f"The vision tower in {self.vision_tower_name} holds "
+                f"{len(info['unexpected_keys'])} tensors, such as {min(info['unexpected_keys'])}, "
+                "that its config.json does not describe. Take the config.json that belongs to it."
             )
         model.requires_grad_(False)
         self._take(model if device is None else model.to(device))

@@ -116,6 +116,7 @@ def test_internvit_has_images_sized_by_its_name_and_normalized_by_imagenet(
 ) -> None:
     make_internvit(tmp_path / name)
     folder = make_checkpoint(tmp_path / "intern-chat", tmp_path / name, mm_vision_select_layer=-4)
+    edit_config(folder, mm_vision_image_size=56)  # of a model that was saved with another tower
     processor = load(folder).image_processor
     assert resize_side(processor) == crop_side(processor) == side
     assert not is_squashing(processor)
@@ -305,6 +306,19 @@ def test_layers_that_a_towers_config_leaves_out_are_refused(tmp_path: Path) -> N
     folder = make_checkpoint(tmp_path / "llava", tmp_path / "siglip")
     edit_config(tmp_path / "siglip", num_hidden_layers=2)
     assert "`num_hidden_layers` must be 3, as the weights" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "told"), [("qk_normalization", "k_norm.weight, that its"), ("qkv_bias", "lacks")]
+)
+def test_tensors_that_a_towers_config_does_not_describe_are_refused(
+    field: str, told: str, tmp_path: Path
+) -> None:
+    make_internvit(tmp_path / "InternViT-6B")
+    folder = make_checkpoint(tmp_path / "intern-chat", tmp_path / "InternViT-6B")
+    config = json.loads((tmp_path / "InternViT-6B" / "config.json").read_text())
+    edit_config(tmp_path / "InternViT-6B", **{field: not config[field]})
+    assert told in load_refusal(folder)
 
 
 def native_siglip(folder: Path, **fields: Any) -> Path:
