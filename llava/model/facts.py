@@ -79,7 +79,6 @@ _LLAVA: Mapping[str, Rule] = {
     "mm_tunable_parts": _PARTS | NULL,
     "s2": FLAG | NULL,
     "s2_scales": _SCALES | NULL,
-    "mm_vision_image_size": whole() | NULL,
     "tokenizer_model_max_length": whole() | NULL,
     "tokenizer_padding_side": one_of("left", "right"),
     "max_sequence_length": whole() | NULL,

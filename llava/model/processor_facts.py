@@ -26,6 +26,16 @@ from llava.model.rules import (
 )
 from llava.model.tower_kinds import Tower
 
+
+def _processor(kind: str, names: str, old: str = "") -> Rule:
+    """The rule for the class of a kind's image processor, whose name begins as a pattern says."""
+    pattern = re.compile(f"{names}(ImageProcessor(Fast|Pil)?{old})")
+    return Rule(
+        f"a {kind} image processor",
+        lambda value: isinstance(value, str) and bool(pattern.fullmatch(value)),
+    )
+
+
 _PROCESSED: Mapping[str, Rule] = {
     "do_resize": one_of(True),
     "do_rescale": FLAG,
@@ -36,25 +46,12 @@ _PROCESSED: Mapping[str, Rule] = {
     "image_mean": list_of(NUMBER, 3, 3),
     "image_std": list_of(POSITIVE, 3, 3),
 }
-_CLASS = r"ImageProcessor(Fast|Pil)?"
-
-
-def _processor(kind: str, pattern: str) -> Rule:
-    """The rule for the class of an image processor, whose name matches a pattern."""
-    return Rule(
-        f"a {kind} image processor",
-        lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value)),
-    )
-
-
 _CROPPED = {
-    "image_processor_type": _processor(
-        "CLIP", rf"(CLIP|Llava|LlavaNext)({_CLASS}|FeatureExtractor)"
-    ),
+    "image_processor_type": _processor("CLIP", "(CLIP|Llava|LlavaNext)", "|FeatureExtractor"),
     "do_center_crop": FLAG,
 }
 _SQUASHED = {
-    "image_processor_type": _processor("SigLIP", rf"(Siglip|LlavaOnevision){_CLASS}"),
+    "image_processor_type": _processor("SigLIP", "(Siglip|LlavaOnevision)"),
     "do_center_crop": one_of(False, None),
 }
 _PIXELS = ("size", "crop_size")
@@ -91,7 +88,7 @@ def processor_fields(folder: Path, tower: Tower) -> dict[str, Any]:
         sizes = {"size": {"shortest_edge": side}, "crop_size": _square(side)}
     if tower.kind.normalization is not None and not tower.follows_files:
         mean, std = tower.kind.normalization
-        return sizes | {"image_mean": list(mean), "image_std": list(std)}
+        return sizes | {"image_mean": mean, "image_std": std}
     processor, _, _ = read_processor(folder)
     known = (*_PROCESSED, "image_processor_type", "do_center_crop", *_PIXELS)
     return {k: v for k, v in processor.items() if k in known} | (sizes if tower.scales else {})
@@ -118,41 +115,27 @@ def check_processor(folder: Path, config: Mapping[str, Any], tower: Tower) -> No
     if not tower.follows_files:
         return
     processor, path, prefix = read_processor(folder)
-    own_rules = _SQUASHED if tower.kind.squashes else _CROPPED
-    check_fields(processor, {**_PROCESSED, **own_rules}, path, prefix)
+    side, square = tower.image_size, _square(tower.image_size)
+    words = f"{side}, the tower's `image_size`, in height and width"
     if tower.kind.squashes:
-        _check_squashed(processor, tower.image_size, path, prefix)
-    else:
-        squared = config.get("image_aspect_ratio") not in (None, "square")
-        if processor.get("do_center_crop") is False and not squared:
-            raise unknown_value(f"{prefix}do_center_crop", "true", False, path)
-        _check_cropped(processor, tower.image_size, path, prefix)
-
-
-def _check_squashed(processor: Mapping[str, Any], side: int, path: Path, prefix: str) -> None:
-    # the known classes differ in the colors that they take otherwise
-    for name in ("image_mean", "image_std"):
-        if name not in processor:
-            raise unknown_value(f"{prefix}{name}", _PROCESSED[name].words, None, path)
-    size = processor.get("size")
-    if size != _square(side):
-        raise unknown_value(f"{prefix}size", _square_in_words(side), size, path)
-
-
-def _check_cropped(processor: Mapping[str, Any], side: int, path: Path, prefix: str) -> None:
+        # stated, as the known classes differ in what they take otherwise
+        stated = dict.fromkeys(("size", "image_mean", "image_std")) | processor
+        rules = {**_PROCESSED, **_SQUASHED, "size": Rule(words, lambda size: size == square)}
+        check_fields(stated, rules, path, prefix)
+        return
+    check_fields(processor, {**_PROCESSED, **_CROPPED}, path, prefix)
+    squared = config.get("image_aspect_ratio") not in (None, "square")
+    if processor.get("do_center_crop") is False and not squared:
+        raise unknown_value(f"{prefix}do_center_crop", "true", False, path)
     # what the file leaves out is of the size that CLIP has at first
     size, crop = (processor.get(name, 224 if side == 224 else None) for name in _PIXELS)
     shortest = size.get("shortest_edge") if isinstance(size, dict) else size
     if not whole().holds(shortest):
-        words = 'a whole number or {"shortest_edge": <pixels>}'
-        raise unknown_value(f"{prefix}size", words, size, path)
-    if crop not in (side, _square(side)):
-        raise unknown_value(f"{prefix}crop_size", _square_in_words(side), crop, path)
+        told = 'a whole number or {"shortest_edge": <pixels>}'
+        raise unknown_value(f"{prefix}size", told, size, path)
+    if crop not in (side, square):
+        raise unknown_value(f"{prefix}crop_size", words, crop, path)
 
 
 def _square(side: int) -> dict[str, int]:
     return {"height": side, "width": side}
-
-
-def _square_in_words(side: int) -> str:
-    return f"{side}, the tower's `image_size`, in height and width"

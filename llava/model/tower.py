@@ -11,9 +11,7 @@ import torch
 
 from llava.errors import CheckpointError
 from llava.model.checkpoint import Checkpoint
-from llava.model.families import Family
 from llava.model.locate import find_weight_files
-from llava.model.tower_kinds import Tower
 from llava.model.weights import is_computed, is_of_tower, read_tensors
 
 logger = logging.getLogger(__name__)
@@ -23,31 +21,28 @@ _VISION_PART = re.compile(
 )
 
 
-def tower_tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-    """Returns the tensors of the tower's own files that it is built with, by names in the model.
+def tower_tensors(checkpoint: Checkpoint, *, with_unused: bool = False) -> dict[str, torch.Tensor]:
+    """Returns the tensors of the tower's own files, by their names in the model.
+
+    Args:
+        checkpoint: Which names the tower; without one there are none.
+        with_unused: Whether those count which the tower is built without.
 
     Raises:
         CheckpointError: the files are missing or cannot be read.
     """
-    if checkpoint.tower_dir is None or checkpoint.tower is None:
+    tower = checkpoint.tower
+    if checkpoint.tower_dir is None or tower is None:
         return {}
-    own = read_tower_tensors(checkpoint.tower_dir, checkpoint.tower)
-    return _named_in_model(own, checkpoint.tower, checkpoint.family)
+    return {
+        f"{checkpoint.family.inner}.vision_tower.vision_tower.{tower.kind.prefix}{name}": tensor
+        for name, tensor in read_tower_tensors(checkpoint.tower_dir).items()
+        if with_unused or tower.has_place_for(name)
+    }
 
 
-def _named_in_model(
-    tensors: Mapping[str, torch.Tensor], tower: Tower, family: Family
-) -> dict[str, torch.Tensor]:
-    prefix = f"{family.inner}.vision_tower.vision_tower.{tower.kind.prefix}"
-    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
-
-
-def read_tower_tensors(folder: Path, tower: Tower | None = None) -> dict[str, torch.Tensor]:
+def read_tower_tensors(folder: Path) -> dict[str, torch.Tensor]:
     """Returns the tensors of the vision model in a tower's folder, by their names in it.
-
-    Args:
-        folder: The tower's.
-        tower: For those that it is built with; None for all.
 
     Raises:
         CheckpointError: the files are missing or cannot be read.
@@ -55,11 +50,7 @@ def read_tower_tensors(folder: Path, tower: Tower | None = None) -> dict[str, to
     found = {}
     for name, tensor in read_tensors(find_weight_files(folder)).items():
         match = _VISION_PART.fullmatch(name)  # a whole CLIP or SigLIP holds a text model too
-        if (
-            match
-            and not is_computed(name)
-            and (tower is None or tower.has_place_for(match["rest"]))
-        ):
+        if match and not is_computed(name):
             found[match["rest"]] = tensor
     return found
 
@@ -78,10 +69,9 @@ def require_frozen_tower(tensors: Mapping[str, torch.Tensor], checkpoint: Checkp
     """
     names = [name for name in tensors if is_of_tower(name) and not is_computed(name)]
     held = {name: tensors[name] for name in names}
-    if not held or checkpoint.tower_dir is None or checkpoint.tower is None:
+    if not held or not checkpoint.is_multimodal:
         return
-    stored = read_tower_tensors(checkpoint.tower_dir)
-    own = _named_in_model(stored, checkpoint.tower, checkpoint.family)
+    own = tower_tensors(checkpoint, with_unused=True)
     differing = [name for name in held if not _is_copy(name, held, own)]
     if not differing:
         return

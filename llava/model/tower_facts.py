@@ -14,9 +14,10 @@ from llava.errors import CheckpointError
 from llava.model.locate import find_weight_files, read_config, resolve_vision_tower
 from llava.model.processor_facts import check_processor
 from llava.model.quantized_weights import stored_names
-from llava.model.rules import OBJECT, check_fields, one_of, unknown_value
+from llava.model.rules import NULL, OBJECT, check_fields, one_of, unknown_value
 from llava.model.tower_kinds import (
     CLIP,
+    DEFAULT_SCALES,
     KINDS,
     NAMED_IMAGE_SIZE,
     SIGLIP,
@@ -80,7 +81,7 @@ def check_tower(part: Mapping[str, Any], path: Path, prefix: str = "") -> None:
     if not one_of(*KINDS).holds(model_type):
         raise _unknown_kind(f"{prefix}model_type", model_type, path)
     kind = KINDS[model_type]
-    check_fields(part, kind.rules, path, prefix)
+    check_fields(part, {**kind.rules, "quantization_config": NULL}, path, prefix)
     for name in SIZES:
         if name not in part and not (prefix and name in kind.defaults):
             raise unknown_value(f"{prefix}{name}", kind.rules[name].words, None, path)
@@ -211,9 +212,9 @@ def find_tower(
         own = read_config(tower_dir)
         if "vision_config" in own and not one_of(*_PART_TYPES).holds(own.get("model_type", "clip")):
             raise _unknown_kind("model_type", own["model_type"], tower_dir / "config.json")
-    tower = read_tower(tower_dir, config)
+    tower = read_tower(tower_dir, {**config, NAMED_IMAGE_SIZE: None})  # the name is known here
     if not native and not is_tower_tuned(config):
-        _check_layers(tower_dir)
+        _check_layers(tower_dir, tower)
     _check_selection(tower, tower_dir, config, config_path, native=native)
     if tower.scales:
         _check_scales(tower, config, config_path)
@@ -258,7 +259,7 @@ def _check_scales(tower: Tower, config: Mapping[str, Any], path: Path) -> None:
         raise unknown_value("s2", words, True, path)
     if scales[0] != side or any(scale % side for scale in scales):
         words = f"multiples of {side}, the tower's `image_size`, and {side} among them"
-        raise unknown_value("s2_scales", words, config.get("s2_scales", "336,672,1008"), path)
+        raise unknown_value("s2_scales", words, config.get("s2_scales") or DEFAULT_SCALES, path)
     if tower.select_feature != "patch":
         words = "patch, because `s2` is true"
         raise unknown_value("mm_vision_select_feature", words, tower.select_feature, path)
@@ -269,7 +270,7 @@ def _check_scales(tower: Tower, config: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _check_layers(folder: Path) -> None:
+def _check_layers(folder: Path, tower: Tower) -> None:
     """Checks that a tower has as many layers as its config.json says: they are counted from both.
 
     Layers that the file knows nothing of would be left out without a word.
@@ -279,9 +280,7 @@ def _check_layers(folder: Path) -> None:
         for name in stored_names(find_weight_files(folder))
         if (match := _TOWER_LAYER.match(name))
     }
-    config, path = read_config(folder), folder / "config.json"
-    part = vision_part(config, path) if "vision_config" in config else config
-    stated = part["num_hidden_layers"]
+    stated = tower.config["num_hidden_layers"] + tower.kind.drops_last_layer
     if found and max(found) + 1 != stated:
         words = f"{max(found) + 1}, as the weights beside it have so many layers"
         raise unknown_value("num_hidden_layers", words, stated, folder / "config.json")

@@ -4,38 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from llava.model.rules import ACTIVATION, EPSILON, FLAG, NULL, NUM_LAYERS, Rule, one_of, whole
+from llava.model.rules import ACTIVATION, EPSILON, FLAG, NUM_LAYERS, Rule, one_of, whole
 
-Normalization = tuple[tuple[float, float, float], tuple[float, float, float]]
-"""Mean and standard deviation of the three colors."""
-
-_RULES: Mapping[str, Rule] = {
-    "hidden_size": whole(),
-    "intermediate_size": whole(),
-    "num_hidden_layers": NUM_LAYERS,
-    "num_attention_heads": whole(),
-    "num_channels": one_of(3),
-    "image_size": whole(),
-    "patch_size": whole(),
-    "hidden_act": ACTIVATION,
-    "layer_norm_eps": EPSILON,
-}
-_NOT_BUILT: Mapping[str, Rule] = {"quantization_config": NULL}
-_BASE_SIZES = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "num_channels": 3,
-    "image_size": 224,
-}
-_LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
-_DEFAULT_SCALES = "336,672,1008"
+DEFAULT_SCALES = "336,672,1008"
 NAMED_IMAGE_SIZE = "mm_vision_image_size"
 """Field of a loaded model for what its tower's name says, which is no longer known there."""
+
+SIZES = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("image_size", "patch_size"),
+)
+"""What a tower's own file states; inside another one, what equals the defaults is left out."""
+
+_RULES: Mapping[str, Rule] = {
+    **dict.fromkeys(SIZES, whole()),
+    "num_hidden_layers": NUM_LAYERS,
+    "num_channels": one_of(3),
+    "hidden_act": ACTIVATION,
+    "layer_norm_eps": EPSILON,
+    **dict.fromkeys(("vision_use_head", "qkv_bias", "qk_normalization"), FLAG),
+    "norm_type": one_of("rms_norm"),
+}
+_BASE = dict(zip(SIZES, (768, 3072, 12, 12, 224), strict=False)) | {"num_channels": 3}
+_LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,73 +39,58 @@ class TowerKind:
     Attributes:
         name: As people call it.
         defaults: What a configuration leaves out, by field.
-        own_rules: Of the fields that other kinds do not have.
         prefix: Before the names of its tensors in checkpoints of the original format.
         has_class_token: Whether a feature for the whole image goes before those of the patches.
         drops_last_layer: Whether the original format takes all layers but the last one, whatever
             `mm_vision_select_layer` and `mm_vision_select_feature` say.
-        is_sized_by_name: Whether images have 448 pixels a side if the tower's name holds `448`, and
-            336 otherwise; the position embeddings are fitted to that.
+        is_sized_by_name: Whether images have 448 pixels a side if `mm_vision_tower` holds `448`,
+            and 336 otherwise; the position embeddings are fitted to that.
         squashes: Whether images are resized to a square, instead of having their center cropped.
-        normalization: What the original format takes instead of the image processor in the tower's
-            folder; None where that one counts.
+        normalization: Mean and deviation of the colors, which the original format takes instead of
+            the image processor in the tower's folder; None where that one counts.
     """
 
     name: str
     defaults: Mapping[str, Any]
-    own_rules: Mapping[str, Rule] = field(default_factory=dict)
     prefix: str = "vision_model."
     has_class_token: bool = True
     drops_last_layer: bool = False
     is_sized_by_name: bool = False
     squashes: bool = False
-    normalization: Normalization | None = None
+    normalization: tuple[list[float], list[float]] | None = None
 
     @property
-    def rules(self) -> Mapping[str, Rule]:
-        """What the fields of a configuration may be."""
-        return {**_RULES, **self.own_rules, **_NOT_BUILT}
+    def rules(self) -> dict[str, Rule]:
+        """What the fields that it is built from may be."""
+        return {name: _RULES[name] for name in dict.fromkeys((*SIZES, *self.defaults))}
 
 
 CLIP, SIGLIP, INTERN_VIT = "clip_vision_model", "siglip_vision_model", "intern_vit_6b"
 KINDS: Mapping[str, TowerKind] = {
     CLIP: TowerKind(
         name="CLIP",
-        defaults=_BASE_SIZES
-        | {"patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
+        defaults=_BASE | {"patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
     ),
     SIGLIP: TowerKind(
         name="SigLIP",
-        defaults=_BASE_SIZES
+        defaults=_BASE
         | {"patch_size": 16, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
         | {"vision_use_head": True},
-        own_rules={"vision_use_head": FLAG},
         has_class_token=False,
         drops_last_layer=True,
         squashes=True,
-        normalization=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        normalization=([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
     ),
     INTERN_VIT: TowerKind(
         name="InternViT-6B",
         defaults={"num_channels": 3, "hidden_act": "gelu", "layer_norm_eps": 1e-6}
         | {"qkv_bias": False, "qk_normalization": True, "norm_type": "rms_norm"},
-        own_rules={
-            "qkv_bias": FLAG,
-            "qk_normalization": FLAG,
-            "norm_type": one_of("rms_norm"),
-        },
         prefix="",
         is_sized_by_name=True,
-        normalization=((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        normalization=([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
     ),
 }
 """By `model_type` of the vision part of a configuration."""
-
-SIZES = (
-    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
-    *("image_size", "patch_size"),
-)
-"""What a tower's own file states; inside another one, what equals the defaults is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +99,8 @@ class Tower:
 
     Attributes:
         model_type: Its kind, see `KINDS`.
-        config: The configuration that it is built from, complete.
-        image_size: Side of an image or tile in pixels, as the tower takes it.
+        config: What it is built from, complete.
+        image_size: Side of an image or tile in pixels, as the layers take it.
         select_layer: The layer whose output is taken: 0 for the embeddings, negative from the end.
         select_feature: `patch`, or `cls_patch` for the class token too.
         follows_files: Whether the image processor in the tower's folder counts.
@@ -152,14 +131,9 @@ class Tower:
         return int(self.image_size // self.config["patch_size"])
 
     @property
-    def num_patches(self) -> int:
-        """Patches of an image."""
-        return self.num_patches_per_side**2
-
-    @property
     def num_features(self) -> int:
-        """Features of an image: a patch each, and perhaps the class token."""
-        return self.num_patches + (self.select_feature == "cls_patch")
+        """Features of an image: one of each patch, and perhaps the class token's."""
+        return self.num_patches_per_side**2 + (self.select_feature == "cls_patch")
 
     @property
     def hidden_size(self) -> int:
@@ -177,10 +151,10 @@ class Tower:
         return sum((scale // self.image_size) ** 2 for scale in self.scales) or 1
 
     def has_place_for(self, name: str) -> bool:
-        """Whether it is built with a tensor of its files: the end may be left out."""
+        """Whether it is built with a tensor of its files, whose end may be left out."""
         if layer := _LAYER.match(name):
             return int(layer[1]) < int(self.config["num_hidden_layers"])
-        return bool(self.config.get("vision_use_head", True)) or not name.startswith("head.")
+        return not name.startswith("head.")
 
 
 def count_layers(select_layer: int, num_layers: int) -> int:
@@ -205,10 +179,8 @@ def describe_tower(
     """
     model_type = part.get("model_type", CLIP)
     kind = KINDS[model_type]
-    known = kind.rules.keys() - _NOT_BUILT.keys()
-    built = {**kind.defaults, **{name: part[name] for name in part.keys() & known}}
+    built = {**kind.defaults, **{name: part[name] for name in kind.rules if name in part}}
     layer = config.get("mm_vision_select_layer")
-    feature = config.get("mm_vision_select_feature", "patch")
     if kind.drops_last_layer and not inside:
         built |= {"num_hidden_layers": built["num_hidden_layers"] - 1, "vision_use_head": False}
         layer = -1
@@ -216,7 +188,8 @@ def describe_tower(
     if kind.is_sized_by_name:
         name = str(config.get("mm_vision_tower") or config.get("vision_tower"))
         size = config.get(NAMED_IMAGE_SIZE) or (448 if "448" in name else 336)
-    scales = config.get("s2_scales", _DEFAULT_SCALES) if config.get("s2") else ""
+    scales = (config.get("s2_scales") or DEFAULT_SCALES).split(",") if config.get("s2") else ()
+    feature = config.get("mm_vision_select_feature", "patch")
     return Tower(
         model_type=model_type,
         config=built,
@@ -224,5 +197,5 @@ def describe_tower(
         select_layer=layer,  # type: ignore[arg-type]  # checked where the file is known
         select_feature=feature if kind.has_class_token else "patch",
         follows_files=inside or kind.normalization is None,
-        scales=tuple(sorted(int(scale) for scale in scales.split(",") if scale)),
+        scales=tuple(sorted(map(int, scales))),
     )

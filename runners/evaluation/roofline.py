@@ -171,14 +171,15 @@ class TowerShape:
         if tower is None:
             return cls(num_layers=0, flops=0.0, weight_bytes=0)
         weights = tower.num_layers * _layer_parameters(tower)
-        rows = tower.num_passes * (tower.num_patches + tower.kind.has_class_token)
+        patches = tower.num_patches_per_side**2
+        rows = tower.num_passes * (patches + tower.kind.has_class_token)
         width = LanguageShape.of(config).width
         projector = tower.hidden_size * width
         if "mlp" in str(config.get("mm_projector_type")):
             projector += width * width
         return cls(
             num_layers=tower.num_layers,
-            flops=2.0 * num_views * (rows * weights + tower.num_patches * projector),
+            flops=2.0 * num_views * (rows * weights + patches * projector),
             weight_bytes=4 * weights,
             num_views=num_views,
         )

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 from transformers import CLIPImageProcessorPil, PreTrainedConfig, PreTrainedModel
-from transformers.activations import ACT2FN
+from transformers.models.clip.modeling_clip import CLIPMLP
 
 from llava.model.multimodal_encoder.vision_tower import VisionTower
 
@@ -62,28 +62,13 @@ class _Attention(nn.Module):
         return output
 
 
-class _Mlp(nn.Module):
-    """The layers that treat each row by itself."""
-
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.act = ACT2FN[config.hidden_act]
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(B, 1 + P, D) to the same."""
-        output: torch.Tensor = self.fc2(self.act(self.fc1(hidden)))
-        return output
-
-
 class _Layer(nn.Module):
     """Attention and MLP, each normalized before, scaled behind, and added."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
-        self.attn, self.mlp = _Attention(config), _Mlp(config)
+        self.attn, self.mlp = _Attention(config), CLIPMLP(config)
         self.norm1, self.norm2 = nn.RMSNorm(width, eps), nn.RMSNorm(width, eps)
         self.ls1, self.ls2 = nn.Parameter(torch.ones(width)), nn.Parameter(torch.ones(width))
 
@@ -113,7 +98,3 @@ class InternViTVisionTower(VisionTower):
     config_class = PreTrainedConfig
     model_class = InternViT
     processor_class = CLIPImageProcessorPil
-
-    def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
-        embedded: torch.Tensor = self.model.embeddings(pixels)
-        return embedded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from transformers import SiglipImageProcessorPil, SiglipVisionConfig, SiglipVisionModel
 
 from llava.model.multimodal_encoder.vision_tower import VisionTower
@@ -17,7 +16,3 @@ class SigLipVisionTower(VisionTower):
     config_class = SiglipVisionConfig
     model_class = SiglipVisionModel
     processor_class = SiglipImageProcessorPil
-
-    def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
-        embedded: torch.Tensor = self.model.embeddings(pixels)
-        return embedded

@@ -41,6 +41,12 @@ class VisionTower(nn.Module):
             model has its weights in the checkpoint: its structure is built at once, so that they
             find their place.
 
+    Attributes:
+        facts: What is known of the tower without its weights.
+        image_size: Side of an image or tile in pixels.
+        hidden_size: Width D_v of the features.
+        num_patches: Patches P of an image; `num_patches_per_side` along one side.
+
     Raises:
         ValueError: `mm_vision_select_feature` is unknown.
         CheckpointError: the tower's configuration cannot be read.
@@ -53,16 +59,18 @@ class VisionTower(nn.Module):
     def __init__(self, vision_tower: str, args: Any, *, delay_load: bool = False) -> None:
         super().__init__()
         self.vision_tower_name = vision_tower
-        self.facts = read_tower(Path(vision_tower), vars(args))
-        self.select_layer: int = self.facts.select_layer
-        self.select_feature: str = self.facts.select_feature
+        self.facts = facts = read_tower(Path(vision_tower), vars(args))
+        self.select_layer, self.select_feature = facts.select_layer, facts.select_feature
+        self.image_size, self.hidden_size = facts.image_size, facts.hidden_size
+        self.num_patches_per_side = facts.num_patches_per_side
+        self.num_patches = facts.num_patches_per_side**2
         if self.select_feature not in ("patch", "cls_patch"):
             raise ValueError(
                 "`mm_vision_select_feature` must be patch or cls_patch, but is "
                 f"{self.select_feature!r}. Correct the checkpoint's config.json."
             )
         self.is_loaded = False
-        self.config = self.config_class(**self.facts.config)
+        self.config = self.config_class(**facts.config)
         if is_tower_tuned(vars(args)):
             self._take(self.model_class(self.config))
         elif not delay_load:
@@ -83,16 +91,16 @@ class VisionTower(nn.Module):
             dtype: Of the tower's weights; the reference keeps a frozen tower in float32.
 
         Raises:
-            CheckpointError: a tensor is missing, or the weights cannot be read.
+            CheckpointError: a tensor is missing or has no place, or the weights cannot be read.
         """
         if self.is_loaded:
             return
-        tensors = read_tower_tensors(Path(self.vision_tower_name), self.facts)
+        stored = read_tower_tensors(Path(self.vision_tower_name))
         # not by the library, which other files of the folder lead elsewhere
         model, info = self.model_class.from_pretrained(
             None,
             config=self.config,
-            state_dict=tensors,
+            state_dict={name: stored[name] for name in stored if self.facts.has_place_for(name)},
             dtype=dtype,
             device_map=device_map,
             output_loading_info=True,
@@ -101,6 +109,12 @@ class VisionTower(nn.Module):
             raise CheckpointError(
                 f"The vision tower in {self.vision_tower_name} lacks {len(info['missing_keys'])} "
                 f"tensors, such as {min(info['missing_keys'])}. Download it again."
+            )
+        if info["unexpected_keys"]:
+            raise CheckpointError(
+                f"The vision tower in {self.vision_tower_name} holds "
+                f"{len(info['unexpected_keys'])} tensors, such as {min(info['unexpected_keys'])}, "
+                "that its config.json does not describe. Take the config.json that belongs to it."
             )
         model.requires_grad_(False)
         self._take(model if device is None else model.to(device))
@@ -156,7 +170,8 @@ class VisionTower(nn.Module):
 
     def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, H, W) to what the first layer takes, (B, P, D_v) or one row more."""
-        raise NotImplementedError
+        embedded: torch.Tensor = self.model.embeddings(pixels)
+        return embedded
 
     @property
     def dtype(self) -> torch.dtype:
@@ -167,26 +182,6 @@ class VisionTower(nn.Module):
     def device(self) -> torch.device:
         """Device of the weights."""
         return next(self.vision_tower.parameters()).device
-
-    @property
-    def hidden_size(self) -> int:
-        """Width D_v of the features."""
-        return self.facts.hidden_size
-
-    @property
-    def image_size(self) -> int:
-        """Side of an image or tile in pixels."""
-        return self.facts.image_size
-
-    @property
-    def num_patches_per_side(self) -> int:
-        """Patches along one side of an image."""
-        return self.facts.num_patches_per_side
-
-    @property
-    def num_patches(self) -> int:
-        """Patches P of an image."""
-        return self.facts.num_patches
 
 
 def find_tower(model: Any) -> VisionTower | None:

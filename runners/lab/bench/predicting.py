@@ -60,7 +60,7 @@ def predict_tasks(settings: BenchConfig) -> dict[str, Any]:
         tasks = _read_tasks(settings)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    image_tokens = tower.num_patches
+    image_tokens = tower.num_features
     results = []
     for name, (samples, requests, num_new_tokens) in tasks.items():
         pieces = cut_into_pieces(samples, image_tokens, most_tokens(GPU_PACK_TOKENS))
