@@ -40,7 +40,7 @@ from tests.quantized_formats import (
     twins,
     unpacked,
 )
-from tests.variants import make_lora, make_projector, merged_by_hand
+from tests.variants import make_lora, make_native, make_projector, merged_by_hand
 
 
 def refusal(folder: Path, stored: Stored, block: dict[str, Any] | None) -> str:
@@ -220,6 +220,16 @@ def test_stored_quantized_checkpoint_answers_as_its_dense_twin(
     assert packed / FORMATS[method][2] in found
     half = load(packed, dtype="auto")[1]
     assert half.get_submodule(NAME).weight.dtype == torch.float16
+
+
+def test_native_checkpoint_is_unpacked_with_its_tower(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    native = make_native(tmp_path / "native", tiny_checkpoint, tiny_tower)
+    packed, dense = twins("pack-quantized", native, tiny_tower, tmp_path)
+    loaded = load(packed)
+    assert torch.equal(logits_of(loaded), logits_of(load(dense)))
+    assert loaded[1].load_report.num_unpacked == 14 + 3 * 4
 
 
 def test_layer_whose_parts_lie_in_several_files_is_read(
