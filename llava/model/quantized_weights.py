@@ -134,6 +134,7 @@ def find_packing(names: Iterable[str], folder: Path, files: Sequence[Path]) -> P
     stated = block.get("quant_method") if isinstance(block, dict) else block
     methods = _STATED.get(label)
     if methods is None or (name.endswith(".weight_scale") and stated not in [*methods]):
+        label = "8 bit with scales" if methods else label  # others name their scales so too
         raise CheckpointError(_refusal(label, name, folder))
     if stated not in [*methods]:
         words = " or ".join("left out" if one is None else one for one in methods)

@@ -157,7 +157,8 @@ def _values(words: torch.Tensor, bits: int, count: int) -> torch.Tensor:
     """(R, W) int32 to (R, count) uint8: values that lie end to end, from the lowest bit on."""
     period = 32 // gcd(32, bits)  # so many values fill whole words
     width = period * bits // 32
-    blocks = pad(words, (0, -words.shape[1] % width)).unflatten(1, (-1, width))
+    words = pad(words.contiguous(), (0, -words.shape[1] % width))
+    blocks = words.unflatten(1, (-1, width))
     values = torch.empty(*blocks.shape[:2], period, dtype=torch.uint8, device=words.device)
     for i in range(period):
         word, shift = divmod(i * bits, 32)
@@ -178,10 +179,10 @@ def _scaled(
     values: torch.Tensor, zeros: torch.Tensor | None, scales: torch.Tensor, groups: torch.Tensor
 ) -> torch.Tensor:
     """(O, I) float32 from values (O, I), zeros and scales (O, G), and each input's group (I,)."""
-    weights = values.float()
+    weights, groups = values.contiguous().float(), groups.to(scales.device)
     if zeros is not None:
-        weights -= zeros.float()[:, groups]
-    return weights.mul_(scales[:, groups])
+        weights -= zeros.contiguous().float().index_select(1, groups)
+    return weights.mul_(scales.contiguous().index_select(1, groups))
 
 
 def _unpack_gptq(layer: _Layer) -> torch.Tensor:
@@ -248,8 +249,9 @@ def _unpack_llm_awq(layer: _Layer) -> torch.Tensor:
     # by 64 inputs of four outputs each; of 32 inputs pairs are spread, and of 8 the odd ones last
     values = values.view(num_rows, -1, 4, 64).transpose(1, 2).reshape(4 * num_rows, -1, 4, 2, 4)
     values = values.transpose(3, 4).transpose(2, 3).reshape(4 * num_rows, num_inputs)
-    groups = torch.arange(num_inputs) // size
-    return _scaled(values, None, scales.t(), groups).add_(zeros.t()[:, groups])
+    groups = torch.arange(num_inputs, device=words.device) // size
+    weights = _scaled(values, None, scales.t(), groups)
+    return weights.add_(zeros.t().contiguous().index_select(1, groups))
 
 
 def _unpack_bnb_8(layer: _Layer) -> torch.Tensor:

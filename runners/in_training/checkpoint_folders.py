@@ -34,7 +34,7 @@ from runners.in_training.whole_files import flaw_of
 from runners.options.words import by_numbers
 
 _SCRATCH_PREFIXES = (".", "tmp-")  # transformers renames `tmp-checkpoint-5` once it is written
-_SUFFIXES = frozenset({".json", ".safetensors", ".bin", ".model"})
+_ENDS = (".json", ".safetensors", ".bin", ".model", "-v2.pt")
 _OF_THE_TRAINING = frozenset({"trainer_state.json", "training_args.bin"})
 _CONFIGS = (
     *("config.json", "generation_config.json", "preprocessor_config.json"),
@@ -198,5 +198,5 @@ def _files(folder: Path) -> list[Path]:
     return [
         path
         for path in visible(folder.iterdir())
-        if path.suffix in _SUFFIXES and path.name not in _OF_THE_TRAINING and path.is_file()
+        if path.name.endswith(_ENDS) and path.name not in _OF_THE_TRAINING and path.is_file()
     ]

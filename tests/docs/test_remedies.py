@@ -21,6 +21,14 @@ from llava.model.checkpoint import inspect_checkpoint
 from llava.tokens import tokenizer_image_token
 from tests.broken_checkpoints import Payload, Workshop, edit_config, edit_tensors, truncate
 from tests.checkpoints import make_checkpoint, make_tokenizer
+from tests.quantized_formats import (
+    gptq,
+    gptq_config,
+    layers_of,
+    llm_awq,
+    quantize,
+    write_quantized,
+)
 from tests.variants import make_lora, make_projector, write_adapter
 
 PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
@@ -215,9 +223,46 @@ def packed_weights(shop: Workshop) -> Iterator[Given]:
     dense = shop.llava()
     folder = shutil.copytree(dense, shop.home / "llava-awq")
     name = "model.layers.0.mlp.up_proj"
-    edit_tensors(folder, lambda t: t.update({f"{name}.qweight": t.pop(f"{name}.weight")}))
+    edit_tensors(folder, lambda t: t.update({f"{name}.W_q": t.pop(f"{name}.weight")}))
     yield folder, None
     yield dense, None
+
+
+def quantized(shop: Workshop, name: str, block: dict[str, object] | None, file: str) -> Path:
+    """A checkpoint that GPTQ has stored, or llm-awq if there is no `quantization_config`."""
+    linear, others = layers_of(shop.llava())
+    folder = shop.home / name
+    shutil.copytree(shop.home / "llava-tiny", folder, ignore=lambda *_: ["model.safetensors"])
+    whole = {layer: quantize(w, 4, 32, symmetric=True) for layer, w in linear.items()}
+    layers = {layer: gptq(w, 4) if block else llm_awq(w, 32) for layer, w in whole.items()}
+    write_quantized(folder, layers, block, file=file, others=others)
+    return folder
+
+
+@case("quantized weights cannot be read otherwise")
+def block_elsewhere(shop: Workshop) -> Iterator[Given]:
+    block = gptq_config()
+    folder = quantized(shop, "llava-gptq", block, "model.safetensors")
+    edit_config(folder, quantization_config=None)
+    yield folder, None
+    edit_config(folder, quantization_config=block)
+    yield folder, None
+
+
+@case("or a file is damaged")
+def block_of_another_model(shop: Workshop) -> Iterator[Given]:
+    folder = quantized(shop, "llava-gptq", gptq_config(group_size=64), "model.safetensors")
+    yield folder, None
+    edit_config(folder, quantization_config=gptq_config())
+    yield folder, None
+
+
+@case("whose name for it must say bits and group size")
+def renamed_pt(shop: Workshop) -> Iterator[Given]:
+    folder = quantized(shop, "llava-llm-awq", None, "llava-v2.pt")
+    yield folder, None
+    (folder / "llava-v2.pt").rename(folder / "llava-w4-g32-awq-v2.pt")
+    yield folder, None
 
 
 @case("have another shape than")

@@ -406,18 +406,19 @@ def test_every_notation_of_the_same_tiles_gives_the_same_answers(
 
 
 QUANTIZED = {
-    "awq": ("awq", {"qweight": torch.int32, "qzeros": torch.int32, "scales": torch.float16}),
-    "gptq": ("gptq", {"qweight": torch.int32, "g_idx": torch.int32, "scales": torch.float16}),
-    "bitsandbytes": ("bitsandbytes, 4 bit", {"weight.absmax": torch.float32}),
-    "compressed-tensors": ("compressed-tensors", {"weight_packed": torch.int32}),
     "hqq": ("HQQ", {"W_q": torch.uint8}),
-    None: ("8 bit with scales", {"weight_scale_inv": torch.float32}),
+    "quanto": ("quanto", {"weight._data": torch.int8, "weight._scale": torch.float32}),
+    "aqlm": ("AQLM", {"codebooks": torch.float16}),
+    "compressed-tensors": ("a sparse compressed-tensors", {"bitmask": torch.uint8}),
+    "fp8": ("8 bit with scales", {"weight_scale_inv": torch.float32}),
+    "fbgemm_fp8": ("8 bit with scales", {"weight_scale": torch.float32}),
+    None: ("8 bit with scales", {"weight_scales": torch.float32}),
 }
 
 
 @pytest.mark.parametrize("safetensors", [True, False])
 @pytest.mark.parametrize("method", QUANTIZED)
-def test_stored_quantized_weights_are_refused_by_the_name_of_their_method(
+def test_quantized_weights_that_cannot_be_read_are_refused_by_their_method(
     method: str | None, safetensors: bool, tiny_tower: Path, tmp_path: Path
 ) -> None:
     folder = make_checkpoint(tmp_path / "llava", tiny_tower, safetensors=safetensors)
