@@ -36,13 +36,13 @@ from evals.reading.entries import (
     Entry,
     files_of,
     has_answers,
+    list_entries,
     mirror_entries,
     question_about,
     reword,
 )
 from evals.reading.files import find_optional, is_number, read_json, require
 from evals.reading.hub import find_mirror
-from evals.reading.images import image_in
 from evals.reading.questions import SHORT_ANSWER_SUFFIX, read_questions, sample_of
 from evals.reading.releases import LLAVA_ORIGIN, Release
 from evals.records import Judgment, Sample
@@ -129,11 +129,7 @@ def VizWiz(  # noqa: N802 - stored manifests and configurations name it so
 def _entries(path: Path, images: Path, prompts: Path) -> list[Entry]:
     """The entries of the official file."""
     origin = f"{ORIGIN} (LLaVA's {prompts.name} serves for a test split)"
-    records = read_json(path, origin)
-    if not isinstance(records, list) or not records:
-        raise DataError(f"{path} must be a list of questions. Fetch the file again.")
-    image = partial(image_in, images)
-    return [Entry(f"{path}: [{number}]", record, image) for number, record in enumerate(records)]
+    return list_entries(read_json(path, origin), path, images)
 
 
 def _as_official(row: dict[str, Any]) -> dict[str, Any]:

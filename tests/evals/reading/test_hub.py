@@ -6,7 +6,7 @@ import pytest
 
 from evals.errors import DataError
 from evals.figures.summary import summarize
-from evals.reading.hub import HubTable
+from evals.reading.hub import HubLocation, HubTable, find_table
 from evals.tasks.gqa import GQA
 from evals.tasks.mmbench import MMBench
 from evals.tasks.mme import MME
@@ -236,8 +236,8 @@ def test_text_only_problem_of_the_mirror_has_no_image(tmp_path):
 
 def test_mirror_that_cannot_be_had_is_named(tmp_path):
     with pytest.raises(DataError, match=r"lmms-lab/MME/test cannot be read.*source=files"):
-        _ = HubTable("lmms-lab/MME", None, "test", tmp_path).rows
-    missing = HubTable("lmms-lab/MME", None, "test", tmp_path).image(0, "a")
+        _ = HubTable(HubLocation(repo="lmms-lab/MME", split="test"), tmp_path).rows
+    missing = HubTable(HubLocation(repo="lmms-lab/MME", split="test"), tmp_path).image(0, "a")
     assert not missing.exists()
     with pytest.raises(OSError, match="cannot be read"):
         missing.open()
@@ -246,7 +246,7 @@ def test_mirror_that_cannot_be_had_is_named(tmp_path):
 def test_broken_parquet_file_is_a_data_error(tmp_path):
     (tmp_path / "test-00000-of-00001.parquet").write_bytes(b"PAR1 but no more")
     with pytest.raises(DataError, match="cannot be read"):
-        _ = HubTable("x/y", None, "test", tmp_path).rows
+        _ = HubTable(HubLocation(repo="x/y", split="test"), tmp_path).rows
 
 
 @pytest.mark.parametrize("build", [VQAv2, GQA, ScienceQA, TextVQA, VizWiz, POPE, MME, SeedBench])
@@ -286,3 +286,94 @@ def test_table_whose_images_are_none_is_refused(odd, tmp_path):
     put_parquet(tmp_path / "ScienceQA-FULL/test-00000-of-00001.parquet", rows)
     with pytest.raises(DataError, match="`image` must hold images"):
         ScienceQA(data_dir=tmp_path, source="hub").samples()
+
+
+def rows_of(*shards):
+    return [[{"question": f"{n}", "image": image(n)} for n in shard] for shard in shards]
+
+
+def put_shards(folder, *shards, of=None):
+    for number, rows in enumerate(rows_of(*shards)):
+        name = f"test-{number:05d}-of-{of or len(shards):05d}.parquet"
+        put_parquet(folder / "data" / name, rows)
+
+
+TABLE = HubLocation(repo="some/table", split="test")
+
+
+def test_rows_are_numbered_over_all_shards(tmp_path):
+    put_shards(tmp_path, range(3), range(3, 5))
+    table = HubTable(TABLE, tmp_path)
+    assert table.rows == [(f"some/table/test: row {n}", {"question": f"{n}"}) for n in range(5)]
+    for number in (0, 4):
+        assert table.image(number, "k").open().getpixel((0, 0))[0] == number * 37
+
+
+def test_missing_shard_is_named(tmp_path):
+    put_shards(tmp_path, range(3), of=2)
+    with pytest.raises(DataError, match=r"data/test-\*-of-\*\.parquet are 1 of 2 files: number 1"):
+        _ = HubTable(TABLE, tmp_path).rows
+    put_shards(tmp_path, range(3))
+    with pytest.raises(DataError, match="tables of 1 and 2 files"):
+        _ = HubTable(TABLE, tmp_path).rows
+
+
+def test_rows_are_read_without_datasets_and_its_copy_of_the_images(tmp_path, monkeypatch):
+    import datasets
+
+    put_shards(tmp_path, range(2))
+    monkeypatch.setattr(datasets, "load_dataset", None)
+    assert len(HubTable(TABLE, tmp_path).rows) == 2
+
+
+def test_images_of_any_column_can_be_had(tmp_path):
+    row = {"image": "images/1.jpg", "one": image(1), "two": image(2), "three": None}
+    put_parquet(tmp_path / "biology/test-00000-of-00001.parquet", [row])
+    put_parquet(tmp_path / "art/test-00000-of-00001.parquet", [{**row, "image": "0.jpg"}])
+    images = ("one", "two", "three")
+    place = HubLocation(repo="x/y", split="test", images=images, patterns=("*/test-*.parquet",))
+    table = HubTable(place, tmp_path)
+    assert [row for _, row in table.rows] == [{"image": "0.jpg"}, {"image": "images/1.jpg"}]
+    found = [table.image(1, name, column=name) for name in images]
+    assert [source.exists() for source in found] == [True, True, False]
+    assert [source.open().getpixel((0, 0))[0] for source in found[:2]] == [37, 74]
+    assert table.image(1, "a") == table.image(1, "a", column="one")
+    with pytest.raises(OSError, match="no `four` with `bytes`"):
+        table.image(1, "a", column="four").open()
+
+
+def test_official_file_goes_before_the_table_that_lies_there(tmp_path):
+    official = [tmp_path / "a.json", tmp_path / "b.json"]
+
+    def find(source="files"):
+        return find_table("t", source, TABLE, tmp_path, official)
+
+    assert find() is None  # and the official files are missed
+    put_shards(tmp_path, range(2))
+    assert find().location.parquet
+    official[0].touch()
+    assert find() is not None
+    (tmp_path / "b.json.gz").touch()
+    assert find() is None
+    assert find("hub") is not None
+    with pytest.raises(ValueError, match="`source` of t"):
+        find("cloud")
+
+
+def test_table_that_does_not_lie_there_is_fetched_only_where_it_is_asked_for(tmp_path):
+    table = find_table("t", "files", TABLE, tmp_path)
+    assert table.data_files() == []
+    with pytest.raises(
+        DataError, match=r"data/test-\*\.parquet does not exist.*https://.*some/table;.*source=hub"
+    ):
+        _ = table.rows
+    with pytest.raises(DataError, match="cannot be read"):  # there is no network
+        _ = find_table("t", "hub", TABLE, tmp_path).rows
+
+
+def test_table_says_that_it_serves_for_official_files():
+    assert TABLE.serves_for("https://a.org") == (
+        "https://a.org (data/test-*.parquet of https://huggingface.co/datasets/some/table serves "
+        "as well)"
+    )
+    assert HubLocation(repo="x/y", config="c", split="s").places[0] == "c/s-*.parquet"
