@@ -48,6 +48,11 @@ class Graded(NamedTuple):
     question: Any
 
 
+def details_of(score: Score) -> Any:
+    """The details of the question that a score is of, whether a judge graded the answer or not."""
+    return score.details.question if isinstance(score.details, Graded) else score.details
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grading:
     """How a judge model grades the answers of a benchmark.

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from importlib.resources import files
+from typing import NamedTuple
 
 from evals.figures.metrics import mean
 from evals.normalize import strip_punctuation
@@ -51,15 +52,68 @@ def build_request(question: str, reference: str, answer: str) -> JudgeRequest:
     return JudgeRequest(prompt=prompt, temperature=1.0, max_tokens=_MAX_TOKENS)
 
 
-def share_of_right_groups(answers: Iterable[tuple[Hashable, bool]]) -> float | None:
-    """The share of groups all of whose answers are right; None if there are none.
+class Place(NamedTuple):
+    """Where a question stands; all but the last name it."""
 
-    `answers` has the group of each answer, and whether it is right.
+    category: str
+    subcategory: str
+    set_id: str
+    figure_id: str
+    question_id: str
+    visual_input: str
 
-    >>> share_of_right_groups([("a", True), ("a", False), ("b", True)])
-    0.5
+    @property
+    def lacks_image(self) -> bool:
+        """Whether an image is spoken of that is not shown, so that unclear is a right answer."""
+        return (self.category, self.figure_id) == ("VS", "0")
+
+
+Answer = tuple[Place, Sequence[bool]]
+"""The place of a question, and whether its answer is right, by each run of the judge if one was
+asked; nothing where there is no answer."""
+
+
+def is_held_right(reply: str, place: Place) -> bool:
+    """Whether an answer is right by a judge's reply.
+
+    >>> place = Place("VS", "map", set_id="1", figure_id="0", question_id="0", visual_input="0")
+    >>> is_held_right("unclear", place), is_held_right("incorrect", place)
+    (True, False)
     """
-    groups: defaultdict[Hashable, list[bool]] = defaultdict(list)
-    for group, is_right in answers:
-        groups[group].append(is_right)
-    return mean(map(all, groups.values()))
+    verdict = read_verdict(reply)
+    return verdict == "correct" or (verdict == "unclear" and place.lacks_image)
+
+
+def right_shares(answers: Sequence[Answer]) -> dict[str, float | None]:
+    """The shares of answers, figures and groups of questions that are right all through.
+
+    A figure that lacks its image is none; a group is one question about all figures of a set. Of
+    several runs of the judge each figure is the mean.
+    """
+    shown = ((place, rights) for place, rights in answers if not place.lacks_image)
+    return {
+        "aAcc": _group_share(enumerate(rights for _, rights in answers)),
+        "fAcc": _group_share(((*place[:3], place.figure_id), rights) for place, rights in shown),
+        "qAcc": _question_share(answers),
+    }
+
+
+def easy_and_hard(answers: Sequence[Answer]) -> dict[str, float | None]:
+    """The shares of groups of questions about images as they are, and about edited ones."""
+    return {
+        "easy": _question_share(one for one in answers if one[0].visual_input != "2"),
+        "hard": _question_share(one for one in answers if one[0].visual_input == "2"),
+    }
+
+
+def _question_share(answers: Iterable[Answer]) -> float | None:
+    return _group_share(((*place[:3], place.question_id), rights) for place, rights in answers)
+
+
+def _group_share(answers: Iterable[tuple[Hashable, Sequence[bool]]]) -> float | None:
+    """The share of groups all of whose answers are right; None if there are none."""
+    groups: defaultdict[Hashable, list[Sequence[bool]]] = defaultdict(list)
+    for group, rights in answers:
+        groups[group].append(rights)
+    # An answer that is missing leaves no run in which all are right.
+    return mean(mean(map(all, zip(*runs, strict=False))) or 0.0 for runs in groups.values())

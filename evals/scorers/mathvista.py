@@ -34,7 +34,7 @@ def read_directly(text: str, form: AnswerForm) -> str | None:
 
     >>> read_directly("1_000", AnswerForm("integer")), read_directly("12.0", AnswerForm("integer"))
     ('1000', None)
-    >>> read_directly("No", AnswerForm("text", ["Yes", "No"])), read_directly("", AnswerForm("list"))
+    >>> read_directly("No", AnswerForm("text", ["A", "No"])), read_directly("", AnswerForm("list"))
     ('No', '')
     """
     if not text or text in form.choices:
