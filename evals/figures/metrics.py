@@ -95,3 +95,10 @@ def mean_figures(scores: Sequence[Score], metric: str, fields: Iterable[str] = (
     return Aggregate(
         metrics={metric: mean_score(scores)}, breakdowns=break_down_all(scores, fields, metric)
     )
+
+
+def mean_figures_by_label(scores: Sequence[Score], metric: str, fields: Iterable[str]) -> Aggregate:
+    """The same where a question has several labels in a field, see `break_down_labels`."""
+    return Aggregate(
+        metrics={metric: mean_score(scores)}, breakdowns=break_down_labels(scores, fields, metric)
+    )

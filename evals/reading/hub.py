@@ -8,7 +8,7 @@ images, and an image only when it is opened.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from evals.errors import DataError, MissingFileError, check_choice
 from evals.reading.files import find_optional, visible
 from evals.reading.images import decode_image
 from evals.reading.parquet import check_shards, read_columns, require_images
+from evals.reading.releases import Release
 
 _SOURCES = ("files", "hub")
 
@@ -271,6 +272,15 @@ def find_table(
         return table
     is_official = all(find_optional(path) for path in official)
     return table if table.location.parquet and not is_official else None
+
+
+def releases_here(releases: Mapping[str, Release], table: HubTable | None) -> Mapping[str, Release]:
+    """What is published, with the files that are missed where a benchmark is read from a table."""
+    if table is None:
+        return releases
+    location = table.location
+    files = {} if location.parquet else {location.places[0]: location.origin}
+    return {split: replace(release, files=files) for split, release in releases.items()}
 
 
 def _find_parquet(data_dir: Path, patterns: Iterable[str]) -> list[Path]:

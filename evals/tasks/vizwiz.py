@@ -43,7 +43,7 @@ from evals.reading.entries import (
 )
 from evals.reading.files import find_optional, is_number, read_json, require
 from evals.reading.hub import find_mirror
-from evals.reading.questions import SHORT_ANSWER_SUFFIX, read_questions, sample_of
+from evals.reading.questions import UNANSWERABLE_SUFFIX, read_questions, sample_of
 from evals.reading.releases import LLAVA_ORIGIN, Release
 from evals.records import Judgment, Sample
 from evals.scorers.vqa_accuracy import score_matches
@@ -59,8 +59,6 @@ RELEASES: Mapping[str, Release] = {
         files={"test.json": ORIGIN, "llava_test.jsonl": LLAVA_ORIGIN, "test": ORIGIN},
     ),
 }
-UNANSWERABLE_HINT = "\nWhen the provided information is insufficient, respond with 'Unanswerable'."
-_SUFFIX = UNANSWERABLE_HINT + SHORT_ANSWER_SUFFIX
 _IS_ANNOTATED = {"train": True, "val": True, "test": False}  # as published
 _NUMBER = re.compile(r"(\d+)\.[^.]*$")
 
@@ -72,7 +70,7 @@ def VizWiz(  # noqa: N802 - stored manifests and configurations name it so
     source: str = "files",
     split: str = "test",
     max_new_tokens: int = 128,
-    prompt_suffix: str = _SUFFIX,
+    prompt_suffix: str = UNANSWERABLE_SUFFIX,
 ) -> Benchmark:
     """VizWiz-VQA on `test`, `val` or `train`."""
     check_choice("`split` of vizwiz", split, _IS_ANNOTATED)
@@ -121,7 +119,7 @@ def VizWiz(  # noqa: N802 - stored manifests and configurations name it so
             render=_render,
         ),
         releases=RELEASES,
-        official_suffix=_SUFFIX,
+        official_suffix=UNANSWERABLE_SUFFIX,
         prompt_suffix=prompt_suffix,
     )
 
@@ -152,7 +150,7 @@ def _parse(entry: Entry) -> Sample:
         raise DataError(
             f"{place}: `image` must end in a number and a suffix, but is {name!r}. Mend the entry."
         )
-    text = require(record, "question", str, place).capitalize() + _SUFFIX
+    text = require(record, "question", str, place).capitalize() + UNANSWERABLE_SUFFIX
     return question_about(image(name), int(number[1]), text)
 
 
