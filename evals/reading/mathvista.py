@@ -1,4 +1,4 @@
-"""The wordings of MathVista's questions: that of lmms-eval for short answers, and the official ones.
+"""The wordings of MathVista's questions: the one of lmms-eval for short answers, and the official.
 
 Sources: EvolvingLMMs-Lab/lmms-eval @ 30a07458 (v0.2.3); lupantech/MathVista @ 53d52587.
 """
@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from string import ascii_uppercase
+from types import NoneType
 
-from evals.reading.questions import LETTER_SUFFIX
+from evals.errors import DataError
+from evals.reading.files import require, require_texts
+from evals.reading.questions import LETTER_SUFFIX, lettered_lines
+from evals.scorers.mathvista import AnswerForm
 
 STYLES = ("format", "cot", "solution")
 """What the wordings are called: for a short answer, for a reasoned one, and for a solution."""
@@ -33,21 +37,43 @@ _HINTS = {
     "list": "requiring a Python list as an answer and provide the final list, e.g., [1, 2, 3], "
     "[1.2, 1.3, 1.4]",
 }
-KINDS = tuple(_HINTS)
-"""What a question may ask for."""
+
+
+def read_form(record: object, where: str) -> tuple[AnswerForm, str]:
+    """How the answer to a question is to look, and what the question asks for.
+
+    Raises:
+        DataError: a field is missing, or the question asks for what none does.
+    """
+    question_type = require(record, "question_type", str, where)
+    kind = require(record, "answer_type", str, where)
+    precision = require(record, "precision", (int, float, NoneType), where)
+    if question_type == "multi_choice":
+        choices = require_texts(record, "choices", where)
+        form, asked = AnswerForm(kind, choices), "choice" if choices else "choice of none"
+    else:
+        form = AnswerForm(kind, precision=int(precision or 0))
+        asked = f"{kind} {precision:g}" if kind == "float" and precision is not None else kind
+    if question_type not in ("multi_choice", "free_form") or asked not in _HINTS:
+        raise DataError(
+            f"{where} is a {question_type[:80]} question for a {asked[:80]}, but must be "
+            f"multi_choice, or free_form for one of {', '.join(list(_HINTS)[1:])} (decimals). "
+            "Fetch the file again."
+        )
+    return form, asked
 
 
 def word_question(
     question: str, unit: str | None, choices: Sequence[str], kind: str, style: str
 ) -> str:
-    r"""The text of a question, in one of the `STYLES`.
+    r"""The text of a question, in one of the `STYLES`; `kind` is what it asks for.
 
     >>> word_question("How long?", "m", [], "integer", "format")
     'How long? (Unit: m)\nAnswer the question using a single integer number.'
     """
     asked = f"{question} (Unit: {unit})" if unit else question
     if style == "format":
-        options = [f"{x}. {text}" for x, text in zip(ascii_uppercase, choices, strict=False)]
+        options = [lettered_lines(choices)] if choices else []
         return "\n".join([asked, *options, _SHORT_HINTS[kind]])
     options = [f"({x}) {text}" for x, text in zip(ascii_uppercase, choices, strict=False)]
     lines = [f"Question: {asked}", *(["Choices:", *options] if options else [])]

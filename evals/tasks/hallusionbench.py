@@ -24,22 +24,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from evals.benchmark import Benchmark, each, rebuildable
-from evals.errors import DataError, check_choice
+from evals.errors import check_choice
 from evals.figures.metrics import group_by, mean
 from evals.grading import Graded, Grading, details_of, find_replies
-from evals.reading.entries import Entry, list_entries, mirror_entries, question_about
-from evals.reading.files import find_all, read_json, require
-from evals.reading.hub import HubLocation, find_table
+from evals.reading.entries import list_entries, mirror_entries
+from evals.reading.files import find_all, read_json
+from evals.reading.hallusionbench import parse_entry
+from evals.reading.hub import HubLocation, find_table, releases_here
 from evals.reading.releases import Release
 from evals.reading.replies import JudgeRequest
 from evals.records import Aggregate, Judgment, Prediction, Sample, Score
 from evals.scorers.hallusionbench import (
     PROMPT,
     Answer,
-    Place,
     build_request,
     easy_and_hard,
     is_held_right,
@@ -57,14 +56,6 @@ RELEASES: Mapping[str, Release] = {
     "all": Release(num_questions=1_129, num_images=346, files=_FILES),
 }
 _TABLES = {"image": ("image",), "all": ("image", "non_image")}
-_KNOWN = {"category": ("VD", "VS"), "visual_input": ("0", "1", "2"), "gt_answer": ("0", "1")}
-
-
-class _Target(NamedTuple):
-    """The right word, and what the judge is told to be right."""
-
-    word: str
-    reference: str
 
 
 @rebuildable
@@ -90,7 +81,7 @@ def HallusionBench(  # noqa: N802 - stored manifests and configurations name it 
         if not tables:
             content = read_json(path, places[-1].serves_for(ORIGIN))
             entries = list_entries(content, path, folder)
-        return [one for one in map(_parse, entries) if one.images or split == "all"]
+        return [one for one in map(parse_entry, entries) if one.images or split == "all"]
 
     def data_files() -> list[Path]:
         found = [file for table in tables for file in table.data_files()]
@@ -116,28 +107,7 @@ def HallusionBench(  # noqa: N802 - stored manifests and configurations name it 
         figures=_figures,
         grading=grading,
         grouped_metrics=frozenset(["fAcc", "qAcc", "easy", "hard"]),
-        releases=RELEASES,
-    )
-
-
-def _parse(entry: Entry) -> Sample:
-    where, record, image = entry
-    place = Place(*(require(record, name, str, where) for name in Place._fields))
-    for field, known in _KNOWN.items():
-        if (value := require(record, field, str, where)) not in known:
-            raise DataError(
-                f"{where}: `{field}` must be one of {', '.join(known)}, but is {value!r}. Fetch "
-                "the file again."
-            )
-    file = require(record, "filename", (str, type(None)), where)
-    word = "yes" if record["gt_answer"] == "1" else "no"
-    return question_about(
-        () if file is None else image(file),
-        "_".join(place[:-1]),
-        require(record, "question", str, where),
-        target=_Target(word, require(record, "gt_answer_details", str, where)),
-        groups={"category": place.category, "subcategory": "_".join(place[:2])},
-        details=place,
+        releases=releases_here(RELEASES, tables[-1] if tables else None),
     )
 
 

@@ -33,9 +33,9 @@ from evals.figures.metrics import break_down_labels, mean, mean_figures
 from evals.grading import Grading, details_of, find_replies
 from evals.reading.entries import Entry, files_of, mirror_entries, question_about
 from evals.reading.files import read_json, require, require_texts
-from evals.reading.hub import HubLocation, find_table
+from evals.reading.hub import HubLocation, find_table, releases_here
 from evals.reading.images import image_in
-from evals.reading.mathvista import KINDS, STYLES, word_question
+from evals.reading.mathvista import STYLES, read_form, word_question
 from evals.reading.releases import Release
 from evals.records import Aggregate, Judgment, Sample, Score
 from evals.scorers.mathvista import AnswerForm, normalize_extraction, read_directly
@@ -102,7 +102,7 @@ def MathVista(  # noqa: N802 - stored manifests and configurations name it so
         grading=grading if is_annotated else None,
         targets_tell=not is_annotated,
         unscored=f"has no public answers; its authors score what they are sent ({ORIGIN}).",
-        releases=RELEASES,
+        releases=releases_here(RELEASES, table),
     )
 
 
@@ -116,7 +116,7 @@ def _entries(path: Path, origin: str) -> list[Entry]:
 
 def _parse(entry: Entry, style: str, *, is_annotated: bool) -> Sample:
     where, record, image = entry
-    form, kind = _form(record, where)
+    form, kind = read_form(record, where)
     unit = require(record, "unit", (str, NoneType), where)
     text = word_question(require(record, "question", str, where), unit, form.choices, kind, style)
     answer = require(record, "answer", (str, NoneType), where)
@@ -133,25 +133,6 @@ def _parse(entry: Entry, style: str, *, is_annotated: bool) -> Sample:
         groups={**types, **groups},
         details={"skills": require_texts(metadata, "skills", where)},
     )
-
-
-def _form(record: object, where: str) -> tuple[AnswerForm, str]:
-    """How the answer is to look, and what the question asks for."""
-    question_type = require(record, "question_type", str, where)
-    answer_type = require(record, "answer_type", str, where)
-    precision = require(record, "precision", (int, float, NoneType), where)
-    if question_type == "multi_choice":
-        choices = require_texts(record, "choices", where)
-        form, kind = AnswerForm(answer_type, choices), "choice" if choices else "choice of none"
-    else:
-        number = f" {precision:g}" if answer_type == "float" and precision is not None else ""
-        form, kind = AnswerForm(answer_type, (), int(precision or 0)), f"{answer_type}{number}"
-    if question_type not in ("multi_choice", "free_form") or kind not in KINDS:
-        raise DataError(
-            f"{where} is a {question_type} question for a {kind}, but must be multi_choice, or "
-            f"free_form for one of {', '.join(KINDS[1:])}. Fetch the file again."
-        )
-    return form, kind
 
 
 def _grade(text: str, question: Sample, replies: Sequence[str]) -> Judgment:

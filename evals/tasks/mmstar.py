@@ -26,7 +26,7 @@ from evals.errors import DataError, check_choice
 from evals.figures.metrics import mean_figures, mean_of_all
 from evals.reading.entries import Entry, files_of, mirror_entries, question_about
 from evals.reading.files import require
-from evals.reading.hub import HubLocation, find_table
+from evals.reading.hub import HubLocation, find_table, releases_here
 from evals.reading.releases import Release
 from evals.records import Aggregate, Judgment, Sample, Score
 from evals.scorers.exact import score_exact
@@ -36,7 +36,7 @@ _TABLE = HubLocation(
     repo="Lin-Chen/MMStar", config="val", split="val", patterns=("mmstar.parquet",)
 )
 RELEASES: Mapping[str, Release] = {
-    "val": Release(num_questions=1_500, files={"mmstar.parquet": _TABLE.origin})
+    "val": Release(num_questions=1_500),
 }
 _SUFFIX = "\nAnswer with the option's letter from the given choices directly"
 _LEFT_OUT = " Please answer yes or no."
@@ -65,7 +65,7 @@ def MMStar(  # noqa: N802 - stored manifests and configurations name it so
         judge=each(_judge),
         figures=_figures,
         grouped_metrics=frozenset(["accuracy_l2_mean"]),
-        releases=RELEASES,
+        releases=releases_here(RELEASES, table),
         official_suffix=_SUFFIX,
         prompt_suffix=prompt_suffix,
     )
