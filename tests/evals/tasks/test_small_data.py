@@ -8,7 +8,8 @@ import pytest
 from evals.errors import DataError
 from evals.figures.summary import summarize, summarize_unscored
 from evals.records import Failure
-from tests.evals.small_data import SMALL_DATA, picture
+from tests.evals.small_data import SMALL_DATA
+from tests.evals.small_files import picture
 
 TASKS = sorted(SMALL_DATA)
 
