@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from evals.errors import DataError
 from evals.figures.statistics import confidence_interval
-from evals.reading.scienceqa import IMAGE_PLACEHOLDER
+from evals.reading.images import IMAGE_PLACEHOLDER
 from runners.storage.stored import StoredTask, first_model_id
 from runners.views.leaderboard.board import Cell, Mark, Row
 from runners.views.leaderboard.columns import Column, Part, columns_of
