@@ -50,15 +50,15 @@ def read_form(record: object, where: str) -> tuple[AnswerForm, str]:
     precision = require(record, "precision", (int, float, NoneType), where)
     if question_type == "multi_choice":
         choices = require_texts(record, "choices", where)
-        form, asked = AnswerForm(kind, choices), "choice" if choices else "choice of none"
+        form, asked = AnswerForm(kind, choices), "choice" if choices else "no choices"
     else:
         form = AnswerForm(kind, precision=int(precision or 0))
         asked = f"{kind} {precision:g}" if kind == "float" and precision is not None else kind
     if question_type not in ("multi_choice", "free_form") or asked not in _HINTS:
         raise DataError(
-            f"{where} is a {question_type[:80]} question for a {asked[:80]}, but must be "
-            f"multi_choice, or free_form for one of {', '.join(list(_HINTS)[1:])} (decimals). "
-            "Fetch the file again."
+            f"{where}: type and answer of a question must be multi_choice and one of its choices, "
+            f"or free_form and {', '.join(list(_HINTS)[1:-1])} (decimals) or list, but are "
+            f"{question_type[:80]} and {asked[:80]}. Fetch the file again."
         )
     return form, asked
 

@@ -108,6 +108,7 @@ def HallusionBench(  # noqa: N802 - stored manifests and configurations name it 
         grading=grading,
         grouped_metrics=frozenset(["fAcc", "qAcc", "easy", "hard"]),
         releases=releases_here(RELEASES, tables[-1] if tables else None),
+        foreign_is_error=False,  # answers to all questions may be scored on those with an image
     )
 
 

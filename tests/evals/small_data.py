@@ -17,6 +17,7 @@ from evals.tasks.textvqa import TextVQA
 from evals.tasks.vizwiz import VizWiz
 from tests.evals.small_files import SmallData, encode, put_image, put_json, put_lines
 from tests.evals.small_newer import NEWER
+from tests.evals.small_reasoning import REASONING
 
 
 def textvqa_records() -> list[dict[str, Any]]:
@@ -246,4 +247,5 @@ SMALL_DATA = {
     "mmvet": SmallData(build_mmvet, write_mmvet, ["1 and 2", "A cat."], 1.0),
     "llavabench": SmallData(build_llavabench, write_llavabench, ["One.", "Two.", "Three."], 1.0),
     **NEWER,
+    **REASONING,
 }
