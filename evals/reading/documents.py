@@ -76,4 +76,4 @@ def render_upload(questions: Mapping[str, Sample], texts: Mapping[str, str]) -> 
                 "the question file again."
             )
         entries.append({"questionId": int(question.question_id), "answer": texts[key]})
-    return json.dumps(entries, ensure_ascii=False).encode(errors="surrogatepass")
+    return json.dumps(entries).encode()

@@ -169,10 +169,18 @@ class HubTable:
         location: Where it lies on the hub.
         data_dir: The benchmark's folder.
         may_fetch: Whether `datasets` may be asked where the folder holds no parquet file.
+        is_numbered: Whether the numbers of its rows are ids, so that none may be missing.
     """
 
-    def __init__(self, location: HubLocation, data_dir: Path, *, may_fetch: bool = True) -> None:
-        self._folder, self._may_fetch = data_dir, may_fetch
+    def __init__(
+        self,
+        location: HubLocation,
+        data_dir: Path,
+        *,
+        may_fetch: bool = True,
+        is_numbered: bool = False,
+    ) -> None:
+        self._folder, self._may_fetch, self._is_numbered = data_dir, may_fetch, is_numbered
         self._files = _find_parquet(data_dir, location.places)
         self.location = replace(location, parquet=tuple(map(str, self._files)))
 
@@ -186,7 +194,8 @@ class HubTable:
         """
         title, images = self.location.title, self.location.images
         if self._files:
-            check_shards(self._files)
+            if self._is_numbered:
+                check_shards(self._files)
             rows = [row for path in self._files for row in read_columns(path, images)]
         elif self._may_fetch:
             table = _load(self.location)[0]
@@ -267,7 +276,7 @@ def find_table(
         ValueError: there is no such source.
     """
     check_choice(f"`source` of {task}", source, _SOURCES)
-    table = HubTable(location, data_dir, may_fetch=source == "hub")
+    table = HubTable(location, data_dir, may_fetch=source == "hub", is_numbered=True)
     if source == "hub" or not official:
         return table
     is_official = all(find_optional(path) for path in official)

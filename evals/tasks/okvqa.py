@@ -125,7 +125,9 @@ def _by_id(folder: Path, name: str, field: str) -> dict[str, Entry]:
 
 def _as_official(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the table, whose answers are texts, in the official form."""
-    answers = [{"answer": one, "answer_id": n} for n, one in enumerate(row.get("answers") or [])]
+    answers = row.get("answers")
+    if isinstance(answers, list):
+        answers = [{"answer": one, "answer_id": n} for n, one in enumerate(answers)]
     return {**row, "answers": answers}
 
 

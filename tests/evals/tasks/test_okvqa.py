@@ -2,7 +2,7 @@ import pytest
 
 from evals.errors import DataError
 from evals.tasks.okvqa import OKVQA
-from tests.evals.small_files import put_json
+from tests.evals.small_files import cell, put_json, put_parquet
 from tests.evals.small_newer import okvqa_files, write_okvqa
 
 QUESTIONS, ANNOTATIONS = (
@@ -61,4 +61,13 @@ def test_broken_entry_is_located(tmp_path, of_question, of_annotation, message):
     put_json(tmp_path / QUESTIONS, asked)
     put_json(tmp_path / ANNOTATIONS, said)
     with pytest.raises(DataError, match=message):
+        OKVQA(data_dir=tmp_path).score({})
+
+
+@pytest.mark.parametrize("answers", ["race", [], [1], None, [{"answer": "race"}]])
+def test_table_must_hold_a_list_of_texts(tmp_path, answers):
+    row = {"question_id": "1", "question": "q", "answers": answers, "image": cell(1)}
+    row |= {"question_type": "one", "answer_type": "other"}
+    put_parquet(tmp_path / "data/val2014-00000-of-00001.parquet", [row])
+    with pytest.raises(DataError, match=r"row 0: `answers` must be"):
         OKVQA(data_dir=tmp_path).score({})
