@@ -9,10 +9,14 @@ from typing import Any, NamedTuple, Protocol
 
 from evals.errors import DataError
 from evals.reading.replies import JudgeReply, JudgeRequest, read_replies, select_replies
-from evals.records import Cause, Failure, Prediction, Sample, Score, score_of
+from evals.records import Cause, Failure, Judgment, Prediction, Sample, Score, score_of
 
 _SHOWN = 60
 """Characters of a reply that cannot be read, in messages."""
+
+
+def _always(_text: str, _question: Sample) -> bool:
+    return True
 
 
 class JudgeClient(Protocol):
@@ -37,11 +41,16 @@ class Graded(NamedTuple):
     """What the figures over graded answers need beside the question's details.
 
     That is the judge's replies, one a run, empty where it gave none; no reply for a question
-    without an answer.
+    without an answer, or with one that needs no judge.
     """
 
     replies: Sequence[str]
     question: Any
+
+
+def details_of(score: Score) -> Any:
+    """The details of the question that a score is of, whether a judge graded the answer or not."""
+    return score.details.question if isinstance(score.details, Graded) else score.details
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +62,9 @@ class Grading:
         prompt: What every call says, whatever the question; it belongs to the definition.
         request: What the judge is asked about an answer, if so many of its replies could not be
             read before.
-        grade: What an answer is worth, 0 to 1, by the replies of all runs, at least one.
+        grade: What an answer to a question is worth, by the replies of all runs; none where the
+            answer needs no judge.
+        needs_judge: Whether the judge is asked about an answer to a question.
         is_readable: Whether a reply says what is wanted. Where one does not, the judge is asked
             again, and at last the answer counts as not judged.
         replies: The files with the judge's replies; none where it has still to be asked.
@@ -63,7 +74,8 @@ class Grading:
     model: str
     prompt: str
     request: Callable[[Sample, Prediction, int], JudgeRequest]
-    grade: Callable[[Sequence[str]], float]
+    grade: Callable[[str, Sample, Sequence[str]], Judgment]
+    needs_judge: Callable[[str, Sample], bool] = _always
     is_readable: Callable[[str], bool] = bool
     replies: tuple[Path, ...] = ()
     max_attempts: int = 1
@@ -75,12 +87,22 @@ class Grading:
     def requests(
         self, questions: Mapping[str, Sample], predictions: Mapping[str, Prediction]
     ) -> dict[str, JudgeRequest]:
-        """What the judge is asked first about each answer, by key.
+        """What the judge is asked first about each answer that needs it, by key.
 
         Raises:
-            DataError: a file is missing or malformed.
+            DataError: a file is missing or malformed, or the judge cannot be asked.
         """
-        return {key: self.request(questions[key], given, 0) for key, given in predictions.items()}
+        needing = self._needing(questions, predictions)
+        return {key: self.request(questions[key], given, 0) for key, given in needing.items()}
+
+    def _needing(
+        self, questions: Mapping[str, Sample], predictions: Mapping[str, Prediction]
+    ) -> dict[str, Prediction]:
+        return {
+            key: given
+            for key, given in predictions.items()
+            if self.needs_judge(given.text, questions[key])
+        }
 
     def ask(self, client: JudgeClient, sample: Sample, prediction: Prediction) -> str:
         """The first reply of the judge that can be read, or its last one.
@@ -99,7 +121,7 @@ class Grading:
     def judge(
         self, title: str, questions: Mapping[str, Sample], predictions: Mapping[str, Prediction]
     ) -> list[Score]:
-        """One score a question, by the stored replies; an answer is compared as it stands.
+        """One score a question, by the stored replies.
 
         `title` is task and split, for messages. Where the judge gave no reply in one of its runs,
         or one that cannot be read, the score says why, and the question counts as not answered.
@@ -113,14 +135,15 @@ class Grading:
             requests = self.requests(questions, predictions)
         else:  # replies that do not say what was asked need no files for that
             unknown = JudgeRequest(prompt="", temperature=0.0, max_tokens=0)
-            requests = dict.fromkeys(predictions, unknown)
+            requests = dict.fromkeys(self._needing(questions, predictions), unknown)
         replies = select_replies(stored, requests, judge=self.model, task=title)
         scores = []
         for key, sample in questions.items():
             given = replies.get(key, [])
             _check_categories(given, sample, title)
             texts = [reply.content for reply in given]
-            judgment = (self.grade(texts), predictions[key].text) if given else None
+            prediction = predictions.get(key)
+            judgment = None if prediction is None else self.grade(prediction.text, sample, texts)
             score = score_of(sample, judgment, Graded(texts, sample.details))
             failure = next(filter(None, map(self.failure, given)), None)
             if failure is not None:

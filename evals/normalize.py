@@ -118,10 +118,14 @@ def normalize_vizwiz(text: str) -> str:
     return _normalize(clean_whitespace(text), _VIZWIZ_WORDS)
 
 
-def _strip_punctuation(text: str) -> str:
-    """Deletes punctuation that touches a space, and all of it beside a thousands comma.
+def strip_punctuation(text: str, period: re.Pattern[str] = _PERIOD) -> str:
+    """The text without punctuation that touches a space, or without any beside a thousands comma.
 
-    Other punctuation becomes a space. What decides is the text before any replacement.
+    Other punctuation becomes a space. What decides is the text before any replacement. Of what
+    `period` finds only the first ones are deleted, as officially.
+
+    >>> strip_punctuation("yes, it is."), strip_punctuation("left/right")
+    ('yes it is', 'left right')
     """
     marks = _PUNCTUATION.intersection(text)
     if marks:
@@ -131,9 +135,9 @@ def _strip_punctuation(text: str) -> str:
             for mark in marks
         }
         text = text.translate(table)
-    return _PERIOD.sub("", text, count=_MAX_PERIODS)
+    return period.sub("", text, count=_MAX_PERIODS)
 
 
 def _normalize(text: str, replacements: Mapping[str, str]) -> str:
-    words = (replacements.get(word, word) for word in _strip_punctuation(text).lower().split())
+    words = (replacements.get(word, word) for word in strip_punctuation(text).lower().split())
     return " ".join(word for word in words if word not in _ARTICLES)

@@ -44,6 +44,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker("slow")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_datasets(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps what `datasets` caches out of the user's folders; it reads this when it is imported."""
+    os.environ["HF_DATASETS_CACHE"] = str(tmp_path_factory.mktemp("datasets"))
+
+
 @pytest.fixture(scope="session")
 def one_torch_thread() -> None:
     """Makes torch compute on one thread, as the recorded figures were computed."""

@@ -74,8 +74,31 @@ def break_down_all(
     }
 
 
+def break_down_labels(
+    scores: Sequence[Score], fields: Iterable[str], metric: str
+) -> Mapping[str, Breakdown]:
+    """The same where a question has several labels in a field, and counts in each of these groups.
+
+    The details of every score are its question's labels by field. A field without any label is left
+    out.
+    """
+    tables: dict[str, defaultdict[str, list[float]]] = {name: defaultdict(list) for name in fields}
+    for score in scores:
+        for field, groups in tables.items():
+            for label in dict.fromkeys(score.details.get(field, ())):
+                groups[label].append(score.value)
+    return {field: tabulate(groups, metric) for field, groups in tables.items() if groups}
+
+
 def mean_figures(scores: Sequence[Score], metric: str, fields: Iterable[str] = ()) -> Aggregate:
     """The mean score, over all scores and by each of some breakdown fields, as the only metric."""
     return Aggregate(
         metrics={metric: mean_score(scores)}, breakdowns=break_down_all(scores, fields, metric)
+    )
+
+
+def mean_figures_by_label(scores: Sequence[Score], metric: str, fields: Iterable[str]) -> Aggregate:
+    """The same where a question has several labels in a field, see `break_down_labels`."""
+    return Aggregate(
+        metrics={metric: mean_score(scores)}, breakdowns=break_down_labels(scores, fields, metric)
     )

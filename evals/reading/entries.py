@@ -7,7 +7,7 @@ which of the two it is from.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ class Entry(NamedTuple):
 
 
 def question_about(
-    image: ImageSource,
+    image: ImageSource | Sequence[ImageSource],
     question_id: str | int,
     text: str,
     *,
@@ -54,15 +54,17 @@ def question_about(
     groups: Mapping[str, str | None] | None = None,
     details: Any = None,
 ) -> Sample:
-    """A question about one image, known by its id unless it has a key of its own."""
+    """A question about an image, several or none, known by its id unless it has its own key."""
+    images = tuple(image) if isinstance(image, Sequence) else (image,)
+    key = key or str(question_id)
     return Sample(
-        key=key or str(question_id),
+        key=key,
         question_id=question_id,
         text=text,
         prompt=text,
-        images=(image,),
+        images=images,
         target=target,
-        cluster=image.key,
+        cluster=",".join(one.key for one in images) or key,
         groups=groups or {},
         details=details,
     )
@@ -79,7 +81,22 @@ def file_entries(content: Any, field: str, path: Path, images: Path) -> list[Ent
     records = require(content, field, list, str(path))
     if not records:
         raise DataError(f"{path}: `{field}` is empty. Fetch the file again.")
-    place, image = f"{path}: {field}", partial(image_in, images)
+    return _entries(records, f"{path}: {field}", images)
+
+
+def list_entries(content: Any, path: Path, images: Path) -> list[Entry]:
+    """The entries of the list that the official file at `path` holds; `images` is as above.
+
+    Raises:
+        DataError: it is no list, or an empty one.
+    """
+    if not isinstance(content, list) or not content:
+        raise DataError(f"{path} must be a list of questions. Fetch the file again.")
+    return _entries(content, f"{path}: ", images)
+
+
+def _entries(records: list[Any], place: str, images: Path) -> list[Entry]:
+    image = partial(image_in, images)
     return [Entry(f"{place}[{number}]", record, image) for number, record in enumerate(records)]
 
 

@@ -376,6 +376,22 @@ def require_id(record: Any, field: str, where: str) -> str | int:
     return require(record, field, _ID_TYPES, where)
 
 
+def require_texts(record: Any, field: str, where: str) -> tuple[str, ...]:
+    """The value of a field that must hold a list of texts, which may be empty.
+
+    Raises:
+        DataError: as `require`, or an item is no text.
+    """
+    items = require(record, field, list, where)
+    odd = [item for item in items if not isinstance(item, str)]
+    if odd:
+        raise DataError(
+            f"{where}: `{field}` must be a list of texts, but holds {_shown(odd[0])}. Mend the "
+            "entry."
+        )
+    return tuple(items)
+
+
 def is_number(text: str) -> bool:
     """Whether a text is a whole number of a length that ids and counts have.
 

@@ -8,15 +8,21 @@ images, and an image only when it is opened.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from PIL import Image
 
-from evals.errors import DataError, check_choice
+from evals.errors import DataError, MissingFileError, check_choice
+from evals.reading.files import find_optional, visible
 from evals.reading.images import decode_image
+from evals.reading.parquet import check_shards, read_columns, require_images
+from evals.reading.releases import Release
+
+_SOURCES = ("files", "hub")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,18 +33,41 @@ class HubLocation:
         repo: The data set's id on the hub.
         config: Its configuration; None for the only one.
         split: The split's name there.
+        images: The columns that hold images.
+        patterns: Where its parquet files lie in the data set, and so in the benchmark's folder;
+            those that match the first pattern with any are read. Empty for the hub's usual places.
         parquet: Local parquet files that are read instead.
     """
 
     repo: str
-    config: str | None
+    config: str | None = None
     split: str
+    images: tuple[str, ...] = ("image",)
+    patterns: tuple[str, ...] = ()
     parquet: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         """The location, for messages."""
         return "/".join(part for part in (self.repo, self.config, self.split) if part)
+
+    @property
+    def origin(self) -> str:
+        """Where its files are to be had, for messages."""
+        return f"https://huggingface.co/datasets/{self.repo}"
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The patterns of its parquet files, the usual ones included."""
+        if self.patterns:
+            return self.patterns
+        folders = [self.config] if self.config else ["data", "default"]
+        inside = [f"{folder}/{self.split}-*.parquet" for folder in folders]
+        return (*inside, f"{self.split}-*.parquet", f"{self.split}.parquet")
+
+    def serves_for(self, origin: str) -> str:
+        """Where official files are to be had, and that the table serves as well."""
+        return f"{origin} ({self.places[0]} of {self.origin} serves as well)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +78,14 @@ class HubImage:
         key: Identity of the image within its task.
         location: The table.
         row: The image's row in it; of a list of images the middle one is taken.
+        column: The column that holds it.
         convert_rgb: Whether the model is to see the image in RGB rather than as it is stored.
     """
 
     key: str
     location: HubLocation
     row: int
+    column: str = "image"
     convert_rgb: bool = True
 
     @property
@@ -112,7 +143,7 @@ class HubImage:
         """
         table = _load(self.location)[0]
         try:
-            cell = table.column("image")[self.row]
+            cell = table.column(self.column)[self.row]
             if cell.is_valid and hasattr(cell.type, "value_type"):  # a list of images
                 cell = cell.values[len(cell.values) // 2] if len(cell.values) else None
             if cell is None or not cell.is_valid:
@@ -120,8 +151,8 @@ class HubImage:
             content, name = cell["bytes"], dict(cell.items()).get("path")
         except (KeyError, IndexError, TypeError) as error:
             raise DataError(
-                f"{self.location.title}: row {self.row} has no `image` with `bytes`. Fetch the "
-                "data set again."
+                f"{self.location.title}: row {self.row} has no `{self.column}` with `bytes`. Fetch "
+                "the data set again."
             ) from error
         return (
             content if content.is_valid else None,
@@ -133,47 +164,62 @@ class HubTable:
     """One split of a mirror.
 
     Parquet files in `data_dir`, in the layout of the hub, are read instead if there are any.
+
+    Args:
+        location: Where it lies on the hub.
+        data_dir: The benchmark's folder.
+        may_fetch: Whether `datasets` may be asked where the folder holds no parquet file.
+        is_numbered: Whether the numbers of its rows are ids, so that none may be missing.
     """
 
-    def __init__(self, repo: str, config: str | None, split: str, data_dir: Path) -> None:
-        self._files = _find_parquet(data_dir, config, split)
-        parquet = tuple(map(str, self._files))
-        self.location = HubLocation(repo=repo, config=config, split=split, parquet=parquet)
+    def __init__(
+        self,
+        location: HubLocation,
+        data_dir: Path,
+        *,
+        may_fetch: bool = True,
+        is_numbered: bool = False,
+    ) -> None:
+        self._folder, self._may_fetch, self._is_numbered = data_dir, may_fetch, is_numbered
+        self._files = _find_parquet(data_dir, location.places)
+        self.location = replace(location, parquet=tuple(map(str, self._files)))
 
     @cached_property
     def rows(self) -> list[tuple[str, dict[str, Any]]]:
         """The rows without their images, each with its place for messages.
 
         Raises:
-            DataError: the table cannot be had, is empty, or has something else for images.
+            DataError: the table cannot be had, is empty, lacks a shard, or has something else for
+                images.
         """
-        table = _load(self.location)[0]
-        self._require_images(table)
-        rows = table.select([name for name in table.column_names if name != "image"]).to_pylist()
-        if not rows:
-            raise DataError(f"{self.location.title} holds no row. Fetch the data set again.")
-        return [(f"{self.location.title}: row {n}", row) for n, row in enumerate(rows)]
-
-    def _require_images(self, table: Any) -> None:
-        """Checks that a column called `image` holds some: else all would be passed over."""
-        if "image" not in table.column_names:
-            return
-        kind = table.schema.field("image").type
-        kind = getattr(kind, "value_type", kind)  # a list of images
-        fields = [kind.field(n).name for n in range(kind.num_fields)]
-        if "bytes" not in fields and str(kind) != "null":
-            raise DataError(
-                f"{self.location.title}: `image` must hold images with their `bytes`, but is "
-                f"{kind}. Fetch the data set again."
+        title, images = self.location.title, self.location.images
+        if self._files:
+            if self._is_numbered:
+                check_shards(self._files)
+            rows = [row for path in self._files for row in read_columns(path, images)]
+        elif self._may_fetch:
+            table = _load(self.location)[0]
+            require_images(table.schema, images, title)
+            rows = table.select([n for n in table.column_names if n not in images]).to_pylist()
+        else:
+            raise MissingFileError(
+                f"{self._folder / self.location.places[0]} does not exist. It is to be had from "
+                f"{self.location.origin}; `datasets` fetches it with source=hub."
             )
+        if not rows:
+            raise DataError(f"{title} holds no row. Fetch the data set again.")
+        return [(f"{title}: row {number}", row) for number, row in enumerate(rows)]
 
-    def image(self, row: int, key: str, *, convert_rgb: bool = True) -> HubImage:
-        """The image of a row under the given key."""
-        return HubImage(key=key, location=self.location, row=row, convert_rgb=convert_rgb)
+    def image(self, row: int, key: str, *, column: str = "", convert_rgb: bool = True) -> HubImage:
+        """The image of a row under the given key, of the first column with images by default."""
+        column = column or self.location.images[0]
+        return HubImage(
+            key=key, location=self.location, row=row, column=column, convert_rgb=convert_rgb
+        )
 
     def data_files(self) -> list[Path]:
         """Files whose content decides the rows: the parquet files, or the record of a download."""
-        if self._files:
+        if self._files or not self._may_fetch:
             return self._files
         record = _load(self.location)[1]
         return [record] if record is not None else []
@@ -184,23 +230,71 @@ def find_mirror(
 ) -> HubTable | None:
     """The mirror that a benchmark is read from, None if it is read from files.
 
-    `source` is `files` or `hub`; `task` is for messages; the rest is as for a `HubTable`, except
+    `source` is `files` or `hub`; `task` is for messages; the rest is as for a `HubLocation`, except
     that `split` is None if the mirror has no such split.
 
     Raises:
         ValueError: there is no such source.
     """
-    check_choice(f"`source` of {task}", source, ("files", "hub"))
+    check_choice(f"`source` of {task}", source, _SOURCES)
     if source == "files" or split is None:
         return None
-    return HubTable(repo, config, split, data_dir)
+    return HubTable(HubLocation(repo=repo, config=config, split=split), data_dir)
 
 
-def _find_parquet(data_dir: Path, config: str | None, split: str) -> list[Path]:
-    folders = [config] if config else ["data", "default"]
-    patterns = [f"{folder}/{split}-*.parquet" for folder in folders]
-    for pattern in [*patterns, f"{split}-*.parquet", f"{split}.parquet"]:
-        if found := sorted(data_dir.glob(pattern)):
+@overload
+def find_table(task: str, source: str, location: HubLocation, data_dir: Path) -> HubTable: ...
+
+
+@overload
+def find_table(
+    task: str, source: str, location: HubLocation, data_dir: Path, official: Sequence[Path]
+) -> HubTable | None: ...
+
+
+def find_table(
+    task: str,
+    source: str,
+    location: HubLocation,
+    data_dir: Path,
+    official: Sequence[Path] = (),
+) -> HubTable | None:
+    """The table that a benchmark is read from, None if it is read from its official files.
+
+    What lies in the folder is taken, the official files before the table. With the source `hub` it
+    is the table in any case, from the hub if it does not lie there.
+
+    Args:
+        task: The task's name, for messages.
+        source: `files` or `hub`.
+        location: The table.
+        data_dir: The benchmark's folder.
+        official: The official files, all of which it takes to be read from them; none where only
+            tables are published.
+
+    Raises:
+        ValueError: there is no such source.
+    """
+    check_choice(f"`source` of {task}", source, _SOURCES)
+    table = HubTable(location, data_dir, may_fetch=source == "hub", is_numbered=True)
+    if source == "hub" or not official:
+        return table
+    is_official = all(find_optional(path) for path in official)
+    return table if table.location.parquet and not is_official else None
+
+
+def releases_here(releases: Mapping[str, Release], table: HubTable | None) -> Mapping[str, Release]:
+    """What is published, with the files that are missed where a benchmark is read from a table."""
+    if table is None:
+        return releases
+    location = table.location
+    files = {} if location.parquet else {location.places[0]: location.origin}
+    return {split: replace(release, files=files) for split, release in releases.items()}
+
+
+def _find_parquet(data_dir: Path, patterns: Iterable[str]) -> list[Path]:
+    for pattern in patterns:
+        if found := visible(data_dir.glob(pattern)):
             return found
     return []
 

@@ -10,6 +10,9 @@ from typing import BinaryIO, Protocol
 
 from PIL import Image, UnidentifiedImageError
 
+IMAGE_PLACEHOLDER = "<image>"
+"""What stands for an image in a text."""
+
 
 class ImageSource(Protocol):
     """Where one image comes from: named by `key`, opened lazily and picklable.

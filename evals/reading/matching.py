@@ -13,13 +13,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from evals.errors import DataError
+from evals.reading.images import IMAGE_PLACEHOLDER
 from evals.records import Prediction, Sample
 
 logger = logging.getLogger(__name__)
 
 _NUMBER = re.compile(r"0*(\d+)(?:\.0+)?")
 _IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"])
-_IMAGE_PLACEHOLDER = "<image>"
 _WORD = re.compile(r"\w+")
 _SHOWN = 3
 
@@ -225,5 +225,5 @@ def _lines(text: str) -> list[str]:
     >>> _lines("<image>\n What's  it?\n(A) Red")
     ['what s it', 'a red']
     """
-    lines = text.replace(_IMAGE_PLACEHOLDER, " ").casefold().split("\n")
+    lines = text.replace(IMAGE_PLACEHOLDER, " ").casefold().split("\n")
     return [words for line in lines if (words := " ".join(_WORD.findall(line)))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,10 @@ SHORT_ANSWER_SUFFIX = "\nAnswer the question using a single word or phrase."
 _NUM_GROUPS = 4096
 _NO_GROUPS: Mapping[str, str | None] = {}  # one object for hundreds of thousands of questions
 LETTER_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
+UNANSWERABLE_SUFFIX = (
+    "\nWhen the provided information is insufficient, respond with 'Unanswerable'."
+    + SHORT_ANSWER_SUFFIX
+)
 
 
 class Question(NamedTuple):
@@ -64,6 +68,15 @@ class Question(NamedTuple):
         if len(self.image_names) != 1:
             raise DataError(f"{self.where}: `image` must be one file name. Mend the line.")
         return self.image_names[0]
+
+
+def lettered_lines(options: Sequence[str]) -> str:
+    r"""One line an option, with its letter in front.
+
+    >>> lettered_lines(["a cup", "a fox"])
+    'A. a cup\nB. a fox'
+    """
+    return "\n".join(f"{chr(ord('A') + n)}. {option}" for n, option in enumerate(options))
 
 
 def read_questions(path: str | Path, origin: str = "") -> Iterator[Question]:

@@ -16,13 +16,10 @@ from evals.errors import DataError
 from evals.reading.entries import Entry, mirror_entries
 from evals.reading.files import read_json, require, require_id
 from evals.reading.hub import HubTable
-from evals.reading.images import image_in
+from evals.reading.images import IMAGE_PLACEHOLDER, image_in
 from evals.reading.questions import LETTER_SUFFIX, check_same_ids
 from evals.records import Sample
 from evals.scorers.choice import LETTERS
-
-IMAGE_PLACEHOLDER = "<image>"
-"""What stands for the image in a stored prompt."""
 
 _IMAGE_SPLITS = {"minitrain": "train", "minival": "val", "minitest": "test"}
 _GRADES_1_6 = frozenset(f"grade{number}" for number in range(1, 7))

@@ -166,7 +166,7 @@ def _parse_annotations(
     samples = []
     for place, record in entries:
         question_id = require_id(record, "question_id", place)
-        answers, records = _parse_answers(record, place)
+        answers, records = parse_annotators(record, place)
         types = (require(record, FIELDS[0], str, place), require(record, FIELDS[1], str, place))
         group = groups.get(types)
         if group is None:
@@ -185,9 +185,14 @@ def _parse_annotations(
     return samples
 
 
-def _parse_answers(
+def parse_annotators(
     record: dict[str, Any], place: str
 ) -> tuple[tuple[str, ...], list[dict[str, Any]] | None]:
+    """What each annotator says in an annotation, and their records if ids do not tell them apart.
+
+    Raises:
+        DataError: `answers` is no list of at least one record with a text.
+    """
     records = require(record, "answers", list, place)
     try:
         answers = tuple([sys.intern(answer["answer"]) for answer in records])

@@ -1,9 +1,14 @@
-"""Exact match, plain and after LLaVA's conversion for GQA.
+"""Exact match, plain, after LLaVA's conversion for GQA, and without case and punctuation.
 
-Source of the conversion: haotian-liu/LLaVA @ c121f043, `convert_gqa_for_eval.py`.
+Sources: haotian-liu/LLaVA @ c121f043, `convert_gqa_for_eval.py`; EvolvingLMMs-Lab/lmms-eval v0.2.3,
+`exact_match_hf_evaluate`.
 """
 
 from __future__ import annotations
+
+import string
+
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def convert_gqa(text: str) -> str:
@@ -13,6 +18,15 @@ def convert_gqa(text: str) -> str:
     ('yes', ' a cup. ', '3.5')
     """
     return text.rstrip(".").lower()
+
+
+def bare_text(text: str) -> str:
+    """The text in lower case without ASCII punctuation; blanks stay.
+
+    >>> bare_text("(B)"), bare_text("B ."), bare_text("-1.5")
+    ('b', 'b ', '15')
+    """
+    return text.lower().translate(_NO_PUNCTUATION)
 
 
 def score_exact(answer: str, target: str) -> float:

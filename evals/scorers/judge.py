@@ -18,6 +18,7 @@ UNREADABLE_PAIR = (-1.0, -1.0)
 """The scores of a review that the official script cannot read."""
 
 _MAX_POINTS = 10.0
+_MAX_GRADE = 3  # tokens: a digit, a point and a digit
 
 _RETRY_REQUEST = "Predict the correctness of the answer (digit): "
 
@@ -25,6 +26,9 @@ _PROMPTS = files("evals.scorers") / "prompts"
 
 MMVET_PROMPT = (_PROMPTS / "mmvet.txt").read_text(encoding="utf-8")
 """What precedes the row that the judge of MM-Vet completes."""
+
+OWN_PROMPT = (_PROMPTS / "own_questions.txt").read_text(encoding="utf-8")
+"""What the judge of own questions is asked, with the places of question, target and answer."""
 
 LLAVABENCH_SYSTEM = (
     "You are a helpful and precise assistant for checking the quality of the answer."
@@ -50,11 +54,17 @@ def build_mmvet_request(question: str, target: str, answer: str, attempt: int = 
     if attempt:
         prompt += f"\n{_RETRY_REQUEST}"
     # Cold, the judge repeats itself.
-    return JudgeRequest(prompt=prompt, temperature=0.5 * attempt, max_tokens=3)
+    return JudgeRequest(prompt=prompt, temperature=0.5 * attempt, max_tokens=_MAX_GRADE)
+
+
+def build_own_request(question: str, target: str, answer: str, attempt: int = 0) -> JudgeRequest:
+    """The call that grades an answer to an own question; `attempt` is as for MM-Vet."""
+    prompt = OWN_PROMPT.format(question=question, target=target, answer=answer)
+    return JudgeRequest(prompt=prompt, temperature=0.5 * attempt, max_tokens=_MAX_GRADE)
 
 
 def parse_grade(reply: str) -> float | None:
-    r"""The grade in a judge's reply to MM-Vet, None if it gives none.
+    r"""The grade in a judge's reply to MM-Vet or to own questions, None if it gives none.
 
     >>> parse_grade("0.5 because"), parse_grade("1\n"), parse_grade("0.5,"), parse_grade("2")
     (0.5, 1.0, None, None)

@@ -4,12 +4,15 @@ Files: a question file with one JSON object a line, and a folder with the images
 
 One question: `{"question_id": 7, "image": "cat.jpg", "text": "What animal is it?", "answer":
 "cat"}`. `image` may be a list of several names, or absent. The prompt is `text` as it stands. What
-a scorer compares with stands in `answer` or `label`, for `vqa_accuracy` in `answers`.
+a scorer compares with stands in `answer` or `label`, for `vqa_accuracy` and `anls` in `answers`.
 
 Metric: by the scorer. `exact`: the share of answers that equal their target, both stripped of
-surrounding white space and nothing else. `vqa_accuracy`: VQAv2's soft accuracy over a list of
-answers. `yes_no`: POPE's reading of the answer and its figures. `choice`: ScienceQA's reading of a
-letter. `none`: nothing is scored.
+surrounding white space and nothing else; `contains`: that hold it; `regex`: in which it is found.
+`numeric`: whose last number is the target, give or take `tolerance`. `vqa_accuracy`: VQAv2's soft
+accuracy over a list of answers; `anls`: DocVQA's similarity to the nearest of them. `relaxed`:
+ChartQA's rule for numbers and texts. `yes_no`: POPE's reading of the answer and its figures.
+`choice`: ScienceQA's reading of a letter. `judge`: the mean of the grades that a judge model gives.
+`none`: nothing is scored.
 
 Known deviations: none, there is no official definition; the readings are the official ones.
 
@@ -19,7 +22,7 @@ Published: nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,15 +30,21 @@ from typing import Any, NamedTuple
 
 from evals.benchmark import Benchmark, Questions, as_read, each, rebuildable
 from evals.errors import DataError, check_choice
-from evals.figures.metrics import mean_score
+from evals.figures.metrics import break_down_all, mean, mean_score
+from evals.grading import Graded, Grading, find_replies
 from evals.reading.entries import files_of
+from evals.reading.own_questions import read_group, read_target
 from evals.reading.questions import Question, read_questions, sample_of
-from evals.records import Aggregate, Sample, Score
-from evals.scorers import SCORERS
-from evals.scorers.choice import LETTERS
+from evals.reading.replies import JudgeRequest
+from evals.records import Aggregate, Judgment, Prediction, Sample, Score
+from evals.scorers.judge import OWN_PROMPT, build_own_request, parse_grade
+from evals.scorers.own import SCORERS, check_options
 from evals.scorers.yes_no import binary_figures, count_missing_as_wrong
 
-_ALLOWED: Mapping[str, Sequence[str]] = {"yes_no": ("yes", "no"), "choice": tuple(LETTERS)}
+_JUDGE = "gpt-4o-mini"
+_MAX_ATTEMPTS = 3
+_TAKEN = ("question_id", "key", "cluster", "score", "answer")
+"""What lines of results hold in any case."""
 
 
 class _Details(NamedTuple):
@@ -46,11 +55,16 @@ class _Details(NamedTuple):
 
 
 @rebuildable
-def Custom(  # noqa: N802 - stored manifests and configurations name it so
+def Custom(  # noqa: N802, PLR0913 - stored manifests and configurations name it so
     *,
     questions: str | Path,
     images: str | Path | None = None,
     scorer: str | None = "none",
+    ignore_case: bool = False,
+    tolerance: float = 0.0,
+    judge: str | None = None,
+    replies: str | Path | Sequence[str | Path] | None = None,
+    groups: str | Sequence[str] = (),
     name: str = "custom",
     max_new_tokens: int = 128,
 ) -> Benchmark:
@@ -59,36 +73,84 @@ def Custom(  # noqa: N802 - stored manifests and configurations name it so
     Args:
         questions: The question file.
         images: The folder that the image names are relative to; not needed without images.
-        scorer: `none` (or None) to answer only, `exact`, `vqa_accuracy`, `yes_no` or `choice`.
+        scorer: `none` (or None) to answer only, or one of `SCORERS`.
+        ignore_case: Whether `exact`, `contains` and `regex` take capitals for small letters.
+        tolerance: How far from the target a number may be for `numeric`.
+        judge: The judge model of the scorer `judge`.
+        replies: The files with its replies; none where it has still to be asked.
+        groups: Fields of the questions by whose values the figures are also told.
         name: The task's name in tables and folders.
         max_new_tokens: The answer length.
 
     Raises:
-        ValueError: there is no such scorer.
+        ValueError: there is no such scorer, an option is not of it, or a group cannot be called so.
     """
     scorer = scorer or "none"
     check_choice("`scorer`", scorer, SCORERS)
-    path, folder, judge = Path(questions), Path(images or ""), SCORERS[scorer]
-    metric = "vqa_accuracy" if scorer == "vqa_accuracy" else "accuracy"
+    given = {"ignore_case": ignore_case, "tolerance": tolerance, "judge": judge, "replies": replies}
+    options = check_options(scorer, given)
+    fields = (groups,) if isinstance(groups, str) else tuple(groups)
+    if taken := [field for field in fields if field in _TAKEN]:
+        raise ValueError(f"`groups` cannot be {taken[0]}, which results hold anyway. Rename it.")
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"`tolerance` must be a number from 0 on, but is {tolerance}.")
+    path, folder = Path(questions), Path(images or "")
+    judge_one, metric = SCORERS[scorer].judge, SCORERS[scorer].metric
+    grading = _grading(judge or _JUDGE, replies) if scorer == "judge" else None
+    settings = "".join(
+        f"_{option}" if value is True else f"_{option}_{value}"
+        for option, value in options.items()
+        if value
+    )
 
     def read() -> list[Sample]:
-        return [_parse(line, folder, scorer) for line in read_questions(path)]
+        return [_parse(line, folder, scorer, fields) for line in read_questions(path)]
 
     return Benchmark(
         name=name,
         split=path.name.removesuffix(".gz").removesuffix(".jsonl"),
-        definition=f"custom_{scorer}/1",
+        definition=grading.definition(name) if grading else f"custom_{scorer}{settings}/1",
         primary_metric=metric,
         max_new_tokens=max_new_tokens,
         data_files=files_of(None, path),
         read=read,
         ask=_refuse_images if images is None else as_read,
-        judge=None if judge is None else each(lambda text, asked: judge(text, asked.target)),
-        figures=partial(_figures, metric, is_binary=scorer == "yes_no"),
-        unscored=(
+        judge=judge_one and each(lambda text, one: judge_one(text, one.target, **options)),
+        figures=partial(_figures, metric, fields, is_binary=scorer == "yes_no"),
+        grading=grading,
+        unscored=_unscored(grading),
+    )
+
+
+def _grading(judge: str, replies: str | Path | Sequence[str | Path] | None) -> Grading:
+    return Grading(
+        model=judge,
+        prompt=OWN_PROMPT,
+        request=_request,
+        grade=_grade,
+        is_readable=lambda reply: parse_grade(reply) is not None,
+        max_attempts=_MAX_ATTEMPTS,
+        replies=find_replies(replies),
+    )
+
+
+def _request(question: Sample, prediction: Prediction, attempt: int) -> JudgeRequest:
+    return build_own_request(question.text, question.target, prediction.text, attempt)
+
+
+def _grade(text: str, _: Sample, replies: Sequence[str]) -> Judgment:
+    return mean(parse_grade(reply) or 0.0 for reply in replies) or 0.0, text
+
+
+def _unscored(grading: Grading | None) -> str:
+    if grading is None:
+        return (
             "cannot be scored without a scorer. Set scorer=exact and give every question an "
             "`answer`."
-        ),
+        )
+    return (
+        f"is scored from the replies of the judge {grading.model}, and none are given. Ask the "
+        "judge, or name the file with its replies as `replies`."
     )
 
 
@@ -103,55 +165,19 @@ def _refuse_images(questions: Questions) -> list[Sample]:
     return as_read(questions)
 
 
-def _parse(line: Question, images: Path, scorer: str) -> Sample:
-    target = _read_target(line, scorer)
+def _parse(line: Question, images: Path, scorer: str, fields: Sequence[str]) -> Sample:
+    target = read_target(line, scorer)
     details = _Details(where=line.where, target=target)
-    return replace(sample_of(line, images), target=target, details=details)
+    sample = replace(sample_of(line, images), target=target, details=details)
+    if not fields:
+        return sample
+    return replace(sample, groups={field: read_group(line, field) for field in fields})
 
 
-def _read_target(line: Question, scorer: str) -> Any:
-    """What the scorer compares an answer with; None if nothing is scored."""
-    if scorer == "none":
-        return None
-    if scorer == "vqa_accuracy":
-        return _read_answers(line)
-    target = _read_answer(line)
-    if scorer == "yes_no":
-        target = target.lower()
-    allowed = _ALLOWED.get(scorer)
-    if allowed and target not in allowed:
-        raise DataError(
-            f"{line.where}: the target must be one of {', '.join(allowed)} for scorer={scorer}, "
-            f"but is {target!r}. Mend the line."
-        )
-    return target
-
-
-def _read_answer(line: Question) -> str:
-    for name in ("answer", "label"):
-        value = line.fields.get(name)
-        if isinstance(value, (str, int)) and not isinstance(value, bool):
-            return str(value).strip()
-        if isinstance(value, float) and math.isfinite(value):  # what a table lacks is NaN
-            return str(value)
-    raise DataError(
-        f"{line.where} lacks an `answer` (or `label`) that is a text or a number. Add it, or set "
-        "scorer=none."
-    )
-
-
-def _read_answers(line: Question) -> list[str]:
-    answers = line.fields.get("answers")
-    if not isinstance(answers, list) or not answers or not all(isinstance(a, str) for a in answers):
-        raise DataError(
-            f"{line.where} lacks `answers`, a list of at least one text. Add it, or choose another "
-            "scorer."
-        )
-    return answers
-
-
-def _figures(metric: str, scores: Sequence[Score], *, is_binary: bool) -> Aggregate:
-    """The mean of the scores and, of answers that are yes or no, the figures of POPE."""
+def _figures(
+    metric: str, fields: Sequence[str], scores: Sequence[Score], *, is_binary: bool
+) -> Aggregate:
+    """The mean of the scores, also by group, and of answers that are yes or no POPE's figures."""
     metrics = {metric: mean_score(scores)}
     if is_binary:
         figures = binary_figures(
@@ -160,5 +186,13 @@ def _figures(metric: str, scores: Sequence[Score], *, is_binary: bool) -> Aggreg
         metrics |= {name: figures[name] for name in ("precision", "recall", "f1", "yes_ratio")}
     return Aggregate(
         metrics=metrics,
-        num_unparsed=sum(score.answered and score.answer is None for score in scores),
+        breakdowns=break_down_all(scores, fields, metric),
+        num_unparsed=sum(map(_is_unread, scores)),
     )
+
+
+def _is_unread(score: Score) -> bool:
+    """Whether nothing could be read from an answer, or from what the judge says about it."""
+    if isinstance(score.details, Graded):
+        return None in map(parse_grade, score.details.replies)
+    return score.answered and score.answer is None

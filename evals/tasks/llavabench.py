@@ -80,7 +80,7 @@ def LLaVABench(  # noqa: N802 - stored manifests and configurations name it so
         replies=find_replies(replies),
         prompt=f"{LLAVABENCH_SYSTEM}\n{LLAVABENCH_RULE}",
         request=request,
-        grade=_grade,
+        grade=lambda text, _, replies: (_grade(replies), text),
         is_readable=lambda review: read_points(review) is not None,
     )
     return Benchmark(

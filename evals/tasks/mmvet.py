@@ -68,7 +68,7 @@ def MMVet(  # noqa: N802 - stored manifests and configurations name it so
         model=judge,
         prompt=MMVET_PROMPT,
         request=_request,
-        grade=lambda replies: mean(_grades(replies)) or 0.0,
+        grade=lambda text, _, replies: (mean(_grades(replies)) or 0.0, text),
         is_readable=lambda reply: parse_grade(reply) is not None,
         max_attempts=_MAX_ATTEMPTS,
         replies=find_replies(replies),

@@ -39,10 +39,10 @@ from evals.figures.metrics import break_down_all, mean_score
 from evals.reading.entries import files_of
 from evals.reading.files import find_optional
 from evals.reading.hub import find_mirror
+from evals.reading.images import IMAGE_PLACEHOLDER
 from evals.reading.questions import LETTER_SUFFIX
 from evals.reading.releases import LLAVA_ORIGIN, Release
 from evals.reading.scienceqa import (
-    IMAGE_PLACEHOLDER,
     Problem,
     read_problem_mirror,
     read_problems,

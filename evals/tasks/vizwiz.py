@@ -36,14 +36,14 @@ from evals.reading.entries import (
     Entry,
     files_of,
     has_answers,
+    list_entries,
     mirror_entries,
     question_about,
     reword,
 )
 from evals.reading.files import find_optional, is_number, read_json, require
 from evals.reading.hub import find_mirror
-from evals.reading.images import image_in
-from evals.reading.questions import SHORT_ANSWER_SUFFIX, read_questions, sample_of
+from evals.reading.questions import UNANSWERABLE_SUFFIX, read_questions, sample_of
 from evals.reading.releases import LLAVA_ORIGIN, Release
 from evals.records import Judgment, Sample
 from evals.scorers.vqa_accuracy import score_matches
@@ -59,8 +59,6 @@ RELEASES: Mapping[str, Release] = {
         files={"test.json": ORIGIN, "llava_test.jsonl": LLAVA_ORIGIN, "test": ORIGIN},
     ),
 }
-UNANSWERABLE_HINT = "\nWhen the provided information is insufficient, respond with 'Unanswerable'."
-_SUFFIX = UNANSWERABLE_HINT + SHORT_ANSWER_SUFFIX
 _IS_ANNOTATED = {"train": True, "val": True, "test": False}  # as published
 _NUMBER = re.compile(r"(\d+)\.[^.]*$")
 
@@ -72,7 +70,7 @@ def VizWiz(  # noqa: N802 - stored manifests and configurations name it so
     source: str = "files",
     split: str = "test",
     max_new_tokens: int = 128,
-    prompt_suffix: str = _SUFFIX,
+    prompt_suffix: str = UNANSWERABLE_SUFFIX,
 ) -> Benchmark:
     """VizWiz-VQA on `test`, `val` or `train`."""
     check_choice("`split` of vizwiz", split, _IS_ANNOTATED)
@@ -121,7 +119,7 @@ def VizWiz(  # noqa: N802 - stored manifests and configurations name it so
             render=_render,
         ),
         releases=RELEASES,
-        official_suffix=_SUFFIX,
+        official_suffix=UNANSWERABLE_SUFFIX,
         prompt_suffix=prompt_suffix,
     )
 
@@ -129,11 +127,7 @@ def VizWiz(  # noqa: N802 - stored manifests and configurations name it so
 def _entries(path: Path, images: Path, prompts: Path) -> list[Entry]:
     """The entries of the official file."""
     origin = f"{ORIGIN} (LLaVA's {prompts.name} serves for a test split)"
-    records = read_json(path, origin)
-    if not isinstance(records, list) or not records:
-        raise DataError(f"{path} must be a list of questions. Fetch the file again.")
-    image = partial(image_in, images)
-    return [Entry(f"{path}: [{number}]", record, image) for number, record in enumerate(records)]
+    return list_entries(read_json(path, origin), path, images)
 
 
 def _as_official(row: dict[str, Any]) -> dict[str, Any]:
@@ -156,7 +150,7 @@ def _parse(entry: Entry) -> Sample:
         raise DataError(
             f"{place}: `image` must end in a number and a suffix, but is {name!r}. Mend the entry."
         )
-    text = require(record, "question", str, place).capitalize() + _SUFFIX
+    text = require(record, "question", str, place).capitalize() + UNANSWERABLE_SUFFIX
     return question_about(image(name), int(number[1]), text)
 
 

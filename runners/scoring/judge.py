@@ -72,7 +72,7 @@ class Judgment:
     @property
     def is_judged(self) -> bool:
         """Whether a judge scores the task, be it there or missing."""
-        return self.task.grading is not None
+        return self.record is not None or bool(self.missing)
 
     @property
     def scorer_hash(self) -> str:
@@ -135,6 +135,8 @@ def _take_stored(
         )
     for place, record in records.items():
         return _with_replies(task, place.parent, record)
+    if task.has_annotations:  # there is a way to score it without a judge
+        return Judgment(task=task)
     return Judgment(
         task=task,
         missing=(

@@ -2,14 +2,8 @@
 
 import base64
 import csv
-import io
-import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from evals.benchmark import Benchmark
 from evals.reading.mme import CATEGORIES
@@ -21,56 +15,9 @@ from evals.tasks.pope import POPE
 from evals.tasks.seedbench import SeedBench
 from evals.tasks.textvqa import TextVQA
 from evals.tasks.vizwiz import VizWiz
-
-
-@dataclass(frozen=True)
-class SmallData:
-    """A data set with right answers.
-
-    Attributes:
-        build: Makes the task from its folder and further options.
-        write: Writes the files.
-        right: The right answers in the order of the samples.
-        perfect: The primary metric that they get.
-        options: What scoring needs beside the folder.
-    """
-
-    build: Callable[..., Benchmark]
-    write: Callable[[Path], None]
-    right: list[str]
-    perfect: float
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-def picture(number: int) -> Image.Image:
-    """A picture that differs from others."""
-    return Image.new("RGB", (6 + number % 3, 5), (number * 37 % 256, 90, 200))
-
-
-def encode(number: int, kind: str = "PNG") -> bytes:
-    """The picture as a file's content."""
-    buffer = io.BytesIO()
-    picture(number).save(buffer, kind)
-    return buffer.getvalue()
-
-
-def put_image(path: Path, number: int) -> None:
-    """Writes the picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode(number, "JPEG" if path.suffix == ".jpg" else "PNG"))
-
-
-def put_json(path: Path, content: Any) -> None:
-    """Writes a JSON file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-
-
-def put_lines(path: Path, rows: list[Any]) -> None:
-    """Writes a JSONL file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text(text, encoding="utf-8")
+from tests.evals.small_files import SmallData, encode, put_image, put_json, put_lines
+from tests.evals.small_newer import NEWER
+from tests.evals.small_reasoning import REASONING
 
 
 def textvqa_records() -> list[dict[str, Any]]:
@@ -299,4 +246,6 @@ SMALL_DATA = {
     "seedbench": SmallData(SeedBench, write_seedbench, ["A", "D", "B"], 1.0),
     "mmvet": SmallData(build_mmvet, write_mmvet, ["1 and 2", "A cat."], 1.0),
     "llavabench": SmallData(build_llavabench, write_llavabench, ["One.", "Two.", "Three."], 1.0),
+    **NEWER,
+    **REASONING,
 }

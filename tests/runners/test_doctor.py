@@ -133,10 +133,17 @@ def test_other_release_of_mmbench_is_recognized(capsys: pytest.CaptureFixture[st
 
 
 def test_missing_file_is_named_with_its_origin(capsys: pytest.CaptureFixture[str]) -> None:
-    assert program.run("doctor", examine, ["task=[textvqa,mme]", "data.root=nowhere"]) == 1
+    names = ("textvqa", "mme", "ai2d", "docvqa")
+    assert program.run("doctor", examine, [f"task=[{','.join(names)}]", "data.root=nowhere"]) == 1
     shown = capsys.readouterr().out
-    assert states(shown, "textvqa")[0] == "MISSING"
-    assert states(shown, "mme")[0] == "MISSING"
+    assert [states(shown, name)[0] for name in names] == ["MISSING"] * 4
+    [_, listed, table] = section(shown, "ai2d")
+    assert (listed.split(), table.split()[0]) == (
+        ["note", "files:", "1", "of", "1", "are", "not", "there"],
+        "nowhere/ai2d/data/test-*.parquet:",
+    )
+    assert "nowhere/docvqa/val_v1.0_withQT.json" in shown
+    assert "DocVQA/validation-*.parquet of https://" in shown
     for part in ("nowhere/textvqa/TextVQA_0.5.1_val.json", "to be had from", "eval.zip"):
         assert part in shown
 

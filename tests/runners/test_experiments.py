@@ -64,6 +64,20 @@ def test_paper_table_is_one_command(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+NEXT = ["mmmu", "mathvista", *PAPER]
+ONEVISION = [
+    *("ai2d", "chartqa", "docvqa", "infovqa", "mathvista", "mmbench", "mme", "mmstar", "mmmu"),
+    *("mmvet", "seedbench", "scienceqa", "realworldqa", "llavabench"),
+]
+
+
+@pytest.mark.parametrize(("suite", "tasks"), [("llava-next", NEXT), ("onevision", ONEVISION)])
+def test_suite_is_one_word(suite: str, tasks: list[str]) -> None:
+    jobs = Jobs()
+    assert jobs.run("model=llava-v1.6-vicuna-7b", f"task={suite}") == 0
+    assert jobs.tasks == [tasks]
+
+
 def test_quantization_study_is_one_command() -> None:
     jobs = Jobs()
     assert jobs.run("experiment=quantization-study") == 0

@@ -19,7 +19,10 @@ from runners.options.task_spec import TaskSpec
 from runners.options.words import quote_free_text
 from tests.runners.conftest import Finished
 
-TASKS = "gqa vqav2 textvqa pope mme scienceqa seedbench vizwiz mmbench mmbench_cn".split()  # noqa: SIM905
+TASKS = (
+    *("gqa", "vqav2", "textvqa", "pope", "mme", "scienceqa", "seedbench", "vizwiz", "mmbench"),
+    *("mmbench_cn", "ai2d", "chartqa", "docvqa", "infovqa", "okvqa"),
+)
 
 
 @pytest.fixture(scope="module")

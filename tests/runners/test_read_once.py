@@ -61,7 +61,10 @@ def readings() -> Readings:
 
 
 @pytest.fixture(
-    params=[*DEMO_TASKS, "custom", "mmbench", "mme", "pope", "seedbench", "textvqa", "vizwiz"]
+    params=[
+        *(*DEMO_TASKS, "custom", "mmbench", "mme", "pope", "seedbench", "textvqa", "vizwiz"),
+        *("chartqa", "docvqa", "infovqa", "okvqa"),
+    ]
 )
 def case(
     request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory

@@ -218,6 +218,18 @@ RECORDED = {
     ),
     "seedbench": ("seedbench", "answers.jsonl", "up.jsonl", ["allow_missing=true"]),
     "mmbench": ("mmbench", "answers.jsonl", "up.xlsx", ["allow_missing=true"]),
+    "docvqa": (
+        "../scoring_next/docvqa/submission",
+        "answers.jsonl",
+        "up.json",
+        ["tasks.docvqa.split=test"],
+    ),
+    "infovqa": (
+        "../scoring_next/infovqa/submission",
+        "answers.jsonl",
+        "up.json",
+        ["tasks.infovqa.split=test"],
+    ),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from evals.records import SHARE, Scale
@@ -37,19 +37,26 @@ class Column:
         task: The task's name.
         split: The split's name.
         metric: The metric's key in `summary.json`.
+        definition: The rule that the figure is by, where it is another one than is usual here.
+            Figures by different rules never stand in one column.
         scale: What the figure is counted in.
     """
 
     task: str
     split: str
     metric: str
+    definition: str = ""
     # Not compared: summaries of earlier versions may say another scale of the same figure.
     scale: Scale = field(default=SHARE, compare=False)
 
     @property
     def key(self) -> str:
         """The column's name for machines."""
-        return f"{self.task}/{self.split}/{self.metric}"
+        return f"{self.task}/{self.split}/{self.metric}{self._suffix}"
+
+    @property
+    def _suffix(self) -> str:
+        return f" ({self.definition})" if self.definition else ""
 
     @property
     def part(self) -> Part:
@@ -62,7 +69,8 @@ class Column:
     def title(self) -> str:
         """The column's head, as in the paper where it has the column."""
         unknown = f"{self.task} {self.metric if self.part is Part.DEMO else self.split}"
-        return PAPER_TITLES.get(self) or OTHER_TITLES.get(self) or unknown
+        usual = replace(self, definition="")
+        return (PAPER_TITLES.get(usual) or OTHER_TITLES.get(usual) or unknown) + self._suffix
 
     def render(self, value: float) -> str:
         """Returns a value as it is printed: percent, or points.
@@ -77,9 +85,10 @@ class Column:
         return render_signed(self.scale.in_print(difference), _NUM_DIGITS)
 
 
-def known_column(task: str, split: str, metric: str) -> Column:
+def known_column(task: str, split: str, metric: str, definition: str = "") -> Column:
     """Returns the column of a figure whose scale no summary says."""
-    return Column(task=task, split=split, metric=metric, scale=known_scale(task, metric))
+    scale = known_scale(task, metric)
+    return Column(task=task, split=split, metric=metric, definition=definition, scale=scale)
 
 
 PAPER_TITLES = {
@@ -103,6 +112,26 @@ OTHER_TITLES = {
     known_column("mme", "release", "cognition"): "MME-C",
     known_column("mmbench", "dev_20230712", "accuracy_first_pass"): "MMB 1st pass",
     known_column("seedbench", "v1", "accuracy_image"): "SEED-I",
+    known_column("ai2d", "test", "accuracy"): "AI2D",
+    known_column("ai2d", "test_no_mask", "accuracy"): "AI2D no mask",
+    known_column("chartqa", "test", "relaxed_accuracy"): "ChartQA",
+    known_column("docvqa", "val", "anls"): "DocVQA val",
+    known_column("docvqa", "test", "anls"): "DocVQA test",
+    known_column("infovqa", "val", "anls"): "InfoVQA val",
+    known_column("infovqa", "test", "anls"): "InfoVQA test",
+    known_column("mmmu", "val", "accuracy"): "MMMU",
+    known_column("mmmu", "val", "accuracy_lmms_eval"): "MMMU lmms-eval",
+    known_column("mathvista", "testmini", "accuracy"): "MathVista",
+    known_column("mmstar", "val", "accuracy"): "MMStar",
+    known_column("mmstar", "val", "accuracy_l2_mean"): "MMStar l2",
+    known_column("realworldqa", "test", "accuracy"): "RealWorldQA",
+    known_column("okvqa", "val", "vqa_accuracy"): "OK-VQA",
+    known_column("okvqa", "val", "vqa_accuracy_m4c"): "OK-VQA M4C",
+    **{
+        known_column("hallusionbench", split, metric): f"HallB {split} {metric}"
+        for split in ("image", "all")
+        for metric in ("aAcc", "fAcc", "qAcc", "easy", "hard")
+    },
 }
 """Further figures that are published for models of the family."""
 
@@ -116,7 +145,8 @@ def in_order(columns: Iterable[Column]) -> list[Column]:
 
     # Columns outside of the table stand beside those of their benchmark.
     def place(column: Column) -> tuple[int, int, int, str]:
-        in_table = known.index(column) if column in known else len(known)
+        usual = replace(column, definition="")
+        in_table = known.index(usual) if usual in known else len(known)
         task = tasks.index(column.task) if column.task in tasks else len(tasks)
         return column.part, in_table, task, column.key
 

@@ -48,6 +48,13 @@ def is_present_definition(spec: TaskSpec, summary: SummaryFile) -> bool:
     return summary.definition == task.definition and summary.hashes.scorer == present
 
 
+def judged_definition(task: str, summary: SummaryFile) -> str:
+    """Returns the definition of figures by a judge where the usual ones need none, else nothing."""
+    spec = None if summary.judge is None or task == "custom" else default_spec(task)
+    is_usual = spec is None or spec.build().judge is None
+    return "" if is_usual else summary.definition
+
+
 def usual_judge(task: str) -> str | None:
     """Returns the judge whose figures are published for a task, None where no judge is needed."""
     judge = (_default_options(task) or {}).get("judge")

@@ -18,6 +18,7 @@ PUBLISHED_SETUP = "published"
 _FIRST_TABLE = "model_zoo.csv"
 """Its figures go before those of other tables."""
 _FIELDS = ("model", "task", "split", "metric", "value", "printed", "source")
+"""A table may have `definition` too, see `Column`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,12 @@ def _read_table(path: Path) -> Iterable[PublishedFigure]:
         try:
             yield PublishedFigure(
                 model=record["model"],
-                column=known_column(record["task"], record["split"], record["metric"]),
+                column=known_column(
+                    record["task"],
+                    record["split"],
+                    record["metric"],
+                    record.get("definition") or "",
+                ),
                 value=_read_value(record["value"]),
                 printed=record["printed"],
                 source=record["source"],

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 from evals.errors import DataError
 from evals.figures.statistics import confidence_interval
-from evals.reading.scienceqa import IMAGE_PLACEHOLDER
+from evals.reading.images import IMAGE_PLACEHOLDER
 from runners.storage.stored import StoredTask, first_model_id
 from runners.views.leaderboard.board import Cell, Mark, Row
 from runners.views.leaderboard.columns import Column, Part, columns_of
+from runners.views.leaderboard.definitions import judged_definition
 from runners.views.leaderboard.entries import Entry, RunEntries, printable
 from runners.views.leaderboard.marks import describe_setup, marks_of
 
@@ -45,9 +46,9 @@ def _cells(
     # A summary may be anyone's, and what it names is printed.
     task, split = printable(summary.task), printable(summary.split)
     primary = printable(summary.primary_metric)
-    marks = marks_of(entry)
+    marks, definition = marks_of(entry), printable(judged_definition(task, summary))
     for known in columns_of(task, split, primary):
-        column = replace(known, scale=summary.scale(known.metric))
+        column = replace(known, definition=definition, scale=summary.scale(known.metric))
         value = summary.metrics.get(column.metric)
         if value is None and column.part is Part.OTHER and column.metric != primary:
             continue  # gaps are told in the paper's columns, and of primary metrics

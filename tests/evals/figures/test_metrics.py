@@ -1,4 +1,4 @@
-from evals.figures.metrics import break_down_all, mean
+from evals.figures.metrics import break_down_all, break_down_labels, mean
 from evals.records import Score
 
 
@@ -28,4 +28,20 @@ def test_scores_without_the_field_are_in_no_group():
 def test_field_that_no_score_has_is_left_out():
     assert break_down_all([score(1.0, a="x")], ["a", "b"], "m") == {
         "a": {"x": {"m": 1.0, "num_questions": 1}}
+    }
+
+
+def labeled(value, **details):
+    return Score(
+        key="k", question_id=1, cluster="", value=value, answer="", answered=True, details=details
+    )
+
+
+def test_question_counts_in_each_of_its_labels():
+    scores = [labeled(1.0, kind=("b", "a", "b")), labeled(0.0, kind=("b",)), labeled(1.0, kind=())]
+    assert break_down_labels(scores, ["kind", "other"], "anls") == {
+        "kind": {
+            "a": {"anls": 1.0, "num_questions": 1},
+            "b": {"anls": 0.5, "num_questions": 2},
+        }
     }

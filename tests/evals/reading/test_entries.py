@@ -3,7 +3,7 @@ import json
 import pytest
 
 from evals.errors import DataError
-from evals.reading.entries import file_entries, files_of, reword
+from evals.reading.entries import file_entries, files_of, list_entries, question_about, reword
 from evals.reading.images import image_in
 from evals.records import Sample
 
@@ -42,6 +42,29 @@ def test_entry_knows_its_place_and_its_image(tmp_path):
 def test_file_without_its_list_is_refused(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         file_entries(content, "rows", tmp_path / "a.json", tmp_path)
+
+
+@pytest.mark.parametrize("content", [{}, []])
+def test_file_that_is_no_list_is_refused(tmp_path, content):
+    with pytest.raises(DataError, match=r"a\.json must be a list of questions"):
+        list_entries(content, tmp_path / "a.json", tmp_path)
+
+
+def test_entries_of_a_list_are_those_of_a_field(tmp_path):
+    path, rows = tmp_path / "a.json", [{"n": 1}, {"n": 2}]
+    [_, entry] = list_entries(rows, path, tmp_path / "images")
+    assert (entry.place, entry.record) == (f"{path}: [1]", {"n": 2})
+    assert entry.image("b.png") == image_in(tmp_path / "images", "b.png")
+
+
+def test_question_may_be_about_several_images_or_none(tmp_path):
+    one, two = image_in(tmp_path, "a.png"), image_in(tmp_path, "b.png")
+    asked = [question_about(images, 7, "Q") for images in (one, [one, two], [])]
+    assert [(s.image_keys, s.cluster) for s in asked] == [
+        (("a.png",), "a.png"),
+        (("a.png", "b.png"), "a.png,b.png"),
+        ((), "7"),
+    ]
 
 
 def test_files_are_those_that_are_there(tmp_path):

@@ -23,6 +23,7 @@ from evals.reading.files import (
     read_jsonl,
     require,
     require_id,
+    require_texts,
     visible,
 )
 from evals.reading.images import ImageFile, decode_image, image_in
@@ -300,3 +301,10 @@ def test_hidden_files_are_left_out(tmp_path):
     for name in ("b.txt", "._b.txt", ".DS_Store", "a.txt"):
         (tmp_path / name).touch()
     assert [path.name for path in visible(tmp_path.iterdir())] == ["a.txt", "b.txt"]
+
+
+def test_list_of_texts_is_required():
+    assert require_texts({"a": ["b", ""]}, "a", "x.json: [0]") == ("b", "")
+    for odd, shown in (([1], "1"), (["b", None], "null"), ("b", "list")):
+        with pytest.raises(DataError, match=rf"x\.json: \[0\]: `a` .*{shown}"):
+            require_texts({"a": odd}, "a", "x.json: [0]")

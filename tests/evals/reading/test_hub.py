@@ -6,40 +6,36 @@ import pytest
 
 from evals.errors import DataError
 from evals.figures.summary import summarize
-from evals.reading.hub import HubTable
+from evals.reading.hub import HubLocation, HubTable, find_table
+from evals.tasks.ai2d import AI2D
+from evals.tasks.chartqa import ChartQA
+from evals.tasks.docvqa import DocVQA
 from evals.tasks.gqa import GQA
+from evals.tasks.infovqa import InfoVQA
 from evals.tasks.mmbench import MMBench
 from evals.tasks.mme import MME
+from evals.tasks.okvqa import OKVQA
 from evals.tasks.pope import POPE
+from evals.tasks.realworldqa import RealWorldQA
 from evals.tasks.scienceqa import ScienceQA
 from evals.tasks.seedbench import SeedBench
 from evals.tasks.textvqa import TextVQA
 from evals.tasks.vizwiz import VizWiz
 from evals.tasks.vqav2 import VQAv2
-from tests.evals.small_data import encode, mmbench_rows, pope_records, seed_records, textvqa_records
+from tests.evals.small_data import mmbench_rows, pope_records, seed_records, textvqa_records
+from tests.evals.small_files import cell, put_parquet
+from tests.evals.small_newer import (
+    chartqa_records,
+    docvqa_records,
+    infovqa_records,
+    okvqa_files,
+    write_chartqa,
+    write_docvqa,
+    write_infovqa,
+    write_okvqa,
+)
 
 SUFFIX = "\nAnswer the question using a single word or phrase."
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """Keeps what `datasets` caches out of the user's folders."""
-    import datasets
-
-    cache = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
-
-
-def put_parquet(path, rows):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), path)
-
-
-def image(number):
-    return {"bytes": encode(number), "path": f"{number}.png"}
 
 
 def answers_of(texts):
@@ -59,7 +55,7 @@ def vqav2(folder):
             "answer_type": "yes/no",
             "multiple_choice_answer": "yes",
             "answers": answers_of(["yes"] * 10),
-            "image": image(1),
+            "image": cell(1),
         }
         for n in range(2)
     ]
@@ -85,7 +81,7 @@ def gqa(folder):
     ]
     name = "testdev-00000-of-00001.parquet"
     put_parquet(folder / "testdev_balanced_instructions" / name, rows)
-    put_parquet(folder / "testdev_balanced_images" / name, [{"id": "n1", "image": image(1)}])
+    put_parquet(folder / "testdev_balanced_images" / name, [{"id": "n1", "image": cell(1)}])
     return GQA(data_dir=folder, source="hub"), ["Yes.", "yes"]
 
 
@@ -103,14 +99,14 @@ def problem_row(number, picture):
 
 
 def scienceqa(folder):
-    rows = [problem_row(n, image(1) if n else None) for n in range(2)]
+    rows = [problem_row(n, cell(1) if n else None) for n in range(2)]
     put_parquet(folder / "ScienceQA-FULL/test-00000-of-00001.parquet", rows)
     return ScienceQA(data_dir=folder, source="hub"), ["A", "B"]
 
 
 def textvqa(folder):
     rows = [
-        {**row, "ocr_tokens": ["NOKIA"], "image": image(n)}
+        {**row, "ocr_tokens": ["NOKIA"], "image": cell(n)}
         for n, row in enumerate(textvqa_records())
     ]
     put_parquet(folder / "data/validation-00000-of-00002.parquet", rows[:2])
@@ -125,7 +121,7 @@ def vizwiz(folder):
             "question": "what is this?",
             "answers": ["soup"] * 10,
             "category": "other",
-            "image": image(n),
+            "image": cell(n),
         }
         for n in range(2)
     ]
@@ -141,7 +137,7 @@ def pope(folder):
                 "question": row["text"],
                 "answer": row["label"],
                 "image_source": "COCO_val2014_000000000042",
-                "image": image(1),
+                "image": cell(1),
             }
             for row in pope_records(category)
         ]
@@ -156,7 +152,7 @@ def mme(folder):
             "question": f"Is it {color}? Please answer yes or no.",
             "answer": label,
             "category": "code_reasoning",
-            "image": image(1),
+            "image": cell(1),
         }
         for color, label in (("red", "Yes"), ("blue", "No"))
     ]
@@ -170,7 +166,7 @@ def mmbench(folder):
             **{k: v for k, v in row.items() if k not in ("l2-category", "image")},
             "L2-category": row["l2-category"],
             "D": row["D"] or None,
-            "image": image(row["index"]),
+            "image": cell(row["index"]),
         }
         for row in mmbench_rows()
     ]
@@ -182,9 +178,7 @@ def seedbench(folder):
     rows = [
         {
             **row,
-            "image": [image(n), image(n + 1), image(n + 2)][
-                : 3 if row["data_type"] == "video" else 1
-            ],
+            "image": [cell(n), cell(n + 1), cell(n + 2)][: 3 if row["data_type"] == "video" else 1],
         }
         for n, row in enumerate(seed_records())
     ]
@@ -192,7 +186,68 @@ def seedbench(folder):
     return SeedBench(data_dir=folder, source="hub"), ["A", "D", "B"]
 
 
-MIRRORS = [vqav2, gqa, scienceqa, textvqa, vizwiz, pope, mme, mmbench, seedbench]
+def chartqa(folder):
+    rows = [
+        {
+            "type": f"{half}_test",
+            "question": record["query"],
+            "answer": record["label"],
+            "image": cell(1),
+        }
+        for half, records in chartqa_records().items()
+        for record in records
+    ]
+    put_parquet(folder / "data/test-00000-of-00001.parquet", rows)
+    return ChartQA(data_dir=folder), ["20", "yes", "0.05"]
+
+
+def docvqa(folder):
+    rows = [
+        {**row, "questionId": str(row["questionId"]), "image": cell(n)}
+        for n, row in enumerate(docvqa_records())
+    ]
+    put_parquet(folder / "DocVQA/validation-00000-of-00002.parquet", rows[:2])
+    put_parquet(folder / "DocVQA/validation-00001-of-00002.parquet", rows[2:])
+    return DocVQA(data_dir=folder), ["J. Doe", "1/8/93", "N.Y."]
+
+
+def infovqa(folder):
+    hidden = ("image_local_name", "evidence")
+    rows = [
+        {k: v for k, v in {**row, "questionId": str(row["questionId"])}.items() if k not in hidden}
+        | {"image": cell(n)}
+        for n, row in enumerate(infovqa_records())
+    ]
+    put_parquet(folder / "InfographicVQA/validation-00000-of-00001.parquet", rows)
+    return InfoVQA(data_dir=folder), ["65%", "4", "red, blue"]
+
+
+def okvqa(folder):
+    questions, annotations = okvqa_files()
+    rows = [
+        {
+            "question_id": str(asked["question_id"]),
+            "image": cell(n),
+            "question": asked["question"],
+            "answers": [one["answer"] for one in said["answers"]],
+            "question_type": said["question_type"],
+            "answer_type": "other",
+        }
+        for n, (asked, said) in enumerate(
+            zip(questions["questions"], annotations["annotations"], strict=True)
+        )
+    ]
+    put_parquet(folder / "data/val2014-00000-of-00001.parquet", rows)
+    return OKVQA(data_dir=folder), ["race", "collie", "1990"]
+
+
+NEWER = {
+    chartqa: (ChartQA, write_chartqa),
+    docvqa: (DocVQA, write_docvqa),
+    infovqa: (InfoVQA, write_infovqa),
+    okvqa: (OKVQA, write_okvqa),
+}
+MIRRORS = [vqav2, gqa, scienceqa, textvqa, vizwiz, pope, mme, mmbench, seedbench, *NEWER]
 
 
 @pytest.mark.parametrize("mirror", MIRRORS, ids=lambda mirror: mirror.__name__)
@@ -213,6 +268,26 @@ def test_mirror_is_asked_and_scored_like_the_files(mirror, tmp_path):
     assert summarize(task, scores, {}).coverage == 1
     assert [path.suffix for path in task.data_files()] == [".parquet"] * len(task.data_files())
     assert task.data_files()
+
+
+@pytest.mark.parametrize("mirror", NEWER, ids=lambda mirror: mirror.__name__)
+def test_table_and_official_files_are_one_benchmark(mirror, tmp_path):
+    build, write = NEWER[mirror]
+    table, right = mirror(tmp_path / "table")
+    write(tmp_path / "files")
+    mirror(tmp_path / "files")  # the official files go before the table beside them
+    files = build(data_dir=tmp_path / "files")
+    assert [path.suffix for path in files.data_files()] == [".json"] * len(files.data_files())
+    asked = [[(s.key, s.text) for s in task.samples()] for task in (table, files)]
+    assert asked[0] == asked[1]
+    lines = [
+        {"question_id": key, "text": text} for (key, _), text in zip(asked[0], right, strict=True)
+    ]
+    scores = [task.score(task.match(lines)) for task in (table, files)]
+    told = [[(s.key, s.value, s.answer) for s in part] for part in scores]
+    assert told[0] == told[1]
+    forced = build(data_dir=tmp_path / "files", source="hub")
+    assert {path.suffix for path in forced.data_files()} == {".parquet"}
 
 
 def test_video_gives_its_middle_frame(tmp_path):
@@ -236,8 +311,8 @@ def test_text_only_problem_of_the_mirror_has_no_image(tmp_path):
 
 def test_mirror_that_cannot_be_had_is_named(tmp_path):
     with pytest.raises(DataError, match=r"lmms-lab/MME/test cannot be read.*source=files"):
-        _ = HubTable("lmms-lab/MME", None, "test", tmp_path).rows
-    missing = HubTable("lmms-lab/MME", None, "test", tmp_path).image(0, "a")
+        _ = HubTable(HubLocation(repo="lmms-lab/MME", split="test"), tmp_path).rows
+    missing = HubTable(HubLocation(repo="lmms-lab/MME", split="test"), tmp_path).image(0, "a")
     assert not missing.exists()
     with pytest.raises(OSError, match="cannot be read"):
         missing.open()
@@ -246,10 +321,13 @@ def test_mirror_that_cannot_be_had_is_named(tmp_path):
 def test_broken_parquet_file_is_a_data_error(tmp_path):
     (tmp_path / "test-00000-of-00001.parquet").write_bytes(b"PAR1 but no more")
     with pytest.raises(DataError, match="cannot be read"):
-        _ = HubTable("x/y", None, "test", tmp_path).rows
+        _ = HubTable(HubLocation(repo="x/y", split="test"), tmp_path).rows
 
 
-@pytest.mark.parametrize("build", [VQAv2, GQA, ScienceQA, TextVQA, VizWiz, POPE, MME, SeedBench])
+@pytest.mark.parametrize(
+    "build",
+    [VQAv2, GQA, ScienceQA, TextVQA, VizWiz, POPE, MME, SeedBench, AI2D, ChartQA, RealWorldQA],
+)
 def test_unknown_source_is_refused(build, tmp_path):
     with pytest.raises(ValueError, match="`source` of"):
         build(data_dir=tmp_path, source="cloud")
@@ -257,11 +335,11 @@ def test_unknown_source_is_refused(build, tmp_path):
 
 def test_row_that_names_a_file_is_refused_and_keeps_its_image(tmp_path):
     path = tmp_path / "secret.png"
-    path.write_bytes(image(1)["bytes"])
+    path.write_bytes(cell(1)["bytes"])
     task, _ = scienceqa(tmp_path)
     assert not task.samples()[1].images[0].refused
     rows = [problem_row(0, {"bytes": None, "path": str(path)})]
-    rows.append(problem_row(1, image(2)))
+    rows.append(problem_row(1, cell(2)))
     folder = tmp_path / "other"
     put_parquet(folder / "ScienceQA-FULL/test-00000-of-00001.parquet", rows)
     (source,) = ScienceQA(data_dir=folder, source="hub").samples()[0].images
@@ -286,3 +364,97 @@ def test_table_whose_images_are_none_is_refused(odd, tmp_path):
     put_parquet(tmp_path / "ScienceQA-FULL/test-00000-of-00001.parquet", rows)
     with pytest.raises(DataError, match="`image` must hold images"):
         ScienceQA(data_dir=tmp_path, source="hub").samples()
+
+
+def rows_of(*shards):
+    return [[{"question": f"{n}", "image": cell(n)} for n in shard] for shard in shards]
+
+
+def put_shards(folder, *shards, of=None):
+    for number, rows in enumerate(rows_of(*shards)):
+        name = f"test-{number:05d}-of-{of or len(shards):05d}.parquet"
+        put_parquet(folder / "data" / name, rows)
+
+
+TABLE = HubLocation(repo="some/table", split="test")
+
+
+def test_rows_are_numbered_over_all_shards(tmp_path):
+    put_shards(tmp_path, range(3), range(3, 5))
+    table = HubTable(TABLE, tmp_path)
+    assert table.rows == [(f"some/table/test: row {n}", {"question": f"{n}"}) for n in range(5)]
+    for number in (0, 4):
+        assert table.image(number, "k").open().getpixel((0, 0))[0] == number * 37
+
+
+def test_missing_shard_is_named(tmp_path):
+    put_shards(tmp_path, range(3), of=2)
+    with pytest.raises(DataError, match=r"data/test-\*-of-\*\.parquet are 1 of 2 files: number 1"):
+        _ = find_table("t", "files", TABLE, tmp_path).rows
+    assert len(HubTable(TABLE, tmp_path).rows) == 3  # where rows have ids
+    put_shards(tmp_path, range(3), range(3, 5))
+    assert len(find_table("t", "files", TABLE, tmp_path).rows) == 5
+    put_shards(tmp_path, range(3))
+    with pytest.raises(DataError, match="tables of 1 and 2 files"):
+        _ = find_table("t", "hub", TABLE, tmp_path).rows
+
+
+def test_rows_are_read_without_datasets_and_its_copy_of_the_images(tmp_path, monkeypatch):
+    import datasets
+
+    put_shards(tmp_path, range(2))
+    monkeypatch.setattr(datasets, "load_dataset", None)
+    assert len(HubTable(TABLE, tmp_path).rows) == 2
+
+
+def test_images_of_any_column_can_be_had(tmp_path):
+    row = {"image": "images/1.jpg", "one": cell(1), "two": cell(2), "three": None}
+    put_parquet(tmp_path / "biology/test-00000-of-00001.parquet", [row])
+    put_parquet(tmp_path / "art/test-00000-of-00001.parquet", [{**row, "image": "0.jpg"}])
+    images = ("one", "two", "three")
+    place = HubLocation(repo="x/y", split="test", images=images, patterns=("*/test-*.parquet",))
+    table = HubTable(place, tmp_path)
+    assert [row for _, row in table.rows] == [{"image": "0.jpg"}, {"image": "images/1.jpg"}]
+    found = [table.image(1, name, column=name) for name in images]
+    assert [source.exists() for source in found] == [True, True, False]
+    assert [source.open().getpixel((0, 0))[0] for source in found[:2]] == [37, 74]
+    assert table.image(1, "a") == table.image(1, "a", column="one")
+    with pytest.raises(OSError, match="no `four` with `bytes`"):
+        table.image(1, "a", column="four").open()
+
+
+def test_official_file_goes_before_the_table_that_lies_there(tmp_path):
+    official = [tmp_path / "a.json", tmp_path / "b.json"]
+
+    def find(source="files"):
+        return find_table("t", source, TABLE, tmp_path, official)
+
+    assert find() is None  # and the official files are missed
+    put_shards(tmp_path, range(2))
+    assert find().location.parquet
+    official[0].touch()
+    assert find() is not None
+    (tmp_path / "b.json.gz").touch()
+    assert find() is None
+    assert find("hub") is not None
+    with pytest.raises(ValueError, match="`source` of t"):
+        find("cloud")
+
+
+def test_table_that_does_not_lie_there_is_fetched_only_where_it_is_asked_for(tmp_path):
+    table = find_table("t", "files", TABLE, tmp_path)
+    assert table.data_files() == []
+    with pytest.raises(
+        DataError, match=r"data/test-\*\.parquet does not exist.*https://.*some/table;.*source=hub"
+    ):
+        _ = table.rows
+    with pytest.raises(DataError, match="cannot be read"):  # there is no network
+        _ = find_table("t", "hub", TABLE, tmp_path).rows
+
+
+def test_table_says_that_it_serves_for_official_files():
+    assert TABLE.serves_for("https://a.org") == (
+        "https://a.org (data/test-*.parquet of https://huggingface.co/datasets/some/table serves "
+        "as well)"
+    )
+    assert HubLocation(repo="x/y", config="c", split="s").places[0] == "c/s-*.parquet"

@@ -120,6 +120,19 @@ def score_of(folder, scorer, fields, text):
         ("yes_no", {"answer": "yes"}, "maybe", 1.0, "yes"),
         ("choice", {"answer": "B"}, "B. a frog", 1.0, "B"),
         ("choice", {"answer": "B"}, "b", 0.0, None),
+        ("contains", {"answer": "cat"}, " a cat. ", 1.0, "a cat."),
+        ("contains", {"answer": "cat"}, "a Cat", 0.0, "a Cat"),
+        ("regex", {"answer": "^cats?$"}, "cats\n", 1.0, "cats"),
+        ("regex", {"answer": "^cats?$"}, "a cat", 0.0, "a cat"),
+        ("numeric", {"answer": 1200}, "It is 1,200 m.", 1.0, "1200"),
+        ("numeric", {"answer": 0.3}, "3 of 10: 0.30", 1.0, "0.30"),
+        ("numeric", {"answer": "-3"}, "\u22123", 1.0, "-3"),
+        ("numeric", {"answer": 12}, "twelve", 0.0, None),
+        ("anls", {"answers": ["New York", "N.Y."]}, "new  york", 1.0, "new york"),
+        ("anls", {"answer": "abcd"}, "abc", 0.75, "abc"),
+        ("relaxed", {"answer": 100}, "105", 1.0, "105"),
+        ("relaxed", {"answer": "Yes"}, "yes ", 1.0, "yes"),
+        ("relaxed", {"answer": "Yes"}, "yes.", 0.0, "yes."),
     ],
 )
 def test_named_scorers_read_answers_as_the_benchmarks_do(
@@ -127,8 +140,8 @@ def test_named_scorers_read_answers_as_the_benchmarks_do(
 ):
     got_value, got_answer, figures = score_of(tmp_path, scorer, fields, text)
     assert (got_value, got_answer) == (value, answer)
-    name = "vqa_accuracy" if scorer == "vqa_accuracy" else "accuracy"
-    assert figures.metrics[name] == value
+    names = {"vqa_accuracy": "vqa_accuracy", "anls": "anls", "relaxed": "relaxed_accuracy"}
+    assert figures.metrics[names.get(scorer, "accuracy")] == value
     assert figures.num_unparsed == (answer is None)
 
 
@@ -150,8 +163,111 @@ def test_yes_no_has_the_figures_of_pope(tmp_path):
         ("vqa_accuracy", {"answers": []}, "lacks `answers`, a list"),
         ("yes_no", {"label": "perhaps"}, "must be one of yes, no for scorer=yes_no"),
         ("choice", {"label": "F"}, "must be one of A, B, C, D, E"),
+        ("anls", {"answers": []}, "lacks `answers`, a list"),
+        ("anls", {}, "lacks an `answer`"),
+        ("contains", {"answer": " "}, "must be a text that is not empty for scorer=contains"),
+        ("regex", {"answer": ""}, "must be a text that is not empty for scorer=regex"),
+        ("regex", {"answer": "(a"}, r"must be a regular expression \(missing \)"),
+        ("numeric", {"answer": "12 m"}, "must be a number for scorer=numeric, but is '12 m'"),
+        ("judge", {}, "lacks an `answer`"),
     ],
 )
 def test_target_that_a_scorer_cannot_use_is_refused(tmp_path, scorer, fields, message):
     with pytest.raises(DataError, match=message):
         score_of(tmp_path, scorer, fields, "x")
+
+
+def custom(folder, line, **options):
+    return Custom(questions=write(folder, [{"question_id": 1, "text": "t", **line}]), **options)
+
+
+def value_of(task, text):
+    [score] = task.score(task.match([{"question_id": 1, "text": text}]))
+    return score.value
+
+
+@pytest.mark.parametrize(
+    ("scorer", "answer", "text"),
+    [("exact", "Cat", "CAT"), ("contains", "cat", "A CAT"), ("regex", "^a cat$", "A Cat")],
+)
+def test_capitals_can_be_ignored(tmp_path, scorer, answer, text):
+    task = custom(tmp_path, {"answer": answer}, scorer=scorer, ignore_case=True)
+    assert value_of(task, text) == 1.0
+    assert value_of(custom(tmp_path, {"answer": answer}, scorer=scorer), text) == 0.0
+    assert task.definition == f"custom_{scorer}_ignore_case/1"
+
+
+@pytest.mark.parametrize(("text", "value"), [("0.3", 1), ("0.29", 1), ("0.31", 1), ("0.3101", 0)])
+def test_numbers_may_be_off_by_the_tolerance(tmp_path, text, value):
+    task = custom(tmp_path, {"answer": 0.3}, scorer="numeric", tolerance=0.01)
+    assert value_of(task, text) == value
+    assert task.definition == "custom_numeric_tolerance_0.01/1"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scorer": "numeric", "ignore_case": True}, "`ignore_case` is of scorer=exact, contains"),
+        ({"scorer": "exact", "tolerance": 0.1}, "`tolerance` is of scorer=numeric, but"),
+        ({"scorer": "exact", "judge": "gpt-4"}, "`judge` is of scorer=judge"),
+        ({"scorer": "numeric", "tolerance": -1.0}, "`tolerance` must be a number from 0 on"),
+        ({"scorer": "numeric", "tolerance": float("nan")}, "`tolerance` must be a number"),
+        ({"groups": "answer"}, "`groups` cannot be answer"),
+    ],
+)
+def test_option_that_does_not_fit_is_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        Custom(questions=tmp_path, **options)
+
+
+def test_figures_are_told_by_own_fields(tmp_path):
+    lines = [
+        {"question_id": n, "text": "t", "answer": "a", "kind": kind, "hard": n < 2}
+        for n, kind in enumerate(["menu", "menu", 10, 9, None])
+    ]
+    task = Custom(questions=write(tmp_path, lines), scorer="exact", groups=["kind", "hard"])
+    scores = task.score(task.match([{"question_id": n, "text": "a"} for n in (0, 2, 4)]))
+    assert scores[2].to_line()["kind"] == "10"
+    assert task.aggregate(scores).breakdowns == {
+        "kind": {
+            "menu": {"accuracy": 0.5, "num_questions": 2},
+            "9": {"accuracy": 0.0, "num_questions": 1},
+            "10": {"accuracy": 1.0, "num_questions": 1},
+        },
+        "hard": {
+            "false": {"accuracy": pytest.approx(2 / 3), "num_questions": 3},
+            "true": {"accuracy": 0.5, "num_questions": 2},
+        },
+    }
+
+
+@pytest.mark.parametrize("fields", [{}, {"kind": ["a"]}, {"kind": 1.5}])
+def test_question_without_a_group_is_located(tmp_path, fields):
+    task = custom(tmp_path, {"answer": "a", **fields}, scorer="exact", groups="kind")
+    with pytest.raises(DataError, match=r"own\.jsonl:1: `kind`, which `groups` names, must be"):
+        task.score({})
+
+
+def test_judge_grades_own_questions(tmp_path):
+    line, options = {"answer": "a {cat}"}, {"scorer": "judge", "name": "mine"}
+    task = custom(tmp_path, line, **options)
+    assert not task.has_annotations
+    with pytest.raises(DataError, match="replies of the judge gpt-4o-mini, and none are given"):
+        task.score({})
+    matched = task.match([{"question_id": 1, "text": "a tom"}])
+    [request] = task.judge_requests(matched).values()
+    assert "Right answer: a {cat}\n\nGiven answer: a tom\n" in request.prompt
+    replies = tmp_path / "replies.jsonl"
+    for contents, value, num_unparsed in ((["1", "0.5"], 0.75, 0), (["1", "good"], 0.5, 1)):
+        stored = [
+            {"question_id": 1, "run": run, "model": "j", "content": content}
+            for run, content in enumerate(contents)
+        ]
+        replies.write_text("\n".join(map(json.dumps, stored)))
+        graded = custom(tmp_path, line, **options, judge="j", replies=replies)
+        scores = graded.score(matched)
+        assert (scores[0].value, scores[0].answer) == (value, "a tom")
+        assert scores[0].answered == (num_unparsed == 0)
+        assert graded.aggregate(scores).metrics == {"score": value}
+        assert graded.aggregate(scores).num_unparsed == num_unparsed
+        assert graded.definition == "mine_j/1"

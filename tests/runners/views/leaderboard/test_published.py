@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.runners.conftest import CHECKOUT
+from tests.runners.synthetic_runs import write_task
 from tests.runners.views.leaderboard.conftest import TITLES, Build, Built
 
 SHARED = CHECKOUT / "../shared/data/published_scores.csv"
+SHARED_NEXT = CHECKOUT / "../shared/scoring_next/published_next.csv"
 PUBLISHED = CHECKOUT / "results/published"
 
 
@@ -75,3 +77,81 @@ def test_published_rows_equal_the_source_table(results: Path, build: Build) -> N
     }
     assert len(expected) == 24
     assert published_cells(build()) == expected
+
+
+def stored() -> list[dict[str, str]]:
+    """The records of all tables, with the table that each is in."""
+    found = []
+    for path in sorted(PUBLISHED.glob("*.csv")):
+        with path.open(newline="", encoding="utf-8") as file:
+            found += [{"table": path.stem, **record} for record in csv.DictReader(file)]
+    return found
+
+
+def test_model_has_one_figure_of_a_column_in_a_table() -> None:
+    names = ("table", "model", "task", "split", "metric", "definition")
+    places = [tuple(record.get(name) for name in names) for record in stored()]
+    assert len(set(places)) == len(places)
+
+
+def test_stored_figures_are_those_of_the_source_table() -> None:
+    if not SHARED_NEXT.exists():
+        pytest.skip("the source table of the published figures is not beside this checkout")
+    with SHARED_NEXT.open(newline="", encoding="utf-8") as file:
+        expected = [
+            (r["model"], r["benchmark"].lower(), r["split"], r["value"])
+            for r in csv.DictReader(file)
+        ]
+    own = [(r["model"], r["task"], r["split"], r["printed"]) for r in stored() if "definition" in r]
+    assert sorted(own) == sorted(expected)
+
+
+def test_figure_by_another_rule_stands_in_a_column_of_its_own(tmp_path: Path, build: Build) -> None:
+    write_task(tmp_path / "results/llava-v1.6-mistral-7b", "ai2d", [1.0] * 6 + [0.0] * 4)
+    (tmp_path / "results/published").mkdir()
+    (tmp_path / "results/published/own.csv").write_text(
+        "model,task,split,metric,value,printed,source,definition\n"
+        "llava-v1.6-mistral-7b,ai2d,test,accuracy,0.608,60.8,a blog,lmms-eval 0.1\n"
+    )
+    built = build("published=all", "best=none")
+    record = built.record("llava-v1.6-mistral-7b")
+    assert record["ai2d/test/accuracy published"] == ""
+    assert record["ai2d/test/accuracy (lmms-eval 0.1)"] == ""
+    heads, *rows = built.tables()[0]
+    assert heads[2:] == ["AI2D", "AI2D (lmms-eval 0.1)"]
+    assert sorted(row[2:] for row in rows) == [["", "60.8"], ["60.0", ""]]
+    # The usual rule is not named.
+    (tmp_path / "results/published/own.csv").write_text(
+        "model,task,split,metric,value,printed,source\n"
+        "llava-v1.6-mistral-7b,ai2d,test,accuracy,0.674,67.4,an issue\n"
+    )
+    record = build("published=all").record("llava-v1.6-mistral-7b")
+    assert record["ai2d/test/accuracy published"] == "0.674"
+
+
+def test_judged_run_stands_beside_judged_figures_where_no_judge_is_needed(
+    tmp_path: Path, build: Build
+) -> None:
+    (tmp_path / "results/published").mkdir(parents=True)
+    (tmp_path / "results/published/own.csv").write_text(
+        "model,task,split,metric,value,printed,source,definition\n"
+        "m,mathvista,testmini,accuracy,0.261,26.1,their page,mathvista_gpt-4/1\n"
+    )
+    for name, fields in (
+        ("read", {}),
+        ("judged", {"definition": "mathvista_gpt-4/1", "judge": {"model": "gpt-4"}}),
+    ):
+        write_task(
+            tmp_path / "results" / name,
+            "mathvista",
+            [1.0, 0.0],
+            environment={"options": {"model": {"published": "m"}}},
+            **fields,
+        )
+    built = build("published=all")
+    heads, *_ = built.tables()[0]
+    assert heads[2:] == ["MathVista", "MathVista (mathvista_gpt-4/1)"]
+    key = "mathvista/testmini/accuracy"
+    assert built.record("read")[f"{key} published"] == ""
+    assert built.record("judged")[key] == ""
+    assert built.record("judged")[f"{key} (mathvista_gpt-4/1) published"] == "0.261"

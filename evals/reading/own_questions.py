@@ -1,0 +1,97 @@
+"""What own questions say beside what is asked: the right answer, and the groups they are in."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evals.errors import DataError
+from evals.reading.questions import Question
+from evals.scorers.choice import LETTERS
+from evals.scorers.number import whole_number
+
+_ALLOWED: Mapping[str, Sequence[str]] = {"yes_no": ("yes", "no"), "choice": tuple(LETTERS)}
+
+
+def read_target(line: Question, scorer: str) -> Any:
+    """What the scorer of that name compares an answer with; None if nothing is scored.
+
+    Raises:
+        DataError: there is none, or the scorer cannot use it.
+    """
+    if scorer == "none":
+        return None
+    if scorer == "vqa_accuracy" or (scorer == "anls" and "answers" in line.fields):
+        return _read_answers(line)
+    target = _read_answer(line)
+    if scorer == "anls":
+        return [target]
+    if scorer == "numeric" and (number := whole_number(target)) is not None:
+        return number
+    if scorer == "yes_no":
+        target = target.lower()
+    if problem := _problem(target, scorer):
+        raise DataError(
+            f"{line.where}: the target must be {problem} for scorer={scorer}, but is {target!r}. "
+            "Mend the line."
+        )
+    return target
+
+
+def _problem(target: str, scorer: str) -> str:
+    """What a target must be that the scorer cannot use; empty if it can."""
+    allowed = _ALLOWED.get(scorer)
+    if allowed and target not in allowed:
+        return f"one of {', '.join(allowed)}"
+    if scorer == "numeric":
+        return "a number"
+    if scorer in ("contains", "regex") and not target:  # every answer holds it
+        return "a text that is not empty"
+    if scorer == "regex":
+        try:
+            re.compile(target)
+        except re.error as error:
+            return f"a regular expression ({error})"
+    return ""
+
+
+def _read_answer(line: Question) -> str:
+    for name in ("answer", "label"):
+        value = line.fields.get(name)
+        if isinstance(value, (str, int)) and not isinstance(value, bool):
+            return str(value).strip()
+        if isinstance(value, float) and math.isfinite(value):  # what a table lacks is NaN
+            return str(value)
+    raise DataError(
+        f"{line.where} lacks an `answer` (or `label`) that is a text or a number. Add it, or set "
+        "scorer=none."
+    )
+
+
+def _read_answers(line: Question) -> list[str]:
+    answers = line.fields.get("answers")
+    if not isinstance(answers, list) or not answers or not all(isinstance(a, str) for a in answers):
+        raise DataError(
+            f"{line.where} lacks `answers`, a list of at least one text. Add it, or choose another "
+            "scorer."
+        )
+    return answers
+
+
+def read_group(line: Question, field: str) -> str | None:
+    """The group that a field of a question puts it in; None, which is null there, for no group.
+
+    Raises:
+        DataError: the field is missing, or holds what is no name of a group.
+    """
+    value = line.fields.get(field, [])
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int):  # true and false too
+        return str(value).lower()
+    raise DataError(
+        f"{line.where}: `{field}`, which `groups` names, must be a text, a whole number, true, "
+        "false, or null for no group. Mend the line."
+    )

@@ -1,0 +1,62 @@
+"""Benchmarks that are scored with a judge or without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runners.options import program
+from runners.score import score
+from tests.evals.small_files import put_lines
+from tests.evals.small_reasoning import write_hallusionbench, write_mathvista
+from tests.runners.chat_server import ChatServer, completion
+from tests.runners.conftest import read_lines
+from tests.runners.scoring.conftest import judged, options, summary_of
+
+TASK = "hallusionbench"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three questions of HallusionBench, and an answer to each."""
+    write_hallusionbench(tmp_path / "data")
+    ids = ("VD_ocr_0_0_0", "VD_ocr_0_0_1", "VD_ocr_0_1_0")
+    put_lines(tmp_path / "answers.jsonl", [{"question_id": key, "text": "Yes"} for key in ids])
+    return tmp_path / "data"
+
+
+def test_words_decide_until_a_judge_is_asked(data: Path, tmp_path: Path) -> None:
+    assert program.run("score", score, options(TASK, data)) == 0
+    summary = summary_of(tmp_path, TASK)
+    assert summary["metrics"]["aAcc"] == pytest.approx(1 / 3)
+    assert summary["definition"] == "hallusionbench_yes_no/1"
+    assert "judge" not in summary
+    with ChatServer(otherwise=lambda _: completion("Correct")) as server:
+        assert program.run("score", score, options(TASK, data, *judged(server))) == 0
+    summary = summary_of(tmp_path, TASK)
+    assert summary["metrics"]["aAcc"] == summary["metrics"]["easy"] == 1.0
+    assert summary["definition"] == "hallusionbench_gpt-4/1"
+    assert summary["judge"]["model"] == "gpt-4"
+    assert {row["answer"] for row in read_lines(tmp_path / f"out/{TASK}/scores.jsonl")} == {
+        "correct"
+    }
+    asked = server.requests[0]
+    assert (asked["model"], asked["temperature"], asked["max_tokens"]) == ("gpt-4", 1.0, 16)
+    assert all("Prediction answer:Yes\nOutput:" in prompt for prompt in server.prompts)
+
+
+def test_judge_whose_examples_are_not_here_is_not_asked(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mathvista(tmp_path / "data")
+    answers = [{"question_id": n, "text": "I think so"} for n in range(1, 6)]
+    put_lines(tmp_path / "answers.jsonl", answers)
+    with ChatServer() as server:
+        assert program.run("score", score, options("mathvista", data, *judged(server))) == 2
+    said = capsys.readouterr().err
+    assert "five worked examples that are not here" in said
+    assert "Traceback" not in said
+    assert not server.requests
+    assert program.run("score", score, options("mathvista", data)) == 0
+    assert summary_of(tmp_path, "mathvista")["num_unparsed"] == 3
