@@ -6,6 +6,7 @@ image, P patches a tile, D embedding width, H and W the tower's height and width
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -293,4 +294,7 @@ class LlavaMetaForCausalLM(_LanguageModel):
             kwargs["attention_mask"] = attention_mask
         if position_ids is not None:
             kwargs["position_ids"] = position_ids
-        return super().generate(inputs_embeds=inputs_embeds, **kwargs)
+        with warnings.catch_warnings():
+            # that a penalty for repeating counts new tokens only: so it does in the reference
+            warnings.filterwarnings("ignore", "Passing `repetition_penalty`")
+            return super().generate(inputs_embeds=inputs_embeds, **kwargs)
