@@ -245,7 +245,6 @@ def test_nested_preparation_of_images_counts(
 
 
 @pytest.mark.few_cases(2)
-@pytest.mark.filterwarnings("ignore:Passing `repetition_penalty`")
 @pytest.mark.parametrize("name", GENERATION_FIELDS)
 def test_every_option_of_generation(
     name: str, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
