@@ -44,6 +44,7 @@ FOLLOWED_ELSEWHERE = {
     "tasks.seedbench.split=v1_image": "evals/tasks/test_seedbench.py",
     "names the file": "evals/reading/test_hub.py",
     "The data set ... cannot be read": "evals/reading/test_hub.py",
+    "rows are numbered over all of them": "evals/reading/test_hub.py",
     "The parts of ... cannot be joined": "runners/storage/test_merging.py",
 }
 """Rows about a model, a mirror or the parts of a run: where tests meet both message and remedy."""

@@ -392,6 +392,8 @@ def test_missing_shard_is_named(tmp_path):
     with pytest.raises(DataError, match=r"data/test-\*-of-\*\.parquet are 1 of 2 files: number 1"):
         _ = find_table("t", "files", TABLE, tmp_path).rows
     assert len(HubTable(TABLE, tmp_path).rows) == 3  # where rows have ids
+    put_shards(tmp_path, range(3), range(3, 5))
+    assert len(find_table("t", "files", TABLE, tmp_path).rows) == 5
     put_shards(tmp_path, range(3))
     with pytest.raises(DataError, match="tables of 1 and 2 files"):
         _ = find_table("t", "hub", TABLE, tmp_path).rows
