@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from string import ascii_uppercase
 from types import NoneType
+from typing import NamedTuple
 
 from evals.errors import DataError
 from evals.reading.files import require, require_texts
@@ -37,6 +38,14 @@ _HINTS = {
     "list": "requiring a Python list as an answer and provide the final list, e.g., [1, 2, 3], "
     "[1.2, 1.3, 1.4]",
 }
+_FREE = tuple(name for name in _HINTS if name != "choice")
+
+
+class Target(NamedTuple):
+    """The right answer, and how it is to look."""
+
+    answer: str
+    form: AnswerForm
 
 
 def read_form(record: object, where: str) -> tuple[AnswerForm, str]:
@@ -50,17 +59,17 @@ def read_form(record: object, where: str) -> tuple[AnswerForm, str]:
     precision = require(record, "precision", (int, float, NoneType), where)
     if question_type == "multi_choice":
         choices = require_texts(record, "choices", where)
-        form, asked = AnswerForm(kind, choices), "choice" if choices else "no choices"
-    else:
-        form = AnswerForm(kind, precision=int(precision or 0))
-        asked = f"{kind} {precision:g}" if kind == "float" and precision is not None else kind
-    if question_type not in ("multi_choice", "free_form") or asked not in _HINTS:
+        if choices:
+            return AnswerForm(kind, choices), "choice"
+        kind = "no choices"
+    asked = f"{kind} {precision:g}" if kind == "float" and precision is not None else kind
+    if question_type != "free_form" or asked not in _FREE:
         raise DataError(
             f"{where}: type and answer of a question must be multi_choice and one of its choices, "
-            f"or free_form and {', '.join(list(_HINTS)[1:-1])} (decimals) or list, but are "
-            f"{question_type[:80]} and {asked[:80]}. Fetch the file again."
+            f"or free_form and one of {', '.join(_FREE)} (decimals), but are {question_type[:80]} "
+            f"and {asked[:80]}. Fetch the file again."
         )
-    return form, asked
+    return AnswerForm(kind, precision=int(precision or 0) if kind == "float" else 0), asked
 
 
 def word_question(

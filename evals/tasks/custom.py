@@ -87,7 +87,12 @@ def Custom(  # noqa: N802, PLR0913 - stored manifests and configurations name it
     """
     scorer = scorer or "none"
     check_choice("`scorer`", scorer, SCORERS)
-    given = {"ignore_case": ignore_case, "tolerance": tolerance, "judge": judge, "replies": replies}
+    given = {
+        "ignore_case": ignore_case,
+        "tolerance": float(tolerance),
+        "judge": judge,
+        "replies": replies,
+    }
     options = check_options(scorer, given)
     fields = (groups,) if isinstance(groups, str) else tuple(groups)
     if taken := [field for field in fields if field in _TAKEN]:

@@ -25,7 +25,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import NoneType
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from evals.benchmark import Benchmark, each, rebuildable
 from evals.errors import DataError, check_choice
@@ -35,10 +35,10 @@ from evals.reading.entries import Entry, files_of, mirror_entries, question_abou
 from evals.reading.files import read_json, require, require_texts
 from evals.reading.hub import HubLocation, find_table, releases_here
 from evals.reading.images import image_in
-from evals.reading.mathvista import STYLES, read_form, word_question
+from evals.reading.mathvista import STYLES, Target, read_form, word_question
 from evals.reading.releases import Release
 from evals.records import Aggregate, Judgment, Sample, Score
-from evals.scorers.mathvista import AnswerForm, normalize_extraction, read_directly
+from evals.scorers.mathvista import normalize_extraction, read_directly
 
 NAME = "mathvista"
 ORIGIN = "https://github.com/lupantech/MathVista"
@@ -47,13 +47,6 @@ RELEASES: Mapping[str, Release] = {
     for split, number in {"testmini": 1_000, "test": 5_141}.items()
 }
 _FIELDS = ("language", "source", "category", "task", "context", "grade")
-
-
-class _Target(NamedTuple):
-    """The right answer, and how it is to look."""
-
-    answer: str
-    form: AnswerForm
 
 
 @rebuildable
@@ -129,7 +122,7 @@ def _parse(entry: Entry, style: str, *, is_annotated: bool) -> Sample:
         image(require(record, "image", str, where)),
         require(record, "pid", str, where),
         text,
-        target=_Target(answer, form) if answer else None,
+        target=Target(answer, form) if answer else None,
         groups={**types, **groups},
         details={"skills": require_texts(metadata, "skills", where)},
     )

@@ -202,7 +202,7 @@ def grade_by(number):
         request=lambda question, given, attempt: JudgeRequest(
             prompt=f"{question.target} {given.text} {attempt}", temperature=0.0, max_tokens=number
         ),
-        grade=lambda replies: len(replies) / number,
+        grade=lambda text, _, replies: (len(replies) / number, text),
     )
 
 

@@ -90,6 +90,8 @@ def write_task(
     _write_lines(folder / "scores.jsonl", lines)
     mean = sum(scores) / len(scores)
     judge = JudgeRecord.from_json(summary["judge"]) if summary.get("judge") else None
+    if judge is not None and task.grading is not None:
+        task = task.with_replies(judge.model, ())
     content = {
         "task": task.name,
         "split": task.split,

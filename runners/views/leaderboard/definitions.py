@@ -38,24 +38,32 @@ def other_options(task: str, spec: TaskSpec) -> dict[str, Any]:
 def is_present_definition(spec: TaskSpec, summary: SummaryFile) -> bool:
     """Whether the code at hand would make the stored figures of a manifest's task again."""
     judge = summary.judge
-    if judge is not None:  # runners.score may have asked another one than the manifest names
-        spec = spec.with_options({"judge": judge.model})
     try:
         task = spec.build()
     except ConfigError:
         return False  # the task or an option of it is no more
+    if judge is not None and task.grading is not None:
+        # runners.score may have asked another one than the manifest names, or one where none is
+        task = task.with_replies(judge.model, ())
     present = Judgment(task=task, record=judge).scorer_hash
     return summary.definition == task.definition and summary.hashes.scorer == present
 
 
 def judged_definition(task: str, summary: SummaryFile) -> str:
     """Returns the definition of figures by a judge where the usual ones need none, else nothing."""
-    spec = None if summary.judge is None or task == "custom" else default_spec(task)
-    is_usual = spec is None or spec.build().judge is None
+    is_usual = summary.judge is None or task == "custom" or needs_judge(task)
     return "" if is_usual else summary.definition
 
 
+def needs_judge(task: str) -> bool:
+    """Returns whether nothing but a judge scores a task as it usually is."""
+    if usual_judge(task) is None:
+        return False
+    spec = default_spec(task)
+    return spec is not None and spec.build().judge is None
+
+
 def usual_judge(task: str) -> str | None:
-    """Returns the judge whose figures are published for a task, None where no judge is needed."""
+    """Returns the judge whose figures are published for a task, None where there is none."""
     judge = (_default_options(task) or {}).get("judge")
     return None if judge is None else str(judge)

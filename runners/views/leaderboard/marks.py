@@ -12,7 +12,12 @@ from runners.storage.run_table import render_lack
 from runners.storage.stored import State
 from runners.storage.summary import SummaryFile
 from runners.views.leaderboard.board import Mark
-from runners.views.leaderboard.definitions import is_present_definition, other_options, usual_judge
+from runners.views.leaderboard.definitions import (
+    is_present_definition,
+    needs_judge,
+    other_options,
+    usual_judge,
+)
 from runners.views.leaderboard.entries import Entry, printable
 
 _HOW_CHANGED = {
@@ -82,11 +87,10 @@ def _origin(entry: Entry) -> Iterator[Mark]:
     if options:
         shown = ", ".join(f"{name}={value!r}" for name, value in options.items())
         yield Mark(text=f"options other than the default: {printable(shown)}")
-    judge = summary.judge
-    if judge is not None and judge.model != usual_judge(summary.task):
+    judge, usual = summary.judge, usual_judge(summary.task)
+    if judge is not None and usual not in (None, judge.model):
         yield Mark(
-            text=f"judged by {printable(judge.model)}, where the published figures are "
-            f"by {usual_judge(summary.task)}"
+            text=f"judged by {printable(judge.model)}, where the published figures are by {usual}"
         )
     history = entry.manifest.history if entry.manifest else ()
     if any(other_code(*sessions) for sessions in pairwise(history)):
@@ -102,7 +106,7 @@ def _lack(summary: SummaryFile) -> Iterator[Mark]:
     """Why there are no figures at all."""
     if summary.metrics:
         return
-    if usual_judge(summary.task) is not None:
+    if needs_judge(summary.task):
         yield Mark(text="waits for its judge: runners.score run=NAME judge=openai")
     else:
         server = "runners.submit writes the file for the server"

@@ -137,6 +137,8 @@ def test_test_split_has_no_answers(folder):
         ({"question_type": "multi_choice"}, "`choices` must be list"),
         ({"question_type": "multi_choice", "choices": []}, "but are multi_choice and no choices"),
         ({"answer_type": "text"}, "but are free_form and text"),
+        ({"answer_type": "choice"}, "but are free_form and choice"),
+        ({"answer_type": "float", "precision": float("nan")}, "but are free_form and float nan"),
         ({"answer_type": "float"}, r"but are free_form and float\."),
         ({"answer_type": "float", "precision": 3}, "but are free_form and float 3"),
         ({"answer_type": "float", "precision": 1.5}, r"but are free_form and float 1\.5"),

@@ -165,7 +165,7 @@ def test_what_is_no_free_text_is_left_to_hydra(word: str) -> None:
 def test_every_benchmark_says_what_its_folder_is() -> None:
     names = [path.stem for path in (CHECKOUT / "conf/task").glob("*.yaml")]
     told = {name: kind_of_benchmark_option(f"{name}.data_dir", []) for name in names}
-    suites = {"demo", "llava-1.5"}
+    suites = {"demo", "llava-1.5", "llava-next", "onevision"}
     assert {name for name, kind in told.items() if kind is None} == {"custom", *suites}
     assert {kind for kind in told.values() if kind is not None} == {Kind.PATH}
 

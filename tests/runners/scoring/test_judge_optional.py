@@ -60,3 +60,20 @@ def test_judge_whose_examples_are_not_here_is_not_asked(
     assert not server.requests
     assert program.run("score", score, options("mathvista", data)) == 0
     assert summary_of(tmp_path, "mathvista")["num_unparsed"] == 3
+
+
+def test_judge_grades_own_questions_beside_their_targets(tmp_path: Path) -> None:
+    question = {"question_id": 1, "text": "What is it?", "answer": "a cat", "kind": "pets"}
+    put_lines(tmp_path / "own.jsonl", [question])
+    put_lines(tmp_path / "answers.jsonl", [{"question_id": 1, "text": "A tom."}])
+    argv = ["task=custom", "tasks.custom.questions=own.jsonl", "tasks.custom.scorer=judge"]
+    argv += ["tasks.custom.groups=[kind]", "predictions=answers.jsonl", "output=out"]
+    assert program.run("score", score, argv) == 1  # it waits
+    with ChatServer(completion("well"), completion("0.5")) as server:
+        assert program.run("score", score, [*argv, *judged(server)]) == 0
+    summary = summary_of(tmp_path, "custom")
+    assert summary["metrics"] == {"score": 0.5}
+    assert summary["breakdowns"]["kind"]["pets"] == {"score": 0.5, "num_questions": 1}
+    assert summary["definition"] == "custom_gpt-4o-mini/1"
+    assert [asked["temperature"] for asked in server.requests] == [0.0, 0.5]
+    assert "Right answer: a cat\n\nGiven answer: A tom.\n" in server.prompts[0]

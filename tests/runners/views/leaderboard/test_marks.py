@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from runners.views.leaderboard.definitions import needs_judge
 from tests.runners.synthetic_runs import scores_of_mean, write_task
 from tests.runners.views.leaderboard.conftest import Build
 
@@ -103,6 +104,11 @@ def test_figure_that_is_not_there_is_said_and_not_dropped(
     [row] = [row for row in built.tables()[0] if row[0] == "mine"]
     assert "- (a)" in row
     assert note in built.stdout
+
+
+def test_only_what_nothing_else_scores_waits_for_a_judge() -> None:
+    names = ("mmvet", "llavabench", "mathvista", "hallusionbench", "gqa", "custom")
+    assert [name for name in names if needs_judge(name)] == ["mmvet", "llavabench"]
 
 
 def test_run_without_manifest_is_marked(results: Path, build: Build) -> None:

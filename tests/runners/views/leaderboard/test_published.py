@@ -155,3 +155,4 @@ def test_judged_run_stands_beside_judged_figures_where_no_judge_is_needed(
     assert built.record("read")[f"{key} published"] == ""
     assert built.record("judged")[key] == ""
     assert built.record("judged")[f"{key} (mathvista_gpt-4/1) published"] == "0.261"
+    assert "stale" not in built.record("judged")[f"{key} (mathvista_gpt-4/1) notes"]
