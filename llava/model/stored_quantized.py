@@ -297,17 +297,17 @@ def _bnb_state(layer: _Layer) -> dict[str, Any]:
         if not isinstance(state, dict) or not rule.holds(state.get(name)):
             raise layer.refusal(part, f"have {rule.words} as `{name}`", f"is {state!r:.200}")
     kind = layer.option("bnb_4bit_quant_type") or state["quant_type"]
-    if {kind, state["quant_type"]} != {part.removeprefix(STATE)}:
+    if not kind == state["quant_type"] == part.removeprefix(STATE):
         raise layer.refusal(part, f"have {kind} as `quant_type`", f"is {state!r:.200}")
     return state
 
 
 def _unpack_compressed(layer: _Layer) -> torch.Tensor:
     """`weight_packed` (O, W) is packed along the inputs; `weight` (O, I) is not packed."""
-    bits, is_packed = layer.option("num_bits"), layer.packing.method == "pack-quantized"
-    if is_packed:
-        pair = layer.take("weight_shape", (2,), torch.int32, torch.int64).tolist()
-        num_outputs, num_inputs = pair
+    bits = layer.option("num_bits")
+    if layer.packing.method == "pack-quantized":
+        stated = layer.take("weight_shape", (2,), torch.int32, torch.int64)
+        num_outputs, num_inputs = stated.tolist()
         shape = num_outputs, ceil(num_inputs * bits / 32)
         values = _signed(layer.take("weight_packed", shape, torch.int32), bits, num_inputs)
     else:
@@ -323,7 +323,7 @@ def _unpack_compressed(layer: _Layer) -> torch.Tensor:
     zeros = None if layer.option("symmetric") else _compressed_zeros(layer, shape, bits)
     if zeros is None and "weight_zero_point" in layer.parts:
         raise layer.refusal("weight_zero_point", "be left out, as `symmetric` is true", "is not")
-    free = layer.option("actorder") in {"group", "dynamic", True}
+    free = layer.option("actorder") in ("group", "dynamic", True)
     return _scaled(values, zeros, scales, layer.groups("weight_g_idx", num_inputs, size, free=free))
 
 
