@@ -212,7 +212,8 @@ def _gptq_zeros(layer: _Layer, shape: tuple[int, int], bits: int) -> torch.Tenso
     zeros = _values(words, bits, shape[1])
     if formats != {"gptq_v2"} and (bits == 3 or not by_gptqmodel):
         if (zeros == largest).any() and not by_gptqmodel:
-            raise layer.refusal(part, f"be below {largest}", "is read differently by programs")
+            must = f"be below {largest} or, in `meta`, by gptqmodel, as programs differ in a zero"
+            raise layer.refusal(part, must, "is not")
         zeros = zeros + 1 & largest
     if layer.option("sym") and (zeros != middle).any():
         raise layer.refusal(part, f"stand for {middle} everywhere, as `sym` is true", "does not")
