@@ -274,6 +274,16 @@ FORMATS: dict[str, tuple[Callable[[torch.Tensor], Stored], dict[str, Any] | None
         compressed("pack-quantized", num_bits=4, group_size=32),
         "model.safetensors",
     ),
+    "int-quantized": (
+        lambda w: int_quantized(quantize(w, 8, w.shape[1], symmetric=True), symmetric=True),
+        compressed("int-quantized", num_bits=8, strategy="channel"),
+        "model.safetensors",
+    ),
+    "float-quantized": (
+        float_quantized,
+        compressed("float-quantized", num_bits=8, strategy="channel"),
+        "model.safetensors",
+    ),
     "bitsandbytes, 8 bit": (
         bnb_8,
         {"quant_method": "bitsandbytes", "load_in_8bit": True, "load_in_4bit": False},

@@ -84,7 +84,9 @@ def cached_hash(files: Iterable[Path], cache_dir: Path | None = None) -> str | N
 
 def _require_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        # torch asks this of no float of 8 bits
+        wide = tensor.half() if tensor.itemsize == 1 else tensor
+        if tensor.is_floating_point() and not wide.isfinite().all():
             raise CheckpointError(
                 f"{name} in {path} holds NaN or infinite values: every answer would be noise. The "
                 "training diverged or the conversion failed; take an earlier checkpoint."

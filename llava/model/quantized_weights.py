@@ -36,28 +36,20 @@ PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """What a layer's tensors are called after its name, by method: those that it needs, and others.
 The last three are formats of compressed-tensors."""
 
-_MARKS: Mapping[str, tuple[str, ...]] = {
-    "HQQ": (".W_q",),
-    "quanto": (".weight._data", ".weight._scale"),
-    "AQLM": (".codebooks",),
-    "a sparse compressed-tensors": (".bitmask",),
-    "8 bit with scales": (".weight_scale_inv", ".weight_scales"),
-    "bitsandbytes, 8 bit": (".SCB", ".weight_format"),
-    "bitsandbytes, 4 bit": (".absmax", ".quant_map", f".{STATE}nf4", f".{STATE}fp4"),
-    "llm-awq": (".scaled_zeros",),
-    "AWQ or GPTQ": (".qweight", ".qzeros", ".g_idx"),
-    "compressed-tensors": (".weight_packed", ".weight_zero_point", ".weight_scale"),
+_MARKS: Mapping[str, tuple[tuple[str, ...], tuple[str | None, ...]]] = {
+    "HQQ": ((".W_q",), ()),
+    "quanto": ((".weight._data", ".weight._scale"), ()),
+    "AQLM": ((".codebooks",), ()),
+    "a sparse compressed-tensors": ((".bitmask",), ()),
+    "8 bit with scales": ((".weight_scale_inv", ".weight_scales"), ()),
+    "bitsandbytes, 8 bit": ((".SCB", ".weight_format"), ("bitsandbytes", None)),
+    "bitsandbytes, 4 bit": ((".absmax", ".quant_map", f".{STATE}nf4"), ("bitsandbytes", None)),
+    "llm-awq": ((".scaled_zeros",), (None,)),
+    "AWQ or GPTQ": ((".qweight", ".qzeros", ".g_idx"), ("awq", "gptq")),
+    "compressed-tensors": ((".weight_packed", ".weight_scale"), ("compressed-tensors",)),
 }
-"""Ends of the names of tensors that only quantized weights have, by who stores them so."""
-
-_STATED: Mapping[str, Mapping[str | None, str]] = {
-    "bitsandbytes, 8 bit": dict.fromkeys(("bitsandbytes", None), "bitsandbytes, 8 bit"),
-    "bitsandbytes, 4 bit": dict.fromkeys(("bitsandbytes", None), "bitsandbytes, 4 bit"),
-    "llm-awq": {None: "llm-awq"},
-    "AWQ or GPTQ": {"awq": "AWQ", "gptq": "GPTQ"},
-    "compressed-tensors": {"compressed-tensors": "compressed-tensors"},
-}
-"""What `quant_method` may be beside each that can be read (None: left out), and the method then."""
+"""Ends of the names of tensors that only quantized weights have, by who stores them so; and what
+`quant_method` may be beside those that can be read (None: left out)."""
 
 _GROUP = one_of(-1) | whole()
 _OFF = NULL | one_of(False)
@@ -85,8 +77,8 @@ _RULES: Mapping[str, Mapping[str, Rule]] = {
     "compressed-tensors": {
         "format": one_of("pack-quantized", "int-quantized", "float-quantized"),
         "config_groups": Rule(
-            "groups that store weights alike and have no stored scales for inputs",
-            lambda groups: isinstance(groups, dict) and _are_alike(list(groups.values())),
+            "one group of layers, whose inputs have no stored scales",
+            lambda groups: isinstance(groups, dict) and _is_one(list(groups.values())),
         ),
         "kv_cache_scheme": _NOTHING,
         "transform_config": _NOTHING,
@@ -132,14 +124,14 @@ def find_packing(names: Iterable[str], folder: Path, files: Sequence[Path]) -> P
     source = folder / "config.json"
     block = read_config(folder).get("quantization_config") or {}
     stated = block.get("quant_method") if isinstance(block, dict) else block
-    methods = _STATED.get(label)
-    if methods is None or (name.endswith(".weight_scale") and stated not in [*methods]):
+    _, methods = _MARKS[label]
+    if not methods or (name.endswith(".weight_scale") and stated not in methods):
         label = "8 bit with scales" if methods else label  # others name their scales so too
         raise CheckpointError(_refusal(label, name, folder))
-    if stated not in [*methods]:
+    if stated not in methods:
         words = " or ".join("left out" if one is None else one for one in methods)
         raise _unreadable("quant_method", f"{words}, as {name} is stored so", stated, source)
-    method = methods[stated]
+    method = {"awq": "AWQ", "gptq": "GPTQ"}.get(str(stated), label)
     if method == "llm-awq":
         return _read_name(folder, files[0])
     if block:
@@ -163,7 +155,7 @@ def refuse_quantized(names: Iterable[str], folder: Path) -> None:
 def _find_mark(names: Iterable[str]) -> tuple[str, str]:
     """Who stores weights so, and a tensor that shows it; empty for dense weights."""
     names = list(names)
-    marked = ((label, n) for label, ends in _MARKS.items() for n in names if n.endswith(ends))
+    marked = ((label, n) for label, (ends, _) in _MARKS.items() for n in names if n.endswith(ends))
     return next(marked, ("", ""))
 
 
@@ -189,17 +181,13 @@ def _check(block: Mapping[str, Any], rules: Mapping[str, Rule], source: Path, at
             raise _unreadable(f"{at}{name}", rule.words, block.get(name), source)
 
 
-def _are_alike(groups: Sequence[Any]) -> bool:
-    """Whether groups of compressed-tensors have one scheme, and measure inputs anew if at all."""
-    if not groups or not all(isinstance(group, dict) for group in groups):
+def _is_one(groups: Sequence[Any]) -> bool:
+    """Whether the groups of compressed-tensors are one, and it scales inputs anew if at all."""
+    if len(groups) != 1 or not isinstance(groups[0], dict):
         return False
-    scheme = groups[0].get("weights")
-    inputs = [group.get("input_activations") or {"dynamic": True} for group in groups]
-    return (
-        isinstance(scheme, dict)
-        and all(group.get("weights") == scheme for group in groups)
-        and all(isinstance(one, dict) and one.get("dynamic") is True for one in inputs)
-    )
+    inputs = groups[0].get("input_activations") or {"dynamic": True}
+    is_dynamic = isinstance(inputs, dict) and inputs.get("dynamic") is True
+    return is_dynamic and isinstance(groups[0].get("weights"), dict)
 
 
 def _scheme(block: Mapping[str, Any], source: Path) -> dict[str, Any]:

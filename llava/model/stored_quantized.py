@@ -212,7 +212,8 @@ def _gptq_zeros(layer: _Layer, shape: tuple[int, int], bits: int) -> torch.Tenso
     zeros = _values(words, bits, shape[1])
     if formats != {"gptq_v2"} and (bits == 3 or not by_gptqmodel):
         if (zeros == largest).any() and not by_gptqmodel:
-            raise layer.refusal(part, f"be below {largest}", "is read differently by programs")
+            must = f"be below {largest} or, in `meta`, by gptqmodel, as programs differ in a zero"
+            raise layer.refusal(part, must, "is not")
         zeros = zeros + 1 & largest
     if layer.option("sym") and (zeros != middle).any():
         raise layer.refusal(part, f"stand for {middle} everywhere, as `sym` is true", "does not")
@@ -297,17 +298,17 @@ def _bnb_state(layer: _Layer) -> dict[str, Any]:
         if not isinstance(state, dict) or not rule.holds(state.get(name)):
             raise layer.refusal(part, f"have {rule.words} as `{name}`", f"is {state!r:.200}")
     kind = layer.option("bnb_4bit_quant_type") or state["quant_type"]
-    if {kind, state["quant_type"]} != {part.removeprefix(STATE)}:
+    if not kind == state["quant_type"] == part.removeprefix(STATE):
         raise layer.refusal(part, f"have {kind} as `quant_type`", f"is {state!r:.200}")
     return state
 
 
 def _unpack_compressed(layer: _Layer) -> torch.Tensor:
     """`weight_packed` (O, W) is packed along the inputs; `weight` (O, I) is not packed."""
-    bits, is_packed = layer.option("num_bits"), layer.packing.method == "pack-quantized"
-    if is_packed:
-        pair = layer.take("weight_shape", (2,), torch.int32, torch.int64).tolist()
-        num_outputs, num_inputs = pair
+    bits = layer.option("num_bits")
+    if layer.packing.method == "pack-quantized":
+        stated = layer.take("weight_shape", (2,), torch.int32, torch.int64)
+        num_outputs, num_inputs = stated.tolist()
         shape = num_outputs, ceil(num_inputs * bits / 32)
         values = _signed(layer.take("weight_packed", shape, torch.int32), bits, num_inputs)
     else:
@@ -323,7 +324,7 @@ def _unpack_compressed(layer: _Layer) -> torch.Tensor:
     zeros = None if layer.option("symmetric") else _compressed_zeros(layer, shape, bits)
     if zeros is None and "weight_zero_point" in layer.parts:
         raise layer.refusal("weight_zero_point", "be left out, as `symmetric` is true", "is not")
-    free = layer.option("actorder") in {"group", "dynamic", True}
+    free = layer.option("actorder") in ("group", "dynamic", True)
     return _scaled(values, zeros, scales, layer.groups("weight_g_idx", num_inputs, size, free=free))
 
 

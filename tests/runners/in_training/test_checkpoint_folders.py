@@ -244,6 +244,16 @@ def test_only_files_of_the_checkpoint_count_as_a_change(copied: Callable[[str], 
     assert last_change_s(folder) > changed_s
 
 
+def test_packed_weights_of_llm_awq_are_watched_as_others_are(copied: Callable[[str], Path]) -> None:
+    folder = copied("bin")
+    packed = (folder / "pytorch_model.bin").rename(folder / "llava-w4-g128-awq-v2.pt")
+    assert what_is_missing(folder) == ""
+    before, content = fingerprint(folder), packed.read_bytes()
+    packed.write_bytes(content[:-5])
+    assert fingerprint(folder) != before
+    assert what_is_missing(folder) == f"{packed.name} is not whole"
+
+
 def write_adapter_again(folder: Path) -> None:
     path = folder / "adapter_config.json"
     path.write_text(path.read_text() + "\n")
