@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.runners.conftest import Finished, Shell, promised_bytes
+from tests.runners.gated_runs import right, store
+from tests.runners.views.gate.conftest import gate
 
 OPTIONS = (
     "model=llava-demo task=scienceqa data=demo data.demo.num_images=2 runner.num_threads=1 "
@@ -125,3 +127,14 @@ def test_answers_are_scored_again_and_imported_as_ranked_ones(
         found = ranked.json(path)
         assert found["definition"] == summary["definition"]
         assert found["metrics"] == summary["metrics"]
+
+
+def test_gate_does_not_compare_ranked_answers_with_generated_ones(
+    capsys: pytest.CaptureFixture[str], in_own_folder: None
+) -> None:
+    store("old", "seedbench", right(30), definition="seedbench_letter/1")
+    ranked = {"definition": "seedbench_letter_rank/1", "hashes": {"scorer": "t"}}
+    store("new", "seedbench", right(30), **ranked)
+    assert gate() == 2
+    said = capsys.readouterr().err
+    assert "(seedbench_letter/1 and seedbench_letter_rank/1). Ask both with the same" in said
