@@ -372,10 +372,28 @@ def render_question(
         turn = text.replace(DEFAULT_IMAGE_TOKEN, placeholder)
     else:
         turn = (placeholder + "\n") * num_images + text
+    return _ask(template, turn).get_prompt()
+
+
+def answer_lead(template: str) -> str:
+    """Returns what a template puts between the prompt of a question and the answer to it.
+
+    >>> answer_lead("vicuna_v1"), answer_lead("qwen_1_5")
+    (' ', '')
+    """
+    conversation, answer = _ask(template, "?"), "!"
+    opened = conversation.get_prompt()
+    conversation.sep2 = conversation.sep2 or ""  # `plain` has none, as it never closes an answer
+    conversation.messages[-1][1] = answer
+    return conversation.get_prompt().removeprefix(opened).partition(answer)[0]
+
+
+def _ask(template: str, turn: str) -> Conversation:
+    """The conversation of one question, the assistant's turn open."""
     conversation = conv_templates[template].copy()
     conversation.append_message(conversation.roles[0], turn)
     conversation.append_message(conversation.roles[1], None)
-    return conversation.get_prompt()
+    return conversation
 
 
 def find_contradiction(template: str, tokenizer: Any) -> str | None:

@@ -12,6 +12,8 @@ Metric: a question is right if all its rows are; the accuracy is the mean over q
 is read by the exact-matching policy of open-compass/VLMEvalKit @ e8e78f05. Test splits are scored
 by the server, or here where the table has their answers, which were published later.
 
+Variants: `answer="rank"` ranks the letters by likelihood.
+
 Known deviations: none; where nothing can be read the leaderboard asks a judge, the policy does not.
 
 Published: LLaVA-1.5-7B 64.3, 13B 67.7 (dev_20230712); CN 58.3, 63.6 (dev_cn_20231003).
@@ -26,15 +28,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evals.benchmark import Benchmark, Questions, Upload, each, rebuildable
+from evals.benchmark import GENERATE, Benchmark, Questions, Upload, each, rebuildable
 from evals.errors import check_choice
 from evals.figures.metrics import break_down_all, mean_score
+from evals.ranking import answered_by
 from evals.reading.entries import files_of
 from evals.reading.hub import find_mirror
 from evals.reading.mmbench import (
     LETTERS,
     PASS,
     parse_rows,
+    shown_letters,
     with_mirror_images,
     with_table_images,
 )
@@ -87,11 +91,12 @@ def MMBench(  # noqa: N802 - stored manifests and configurations name it so
     prompt_suffix: str | None = None,
     source: str = "files",
     max_new_tokens: int = 1024,
+    answer: str = GENERATE,
 ) -> Benchmark:
     """MMBench on one split, the file's name without `mmbench_`.
 
     `language` is `en` or `cn`; it decides the task's name and, unless another `prompt_suffix` is
-    given, the suffix.
+    given, the suffix. `answer` is `generate` or `rank`, see `evals.ranking`.
     """
     check_choice("`language` of mmbench", language, _SUFFIXES)
     if source == "hub" and split not in _HUB:
@@ -110,7 +115,7 @@ def MMBench(  # noqa: N802 - stored manifests and configurations name it so
         rows = read_tsv(path, columns, origin=ORIGIN) if mirror is None else mirror.rows
         return parse_rows(rows, suffix=suffix, must_have_answers=is_annotated)
 
-    return Benchmark(
+    task = Benchmark(
         name=name,
         split=split,
         definition="mmbench_circular_exact/1",
@@ -136,6 +141,7 @@ def MMBench(  # noqa: N802 - stored manifests and configurations name it so
         official_suffix=suffix,
         prompt_suffix=suffix if prompt_suffix is None else prompt_suffix,
     )
+    return answered_by(answer, task, lambda sample: shown_letters(sample.details.cells))
 
 
 def _judge(text: str, question: Sample) -> Judgment:

@@ -18,6 +18,7 @@ haotian-liu/LLaVA @ c121f043, `eval_science_qa.py`.
 
 Variants: `unparsed="random"` draws a choice, by the problem's id, where none can be read, as the
 original script of lupantech/ScienceQA does; it counts for 3 points on GPT-3's published outputs.
+`answer="rank"` ranks the letters by likelihood.
 
 Known deviations: the rows are taken over the problems of the split, where the official script
 takes those of test. A row is None if a problem lacks the field, or if it is empty (official: -1).
@@ -33,9 +34,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from evals.benchmark import Benchmark, Predictions, Questions, as_read, rebuildable
+from evals.benchmark import GENERATE, Benchmark, Predictions, Questions, as_read, rebuildable
 from evals.errors import check_choice
 from evals.figures.metrics import break_down_all, mean_score
+from evals.ranking import answered_by
 from evals.reading.entries import files_of
 from evals.reading.files import find_optional
 from evals.reading.hub import find_mirror
@@ -49,7 +51,7 @@ from evals.reading.scienceqa import (
     reword_problems,
 )
 from evals.records import Aggregate, Prediction, Sample, Score, score_of
-from evals.scorers.choice import choice_index, parse_choice
+from evals.scorers.choice import LETTERS, choice_index, parse_choice
 
 ORIGIN = "https://github.com/lupantech/ScienceQA (data/scienceqa)"
 IMAGES_ORIGIN = "https://github.com/lupantech/ScienceQA (tools/download.sh fetches the images)"
@@ -96,10 +98,12 @@ def ScienceQA(  # noqa: N802 - stored manifests and configurations name it so
     prompt_suffix: str = LETTER_SUFFIX,
     source: str = "files",
     max_new_tokens: int = 1024,
+    answer: str = GENERATE,
 ) -> Benchmark:
     """ScienceQA on one split of `pid_splits.json`.
 
     An answer from which no choice can be read is what `unparsed` says: `wrong` or `random`.
+    `answer` is `generate` or `rank`, see `evals.ranking`.
     """
     check_choice("`unparsed`", unparsed, _UNPARSED)
     if source == "hub":
@@ -117,7 +121,7 @@ def ScienceQA(  # noqa: N802 - stored manifests and configurations name it so
         return reword_problems(questions, prompts, splits)
 
     read = partial(read_problems, problems, splits, split, ORIGIN)
-    return Benchmark(
+    task = Benchmark(
         name="scienceqa",
         split=split,
         foreign_is_error=mirror is not None,  # there is a question for every row's number
@@ -134,6 +138,7 @@ def ScienceQA(  # noqa: N802 - stored manifests and configurations name it so
         official_suffix=LETTER_SUFFIX,
         prompt_suffix=prompt_suffix,
     )
+    return answered_by(answer, task, lambda sample: LETTERS[: sample.details.num_choices])
 
 
 def _judge(questions: Questions, predictions: Predictions, *, draws: bool) -> list[Score]:

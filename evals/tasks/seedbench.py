@@ -14,8 +14,10 @@ Questions of LLaVA's file that `SEED-Bench.json` lacks, as its later releases do
 
 Metric: accuracy; the answer must be the bare letter, and whatever else it is counts as unparsed.
 Official code: haotian-liu/LLaVA @ c121f043,
-`convert_seed_for_submission.py`. The benchmark's own script ranks the choices by likelihood
-instead.
+`convert_seed_for_submission.py`. The benchmark's own script ranks the texts of the choices by
+likelihood instead.
+
+Variants: `answer="rank"` ranks the letters by likelihood, which is neither of the two.
 
 Known deviations: a type without any right answer has accuracy 0, where the script fails.
 
@@ -31,9 +33,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from evals.benchmark import Benchmark, Questions, Upload, each, rebuildable
+from evals.benchmark import GENERATE, Benchmark, Questions, Upload, each, rebuildable
 from evals.errors import DataError, check_choice
 from evals.figures.metrics import mean_figures, mean_score
+from evals.ranking import answered_by
 from evals.reading.entries import (
     Entry,
     file_entries,
@@ -82,8 +85,12 @@ def SeedBench(  # noqa: N802 - stored manifests and configurations name it so
     split: str = "v1",
     max_new_tokens: int = 128,
     prompt_suffix: str = LETTER_SUFFIX,
+    answer: str = GENERATE,
 ) -> Benchmark:
-    """SEED-Bench, version 1: all of it, or as `v1_image` or `v1_video` a part."""
+    """SEED-Bench, version 1: all of it, or as `v1_image` or `v1_video` a part.
+
+    `answer` is `generate` or `rank`, see `evals.ranking`.
+    """
     check_choice("`split` of seedbench", split, RELEASES)
     is_whole = split == "v1"
     folder = Path(data_dir)
@@ -101,7 +108,7 @@ def SeedBench(  # noqa: N802 - stored manifests and configurations name it so
             samples = [_parse(entry, names) for entry in entries]
         return [one for one in samples if is_whole or one.details == split.removeprefix("v1_")]
 
-    return Benchmark(
+    task = Benchmark(
         name="seedbench",
         split=split,
         definition="seedbench_letter/1",
@@ -130,6 +137,7 @@ def SeedBench(  # noqa: N802 - stored manifests and configurations name it so
         prompt_suffix=prompt_suffix,
         foreign_is_error=False,
     )
+    return answered_by(answer, task, lambda _: _LETTERS)
 
 
 def _parse(entry: Entry, names: Mapping[int, str]) -> Sample:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,16 @@ class Subject:
                 f"{self.name} is a language model without a vision tower, but {number:,} questions "
                 f"of {task} show images. {self.checkpoint.vision_remedy}"
             )
+
+    def require_choices(self, samples: Sequence[Sample]) -> None:
+        """Checks that the model can rank the choices of questions, where they have any.
+
+        Raises:
+            CheckpointError: the tokenizer cannot be read.
+            ConfigError: as `PromptRenderer.find_choices`.
+        """
+        if any(sample.choices for sample in samples):
+            self.build_renderer().require_choices(samples)
 
     def build_renderer(self) -> PromptRenderer:
         """Returns what renders questions for this checkpoint.

@@ -150,7 +150,7 @@ class Course:
         with problems.kept(CheckpointError, ConversationError):
             subject = inspect_subject(settings)
         for spec in self.specs.values():
-            with problems.kept(DataError):
+            with problems.kept(ConfigError, DataError):
                 task_run = TaskRun(
                     AskedTask(spec.build(), settings, spec),
                     self._run_dir,
@@ -162,8 +162,9 @@ class Course:
                 self._task_runs.append(task_run)
         problems.raise_all()
         for task_run in self._task_runs:
-            with problems.kept(CheckpointError):
+            with problems.kept(CheckpointError, ConfigError):
                 subject.require_vision(task_run.name, task_run.asked.samples)
+                subject.require_choices(task_run.asked.samples)
         problems.raise_all()
         return subject
 

@@ -155,6 +155,8 @@ def plan_task(
     failures: Counter[str] = Counter()
     images: set[str] = set()
     kept: dict[str, Request] = {}
+    ranks = bool(samples[0].choices)
+    generation = GenerationConfig(max_new_tokens=1) if ranks else GenerationConfig()
     keep_every = -(-len(samples) // _PLANNED_QUESTIONS)
     for group in group_by_images(samples):
         keeps = num_groups % keep_every == 0
@@ -167,7 +169,7 @@ def plan_task(
         most = num_shown * (num_image_tokens + _num_newlines(checkpoint) - 1)
         prompts = []
         for sample in group:
-            request = renderer.build_request(sample, GenerationConfig())
+            request = renderer.build_request(sample, generation)
             if isinstance(request, Failure):
                 failures[request.cause] += 1
                 continue
@@ -182,7 +184,8 @@ def plan_task(
         shared = added + _count_shared(prompts[0].tolist()) if len(prompts) > 1 else 0
         total += sum(lengths) + len(prompts) * added
         packed += shared + sum(length + added - shared for length in lengths)
-    answers = len(samples) * _LONG_ANSWER_TASKS.get(name, USUAL_NEW_TOKENS)
+    length = 1 if ranks else _LONG_ANSWER_TASKS.get(name, USUAL_NEW_TOKENS)
+    answers = len(samples) * length
     shape = LanguageShape.of(checkpoint.config)
     head = shape.vocab_size * shape.width
     return TaskPlan(

@@ -100,7 +100,7 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
 
     Raises:
         ConfigError: an option is wrong, the model is one with images of other classes, no template
-            is known, or `output_dir` cannot be written.
+            is known, choices cannot be ranked, or `output_dir` cannot be written.
         StoreError: the disk does not take the answers, or data were changed meanwhile.
         ConversationError: no template is known for the model, the one that its name stands for
             contradicts the tokenizer, or the one given does not exist.
@@ -132,6 +132,8 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
         )
         logger.info("conversation template %s: %s", template, reason)
         renderer = PromptRenderer(template, tokenizer, marks_images=_marks_images(inner))
+        for asked in tasks_asked:
+            renderer.require_choices(asked.samples)
         dtype = _read_autocast(autocast)
         with lent(inner, dtype):
             built = _build_engine(settings, inner, tokenizer, image_processor, dtype, template)

@@ -12,7 +12,7 @@ from evals.reading.images import IMAGE_PLACEHOLDER
 from runners.storage.stored import StoredTask, first_model_id
 from runners.views.leaderboard.board import Cell, Mark, Row
 from runners.views.leaderboard.columns import Column, Part, columns_of
-from runners.views.leaderboard.definitions import judged_definition
+from runners.views.leaderboard.definitions import unusual_definition
 from runners.views.leaderboard.entries import Entry, RunEntries, printable
 from runners.views.leaderboard.marks import describe_setup, marks_of
 
@@ -46,7 +46,7 @@ def _cells(
     # A summary may be anyone's, and what it names is printed.
     task, split = printable(summary.task), printable(summary.split)
     primary = printable(summary.primary_metric)
-    marks, definition = marks_of(entry), printable(judged_definition(task, summary))
+    marks, definition = marks_of(entry), printable(unusual_definition(task, summary))
     for known in columns_of(task, split, primary):
         column = replace(known, definition=definition, scale=summary.scale(known.metric))
         value = summary.metrics.get(column.metric)
@@ -84,7 +84,7 @@ def _interval(entry: Entry, column: Column, value: float) -> tuple[float, float]
     """The 95% interval of a figure; None where none was computed, as of secondary metrics."""
     if column.metric == entry.summary.primary_metric:
         return entry.summary.interval
-    if column == _IMAGE_ACCURACY and entry.manifest is not None:
+    if replace(column, definition="") == _IMAGE_ACCURACY and entry.manifest is not None:
         return _interval_of_image_questions(entry.stored, value)
     return None
 
