@@ -267,7 +267,7 @@ def _classes_of(checkpoint: Checkpoint) -> tuple[Any, Any]:
     if not checkpoint.is_multimodal:
         config_class = CONFIG_MAPPING[family.name]
         return config_class, MODEL_FOR_CAUSAL_LM_MAPPING[config_class]
-    module = importlib.import_module(f"llava.model.language_model.{family.module}")
+    module = importlib.import_module(f"llava.model.language_model.{family.llava_types[0]}")
     model_class = getattr(module, f"{family.prefix}ForCausalLM")
     return model_class.config_class, model_class
 
