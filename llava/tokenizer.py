@@ -303,7 +303,7 @@ def load_checkpoint_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase
     # the reference goes by the name: a Mistral called otherwise gets the tokenizer of LLaMA
     is_mistral = checkpoint.family.name == "mistral" and "mistral" in checkpoint.name.lower()
     complete = checkpoint.kind is CheckpointKind.LLAVA
-    tokenizer = load_tokenizer(checkpoint.tokenizer_dir, merge_table=is_mistral and complete)
+    tokenizer = load_tokenizer(checkpoint.language_dir, merge_table=is_mistral and complete)
     if checkpoint.is_multimodal:
         add_image_tokens(tokenizer, checkpoint.config)
     return tokenizer

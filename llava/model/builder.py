@@ -43,7 +43,7 @@ from llava.model.quantization import Quantization
 from llava.model.rules import unknown_value
 from llava.model.stored_quantized import drop_idle_biases, read_unpacked
 from llava.model.tower import require_frozen_tower, tower_tensors
-from llava.model.weights import LoadReport, Sources, is_of_tower, match_tensors, read_tensors
+from llava.model.weights import LoadReport, is_of_tower, match_tensors, read_tensors
 from llava.tokenizer import load_checkpoint_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -144,8 +144,9 @@ def _build_model(
 ) -> tuple[PreTrainedModel, LoadReport]:
     """The language model with projector, adapters merged, everything checked before it is used."""
     rename = rename_tensor if checkpoint.native else str
-    weights = checkpoint.base or checkpoint.path
-    stored, quantized_by, number = read_unpacked(checkpoint.weight_files, weights, options["dtype"])
+    stored, quantized_by, number = read_unpacked(
+        checkpoint.weight_files, checkpoint.language_dir, options["dtype"]
+    )
     tensors = {rename(name): tensor for name, tensor in stored.items()}
     adapter, trained = _read_trained(checkpoint, rename)
     checkpoint = _follow_trained(checkpoint, tensors, adapter, trained)
@@ -159,13 +160,7 @@ def _build_model(
         tensors,
         expected,
         tied=frozenset(["lm_head.weight"] if config.tie_word_embeddings else []),
-        sources=Sources(
-            weights=weights,
-            config=checkpoint.config_file,
-            trained=checkpoint.trained_files,
-            files=checkpoint.weight_files,
-            native=checkpoint.native,
-        ),
+        checkpoint=checkpoint,
     )
     report = replace(report, quantized_by=quantized_by, num_unpacked=number)
     if adapter is not None:
@@ -317,8 +312,7 @@ def _finish(model: PreTrainedModel, checkpoint: Checkpoint) -> PreTrainedModel:
         named = (checkpoint.config.get(name) for name in ("mm_vision_tower", "vision_tower"))
         model.config.mm_vision_tower = next(filter(None, named))
     model.config.name_or_path = str(checkpoint.path)
-    folder = checkpoint.base or checkpoint.path
-    path = folder / "generation_config.json"
+    path = checkpoint.language_dir / "generation_config.json"
     if path.is_file():
         remedy = "Correct it, or copy it from the original checkpoint."
         try:
@@ -362,7 +356,7 @@ def _fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: 
     num_rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.vocab_size > num_rows:
         raise CheckpointError(
-            f"The tokenizer in {checkpoint.tokenizer_dir} has {tokenizer.vocab_size} pieces, but "
+            f"The tokenizer in {checkpoint.language_dir} has {tokenizer.vocab_size} pieces, but "
             f"the model has {num_rows} embeddings: it belongs to another model. Copy the tokenizer "
             "of the language model that the checkpoint was trained from."
         )

@@ -80,8 +80,8 @@ class Checkpoint:
     tower: Tower | None
 
     @property
-    def tokenizer_dir(self) -> Path:
-        """The folder whose tokenizer counts: the base's, if there is one."""
+    def language_dir(self) -> Path:
+        """The folder of the language model and its tokenizer: the base's, if there is one."""
         return self.base or self.path
 
     @property
@@ -89,6 +89,13 @@ class Checkpoint:
         """Where the configuration stands: in the folder, or in the base's."""
         own = self.path / "config.json"
         return own if self.base is None or own.is_file() else self.base / "config.json"
+
+    @property
+    def remedy(self) -> str:
+        """What to do where the language model does not fit the configuration."""
+        if self.config_file.parent == self.language_dir:
+            return "take the config.json that belongs to it"
+        return f"give the model that {self.path.name} was trained on with `model.base=`"
 
     @property
     def is_multimodal(self) -> bool:

@@ -31,7 +31,7 @@ FOREIGN: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("gemma2", "gemma3", "llava_gemma2"), "Gemma 2 or 3", _TRANSFORMERS),
     (("mixtral", "qwen2_moe", "qwen3_moe"), "a mixture of experts", _TRANSFORMERS),
 )
-"""Each `model_type`, in small letters and with `_` for `-`, what the model is, and where it runs."""
+"""Each `model_type` in small letters with `_` for `-`, what the model is, and where it runs."""
 
 _STEMS = frozenset({"cambrian", "moe_llava", "bunny", "video_llava", "tinyllava", "tiny_llava"})
 """Those that have more words behind them: `cambrian_llama`, `bunny-phi3`."""

@@ -75,10 +75,9 @@ def require_frozen_tower(tensors: Mapping[str, torch.Tensor], checkpoint: Checkp
     differing = [name for name in held if not _is_copy(name, held, own)]
     if not differing:
         return
-    holder = checkpoint.base or checkpoint.path
     seen = (
-        f"{len(differing)} of the {len(held)} tensors that {holder} holds of the vision tower, "
-        f"such as {differing[0]}, have other values than in {checkpoint.tower_dir}"
+        f"{len(differing)} of the {len(held)} tensors that {checkpoint.language_dir} holds of the "
+        f"vision tower, such as {differing[0]}, have other values than in {checkpoint.tower_dir}"
     )
     field, config = "`unfreeze_mm_vision_tower`", checkpoint.config_file
     parts = checkpoint.config.get("mm_tunable_parts")
