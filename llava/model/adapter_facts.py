@@ -14,19 +14,17 @@ from llava.model.locate import read_json_object, read_strings
 from llava.model.rules import (
     FLAG,
     NULL,
+    OFF,
     POSITIVE,
     TEXT,
     Rule,
     check_fields,
     list_of,
     one_of,
-    unknown_value,
     whole,
 )
 
 ADAPTER_CONFIG = "adapter_config.json"
-
-_OFF = one_of(False, None)
 
 
 def _object_of(rule: Rule) -> Rule:
@@ -56,7 +54,7 @@ _LORA: Mapping[str, Rule] = {
     "alora_invocation_tokens": NULL,
     "layer_replication": NULL,
     "megatron_config": NULL,
-    "use_qalora": _OFF,
+    "use_qalora": OFF,
 }
 _KINDS: Mapping[str, tuple[Mapping[str, Rule], tuple[str, ...]]] = {
     "LORA": (_LORA, ("r", "lora_alpha")),
@@ -86,11 +84,7 @@ def read_adapter_config(folder: Path) -> Mapping[str, Any]:
             "give the merged model."
         )
     rules, needed = _KINDS[kind]
-    rules = {**_COMMON, **rules}
-    check_fields(config, rules, path)
-    for name in needed:
-        if name not in config:
-            raise unknown_value(name, rules[name].words, None, path)
+    check_fields(dict.fromkeys(needed) | config, {**_COMMON, **rules}, path)
     return config
 
 

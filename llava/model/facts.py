@@ -13,10 +13,12 @@ from typing import Any
 
 from llava.model.families import Family
 from llava.model.rules import (
+    ANY_TEXT,
     DECIMAL,
     FLAG,
     NULL,
     NUMBER,
+    OFF,
     POSITIVE,
     TEXT,
     TOKEN_ID,
@@ -24,6 +26,7 @@ from llava.model.rules import (
     check_fields,
     is_number,
     list_of,
+    matching,
     one_of,
     unknown_value,
     whole,
@@ -35,7 +38,6 @@ from llava.tiling import (
     merge_parts,
 )
 
-_PROJECTOR = re.compile(r"linear|identity|mlp[1-9]\d?x_gelu")
 _LLAVA_FIELD = re.compile(
     r"(mm|image|tokenizer|tune|freeze|unfreeze|use_mm)_\w+|vision_tower|max_sequence_length|"
     r"s2(_scales)?"
@@ -43,7 +45,6 @@ _LLAVA_FIELD = re.compile(
 _TUNABLE = frozenset(
     {"", "mm_vision_tower", "mm_vision_resampler", "mm_mlp_adapter", "mm_language_model"}
 )
-_OFF = one_of(False, None)
 _TOKENS = whole(0) | list_of(whole(0)) | NULL
 _DTYPE = one_of("float32", "float16", "bfloat16", None)
 
@@ -56,17 +57,15 @@ def _names_parts(value: object) -> bool:
     )
 
 
-_SCALES = Rule(
-    "whole numbers with commas between, such as 336,672,1008",
-    lambda value: isinstance(value, str) and bool(re.fullmatch(r"[1-9]\d*(, *[1-9]\d*)*", value)),
+_SCALES = matching(
+    r"[1-9]\d*(, *[1-9]\d*)*", "whole numbers with commas between, such as 336,672,1008"
 )
 _PARTS = Rule(f"a list of {', '.join(sorted(_TUNABLE - {''}))}, with commas between", _names_parts)
 _LLAVA: Mapping[str, Rule] = {
     "image_aspect_ratio": Rule(f"one of {ASPECT_RATIOS_IN_WORDS}", is_aspect_ratio),
     "mm_patch_merge_type": Rule(MERGE_TYPES_IN_WORDS, lambda value: merge_parts(value) is not None),
-    "mm_projector_type": Rule(
-        "linear, identity or mlp<depth>x_gelu",
-        lambda value: isinstance(value, str) and bool(_PROJECTOR.fullmatch(value)),
+    "mm_projector_type": matching(
+        r"linear|identity|mlp[1-9]\d?x_gelu", "linear, identity or mlp<depth>x_gelu"
     ),
     "mm_vision_select_feature": one_of("patch", "cls_patch"),
     "mm_resampler_type": NULL,
@@ -84,7 +83,7 @@ _LLAVA: Mapping[str, Rule] = {
     "max_sequence_length": whole() | NULL,
     "torch_dtype": _DTYPE,
     "dtype": _DTYPE,
-    "_name_or_path": Rule("text", lambda value: isinstance(value, str)) | NULL,
+    "_name_or_path": ANY_TEXT | NULL,
     "architectures": list_of(TEXT) | NULL,
 }
 _LANGUAGE: dict[str, Rule] = {
@@ -100,10 +99,10 @@ _MPT_ATTENTION: Mapping[str, Rule] = {
     "alibi": one_of(True),
     "alibi_bias_max": whole(),
     "attn_type": one_of("multihead_attention"),
-    "attn_uses_sequence_id": _OFF,
-    "prefix_lm": _OFF,
-    "qk_ln": _OFF,
-    "rope": _OFF,
+    "attn_uses_sequence_id": OFF,
+    "prefix_lm": OFF,
+    "qk_ln": OFF,
+    "rope": OFF,
     "softmax_scale": POSITIVE | NULL,
 }
 _ROPE: Mapping[str, Rule] = {
@@ -162,7 +161,7 @@ _GENERATION: Mapping[str, Rule] = {
     **dict.fromkeys(("num_return_sequences", "num_beam_groups"), one_of(1, None)),
     "guidance_scale": one_of(1, 1.0, None),
     "encoder_no_repeat_ngram_size": one_of(0, None),
-    "token_healing": _OFF,
+    "token_healing": OFF,
     **dict.fromkeys(("stop_strings", "max_time", "sequence_bias", "watermarking_config"), NULL),
     **dict.fromkeys(("dola_layers", "constraints", "force_words_ids", "penalty_alpha"), NULL),
     **dict.fromkeys(("custom_generate", "cache_implementation", "prefill_chunk_size"), NULL),
@@ -202,11 +201,8 @@ def read_facts(
     """
     prefix = "text_config." if native else ""
     rules = {**_LANGUAGE, **family.rules}
-    check_fields(config, rules, path, prefix)
+    check_fields(dict.fromkeys(family.needed) | dict(config), rules, path, prefix)
     check_fields(config, _LLAVA, path)
-    for name in family.needed:
-        if config.get(name) is None:
-            raise unknown_value(prefix + name, rules[name].words, None, path)
     if family.name == "mpt":
         check_fields(config.get("attn_config") or {}, _MPT_ATTENTION, path, "attn_config.")
     else:
@@ -218,11 +214,9 @@ def read_facts(
         given, again = config.get(one), config.get(other)
         if given is not None and again is not None and given != again:
             raise unknown_value(prefix + one, f"the same as `{other}`, {again!r}", given, path)
-    facts = dict(config)
-    pad, num_tokens = config.get("pad_token_id"), config["vocab_size"]
-    if pad is not None and not 0 <= pad < num_tokens:
-        del facts["pad_token_id"]
-    return facts
+    pad = config.get("pad_token_id")
+    is_padding = pad is None or 0 <= pad < config["vocab_size"]
+    return {name: value for name, value in config.items() if is_padding or name != "pad_token_id"}
 
 
 def _check_heads(config: Mapping[str, Any], path: Path, prefix: str) -> None:

@@ -5,7 +5,6 @@ Imports no torch.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,25 +15,17 @@ from llava.model.rules import (
     NULL,
     NUMBER,
     OBJECT,
+    OFF,
     POSITIVE,
     Rule,
     check_fields,
     list_of,
+    matching,
     one_of,
     unknown_value,
     whole,
 )
 from llava.model.tower_kinds import Tower
-
-
-def _processor(kind: str, names: str, old: str = "") -> Rule:
-    """The rule for the class of a kind's image processor, whose name begins as a pattern says."""
-    pattern = re.compile(f"{names}(ImageProcessor(Fast|Pil)?{old})")
-    return Rule(
-        f"a {kind} image processor",
-        lambda value: isinstance(value, str) and bool(pattern.fullmatch(value)),
-    )
-
 
 _PROCESSED: Mapping[str, Rule] = {
     "do_resize": one_of(True),
@@ -47,12 +38,17 @@ _PROCESSED: Mapping[str, Rule] = {
     "image_std": list_of(POSITIVE, 3, 3),
 }
 _CROPPED = {
-    "image_processor_type": _processor("CLIP", "(CLIP|Llava|LlavaNext)", "|FeatureExtractor"),
+    "image_processor_type": matching(
+        "(CLIP|Llava|LlavaNext)(ImageProcessor(Fast|Pil)?|FeatureExtractor)",
+        "a CLIP image processor",
+    ),
     "do_center_crop": FLAG,
 }
 _SQUASHED = {
-    "image_processor_type": _processor("SigLIP", "(Siglip|LlavaOnevision)"),
-    "do_center_crop": one_of(False, None),
+    "image_processor_type": matching(
+        "(Siglip|LlavaOnevision)ImageProcessor(Fast|Pil)?", "a SigLIP image processor"
+    ),
+    "do_center_crop": OFF,
 }
 _PIXELS = ("size", "crop_size")
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")

@@ -8,6 +8,7 @@ from typing import Any
 
 from llava.model.locate import read_json_object
 from llava.model.rules import (
+    ANY_TEXT,
     FLAG,
     NULL,
     NUMBER,
@@ -20,7 +21,7 @@ from llava.model.rules import (
     whole,
 )
 
-_TOKEN = Rule("text", lambda value: isinstance(value, str)) | OBJECT | NULL
+_TOKEN = ANY_TEXT | OBJECT | NULL
 _SPECIAL: Mapping[str, Rule] = {
     **dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), _TOKEN),
     **dict.fromkeys(("sep_token", "cls_token", "mask_token"), _TOKEN),

@@ -5,7 +5,6 @@ What decides how images are seen is read here, before anything is loaded. Import
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from llava.model.tower_kinds import (
     CLIP,
     DEFAULT_SCALES,
     KINDS,
+    LAYER,
     NAMED_IMAGE_SIZE,
     SIGLIP,
     SIZES,
@@ -81,11 +81,9 @@ def check_tower(part: Mapping[str, Any], path: Path, prefix: str = "") -> None:
     if not one_of(*KINDS).holds(model_type):
         raise _unknown_kind(f"{prefix}model_type", model_type, path)
     kind = KINDS[model_type]
-    check_fields(part, {**kind.rules, "quantization_config": NULL}, path, prefix)
-    for name in SIZES:
-        if name not in part and not (prefix and name in kind.defaults):
-            raise unknown_value(f"{prefix}{name}", kind.rules[name].words, None, path)
-    sizes = {**kind.defaults, **part}
+    sizes: dict[str, Any] = dict.fromkeys(SIZES) | (dict(kind.defaults) if prefix else {})
+    sizes |= part
+    check_fields(sizes, {**kind.rules, "quantization_config": NULL}, path, prefix)
     side, width = sizes["image_size"], sizes["hidden_size"]
     if sizes["patch_size"] > side:
         words = f"a whole number from 1 to `image_size`, {side}"
@@ -112,13 +110,18 @@ def read_tiles(config: Mapping[str, Any], tile_size: int, path: Path) -> list[li
     if not str(config.get("image_aspect_ratio")).startswith("anyres"):
         _check_fixed_tiles(config, tile_size, path)
         return None
-    name, written = "image_grid_pinpoints", config.get("image_grid_pinpoints")
+    written = config.get("image_grid_pinpoints")
     try:
         sizes = read_pinpoints(written, tile_size)  # type: ignore[arg-type]
+        if any(side % tile_size for size in sizes for side in size):
+            raise ValueError("a size is not made of whole tiles")
     except ValueError as error:
-        raise unknown_value(name, _pinpoints_in_words(tile_size), written, path) from error
-    if any(width % tile_size or height % tile_size for width, height in sizes):
-        raise unknown_value(name, _pinpoints_in_words(tile_size), written, path)
+        pairs = [[tile_size, 2 * tile_size], [2 * tile_size, tile_size]]
+        words = (
+            f"widths and heights in multiples of the tower's {tile_size} pixels, such as {pairs}, "
+            "or a range of grids, such as (1x1),...,(6x6), because images are tiled"
+        )
+        raise unknown_value("image_grid_pinpoints", words, written, path) from error
     return [list(size) for size in sizes]
 
 
@@ -132,17 +135,6 @@ def _check_fixed_tiles(config: Mapping[str, Any], tile_size: int, path: Path) ->
     if layout.is_spatial and num_views not in (1, 5):
         words = f"flat, because {layout.mode} cuts images into {num_views} views"
         raise unknown_value("mm_patch_merge_type", words, config["mm_patch_merge_type"], path)
-
-
-def _pinpoints_in_words(tile_size: int) -> str:
-    pairs = [[tile_size, 2 * tile_size], [2 * tile_size, tile_size]]
-    return (
-        f"widths and heights in multiples of the tower's {tile_size} pixels, such as {pairs}, or a "
-        "range of grids, such as (1x1),...,(6x6), because images are tiled"
-    )
-
-
-_TOWER_LAYER = re.compile(r"(?:vision_model\.)?encoder\.layers\.(\d+)\.")
 
 
 def is_tower_tuned(config: Mapping[str, Any]) -> bool:
@@ -278,7 +270,7 @@ def _check_layers(folder: Path, tower: Tower) -> None:
     found = {
         int(match[1])
         for name in stored_names(find_weight_files(folder))
-        if (match := _TOWER_LAYER.match(name))
+        if (match := LAYER.match(name))
     }
     stated = tower.config["num_hidden_layers"] + tower.kind.drops_last_layer
     if found and max(found) + 1 != stated:
