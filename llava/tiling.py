@@ -143,12 +143,10 @@ def read_layout(config: Mapping[str, Any]) -> Layout:
     'pad'
     """
     written = config.get("image_aspect_ratio")
-    mode: object = "square" if written is None else written
-    limit = None
-    if isinstance(written, str) and (match := _ANYRES_MAX.fullmatch(written)):
-        mode, limit = "anyres", int(match[1])
-    if not isinstance(mode, str) or mode not in _MODES:
+    if not is_aspect_ratio(written):
         raise _unknown("image_aspect_ratio", ASPECT_RATIOS_IN_WORDS, written)
+    most = _ANYRES_MAX.fullmatch(str(written))
+    mode = "anyres" if most else written or "square"
     merge_type = config.get("mm_patch_merge_type", "flat")
     parts = merge_parts(merge_type)
     if parts is None:
@@ -156,7 +154,7 @@ def read_layout(config: Mapping[str, Any]) -> Layout:
     crop, split = (config.get(f"image_{name}_resolution") for name in ("crop", "split"))
     layout = Layout(
         mode=mode,
-        limit=limit,
+        limit=int(most[1]) if most else None,
         pinpoints=config.get("image_grid_pinpoints"),
         is_spatial=merge_type != "flat",
         unpads="unpad" in parts,

@@ -179,10 +179,15 @@ def read_strings(path: Path) -> frozenset[str]:
             with archive.open(name) as file:
                 return _strings_of_pickles(file, 1)
     except (OSError, ValueError, LookupError, EOFError, StopIteration, zipfile.BadZipFile) as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({type(error).__name__}: {reason_of(error)}): it is truncated, "
-            "damaged or not accessible. Download it again, or check its permissions."
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> CheckpointError:
+    """Returns the error for a weight file that cannot be read."""
+    return CheckpointError(
+        f"{path} cannot be read ({type(error).__name__}: {reason_of(error)}): it is truncated, "
+        "damaged or not accessible. Download it again, or check its permissions."
+    )
 
 
 def _strings_of_pickles(file: IO[bytes], number: int) -> frozenset[str]:

@@ -15,21 +15,13 @@ from safetensors import SafetensorError, safe_open
 
 from llava.errors import CheckpointError, reason_of
 from llava.model.checkpoint import Checkpoint
-from llava.model.locate import read_strings, refuse_lfs_pointer
+from llava.model.locate import read_strings, refuse_lfs_pointer, unreadable
 from llava.model.quantized_weights import refuse_quantized
 
 # what torch.load answers damaged files with
 _DAMAGED = (
-    OSError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    struct.error,
-    zipfile.BadZipFile,
+    *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError),
+    *(AssertionError, struct.error, zipfile.BadZipFile),
 )
 
 _SHOWN = 5
@@ -135,7 +127,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _read_bin(path: Path) -> dict[str, torch.Tensor]:
@@ -152,7 +144,7 @@ def _read_bin(path: Path) -> dict[str, torch.Tensor]:
             "source that you trust."
         ) from error
     except _DAMAGED as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if not isinstance(content, dict) or not all(
         isinstance(value, torch.Tensor) for value in content.values()
     ):
@@ -161,13 +153,6 @@ def _read_bin(path: Path) -> dict[str, torch.Tensor]:
             "model or the trainer's state."
         )
     return content
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{path} cannot be read ({type(error).__name__}: {reason_of(error)}): it is truncated, "
-        "damaged or not accessible. Download it again, or check its permissions."
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
