@@ -101,10 +101,7 @@ class Layout:
     def shrunk(self, height: int, width: int, side: int) -> Size | None:
         """Returns height and width to which a map of features is shrunk; None where it is not.
 
-        Args:
-            height: Of the map, in features.
-            width: Of the map.
-            side: Of one tile's map.
+        All are numbers of features; `side` is that of one tile's map.
 
         >>> Layout(mode="anyres", limit=4, unpads=True).shrunk(81, 81, 27)
         (54, 54)

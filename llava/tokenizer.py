@@ -21,8 +21,8 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_PATCH_TOKEN
 from llava.errors import CheckpointError, reason_of
+from llava.model.facts import read_tokenizer_config
 from llava.model.locate import read_config, refuse_lfs_pointer
-from llava.model.tokenizer_facts import read_tokenizer_config
 
 if TYPE_CHECKING:
     from llava.model.checkpoint import Checkpoint

@@ -89,11 +89,7 @@ def read_adapter_config(folder: Path) -> Mapping[str, Any]:
 
 
 def check_adapter_files(folder: Path, files: Iterable[Path]) -> None:
-    """Checks an adapter's configuration, and that every module which it saved whole is there.
-
-    Args:
-        folder: The adapter's.
-        files: Of what was trained over the base.
+    """Checks an adapter's configuration, and that its files hold every module that it saved whole.
 
     Raises:
         CheckpointError: a field is not understood, or a module is in none of the files.

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from llava.model.families import Family
+from llava.model.locate import read_json_object
 from llava.model.rules import (
     ANY_TEXT,
     DECIMAL,
     FLAG,
     NULL,
     NUMBER,
+    OBJECT,
     OFF,
     POSITIVE,
     TEXT,
@@ -172,6 +174,23 @@ _NAME_TOKENS = (
     *("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids"),
     *("forced_bos_token_id", "forced_eos_token_id"),
 )
+_TOKEN = ANY_TEXT | OBJECT | NULL
+_SPECIAL_TOKENS: Mapping[str, Rule] = {
+    **dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), _TOKEN),
+    **dict.fromkeys(("sep_token", "cls_token", "mask_token"), _TOKEN),
+    "additional_special_tokens": list_of(TEXT | OBJECT) | NULL,
+}
+_TOKENIZER: Mapping[str, Rule] = {
+    **_SPECIAL_TOKENS,
+    **dict.fromkeys(("legacy", "add_bos_token", "add_eos_token"), FLAG | NULL),
+    **dict.fromkeys(("add_prefix_space", "split_special_tokens"), FLAG | NULL),
+    "clean_up_tokenization_spaces": FLAG | NULL,
+    "extra_special_tokens": list_of(TEXT | OBJECT) | OBJECT | NULL,
+    "added_tokens_decoder": OBJECT | NULL,
+    "model_max_length": NUMBER | NULL,
+    "padding_side": one_of("left", "right", None),
+    "tokenizer_class": TEXT | NULL,
+}
 # what cannot change an answer; the library's own types for these are narrow
 _WITHOUT_EFFECT = frozenset(
     {
@@ -266,13 +285,7 @@ def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str, num_pairs: int
 def check_generation(
     generation: Mapping[str, Any], num_tokens: int, path: Path, prefix: str = ""
 ) -> None:
-    """Checks the options of generation that a checkpoint has.
-
-    Args:
-        generation: Content of generation_config.json, or of config.json.
-        num_tokens: Size of the vocabulary.
-        path: The file.
-        prefix: Where in the file they are, `text_config.` for instance.
+    """Checks the options of generation in a generation_config.json or config.json.
 
     Raises:
         CheckpointError: an option has a value that is not known, or names no token.
@@ -312,3 +325,24 @@ def kept_fields(
         for name, value in config.items()
         if name in known or _LLAVA_FIELD.fullmatch(name)
     }
+
+
+def read_tokenizer_config(folder: Path) -> dict[str, Any]:
+    """Returns a tokenizer's settings with its special tokens, once all its files are understood.
+
+    Raises:
+        CheckpointError: a file cannot be read, or a field is not what the tokenizer takes.
+    """
+    config = _read_tokenizer_file(folder / "tokenizer_config.json", _TOKENIZER)
+    added = folder / "added_tokens.json"
+    ids = _read_tokenizer_file(added, {})
+    check_fields(ids, dict.fromkeys(ids, whole(0)), added)
+    return config | _read_tokenizer_file(folder / "special_tokens_map.json", _SPECIAL_TOKENS)
+
+
+def _read_tokenizer_file(path: Path, rules: Mapping[str, Rule]) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    content = read_json_object(path, "Copy it from the language model that was trained.")
+    check_fields(content, rules, path)
+    return content

@@ -50,10 +50,6 @@ elsewhere."""
 def refuse_foreign(config: Mapping[str, Any], path: Path) -> None:
     """Checks that a config.json describes none of the models that run elsewhere.
 
-    Args:
-        config: Its content.
-        path: The file, for messages.
-
     Raises:
         CheckpointError: it does; the message says what it is and which code evaluates it.
     """

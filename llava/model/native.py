@@ -96,11 +96,8 @@ def trained_names(name: str) -> list[str]:
 def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Returns the fields that the original format has for the same model.
 
-    The context is as long as the language model's positions, which this format states.
-
-    Args:
-        config: Content of config.json.
-        folder: Where it lies; also the vision tower's folder.
+    The context is as long as the language model's positions, which this format states; the vision
+    tower lies in the same folder.
 
     Raises:
         CheckpointError: the model has something that the original format cannot express.

@@ -98,12 +98,9 @@ def processor_files(folder: Path, tower: Tower) -> list[Path]:
 
 
 def check_processor(folder: Path, config: Mapping[str, Any], tower: Tower) -> None:
-    """Checks how images are prepared for a tower, where a file says so.
+    """Checks how images are prepared for a tower, where a file in its folder says so.
 
-    Args:
-        folder: The tower's.
-        config: The checkpoint's, which may have images made square before.
-        tower: The tower.
+    The checkpoint's `config` may have them made square before.
 
     Raises:
         CheckpointError: it is the processor of another kind, or makes images of another size.

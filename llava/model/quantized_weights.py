@@ -107,12 +107,9 @@ class Packing:
 
 
 def find_packing(names: Iterable[str], folder: Path, files: Sequence[Path]) -> Packing | None:
-    """Returns how weights are stored; None if they are dense.
+    """Returns how the weights of a folder are stored; None if they are dense.
 
-    Args:
-        names: Of the tensors, as stored.
-        folder: Where they lie, with the config.json that says how to read them.
-        files: The weight files.
+    The names of their tensors tell it, and the config.json beside them says how to read them.
 
     Raises:
         CheckpointError: they are quantized in a way that cannot be read, or config.json says

@@ -96,13 +96,9 @@ ACTIVATION = one_of(
 def check_fields(
     fields: Mapping[str, Any], rules: Mapping[str, Rule], path: Path, prefix: str = ""
 ) -> None:
-    """Checks the fields that are there.
+    """Checks the fields that a JSON object has by their names' rules.
 
-    Args:
-        fields: Of a JSON object.
-        rules: By name of the field.
-        path: The file.
-        prefix: Where in the file the object is, `text_config.` for instance.
+    `prefix` says where in the file the object is, `text_config.` for instance.
 
     Raises:
         CheckpointError: a field is not what its rule says.

@@ -63,12 +63,7 @@ def read_unpacked(
 
 
 def drop_idle_biases(tensors: dict[str, torch.Tensor], expected: Container[str]) -> None:
-    """Removes biases of zeros, which GPTQ's programs give to layers that have none, in place.
-
-    Args:
-        tensors: By their names in the model.
-        expected: Names of the model's tensors.
-    """
+    """Removes biases of zeros, which GPTQ's programs give to layers that have none, in place."""
     for name in [name for name in tensors if name.endswith(".bias") and name not in expected]:
         if f"{name.removesuffix('bias')}weight" in expected and not tensors[name].any():
             del tensors[name]

@@ -35,11 +35,8 @@ _DEFAULT_TYPES = _PART_TYPES | {"llava_onevision": SIGLIP}
 def read_tower(folder: Path, config: Mapping[str, Any]) -> Tower:
     """Returns the tower of a folder as a checkpoint uses it.
 
-    What else the folder's config.json holds steers nothing.
-
-    Args:
-        folder: The tower's, or that of a checkpoint in one of transformers' formats.
-        config: The checkpoint's, in the original format's terms.
+    It may be the folder of a checkpoint in one of transformers' formats. What else its config.json
+    holds steers nothing. `config` is the checkpoint's, in the original format's terms.
 
     Raises:
         CheckpointError: it is a tower of an unknown kind, or a field has a value that is not known.
@@ -69,10 +66,7 @@ def vision_part(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
 def check_tower(part: Mapping[str, Any], path: Path, prefix: str = "") -> None:
     """Checks the vision part of a tower's configuration.
 
-    Args:
-        part: It.
-        path: The file.
-        prefix: Where in the file it is; empty for a tower's own file, which states all sizes.
+    `prefix` says where in the file it is; empty for a tower's own file, which states all sizes.
 
     Raises:
         CheckpointError: it is a tower of an unknown kind, or a field has a value that is not known.
@@ -180,12 +174,7 @@ def find_tower(
 ) -> tuple[Path, Tower]:
     """Returns the folder of the vision tower that a checkpoint names, and the tower.
 
-    Args:
-        config: The checkpoint's, from `read_facts`.
-        config_path: Its file.
-        folder: The checkpoint's.
-        base: The folder of its base, if it has one.
-        native: Whether the configuration was translated, so that it describes the tower itself.
+    A `native` configuration was translated, and describes the tower itself.
 
     Raises:
         CheckpointError: no tower is named, it is not there or of an unknown kind, or it lacks the

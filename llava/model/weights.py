@@ -86,11 +86,7 @@ def _require_values(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
 
 
 def require_numbers(tensors: Mapping[str, torch.Tensor], place: Path) -> None:
-    """Checks that tensors hold the numbers that weights have.
-
-    Args:
-        tensors: By name.
-        place: Their file or folder.
+    """Checks that tensors of a file or folder hold the numbers that weights have.
 
     Raises:
         CheckpointError: some hold whole numbers or bytes, as quantized weights do.
@@ -229,14 +225,7 @@ def require_shapes(
     config: Path,
     remedy: str,
 ) -> None:
-    """Checks that tensors have the shapes that a model has.
-
-    Args:
-        tensors: By name; all of them in the model.
-        expected: The model's shapes by name.
-        holder: The file or folder that the tensors come from, for messages.
-        config: The config.json that describes the model.
-        remedy: What to do where the two do not belong together.
+    """Checks that tensors of a file or folder have the shapes of a model that `config` describes.
 
     Raises:
         CheckpointError: a tensor has another shape.
@@ -266,17 +255,14 @@ def _describe_missing(
             "mm_projector.bin from the output of the training."
         )
     if all(map(is_of_tower, missing)):
-        if checkpoint.native:
-            return (
-                f"{folder} lacks {len(missing)} tensors of the vision tower, which its "
-                f"`vision_config` describes in {config}: {listed(missing)}.{others} "
-                f"Download it again, or {checkpoint.remedy}."
-            )
+        why, remedy = f"its `vision_config` describes in {config}", checkpoint.remedy
+        if not checkpoint.native:
+            fields = "`unfreeze_mm_vision_tower` or `mm_tunable_parts`"
+            why = f"{fields} in {config} says was trained"
+            remedy = "correct the field if the tower was frozen"
         return (
-            f"{folder} lacks {len(missing)} tensors of the vision tower, which "
-            f"`unfreeze_mm_vision_tower` or `mm_tunable_parts` in {config} says was "
-            f"trained: {listed(missing)}.{others} Download it again, or correct the field if the "
-            "tower was frozen."
+            f"{folder} lacks {len(missing)} tensors of the vision tower, which {why}: "
+            f"{listed(missing)}.{others} Download it again, or {remedy}."
         )
     return (
         f"{folder} lacks {len(missing)} of the {total} tensors that {config} asks "
