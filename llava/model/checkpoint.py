@@ -27,7 +27,7 @@ from llava.model.kinds import (
 )
 from llava.model.locate import (
     TOKENIZER_FILES,
-    TOKENIZER_MODEL_FILES,
+    find_tokenizer_file,
     find_weight_files,
     has_weight_files,
     read_config,
@@ -254,12 +254,7 @@ def inspect_checkpoint(
         config = translate_config(config, config_dir) | {"mm_vision_tower": str(language_dir)}
     family = _family_of(config, folder, name, base_dir)
     config = read_facts(config, family, config_path, native=translated)
-    if not any((language_dir / file).is_file() for file in TOKENIZER_MODEL_FILES):
-        raise CheckpointError(
-            f"No tokenizer lies in {language_dir}: neither "
-            f"{' nor '.join(TOKENIZER_MODEL_FILES)}. Copy it from the language model that the "
-            "checkpoint was trained from."
-        )
+    find_tokenizer_file(language_dir)
     text = "text_config." if translated else ""
     check_generation(config, config["vocab_size"], config_path, text)
     _check_generation_file(config, language_dir)

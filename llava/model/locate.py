@@ -196,6 +196,21 @@ def _strings_of_pickles(file: IO[bytes], number: int) -> frozenset[str]:
     return frozenset(value for _, value, _ in operations if isinstance(value, str))
 
 
+def find_tokenizer_file(folder: Path) -> Path:
+    """Returns the file of a folder's tokenizer: `tokenizer.model` if it is there.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    for name in TOKENIZER_MODEL_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(
+        f"No tokenizer lies in {folder}: neither {' nor '.join(TOKENIZER_MODEL_FILES)}. Copy it "
+        "from the language model that the checkpoint was trained from."
+    )
+
+
 def has_weight_files(folder: Path) -> bool:
     """Whether a folder holds a model's weights."""
     known = any((folder / name).is_file() for name in (*_SINGLE_FILES, *_INDEX_FILES))
