@@ -49,6 +49,8 @@ from llava.tokenizer import load_checkpoint_tokenizer
 logger = logging.getLogger(__name__)
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# what the library answers a configuration with that it cannot follow
+_REFUSED = (TypeError, ValueError, AttributeError, OSError, KeyError, StrictDataclassError)
 _INHERITED_OPTIONS = frozenset(
     {
         *("repetition_penalty", "no_repeat_ngram_size", "length_penalty", "early_stopping"),
@@ -245,9 +247,7 @@ def _describe_model(checkpoint: Checkpoint) -> tuple[Any, Any, dict[str, torch.S
         config = config_class(**fields)
         with torch.device("meta"):
             skeleton = model_class(config)
-    except (
-        *(TypeError, ValueError, AttributeError, OSError, KeyError, StrictDataclassError),
-    ) as error:
+    except _REFUSED as error:
         raise CheckpointError(
             f"{checkpoint.config_file} does not describe a model: {reason_of(error)}. "
             "Take the config.json that was saved with the checkpoint."

@@ -257,10 +257,14 @@ def inspect_checkpoint(
     find_tokenizer_file(language_dir)
     text = "text_config." if translated else ""
     check_generation(config, config["vocab_size"], config_path, text)
-    _check_generation_file(config, language_dir)
+    generation = language_dir / "generation_config.json"
+    if generation.is_file():
+        content = read_json_object(
+            generation, "Copy it from the original checkpoint, or remove it."
+        )
+        check_generation(content, config["vocab_size"], generation)
     weight_files = _readable_weight_files(language_dir)
-    tower_dir: Path | None = None
-    tower: Tower | None = None
+    tower_dir = tower = None
     if config.get("model_type") not in FAMILIES or config.get("mm_vision_tower"):
         tower_dir, tower = find_tower(config, config_path, folder, base_dir, native=translated)
         config |= read_image_facts(config, config_path, tower_dir, tower)
@@ -295,13 +299,6 @@ def _readable_weight_files(folder: Path) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def _check_generation_file(config: Mapping[str, Any], folder: Path) -> None:
-    path = folder / "generation_config.json"
-    if path.is_file():
-        generation = read_json_object(path, "Copy it from the original checkpoint, or remove it.")
-        check_generation(generation, config["vocab_size"], path)
-
-
 def _config_of(folder: Path, base: Path | None) -> tuple[Path, dict[str, Any]]:
     """The checkpoint's own configuration and its folder; an adapter may leave it to its base."""
     if base is not None and not (folder / "config.json").is_file():
@@ -326,12 +323,7 @@ def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | 
     base_type = "" if base is None else str(read_config(base).get("model_type"))
     if base_type in MODEL_TYPES:
         return MODEL_TYPES[base_type]
-    hints = [
-        str(config.get("architectures")),
-        "mpt" if "d_model" in config else "",
-        name,
-    ]
-    for hint in hints:
+    for hint in (str(config.get("architectures")), "mpt" if "d_model" in config else "", name):
         for family in _REFERENCE_FAMILIES:
             if family in hint.lower():
                 return FAMILIES[family]
