@@ -254,15 +254,13 @@ class MergeTableTokenizer(SentencePieceTokenizer):
 
 
 def load_tokenizer(folder: str | Path, *, merge_table: bool = False) -> PreTrainedTokenizerBase:
-    """Returns the tokenizer that lies in a checkpoint folder.
+    """Returns the tokenizer of a checkpoint folder, from `tokenizer.model` or `tokenizer.json`.
 
-    Args:
-        folder: A local folder with `tokenizer.model` (original checkpoints) or `tokenizer.json`.
-        merge_table: Whether `tokenizer.model` is used as `MergeTableTokenizer` does.
+    With `merge_table` the former is used as `MergeTableTokenizer` does.
 
     Raises:
-        CheckpointError: neither file is there, or it cannot be read or is a Git LFS pointer; or a
-            JSON file beside it is not understood.
+        CheckpointError: neither file is there, it cannot be read or is a Git LFS pointer, or a JSON
+            file beside it is not understood.
     """
     folder = Path(folder)
     file = find_tokenizer_file(folder)

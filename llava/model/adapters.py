@@ -114,14 +114,8 @@ def override_tensors(
 ) -> None:
     """Puts trained tensors over those of the base, in place; both go by their names in the model.
 
-    Embeddings may hold the rows of the added tokens only; these become the last rows.
-
-    Args:
-        tensors: The base's, with as many embedding rows as the checkpoint has tokens.
-        trained: The trained ones.
-        expected: The model's shapes by name.
-        file: The trained tensors' file, for messages.
-        config: The config.json that describes the model.
+    The base's embeddings have as many rows as the checkpoint has tokens; the trained ones may hold
+    those of the added tokens only, which become the last rows.
 
     Raises:
         CheckpointError: a trained tensor has no place in the model, or another shape.

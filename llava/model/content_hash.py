@@ -43,9 +43,7 @@ def combine_digests(digests: Mapping[str, str]) -> str:
 def hash_weight_files(files: Iterable[Path], cache_dir: Path | None = None) -> str:
     """Returns the sha256 (hex) of the tensors in weight files; sharding makes no difference.
 
-    Args:
-        files: Safetensors, .bin or .pt files; weights may be stored quantized.
-        cache_dir: Where digests are remembered; None for the user's cache folder.
+    Digests are remembered in `cache_dir`; None is `llava-evals/digests` in the user's cache folder.
 
     Raises:
         CheckpointError: a file cannot be read or is being written to, or a weight is NaN or

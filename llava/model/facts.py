@@ -207,13 +207,8 @@ def read_facts(
 ) -> dict[str, Any]:
     """Returns a configuration in the original format's terms whose fields are all understood.
 
-    A `pad_token_id` outside the vocabulary is left out: no answer depends on padding.
-
-    Args:
-        config: As stored, or translated.
-        family: Of the language model.
-        path: The config.json, for messages.
-        native: Whether it was translated, so that the language model's fields lie in `text_config`.
+    A `pad_token_id` outside the vocabulary is left out: no answer depends on padding. A `native`
+    configuration was translated: its file has the language model's fields in `text_config`.
 
     Raises:
         CheckpointError: a field has a value that is not known, or contradicts another.

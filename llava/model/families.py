@@ -186,10 +186,7 @@ FAMILIES: Mapping[str, Family] = {
 }
 """Every family by its name."""
 
-LLAVA_TYPES: Mapping[str, Family] = {
-    llava_type: family for family in FAMILIES.values() for llava_type in family.llava_types
+MODEL_TYPES: Mapping[str, Family] = {
+    name: family for family in FAMILIES.values() for name in (family.name, *family.llava_types)
 }
-"""The family by the `model_type` of a LLaVA on it."""
-
-MODEL_TYPES: Mapping[str, Family] = {**FAMILIES, **LLAVA_TYPES}
 """The family by the `model_type` of a language model or of a LLaVA on it."""

@@ -41,10 +41,7 @@ def resolve_model_path(
 ) -> Path:
     """Returns the local folder of a checkpoint; a hub id is downloaded or found in the hub's cache.
 
-    Args:
-        path: Folder or hub id.
-        revision: Branch, tag or commit of a hub id.
-        option: What the path was given as, for messages.
+    `revision` is a branch, tag or commit of a hub id, and `option` what the path was given as.
 
     Raises:
         CheckpointError: there is no such folder and no such repository at hand.

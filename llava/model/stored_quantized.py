@@ -37,10 +37,8 @@ def read_unpacked(
 ) -> tuple[dict[str, torch.Tensor], str, int]:
     """Returns the tensors of weight files, dense ones in the place of those stored quantized.
 
-    Args:
-        files: The weight files.
-        folder: Where they lie, with the config.json that says how to read them.
-        dtype: Of the unpacked weights; what is stored dense stays as it is.
+    The config.json in `folder` says how to read the files. Unpacked weights are of the given dtype;
+    what is stored dense stays as it is.
 
     Returns:
         Tensors by name; by what they were stored quantized, empty if they were not; how many.

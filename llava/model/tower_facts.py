@@ -13,7 +13,7 @@ from llava.errors import CheckpointError
 from llava.model.locate import find_weight_files, read_config, resolve_vision_tower
 from llava.model.processor_facts import check_processor
 from llava.model.quantized_weights import stored_names
-from llava.model.rules import NULL, OBJECT, check_fields, one_of, unknown_value
+from llava.model.rules import NULL, OBJECT, check_fields, one_of, unknown_value, whole
 from llava.model.tower_kinds import (
     CLIP,
     DEFAULT_SCALES,
@@ -208,13 +208,11 @@ def _check_selection(
     """Checks that a tower has the layer and the features that are asked for."""
     num_layers, layer = tower.config["num_hidden_layers"], tower.select_layer
     # the embeddings count as the output of a layer before the first
-    if type(layer) is not int or not -num_layers - 1 <= layer <= num_layers:
+    known = whole(-num_layers - 1, num_layers)
+    if not known.holds(layer):
         key = "vision_feature_layer" if native else "mm_vision_select_layer"
-        raise CheckpointError(
-            f"`{key}` must be a whole number from {-num_layers - 1} to {num_layers}, as the vision "
-            f"tower in {tower_dir} has {num_layers} layers, but is {layer!r} in {config_path}. "
-            "Take the config.json and the tower that belong to the checkpoint."
-        )
+        words = f"{known.words}, as the vision tower in {tower_dir} has {num_layers} layers"
+        raise unknown_value(key, words, layer, config_path)
     strategy = "vision_feature_select_strategy"
     is_full = config.get("mm_vision_select_feature") == "cls_patch"
     if native and not tower.kind.has_class_token and not is_full:
@@ -244,11 +242,9 @@ def _check_scales(tower: Tower, config: Mapping[str, Any], path: Path) -> None:
     if tower.select_feature != "patch":
         words = "patch, because `s2` is true"
         raise unknown_value("mm_vision_select_feature", words, tower.select_feature, path)
-    ratio, known = config.get("image_aspect_ratio"), one_of(None, "square", "pad")
-    if not known.holds(ratio):
-        raise unknown_value(
-            "image_aspect_ratio", "pad or square, because `s2` is true", ratio, path
-        )
+    if (ratio := config.get("image_aspect_ratio")) not in (None, "square", "pad"):
+        words = "pad or square, because `s2` is true"
+        raise unknown_value("image_aspect_ratio", words, ratio, path)
 
 
 def _check_layers(folder: Path, tower: Tower) -> None:
