@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from llava.errors import CheckpointError, reason_of
 from llava.model.checkpoint import Checkpoint
@@ -120,8 +121,7 @@ def is_computed(name: str) -> bool:
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         refuse_lfs_pointer(path)
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise unreadable(path, error) from error
 
