@@ -37,8 +37,7 @@ def _object_of(rule: Rule) -> Rule:
 _COMMON: Mapping[str, Rule] = {
     "bias": one_of("none", "all", "lora_only", "boft_only"),
     "modules_to_save": list_of(TEXT) | NULL,
-    "target_modules": TEXT | list_of(TEXT) | NULL,
-    "exclude_modules": TEXT | list_of(TEXT) | NULL,
+    **dict.fromkeys(("target_modules", "exclude_modules"), TEXT | list_of(TEXT) | NULL),
     "fan_in_fan_out": FLAG,
     "rank_pattern": _object_of(whole()) | NULL,
     "alpha_pattern": _object_of(POSITIVE) | NULL,
@@ -46,14 +45,9 @@ _COMMON: Mapping[str, Rule] = {
 _LORA: Mapping[str, Rule] = {
     "r": whole(),
     "lora_alpha": POSITIVE,
-    "use_rslora": FLAG,
-    "use_dora": FLAG,
-    "lora_bias": FLAG,
-    "ensure_weight_tying": FLAG,
+    **dict.fromkeys(("use_rslora", "use_dora", "lora_bias", "ensure_weight_tying"), FLAG),
     # what cannot be merged, or needs other code
-    "alora_invocation_tokens": NULL,
-    "layer_replication": NULL,
-    "megatron_config": NULL,
+    **dict.fromkeys(("alora_invocation_tokens", "layer_replication", "megatron_config"), NULL),
     "use_qalora": OFF,
 }
 _KINDS: Mapping[str, tuple[Mapping[str, Rule], tuple[str, ...]]] = {

@@ -48,7 +48,10 @@ _TUNABLE = frozenset(
     {"", "mm_vision_tower", "mm_vision_resampler", "mm_mlp_adapter", "mm_language_model"}
 )
 _TOKENS = whole(0) | list_of(whole(0)) | NULL
-_DTYPE = one_of("float32", "float16", "bfloat16", None)
+_SPECIAL_IDS: Mapping[str, Rule] = {
+    **dict.fromkeys(("pad_token_id", "bos_token_id"), TOKEN_ID | NULL),
+    "eos_token_id": _TOKENS,
+}
 
 
 def _names_parts(value: object) -> bool:
@@ -72,19 +75,14 @@ _LLAVA: Mapping[str, Rule] = {
     "mm_vision_select_feature": one_of("patch", "cls_patch"),
     "mm_resampler_type": NULL,
     "mm_hidden_size": whole(),
-    "mm_vision_tower": TEXT | NULL,
-    "vision_tower": TEXT | NULL,
-    "mm_use_im_start_end": FLAG | NULL,
-    "mm_use_im_patch_token": FLAG | NULL,
-    "unfreeze_mm_vision_tower": FLAG | NULL,
+    **dict.fromkeys(("mm_vision_tower", "vision_tower"), TEXT | NULL),
+    **dict.fromkeys(("mm_use_im_start_end", "mm_use_im_patch_token"), FLAG | NULL),
+    **dict.fromkeys(("unfreeze_mm_vision_tower", "s2"), FLAG | NULL),
     "mm_tunable_parts": _PARTS | NULL,
-    "s2": FLAG | NULL,
     "s2_scales": _SCALES | NULL,
-    "tokenizer_model_max_length": whole() | NULL,
+    **dict.fromkeys(("tokenizer_model_max_length", "max_sequence_length"), whole() | NULL),
     "tokenizer_padding_side": one_of("left", "right"),
-    "max_sequence_length": whole() | NULL,
-    "torch_dtype": _DTYPE,
-    "dtype": _DTYPE,
+    **dict.fromkeys(("torch_dtype", "dtype"), one_of("float32", "float16", "bfloat16", None)),
     "_name_or_path": ANY_TEXT | NULL,
     "architectures": list_of(TEXT) | NULL,
 }
@@ -92,43 +90,30 @@ _LANGUAGE: dict[str, Rule] = {
     "tie_word_embeddings": FLAG,
     "use_cache": FLAG,
     "vocab_size": whole(),
-    "pad_token_id": TOKEN_ID | NULL,
-    "bos_token_id": TOKEN_ID | NULL,
-    "eos_token_id": _TOKENS,
+    **_SPECIAL_IDS,
 }
 # the library reads none of these, whatever they say
 _MPT_ATTENTION: Mapping[str, Rule] = {
     "alibi": one_of(True),
     "alibi_bias_max": whole(),
     "attn_type": one_of("multihead_attention"),
-    "attn_uses_sequence_id": OFF,
-    "prefix_lm": OFF,
-    "qk_ln": OFF,
-    "rope": OFF,
+    **dict.fromkeys(("attn_uses_sequence_id", "prefix_lm", "qk_ln", "rope"), OFF),
     "softmax_scale": POSITIVE | NULL,
 }
 _ROPE: Mapping[str, Rule] = {
-    "rope_theta": POSITIVE,
+    **dict.fromkeys(("rope_theta", "low_freq_factor", "high_freq_factor"), POSITIVE),
     "factor": Rule("a number >= 1", lambda value: is_number(value) and value >= 1),
     "original_max_position_embeddings": whole() | NULL,
-    "low_freq_factor": POSITIVE,
-    "high_freq_factor": POSITIVE,
-    "short_factor": list_of(POSITIVE),
-    "long_factor": list_of(POSITIVE),
-    "attention_factor": POSITIVE | NULL,
-    "beta_fast": POSITIVE | NULL,
-    "beta_slow": POSITIVE | NULL,
-    "mscale": POSITIVE | NULL,
-    "mscale_all_dim": POSITIVE | NULL,
+    **dict.fromkeys(("short_factor", "long_factor"), list_of(POSITIVE)),
+    **dict.fromkeys(("attention_factor", "beta_fast", "beta_slow"), POSITIVE | NULL),
+    **dict.fromkeys(("mscale", "mscale_all_dim"), POSITIVE | NULL),
     "truncate": FLAG,
     "finetuned": FLAG | NULL,
     "partial_rotary_factor": one_of(1, 1.0),
 }
 _ROPE_NEEDS: Mapping[str, tuple[str, ...]] = {
     "default": (),
-    "linear": ("factor",),
-    "dynamic": ("factor",),
-    "yarn": ("factor",),
+    **dict.fromkeys(("linear", "dynamic", "yarn"), ("factor",)),
     "longrope": ("short_factor", "long_factor"),
     "llama3": (
         *("factor", "low_freq_factor", "high_freq_factor"),
@@ -136,22 +121,19 @@ _ROPE_NEEDS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 _FROM_ZERO = Rule("a number >= 0", lambda value: is_number(value) and value >= 0)
-_GENERATION: Mapping[str, Rule] = {
-    "eos_token_id": _TOKENS,
-    "repetition_penalty": DECIMAL | NULL,
-    "encoder_repetition_penalty": DECIMAL | NULL,
-    "no_repeat_ngram_size": whole(0) | NULL,
-    "length_penalty": NUMBER | NULL,
-    "early_stopping": FLAG | one_of("never", None),
-    "min_length": whole(0) | NULL,
-    "min_new_tokens": whole(0) | NULL,
-    "suppress_tokens": list_of(whole(0)) | NULL,
-    "begin_suppress_tokens": list_of(whole(0)) | NULL,
+_NAMES_TOKENS: Mapping[str, Rule] = {
+    **dict.fromkeys(("eos_token_id", "forced_eos_token_id"), _TOKENS),
+    **dict.fromkeys(("suppress_tokens", "begin_suppress_tokens"), list_of(whole(0)) | NULL),
     "bad_words_ids": list_of(list_of(whole(0), 1), 1) | NULL,
     "forced_bos_token_id": whole(0) | NULL,
-    "forced_eos_token_id": _TOKENS,
-    "pad_token_id": TOKEN_ID | NULL,
-    "bos_token_id": TOKEN_ID | NULL,
+}
+_GENERATION: Mapping[str, Rule] = {
+    **_SPECIAL_IDS,
+    **_NAMES_TOKENS,
+    **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty"), DECIMAL | NULL),
+    **dict.fromkeys(("no_repeat_ngram_size", "min_length", "min_new_tokens"), whole(0) | NULL),
+    "length_penalty": NUMBER | NULL,
+    "early_stopping": FLAG | one_of("never", None),
     "_from_model_config": FLAG,
     **dict.fromkeys(("renormalize_logits", "remove_invalid_values"), FLAG | NULL),
     # a request states these itself; here they serve who calls `generate` alone
@@ -170,10 +152,6 @@ _GENERATION: Mapping[str, Rule] = {
     **dict.fromkeys(("prompt_lookup_num_tokens", "assistant_early_exit"), NULL),
     "exponential_decay_length_penalty": NULL,
 }
-_NAME_TOKENS = (
-    *("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids"),
-    *("forced_bos_token_id", "forced_eos_token_id"),
-)
 _TOKEN = ANY_TEXT | OBJECT | NULL
 _SPECIAL_TOKENS: Mapping[str, Rule] = {
     **dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), _TOKEN),
@@ -286,7 +264,7 @@ def check_generation(
         CheckpointError: an option has a value that is not known, or names no token.
     """
     check_fields(generation, _GENERATION, path, prefix)
-    for name in _NAME_TOKENS:
+    for name in _NAMES_TOKENS:
         if any(token >= num_tokens for token in _tokens_in(generation.get(name))):
             words = f"of the vocabulary, below {num_tokens}"
             raise unknown_value(prefix + name, words, generation[name], path)

@@ -30,21 +30,15 @@ _SIZES = (
     *("num_attention_heads", "rms_norm_eps"),
 )
 _DECODER: Mapping[str, Rule] = {
-    "hidden_size": whole(),
-    "intermediate_size": whole(),
+    **dict.fromkeys(("hidden_size", "intermediate_size", "num_attention_heads"), whole()),
+    **dict.fromkeys(("num_key_value_heads", "head_dim", "sliding_window"), whole() | NULL),
     "num_hidden_layers": NUM_LAYERS,
-    "num_attention_heads": whole(),
-    "num_key_value_heads": whole() | NULL,
-    "head_dim": whole() | NULL,
     "hidden_act": ACTIVATION,
     "max_position_embeddings": whole(),
     "rms_norm_eps": EPSILON,
     "rope_theta": POSITIVE,
-    "rope_scaling": OBJECT | NULL,
-    "rope_parameters": OBJECT | NULL,
-    "attention_bias": FLAG,
-    "mlp_bias": FLAG,
-    "sliding_window": whole() | NULL,
+    **dict.fromkeys(("rope_scaling", "rope_parameters"), OBJECT | NULL),
+    **dict.fromkeys(("attention_bias", "mlp_bias"), FLAG),
     "partial_rotary_factor": one_of(1, 1.0),
 }
 _SHARE = Rule("a number above 0, at most 1", lambda value: is_number(value) and 0 < value <= 1)
@@ -54,11 +48,8 @@ _WINDOWS: Mapping[str, Rule] = {
     "layer_types": list_of(one_of("full_attention", "sliding_attention")) | NULL,
 }
 _MPT: Mapping[str, Rule] = {
-    "d_model": whole(),
-    "n_heads": whole(),
+    **dict.fromkeys(("d_model", "n_heads", "expansion_ratio", "max_seq_len"), whole()),
     "n_layers": NUM_LAYERS,
-    "expansion_ratio": whole(),
-    "max_seq_len": whole(),
     "attn_config": OBJECT | NULL,
     "layer_norm_epsilon": EPSILON,
     "logit_scale": NULL,
