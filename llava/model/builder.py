@@ -258,13 +258,12 @@ def _describe_model(checkpoint: Checkpoint) -> tuple[Any, Any, dict[str, torch.S
 
 def _classes_of(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """The classes of configuration and model; those of other families are not imported."""
-    family = checkpoint.family
-    if not checkpoint.is_multimodal:
-        config_class = CONFIG_MAPPING[family.name]
-        return config_class, MODEL_FOR_CAUSAL_LM_MAPPING[config_class]
-    module = importlib.import_module(f"llava.model.language_model.{family.llava_types[0]}")
-    model_class = getattr(module, f"{family.prefix}ForCausalLM")
-    return model_class.config_class, model_class
+    name = checkpoint.family.name
+    if checkpoint.is_multimodal:
+        name = checkpoint.family.llava_types[0]
+        importlib.import_module(f"llava.model.language_model.{name}")  # which registers them
+    config_class = CONFIG_MAPPING[name]
+    return config_class, MODEL_FOR_CAUSAL_LM_MAPPING[config_class]
 
 
 def _read_trained(
@@ -374,9 +373,7 @@ def _fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: 
 def _load_tower(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None) -> VisionTower:
     tower: VisionTower = model.get_vision_tower()
     if checkpoint.tower_dir is not None and not tower.is_loaded:
-        files = find_weight_files(checkpoint.tower_dir)
-        read_tensors(files)  # which finds quantized weights, and hashing what is no number
-        hash_weight_files(files)
+        hash_weight_files(find_weight_files(checkpoint.tower_dir))  # which finds what is no number
     try:
         tower.load_model(device=model.device, dtype=torch.float32 if dtype is None else dtype)
     except (OSError, RuntimeError, ValueError) as error:

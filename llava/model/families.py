@@ -90,11 +90,6 @@ class Family:
     is_packable: bool = True
     is_original: bool = False
 
-    @property
-    def prefix(self) -> str:
-        """Of the names of a LLaVA's classes: `LlavaQwen` of `LlavaQwenForCausalLM`."""
-        return self.llava_types[0].title().replace("_", "")
-
 
 _LAYERS = {"num_hidden_layers": 32, "num_attention_heads": 32}
 _DEFAULTS = _LAYERS | {"hidden_size": 4096, "rms_norm_eps": 1e-6}

@@ -29,8 +29,7 @@ from llava.model.tower_kinds import Tower
 
 _PROCESSED: Mapping[str, Rule] = {
     "do_resize": one_of(True),
-    "do_rescale": FLAG,
-    "do_normalize": FLAG,
+    **dict.fromkeys(("do_rescale", "do_normalize"), FLAG),
     "do_convert_rgb": FLAG | NULL,
     "resample": whole(0, 5),
     "rescale_factor": POSITIVE,

@@ -54,7 +54,6 @@ _MARKS: Mapping[str, tuple[tuple[str, ...], tuple[str | None, ...]]] = {
 
 _GROUP = one_of(-1) | whole()
 _NOTHING = Rule("left out or empty", lambda value: not value)
-_GPTQ_FORMAT = one_of("gptq", "gptq_v2") | NULL
 _RULES: Mapping[str, Mapping[str, Rule]] = {
     "bitsandbytes, 8 bit": {"load_in_8bit": one_of(True), "load_in_4bit": OFF},
     "bitsandbytes, 4 bit": {"load_in_4bit": one_of(True), "load_in_8bit": OFF},
@@ -67,10 +66,8 @@ _RULES: Mapping[str, Mapping[str, Rule]] = {
     "GPTQ": {
         "bits": one_of(2, 3, 4, 8),
         "group_size": _GROUP,
-        "sym": FLAG,
-        "desc_act": FLAG,
-        "checkpoint_format": _GPTQ_FORMAT,
-        "format": _GPTQ_FORMAT,
+        **dict.fromkeys(("sym", "desc_act"), FLAG),
+        **dict.fromkeys(("checkpoint_format", "format"), one_of("gptq", "gptq_v2") | NULL),
         "is_marlin_format": OFF,
         "pack_dtype": one_of("int32") | NULL,
     },
@@ -80,8 +77,7 @@ _RULES: Mapping[str, Mapping[str, Rule]] = {
             "one group of layers, whose inputs have no stored scales",
             lambda groups: isinstance(groups, dict) and _is_one(list(groups.values())),
         ),
-        "kv_cache_scheme": _NOTHING,
-        "transform_config": _NOTHING,
+        **dict.fromkeys(("kv_cache_scheme", "transform_config"), _NOTHING),
         "sparsity_config": _NOTHING | Rule("dense", lambda value: value == {"format": "dense"}),
     },
 }

@@ -22,11 +22,10 @@ def make_llava(name: str, config_name: str = "") -> tuple[Any, Any, Any]:
 
     Args:
         name: Of the family, see `FAMILIES`.
-        config_name: Of the configuration's class, where that is not the prefix and `Config`.
+        config_name: Of the configuration's class, where that is not `LlavaQwenConfig` or the like.
     """
-    family = FAMILIES[name]
-    model_type, prefix = family.llava_types[0], family.prefix
-    module = f"{__package__}.{model_type}"
+    model_type = FAMILIES[name].llava_types[0]
+    prefix, module = model_type.title().replace("_", ""), f"{__package__}.{model_type}"
     config_class = CONFIG_MAPPING[name]
     base_class = MODEL_MAPPING[config_class]
     causal_class = MODEL_FOR_CAUSAL_LM_MAPPING[config_class]
