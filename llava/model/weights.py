@@ -255,14 +255,17 @@ def _describe_missing(
             "mm_projector.bin from the output of the training."
         )
     if all(map(is_of_tower, missing)):
-        why, remedy = f"its `vision_config` describes in {config}", checkpoint.remedy
-        if not checkpoint.native:
-            fields = "`unfreeze_mm_vision_tower` or `mm_tunable_parts`"
-            why = f"{fields} in {config} says was trained"
-            remedy = "correct the field if the tower was frozen"
+        if checkpoint.native:
+            return (
+                f"{folder} lacks {len(missing)} tensors of the vision tower, which its "
+                f"`vision_config` describes in {config}: {listed(missing)}.{others} Download it "
+                f"again, or {checkpoint.remedy}."
+            )
         return (
-            f"{folder} lacks {len(missing)} tensors of the vision tower, which {why}: "
-            f"{listed(missing)}.{others} Download it again, or {remedy}."
+            f"{folder} lacks {len(missing)} tensors of the vision tower, which "
+            f"`unfreeze_mm_vision_tower` or `mm_tunable_parts` in {config} says was trained: "
+            f"{listed(missing)}.{others} Download it again, or correct the field if the tower was "
+            "frozen."
         )
     return (
         f"{folder} lacks {len(missing)} of the {total} tensors that {config} asks "
