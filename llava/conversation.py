@@ -397,12 +397,7 @@ def _ask(template: str, turn: str) -> Conversation:
 
 
 def find_contradiction(template: str, tokenizer: Any) -> str | None:
-    """Returns what a template has that a tokenizer's family has not; None where the two agree.
-
-    Args:
-        template: Name of the template.
-        tokenizer: The checkpoint's, with the tokens that its family marks turns with.
-    """
+    """Returns what a template has that a tokenizer's family has not; None where the two agree."""
     conversation = conv_templates[template]
     texts = (render_question(template, "?", 0), conversation.sep, conversation.sep2 or "")
     marks = dict.fromkeys(_MARKS.findall("".join(texts)))

@@ -61,12 +61,12 @@ def make_family(folder: Path, tower: Path, family: str, **config_overrides: Any)
     """Writes a tiny LLaVA on another language model, one of `FAMILY_FIELDS`."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from llava.model.families import LLAVA_TYPES
+    from llava.model.families import MODEL_TYPES
 
     fields = FAMILY_FIELDS[family] | config_overrides
     make_checkpoint(folder, tower, **fields)
     config = _read_json(folder / "config.json")
-    name = LLAVA_TYPES[config["model_type"]].name
+    name = MODEL_TYPES[config["model_type"]].name
     known = {key: value for key, value in config.items() if key not in _NOT_OF_A_MODEL}
     with torch.device("meta"):
         plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **known))

@@ -43,12 +43,14 @@ from llava.model.quantization import Quantization
 from llava.model.rules import unknown_value
 from llava.model.stored_quantized import drop_idle_biases, read_unpacked
 from llava.model.tower import require_frozen_tower, tower_tensors
-from llava.model.weights import LoadReport, Sources, is_of_tower, match_tensors, read_tensors
+from llava.model.weights import LoadReport, is_of_tower, match_tensors, read_tensors
 from llava.tokenizer import load_checkpoint_tokenizer
 
 logger = logging.getLogger(__name__)
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# what the library answers a configuration with that it cannot follow
+_REFUSED = (TypeError, ValueError, AttributeError, OSError, KeyError, StrictDataclassError)
 _INHERITED_OPTIONS = frozenset(
     {
         *("repetition_penalty", "no_repeat_ngram_size", "length_penalty", "early_stopping"),
@@ -144,8 +146,9 @@ def _build_model(
 ) -> tuple[PreTrainedModel, LoadReport]:
     """The language model with projector, adapters merged, everything checked before it is used."""
     rename = rename_tensor if checkpoint.native else str
-    weights = checkpoint.base or checkpoint.path
-    stored, quantized_by, number = read_unpacked(checkpoint.weight_files, weights, options["dtype"])
+    stored, quantized_by, number = read_unpacked(
+        checkpoint.weight_files, checkpoint.language_dir, options["dtype"]
+    )
     tensors = {rename(name): tensor for name, tensor in stored.items()}
     adapter, trained = _read_trained(checkpoint, rename)
     checkpoint = _follow_trained(checkpoint, tensors, adapter, trained)
@@ -159,13 +162,7 @@ def _build_model(
         tensors,
         expected,
         tied=frozenset(["lm_head.weight"] if config.tie_word_embeddings else []),
-        sources=Sources(
-            weights=weights,
-            config=checkpoint.config_file,
-            trained=checkpoint.trained_files,
-            files=checkpoint.weight_files,
-            native=checkpoint.native,
-        ),
+        checkpoint=checkpoint,
     )
     report = replace(report, quantized_by=quantized_by, num_unpacked=number)
     if adapter is not None:
@@ -250,9 +247,7 @@ def _describe_model(checkpoint: Checkpoint) -> tuple[Any, Any, dict[str, torch.S
         config = config_class(**fields)
         with torch.device("meta"):
             skeleton = model_class(config)
-    except (
-        *(TypeError, ValueError, AttributeError, OSError, KeyError, StrictDataclassError),
-    ) as error:
+    except _REFUSED as error:
         raise CheckpointError(
             f"{checkpoint.config_file} does not describe a model: {reason_of(error)}. "
             "Take the config.json that was saved with the checkpoint."
@@ -263,13 +258,12 @@ def _describe_model(checkpoint: Checkpoint) -> tuple[Any, Any, dict[str, torch.S
 
 def _classes_of(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """The classes of configuration and model; those of other families are not imported."""
-    family = checkpoint.family
-    if not checkpoint.is_multimodal:
-        config_class = CONFIG_MAPPING[family.name]
-        return config_class, MODEL_FOR_CAUSAL_LM_MAPPING[config_class]
-    module = importlib.import_module(f"llava.model.language_model.{family.module}")
-    model_class = getattr(module, f"{family.prefix}ForCausalLM")
-    return model_class.config_class, model_class
+    name = checkpoint.family.name
+    if checkpoint.is_multimodal:
+        name = checkpoint.family.llava_types[0]
+        importlib.import_module(f"llava.model.language_model.{name}")  # which registers them
+    config_class = CONFIG_MAPPING[name]
+    return config_class, MODEL_FOR_CAUSAL_LM_MAPPING[config_class]
 
 
 def _read_trained(
@@ -317,8 +311,7 @@ def _finish(model: PreTrainedModel, checkpoint: Checkpoint) -> PreTrainedModel:
         named = (checkpoint.config.get(name) for name in ("mm_vision_tower", "vision_tower"))
         model.config.mm_vision_tower = next(filter(None, named))
     model.config.name_or_path = str(checkpoint.path)
-    folder = checkpoint.base or checkpoint.path
-    path = folder / "generation_config.json"
+    path = checkpoint.language_dir / "generation_config.json"
     if path.is_file():
         remedy = "Correct it, or copy it from the original checkpoint."
         try:
@@ -362,7 +355,7 @@ def _fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: 
     num_rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.vocab_size > num_rows:
         raise CheckpointError(
-            f"The tokenizer in {checkpoint.tokenizer_dir} has {tokenizer.vocab_size} pieces, but "
+            f"The tokenizer in {checkpoint.language_dir} has {tokenizer.vocab_size} pieces, but "
             f"the model has {num_rows} embeddings: it belongs to another model. Copy the tokenizer "
             "of the language model that the checkpoint was trained from."
         )
@@ -380,9 +373,7 @@ def _fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: 
 def _load_tower(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None) -> VisionTower:
     tower: VisionTower = model.get_vision_tower()
     if checkpoint.tower_dir is not None and not tower.is_loaded:
-        files = find_weight_files(checkpoint.tower_dir)
-        read_tensors(files)  # which finds quantized weights, and hashing what is no number
-        hash_weight_files(files)
+        hash_weight_files(find_weight_files(checkpoint.tower_dir))  # which finds what is no number
     try:
         tower.load_model(device=model.device, dtype=torch.float32 if dtype is None else dtype)
     except (OSError, RuntimeError, ValueError) as error:

@@ -27,7 +27,7 @@ from llava.model.kinds import (
 )
 from llava.model.locate import (
     TOKENIZER_FILES,
-    TOKENIZER_MODEL_FILES,
+    find_tokenizer_file,
     find_weight_files,
     has_weight_files,
     read_config,
@@ -80,8 +80,8 @@ class Checkpoint:
     tower: Tower | None
 
     @property
-    def tokenizer_dir(self) -> Path:
-        """The folder whose tokenizer counts: the base's, if there is one."""
+    def language_dir(self) -> Path:
+        """The folder of the language model and its tokenizer: the base's, if there is one."""
         return self.base or self.path
 
     @property
@@ -89,6 +89,13 @@ class Checkpoint:
         """Where the configuration stands: in the folder, or in the base's."""
         own = self.path / "config.json"
         return own if self.base is None or own.is_file() else self.base / "config.json"
+
+    @property
+    def remedy(self) -> str:
+        """What to do where the language model does not fit the configuration."""
+        if self.config_file.parent == self.language_dir:
+            return "take the config.json that belongs to it"
+        return f"give the model that {self.path.name} was trained on with `model.base=`"
 
     @property
     def is_multimodal(self) -> bool:
@@ -247,18 +254,17 @@ def inspect_checkpoint(
         config = translate_config(config, config_dir) | {"mm_vision_tower": str(language_dir)}
     family = _family_of(config, folder, name, base_dir)
     config = read_facts(config, family, config_path, native=translated)
-    if not any((language_dir / file).is_file() for file in TOKENIZER_MODEL_FILES):
-        raise CheckpointError(
-            f"No tokenizer lies in {language_dir}: neither "
-            f"{' nor '.join(TOKENIZER_MODEL_FILES)}. Copy it from the language model that the "
-            "checkpoint was trained from."
-        )
+    find_tokenizer_file(language_dir)
     text = "text_config." if translated else ""
     check_generation(config, config["vocab_size"], config_path, text)
-    _check_generation_file(config, language_dir)
+    generation = language_dir / "generation_config.json"
+    if generation.is_file():
+        content = read_json_object(
+            generation, "Copy it from the original checkpoint, or remove it."
+        )
+        check_generation(content, config["vocab_size"], generation)
     weight_files = _readable_weight_files(language_dir)
-    tower_dir: Path | None = None
-    tower: Tower | None = None
+    tower_dir = tower = None
     if config.get("model_type") not in FAMILIES or config.get("mm_vision_tower"):
         tower_dir, tower = find_tower(config, config_path, folder, base_dir, native=translated)
         config |= read_image_facts(config, config_path, tower_dir, tower)
@@ -293,13 +299,6 @@ def _readable_weight_files(folder: Path) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def _check_generation_file(config: Mapping[str, Any], folder: Path) -> None:
-    path = folder / "generation_config.json"
-    if path.is_file():
-        generation = read_json_object(path, "Copy it from the original checkpoint, or remove it.")
-        check_generation(generation, config["vocab_size"], path)
-
-
 def _config_of(folder: Path, base: Path | None) -> tuple[Path, dict[str, Any]]:
     """The checkpoint's own configuration and its folder; an adapter may leave it to its base."""
     if base is not None and not (folder / "config.json").is_file():
@@ -324,12 +323,7 @@ def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | 
     base_type = "" if base is None else str(read_config(base).get("model_type"))
     if base_type in MODEL_TYPES:
         return MODEL_TYPES[base_type]
-    hints = [
-        str(config.get("architectures")),
-        "mpt" if "d_model" in config else "",
-        name,
-    ]
-    for hint in hints:
+    for hint in (str(config.get("architectures")), "mpt" if "d_model" in config else "", name):
         for family in _REFERENCE_FAMILIES:
             if family in hint.lower():
                 return FAMILIES[family]
