@@ -439,8 +439,8 @@ def test_the_checkpoint_in_onevision_format_reaches_its_bars(tmp_path):
     data_root = ensure_demo_data(tmp_path, num_images=2, seed=11)
     scores = measure_checkpoint(NEXT, ONEVISION.conversation, data_root)
     totals = {score.task: score.accuracy for score in scores if score.kind == "all"}
-    assert totals["vqav2"] >= 0.8
-    assert totals["gqa"] >= 0.8
+    assert totals["vqav2"] >= 0.88
+    assert totals["gqa"] >= 0.93
 
 
 def test_the_table_names_every_kind_with_its_baseline(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -61,7 +60,7 @@ def write_tokenizer(form: Form, content: bytes, folder: Path) -> None:
         write_json(folder / name, config)
 
 
-def _named(prefix: str, tensors: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+def _named(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {prefix + name: tensor for name, tensor in tensors.items()}
 
 

@@ -9,6 +9,9 @@ from typing import Any
 from llava.conversation import render_question
 from llava.tiling import Layout, read_layout
 
+Fields = Mapping[str, Any]
+"""Content of a JSON file."""
+
 PATCH_SIZE = 8
 TOWER_WIDTH, LANGUAGE_WIDTH = 96, 128
 PROJECTOR_TYPE = "mlp2x_gelu"
@@ -59,7 +62,7 @@ class Form:
     conversation: str
     train_tokenizer: Callable[[Iterable[str]], bytes]
     tokenizer_file: str
-    tokenizer_configs: Mapping[str, Mapping[str, Any]]
+    tokenizer_configs: Mapping[str, Fields]
     space: str
     line_break: str
     build_tower: Callable[[], Any]
@@ -68,10 +71,10 @@ class Form:
     has_class_token: bool
     tunes_tower: bool
     processor: Any
-    tower_config: Mapping[str, Any]
-    processor_config: Mapping[str, Any]
-    config: Mapping[str, Any]
-    generation_config: Mapping[str, Any]
+    tower_config: Fields
+    processor_config: Fields
+    config: Fields
+    generation_config: Fields
 
     @property
     def tower(self) -> str:

@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -180,10 +179,10 @@ def _build_optimizers(model: DemoModel) -> list[torch.optim.Optimizer]:
     muon = torch.optim.Muon(
         matrices, lr=3e-3, weight_decay=_WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"
     )
-    groups: list[dict[str, Any]] = [{"params": others}]
+    groups = [{"params": others, "lr": 2e-3}]
     if model.form.tunes_tower:
         groups.append({"params": list(model.tower.parameters()), "lr": _TUNED_TOWER_RATE})
-    adam = torch.optim.AdamW(groups, lr=2e-3, betas=(0.9, 0.99), weight_decay=_WEIGHT_DECAY / 2)
+    adam = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=_WEIGHT_DECAY / 2)
     return [muon, adam]
 
 
