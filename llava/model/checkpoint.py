@@ -38,6 +38,7 @@ from llava.model.locate import (
 from llava.model.native import NATIVE_TYPES, is_native_config, translate_config
 from llava.model.processor_facts import processor_files
 from llava.model.quantized_weights import find_packing, refuse_quantized, stored_names
+from llava.model.rules import one_of, unknown_value
 from llava.model.tower_facts import find_tower, is_tower_tuned, read_image_facts
 from llava.model.tower_kinds import Tower
 from llava.tiling import Layout, read_layout
@@ -324,13 +325,21 @@ def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | 
     base_type = "" if base is None else str(read_config(base).get("model_type"))
     if base_type in MODEL_TYPES:
         return MODEL_TYPES[base_type]
+    classes = str(config.get("architectures") or "")
+    for family in FAMILIES.values():
+        if f"{family.prefix}ForCausalLM" in classes:
+            return family
     hints = [
-        str(config.get("architectures")),
+        classes,
         "mpt" if "d_model" in config else "",
         name,
     ]
     for hint in hints:
-        for family in _REFERENCE_FAMILIES:
-            if family in hint.lower():
-                return FAMILIES[family]
+        for reference in _REFERENCE_FAMILIES:
+            if reference in hint.lower():
+                return FAMILIES[reference]
+    if classes:  # another language model's tensors may have the same names
+        known = one_of(*(f"{family.prefix}ForCausalLM" for family in FAMILIES.values()))
+        found, path = config["architectures"], folder / "config.json"
+        raise unknown_value("architectures", known.words, found, path)
     return FAMILIES["llama"]
