@@ -206,7 +206,10 @@ def _follow_trained(
         fields = {**checkpoint.config, "unfreeze_mm_vision_tower": True}
         checkpoint = replace(checkpoint, config=fields)
     is_tied = checkpoint.config.get("tie_word_embeddings", checkpoint.family.is_tied)
-    if adapter is not None and is_tied and adapter.parts_tables():
+    parted = adapter is not None and adapter.parts_tables()
+    # transformers' own classes part the two where the weights hold both
+    parted = parted or (checkpoint.native and _has_own_head(tensors, checkpoint))
+    if is_tied and parted:
         tensors.setdefault("lm_head.weight", tensors[checkpoint.family.embeddings])
         fields = {**checkpoint.config, "tie_word_embeddings": False}
         checkpoint = replace(checkpoint, config=fields)
@@ -291,12 +294,17 @@ def _refuse_untied(
     config: Any, tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint
 ) -> None:
     """Checks that embeddings and head are equal where config.json says that they are one."""
-    head, table = tensors.get("lm_head.weight"), tensors.get(checkpoint.family.embeddings)
-    if not config.tie_word_embeddings or head is None or table is None:
-        return
-    if head.shape != table.shape or not torch.equal(head, table.to(head)):
+    if config.tie_word_embeddings and _has_own_head(tensors, checkpoint):
         words = "false, as the weights have a head of their own"
         raise unknown_value("tie_word_embeddings", words, True, checkpoint.config_file)
+
+
+def _has_own_head(tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> bool:
+    """Whether weights hold a head beside the embeddings, and another one than these."""
+    head, table = tensors.get("lm_head.weight"), tensors.get(checkpoint.family.embeddings)
+    if head is None or table is None:
+        return False
+    return head.shape != table.shape or not torch.equal(head, table.to(head))
 
 
 def _from_tensors(

@@ -135,7 +135,9 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     for name in ("torch_dtype", "dtype"):
         if config.get(name) is not None and not (text.get("torch_dtype") or text.get("dtype")):
             fields[name] = config[name]
-    fields.setdefault("tie_word_embeddings", config.get("tie_word_embeddings", False))
+    # either level has had it, by version and class
+    name = "tie_word_embeddings"
+    fields[name] = text.get(name) or config.get(name, False)
     if model_type != "llava":
         pinpoints = config.get("image_grid_pinpoints") or _DEFAULT_PINPOINTS[model_type]
         fields |= {

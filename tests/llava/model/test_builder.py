@@ -140,6 +140,26 @@ def test_native_format_answers_as_the_original(
     assert torch.equal(logits_of(load(folders[native])), logits_of(load(folders[original])))
 
 
+@pytest.mark.parametrize("level", ["whole", "text_config"])
+@pytest.mark.parametrize("has_head", [False, True])
+def test_native_head_is_tied_at_either_level_unless_it_is_stored(
+    folders: dict[str, Path], tmp_path: Path, level: str, has_head: bool
+) -> None:
+    folder = shutil.copytree(folders["native"], tmp_path / "llava-tied-hf")
+    config = json.loads((folder / "config.json").read_text())
+    config["tie_word_embeddings"] = level == "whole"
+    config["text_config"]["tie_word_embeddings"] = level == "text_config"
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = load_file(folder / "model.safetensors")
+    names = ("lm_head.weight", "language_model.lm_head.weight")
+    name = next(name for name in names if name in tensors)
+    head = tensors[name] if has_head else tensors.pop(name)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    _, model, _, _ = load(folder)
+    table = model.get_input_embeddings().weight
+    assert torch.equal(model.get_output_embeddings().weight, head if has_head else table)
+
+
 def test_projector_only_checkpoint_brings_its_own_tokens(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
