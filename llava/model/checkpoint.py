@@ -41,6 +41,7 @@ from llava.model.quantized_weights import find_packing, refuse_quantized, stored
 from llava.model.rules import one_of, unknown_value
 from llava.model.tower_facts import find_tower, is_tower_tuned, read_image_facts
 from llava.model.tower_kinds import Tower
+from llava.names import identity_of
 from llava.tiling import Layout, read_layout
 
 DEFAULT_CONTEXT_LEN = 2048
@@ -248,6 +249,8 @@ def inspect_checkpoint(
         config = translate_config(config, config_dir) | {"mm_vision_tower": str(language_dir)}
     family = _family_of(config, folder, name, base_dir)
     config = read_facts(config, family, config_path, native=translated)
+    if base_dir is not None and _has_tuned_tower(base_dir, config):
+        config["unfreeze_mm_vision_tower"] = True  # whatever was trained over it
     if not any((language_dir / file).is_file() for file in TOKENIZER_MODEL_FILES):
         raise CheckpointError(
             f"No tokenizer lies in {language_dir}: neither "
@@ -311,6 +314,13 @@ def _config_of(folder: Path, base: Path | None) -> tuple[Path, dict[str, Any]]:
             "adapter. Copy it from the folder in which the adapter was trained."
         )
     return folder, read_config(folder)
+
+
+def _has_tuned_tower(base: Path, config: Mapping[str, Any]) -> bool:
+    """Whether a base is a LLaVA that holds a tuned tower, the one that a configuration names."""
+    own = read_config(base) if (base / "config.json").is_file() else {}
+    names = {identity_of(str(each.get("mm_vision_tower"))) for each in (own, config)}
+    return is_tower_tuned(own) and len(names) == 1
 
 
 def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | None) -> Family:
