@@ -249,8 +249,7 @@ def inspect_checkpoint(
         config = translate_config(config, config_dir) | {"mm_vision_tower": str(language_dir)}
     family = _family_of(config, folder, name, base_dir)
     config = read_facts(config, family, config_path, native=translated)
-    if base_dir is not None and _has_tuned_tower(base_dir, config):
-        config["unfreeze_mm_vision_tower"] = True  # whatever was trained over it
+    config |= _inherited(config, base_dir)
     if not any((language_dir / file).is_file() for file in TOKENIZER_MODEL_FILES):
         raise CheckpointError(
             f"No tokenizer lies in {language_dir}: neither "
@@ -316,11 +315,14 @@ def _config_of(folder: Path, base: Path | None) -> tuple[Path, dict[str, Any]]:
     return folder, read_config(folder)
 
 
-def _has_tuned_tower(base: Path, config: Mapping[str, Any]) -> bool:
-    """Whether a base is a LLaVA that holds a tuned tower, the one that a configuration names."""
-    own = read_config(base) if (base / "config.json").is_file() else {}
+def _inherited(config: Mapping[str, Any], base: Path | None) -> dict[str, Any]:
+    """What a base decides, whatever was trained over it: a tuned tower in it is what counts.
+
+    Unless the configuration names another tower.
+    """
+    own = {} if base is None or not (base / "config.json").is_file() else read_config(base)
     names = {identity_of(str(each.get("mm_vision_tower"))) for each in (own, config)}
-    return is_tower_tuned(own) and len(names) == 1
+    return {"unfreeze_mm_vision_tower": True} if is_tower_tuned(own) and len(names) == 1 else {}
 
 
 def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | None) -> Family:

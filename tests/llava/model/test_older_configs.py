@@ -85,5 +85,7 @@ def test_class_tells_the_language_model_where_the_type_does_not(
 def test_unknown_class_is_no_llama(tiny_tower: Path, tmp_path: Path) -> None:
     fields = {"architectures": ["LlavaOlmoForCausalLM"], "model_type": "llava"}
     folder = make_checkpoint(tmp_path / "tiny-7b", tiny_tower, **fields)
-    with pytest.raises(CheckpointError, match="`architectures` must be one of LlavaLlamaFor.*Olmo"):
+    with pytest.raises(
+        CheckpointError, match=r"`architectures` must be one of LlavaLlamaFor.*Olmo"
+    ):
         load(folder)
