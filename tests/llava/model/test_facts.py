@@ -575,3 +575,16 @@ def test_positions_that_contradict_the_model_are_refused(
     edit(folder, rope_scaling=rope)
     with pytest.raises(CheckpointError, match=rf"`rope_scaling\.{name}_factor` must be"):
         inspect_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("name", ["rope_scaling", "rope_parameters"])
+def test_two_bases_of_the_positions_are_refused(
+    name: str, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    rope = {"rope_type": "linear", "factor": 2.0, "rope_theta": 5e5}
+    edit(folder, rope_theta=1e4, **{name: rope})
+    with pytest.raises(CheckpointError, match=rf"`rope_theta` must be the same as in `{name}`"):
+        inspect_checkpoint(str(folder))
+    edit(folder, rope_theta=5e5)
+    inspect_checkpoint(str(folder))
