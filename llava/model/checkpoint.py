@@ -250,12 +250,7 @@ def inspect_checkpoint(
     family = _family_of(config, folder, name, base_dir)
     config = read_facts(config, family, config_path, native=translated)
     config |= _inherited(config, base_dir)
-    if not any((language_dir / file).is_file() for file in TOKENIZER_MODEL_FILES):
-        raise CheckpointError(
-            f"No tokenizer lies in {language_dir}: neither "
-            f"{' nor '.join(TOKENIZER_MODEL_FILES)}. Copy it from the language model that the "
-            "checkpoint was trained from."
-        )
+    _require_tokenizer(language_dir)
     text = "text_config." if translated else ""
     check_generation(config, config["vocab_size"], config_path, text)
     _check_generation_file(config, language_dir)
@@ -284,6 +279,20 @@ def inspect_checkpoint(
         trained_files=trained_files,
         tower_dir=tower_dir,
         tower=tower,
+    )
+
+
+def _require_tokenizer(folder: Path) -> None:
+    if any((folder / file).is_file() for file in TOKENIZER_MODEL_FILES):
+        return
+    remedy = "Copy it from the language model that the checkpoint was trained from."
+    if (folder / "vocab.json").is_file():
+        remedy = (
+            "vocab.json is there, of which transformers makes the latter: "
+            f"`AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})`."
+        )
+    raise CheckpointError(
+        f"No tokenizer lies in {folder}: neither {' nor '.join(TOKENIZER_MODEL_FILES)}. {remedy}"
     )
 
 

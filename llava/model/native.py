@@ -20,6 +20,7 @@ from llava.tiling import ASPECT_RATIOS_IN_WORDS, is_aspect_ratio
 
 NATIVE_TYPES = ("llava", "llava_next", "llava_onevision")
 _SELECT_FEATURES = {"default": "patch", "full": "cls_patch"}
+_DEFAULT_TEXTS = {"llava": "llama", "llava_next": "llama", "llava_onevision": "qwen2"}
 _DEFAULT_STRATEGIES = {"llava": "default", "llava_next": "default", "llava_onevision": "full"}
 _DEFAULT_LAYERS = {"llava": -2, "llava_next": -2, "llava_onevision": -1}
 _DEFAULT_PINPOINTS = {
@@ -109,7 +110,7 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     check_fields({"text_config": None, "vision_config": None} | dict(config), _RULES, path)
     vision = vision_part(config, path)
     text = dict(config["text_config"])
-    text_type = text.get("model_type", "llama")
+    text_type = text.get("model_type", _DEFAULT_TEXTS[config["model_type"]])
     known = one_of(*(name for name, family in FAMILIES.items() if family.defaults))
     if not known.holds(text_type):
         raise unknown_value("text_config.model_type", known.words, text_type, path)
