@@ -31,6 +31,7 @@ _SPACE = "▁"
 _MODEL_FILE = "tokenizer.model"
 _CACHED_PIECES = 65_536
 _NEOX_TOKEN = "<|endoftext|>"
+_KEEPING_SPACES = ("Llama", "Qwen2", "Gemma")
 
 _MERGE_TABLE_DECODER = decoders.Sequence(
     [
@@ -333,10 +334,11 @@ def _clean_up(config: Mapping[str, Any]) -> dict[str, bool]:
     """Whether spaces before punctuation are dropped from decoded text, as options.
 
     They were when LLaVA's MPT was evaluated, unless the tokenizer's configuration says otherwise;
-    today that has to be insisted on.
+    today that has to be insisted on. The classes of other families did not do so of themselves,
+    and no class does by which a configuration with `backend` was saved.
     """
-    is_llama = str(config.get("tokenizer_class")).startswith("Llama")
-    clean_up = bool(config.get("clean_up_tokenization_spaces", not is_llama))
+    is_kept = str(config.get("tokenizer_class")).startswith(_KEEPING_SPACES) or "backend" in config
+    clean_up = bool(config.get("clean_up_tokenization_spaces", not is_kept))
     return {
         "clean_up_tokenization_spaces": clean_up,
         "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output": clean_up,

@@ -43,7 +43,14 @@ from llava.model.quantization import Quantization
 from llava.model.rules import unknown_value
 from llava.model.stored_quantized import drop_idle_biases, read_unpacked
 from llava.model.tower import require_frozen_tower, tower_tensors
-from llava.model.weights import LoadReport, is_of_tower, match_tensors, read_tensors
+from llava.model.weights import (
+    LoadReport,
+    drop_idle_newline,
+    has_own_head,
+    is_of_tower,
+    match_tensors,
+    read_tensors,
+)
 from llava.tokenizer import load_checkpoint_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -157,7 +164,10 @@ def _build_model(
     if quantized_by == "GPTQ":
         drop_idle_biases(tensors, expected)
     _lay_over(tensors, adapter, trained, expected, checkpoint)
-    _refuse_untied(config, tensors, checkpoint)
+    drop_idle_newline(tensors, expected, checkpoint.config, checkpoint.config_file)
+    if config.tie_word_embeddings and has_own_head(tensors, checkpoint.family.embeddings):
+        words = "false, as the weights have a head of their own"
+        raise unknown_value("tie_word_embeddings", words, True, checkpoint.config_file)
     report = match_tensors(
         tensors,
         expected,
@@ -203,7 +213,10 @@ def _follow_trained(
         fields = {**checkpoint.config, "unfreeze_mm_vision_tower": True}
         checkpoint = replace(checkpoint, config=fields)
     is_tied = checkpoint.config.get("tie_word_embeddings", checkpoint.family.is_tied)
-    if adapter is not None and is_tied and adapter.parts_tables():
+    parted = adapter is not None and adapter.parts_tables()
+    # transformers' own classes part the two where the weights hold both
+    parted = parted or (checkpoint.native and has_own_head(tensors, checkpoint.family.embeddings))
+    if is_tied and parted:
         tensors.setdefault("lm_head.weight", tensors[checkpoint.family.embeddings])
         fields = {**checkpoint.config, "tie_word_embeddings": False}
         checkpoint = replace(checkpoint, config=fields)
@@ -279,18 +292,6 @@ def _read_trained(
     return adapter, trained | {
         file: normalize_trained_names(read_tensors([file])) for file in files
     }
-
-
-def _refuse_untied(
-    config: Any, tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint
-) -> None:
-    """Checks that embeddings and head are equal where config.json says that they are one."""
-    head, table = tensors.get("lm_head.weight"), tensors.get(checkpoint.family.embeddings)
-    if not config.tie_word_embeddings or head is None or table is None:
-        return
-    if head.shape != table.shape or not torch.equal(head, table.to(head)):
-        words = "false, as the weights have a head of their own"
-        raise unknown_value("tie_word_embeddings", words, True, checkpoint.config_file)
 
 
 def _from_tensors(

@@ -38,8 +38,10 @@ from llava.model.locate import (
 from llava.model.native import NATIVE_TYPES, is_native_config, translate_config
 from llava.model.processor_facts import processor_files
 from llava.model.quantized_weights import find_packing, refuse_quantized, stored_names
+from llava.model.rules import one_of, unknown_value
 from llava.model.tower_facts import find_tower, is_tower_tuned, read_image_facts
 from llava.model.tower_kinds import Tower
+from llava.names import identity_of
 from llava.tiling import Layout, read_layout
 
 DEFAULT_CONTEXT_LEN = 2048
@@ -254,6 +256,7 @@ def inspect_checkpoint(
         config = translate_config(config, config_dir) | {"mm_vision_tower": str(language_dir)}
     family = _family_of(config, folder, name, base_dir)
     config = read_facts(config, family, config_path, native=translated)
+    config |= _inherited(config, base_dir)
     find_tokenizer_file(language_dir)
     text = "text_config." if translated else ""
     check_generation(config, config["vocab_size"], config_path, text)
@@ -311,6 +314,16 @@ def _config_of(folder: Path, base: Path | None) -> tuple[Path, dict[str, Any]]:
     return folder, read_config(folder)
 
 
+def _inherited(config: Mapping[str, Any], base: Path | None) -> dict[str, Any]:
+    """What a base decides, whatever was trained over it: a tuned tower in it is what counts.
+
+    Unless the configuration names another tower.
+    """
+    own = {} if base is None or not (base / "config.json").is_file() else read_config(base)
+    names = {identity_of(str(each.get("mm_vision_tower"))) for each in (own, config)}
+    return {"unfreeze_mm_vision_tower": True} if is_tower_tuned(own) and len(names) == 1 else {}
+
+
 def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | None) -> Family:
     model_type = str(config.get("model_type"))
     if model_type in MODEL_TYPES:
@@ -323,8 +336,16 @@ def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | 
     base_type = "" if base is None else str(read_config(base).get("model_type"))
     if base_type in MODEL_TYPES:
         return MODEL_TYPES[base_type]
-    for hint in (str(config.get("architectures")), "mpt" if "d_model" in config else "", name):
-        for family in _REFERENCE_FAMILIES:
-            if family in hint.lower():
-                return FAMILIES[family]
+    classes = str(config.get("architectures") or "")
+    for family in FAMILIES.values():
+        if f"{family.prefix}ForCausalLM" in classes:
+            return family
+    for hint in (classes, "mpt" if "d_model" in config else "", name):
+        for reference in _REFERENCE_FAMILIES:
+            if reference in hint.lower():
+                return FAMILIES[reference]
+    if classes:  # another language model's tensors may have the same names
+        known = one_of(*(f"{family.prefix}ForCausalLM" for family in FAMILIES.values()))
+        found, path = config["architectures"], folder / "config.json"
+        raise unknown_value("architectures", known.words, found, path)
     return FAMILIES["llama"]

@@ -202,6 +202,10 @@ def read_facts(
     for name in ("rope_scaling", "rope_parameters"):
         if config.get(name) is not None:
             _check_rope(config[name], path, f"{prefix}{name}.", _rotated(config) // 2)
+            inside, outside = config[name].get("rope_theta"), config.get("rope_theta")
+            if inside is not None and outside is not None and inside != outside:
+                words = f"the same as in `{name}`, {inside}"
+                raise unknown_value(f"{prefix}rope_theta", words, outside, path)
     for one, other in (("rope_scaling", "rope_parameters"), ("torch_dtype", "dtype")):
         given, again = config.get(one), config.get(other)
         if given is not None and again is not None and given != again:

@@ -90,6 +90,11 @@ class Family:
     is_packable: bool = True
     is_original: bool = False
 
+    @property
+    def prefix(self) -> str:
+        """What the names of its LLaVA's classes begin with, such as `LlavaQwen`."""
+        return self.llava_types[0].title().replace("_", "")
+
 
 _LAYERS = {"num_hidden_layers": 32, "num_attention_heads": 32}
 _DEFAULTS = _LAYERS | {"hidden_size": 4096, "rms_norm_eps": 1e-6}

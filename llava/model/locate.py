@@ -202,9 +202,14 @@ def find_tokenizer_file(folder: Path) -> Path:
     for name in TOKENIZER_MODEL_FILES:
         if (folder / name).is_file():
             return folder / name
+    remedy = "Copy it from the language model that the checkpoint was trained from."
+    if (folder / "vocab.json").is_file():
+        remedy = (
+            "vocab.json is there, of which transformers makes the latter: "
+            f"`AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})`."
+        )
     raise CheckpointError(
-        f"No tokenizer lies in {folder}: neither {' nor '.join(TOKENIZER_MODEL_FILES)}. Copy it "
-        "from the language model that the checkpoint was trained from."
+        f"No tokenizer lies in {folder}: neither {' nor '.join(TOKENIZER_MODEL_FILES)}. {remedy}"
     )
 
 

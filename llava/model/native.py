@@ -20,13 +20,19 @@ from llava.tiling import ASPECT_RATIOS_IN_WORDS, is_aspect_ratio
 
 _SELECT_FEATURES = {"default": "patch", "full": "cls_patch"}
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "llava": {"vision_feature_select_strategy": "default", "vision_feature_layer": -2},
+    "llava": {
+        "text_type": "llama",
+        "vision_feature_select_strategy": "default",
+        "vision_feature_layer": -2,
+    },
     "llava_next": {
+        "text_type": "llama",
         "vision_feature_select_strategy": "default",
         "vision_feature_layer": -2,
         "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
     },
     "llava_onevision": {
+        "text_type": "qwen2",
         "vision_feature_select_strategy": "full",
         "vision_feature_layer": -1,
         "image_grid_pinpoints": [[384 * i, 384 * j] for i in range(1, 7) for j in range(1, 7)],
@@ -115,12 +121,12 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     check_fields({"text_config": None, "vision_config": None} | dict(config), _RULES, path)
     vision = vision_part(config, path)
     text = dict(config["text_config"])
-    text_type = text.get("model_type", "llama")
+    defaults = _DEFAULTS[config["model_type"]]
+    text_type = text.get("model_type", defaults["text_type"])
     known = one_of(*(name for name, family in FAMILIES.items() if family.defaults))
     if not known.holds(text_type):
         raise unknown_value("text_config.model_type", known.words, text_type, path)
     text = {**FAMILIES[text_type].defaults, **text}
-    defaults = _DEFAULTS[config["model_type"]]
     stated = {**defaults, **config}
     fields = text | {
         "model_type": FAMILIES[text_type].llava_types[0],
@@ -141,7 +147,9 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     for name in ("torch_dtype", "dtype"):
         if config.get(name) is not None and not (text.get("torch_dtype") or text.get("dtype")):
             fields[name] = config[name]
-    fields.setdefault("tie_word_embeddings", config.get("tie_word_embeddings", False))
+    # either level has had it, by version and class
+    name = "tie_word_embeddings"
+    fields[name] = text.get(name) or config.get(name, False)
     if "image_grid_pinpoints" in defaults:
         pinpoints = stated["image_grid_pinpoints"] or defaults["image_grid_pinpoints"]
         fields |= {

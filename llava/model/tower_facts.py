@@ -224,7 +224,7 @@ def _check_selection(
     tiled = ratio not in (None, "square", "pad")
     if spatial and tiled and tower.select_feature == "cls_patch":
         if native:
-            words = "default, as `model_type` is llava_next"
+            words = "default, because images are tiled"
             raise unknown_value(strategy, words, "full", config_path)
         words = f"patch, because `image_aspect_ratio` is {ratio}"
         raise unknown_value("mm_vision_select_feature", words, "cls_patch", config_path)

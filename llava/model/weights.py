@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +19,7 @@ from llava.errors import CheckpointError, reason_of
 from llava.model.checkpoint import Checkpoint
 from llava.model.locate import read_strings, refuse_lfs_pointer, unreadable
 from llava.model.quantized_weights import refuse_quantized
+from llava.model.rules import unknown_value
 
 # what torch.load answers damaged files with
 _DAMAGED = (
@@ -30,6 +32,7 @@ _SHOWN = 5
 # Tensors that older versions saved and that are computed today.
 _COMPUTED = re.compile(r"(rotary_emb\.inv_freq|embeddings\.position_ids)$")
 _TOWER = re.compile(r"(^|\.)vision_tower\.")
+_NEWLINE = re.compile(r"(^|\.)image_newline$")
 _PROJECTOR = re.compile(r"(^|\.)(mm_projector\.|image_newline$)")
 
 # What torch.compile, data parallelism and checkpointing of activations put into a tensor's name.
@@ -175,6 +178,38 @@ class LoadReport:
     quantized_by: str = ""
     num_unpacked: int = 0
     content_hash: str = ""
+
+
+def has_own_head(tensors: Mapping[str, torch.Tensor], embeddings: str) -> bool:
+    """Whether tensors have a head of other values than the embeddings, which have that name."""
+    head, table = tensors.get("lm_head.weight"), tensors.get(embeddings)
+    if head is None or table is None:
+        return False
+    return head.shape != table.shape or not torch.equal(head, table.to(head))
+
+
+def drop_idle_newline(
+    tensors: dict[str, torch.Tensor],
+    expected: Mapping[str, torch.Size],
+    config: Mapping[str, Any],
+    config_file: Path,
+) -> None:
+    """Leaves out, in place, the newline that a model had before it was trained without one.
+
+    Args:
+        tensors: The checkpoint's tensors by name.
+        expected: The model's shapes by name.
+        config: The checkpoint's configuration.
+        config_file: Where it stands, for messages.
+
+    Raises:
+        CheckpointError: the configuration does not say whether rows are closed by a newline.
+    """
+    for name in [name for name in tensors.keys() - expected.keys() if _NEWLINE.search(name)]:
+        if "mm_patch_merge_type" not in config:
+            words = f"stated, such as spatial_unpad, as the weights hold {name}"
+            raise unknown_value("mm_patch_merge_type", words, None, config_file)
+        del tensors[name]
 
 
 def match_tensors(

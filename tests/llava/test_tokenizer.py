@@ -515,6 +515,12 @@ def test_neox_tokenizers_put_a_space_before_a_text_as_configured(tmp_path, confi
         ({}, "Is it red, or isn't it?"),
         ({"clean_up_tokenization_spaces": False}, "Is it red , or is n't it ?"),
         ({"tokenizer_class": "LlamaTokenizerFast"}, "Is it red , or is n't it ?"),
+        ({"tokenizer_class": "Qwen2Tokenizer"}, "Is it red , or is n't it ?"),
+        ({"tokenizer_class": "PreTrainedTokenizerFast"}, "Is it red, or isn't it?"),
+        (
+            {"tokenizer_class": "TokenizersBackend", "backend": "tokenizers"},
+            "Is it red , or is n't it ?",
+        ),
     ],
 )
 def test_byte_level_tokenizers_clean_up_as_they_did(tmp_path, config, text):

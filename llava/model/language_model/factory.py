@@ -24,8 +24,8 @@ def make_llava(name: str, config_name: str = "") -> tuple[Any, Any, Any]:
         name: Of the family, see `FAMILIES`.
         config_name: Of the configuration's class, where that is not `LlavaQwenConfig` or the like.
     """
-    model_type = FAMILIES[name].llava_types[0]
-    prefix, module = model_type.title().replace("_", ""), f"{__package__}.{model_type}"
+    prefix, model_type = FAMILIES[name].prefix, FAMILIES[name].llava_types[0]
+    module = f"{__package__}.{model_type}"
     config_class = CONFIG_MAPPING[name]
     base_class = MODEL_MAPPING[config_class]
     causal_class = MODEL_FOR_CAUSAL_LM_MAPPING[config_class]

@@ -12,7 +12,7 @@ import torch
 from llava.errors import CheckpointError
 from llava.model.builder import load_pretrained_model
 from tests.checkpoints import make_checkpoint
-from tests.variants import make_base, make_lora, make_mpt
+from tests.variants import make_base, make_family, make_lora, make_mpt
 
 IDS = torch.tensor([[5, 9, 3, 30, 7]])
 
@@ -67,3 +67,25 @@ def test_base_of_another_size_is_named_as_what_is_wrong(
     assert "another shape" in message
     assert str(lora / "config.json") in message
     assert "`model.base=`" in message
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [("qwen2", "LlavaQwenForCausalLM"), ("gemma", "LlavaGemmaForCausalLM")]
+)
+def test_class_tells_the_language_model_where_the_type_does_not(
+    family: str, name: str, tiny_tower: Path, tmp_path: Path
+) -> None:
+    fields = {"architectures": [name], "model_type": "llava"}
+    folder = make_family(tmp_path / "tiny-7b-ov", tiny_tower, family)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    assert type(load(folder)).__name__ == name
+
+
+def test_unknown_class_is_no_llama(tiny_tower: Path, tmp_path: Path) -> None:
+    fields = {"architectures": ["LlavaOlmoForCausalLM"], "model_type": "llava"}
+    folder = make_checkpoint(tmp_path / "tiny-7b", tiny_tower, **fields)
+    with pytest.raises(
+        CheckpointError, match=r"`architectures` must be one of LlavaLlamaFor.*Olmo"
+    ):
+        load(folder)
