@@ -22,6 +22,12 @@ from runners.storage.stored import State, StoredTask, list_runs
 
 _DATE = "%Y-%m-%d %H:%M"
 _LONGEST_CELL = 60
+_STARTS = (
+    [COMMAND, "eval"],
+    ["python", "-m", "runners.eval"],
+    ["python", "-m", "llava_evals", "eval"],
+)
+"""How the commands begin that runs keep."""
 
 
 def print_list(words: Sequence[str]) -> int:
@@ -125,7 +131,7 @@ def _remedy(task: StoredTask) -> str:
     except ValueError:
         words = []
     # A manifest may be anyone's: what it says is shown as one command of this project, or not.
-    if words[:2] != [COMMAND, "eval"] and words[:3] != ["python", "-m", "runners.eval"]:
+    if not any(words[: len(start)] == start for start in _STARTS):
         return "repeat the command that began it"
     kept = [word for word in words if not word.startswith("overwrite=")]
     return f"go on with {mask_secrets(shlex.join(kept))}"

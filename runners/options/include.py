@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from llava.conversation import conv_templates, declare_template
 from llava.errors import ConversationError
@@ -93,9 +94,9 @@ def use_folders(folders: Sequence[Path]) -> None:
         _check_folder(folder)
     for one, other in combinations(folders, 2):
         _check_distinct(one, other)
-    package = ModuleType(PACKAGE)
-    package.__path__ = [str(folder) for folder in folders]
-    sys.modules[PACKAGE] = package
+    if folders:
+        sys.modules[PACKAGE] = package = ModuleType(PACKAGE)
+        package.__path__ = [str(folder) for folder in folders]
     _in_use[:] = folders
     for folder in folders:
         for path in sorted((folder / "conversation").glob("*.yaml")):
@@ -135,6 +136,12 @@ def _check_folder(folder: Path) -> None:
             f"{'/, '.join(groups)}/ in it. Put what you add there, such as "
             f"{folder / 'model' / 'mine.yaml'}."
         )
+    for path in sorted(folder.glob("*/*.yaml")):
+        try:
+            OmegaConf.load(path)
+        except (OSError, UnicodeDecodeError, YAMLError) as error:
+            said = " ".join(str(error).split())
+            raise ConfigError(f"{path} cannot be read: {said}. Correct it.") from error
     _check_distinct(conf_folder(), folder)
 
 
@@ -173,7 +180,7 @@ def _declare(path: Path) -> None:
             separators=declared.separators or [],
             stops=declared.stop or [],
         )
-    except (ConfigError, ConversationError, OmegaConfBaseException, OSError, ValueError) as error:
+    except (ConfigError, ConversationError, OmegaConfBaseException, ValueError) as error:
         said = str(error).partition("\n")[0]
         raise ConfigError(f"{path} does not declare a template: {said}") from error
     _declared[path.stem] = declared

@@ -121,7 +121,7 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
         use_folders(folders)
         with (
             tempfile.TemporaryDirectory(prefix="llava-evals-") as scratch,
-            _command_line(_searching(folders, _options(argv, scratch, schema))),
+            _command_line(_including(folders, _options(argv, scratch, schema))),
             # Lets Hydra's errors through: else it prints them itself and exits with 1.
             _environment(FULL_ERROR, "1"),
         ):
@@ -252,17 +252,15 @@ def _options(argv: Sequence[str], scratch: str, schema: type) -> list[str]:
     return options
 
 
-def _searching(folders: Sequence[Path], options: list[str]) -> list[str]:
-    """The command line with what Hydra is told of included folders."""
+def _including(folders: Sequence[Path], options: Sequence[str]) -> list[str]:
+    """The command line with the folders that it includes, as Hydra reads a list."""
     if not folders:
-        return options
-    places = ",".join(quote_literally(f"file://{folder}") for folder in folders)
+        return list(options)
     names = ",".join(quote_literally(str(folder)) for folder in folders)
     # Beside the other overrides, because argparse does not accept them on both sides of a flag.
     overrides = (n for n, word in enumerate(options) if "=" in word and not word.startswith("-"))
     place = next(overrides, len(options))
-    options[place:place] = [f"hydra.searchpath=[{places}]", f"include=[{names}]"]
-    return options
+    return [*options[:place], f"include=[{names}]", *options[place:]]
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +17,10 @@ from PIL import Image
 
 import evals.tasks
 from evals.errors import DataError
+from runners.options.include import use_folders
 from runners.options.task_spec import TaskSpec
 from runners.scoring.score import score_lines
+from tests.runners.conftest import program_environment
 
 PAGE = Path(__file__).parents[2] / "docs" / "add_a_benchmark.md"
 
@@ -28,11 +32,11 @@ def code_block(language: str) -> str:
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """The page's module where tasks lie, and the page's YAML with three questions behind it."""
-    package = tmp_path / "tasks"
-    package.mkdir()
-    (package / "counting.py").write_text(code_block("python"), encoding="utf-8")
-    data = tmp_path / "counting"
+    """The page's files in a folder that is included, and the options with three questions."""
+    folder, data = tmp_path / "mine", tmp_path / "counting"
+    (folder / "task").mkdir(parents=True)
+    (folder / "counting.py").write_text(code_block("python"), encoding="utf-8")
+    (folder / "task" / "counting.yaml").write_text(code_block("yaml"), encoding="utf-8")
     (data / "images").mkdir(parents=True)
     records = [
         {"id": i, "image": f"{i}.png", "question": "How many?", "count": i} for i in (1, 2, 3)
@@ -40,10 +44,9 @@ def spec(tmp_path: Path) -> Iterator[dict[str, Any]]:
     (data / "questions.json").write_text(json.dumps(records))
     for record in records:
         Image.new("RGB", (8, 8)).save(data / "images" / record["image"])
-    evals.tasks.__path__.append(str(package))
+    use_folders([folder])
     yield {**yaml.safe_load(code_block("yaml")), "data_dir": str(data)}
-    evals.tasks.__path__.remove(str(package))
-    sys.modules.pop("evals.tasks.counting", None)
+    use_folders([])
 
 
 def test_the_two_files_are_a_benchmark(spec: dict[str, Any]) -> None:
@@ -68,8 +71,39 @@ def test_its_broken_files_are_named(spec: dict[str, Any]) -> None:
         TaskSpec.from_json(spec).build().samples()
 
 
-def test_the_yaml_names_the_module() -> None:
-    module, _, name = yaml.safe_load(code_block("yaml"))["_target_"].rpartition(".")
-    assert module == "evals.tasks.counting"
-    assert f"def {name}(" in code_block("python")
-    assert not (Path(evals.tasks.__file__).parent / "counting.py").exists()
+def test_the_same_files_are_a_benchmark_of_the_project(spec: dict[str, Any]) -> None:
+    """In `evals.tasks` and under its name there, as the page says last."""
+    folder = str(Path(spec["data_dir"]).parent / "mine")
+    evals.tasks.__path__.append(folder)
+    try:
+        spec["_target_"] = "evals.tasks.counting.Counting"
+        assert spec["_target_"] in PAGE.read_text(encoding="utf-8")
+        assert len(TaskSpec.from_json(spec).build().samples()) == 3
+    finally:
+        evals.tasks.__path__.remove(folder)
+        sys.modules.pop("evals.tasks.counting", None)
+
+
+def test_the_command_runs_it(spec: dict[str, Any], tiny_checkpoint: Path, tmp_path: Path) -> None:
+    def shell(line: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", *shlex.split(line.replace("llava-evals", "llava_evals"))]
+        return subprocess.run(
+            words,
+            cwd=tmp_path,
+            env=program_environment(tmp_path / "cache"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    [command] = re.findall(r"```bash\n(.*?)\n```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    command = command.replace("model=llava-v1.5-7b", f"model.path={tiny_checkpoint} run=r")
+    done = shell(f"{command} tasks.counting.max_new_tokens=2 data.root=. canary=off")
+    assert done.returncode == 0, done.stderr
+    assert "counting  test accuracy" in done.stdout
+    # Whoever reads the run names the folder again.
+    refused = shell("llava-evals score run=r")
+    assert refused.returncode == 2
+    assert "Name its folder with include=DIR" in refused.stderr
+    again = shell("llava-evals score run=r include=mine")
+    assert (again.returncode, again.stdout.strip()) == (0, done.stdout.strip())
