@@ -36,7 +36,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("checkout")
     for name in ("evals", "conf", "tests"):
         shutil.copytree(CHECKOUT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("llava", "runners", "conftest.py", "pyproject.toml"):
+    for name in ("llava", "llava_evals", "runners", "conftest.py", "pyproject.toml"):
         (copy / name).symlink_to(CHECKOUT / name)
     for name, content in FILES.items():
         assert not (copy / name).exists()
