@@ -326,6 +326,8 @@ def _finish(model: PreTrainedModel, checkpoint: Checkpoint) -> PreTrainedModel:
         # transformers 4.37 reads these from config.json where nobody has edited them since
         for name in _INHERITED_OPTIONS & checkpoint.config.keys():
             setattr(model.generation_config, name, checkpoint.config[name])
+        if model.generation_config.eos_token_id is None:
+            model.generation_config.eos_token_id = checkpoint.config.get("eos_token_id")
     # the number of new tokens is asked for at each call; a stored total would only contradict it
     model.generation_config.max_length = None
     return model.eval()

@@ -326,8 +326,15 @@ def _inherited(config: Mapping[str, Any], base: Path | None) -> dict[str, Any]:
 
 def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | None) -> Family:
     model_type = str(config.get("model_type"))
+    classes = str(config.get("architectures") or "")
+    named = [each for each in FAMILIES.values() if f"{each.prefix}ForCausalLM" in classes]
     if model_type in MODEL_TYPES:
-        return MODEL_TYPES[model_type]
+        family = MODEL_TYPES[model_type]
+        if named and family not in named:
+            words = f"{family.prefix}ForCausalLM, as `model_type` is {model_type}"
+            path = folder / "config.json"
+            raise unknown_value("architectures", words, config["architectures"], path)
+        return family
     if model_type != _AMBIGUOUS_TYPE:
         raise CheckpointError(
             f"`model_type` must be one of {', '.join((*MODEL_TYPES, *NATIVE_TYPES))}, but is "
@@ -336,10 +343,8 @@ def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | 
     base_type = "" if base is None else str(read_config(base).get("model_type"))
     if base_type in MODEL_TYPES:
         return MODEL_TYPES[base_type]
-    classes = str(config.get("architectures") or "")
-    for family in FAMILIES.values():
-        if f"{family.prefix}ForCausalLM" in classes:
-            return family
+    if named:
+        return named[0]
     for hint in (classes, "mpt" if "d_model" in config else "", name):
         for reference in _REFERENCE_FAMILIES:
             if reference in hint.lower():
