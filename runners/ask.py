@@ -76,7 +76,8 @@ def _answer(settings: AskConfig, subject: Subject, request: Request) -> int:
     device = settings.device or default_device()
     dtype = subject.dtype(settings.dtype) or ("float32" if device == "cpu" else "float16")
     order = subject.load_order(settings, dtype=dtype, engine=SequentialOptions())
-    engine = load_sequential(order, device)
+    with doing("loading the model"):
+        engine = load_sequential(order, device)
     streams = sys.stdout.isatty() and settings.num_beams == 1
     streamer = None
     if streams:

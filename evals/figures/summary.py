@@ -158,7 +158,7 @@ def _interval(
             return part.metrics[name] if same else None
 
         error = jackknife_standard_error(compute, clusters)
-        if error is None and len(set(clusters)) > 1:
+        if error is None:
             return None
     largest = everything.scales.get(name, SHARE).largest
     return interval_of(value, error, clusters, largest=largest)

@@ -1,9 +1,9 @@
 """The one wrapper around `hydra.main`: what goes in, what comes out, and with which exit code.
 
-Exit codes of every program: 0 complete, 1 incomplete, 2 bad configuration, data or checkpoint,
-130 after Ctrl-C, 143 after SIGTERM. A sweep runs every job and exits with 130 or 143 if it was
-interrupted, else 2 if any job did, else 1 if any did. An error is one paragraph on stderr;
-`HYDRA_FULL_ERROR=1` adds the traceback.
+Exit codes of every program: 0 complete, 1 incomplete, 2 bad configuration, data or checkpoint, 3 a
+gate that cannot decide, 130 after Ctrl-C, 143 after SIGTERM. A sweep runs every job and exits with
+130 or 143 if it was interrupted, else 2 if any job did, else 1 if any did, else 3 if any did. An
+error is one paragraph on stderr; `HYDRA_FULL_ERROR=1` adds the traceback.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from runners.errors import (
     INCOMPLETE,
     INTERRUPTED,
     TERMINATED,
+    UNDECIDED,
     CanaryError,
     ConfigError,
     StoreError,
@@ -158,7 +159,7 @@ def exit_code(codes: Sequence[int]) -> int:
     >>> exit_code([0, 2, 1, 0])
     2
     """
-    graver = (INTERRUPTED, TERMINATED, BAD_INPUT, INCOMPLETE)
+    graver = (INTERRUPTED, TERMINATED, BAD_INPUT, INCOMPLETE, UNDECIDED)
     return next((code for code in graver if code in codes), COMPLETE)
 
 
