@@ -16,6 +16,7 @@ from evals.records import Cause, Failure, Sample
 from llava.generation.request import GenerationConfig, Request
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.ask_images import open_sources
+from runners.logs import doing
 from runners.options import program
 from runners.options.ask import AskConfig
 from runners.options.build import read_settings

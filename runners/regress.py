@@ -1,7 +1,7 @@
 """Holds a candidate against a baseline: `python -m runners.regress baseline=RUN candidate=RUN`.
 
-The exit code is the verdict: 0 no significant drop, 1 a significant drop, 3 it cannot be told. With 2
-the runs cannot be compared. Only stored scores are read; no model is loaded.
+The exit code is the verdict: 0 no significant drop, 1 a significant drop, 3 it cannot be told. With
+2 the runs cannot be compared. Only stored scores are read; no model is loaded.
 """
 
 from __future__ import annotations
