@@ -40,10 +40,11 @@ from runners.logs import RunLog, doing
 from runners.options.eval import EvalConfig
 from runners.options.names import run_name
 from runners.options.program import is_later_job
+from runners.options.sweep_jobs import note_figures
 from runners.options.task_spec import TaskSpec
 from runners.signals import Interruption
 from runners.storage.identity import UNKNOWN
-from runners.storage.run_table import render_summaries, write_tables
+from runners.storage.run_table import render_summaries, summary_rows, write_tables
 from runners.storage.stored import StoredTask
 from runners.workers.interface import build_workers
 from runners.workers.messages import ModelLoaded
@@ -283,6 +284,8 @@ class Course:
                 summaries.append(task_run.finish(timings.get(task_run.name)))
         write_tables(self._run_dir)
         print(f"{self._run_dir.name}\n{render_summaries(summaries)}\n")
+        note_figures({"run": self._run_dir.name})
+        note_figures({row["task"]: row["score"] for row in summary_rows(summaries)})
         for task_run in self._task_runs:
             if not task_run.asked.task.has_annotations:
                 _say_who_scores(task_run)

@@ -51,7 +51,13 @@ from runners.options.complaints import (
     report,
 )
 from runners.options.register import SCHEMAS, cache_dir, register
-from runners.options.sweep_jobs import RemoteJobs, is_lost_job
+from runners.options.sweep_jobs import (
+    EndedJob,
+    RemoteJobs,
+    is_lost_job,
+    render_jobs,
+    take_figures,
+)
 from runners.options.words import is_multirun, quote_free_text
 from runners.signals import ignore_interrupts, stop_once
 
@@ -139,7 +145,10 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
         report(error)
         jobs.codes.append(INCOMPLETE)
     jobs.tell_failures()
-    return exit_code(jobs.codes + jobs.remote.collect())
+    swept = [*jobs.swept, *jobs.remote.collect()]
+    if len(swept) > 1:
+        print(mask_secrets(render_jobs(swept)))
+    return exit_code([*jobs.codes, *(job.code for job in swept)])
 
 
 def _drop_output() -> None:
@@ -174,13 +183,15 @@ class _Jobs:
         self._argv = sys.argv
         self._full_error = full_error
         self.codes: list[int] = []
+        self.swept: list[EndedJob] = []
         self._failures: list[str] = []
         self._num_not_begun = 0
         self.running = False
         self.remote = RemoteJobs(cache_dir())
 
     def __call__(self, config: DictConfig) -> None:
-        if INTERRUPTED in self.codes or TERMINATED in self.codes:
+        codes = {job.code for job in self.swept}
+        if INTERRUPTED in codes or TERMINATED in codes:
             self._num_not_begun += 1
             return
         is_swept = HydraConfig.get().mode is RunMode.MULTIRUN
@@ -189,15 +200,26 @@ class _Jobs:
             overrides = " ".join(HydraConfig.get().overrides.task)
             print(mask_secrets(f"{name}: {overrides}"), file=sys.stderr)
         self.running = True
+        take_figures()  # of a job that was none of this sweep
         with _command_line(self._argv[1:]), _environment(FULL_ERROR, self._full_error):
             code = self._run(config)
         self.running = False
-        self.codes.append(code)
-        if is_swept and code != COMPLETE:
+        if not is_swept:
+            self.codes.append(code)
+            return
+        if code != COMPLETE:
             told = f"{name} ended with exit code {code}: {overrides}"
             self._failures.append(mask_secrets(told))
+        ended = EndedJob(
+            num=HydraConfig.get().job.num,
+            code=code,
+            overrides=[str(word) for word in HydraConfig.get().overrides.task],
+            figures=take_figures(),
+        )
         if self.remote.is_remote:
-            self.remote.tell(HydraConfig.get().job.num, code)
+            self.remote.tell(ended)
+        else:
+            self.swept.append(ended)
 
     def tell_failures(self) -> None:
         """Says at the end of a sweep which of its jobs did not end with 0; hours lie between."""
