@@ -24,6 +24,7 @@ from runners.views.leaderboard.text import render_csv, render_latex, render_mark
 logger = logging.getLogger(__name__)
 
 NAME = "leaderboard"
+_OF_PROJECT = Path(__file__).parent / "views" / "leaderboard" / "assets" / "published"
 
 
 def leaderboard(config: DictConfig) -> int:
@@ -45,7 +46,7 @@ def leaderboard(config: DictConfig) -> int:
 
 
 def _published_dir(settings: LeaderboardConfig) -> Path | None:
-    """The folder with the tables of published figures, None if none are wanted or there."""
+    """The folder with the tables of published figures, None if none are wanted."""
     if settings.published == ["none"]:
         return None
     if settings.published_dir is not None:
@@ -56,18 +57,9 @@ def _published_dir(settings: LeaderboardConfig) -> Path | None:
                 "figures that come with the project."
             )
         return named
-    of_project = Path(__file__).resolve().parents[1] / "results" / "published"
-    # Tables beside the runs replace those of the project, which an installed package lacks.
-    for folder in (Path(settings.results_dir) / "published", of_project):
-        if visible(folder.glob("*.csv")):
-            return folder
-    if settings.published != ["auto"]:
-        raise ConfigError(
-            f"`published` asks for published figures, but there is no table in {of_project}. Name "
-            "the folder with published_dir=DIR."
-        )
-    logger.info("no published figures are at hand; published_dir=DIR names a folder with them")
-    return None
+    # Tables beside the runs replace those of the project.
+    beside = Path(settings.results_dir) / "published"
+    return beside if visible(beside.glob("*.csv")) else _OF_PROJECT
 
 
 def _write(board: Leaderboard, settings: LeaderboardConfig) -> int:

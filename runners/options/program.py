@@ -13,7 +13,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from io import TextIOWrapper
+from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
@@ -50,6 +52,7 @@ from runners.options.complaints import (
     explain_disk_error,
     report,
 )
+from runners.options.include import split_include, use_folders
 from runners.options.register import SCHEMAS, cache_dir, register
 from runners.options.sweep_jobs import (
     EndedJob,
@@ -58,7 +61,7 @@ from runners.options.sweep_jobs import (
     render_jobs,
     take_figures,
 )
-from runners.options.words import is_multirun, quote_free_text
+from runners.options.words import is_multirun, quote_free_text, quote_literally
 from runners.signals import ignore_interrupts, stop_once
 
 BAD_INPUT_ERRORS = (
@@ -117,11 +120,15 @@ def _does_the_work(rank: int, count: int) -> bool:
 def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str]) -> int:
     """Returns the exit code of `job` under the options in `argv`, over all jobs of a sweep."""
     register()
-    jobs = _Jobs(job, full_error=os.environ.get(FULL_ERROR))
+    schema = SCHEMAS[config_name]
+    takes_include = any(field.name == "include" for field in fields(schema))
+    argv, folders = split_include(argv) if takes_include else (argv, [])
+    jobs = _Jobs(job, folders, full_error=os.environ.get(FULL_ERROR))
     try:
+        use_folders(folders)
         with (
             tempfile.TemporaryDirectory(prefix="llava-evals-") as scratch,
-            _command_line(_options(argv, scratch, SCHEMAS[config_name])),
+            _command_line(_searching(folders, _options(argv, scratch, schema))),
             # Lets Hydra's errors through: else it prints them itself and exits with 1.
             _environment(FULL_ERROR, "1"),
         ):
@@ -134,7 +141,7 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
     except BrokenPipeError:  # as in `--help | head`
         _drop_output()
         return COMPLETE
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (ConfigError, HydraException, OmegaConfBaseException, ValueError) as error:
         if jobs.running:  # a defect of the program, not of its configuration
             raise
         report(error)
@@ -178,8 +185,11 @@ class _Jobs:
     __module__ = "__main__"
     __name__ = "main"
 
-    def __init__(self, job: Callable[[DictConfig], int], *, full_error: str | None) -> None:
+    def __init__(
+        self, job: Callable[[DictConfig], int], folders: Sequence[Path], *, full_error: str | None
+    ) -> None:
         self._job = job
+        self._folders = folders
         self._argv = sys.argv
         self._full_error = full_error
         self.codes: list[int] = []
@@ -230,6 +240,9 @@ class _Jobs:
 
     def _run(self, config: DictConfig) -> int:
         try:
+            use_folders(self._folders)  # a launcher may have brought this job elsewhere
+            if list(config.get("include", ())) != [str(folder) for folder in self._folders]:
+                raise ConfigError("`include` must be given on the command line: include=DIR.")
             return self._job(config)
         except BAD_INPUT_ERRORS as error:
             report(error)
@@ -259,6 +272,19 @@ def _options(argv: Sequence[str], scratch: str, schema: type) -> list[str]:
     experiments = [n for n, word in enumerate(options) if word.startswith("experiment=")]
     if experiments:
         options.insert(experiments[0], f"hydra.sweep.dir='{scratch}'")
+    return options
+
+
+def _searching(folders: Sequence[Path], options: list[str]) -> list[str]:
+    """The command line with what Hydra is told of included folders."""
+    if not folders:
+        return options
+    places = ",".join(quote_literally(f"file://{folder}") for folder in folders)
+    names = ",".join(quote_literally(str(folder)) for folder in folders)
+    # Beside the other overrides, because argparse does not accept them on both sides of a flag.
+    overrides = (n for n, word in enumerate(options) if "=" in word and not word.startswith("-"))
+    place = next(overrides, len(options))
+    options[place:place] = [f"hydra.searchpath=[{places}]", f"include=[{names}]"]
     return options
 
 

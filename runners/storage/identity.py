@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from evals.records import Sample
-from llava.conversation import render_question
+from llava.conversation import conv_templates, render_question
 from runners.errors import ConfigError
 from runners.storage.files import sha256_of_json, sha256_of_json_list
 
@@ -26,7 +26,7 @@ _FOLLOWS = {"prompt_format": "conversation"}
 
 
 def prompt_format(template: str) -> str:
-    """Returns a hash of what a conversation template makes of a question: its text, by content.
+    """Returns a hash of what a conversation template makes of a question, and of where it stops.
 
     A template that is edited, or rendered in another way, is another one under the same name.
 
@@ -39,7 +39,7 @@ def prompt_format(template: str) -> str:
         for num_images in range(3)
         for marks_images in (False, True)
     ]
-    return sha256_of_json(rendered)[:16]
+    return sha256_of_json([*rendered, *conv_templates[template].stops])[:16]
 
 
 def hash_prompts(samples: Iterable[Sample]) -> str:
