@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from runners.options.spellings import near
+
 
 def check_choice(name: str, value: str | None, known: Sequence[str]) -> None:
     """Checks that an option is one of the known words.
@@ -16,7 +18,9 @@ def check_choice(name: str, value: str | None, known: Sequence[str]) -> None:
         ValueError: it is not.
     """
     if value is not None and value not in known:
-        raise ValueError(f"`{name}` must be one of {', '.join(known)}, but is {value!r}.")
+        meant = near(value, known)
+        asked = f" Did you mean `{name}={meant}`?" if meant else ""
+        raise ValueError(f"`{name}` must be one of {', '.join(known)}, but is {value!r}.{asked}")
 
 
 def check_at_least(name: str, value: float | None, least: float, remedy: str = "") -> None:

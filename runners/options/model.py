@@ -11,6 +11,7 @@ from omegaconf import MISSING
 from llava.generation.request import GenerationConfig
 from runners.options.checks import check_at_least, check_choice
 from runners.options.kinds import Kind, name_option, of_kind, path_option
+from runners.options.spellings import near
 
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 DTYPES = ("float32", "float16", "bfloat16")
@@ -146,7 +147,10 @@ class SubjectConfig:
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, (*DTYPES, "auto"))
         if self.device is not None and not _DEVICE.fullmatch(self.device):
+            number = re.fullmatch(r"(?:cuda|gpu)?[ :_-]?(\d+)", self.device.lower())
+            meant = f"cuda:{number[1]}" if number else near(self.device, ["cuda"])
+            asked = f"Did you mean `device={meant}`? " if meant else ""
             raise ValueError(
-                f"`device` must be cpu, cuda or cuda:N, but is {self.device!r}. Leave it out for "
-                "the default."
+                f"`device` must be cpu, cuda or cuda:N, but is {self.device!r}. {asked}Leave it "
+                "out for the default."
             )

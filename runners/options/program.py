@@ -53,6 +53,7 @@ from runners.options.complaints import (
     report,
 )
 from runners.options.include import split_include, use_folders
+from runners.options.mistakes import find_mistakes
 from runners.options.register import SCHEMAS, cache_dir, register
 from runners.options.sweep_jobs import (
     EndedJob,
@@ -126,6 +127,8 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
     jobs = _Jobs(job, folders, full_error=os.environ.get(FULL_ERROR))
     try:
         use_folders(folders)
+        if mistakes := find_mistakes(argv, config_name, schema):
+            raise ConfigError("\n".join(mistakes))
         with (
             tempfile.TemporaryDirectory(prefix="llava-evals-") as scratch,
             _command_line(_searching(folders, _options(argv, scratch, schema))),
