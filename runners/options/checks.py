@@ -7,8 +7,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from runners.options.spellings import near
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def check_fields(options: DataclassInstance, prefix: str = "") -> None:
+    """Checks all options of a schema whose fields say what they may be.
+
+    `prefix` is what their names begin with on the command line.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for each in fields(options):
+        name, value = f"{prefix}{each.name}", getattr(options, each.name)
+        if "choices" in each.metadata:
+            check_choice(name, value, each.metadata["choices"])
+        if "least" in each.metadata:
+            check_at_least(name, value, each.metadata["least"], each.metadata.get("remedy", ""))
 
 
 def check_choice(name: str, value: str | None, known: Sequence[str]) -> None:
