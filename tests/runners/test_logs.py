@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import io
 import logging
+import time
 from pathlib import Path
 
 import pytest
 
-from runners.logs import LOG_FILE, RunLog
+from runners.logs import LOG_FILE, RunLog, doing
 
 logger = logging.getLogger("runners.test")
 
@@ -29,3 +31,26 @@ def test_log_on_a_full_disk_does_not_bury_what_the_run_says(
         log.attach(tmp_path)
         logger.info("second")
     assert capsys.readouterr().err.split() == ["first", "second"]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_is_told_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runners.logs._SILENT_S", 0.05)
+    for what, seconds, is_told in (("hashing", 0.3, True), ("nothing", 0.0, False)):
+        monkeypatch.setattr("sys.stderr", shown := _Terminal())
+        with doing(what):
+            time.sleep(seconds)
+        assert (f"{what} (0 s)" in shown.getvalue()) == is_told
+
+
+def test_elsewhere_than_on_a_terminal_nothing_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("runners.logs._SILENT_S", 0.0)
+    with doing("hashing"):
+        time.sleep(0.05)
+    assert capsys.readouterr().err == ""
