@@ -7,6 +7,7 @@ endpoint) is given; the rest is told by its form.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import threading
@@ -110,6 +111,18 @@ class _LogFile(logging.FileHandler):
             super().close()
 
 
+def terminal_size() -> os.terminal_size:
+    """Returns columns and lines of the terminal behind stderr; usual ones where it has none.
+
+    A pseudo-terminal of another program may say 0, where tqdm would draw nothing.
+    """
+    try:
+        size = os.get_terminal_size(sys.stderr.fileno())
+    except OSError:
+        size = os.terminal_size((0, 0))
+    return os.terminal_size((size.columns or 80, size.lines or 24))
+
+
 @contextmanager
 def doing(what: str) -> Iterator[None]:
     """While it is entered, a terminal says what is being done, from the third second on.
@@ -124,7 +137,8 @@ def doing(what: str) -> Iterator[None]:
     def show() -> None:
         if over.wait(_SILENT_S):
             return
-        with tqdm(bar_format="{desc}", leave=False, file=sys.stderr) as line:
+        columns, lines = terminal_size()
+        with tqdm(bar_format="{desc}", leave=False, ncols=columns, nrows=lines) as line:
             while not over.is_set():
                 line.set_description_str(f"{what} ({time.monotonic() - started:.0f} s)")
                 over.wait(1.0)

@@ -9,6 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from runners.logs import terminal_size
+
 logger = logging.getLogger(__name__)
 
 _REPORT_EVERY_S = 60.0
@@ -36,7 +38,16 @@ class Progress:
         self._close_bar()
         self._task, self._num_of_task = name, total
         if sys.stderr.isatty():
-            self._bar = tqdm(desc=name, total=total, initial=num_done, unit=" questions")
+            columns, lines = terminal_size()
+            self._bar = tqdm(
+                desc=name,
+                total=total,
+                initial=num_done,
+                unit=" q",
+                postfix=self._beside() or None,
+                ncols=columns,
+                nrows=lines,
+            )
 
     def update(self, *, failed: bool) -> None:
         """Counts one question."""

@@ -33,7 +33,9 @@ def test_a_bar_counts_the_questions_of_the_task_that_it_names(
             for number in range(total - num_done):
                 shown.update(failed=number == 0)
     beside = r"\[.*?all tasks (\d+)/(\d+)(.*?)\]"
-    bars = re.findall(rf"(\w+): +\d+%.*?\| (\d+)/(\d+) .*?{beside}", terminal.getvalue())
+    lines = re.split(r"[\r\n]", terminal.getvalue())
+    found = [re.match(rf"(\w+): +\d+%.*?\| (\d+)/(\d+) .*?{beside}", line) for line in lines]
+    bars = [match.groups() for match in found if match]
     ends = {name: rest for name, *rest in bars}
     assert ends["gqa"][:4] == ["30", "30", "30", "50"]
     assert ends["pope"][:4] == ["20", "20", "50", "50"]
