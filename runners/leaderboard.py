@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from evals.reading.files import visible
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
-from runners.logs import RunLog
+from runners.logs import RunLog, doing
 from runners.options import program
 from runners.options.build import read_settings
 from runners.options.leaderboard import LeaderboardConfig
@@ -31,7 +31,9 @@ def leaderboard(config: DictConfig) -> int:
     """Writes and prints the leaderboard of one composed configuration; returns the exit code."""
     settings = read_settings(config, LeaderboardConfig)
     with RunLog():
-        board = build_leaderboard(settings, _published_dir(settings))
+        published = _published_dir(settings)
+        with doing(f"reading the runs in {settings.results_dir}"):
+            board = build_leaderboard(settings, published)
         print(render_markdown(board))
         if all(row.is_published for section in board.sections for row in section.rows):
             logger.warning(
@@ -39,7 +41,8 @@ def leaderboard(config: DictConfig) -> int:
                 "makes one, results_dir=DIR names another folder",
                 settings.results_dir,
             )
-        return _write(board, settings)
+        with doing("writing the tables"):
+            return _write(board, settings)
 
 
 def _published_dir(settings: LeaderboardConfig) -> Path | None:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from llava.model.families import LLAVA_TYPES
+from llava.model.families import MODEL_TYPES
 from tests.checkpoints import make_checkpoint
 
 _TOKENIZER_FILES = ("tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
@@ -61,8 +61,6 @@ FAMILY_FIELDS: dict[str, dict[str, Any]] = {
 def make_family(folder: Path, tower: Path, family: str, **config_overrides: Any) -> Path:
     """Writes a tiny LLaVA on another language model, one of `FAMILY_FIELDS`."""
     from transformers import AutoConfig, AutoModelForCausalLM
-
-    from llava.model.families import MODEL_TYPES
 
     fields = {"model_type": "llava_llama", **FAMILY_FIELDS[family], **config_overrides}
     made_on = MODEL_TYPES[fields["model_type"]]
@@ -157,7 +155,7 @@ def make_base(folder: Path, llava: Path) -> Path:
     config = {
         key: value for key, value in _read_json(llava / "config.json").items() if "mm_" not in key
     }
-    model_type = LLAVA_TYPES[config["model_type"]].name
+    model_type = MODEL_TYPES[config["model_type"]].name
     _write_json(folder / "config.json", config | {"model_type": model_type})
     tensors = load_file(llava / "model.safetensors")
     kept = {name: tensor for name, tensor in tensors.items() if "mm_" not in name}

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import io
 import logging
+import time
 from pathlib import Path
 
 import pytest
 
-from runners.logs import LOG_FILE, RunLog
+from runners.logs import LOG_FILE, RunLog, doing
 
 logger = logging.getLogger("runners.test")
 
@@ -29,3 +31,29 @@ def test_log_on_a_full_disk_does_not_bury_what_the_run_says(
         log.attach(tmp_path)
         logger.info("second")
     assert capsys.readouterr().err.split() == ["first", "second"]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_is_told_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    for silent_s, is_told in ((0.0, True), (60.0, False)):
+        monkeypatch.setattr("runners.logs._SILENT_S", silent_s)
+        monkeypatch.setattr("sys.stderr", shown := _Terminal())
+        with doing("hashing"):
+            for _ in range(100):
+                if "hashing (" in shown.getvalue() or not is_told:
+                    break
+                time.sleep(0.05)
+        assert ("hashing (" in shown.getvalue()) == is_told
+
+
+def test_elsewhere_than_on_a_terminal_nothing_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("runners.logs._SILENT_S", 0.0)
+    with doing("hashing"):
+        time.sleep(0.05)
+    assert capsys.readouterr().err == ""
