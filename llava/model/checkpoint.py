@@ -211,7 +211,12 @@ def _holds_tower(trained: Path) -> bool:
 
 
 def inspect_checkpoint(
-    path: str, base: str | None = None, name: str | None = None, revision: str | None = None
+    path: str,
+    base: str | None = None,
+    name: str | None = None,
+    revision: str | None = None,
+    *,
+    in_memory: bool = False,
 ) -> Checkpoint:
     """Returns what lies in a checkpoint, once everything that loading needs has been found.
 
@@ -220,6 +225,7 @@ def inspect_checkpoint(
         base: Folder or hub id of the model below an adapter or a projector.
         name: The model name; None for the folder's.
         revision: Branch, tag or commit of a hub id.
+        in_memory: Whether weights and tokenizer are not read from files, which need not be there.
 
     Raises:
         CheckpointError: a file is missing or unreadable, base and checkpoint do not go together,
@@ -247,7 +253,8 @@ def inspect_checkpoint(
         config = translate_config(config, config_dir) | {"mm_vision_tower": str(language_dir)}
     family = _family_of(config, folder, name, base_dir)
     config = read_facts(config, family, config_path, native=translated)
-    if not any((language_dir / file).is_file() for file in TOKENIZER_MODEL_FILES):
+    has_tokenizer = any((language_dir / file).is_file() for file in TOKENIZER_MODEL_FILES)
+    if not has_tokenizer and not in_memory:
         raise CheckpointError(
             f"No tokenizer lies in {language_dir}: neither "
             f"{' nor '.join(TOKENIZER_MODEL_FILES)}. Copy it from the language model that the "
@@ -256,7 +263,7 @@ def inspect_checkpoint(
     text = "text_config." if translated else ""
     check_generation(config, config["vocab_size"], config_path, text)
     _check_generation_file(config, language_dir)
-    weight_files = _readable_weight_files(language_dir)
+    weight_files = () if in_memory else _readable_weight_files(language_dir)
     tower_dir: Path | None = None
     tower: Tower | None = None
     if config.get("model_type") not in FAMILIES or config.get("mm_vision_tower"):

@@ -35,6 +35,7 @@ from runners.evaluation.questions import AskedTask
 from runners.evaluation.resuming import TaskRun
 from runners.in_training.answered_task import answer_task
 from runners.in_training.lent_model import (
+    as_known_class,
     hash_model,
     lent,
     require_known_class,
@@ -79,10 +80,11 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
     random generators. With torch.distributed every rank has to call this; each gets everything.
 
     Args:
-        model: A LLaVA of `llava.model`, or what torch, accelerate, deepspeed or peft made of it. In
-            its weights' dtype it answers as `runners.eval` with `dtype=` would.
-        tokenizer: The model's.
-        image_processor: The vision tower's; None takes the one that the tower has.
+        model: A LLaVA of `llava.model`, one of transformers' own LLaVA classes, or what torch,
+            accelerate, deepspeed or peft made of it. In its weights' dtype it answers as
+            `runners.eval` with `dtype=` would.
+        tokenizer: The model's, or its processor of transformers, which has both.
+        image_processor: The vision tower's; None takes that of the processor, or of the tower.
         tasks: Names as for `task=`, benchmarks as `_target_` plus values, or benchmarks themselves.
         conversation: The template; None tells it from the model's name, as `runners.eval` does.
         limit: Only the first questions of each benchmark.
@@ -99,8 +101,9 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
             aside. None writes nothing.
 
     Raises:
-        ConfigError: an option is wrong, the model is one with images of other classes, no template
-            is known, or `output_dir` cannot be written.
+        CheckpointError: a model of transformers has something that is not known.
+        ConfigError: an option is wrong, the model is one with images of other classes, or
+            `output_dir` cannot be written.
         StoreError: the disk does not take the answers, or data were changed meanwhile.
         ConversationError: no template is known for the model, the one that its name stands for
             contradicts the tokenizer, or the one given does not exist.
@@ -108,7 +111,11 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
             be answered.
         ValueError: the weights are sharded over processes.
     """
-    inner = unwrap_model(model)
+    tokenizer, image_processor = _parts_of(tokenizer, image_processor)
+    given = unwrap_model(model)
+    inner = as_known_class(given, image_processor)
+    if inner is not given:
+        image_processor = None  # the tower's has the same options, and prepares as the programs do
     path = str(getattr(inner.config, "_name_or_path", None) or "")
     options = NamedOptions(
         model_name=model_name or get_model_name_from_path(path) or UNKNOWN,
@@ -150,6 +157,14 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
     for summary in summaries:
         _tell(summary)
     return {summary.task: summary.to_json() for summary in summaries}
+
+
+def _parts_of(tokenizer: Any, image_processor: Any) -> tuple[Any, Any]:
+    """Tokenizer and image processor, where the first may be a processor that has both."""
+    if not hasattr(tokenizer, "tokenizer"):
+        return tokenizer, image_processor
+    own = getattr(tokenizer, "image_processor", None)
+    return tokenizer.tokenizer, own if image_processor is None else image_processor
 
 
 class Held:
