@@ -83,7 +83,9 @@ def adopt(model: Any, image_processor: Any) -> PreTrainedModel:
 def _describe(model: Any, image_processor: Any, folder: Path) -> None:
     """Writes what a folder of the saved model would hold beside weights and tokenizer."""
     fields = model.config.to_diff_dict()
-    fields.pop("quantization_config", None)  # of the files that were loaded: modules are as they are
+    fields.pop(
+        "quantization_config", None
+    )  # of the files that were loaded: modules are as they are
     content = {
         _CONFIG: fields,
         _GENERATION: model.generation_config.to_diff_dict(),

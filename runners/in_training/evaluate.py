@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,12 @@ from llava.tiling import read_layout
 from runners.environment import describe_environment
 from runners.errors import ConfigError, StoreError
 from runners.evaluation.identity import ModelIdentity, engine_identity
+from runners.evaluation.progress import Progress
 from runners.evaluation.prompts import PromptRenderer
 from runners.evaluation.provenance import Environment, near_tie_rule
 from runners.evaluation.questions import AskedTask
 from runners.evaluation.resuming import TaskRun
-from runners.in_training.answered_task import answer_task
+from runners.in_training.answered_task import answer_task, samples_of_rank
 from runners.in_training.lent_model import (
     as_known_class,
     hash_model,
@@ -43,6 +44,7 @@ from runners.in_training.lent_model import (
 )
 from runners.in_training.named_tasks import TaskLike, resolve_tasks
 from runners.in_training.ranks import Ranks
+from runners.logs import RunLog
 from runners.options.composing import NamedOptions
 from runners.options.engine import PackedOptions
 from runners.options.eval import EvalConfig
@@ -73,6 +75,7 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
     check_counts: bool = True,
     model_name: str | None = None,
     output_dir: str | Path | None = None,
+    quiet: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Returns the summary of each benchmark by its name, as `summary.json` holds it.
 
@@ -99,6 +102,7 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
         model_name: Stands in the answers; None takes it from the model's configuration.
         output_dir: A folder that becomes a stored run; what lies there of these benchmarks is set
             aside. None writes nothing.
+        quiet: Show no progress, which rank 0 shows otherwise.
 
     Raises:
         CheckpointError: a model of transformers has something that is not known.
@@ -131,6 +135,9 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
     )
     ranks = Ranks()
     with ExitStack() as resources:
+        is_shown = not (quiet or ranks.index)
+        if is_shown and not logger.hasHandlers():  # the training has set up no logging of its own
+            resources.enter_context(RunLog())
         folder = None if output_dir is None or ranks.index else Path(output_dir)
         held = Held(folder, resources)
         tasks_asked, settings = _resolve(tasks, options, inner, ranks, held)
@@ -144,7 +151,11 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
             built = _build_engine(settings, inner, tokenizer, image_processor, dtype, template)
             num_questions = sum(len(asked.samples) for asked in tasks_asked)
             built.brief(Briefing.for_each(ranks.count, num_questions, Calibration()))
-            answered = [answer_task(asked, built, renderer, ranks) for asked in tasks_asked]
+            number = sum(len(samples_of_rank(asked, ranks)) for asked in tasks_asked)
+            with Progress(number, 0) if is_shown else nullcontext() as progress:
+                answered = [
+                    answer_task(asked, built, renderer, ranks, progress) for asked in tasks_asked
+                ]
             attention = describe_attention(inner)
         report = merge_reports(ranks.gather(built.report()))
         if folder is not None:
@@ -153,9 +164,9 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
             for task in answered:
                 task.store(held.runs[task.asked.name], identity, environment)
             write_tables(folder)
-    summaries = [task.summarize() for task in answered]
-    for summary in summaries:
-        _tell(summary)
+        summaries = [task.summarize() for task in answered]
+        for summary in summaries:
+            _tell(summary)
     return {summary.task: summary.to_json() for summary in summaries}
 
 

@@ -126,19 +126,19 @@ def test_class_that_is_derived_is_not_known(native: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "field", "value", "message"),
+    ("part", "field", "value"),
     [
-        ("config", "projector_hidden_act", "relu", "`projector_hidden_act` .* the model's `config`"),
-        ("config", "vision_feature_layer", [-1, -2], "`vision_feature_layer` .* the model's `config`"),
-        ("generation_config", "guidance_scale", 3.0, "`guidance_scale` .* `generation_config`"),
+        ("config", "projector_hidden_act", "relu"),
+        ("config", "vision_feature_layer", [-1, -2]),
+        ("generation_config", "guidance_scale", 3.0),
     ],
 )
 def test_what_is_not_known_is_refused_by_its_place(
-    native: Path, part: str, field: str, value: Any, message: str
+    native: Path, part: str, field: str, value: Any
 ) -> None:
     model, processor = open_native(native)
     setattr(getattr(model, part), field, value)
-    with pytest.raises(CheckpointError, match=message) as caught:
+    with pytest.raises(CheckpointError, match=f"`{field}` .* the model's `{part}`") as caught:
         adopt(model, processor)
     assert "/tmp" not in str(caught.value)
 
@@ -146,5 +146,5 @@ def test_what_is_not_known_is_refused_by_its_place(
 def test_image_processor_of_another_tower_is_refused(native: Path) -> None:
     model, processor = open_native(native)
     processor.crop_size = {"height": 336, "width": 336}
-    with pytest.raises(CheckpointError, match="crop_size.* the image processor"):
+    with pytest.raises(CheckpointError, match=r"crop_size.* the image processor"):
         adopt(model, processor)
