@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runners.in_training.evaluate import evaluate
+    from runners.storage.frames import read
 
-__all__ = ["evaluate", "flatten_metrics"]
+__all__ = ["evaluate", "flatten_metrics", "read"]
 
 
 def flatten_metrics(
@@ -39,4 +40,8 @@ def __getattr__(name: str) -> Any:
         from runners.in_training.evaluate import evaluate
 
         return evaluate
+    if name == "read":
+        from runners.storage.frames import read
+
+        return read
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
