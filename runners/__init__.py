@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from llava_evals import require_own
+
 if TYPE_CHECKING:
     from runners.in_training.evaluate import evaluate
     from runners.storage.frames import read
 
 __all__ = ["evaluate", "flatten_metrics", "read"]
+
+require_own()  # else what another project calls `llava` or `conf` would be imported from here on
 
 
 def flatten_metrics(

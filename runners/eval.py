@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 def evaluate(config: DictConfig) -> int:
     """Runs one composed configuration, or a stored run again; returns the exit code."""
     from evals.reading.files import collection_paused
+    from runners.logs import doing
     from runners.options.build import read_settings, read_task_specs
     from runners.options.eval import EvalConfig
     from runners.options.given import read_given
 
     settings = read_settings(config, EvalConfig)
     specs = read_task_specs(config) if settings.manifest is None else {}
-    with collection_paused():  # with transformers, which no wrong option has to wait for
+    with (
+        collection_paused(),
+        doing("loading libraries"),
+    ):  # with transformers, which no wrong option has to wait for
         from runners.evaluation.course import run_course
         from runners.evaluation.rerun import rerun
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Collection
-from contextlib import suppress
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -20,6 +22,7 @@ from tqdm import tqdm
 LOG_FILE = "run.log"
 _PACKAGES = ("runners", "evals", "llava")
 MASK = "***"
+_SILENT_S = 2.0
 
 _NAME = r"(?:api[_-]?key|access[_-]?key|token|secret|password|passwd)"
 _PARAMETER = r"(?:key|sig|signature|credential|auth|authorization|pwd|jwt|sas|code)"
@@ -105,6 +108,34 @@ class _LogFile(logging.FileHandler):
         """Closes the file, also if the disk does not take its last lines."""
         with suppress(OSError):
             super().close()
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """While it is entered, a terminal says what is being done, from the third second on.
+
+    Not to be nested: each would have a line of its own.
+    """
+    if not sys.stderr.isatty():
+        yield
+        return
+    over, started = threading.Event(), time.monotonic()
+
+    def show() -> None:
+        if over.wait(_SILENT_S):
+            return
+        with tqdm(bar_format="{desc}", leave=False, file=sys.stderr) as line:
+            while not over.is_set():
+                line.set_description_str(f"{what} ({time.monotonic() - started:.0f} s)")
+                over.wait(1.0)
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 class RunLog:

@@ -13,7 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from runners.errors import COMPLETE
-from runners.logs import RunLog
+from runners.logs import RunLog, doing
 from runners.options import program
 from runners.options.build import read_settings
 from runners.options.given import read_task_choice
@@ -35,14 +35,17 @@ def report(config: DictConfig) -> int:
         others = "".join(f"-{run.name}" for run in runs[1:])
         output = Path(settings.output or runs[0].folder / f"report{others}.html")
         check_output(output)  # before data are read, which may take minutes
-        gathered = gather(read_task_choice(config), runs)
+        with doing("reading answers and questions"):
+            gathered = gather(read_task_choice(config), runs)
         for task in gathered.tasks:
             for note in task.notes:
                 logger.warning("%s: %s", task.name, note)
         images = choose_images(gathered.tasks, settings.max_thumbnails)
-        thumbnails, numbers = make_thumbnails(images, settings.thumbnail_px)
-        payload = build_payload(gathered, numbers)
-        image_dir = write_page(output, payload, thumbnails, max_mb=settings.max_mb)
+        with doing("making thumbnails"):
+            thumbnails, numbers = make_thumbnails(images, settings.thumbnail_px)
+        with doing("writing the page"):
+            payload = build_payload(gathered, numbers)
+            image_dir = write_page(output, payload, thumbnails, max_mb=settings.max_mb)
         num_rows = sum(len(task.rows) for task in gathered.tasks)
         where = "" if image_dir is None else f" in {image_dir}"
         print(

@@ -60,6 +60,7 @@ class BenchmarksConfig:
     Attributes:
         tasks: One entry a benchmark: `_target_` plus its options.
         data: Where they lie.
+        include: Folders with benchmarks of your own.
     """
 
     tasks: dict[str, Any] = field(
@@ -68,3 +69,4 @@ class BenchmarksConfig:
     data: dict[str, Any] = field(
         default_factory=dict, metadata={"inside": lambda name, _: _DATA.get(name)}
     )
+    include: list[str] = field(default_factory=list)

@@ -78,9 +78,23 @@ class GenerationOptions:
 
 @dataclass(kw_only=True, slots=True)
 class ConversationConfig:
-    """The conversation template; null resolves it from the checkpoint."""
+    """The conversation template.
+
+    Attributes:
+        template: Its name; null resolves it from the checkpoint.
+        style: How its parts are joined, as a file below `include` declares it; so are the others.
+        system: The text in front of the turns.
+        roles: The names of user and assistant, with their markup.
+        separators: What ends a turn.
+        stop: Tokens that end an answer beside the tokenizer's end token.
+    """
 
     template: str | None = None
+    style: str | None = None
+    system: str | None = None
+    roles: list[str] | None = None
+    separators: list[str] | None = None
+    stop: list[str] | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -118,6 +132,7 @@ class SubjectConfig:
             float16 on CUDA and float32 on a CPU.
         device: `cpu`, `cuda`, `cuda:1`; null for CUDA where there is one.
         seed: Seed of sampling.
+        include: Folders with models, templates and benchmarks of your own.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -126,6 +141,7 @@ class SubjectConfig:
     dtype: str | None = None
     device: str | None = None
     seed: int = 0
+    include: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, (*DTYPES, "auto"))

@@ -24,6 +24,7 @@ class RegressConfig(BenchmarksConfig):
         output: Where the verdict goes; null for a folder in the candidate's.
         seed: Of the permutation test.
         results_dir: Where runs are kept.
+        allow_same: Let a run be held against itself, which always passes.
     """
 
     baseline: str = path_option()
@@ -33,6 +34,7 @@ class RegressConfig(BenchmarksConfig):
     output: str | None = path_option(None)
     seed: int = 0
     results_dir: str = path_option("results")
+    allow_same: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 0.5:

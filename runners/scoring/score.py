@@ -14,6 +14,7 @@ from evals.figures.summary import Summary, summarize, summarize_unscored
 from evals.records import Cause, Failure, Sample, Score
 from runners.environment import source_hash
 from runners.errors import ConfigError
+from runners.options.include import hash_included
 from runners.options.score import JudgeOptions
 from runners.options.task_spec import TaskSpec
 from runners.scoring.judge import Judgment, judge_answers
@@ -94,7 +95,7 @@ def score_asked(
         failures = {key: read_failure(lines[key]) for key in failed}
         figures = summarize_unscored(task, len(asked), len(lines) - len(failures), failures)
     scorer = sha256_of_json(task.definition)
-    hashes = replace(hashes, scorer=scorer, code=source_hash(_SCORING))
+    hashes = replace(hashes, scorer=scorer, code=_code(task))
     return with_hashes(SummaryFile.of(figures, origin, hashes), scores), scores
 
 
@@ -212,12 +213,18 @@ def _write(
         prompts=prompts_hash,
         data=sha256_of_json(hash_data_files(judgment.task.data_files())),
         scorer=judgment.scorer_hash,
-        code=source_hash(_SCORING),
+        code=_code(judgment.task),
     )
     summary = SummaryFile.of(
         figures, origin, hashes, is_judged=judgment.is_judged, judge=judgment.record
     )
     return write_results(folder, summary, scores)
+
+
+def _code(task: Benchmark) -> str:
+    """A hash of the code that scores, that of an included benchmark too."""
+    own = hash_included(task.recipe.constructor) if task.recipe is not None else ""
+    return "-".join(filter(None, [source_hash(_SCORING), own]))
 
 
 def _tell(judgment: Judgment, summary: Summary, unjudged: Sequence[Failure]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from evals.errors import DataError
-from evals.figures.statistics import confidence_interval
+from evals.figures.statistics import clustered_standard_error, interval_of
 from evals.reading.images import IMAGE_PLACEHOLDER
 from runners.storage.stored import StoredTask, first_model_id
 from runners.views.leaderboard.board import Cell, Mark, Row
@@ -104,6 +104,6 @@ def _interval_of_image_questions(stored: StoredTask, value: float) -> tuple[floa
     # Of a question without a good line it is not known whether it has an image.
     if not values or not math.isclose(sum(values) / len(values), value, abs_tol=1e-9):
         return None
-    interval = confidence_interval(values, [score.cluster for score in scores])
-    # The normal interval may reach beyond what a share can be.
-    return None if interval is None else (max(0.0, interval[0]), min(1.0, interval[1]))
+    clusters = [score.cluster for score in scores]
+    interval = interval_of(value, clustered_standard_error(values, clusters), clusters)
+    return None if interval is None else interval.ends

@@ -19,7 +19,7 @@ from runners.options import program
 from runners.options.build import read_settings, read_task_specs
 from runners.options.eval import EvalConfig
 from runners.options.names import run_name
-from runners.options.sweep_jobs import RemoteJobs
+from runners.options.sweep_jobs import RemoteJobs, note_figures
 from tests.runners.conftest import Finished, Shell
 
 GQA = ["task=gqa"]
@@ -277,6 +277,24 @@ def test_sweep_runs_every_job_and_exits_with_the_gravest_code(
     ]
     skipped = [f"Jobs of the sweep not begun: {3 - num_run}"] if num_run < 3 else []
     assert said[num_run:] == failed + skipped
+
+
+def test_a_sweep_ends_with_one_table_of_its_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+    def job(config: DictConfig) -> int:
+        note_figures({"run": f"r{config.limit}"})
+        if config.limit == 2:
+            note_figures({"gqa": "61.90"})
+        return 0 if config.limit == 2 else 1
+
+    program.run("eval", job, ["-m", "task=gqa", "limit=1,2"])
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert table == [
+        ["job", "exit", "run", "gqa", "options"],
+        ["1", "1", "r1", "-", "limit=1"],
+        ["2", "0", "r2", "61.90", "limit=2"],
+    ]
+    program.run("eval", job, ["limit=2"])
+    assert capsys.readouterr().out == ""
 
 
 def test_overrides_may_stand_on_both_sides_of_the_sweep_flag() -> None:
