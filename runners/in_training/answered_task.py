@@ -80,7 +80,7 @@ def answer_task(
     started = time.monotonic()
     samples = samples_of_rank(asked, ranks)
     if progress is not None:
-        progress.enter_task(asked.name)
+        progress.enter_task(asked.name, len(samples))
     work = Work(
         samples=samples,
         renderer=renderer,

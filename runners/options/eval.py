@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from runners.logs import FORMS, PLAIN
 from runners.options.benchmark_options import BenchmarksConfig
 from runners.options.checks import check_at_least, check_choice
 from runners.options.engine import EngineOptions
@@ -47,11 +48,15 @@ class EvalConfig(BenchmarksConfig, SubjectConfig):
     dry_run: bool = False
     canary: Any = "on"
     manifest: str | None = path_option(None)
+    quiet: bool = False
+    log: str = PLAIN
+    wandb: str | None = name_option(None)
 
     def __post_init__(self) -> None:
         SubjectConfig.__post_init__(self)  # slots leave `super()` without its class
         if isinstance(self.canary, bool):  # YAML reads on and off so
             self.canary = "on" if self.canary else "off"
         check_choice("canary", self.canary, ("on", "off"))
+        check_choice("log", self.log, FORMS)
         check_at_least("limit", self.limit, 1, "Leave it out for all.")
         check_at_least("max_failures", self.max_failures, 0)

@@ -18,7 +18,6 @@ from llava.images import process_images
 from llava.tokens import tokenizer_image_token
 from runners.evaluation.prompts import PromptRenderer
 from runners.options.task_spec import TaskSpec
-from runners.wandb_logging import log_run, log_summaries
 from tests.checkpoints import LoadedModel
 from tests.demo_questions import load_demo
 
@@ -165,10 +164,10 @@ def test_wandb_gets_the_figures(
     assert "eval/summary" in run.summary.keys()  # noqa: SIM118 - it is no mapping
     identity = run.config["eval"]["identity"]["gqa"]
     assert identity["conversation"] == "vicuna_v1"
-    assert log_summaries(summaries, run, prefix="test") == runners.flatten_metrics(
+    assert runners.log_summaries(summaries, run, prefix="test") == runners.flatten_metrics(
         summaries, "test"
     )
     with pytest.raises(Exception, match="finished benchmark"):
-        log_run(tmp_path / "cache", run)
+        runners.log_run(tmp_path / "cache", run)
     exec("run.finish()" + end, names)
     assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))

@@ -264,7 +264,9 @@ def test_other_data_under_the_same_name_are_told_by_their_options(
         answer_pending(task_run)
     other = tmp_path / "mine" / questions.name
     other.parent.mkdir()
-    other.write_text(questions.read_text() + json.dumps({"question_id": 9, "text": "t", "answer": "a"}))
+    other.write_text(
+        questions.read_text() + json.dumps({"question_id": 9, "text": "t", "answer": "a"})
+    )
     with pytest.raises(ConfigError) as raised, opened(other, tmp_path / "run"):
         pass
     said = f"another run: `tasks.custom.questions` is {questions} there and {other} here; "
