@@ -17,6 +17,7 @@ from evals.errors import DataError, MissingFileError
 from evals.grading import Grading, JudgeClient
 from evals.reading.answers import check_keys, match_by_id, prediction_of
 from evals.reading.files import check_unique, collection_paused
+from evals.reading.hub import HubLocation
 from evals.reading.matching import check_prompts, with_own_ids
 from evals.reading.releases import Release
 from evals.reading.replies import JudgeRequest
@@ -125,6 +126,7 @@ class Benchmark:
             ones, where each of them counts; empty where only the last one does.
         primary_is_mean: Whether the primary metric is the plain mean of the scores' values.
         grouped_metrics: Metrics over whole groups, meaningless when `limit` cuts groups.
+        hub: Where the split lies on the Hugging Face hub; None if it does not.
         without_images: What to do where some of the images are not to be had; a sentence.
         recipe: How it was built, see `rebuildable`; None where nobody knows.
     """
@@ -152,6 +154,7 @@ class Benchmark:
     repeat_mark: str = ""
     primary_is_mean: bool = True
     grouped_metrics: frozenset[str] = frozenset()
+    hub: HubLocation | None = None
     without_images: str = ""
     recipe: Recipe | None = None
 

@@ -16,6 +16,7 @@ from runners.options.doctor import DoctorConfig
 from runners.options.engine import ENGINES
 from runners.options.eval import EvalConfig
 from runners.options.leaderboard import LeaderboardConfig
+from runners.options.publish import PublishConfig
 from runners.options.regress import RegressConfig
 from runners.options.report import ReportConfig
 from runners.options.runner import RUNNERS
@@ -30,6 +31,7 @@ SCHEMAS: dict[str, type] = {
     "doctor": DoctorConfig,
     "eval": EvalConfig,
     "leaderboard": LeaderboardConfig,
+    "publish": PublishConfig,
     "regress": RegressConfig,
     "report": ReportConfig,
     "score": ScoreConfig,

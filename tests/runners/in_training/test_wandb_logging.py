@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig
@@ -32,18 +33,23 @@ def test_run_goes_to_its_project(
 ) -> None:
     wandb = pytest.importorskip("wandb", reason="needs the extra `wandb`")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    begun = []
+    begun: list[Any] = []
+    logged: list[Mapping[str, Any]] = []
     init = wandb.init
 
-    def remember(**given: object) -> object:
+    def remember(**given: Any) -> Any:
         begun.append(init(**given))
         return begun[-1]
 
+    def note(_run: Any, values: Mapping[str, Any], step: int | None = None) -> None:
+        logged.append(values)
+
     monkeypatch.setattr(wandb, "init", remember)
+    monkeypatch.setattr(wandb.Run, "log", note)
     assert log_to_project(run_dir, "team/llava", quiet=True) == 0
     [run] = begun
     assert (run.entity, run.project, run.name) == ("team", "llava", "A")
-    assert run.summary["eval/gqa/accuracy"] == 0.5
+    assert logged[0]["eval/gqa/accuracy"] == 0.5
     assert run.config["eval"]["run"] == "A"
     assert capfd.readouterr().out == ""
 
