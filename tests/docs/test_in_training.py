@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import TrainingArguments
+from transformers import CLIPImageProcessor, LlamaTokenizer, LlavaProcessor, TrainingArguments
 
 import runners
 from evals.demo import ensure_demo_data
@@ -19,11 +19,14 @@ from llava.tokens import tokenizer_image_token
 from runners.evaluation.prompts import PromptRenderer
 from runners.options.task_spec import TaskSpec
 from tests.checkpoints import LoadedModel
-from tests.demo_questions import load_demo
+from tests.demo_questions import DEMO, load_demo
+from tests.variants import make_native
 
 PAGE = Path(__file__).parents[2] / "docs" / "in_training.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-CALL, CALLBACK, TRAINING, TASKS, TRACKING = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+(CALL, LOADED, NATIVE, CALLBACK, TRAINING, TASKS, TRACKING) = re.findall(
+    r"```python\n(.*?)```", TEXT, re.DOTALL
+)
 OPTIONS = {"data": "demo", "generation": {"max_new_tokens": 4}}
 SHORT = f"**{OPTIONS}"
 
@@ -121,6 +124,23 @@ def test_call_returns_what_the_page_says(
     names = {**loaded._asdict(), "gqa": gqa}
     exec(call, names)
     assert names["summaries"]["gqa"]["metrics"]["accuracy"] == 1
+
+
+def test_model_comes_from_this_package_or_from_transformers(gqa: GQA, tmp_path: Path) -> None:
+    loaded: dict[str, Any] = {}
+    exec(LOADED.replace("liuhaotian/llava-v1.5-7b", str(DEMO)), loaded)
+    make_native(tmp_path / "native", DEMO, DEMO.parent / "clip-demo")
+    image_processor = CLIPImageProcessor.from_pretrained(tmp_path / "native")
+    tokenizer = LlamaTokenizer.from_pretrained(DEMO)
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    LlavaProcessor(image_processor, tokenizer).save_pretrained(tmp_path / "native")
+    native: dict[str, Any] = {"gqa": gqa}
+    code = NATIVE.replace("llava-hf/llava-1.5-7b-hf", str(tmp_path / "native"))
+    exec(code.replace('"gqa"', "gqa").replace("limit=500", "limit=6"), native)
+    parts = (loaded["model"], loaded["tokenizer"], loaded["image_processor"])
+    expected = runners.evaluate(*parts, gqa, conversation="vicuna_v1", limit=6, quiet=True)
+    assert native["summaries"]["gqa"]["metrics"] == expected["gqa"]["metrics"]
+    assert native["summaries"]["gqa"]["coverage"] == 1
 
 
 def test_tasks_of_the_page_are_tasks() -> None:
