@@ -17,6 +17,7 @@ from evals.errors import DataError, MissingFileError
 from evals.grading import Grading, JudgeClient
 from evals.reading.answers import check_keys, match_by_id, prediction_of
 from evals.reading.files import check_unique, collection_paused
+from evals.reading.hub import HubLocation
 from evals.reading.matching import check_prompts, with_own_ids
 from evals.reading.releases import Release
 from evals.reading.replies import JudgeRequest
@@ -131,6 +132,7 @@ class Benchmark:
             ones, where each of them counts; empty where only the last one does.
         primary_is_mean: Whether the primary metric is the plain mean of the scores' values.
         grouped_metrics: Metrics over whole groups, meaningless when `limit` cuts groups.
+        hub: Where the split lies on the Hugging Face hub; None if it does not.
         without_images: What to do where some of the images are not to be had; a sentence.
         letters: The letters of a question's options, where the model ranks them and writes nothing;
             None where it writes its answers. See `evals.ranking`.
@@ -160,6 +162,7 @@ class Benchmark:
     repeat_mark: str = ""
     primary_is_mean: bool = True
     grouped_metrics: frozenset[str] = frozenset()
+    hub: HubLocation | None = None
     without_images: str = ""
     letters: Callable[[Sample], Sequence[str]] | None = None
     recipe: Recipe | None = None

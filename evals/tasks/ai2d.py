@@ -69,6 +69,7 @@ def AI2D(  # noqa: N802 - stored manifests and configurations name it so
     task = Benchmark(
         name="ai2d",
         split=split,
+        hub=_TABLES[split],
         definition="ai2d_letter/1",
         primary_metric="accuracy",
         max_new_tokens=max_new_tokens,

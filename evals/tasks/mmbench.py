@@ -33,7 +33,7 @@ from evals.errors import check_choice
 from evals.figures.metrics import break_down_all, mean_score
 from evals.ranking import answered_by
 from evals.reading.entries import files_of
-from evals.reading.hub import find_mirror
+from evals.reading.hub import HubLocation, find_mirror
 from evals.reading.mmbench import (
     LETTERS,
     PASS,
@@ -73,12 +73,12 @@ RELEASES: Mapping[str, Release] = {
     "test_cn": Release(num_questions=6_666, files={"mmbench_test_cn.tsv": ORIGIN}),
 }
 _SUFFIXES = {"en": LETTER_SUFFIX, "cn": CHINESE_LETTER_SUFFIX}
-_HUB: Mapping[str, tuple[str, str | None, str | None]] = {
-    "dev_20230712": ("lmms-lab/MMBench_EN", None, "dev"),
-    "dev": ("lmms-lab/MMBench", "en", "dev"),
-    "test": ("lmms-lab/MMBench", "en", "test"),
-    "dev_cn_20231003": ("lmms-lab/MMBench", "cn", "dev"),
-    "test_cn": ("lmms-lab/MMBench", "cn", "test"),
+_HUB: Mapping[str, HubLocation] = {
+    "dev_20230712": HubLocation(repo="lmms-lab/MMBench_EN", split="dev"),
+    "dev": HubLocation(repo="lmms-lab/MMBench", config="en", split="dev"),
+    "test": HubLocation(repo="lmms-lab/MMBench", config="en", split="test"),
+    "dev_cn_20231003": HubLocation(repo="lmms-lab/MMBench", config="cn", split="dev"),
+    "test_cn": HubLocation(repo="lmms-lab/MMBench", config="cn", split="test"),
 }
 
 
@@ -103,7 +103,7 @@ def MMBench(  # noqa: N802 - stored manifests and configurations name it so
         raise ValueError(f"`split` must be one of {list(_HUB)} on the hub, but is {split}.")
     name = "mmbench" if language == "en" else "mmbench_cn"
     path, suffix = Path(data_dir) / f"mmbench_{split}.tsv", _SUFFIXES[language]
-    mirror = find_mirror(name, source, *_HUB.get(split, ("", None, None)), Path(data_dir))
+    mirror = find_mirror(name, source, _HUB.get(split), Path(data_dir))
     is_annotated = not split.startswith("test")  # as published; test files may have answers too
     columns = ["index", "question", *LETTERS, *(["answer"] if is_annotated else [])]
     ask = partial(with_table_images, path)
@@ -118,6 +118,7 @@ def MMBench(  # noqa: N802 - stored manifests and configurations name it so
     task = Benchmark(
         name=name,
         split=split,
+        hub=_HUB.get(split),
         definition="mmbench_circular_exact/1",
         primary_metric="accuracy",
         primary_is_mean=False,

@@ -40,7 +40,7 @@ from evals.figures.metrics import break_down_all, mean_score
 from evals.ranking import answered_by
 from evals.reading.entries import files_of
 from evals.reading.files import find_optional
-from evals.reading.hub import find_mirror
+from evals.reading.hub import HubLocation, find_mirror
 from evals.reading.images import IMAGE_PLACEHOLDER
 from evals.reading.questions import LETTER_SUFFIX
 from evals.reading.releases import LLAVA_ORIGIN, Release
@@ -66,6 +66,10 @@ RELEASES: Mapping[str, Release] = {
     ),
 }
 _HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
+_TABLES = {
+    split: HubLocation(repo="lmms-lab/ScienceQA", config="ScienceQA-FULL", split=name)
+    for split, name in _HUB_SPLITS.items()
+}
 _UNPARSED = {"wrong": "scienceqa_llava/1", "random": "scienceqa_random/1"}
 _ROW_NUMBERS = (
     "The mirror has no problem ids, so that the numbers of its rows are the ids. Answers with the "
@@ -107,13 +111,11 @@ def ScienceQA(  # noqa: N802 - stored manifests and configurations name it so
     """
     check_choice("`unparsed`", unparsed, _UNPARSED)
     if source == "hub":
-        check_choice("`split` of scienceqa on the hub", split, _HUB_SPLITS)
+        check_choice("`split` of scienceqa on the hub", split, _TABLES)
     folder = Path(data_dir)
     problems, splits = folder / "problems.json", folder / "pid_splits.json"
     prompts = folder / f"llava_{split}_CQM-A.json"
-    mirror = find_mirror(
-        "scienceqa", source, "lmms-lab/ScienceQA", "ScienceQA-FULL", _HUB_SPLITS.get(split), folder
-    )
+    mirror = find_mirror("scienceqa", source, _TABLES.get(split), folder)
 
     def ask(questions: Questions) -> list[Sample]:
         if mirror is not None or find_optional(prompts) is None:
@@ -124,6 +126,7 @@ def ScienceQA(  # noqa: N802 - stored manifests and configurations name it so
     task = Benchmark(
         name="scienceqa",
         split=split,
+        hub=_TABLES.get(split),
         foreign_is_error=mirror is not None,  # there is a question for every row's number
         ids_note="" if mirror is None else _ROW_NUMBERS,
         definition=_UNPARSED[unparsed],

@@ -46,7 +46,7 @@ from evals.reading.entries import (
     reword,
 )
 from evals.reading.files import read_json, require, require_id
-from evals.reading.hub import find_mirror
+from evals.reading.hub import HubLocation, find_mirror
 from evals.reading.questions import LETTER_SUFFIX
 from evals.reading.releases import LLAVA_ORIGIN, Release
 from evals.records import Aggregate, Sample, Score
@@ -76,6 +76,8 @@ RELEASES: Mapping[str, Release] = {
 _FOLDERS = {"image": "SEED-Bench-image", "video": "SEED-Bench-video-image"}
 _LETTERS = "ABCD"
 
+_TABLE = HubLocation(repo="lmms-lab/SEED-Bench", split="test")
+
 
 @rebuildable
 def SeedBench(  # noqa: N802 - stored manifests and configurations name it so
@@ -95,7 +97,7 @@ def SeedBench(  # noqa: N802 - stored manifests and configurations name it so
     is_whole = split == "v1"
     folder = Path(data_dir)
     path, prompts = folder / "SEED-Bench.json", folder / "llava-seed-bench.jsonl"
-    mirror = find_mirror("seedbench", source, "lmms-lab/SEED-Bench", None, "test", folder)
+    mirror = find_mirror("seedbench", source, _TABLE, folder)
 
     def read() -> list[Sample]:
         if mirror is not None:
@@ -111,6 +113,7 @@ def SeedBench(  # noqa: N802 - stored manifests and configurations name it so
     task = Benchmark(
         name="seedbench",
         split=split,
+        hub=_TABLE,
         definition="seedbench_letter/1",
         primary_metric="accuracy",
         max_new_tokens=max_new_tokens,

@@ -159,7 +159,9 @@ def _build_model(
     tensors = {rename(name): tensor for name, tensor in stored.items()}
     adapter, trained = _read_trained(checkpoint, rename)
     checkpoint = _follow_trained(checkpoint, tensors, adapter, trained)
-    model_class, config, expected = _describe_model(checkpoint)
+    skeleton = build_skeleton(checkpoint)
+    model_class, config = type(skeleton), skeleton.config
+    expected = {name: tensor.shape for name, tensor in skeleton.state_dict().items()}
     options = {"config": config, **options}
     if quantized_by == "GPTQ":
         drop_idle_biases(tensors, expected)
@@ -182,12 +184,12 @@ def _build_model(
         place = {} if quantization is None else {"device_map": {"": "cpu"}}
         merged = merge_adapter(_from_tensors(model_class, tensors, options | place), adapter)
         if quantization is None:
-            return _finish(merged, checkpoint), report
+            return finish_model(merged, checkpoint), report
         tensors = merged.state_dict()
     if quantization is not None:
         inner, dtype = checkpoint.family.inner, options["dtype"]
         options["quantization_config"] = quantization.to_config(dtype, inner)
-    model = _finish(_from_tensors(model_class, tensors, options), checkpoint)
+    model = finish_model(_from_tensors(model_class, tensors, options), checkpoint)
     if quantization is not None:
         quantization.finish(model)
     return model, report
@@ -242,10 +244,13 @@ def _lay_over(
         require_saved_modules(adapter, trained, expected)
 
 
-def _describe_model(checkpoint: Checkpoint) -> tuple[Any, Any, dict[str, torch.Size]]:
-    """The model's class, its configuration, and the shapes of its tensors.
+def build_skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
+    """Returns the model that a checkpoint describes, on the meta device: shapes without values.
 
-    The tower's place in the configuration is resolved to its folder while loading.
+    The tower's place in the configuration is resolved to its folder until `finish_model`.
+
+    Raises:
+        CheckpointError: the configuration does not describe a model.
     """
     config_class, model_class = _classes_of(checkpoint)
     own, base = (frozenset(c.__dataclass_fields__) for c in (config_class, PreTrainedConfig))
@@ -259,14 +264,13 @@ def _describe_model(checkpoint: Checkpoint) -> tuple[Any, Any, dict[str, torch.S
     try:
         config = config_class(**fields)
         with torch.device("meta"):
-            skeleton = model_class(config)
+            skeleton: PreTrainedModel = model_class(config)
     except _REFUSED as error:
         raise CheckpointError(
             f"{checkpoint.config_file} does not describe a model: {reason_of(error)}. "
             "Take the config.json that was saved with the checkpoint."
         ) from error
-    shapes = {name: tensor.shape for name, tensor in skeleton.state_dict().items()}
-    return model_class, config, shapes
+    return skeleton
 
 
 def _classes_of(checkpoint: Checkpoint) -> tuple[Any, Any]:
@@ -307,7 +311,12 @@ def _from_tensors(
         ) from error
 
 
-def _finish(model: PreTrainedModel, checkpoint: Checkpoint) -> PreTrainedModel:
+def finish_model(model: PreTrainedModel, checkpoint: Checkpoint) -> PreTrainedModel:
+    """Returns a model with the names and the options of generation that it was saved with.
+
+    Raises:
+        CheckpointError: these options contradict each other.
+    """
     if checkpoint.tower_dir is not None:
         named = (checkpoint.config.get(name) for name in ("mm_vision_tower", "vision_tower"))
         model.config.mm_vision_tower = next(filter(None, named))

@@ -220,7 +220,12 @@ def _holds_tower(trained: Path) -> bool:
 
 
 def inspect_checkpoint(
-    path: str, base: str | None = None, name: str | None = None, revision: str | None = None
+    path: str,
+    base: str | None = None,
+    name: str | None = None,
+    revision: str | None = None,
+    *,
+    in_memory: bool = False,
 ) -> Checkpoint:
     """Returns what lies in a checkpoint, once everything that loading needs has been found.
 
@@ -229,6 +234,7 @@ def inspect_checkpoint(
         base: Folder or hub id of the model below an adapter or a projector.
         name: The model name; None for the folder's.
         revision: Branch, tag or commit of a hub id.
+        in_memory: Whether weights and tokenizer are not read from files, which need not be there.
 
     Raises:
         CheckpointError: a file is missing or unreadable, base and checkpoint do not go together,
@@ -257,16 +263,12 @@ def inspect_checkpoint(
     family = _family_of(config, folder, name, base_dir)
     config = read_facts(config, family, config_path, native=translated)
     config |= _inherited(config, base_dir)
-    find_tokenizer_file(language_dir)
+    if not in_memory:
+        find_tokenizer_file(language_dir)
     text = "text_config." if translated else ""
     check_generation(config, config["vocab_size"], config_path, text)
-    generation = language_dir / "generation_config.json"
-    if generation.is_file():
-        content = read_json_object(
-            generation, "Copy it from the original checkpoint, or remove it."
-        )
-        check_generation(content, config["vocab_size"], generation)
-    weight_files = _readable_weight_files(language_dir)
+    _check_generation_file(config, language_dir)
+    weight_files = () if in_memory else _readable_weight_files(language_dir)
     tower_dir = tower = None
     if config.get("model_type") not in FAMILIES or config.get("mm_vision_tower"):
         tower_dir, tower = find_tower(config, config_path, folder, base_dir, native=translated)
@@ -291,6 +293,13 @@ def inspect_checkpoint(
         tower_dir=tower_dir,
         tower=tower,
     )
+
+
+def _check_generation_file(config: Mapping[str, Any], folder: Path) -> None:
+    path = folder / "generation_config.json"
+    if path.is_file():
+        content = read_json_object(path, "Copy it from the original checkpoint, or remove it.")
+        check_generation(content, config["vocab_size"], path)
 
 
 def _readable_weight_files(folder: Path) -> tuple[Path, ...]:

@@ -12,6 +12,7 @@ PROGRAMS = {
     "regress": "says whether a candidate is worse than a baseline",
     "report": "one HTML file that shows what a run, or two, answered",
     "submit": "the file that a benchmark's server takes",
+    "publish": "results for a model's page on the Hugging Face hub",
     "doctor": "says whether this machine and its data are ready",
     "watch": "evaluates checkpoints as a training writes them",
     "bench": "how fast the engines are, side by side",

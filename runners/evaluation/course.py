@@ -78,7 +78,8 @@ class Problems:
 
 def run_course(settings: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
     """Runs an evaluation of the benchmarks, by their key in `tasks`; returns the exit code."""
-    with RunLog() as log, Interruption() as interruption:
+    run_log = RunLog(quiet=settings.quiet, form=settings.log)
+    with run_log as log, Interruption() as interruption:
         try:
             with ExitStack() as resources:
                 course = Course(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from typing import Any
 
 from tqdm import tqdm
 
-from runners.logs import terminal_size
+from runners.logs import NUMBERS, is_drawn, terminal_size
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ class Progress:
         """Names the task whose questions are counted from now on, and says how many it has."""
         self._close_bar()
         self._task, self._num_of_task = name, total
-        if sys.stderr.isatty():
+        if is_drawn():
             columns, lines = terminal_size()
             self._bar = tqdm(
                 desc=name,
@@ -67,7 +66,7 @@ class Progress:
                 self._bar.set_postfix_str(self._beside())
         elif now - self._reported >= _REPORT_EVERY_S:
             self._reported = now
-            logger.info("%s", self._describe())
+            logger.info("%s", self._describe(), extra={NUMBERS: self._numbers()})
 
     def _beside(self) -> str:
         """What a bar does not say by itself, where there is something to say."""
@@ -90,6 +89,16 @@ class Progress:
         of_all = " of all tasks" if self._total > self._num_of_task else ""
         done = f"{self._done:,}/{self._total:,} questions{of_all}, {rate:.2f} questions/s, {left}"
         return f"{self._task}: {done}{failed}, {workers}"
+
+    def _numbers(self) -> dict[str, object]:
+        """The same for programs."""
+        return {
+            "task": self._task,
+            "num_done": self._done,
+            "num_questions": self._total,
+            "num_failed": self._num_failed,
+            "num_workers": self._num_workers,
+        }
 
     def _close_bar(self) -> None:
         if self._bar is not None:

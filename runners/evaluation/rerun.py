@@ -38,7 +38,7 @@ _FREE = frozenset(
     {
         *("manifest", "run", "results_dir", "overwrite", "retry_failed", "max_failures"),
         *("dry_run", "check_counts", "device", "runner", "engine", "model", "model.path"),
-        *("model.base", "canary", "include"),
+        *("model.base", "canary", "include", "quiet", "log", "wandb"),
     }
 )
 """Options that may be given beside a manifest: where things lie, and how the work is done."""

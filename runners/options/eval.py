@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from runners.logs import FORMS, PLAIN
 from runners.options.benchmark_options import BenchmarksConfig
 from runners.options.checks import check_fields
 from runners.options.engine import EngineOptions
@@ -47,6 +48,9 @@ class EvalConfig(BenchmarksConfig, SubjectConfig):
     dry_run: bool = False
     canary: Any = option("on", choices=("on", "off"))
     manifest: str | None = path_option(None)
+    quiet: bool = False
+    log: str = option(PLAIN, choices=FORMS)
+    wandb: str | None = name_option(None)
 
     def __post_init__(self) -> None:
         SubjectConfig.__post_init__(self)  # slots leave `super()` without its class

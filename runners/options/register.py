@@ -20,6 +20,7 @@ from runners.options.engine import ENGINES
 from runners.options.eval import EvalConfig
 from runners.options.include import included_folders
 from runners.options.leaderboard import LeaderboardConfig
+from runners.options.publish import PublishConfig
 from runners.options.regress import RegressConfig
 from runners.options.report import ReportConfig
 from runners.options.runner import RUNNERS
@@ -34,6 +35,7 @@ SCHEMAS: dict[str, type] = {
     "doctor": DoctorConfig,
     "eval": EvalConfig,
     "leaderboard": LeaderboardConfig,
+    "publish": PublishConfig,
     "regress": RegressConfig,
     "report": ReportConfig,
     "score": ScoreConfig,
