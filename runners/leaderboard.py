@@ -72,7 +72,7 @@ def _write(board: Leaderboard, settings: LeaderboardConfig) -> int:
     code = COMPLETE
     for suffix in settings.formats:
         try:
-            write_atomic(output / f"{NAME}.{suffix}", _RENDERERS[suffix](board))
+            write_atomic(output / f"{NAME}.{suffix}", _render(suffix, board, output))
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "matplotlib":  # a fault of our own
                 raise
@@ -86,6 +86,11 @@ def _write(board: Leaderboard, settings: LeaderboardConfig) -> int:
     return code
 
 
+def _render(suffix: str, board: Leaderboard, folder: Path) -> str | bytes:
+    """The file of one format, which will lie in a folder."""
+    return render_page(board, folder) if suffix == "html" else _RENDERERS[suffix](board)
+
+
 def _render_chart(board: Leaderboard) -> bytes:
     from runners.views.leaderboard.chart import render_chart  # needs an optional package
 
@@ -96,7 +101,6 @@ _RENDERERS: Mapping[str, Callable[[Leaderboard], str | bytes]] = {
     "csv": render_csv,
     "md": render_markdown,
     "tex": render_latex,
-    "html": render_page,
     "png": _render_chart,
 }
 

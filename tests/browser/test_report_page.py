@@ -324,7 +324,7 @@ def test_odd_text_is_shown_as_text(name: str, odd_page: Path, new_page: NewPage)
     assert (expected.strip() or "The answer is empty.") in shown
     assert page.evaluate("typeof hacked") == "undefined"
     assert page.locator("#detail b:has-text('bold'), #detail script").count() == 0
-    assert page.evaluate("document.scripts.length") == 3
+    assert page.evaluate("document.scripts.length") == 5
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.locator("#title").inner_text().split()[:2] == ["A", "<b>bold"]
     assert seen["console"] == seen["errors"] == []

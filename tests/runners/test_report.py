@@ -66,6 +66,7 @@ class Page:
         self.html = Path(path).read_text()
         self.data: dict[str, Any] = json.loads(self._block("data"))
         self.pictures: list[str] = json.loads(self._block("pictures"))
+        self.originals: list[str] = json.loads(self._block("originals"))
         self.texts: list[str] = self.data["texts"]
 
     def _block(self, name: str) -> str:
@@ -118,7 +119,8 @@ def test_two_runs_are_joined_by_key(runs: Data) -> None:
     assert make("runs=[A,B]") == 0
     page = Page("results/A/report-B.html")
     assert [page.outcome(key, 1) for key in "1234"] == ["wrong", "right", "right", None]
-    comparison = page.task["comparison"]
+    nothing, comparison = page.task["comparisons"]
+    assert nothing is None
     assert comparison["num_common"] == 3
     assert comparison["difference"] == 0
     assert (comparison["num_better"], comparison["num_worse"]) == (1, 1)
@@ -205,9 +207,12 @@ def test_unfinished_run_is_shown_without_scores(data: Data) -> None:
     [
         (["runs=C"], "There are: A, B"),
         (["runs=[A,..]"], "`runs` must be a run"),
-        (["runs=[A,B,A]"], "one run or two"),
-        (["runs=[A,A]"], "two different runs"),
-        (["runs=[]"], "one run or two"),
+        (["runs=[A,B,A]"], "different runs"),
+        (["runs=[A,A]"], "different runs"),
+        (["runs=[]"], "one to 26 runs"),
+        (["runs=all", "output=page.html"], "runs=all writes one for each run"),
+        (["runs=A", "full_images=web"], "`full_images`"),
+        (["runs=A", "full_mb=-1"], "`full_mb`"),
         ([], "runs"),
         (["runs=results/nowhere"], "but is 'results/nowhere'"),
         (["runs=data"], "data holds no task"),
@@ -316,7 +321,7 @@ def test_no_text_of_a_run_becomes_markup(tmp_path: Path) -> None:
     assert make("runs=A") == 0
     page = Page("results/A/report.html")
     assert HOSTILE in page.texts
-    assert len(re.findall("<script", page.html)) == 3
+    assert len(re.findall("<script", page.html)) == 5
     assert "alert(1)</script>" not in page.html
     assert "\u202e" not in page.html
 
