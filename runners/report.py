@@ -99,7 +99,7 @@ def _page_name(runs: Sequence[StoredRun]) -> str:
     """What a page is called in the first run's folder: it names the others."""
     others = "".join(f"-{run.name}" for run in runs[1:])
     if len(others.encode()) > _LONGEST_NAME:
-        others = f"-{runs[1].name[:_LONGEST_NAME // 4]}-and-{len(runs) - 2}-more"
+        others = f"-{runs[1].name[: _LONGEST_NAME // 4]}-and-{len(runs) - 2}-more"
     return f"report{others}.html"
 
 

@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "evaluation": "workers scoring storage options process",
     "lab": "evaluation workers scoring storage options process",
     "in_training": "evaluation workers scoring storage options process",
+    "view": "views scoring storage options process",
     "programs": "in_training views lab evaluation workers scoring storage options process",
 }
 """Which other rooms of `runners` each of them may import."""

@@ -30,10 +30,10 @@ class ReportConfig(BenchmarksConfig):
         max_thumbnails: How many images are shown at most.
         thumbnail_px: The longer side of a thumbnail.
         max_mb: Above this size of the page, thumbnails go to a folder beside it.
-        full_images: Where an image in full comes from when it is looked at: `disk` for its own file,
-            where it has one, `page` for the page itself.
-        full_mb: At most so many millions of bytes of images in full are put into the page, those of
-            questions that differ or are wrong first.
+        full_images: Where images in full come from: `disk` for their own files, where they have
+            any, `page` for the page itself.
+        full_mb: At most so many millions of bytes of images in full are put into the page, those
+            of questions that differ or are wrong first.
     """
 
     runs: Any = field(default=MISSING, metadata=of_kind(Kind.NAMES))

@@ -63,9 +63,7 @@ def gather(
     return Report(runs=tuple(runs), tasks=tuple(_join(name, tasks[name], labels) for name in tasks))
 
 
-def _show(
-    stored: StoredTask | None, spec: TaskSpec | None, read: DataReader
-) -> ShownTask | None:
+def _show(stored: StoredTask | None, spec: TaskSpec | None, read: DataReader) -> ShownTask | None:
     """A task of a run beside its data, which runs of one spec share; None if it was not asked."""
     if spec is None or stored is None or stored.manifest is None:
         return None

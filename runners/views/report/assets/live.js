@@ -42,7 +42,7 @@ const Live = (() => {
 
   const told = () => {
     const all = live.num_questions === null ? "" : ` of ${Format.count(live.num_questions)}`;
-    return live.is_finished ? "finished" : `${Format.count(live.num_answers)}${all} answers`;
+    return `${Format.count(live.num_answers)}${all} answers`;
   };
 
   async function look() {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -73,9 +74,10 @@ def test_no_file_speaks_of_published_figures_where_none_are_shown(
 
 def test_date_of_the_last_session_stands_below_the_name(tmp_path: Path, build: Build) -> None:
     folder = write_task(tmp_path / "results/mine", "gqa", scores_of_mean(0.5, 10))
-    history = '"history": [{"started": "2026-01-02T03:04:05Z"}, {"started": "2026-02-03T00:00:00Z"}]'
     manifest = folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"history": []', history))
+    content = json.loads(manifest.read_text())
+    content["history"] = [{"started": f"2026-0{month}-03T04:05:06Z"} for month in (1, 2)]
+    manifest.write_text(json.dumps(content))
     html = build().text("html")
     assert '<time datetime="2026-02-03">2026-02-03</time>' in html
     assert "date" in legend(html)
