@@ -104,7 +104,7 @@ const Report = (() => {
     tasks,
     rows,
     outcomes,
-    live: parse("live"),
+    live: parse("live-data"),
     several: runs.length > 1,
     others: runs.map((_, i) => i).slice(1),
     letters: [..."ABCDEFGHIJKLMNOPQRSTUVWXYZ"],
