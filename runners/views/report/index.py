@@ -143,6 +143,7 @@ def _index_task(task: StoredTask) -> IndexedTask:
         if (summary := task.summary) is not None:
             score = render_metric(summary, summary.primary_metric)
             answered = f"{summary.num_answered:,} / {summary.num_questions:,}"
+        _ = task.manifest  # without a readable one there is no report
         state = " and ".join(_remarks(task))
     except (ConfigError, DataError):
         state = "cannot be read"
