@@ -67,7 +67,7 @@ def _write(board: Leaderboard, settings: LeaderboardConfig) -> int:
     code = COMPLETE
     for suffix in settings.formats:
         try:
-            write_atomic(output / f"{NAME}.{suffix}", _RENDERERS[suffix](board))
+            write_atomic(output / f"{NAME}.{suffix}", _render(suffix, board, output))
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "matplotlib":  # a fault of our own
                 raise
@@ -81,6 +81,11 @@ def _write(board: Leaderboard, settings: LeaderboardConfig) -> int:
     return code
 
 
+def _render(suffix: str, board: Leaderboard, folder: Path) -> str | bytes:
+    """The file of one format, which will lie in a folder."""
+    return render_page(board, folder) if suffix == "html" else _RENDERERS[suffix](board)
+
+
 def _render_chart(board: Leaderboard) -> bytes:
     from runners.views.leaderboard.chart import render_chart  # needs an optional package
 
@@ -91,7 +96,6 @@ _RENDERERS: Mapping[str, Callable[[Leaderboard], str | bytes]] = {
     "csv": render_csv,
     "md": render_markdown,
     "tex": render_latex,
-    "html": render_page,
     "png": _render_chart,
 }
 

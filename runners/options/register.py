@@ -27,6 +27,7 @@ from runners.options.runner import RUNNERS
 from runners.options.score import ScoreConfig
 from runners.options.submit import SubmitConfig
 from runners.options.train_demo import TrainDemoConfig
+from runners.options.view import ViewConfig
 from runners.options.watch import WatchConfig
 
 SCHEMAS: dict[str, type] = {
@@ -41,6 +42,7 @@ SCHEMAS: dict[str, type] = {
     "score": ScoreConfig,
     "submit": SubmitConfig,
     "train_demo": TrainDemoConfig,
+    "view": ViewConfig,
     "watch": WatchConfig,
 }
 """The options of each program, which `conf/<program>.yaml` is typed by."""

@@ -84,6 +84,12 @@ class Manifest:
         begun = self.history[0] if self.history else {}
         return begun.get("started") or begun.get("imported")
 
+    @property
+    def last_session(self) -> str | None:
+        """When the last session on the run began."""
+        last = self.history[-1] if self.history else {}
+        return last.get("started") or last.get("imported")
+
 
 def other_code(session: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     """Returns what tells the code of two sessions apart; None if it is the same, or not known.

@@ -124,12 +124,13 @@ class StoredTask:
     @cached_property
     def answers(self) -> StoredAnswers:
         """The answers that count, as far as a program that may be writing them has come."""
+        # Before the traces, each of which is written before its line.
+        lines = [(line_facts(line), line) for line in read_intact_lines(self.answers_path)]
         traces = {
             line["key"]: line
             for line in read_intact_lines(self.folder / TRACE_FILE)
             if is_trace_line(line)
         }
-        lines = [(line_facts(line), line) for line in read_intact_lines(self.answers_path)]
         if self.manifest is not None and self.manifest.imported_sha256 is not None:
             # answers that come from elsewhere have no traces
             named: dict[str, object] = {facts.key: facts.sha256 for facts, _ in lines if facts}

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import csv
+import io
+import json
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -324,7 +327,7 @@ def test_odd_text_is_shown_as_text(name: str, odd_page: Path, new_page: NewPage)
     assert (expected.strip() or "The answer is empty.") in shown
     assert page.evaluate("typeof hacked") == "undefined"
     assert page.locator("#detail b:has-text('bold'), #detail script").count() == 0
-    assert page.evaluate("document.scripts.length") == 3
+    assert page.evaluate("document.scripts.length") == 5
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.locator("#title").inner_text().split()[:2] == ["A", "<b>bold"]
     assert seen["console"] == seen["errors"] == []
@@ -384,3 +387,141 @@ def test_pictures_beside_the_page_are_shown(
     picture = page.locator("#detail figure img")
     assert "page-images/" in str(picture.get_attribute("src"))
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 160
+
+
+@pytest.fixture(scope="module")
+def four_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four runs; the third was asked one question only, and pictures are larger than thumbnails."""
+    folder = tmp_path_factory.mktemp("four")
+    records = [
+        {"question_id": name, "text": f"Why {name}?", "answer": name, "image": "0.jpg"}
+        for name in ("first", 'second, "quoted"', "=third")
+    ]
+    data = write_data(folder / "data", records)
+    write_picture(data.images / "0.jpg", 0, (900, 600))
+    first, second, third = (str(record["answer"]) for record in records)
+    answers = {
+        "A": [first, "no", third],
+        "B": [first, second, third],
+        "C": [first, None, None],
+        "D": ["-1", second, "@x"],
+    }
+    for name, texts in answers.items():
+        replies = [None if text is None else Reply(text) for text in texts]
+        write_run(folder / "results" / name, data, replies)
+    return write_report(folder, "runs=[A,B,C,D]")
+
+
+def test_every_run_is_held_against_the_first(four_page: Path, new_page: NewPage) -> None:
+    page = new_page()
+    open_page(page, four_page)
+    lines = page.locator("section:has(h2:text-is('Against A')) tbody tr").all_inner_texts()
+    assert [line.split()[1:3] for line in lines] == [["B", "B"], ["C", "C"], ["D", "D"]]
+    assert ["+33.33" in lines[0], "0.00" in lines[1]] == [True, True]
+    page.get_by_role("button", name="2", exact=True).last.click()  # worse than A, of run D
+    assert len(ids_shown(page)) == 2
+    page.get_by_text("Clear all filters").click()
+    page.locator("#filters fieldset:has-text('From A to B') input[value=better]").click()
+    assert ids_shown(page) == ['second, "quoted"']
+    assert page.locator("#detail .card").count() == 4
+
+
+def saved(page: Page, kind: str) -> str:
+    with page.expect_download() as download:
+        page.locator(f"#save-{kind}").click()
+    assert download.value.suggested_filename == f"questions.{kind}"
+    return Path(download.value.path()).read_text()
+
+
+def test_filtered_questions_are_saved(four_page: Path, new_page: NewPage) -> None:
+    page = new_page()
+    open_page(page, four_page, "#questions")
+    page.get_by_label("Order").select_option("length")
+    page.locator("#filters fieldset:has-text('From A to D') input[value=worse]").click()
+    lines = [json.loads(line) for line in saved(page, "jsonl").splitlines()]
+    assert [line["question_id"] for line in lines] == ["=third", "first"]
+    assert [answer["run"] for answer in lines[0]["answers"]] == ["A", "B", "D"]
+    assert lines[0]["answers"][2]["answer"] == "@x"
+    assert lines[0]["targets"] == [{"text": "=third", "count": 1}]
+    rows = list(csv.DictReader(io.StringIO(saved(page, "csv"))))
+    assert [row["question_id"] for row in rows] == ["'=third", "first"]
+    assert [rows[1][f"{run} answer"] for run in "ABCD"] == ["first", "first", "first", "'-1"]
+    assert (rows[1]["A score"], rows[1]["D outcome"], rows[0]["C outcome"]) == ("1", "wrong", "")
+    page.get_by_text("Clear all filters").click()
+    rows = list(csv.DictReader(io.StringIO(saved(page, "csv"))))
+    assert {row["targets"] for row in rows} == {"first", 'second, "quoted"', "'=third"}
+
+
+def natural_width(page: Page) -> int:
+    wait_until(page, "document.querySelector('#zoom-box img')?.naturalWidth > 0")
+    return int(page.evaluate("document.querySelector('#zoom-box img').naturalWidth"))
+
+
+def shown_width(page: Page) -> float:
+    return float((page.locator("#zoom-box img").bounding_box() or {})["width"])
+
+
+@pytest.mark.parametrize("options", [[], ["full_images=page"]])
+def test_image_is_looked_at_in_full(options: list[str], four_page: Path, new_page: NewPage) -> None:
+    path = write_report(four_page.parent, "runs=A", *options)
+    page = new_page(viewport={"width": 700, "height": 500})
+    seen = watch(page)
+    open_page(page, path, "#question/custom/first")
+    page.keyboard.press("Enter")
+    page.keyboard.press("z")
+    assert natural_width(page) == 900
+    fitted = shown_width(page)
+    assert 300 < fitted < 700
+    page.keyboard.press("+")
+    assert shown_width(page) == pytest.approx(1.25 * fitted, abs=2)
+    page.locator("#zoom-box img").click()  # back to the fitted size
+    assert shown_width(page) == pytest.approx(fitted, abs=2)
+    page.locator("#zoom-box img").click()
+    assert shown_width(page) == 900
+    page.keyboard.press("Escape")
+    assert not page.locator("#zoom").is_visible()
+    assert any("/data/images/0.jpg" in url for url in seen["requests"]) == (not options)
+    assert seen["console"] == seen["errors"] == []
+
+
+def test_small_image_stands_in_where_the_full_one_is_gone(
+    four_page: Path, new_page: NewPage, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved.html"
+    moved.write_bytes(write_report(four_page.parent, "runs=A").read_bytes())
+    page = new_page()
+    open_page(page, moved, "#question/custom/first")
+    page.keyboard.press("z")
+    assert natural_width(page) == 160
+    assert "this is the small one" in page.locator("#zoom-note").inner_text()
+
+
+def test_skip_link_leads_to_what_is_shown(pair_page: Path, new_page: NewPage) -> None:
+    page = new_page()
+    for address, expected in (("#summary", "summary-view"), ("#questions", "list")):
+        open_page(page, pair_page, address)
+        page.locator("#skip").focus()
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == expected
+        assert page.locator(f"#{expected}").is_visible()
+
+
+def test_every_head_of_a_table_says_something(pair_page: Path, new_page: NewPage) -> None:
+    page = new_page()
+    open_page(page, pair_page)
+    assert all(text.strip() for text in page.locator("th").all_text_contents())
+
+
+@pytest.mark.parametrize("width", [390, 1360])
+def test_table_says_that_it_scrolls_where_it_does(
+    width: int, four_page: Path, new_page: NewPage
+) -> None:
+    page = new_page(viewport={"width": width, "height": 800})
+    open_page(page, four_page)
+    page.wait_for_timeout(100)
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('.scroll')].map((box) => [box.scrollWidth > "
+        "box.clientWidth + 1, !box.previousElementSibling.hidden, box.tabIndex === 0])"
+    )
+    assert all(len(set(box)) == 1 for box in boxes)
+    assert boxes[0] == [width == 390] * 3

@@ -2,20 +2,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
 
+from evals.reading.tsv import Base64Image
 from runners.options import program
 from runners.report import report
 from runners.score import score
 from runners.views.report.page import to_json
-from runners.views.report.thumbnails import shrink
+from runners.views.report.thumbnails import link_in_full, shrink
 from tests.browser.synthetic_runs import Data, Reply, write_data, write_picture, write_run
 from tests.runners.conftest import CHECKOUT, Finished
 
@@ -66,6 +69,7 @@ class Page:
         self.html = Path(path).read_text()
         self.data: dict[str, Any] = json.loads(self._block("data"))
         self.pictures: list[str] = json.loads(self._block("pictures"))
+        self.originals: list[str] = json.loads(self._block("originals"))
         self.texts: list[str] = self.data["texts"]
 
     def _block(self, name: str) -> str:
@@ -118,12 +122,120 @@ def test_two_runs_are_joined_by_key(runs: Data) -> None:
     assert make("runs=[A,B]") == 0
     page = Page("results/A/report-B.html")
     assert [page.outcome(key, 1) for key in "1234"] == ["wrong", "right", "right", None]
-    comparison = page.task["comparison"]
+    nothing, comparison = page.task["comparisons"]
+    assert nothing is None
     assert comparison["num_common"] == 3
     assert comparison["difference"] == 0
     assert (comparison["num_better"], comparison["num_worse"]) == (1, 1)
     assert ["model", "A", "B"] in page.task["differences"]
     assert "not asked the same questions" in " ".join(page.task["notes"])
+
+
+def test_further_runs_are_held_against_the_first(runs: Data) -> None:
+    write_run(Path("results/C"), runs, [Reply("thing 1")] * 4, template="llava_v1")
+    Path("results/D/other").mkdir(parents=True)
+    Path("results/C/custom").rename("results/D/custom")
+    write_run(Path("results/C"), runs, [Reply("thing 1")] * 4)
+    assert make("runs=[A,B,C,D]", "output=page.html") == 0
+    page = Page("page.html")
+    assert [each and each["num_worse"] for each in page.task["comparisons"]] == [None, 1, 1, 1]
+    assert ["conversation", "vicuna_v1", "vicuna_v1", "vicuna_v1", "llava_v1"] in (
+        page.task["differences"]
+    )
+    assert "A and B were not asked the same questions" in " ".join(page.task["notes"])
+    assert "A and C were not" not in " ".join(page.task["notes"])
+    assert "<title>A and B and C and D - report</title>" in page.html
+
+
+def test_many_runs_have_a_page_with_a_short_name(runs: Data) -> None:
+    names = [f"{letter * 60}" for letter in "bcdefg"]
+    for name in names:
+        write_run(Path("results", name), runs, [Reply("x")] * 4)
+    assert make(f"runs=[A,{','.join(names)}]") == 0
+    assert Path(f"results/A/report-{'b' * 50}-and-5-more.html").is_file()
+
+
+def test_index_lists_every_run_with_its_pages(
+    runs: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(Path("results/<i>c"), runs, [Reply("x"), None, None, None], finished=False)
+    make("runs=[A,B]")
+    make("runs=A")
+    assert "results/reports.html: all reports in results" in capsys.readouterr().out
+    index = Path("results/reports.html").read_text()
+    assert re.findall('href="(?!data:)(.*?)">(.*?)</a>', index) == [
+        ("A/report-B.html", "report-B"),
+        ("A/report.html", "report"),
+    ]
+    assert "50.00<small>3 / 4 answered" in index
+    assert "not finished" in index
+    assert "&lt;i&gt;c" in index
+    assert "<script" not in index
+    make("runs=all")
+    found = re.findall('href="(?!data:)(.*?)"', Path("results/reports.html").read_text())
+    assert "%3Ci%3Ec/report.html" in found
+    assert len(found) == 4
+    assert all(Path("results", unquote(link)).is_file() for link in found)
+
+
+def test_index_replaces_no_file_of_somebody_else(
+    runs: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("results/reports.html").write_text("mine")
+    assert make("runs=A") == 0
+    assert "results/reports.html is no index" in capsys.readouterr().err
+    assert Path("results/reports.html").read_text() == "mine"
+
+
+def test_a_run_that_cannot_be_read_keeps_no_other_back(
+    runs: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("results/A/custom/manifest.json").write_text("{}")
+    assert make("runs=all") == 2
+    assert "results/A/custom/manifest.json" in capsys.readouterr().err
+    assert not Path("results/A/report.html").exists()
+    assert Path("results/B/report.html").is_file()
+
+
+def test_images_in_full_are_linked_where_they_lie(runs: Data, tmp_path: Path) -> None:
+    (runs.images / "a.jpg").rename(runs.images / "a #1.jpg")
+    runs.questions.write_text(runs.questions.read_text().replace('"a.jpg"', '"a #1.jpg"'))
+    make("runs=A", "output=sub/page.html", "max_thumbnails=1")
+    page = Page("sub/page.html")
+    found = [page.row(key)[3][0][2] for key in "1234"]
+    assert found[3] == -1  # it is not there
+    for key, number in zip("123", found, strict=False):
+        named = page.texts[page.row(key)[3][0][0]]
+        assert Path("sub", unquote(page.originals[number])).resolve() == runs.images / named
+    assert len(page.originals) == 2
+
+
+def test_images_in_full_are_put_into_the_page_up_to_a_limit(runs: Data) -> None:
+    make("runs=A", "full_images=page", "output=page.html")
+    page = Page("page.html")
+    assert [address[:16] for address in page.originals] == ["data:image/webp;"] * 2
+    limit_mb = (len(page.originals[0]) + 100) / 1e6
+    make("runs=A", "full_images=page", f"full_mb={limit_mb}", "output=page.html")
+    page = Page("page.html")
+    assert [address[:5] for address in page.originals] == ["data:", "data/"]
+    assert page.row("2")[3][0][2] == 0  # the wrong answer's goes first
+    content = base64.b64decode(page.originals[0].partition(",")[2])
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.size == (320, 240)
+
+
+def test_images_in_tables_are_had_in_full_from_the_page(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (500, 400), "red").save(buffer, "PNG")
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    sources = {
+        ("task", name): Base64Image(encoded=text, path=tmp_path / "t.tsv", place="row 1")
+        for name, text in (("good", encoded), ("bad", "no picture"))
+    }
+    found = link_in_full(sources, tmp_path, embeds_all=False, max_mb=1)
+    assert list(found) == [("task", "good")]
+    assert found["task", "good"].startswith("data:image/webp;base64,")
+    assert link_in_full(sources, tmp_path, embeds_all=False, max_mb=0) == {}
 
 
 def test_prompt_is_the_template_around_the_question(runs: Data) -> None:
@@ -205,9 +317,12 @@ def test_unfinished_run_is_shown_without_scores(data: Data) -> None:
     [
         (["runs=C"], "There are: A, B"),
         (["runs=[A,..]"], "`runs` must be a run"),
-        (["runs=[A,B,A]"], "one run or two"),
-        (["runs=[A,A]"], "two different runs"),
-        (["runs=[]"], "one run or two"),
+        (["runs=[A,B,A]"], "different runs"),
+        (["runs=[A,A]"], "different runs"),
+        (["runs=[]"], "one to 26 runs"),
+        (["runs=all", "output=page.html"], "runs=all writes one for each run"),
+        (["runs=A", "full_images=web"], "`full_images`"),
+        (["runs=A", "full_mb=-1"], "`full_mb`"),
         ([], "runs"),
         (["runs=results/nowhere"], "but is 'results/nowhere'"),
         (["runs=data"], "data holds no task"),
@@ -316,7 +431,7 @@ def test_no_text_of_a_run_becomes_markup(tmp_path: Path) -> None:
     assert make("runs=A") == 0
     page = Page("results/A/report.html")
     assert HOSTILE in page.texts
-    assert len(re.findall("<script", page.html)) == 3
+    assert len(re.findall("<script", page.html)) == 5
     assert "alert(1)</script>" not in page.html
     assert "\u202e" not in page.html
 

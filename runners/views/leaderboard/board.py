@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from runners.storage.run_table import render_coverage
 from runners.views.leaderboard.columns import Column, Part
@@ -82,6 +83,9 @@ class Row:
         model: The published model whose figures are beside it; empty if there is none.
         setup: What the answers were computed with; the figures' origin in a published row.
         cells: The figures by column.
+        folder: The run's folder; None for a published row.
+        date: The day on which the run was last worked on, such as `2026-01-31`; empty where that
+            is not known.
     """
 
     name: str
@@ -89,6 +93,8 @@ class Row:
     model: str
     setup: str
     cells: Mapping[Column, Cell]
+    folder: Path | None = None
+    date: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -18,9 +18,6 @@ from runners.views.leaderboard.columns import PART_TITLES, Column
 _FONT = "DejaVu Sans"
 """It comes with matplotlib, so that the picture is the same everywhere."""
 _RUN, _PUBLISHED, _INK, _FAINT = "#3b6fb6", "#b9c0c8", "#1c1f23", "#6a727c"
-_LEGEND = (
-    "95% intervals, clustered by image. Grey: published. Hatched: not comparable, see the notes."
-)
 _MAX_PANELS_A_ROW = 4
 _MAX_ROWS = 60
 _MAX_LABEL = 44
@@ -54,11 +51,29 @@ def _draw(board: Leaderboard) -> Figure:
     if not sections:
         figure.text(0.5, 0.5, "No run has a figure yet.", ha="center", color=_FAINT)
         return figure
-    figure.text(0.12 / width, 0.1 / top, _LEGEND, fontsize=8, color=_FAINT)
+    legend = " ".join(_legend(sections))
+    figure.text(0.12 / width, 0.1 / top, legend, fontsize=8, color=_FAINT)
     for (section, panels), height in zip(sections, heights, strict=True):
         _draw_section(figure, section, panels, top=top, label_width=label_width)
         top -= height
     return figure
+
+
+def _legend(sections: Sequence[tuple[Section, Sequence[Column]]]) -> Iterator[str]:
+    """What the bars mean: of each thing only where one of them shows it."""
+    drawn = [
+        (row, row.cells[column])
+        for section, panels in sections
+        for row in section.rows[:_MAX_ROWS]
+        for column in panels
+        if column in row.cells and row.cells[column].value is not None
+    ]
+    if any(cell.interval for _, cell in drawn):
+        yield "95% intervals, clustered by image."
+    if any(row.is_published for row, _ in drawn):
+        yield "Grey: published."
+    if any(not cell.is_comparable for _, cell in drawn):
+        yield "Hatched: not comparable, see the notes."
 
 
 def _panels(board: Leaderboard, section: Section) -> list[Column]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from evals.errors import DataError
 from runners.errors import ConfigError
@@ -33,11 +34,13 @@ class RunEntries:
     """What lies in one run.
 
     Attributes:
+        folder: The run's folder.
         name: The run's name, fit to be printed.
         entries: Its tasks with figures.
         unfinished: What is to be said of the others, a line each.
     """
 
+    folder: Path
     name: str
     entries: Sequence[Entry] = ()
     unfinished: Sequence[str] = ()
@@ -73,4 +76,4 @@ def read_entries(run: StoredRun) -> RunEntries:
             with suppress(ConfigError):  # a mark of the figures says that it cannot be read
                 manifest = task.manifest
             entries.append(Entry(stored=task, summary=summary, manifest=manifest))
-    return RunEntries(name=name, entries=entries, unfinished=unfinished)
+    return RunEntries(folder=run.folder, name=name, entries=entries, unfinished=unfinished)

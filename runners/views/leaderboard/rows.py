@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from runners.views.leaderboard.definitions import unusual_definition
 from runners.views.leaderboard.entries import Entry, RunEntries, printable
 from runners.views.leaderboard.marks import describe_setup, marks_of
 
+_DAY = re.compile(r"\d{4}-\d\d-\d\dT")
 _IMAGE_ACCURACY = Column(task="scienceqa", split="test", metric="accuracy_image")
 
 
@@ -36,7 +38,15 @@ def build_row(run: RunEntries, published: Mapping[str, Mapping[Column, float]]) 
         model=named.pop() if len(named) == 1 else "",
         setup="mixed" if is_mixed else setups[0],
         cells=cells,
+        folder=run.folder,
+        date=max(map(_last_day, run.entries)),
     )
+
+
+def _last_day(entry: Entry) -> str:
+    """The day of the last session on a task; empty where that is not known."""
+    last = "" if entry.manifest is None else str(entry.manifest.last_session or "")
+    return last[:10] if _DAY.match(last) else ""
 
 
 def _cells(

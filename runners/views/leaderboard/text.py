@@ -10,10 +10,6 @@ from collections.abc import Callable, Sequence
 from runners.views.leaderboard.board import Cell, Leaderboard, Row, Section
 from runners.views.leaderboard.columns import PART_TITLES
 
-_DETAIL_HEADS = (
-    *("Run", "Benchmark", "Score", "95% interval", "Published", "Difference", "Answered"),
-    "Notes",
-)
 _NUM_TEXTS = 2
 """The first columns of a table, which are aligned left; figures are aligned right."""
 
@@ -78,7 +74,7 @@ def render_markdown(board: Leaderboard) -> str:
         blocks.append(f"## {PART_TITLES[section.part]}\n\n{_pad(table)}")
         details = _details(board, section, _markdown)
         if details:  # published rows have none
-            blocks.append(_pad([_DETAIL_HEADS, *details]))
+            blocks.append(_pad(details))
     notes = [f"({letter}) {_markdown(mark.text)}." for mark, letter in board.letters.items()]
     for title, lines in (
         ("Notes", notes),
@@ -139,23 +135,31 @@ def _matrix(
 
 
 def _details(board: Leaderboard, section: Section, escape: Callable[[str], str]) -> list[list[str]]:
-    """One line a figure of a run."""
-    return [
-        [
-            escape(row.name),
-            escape(column.title),
-            cell.text,
-            cell.interval_text,
-            "" if cell.published is None else column.render(cell.published),
-            cell.difference_text,
-            cell.coverage_text,
-            ",".join(board.letters_of(cell)),
-        ]
+    """One line a figure of a run, the heads first; nothing if there is no run."""
+    figures = [
+        (row, column, cell)
         for row in section.rows
         if not row.is_published
         for column in section.columns
         if (cell := row.cells.get(column)) is not None
     ]
+    lines = [
+        {
+            "Run": escape(row.name),
+            "Benchmark": escape(column.title),
+            "Score": cell.text,
+            "95% interval": cell.interval_text,
+            "Published": "" if cell.published is None else column.render(cell.published),
+            "Difference": cell.difference_text,
+            "Answered": cell.coverage_text,
+            "Notes": ",".join(board.letters_of(cell)),
+        }
+        for row, column, cell in figures
+    ]
+    if not any(cell.published is not None for *_, cell in figures):
+        for line in lines:
+            del line["Published"], line["Difference"]
+    return [[*map(escape, line)] for line in lines[:1]] + [[*line.values()] for line in lines]
 
 
 def render_latex(board: Leaderboard) -> str:
@@ -166,8 +170,10 @@ def render_latex(board: Leaderboard) -> str:
         blocks.append(_tabular(_matrix(board, section, _latex, _latex_figure), f"{title}."))
         details = _details(board, section, _latex)
         if details:
-            caption = f"{title}: 95\\% intervals and differences to the published figures."
-            blocks.append(_tabular([[*map(_latex, _DETAIL_HEADS)], *details], caption))
+            heads, *_ = details
+            beside = " and differences to the published figures" if "Published" in heads else ""
+            caption = f"{title}: 95\\% intervals{beside}."
+            blocks.append(_tabular(details, caption))
     notes = [
         f"\\textsuperscript{{{letter}}} {_latex(mark.text)}."
         for mark, letter in board.letters.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -20,7 +19,7 @@ from runners.storage.specs import read_run_specs
 from runners.storage.stored import StoredRun, StoredTask
 from runners.views.gate.pairing import compare_scores
 from runners.views.report.shown import Report, Row, RunReport, TaskReport
-from runners.views.report.shown_task import PresentData, ShownTask, read_data
+from runners.views.report.shown_task import DataReader, ShownTask
 
 _FACTS = (
     *("model", "conversation", "dtype", "vision_tower_dtype", "tf32", "quantization"),
@@ -29,18 +28,21 @@ _FACTS = (
 _PLACE = ("device_name", "command", "imported_from")
 
 
-def gather(choice: TaskChoice, stored_runs: Sequence[StoredRun]) -> Report:
+def gather(
+    choice: TaskChoice, stored_runs: Sequence[StoredRun], read: DataReader | None = None
+) -> Report:
     """Returns what the page shows of the runs.
 
     Args:
         choice: The benchmarks that are named; none for all tasks of the runs.
         stored_runs: The runs.
+        read: What reads the data; None for one that knows none of them yet.
 
     Raises:
         ConfigError: a run holds no task, or none of the runs holds a task that is named.
     """
     specs = [read_run_specs(choice, run) for run in stored_runs]
-    read: dict[str, PresentData] = {}
+    read = read or DataReader()
     tasks = {}
     for name in dict.fromkeys(chain.from_iterable(specs)):
         by_run = [
@@ -61,16 +63,11 @@ def gather(choice: TaskChoice, stored_runs: Sequence[StoredRun]) -> Report:
     return Report(runs=tuple(runs), tasks=tuple(_join(name, tasks[name], labels) for name in tasks))
 
 
-def _show(
-    stored: StoredTask | None, spec: TaskSpec | None, read: dict[str, PresentData]
-) -> ShownTask | None:
+def _show(stored: StoredTask | None, spec: TaskSpec | None, read: DataReader) -> ShownTask | None:
     """A task of a run beside its data, which runs of one spec share; None if it was not asked."""
     if spec is None or stored is None or stored.manifest is None:
         return None
-    identity = json.dumps(spec.to_json(), sort_keys=True)
-    if identity not in read:
-        read[identity] = read_data(spec)
-    return ShownTask(stored, stored.manifest, read[identity])
+    return ShownTask(stored, stored.manifest, read(spec))
 
 
 def _join(name: str, by_run: Sequence[ShownTask | None], labels: Sequence[str]) -> TaskReport:
@@ -83,20 +80,46 @@ def _join(name: str, by_run: Sequence[ShownTask | None], labels: Sequence[str]) 
             notes.append(f"The data cannot be read, so images and targets are missing: {problem}")
         of_run = f"{label}: " if len(by_run) > 1 else ""
         notes += [of_run + note for note in _notes(task)]
-    comparison, differing = None, {}
-    if len(there) == 2:
-        before, after = there
-        notes += _incomparable(before, after)
-        comparison = compare_scores(before.scores, after.scores)
-        differing = differences(before.manifest.identity, after.manifest.identity)
+    first, *others = by_run
+    for label, task in zip(labels[1:], others, strict=True):
+        if first is not None and task is not None:
+            two = "The two runs" if len(by_run) == 2 else f"{labels[0]} and {label}"
+            notes += (f"{two} {what}" for what in _incomparable(first, task))
     return TaskReport(
         name=name,
         summaries=tuple(None if task is None else task.summary for task in by_run),
         rows=tuple(_row(key, by_run) for key in _keys(there)),
-        comparison=comparison,
-        differences=differing,
-        notes=tuple(dict.fromkeys(notes)),  # two runs on the same data have the same problem
+        comparisons=tuple(
+            compare_scores(first.scores, task.scores)
+            if first is not None and task is not None and task is not first
+            else None
+            for task in by_run
+        ),
+        differences=_differences(first, others),
+        notes=tuple(dict.fromkeys(notes)),  # runs on the same data have the same problem
     )
+
+
+def _differences(
+    first: ShownTask | None, others: Sequence[ShownTask | None]
+) -> dict[str, tuple[Any, ...]]:
+    """Fields of the identity in which a run differs from the first, with the value of each."""
+    if first is None:
+        return {}
+    found = [
+        None if task is None else differences(first.manifest.identity, task.manifest.identity)
+        for task in others
+    ]
+    values: dict[str, Any] = {}  # of the first run
+    for differing in found:
+        values |= {name: before for name, (before, _) in (differing or {}).items()}
+    return {
+        name: (
+            before,
+            *(None if each is None else each.get(name, (None, before))[1] for each in found),
+        )
+        for name, before in values.items()
+    }
 
 
 def _keys(tasks: Sequence[ShownTask]) -> list[str]:
@@ -163,18 +186,18 @@ def _notes(task: ShownTask | None) -> Iterator[str]:
 
 
 def _incomparable(before: ShownTask, after: ShownTask) -> Iterator[str]:
-    """Why figures of two runs may not be compared, by the rule of the gate."""
+    """What may keep figures of two runs from being compared, by the rule of the gate."""
     if before.is_finished and after.is_finished:
         try:
             both = before.stored.finished(), after.stored.finished()
         except DataError as error:  # an early version left out what figures were made of
-            yield f"It is not known whether the two runs may be compared: {error}"
+            yield f"may differ in what figures are made of: {error}"
             return
         if found := obstacles(*both, ("first", "second")):
             differing = " and the ".join(obstacle.difference.value for obstacle in found)
-            yield f"The two runs differ in the {differing}."
+            yield f"differ in the {differing}."
     if before.lines.keys() != after.lines.keys():
-        yield "The two runs were not asked the same questions."
+        yield "were not asked the same questions."
 
 
 def _facts(by_task: Iterable[ShownTask | None]) -> dict[str, str]:

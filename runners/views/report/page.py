@@ -20,13 +20,17 @@ from jinja2 import Template
 
 from runners.errors import ConfigError
 from runners.storage.files import is_there, naming_file, require_plain, write_atomic
+from runners.views.policy import content_policy
 from runners.views.report.thumbnails import MIME_TYPE, SUFFIX
 
+REPORT_NAME = "report.html"
+"""The page of a run, in its folder."""
 MARK = "<!-- llava-evals report -->"
 """Stands in every page, so that no other file is replaced by mistake."""
 
 _SCRIPTS = (
-    *("dom", "report", "format", "charts", "summary", "filters", "filter_form", "list", "detail"),
+    *("dom", "report", "format", "charts", "summary", "filters", "filter_form", "list", "zoom"),
+    *("detail", "saving", "live"),
     "main",  # the last one: it starts the page
 )
 _MEGABYTE = 1_000_000
@@ -41,16 +45,25 @@ def check_output(path: Path) -> None:
     """
     if path.is_dir():
         raise ConfigError(f"{path} is a folder. Name a file as `output`.")
-    if is_there(path):
-        with path.open("rb") as file:
-            if MARK.encode() not in file.read(200):  # it stands in the second line
-                raise ConfigError(
-                    f"{path} exists and is no report. Choose another `output`, or remove it."
-                )
+    if is_there(path) and not is_report(path):
+        raise ConfigError(f"{path} exists and is no report. Choose another `output`, or remove it.")
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a page that was written here."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return MARK.encode() in file.read(200)  # it stands in the second line
 
 
 def write_page(
-    path: Path, payload: Mapping[str, Any], thumbnails: Sequence[bytes], *, max_mb: float
+    path: Path,
+    payload: Mapping[str, Any],
+    thumbnails: Sequence[bytes],
+    originals: Sequence[str],
+    *,
+    max_mb: float,
 ) -> Path | None:
     """Writes the page, and its thumbnails into a folder beside it if it would be too large.
 
@@ -58,6 +71,7 @@ def write_page(
         path: The HTML file; an existing one is replaced.
         payload: What `build_payload` gave.
         thumbnails: WebP files by number.
+        originals: The addresses of images in full by number.
         max_mb: The largest page with thumbnails inside, in millions of bytes.
 
     Returns:
@@ -69,17 +83,21 @@ def write_page(
     """
     data = to_json(payload)
     encoded = [base64.b64encode(thumbnail).decode() for thumbnail in thumbnails]
-    # Data and pictures are what grows: the rest of a page is about 60 kB.
-    inside = len(data) + sum(map(len, encoded)) <= max_mb * _MEGABYTE
+    # Data and pictures are what grows: the rest of a page is about 70 kB.
+    inside = sum(map(len, (data, *encoded, *originals))) <= max_mb * _MEGABYTE
     image_dir = None if inside or not thumbnails else path.with_name(f"{path.stem}-images")
     if image_dir is None:
         pictures = [f"data:{MIME_TYPE};base64,{text}" for text in encoded]
     else:
         names = _write_images(image_dir, thumbnails)
         pictures = [f"{image_dir.name}/{name}" for name in names]
-    title = " and ".join(run["name"] for run in payload["runs"])
-    write_atomic(path, _render_page(data, to_json(pictures), title))
+    write_atomic(path, render_page(data, pictures, originals, title_of(payload)))
     return image_dir
+
+
+def title_of(payload: Mapping[str, Any]) -> str:
+    """The names of the runs on a page."""
+    return " and ".join(run["name"] for run in payload["runs"])
 
 
 def to_json(value: Any) -> str:
@@ -91,40 +109,43 @@ def to_json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", r"\u003c")
 
 
-def _render_page(data: str, pictures: str, title: str) -> str:
+def render_page(
+    data: str,
+    pictures: Sequence[str],
+    originals: Sequence[str],
+    title: str,
+    live: Mapping[str, Any] | None = None,
+) -> str:
+    """Returns the page.
+
+    Args:
+        data: What `build_payload` gave, as JSON that may stand in a script element.
+        pictures: The addresses of thumbnails by number.
+        originals: The addresses of images in full by number.
+        title: The names of the runs.
+        live: What a page that is served tells of answers that still arrive; None for a file.
+    """
     assets = files("runners.views.report") / "assets"
     style = (assets / "style.css").read_text(encoding="utf-8")
     modules = [(assets / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS]
     script = '"use strict";\n(() => {\n' + "\n".join(modules) + "})();\n"
+    rules = {"img-src": "data: file: 'self'"}  # file: for pictures beside a page on disk
+    if live is not None:
+        rules["connect-src"] = "'self'"
     template = Template(
         (assets / "page.html").read_text(encoding="utf-8"), keep_trailing_newline=True
     )
     return template.render(
         mark=MARK,
-        policy=_policy(style, script),
+        policy=content_policy(style, script, rules),
         title=html.escape(title),
         style=style,
         script=script,
         data=data,
-        pictures=pictures,
+        pictures=to_json(pictures),
+        originals=to_json(originals),
+        live=to_json(live),
     )
-
-
-def _policy(style: str, script: str) -> str:
-    """What the page may do: run this script, and show pictures that it holds or lie beside it."""
-    rules = {
-        "default-src": "'none'",
-        "script-src": f"'sha256-{_sha256(script)}'",
-        "style-src": f"'sha256-{_sha256(style)}'",
-        "img-src": "data: file: 'self'",  # file: for pictures beside a page on disk
-        "base-uri": "'none'",
-        "form-action": "'none'",
-    }
-    return "; ".join(f"{name} {value}" for name, value in rules.items())
-
-
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _write_images(folder: Path, thumbnails: Sequence[bytes]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from evals.figures.paired_tests import PairedComparison
 from runners.storage.summary import SummaryFile
@@ -13,7 +13,22 @@ from runners.views.report.shown import Outcome, Report, TaskReport
 from runners.views.report.thumbnails import ImageName
 
 _LEFT_OUT = -1
-"""In place of the number of a thumbnail above the limit."""
+"""In place of the number of a thumbnail above the limit, or of an image that is not had in full."""
+
+
+class Pictures(NamedTuple):
+    """The numbers of an image's pictures.
+
+    Attributes:
+        thumbnail: Of the small one, or `UNREADABLE`.
+        full: Of the whole one.
+    """
+
+    thumbnail: int = _LEFT_OUT
+    full: int = _LEFT_OUT
+
+
+_NO_PICTURES = Pictures()
 
 _SUMMARY_FIELDS = (
     *("split", "definition", "primary_metric", "metrics", "metrics_answered", "breakdowns"),
@@ -22,35 +37,53 @@ _SUMMARY_FIELDS = (
 )
 
 
-def build_payload(report: Report, thumbnails: Mapping[ImageName, int]) -> dict[str, Any]:
+def number_pictures(
+    thumbnails: Mapping[ImageName, int], addresses: Mapping[ImageName, str]
+) -> dict[ImageName, Pictures]:
+    """Returns the numbers of each image's pictures.
+
+    Args:
+        thumbnails: The number of each image's thumbnail.
+        addresses: Where images are had in full; equal addresses have one number.
+    """
+    numbers = {address: n for n, address in enumerate(dict.fromkeys(addresses.values()))}
+    return {
+        name: Pictures(
+            thumbnail=thumbnails.get(name, _LEFT_OUT),
+            full=numbers[addresses[name]] if name in addresses else _LEFT_OUT,
+        )
+        for name in dict.fromkeys((*thumbnails, *addresses))
+    }
+
+
+def build_payload(report: Report, pictures: Mapping[ImageName, Pictures]) -> dict[str, Any]:
     """Returns the object that the page's script reads.
 
     Args:
         report: What is shown.
-        thumbnails: What `make_thumbnails` returned.
+        pictures: The numbers of each image's pictures.
     """
     texts: dict[str, int] = {}
     payload = {
         "runs": [asdict(run) for run in report.runs],
         "outcomes": [outcome.name.lower() for outcome in Outcome],
-        "tasks": [_task(task, thumbnails, texts) for task in report.tasks],
+        "tasks": [_task(task, pictures, texts) for task in report.tasks],
         "texts": list(texts),  # last: by now they all have their numbers
     }
     return dict(_finite(payload))
 
 
 def _task(
-    task: TaskReport, thumbnails: Mapping[ImageName, int], texts: dict[str, int]
+    task: TaskReport, pictures: Mapping[ImageName, Pictures], texts: dict[str, int]
 ) -> dict[str, Any]:
     # Rows name their groups by position, and need not have all of them.
     fields = list(dict.fromkeys(name for row in task.rows for name in row.groups))
-    found = task.comparison
     rows = [
         (
             row.key,
             row.question_id,
             row.question,
-            [(i.key, thumbnails.get((task.name, i.key), _LEFT_OUT)) for i in row.images],
+            [(i.key, *pictures.get((task.name, i.key), _NO_PICTURES)) for i in row.images],
             row.targets,
             [row.groups.get(name) for name in fields],
             row.answers,
@@ -61,7 +94,7 @@ def _task(
         "name": task.name,
         "notes": task.notes,
         "summaries": [_summary(summary) for summary in task.summaries],
-        "comparison": None if found is None else _comparison(found),
+        "comparisons": [each and _comparison(each) for each in task.comparisons],
         "differences": [[name, *values] for name, values in task.differences.items()],
         "fields": fields,
         "rows": _numbered(rows, texts),

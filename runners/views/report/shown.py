@@ -105,7 +105,7 @@ class Row:
         """How much a reader wants to see the image: 0 where runs differ, 1 if wrong, else 2."""
         given = [answer for answer in self.answers if answer is not None]
         if len({answer.score for answer in given}) > 1:
-            return 0  # what two runs are compared for
+            return 0  # what runs are compared for
         return 2 if all(answer.outcome is Outcome.RIGHT for answer in given) else 1
 
 
@@ -117,16 +117,17 @@ class TaskReport:
         name: The task's name.
         summaries: The figures of each run; None where a run did not finish or lacks the task.
         rows: Every question that a run was asked, in the benchmark's order.
-        comparison: The second run against the first; None without common scores.
-        differences: Fields of the identity that differ, with both values.
+        comparisons: Each run against the first; None for that itself, and without common scores.
+        differences: Fields of the identity in which a run differs from the first, with the value of
+            each run; None for a run that lacks the task.
         notes: What a reader has to know before trusting the page.
     """
 
     name: str
     summaries: tuple[SummaryFile | None, ...]
     rows: tuple[Row, ...]
-    comparison: PairedComparison | None
-    differences: Mapping[str, tuple[Any, Any]]
+    comparisons: tuple[PairedComparison | None, ...]
+    differences: Mapping[str, tuple[Any, ...]]
     notes: tuple[str, ...]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from evals.errors import DataError
@@ -37,19 +39,38 @@ class PresentData:
     problem: str | None = None
 
 
-def read_data(spec: TaskSpec) -> PresentData:
-    """Returns the data of a task.
+class DataReader:
+    """Reads the data of tasks, each once as long as its files stay as they are."""
 
-    Raises:
-        ConfigError: the spec names something else than a benchmark.
-    """
-    task = spec.build()
-    try:
-        samples = {sample.key: sample for sample in task.samples()}
-        data_hash = sha256_of_json(hash_data_files(task.data_files()))
-    except DataError as error:
-        return PresentData(problem=str(error))
-    return PresentData(samples=samples, data_hash=data_hash)
+    def __init__(self) -> None:
+        self._read: dict[str, tuple[Sequence[object], PresentData]] = {}
+
+    def __call__(self, spec: TaskSpec) -> PresentData:
+        """Returns the data of a task.
+
+        Raises:
+            ConfigError: the spec names something else than a benchmark.
+        """
+        task = spec.build()
+        identity = json.dumps(spec.to_json(), sort_keys=True)
+        try:
+            files = [Path(path) for path in task.data_files()]
+            state = [_state(path) for path in files]
+            before, data = self._read.get(identity, (None, PresentData()))
+            if before != state:
+                samples = {sample.key: sample for sample in task.samples()}
+                data_hash = sha256_of_json(hash_data_files(files))
+                data = PresentData(samples=samples, data_hash=data_hash)
+                self._read[identity] = (state, data)
+        except DataError as error:
+            return PresentData(problem=str(error))
+        return data
+
+
+def _state(path: Path) -> tuple[object, ...]:
+    """What changes with a file."""
+    stat = path.stat()
+    return (path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
 class ShownTask:

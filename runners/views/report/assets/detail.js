@@ -1,19 +1,23 @@
 // One question in full: images, targets, what each run answered, and the prompt as it was given.
 const Detail = (() => {
   const { h, foreign, name, byId } = Dom;
-  const { isPair } = Report;
+  const { several } = Report;
   let promptsOpen = false; // stays as it was from question to question
   const SMALL = 96; // pictures below this many pixels are enlarged without blurring
 
   function figure(image) {
     const source = Report.pictureOf(image);
+    const name = Dom.visible(image.name);
     const picture = source
       ? h("img", {
-        src: source, alt: `Image ${Dom.visible(image.name)}`,
+        src: source, alt: `Image ${name}`,
         onload: ({ target }) => target.classList.toggle("small", Math.max(target.naturalWidth, target.naturalHeight) < SMALL),
       })
       : h("div", { class: "no-picture" }, Report.whyNoPicture(image));
-    return h("figure", {}, picture, h("figcaption", {}, foreign(image.name)));
+    const canZoom = source || Report.fullOf(image);
+    return h("figure", {}, canZoom
+      ? h("button", { type: "button", class: "enlarge", "aria-label": `Enlarge image ${name}`, title: "Enlarge (z)", onclick: () => Zoom.show(image) }, picture)
+      : picture, h("figcaption", {}, foreign(image.name)));
   }
 
   function targets(row) {
@@ -52,7 +56,7 @@ const Detail = (() => {
   }
 
   function card(answer, i) {
-    const head = isPair ? Summary.runLabel(i) : h("span", {}, "Answer");
+    const head = several ? Summary.runLabel(i) : h("span", {}, "Answer");
     if (!answer) return h("section", { class: "card" }, h("h3", {}, head), h("p", {}, "This run was not asked the question."));
     const body = answer.failure
       ? [h("p", { class: "cause" }, foreign(answer.failure.cause)), foreign(answer.failure.message, "p")]

@@ -1,7 +1,7 @@
 // The form over the filters; only what occurs in the report is offered.
 const FilterForm = (() => {
   const { h, name, brief, visible, byId } = Dom;
-  const { rows, tasks, runs, isPair } = Report;
+  const { rows, tasks, runs, several, others, letters } = Report;
   const IS = "="; // before the value of a group, which may be empty
   let state = Filters.initial();
   let changed = () => {};
@@ -46,16 +46,17 @@ const FilterForm = (() => {
       const { mark, label } = Format.OUTCOMES[name];
       return [name, `${mark} ${label}`, counts.get(name), name];
     });
-    const legend = isPair ? Summary.runLabel(i) : "Outcome";
+    const legend = several ? Summary.runLabel(i) : "Outcome";
     return chips(legend, entries, state.outcomes[i], (chosen) =>
       update({ outcomes: state.outcomes.map((before, j) => (j === i ? chosen : before)) }));
   }
 
-  function changeChips() {
+  function changeChips(i) {
     const entries = Object.entries(Filters.CHANGES)
-      .map(([name, { label, test }]) => [name, label, rows.filter(test).length, name])
+      .map(([name, { label, test }]) => [name, label, rows.filter((row) => test(row, i)).length, name])
       .filter(([, , count]) => count);
-    return chips("From A to B", entries, state.changes, (changes) => update({ changes }));
+    return chips(`From A to ${letters[i]}`, entries, state.changes[i], (chosen) =>
+      update({ changes: state.changes.map((before, j) => (j === i ? chosen : before)) }));
   }
 
   function mannerChips() {
@@ -106,18 +107,23 @@ const FilterForm = (() => {
     });
     const reset = h("button", { type: "button", class: "reset", onclick: () => set({}) }, "Clear all filters");
     byId("filters").replaceChildren(...[search, taskSelect(), h("div", { id: "group-fields" }),
-      ...runs.map((_, i) => outcomeChips(i)), isPair && changeChips(), mannerChips(), causeSelect(), reset].filter(Boolean));
+      ...runs.map((_, i) => outcomeChips(i)), ...others.map(changeChips), mannerChips(), causeSelect(), reset].filter(Boolean));
     drawGroups();
   }
 
   // Starts anew with the given filters, and shows them in the form.
-  function set({ task = "", run = 0, outcomes = [], field, group, ...rest }) {
+  function set({ task = "", run = 0, outcomes = [], changes = [], field, group, ...rest }) {
     const only = tasks.length === 1 ? tasks[0].name : task;
-    state = {
+    const ofRun = (chosen) => runs.map((_, i) => (i === run ? chosen : []));
+    put({
       ...Filters.initial(), order: state.order, ...rest, task: only,
-      groups: field ? { [field]: group } : {},
-      outcomes: runs.map((_, i) => (i === run ? outcomes : [])),
-    };
+      groups: field ? { [field]: group } : {}, outcomes: ofRun(outcomes), changes: ofRun(changes),
+    });
+  }
+
+  function put(wanted) {
+    state = { ...Filters.initial(), ...wanted };
+    byId("sort").value = state.order;
     draw();
     changed(state);
   }
@@ -131,5 +137,5 @@ const FilterForm = (() => {
     set({});
   }
 
-  return { start, set };
+  return { start, set, put, get: () => state };
 })();

@@ -1,18 +1,19 @@
 // Which questions are shown: a state, and the rows that it lets through.
 const Filters = (() => {
-  const { rows, tasks, change, isPair } = Report;
+  const { rows, tasks, runs, change, several, others } = Report;
   const NEAR = 0.1;
 
+  // What became of a question from the first run to another one.
   const CHANGES = {
-    better: { label: "better in B", test: (row) => change(row) > 0 },
-    worse: { label: "worse in B", test: (row) => change(row) < 0 },
+    better: { label: "better", test: (row, i) => change(row, i) > 0 },
+    worse: { label: "worse", test: (row, i) => change(row, i) < 0 },
     reworded: {
       label: "other answer, same score",
-      test: (row) => change(row) === 0 && row.answers[0].text !== row.answers[1].text,
+      test: (row, i) => change(row, i) === 0 && row.answers[0].text !== row.answers[i].text,
     },
     same: {
       label: "same answer",
-      test: (row) => row.answers.every(Boolean) && row.answers[0].text === row.answers[1].text,
+      test: (row, i) => row.answers[0] !== null && row.answers[0].text === row.answers[i]?.text,
     },
   };
 
@@ -33,20 +34,22 @@ const Filters = (() => {
   const longest = (row) => Math.max(...row.answers.map((answer) => answer?.text.length ?? 0));
   const lowest = (row) => Math.min(...row.answers.map((answer) => answer?.score ?? Infinity));
 
+  const largestLoss = (row) => Math.min(...others.map((i) => change(row, i) ?? 0));
+
   const ORDERS = {
     benchmark: { label: "of the benchmark", key: null },
     margin: { label: "smallest margin first", key: smallestMargin },
     score: { label: "lowest score first", key: lowest },
     length: { label: "longest answer first", key: (row) => -longest(row) },
-    ...(isPair && { change: { label: "largest loss first", key: (row) => change(row) ?? 0 } }),
+    ...(several && { change: { label: "largest loss first", key: largestLoss } }),
   };
 
   const initial = () => ({
     text: "",
     task: "",
     groups: {},
-    outcomes: Report.runs.map(() => []),
-    changes: [],
+    outcomes: runs.map(() => []),
+    changes: runs.map(() => []),
     manners: [],
     cause: "",
     order: "benchmark",
@@ -77,7 +80,9 @@ const Filters = (() => {
     state.outcomes.forEach((wanted, i) => {
       if (wanted.length) found.push((row) => row.answers[i] !== null && wanted.includes(row.answers[i].outcome));
     });
-    if (state.changes.length) found.push((row) => state.changes.some((name) => CHANGES[name].test(row)));
+    state.changes.forEach((wanted, i) => {
+      if (wanted.length) found.push((row) => wanted.some((name) => CHANGES[name].test(row, i)));
+    });
     if (state.manners.length) {
       const asked = state.manners.map((name) => MANNERS[name].test);
       found.push((row) => row.answers.some((answer) => answer && asked.some((test) => test(answer))));

@@ -1,7 +1,8 @@
 // The list of questions. Only the rows in sight exist as elements, whatever the number of questions.
 const List = (() => {
   const { h, foreign, brief, byId } = Dom;
-  const { isPair, letters } = Report;
+  const { runs, several, letters, toneOf } = Report;
+  const MOST_TEXTS = 3; // of more runs a row shows the outcomes alone
   const MARGIN = 8; // rows kept above and below those in sight
   const box = byId("list");
   const canvas = h("div", { class: "canvas", role: "presentation" });
@@ -23,13 +24,13 @@ const List = (() => {
   }
 
   function answer(entry, i) {
-    if (!entry) return h("span", { class: "said" }, isPair && h("b", { class: "letter" }, letters[i]), "not asked");
+    if (!entry) return h("span", { class: "said" }, several && h("b", { class: "letter" }, letters[i]), "not asked");
     const { mark, label } = Format.OUTCOMES[entry.outcome];
     const text = entry.failure ? entry.failure.cause : entry.text;
     return h("span", { class: `said ${entry.outcome}` },
-      isPair && h("b", { class: `letter run-${letters[i].toLowerCase()}` }, letters[i]),
+      several && h("b", { class: `letter ${toneOf(i)}` }, letters[i]),
       h("span", { class: "mark", title: label }, h("span", { "aria-hidden": "true" }, mark), h("span", { class: "hidden" }, label)),
-      text ? foreign(brief(text, 120)) : h("i", {}, "empty"));
+      runs.length <= MOST_TEXTS && (text ? foreign(brief(text, 120)) : h("i", {}, "empty")));
   }
 
   function element(row, i) {

@@ -39,6 +39,7 @@ function filtered(state) {
   const started = performance.now();
   const rows = Filters.apply(state);
   List.show(rows);
+  Saving.choose(rows);
   const all = Report.rows.length;
   byId("result-count").textContent = rows.length === all
     ? Format.plural(all, "question") : `${Format.count(rows.length)} of ${Format.plural(all, "question")}`;
@@ -79,6 +80,7 @@ const KEYS = {
     body.classList.add("reading");
     byId("detail").focus();
   },
+  z: () => document.querySelector("#detail .enlarge")?.click(),
   "/": () => {
     byId("filter-panel").open = true;
     byId("search").focus();
@@ -89,7 +91,7 @@ const KEYS = {
 
 function pressed(event) {
   const { key, target } = event;
-  if (event.ctrlKey || event.metaKey || event.altKey || byId("help-dialog").open) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const typing = target.matches("input:not([type=checkbox]), select, textarea");
   if (typing && key !== "Escape") return;
   if (key === "?") byId("help-dialog").showModal();
@@ -105,7 +107,7 @@ function pressed(event) {
 // Where the browser keeps nothing for files, the choice lasts as long as the page.
 function remembered(store) {
   try {
-    return store(window.localStorage);
+    return store(window.localStorage, window.sessionStorage);
   } catch {
     return null;
   }
@@ -125,9 +127,17 @@ function start() {
   Summary.draw(openQuestions);
   List.start(select);
   FilterForm.start(filtered);
+  Zoom.start();
+  Saving.start();
   follow();
+  Live.restore();
+  Live.start();
   window.addEventListener("hashchange", follow);
   document.addEventListener("keydown", pressed);
+  byId("skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    byId(body.dataset.view === "questions" ? "list" : "summary-view").focus();
+  });
   byId("theme").addEventListener("click", switchTheme);
   byId("help").addEventListener("click", () => byId("help-dialog").showModal());
   requestAnimationFrame(() => setTimeout(() => performance.mark("ready")));

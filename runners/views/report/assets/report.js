@@ -4,6 +4,7 @@ const Report = (() => {
   const { runs, outcomes, tasks: written, texts } = parse("data");
   const LEFT_OUT = -1;
   let pictures = null; // read when the first one is shown
+  let originals = null;
 
   const text = (number) => (number === null ? null : texts[number]);
 
@@ -40,7 +41,7 @@ const Report = (() => {
       key: texts[key],
       id: texts[id],
       question: texts[question],
-      images: images.map(([name, picture]) => ({ name: texts[name], picture })),
+      images: images.map(([name, picture, full]) => ({ name: texts[name], picture, full })),
       targets: targets.map(([target, count]) => ({ text: texts[target], count })),
       groups: groups.map(text),
       answers: answers.map(readAnswer),
@@ -81,12 +82,19 @@ const Report = (() => {
     return pictures[image.picture];
   }
 
+  // The address of an image in full; null if it is not had.
+  function fullOf(image) {
+    if (image.full < 0) return null;
+    originals ??= parse("originals");
+    return originals[image.full];
+  }
+
   const whyNoPicture = (image) =>
     image.picture === LEFT_OUT ? "not among the pictures of this page" : "cannot be opened";
 
-  // Better or worse in the second run; null where either has no score.
-  function change(row) {
-    const [before, after] = row.answers;
+  // By how much the score of a run differs from the first run's; null where either has none.
+  function change(row, i) {
+    const [before, after] = [row.answers[0], row.answers[i]];
     if (!before || !after || before.score === null || after.score === null) return null;
     return after.score - before.score;
   }
@@ -96,13 +104,17 @@ const Report = (() => {
     tasks,
     rows,
     outcomes,
-    isPair: runs.length === 2,
-    letters: ["A", "B"],
+    live: parse("live-data"),
+    several: runs.length > 1,
+    others: runs.map((_, i) => i).slice(1),
+    letters: [..."ABCDEFGHIJKLMNOPQRSTUVWXYZ"],
+    toneOf: (i) => `run-${"abcdefgh"[i % 8]}`, // there are eight colors
     essence,
     hasImages: rows.some((row) => row.images.length),
     addressOf,
     rowAt: (address) => byAddress.get(address) ?? null,
     pictureOf,
+    fullOf,
     whyNoPicture,
     change,
   };

@@ -1,10 +1,10 @@
 // The summary: what the runs are, their scores with intervals, failures, and every breakdown.
 const Summary = (() => {
   const { h, foreign, name: named, byId } = Dom;
-  const { runs, tasks, letters, isPair } = Report;
+  const { runs, tasks, letters, several, others, toneOf } = Report;
 
   const runLabel = (i) =>
-    h("span", { class: `run run-${letters[i].toLowerCase()}` }, isPair && h("b", {}, letters[i]), named(runs[i].name));
+    h("span", { class: `run ${toneOf(i)}` }, several && h("b", {}, letters[i]), named(runs[i].name));
 
   const sum = (counts) => Object.values(counts).reduce((total, n) => total + n, 0);
 
@@ -12,11 +12,25 @@ const Summary = (() => {
   const questionsLink = (open, filter, ...content) =>
     h("button", { type: "button", class: "link", onclick: () => open(filter) }, ...content);
 
+  const NUMBERS = new Set(["Score", "Difference to A", "95% interval", "Answered", "Failed", "Unread", "Better than A", "Worse than A", "Questions"]);
+  const silent = (text) => h("span", { class: "hidden" }, text); // a head that is only read aloud
+
+  // Says of a table that is wider than the screen that it scrolls, and lets keys scroll it.
+  const watcher = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      const isWide = target.scrollWidth > target.clientWidth + 1;
+      target.previousElementSibling.hidden = !isWide;
+      if (isWide) target.tabIndex = 0;
+      else target.removeAttribute("tabindex");
+    }
+  });
+
   function table(head, body, caption) {
-    const figures = new Set(["Score", "B − A", "95% interval", "Answered", "Failed", "Unread", "Better in B", "Worse in B", "Questions"]);
-    const cells = head.map((cell) => h("th", { scope: "col", class: figures.has(cell) ? "number" : null }, cell));
-    return h("div", { class: "scroll" },
+    const cells = head.map((cell) => h("th", { scope: "col", class: NUMBERS.has(cell) ? "number" : null }, cell));
+    const box = h("div", { class: "scroll", role: "region", "aria-label": caption },
       h("table", {}, h("caption", { class: "hidden" }, caption), h("thead", {}, h("tr", {}, cells)), h("tbody", {}, body)));
+    watcher.observe(box);
+    return [h("p", { class: "fine scrolls", hidden: true }, "The columns scroll sideways →"), box];
   }
 
   // The score over the questions that were answered, where these are not all.
@@ -36,7 +50,7 @@ const Summary = (() => {
     const isShare = scale.unit === "share";
     const ends = task.summaries.map((other) => other?.interval?.[1] ?? 0);
     // Without a largest value the runs decide how long a bar is.
-    const largest = isShare && scale.largest !== null ? scale.largest : Math.max(Number(isShare), ...values, ...ends);
+    const largest = isPercent(scale) ? 1 : Math.max(scale.largest ?? Number(isShare), ...values, ...ends);
     const interval = Format.interval(summary.interval, scale);
     const text = value === null ? "no annotations" : `${Format.metric(value, scale)} ${interval}`;
     const failed = sum(summary.num_failed);
@@ -46,34 +60,39 @@ const Summary = (() => {
       summary === scored[0] && h("th", { scope: "rowgroup", rowspan: scored.length },
         questionsLink(open, { task: task.name }, named(task.name)),
         h("small", { class: "below" }, `${summary.split} · ${name}`)),
-      isPair && h("td", {}, runLabel(i)),
+      several && h("td", {}, runLabel(i)),
       h("td", { class: "number strong" }, Format.metric(value, scale), summary.coverage < 1 && "*", ofAnswered(summary)),
-      h("td", { class: "plot" }, value !== null && (isShare || isPair) && Charts.bar(value, summary.interval, {
-        largest, className: `run-${letters[i].toLowerCase()}`, label: text })),
+      h("td", { class: "plot" }, value !== null && (isShare || several) && Charts.bar(value, summary.interval, {
+        largest, className: toneOf(i), label: text })),
       h("td", { class: "number" }, interval),
       h("td", { class: "number" }, `${Format.count(summary.num_answered)} / ${Format.count(summary.num_questions)}`),
       h("td", { class: "number" }, failed ? questionsLink(open, filter, Format.count(failed)) : "0"),
       h("td", { class: "number" }, Format.count(summary.num_unparsed)));
   }
 
+  const isPercent = (scale) => scale.unit === "share" && scale.largest === 1;
+
   function scores(open) {
-    const head = ["Benchmark", isPair && "Run", "Score", "0 to 100", "95% interval", "Answered", "Failed", "Unread"];
+    const summaries = tasks.flatMap((task) => task.summaries.filter(Boolean));
+    const axis = summaries.every((s) => isPercent(Format.scaleOf(s, s.primary_metric))) ? "0 to 100" : "from 0";
+    const head = ["Benchmark", several && "Run", "Score", axis, "95% interval", "Answered", "Failed", "Unread"];
     const body = tasks.flatMap((task) => runs.map((_, i) => scoreRow(task, i, open)));
     const incomplete = tasks.some((task) => task.summaries.some((s) => s && s.coverage < 1));
     return h("section", {}, h("h2", {}, "Scores"),
       table(head.filter(Boolean), body.filter(Boolean), "Scores by benchmark and run"),
-      h("p", { class: "fine" }, "Whiskers are 95% intervals, with errors clustered by image. Unread: answers from which no choice could be read.",
-        incomplete && " * Questions without an answer count as wrong."));
+      h("p", { class: "fine" }, summaries.some((s) => s.interval) && "Whiskers are 95% intervals, with errors clustered by image. ",
+        summaries.some((s) => s.num_unparsed) && "Unread: answers from which nothing could be read. ",
+        incomplete && "* Questions without an answer count as wrong."));
   }
 
-  function comparisonRow(task, largest, open) {
-    const found = task.comparison;
-    if (!found) return null;
+  function comparisonRow(task, i, largest, open) {
+    const found = task.comparisons[i];
     const text = `${Format.signed(found.difference)} points`;
-    const filter = (changes) => ({ task: task.name, changes: [changes] });
+    const filter = (change) => ({ task: task.name, run: i, changes: [change] });
     const bounds = found.interval && found.interval.map(Format.signed).join(" to ");
     return h("tr", {},
       h("th", { scope: "row" }, questionsLink(open, { task: task.name }, named(task.name))),
+      h("td", {}, runLabel(i)),
       h("td", { class: "number strong" }, Format.signed(found.difference)),
       h("td", { class: "plot" }, Charts.difference(found.difference, found.interval, { largest, label: text })),
       h("td", { class: "number" }, bounds ?? ""),
@@ -83,13 +102,13 @@ const Summary = (() => {
   }
 
   function comparison(open) {
-    const known = tasks.filter((task) => task.comparison);
+    const known = tasks.flatMap((task) => others.filter((i) => task.comparisons[i]).map((i) => [task, i]));
     if (!known.length) return null;
-    const ends = known.flatMap(({ comparison: c }) => [c.difference, ...(c.interval ?? [])]);
+    const ends = known.flatMap(([task, i]) => [task.comparisons[i].difference, ...(task.comparisons[i].interval ?? [])]);
     const largest = Math.max(0.01, ...ends.map(Math.abs));
-    const head = ["Benchmark", "B − A", "around 0", "95% interval", "Better in B", "Worse in B", "Questions"];
-    return h("section", {}, h("h2", {}, "From A to B"),
-      table(head, known.map((task) => comparisonRow(task, largest, open)), "Differences between the runs"),
+    const head = ["Benchmark", "Run", "Difference to A", "around 0", "95% interval", "Better than A", "Worse than A", "Questions"];
+    return h("section", {}, h("h2", {}, runs.length === 2 ? "From A to B" : "Against A"),
+      table(head, known.map(([task, i]) => comparisonRow(task, i, largest, open)), "Differences to the first run"),
       h("p", { class: "fine" }, "Mean score of a question on those that both runs were asked, in percentage points, paired and clustered by image."));
   }
 
@@ -99,13 +118,13 @@ const Summary = (() => {
         const example = task.rows.find((row) => row.answers[i]?.failure?.cause === cause);
         return h("tr", {},
           h("th", { scope: "row" }, named(task.name)),
-          isPair && h("td", {}, runLabel(i)),
+          several && h("td", {}, runLabel(i)),
           h("td", {}, questionsLink(open, { task: task.name, run: i, cause }, named(cause))),
           h("td", { class: "number" }, Format.count(number)),
           h("td", { class: "message" }, example && foreign(Dom.brief(example.answers[i].failure.message))));
       })));
     const all = tasks.every((task) => task.summaries.every((s) => s?.coverage === 1));
-    const head = ["Benchmark", isPair && "Run", "Cause", "Questions", "For example"].filter(Boolean);
+    const head = ["Benchmark", several && "Run", "Cause", "Questions", "For example"].filter(Boolean);
     return h("section", {}, h("h2", {}, "Failures"),
       body.length ? table(head, body, "Failures by cause") : h("p", {}, all ? "Every question was answered." : "None is recorded."));
   }
@@ -125,12 +144,12 @@ const Summary = (() => {
     const names = [...new Set(runs.flatMap((run) => Object.keys(run.facts)))];
     const body = names.map((name) => {
       const values = runs.map((run) => run.facts[name] ?? "");
-      const differs = isPair && values[0] !== values[1];
+      const differs = values.some((value) => value !== values[0]);
       return h("tr", { class: differs ? "differs" : null }, h("th", { scope: "row" }, name.replaceAll("_", " ")),
         values.map((value) => h("td", { class: "fact" }, foreign(Dom.brief(value, 600)))));
     });
-    return h("section", {}, h("h2", {}, isPair ? "The runs" : "The run"),
-      table(["", ...runs.map((_, i) => runLabel(i))], body, "What the runs are"));
+    return h("section", {}, h("h2", {}, several ? "The runs" : "The run"),
+      table([silent("Fact"), ...runs.map((_, i) => runLabel(i))], body, "What the runs are"));
   }
 
   function breakdown(task, field, open) {
@@ -146,12 +165,12 @@ const Summary = (() => {
         place === 0 && h("th", { scope: "rowgroup", rowspan: known.length },
           canOpen ? questionsLink(open, { task: task.name, field, group }, named(group)) : named(group)),
         h("td", { class: "plot" }, value !== null && scale.largest !== null &&
-          Charts.bar(value, null, { largest: scale.largest, className: `run-${letters[i].toLowerCase()}`, label })),
+          Charts.bar(value, null, { largest: scale.largest, className: toneOf(i), label })),
         h("td", { class: "number strong" }, Format.metric(value, scale)),
         h("td", { class: "number" }, Format.count(figures.num_questions ?? 0)));
     }));
     return h("div", { class: "breakdown" }, h("h4", {}, named(field.replaceAll("_", " "))),
-      table(["Group", "", "Score", "Questions"], body, `${task.name} by ${field}`));
+      table(["Group", silent("Bar"), "Score", "Questions"], body, `${task.name} by ${field}`));
   }
 
   function metrics(task) {
@@ -167,15 +186,15 @@ const Summary = (() => {
   function recomputed(task) {
     const known = task.summaries.map((s, i) => [i, s?.batch_check]).filter(([, check]) => check);
     return h("p", { class: "fine" }, known.map(([i, { recomputed: n, flipped }], place) =>
-      [place > 0 && "; ", isPair && `${letters[i]}: `, `${Format.plural(n, "nearly tied answer")} computed again alone, ${Format.count(flipped)} of them changed`]));
+      [place > 0 && "; ", several && `${letters[i]}: `, `${Format.plural(n, "nearly tied answer")} computed again alone, ${Format.count(flipped)} of them changed`]));
   }
 
   function taskSection(task, open) {
     const fields = [...new Set(task.summaries.flatMap((s) => Object.keys(s?.breakdowns ?? {})))];
     const definition = task.summaries.find(Boolean)?.definition;
     const changed = task.differences.length && h("details", {}, h("summary", {}, "What differs between the runs"),
-      h("ul", { class: "plain" }, task.differences.map(([name, before, after]) =>
-        h("li", {}, h("code", {}, name), " ", foreign(Dom.brief(JSON.stringify(before), 60)), " → ", foreign(Dom.brief(JSON.stringify(after), 60))))));
+      h("ul", { class: "plain" }, task.differences.map(([name, ...values]) => h("li", {}, h("code", {}, name), " ",
+        values.map((value, i) => [i > 0 && " → ", foreign(Dom.brief(JSON.stringify(value), 60))])))));
     return h("section", { class: "task" }, h("h3", {}, named(task.name), " ", definition && h("small", {}, definition)),
       recomputed(task), changed || null,
       h("div", { class: "breakdowns" }, metrics(task), fields.map((field) => breakdown(task, field, open))));
@@ -183,7 +202,7 @@ const Summary = (() => {
 
   // Draws the summary once; `open` shows the questions under a filter.
   function draw(open) {
-    byId("summary-view").append(...[notes(), scores(open), isPair && comparison(open), failures(open), facts(),
+    byId("summary-view").append(...[notes(), scores(open), several && comparison(open), failures(open), facts(),
       h("h2", {}, "Benchmarks"), ...tasks.map((task) => taskSection(task, open))].filter(Boolean));
   }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from tests.runners.views.leaderboard.conftest import Build
 OPTIONS = asdict(
     repeatable_options(EvalConfig(model=ModelConfig(path="owner/model", name="model")))
 )
-RENDERERS = (render_csv, render_markdown, render_latex, render_page)
+RENDERERS = (render_csv, render_markdown, render_latex, partial(render_page, folder=Path()))
 JUNK = (None, [], {}, "x", -1, 1e300, float("inf"), True, [[]], {"model": [], "name": {}})
 
 
