@@ -6,7 +6,6 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
 from xml.etree import ElementTree
 
 from runners.environment import installed_version, now
@@ -24,7 +23,7 @@ _SMALLEST_P = 0.0001
 _PACKAGES = ("llava-evals", "numpy", "scipy")
 
 
-def to_json(found: Verdict) -> dict[str, Any]:
+def to_json(found: Verdict) -> dict[str, object]:
     """Returns what `verdict.json` holds; scores and differences are fractions, unrounded."""
     settings, counts = found.settings, Counter(task.verdict for task in found.tasks)
     sides = {"baseline": found.baseline, "candidate": found.candidate}
@@ -56,7 +55,7 @@ def to_json(found: Verdict) -> dict[str, Any]:
     }
 
 
-def _task_json(task: TaskVerdict) -> dict[str, Any]:
+def _task_json(task: TaskVerdict) -> dict[str, object]:
     # The fields are in the documented order.
     names = ("baseline", "candidate", "difference", "interval", "p")
     return {
