@@ -20,6 +20,7 @@ from evals.errors import DataError
 from runners.options.include import use_folders
 from runners.options.task_spec import TaskSpec
 from runners.scoring.score import score_lines
+from tests.docs.composing import compose
 from tests.runners.conftest import program_environment
 
 PAGE = Path(__file__).parents[2] / "docs" / "add_a_benchmark.md"
@@ -84,11 +85,27 @@ def test_the_same_files_are_a_benchmark_of_the_project(spec: dict[str, Any]) -> 
         sys.modules.pop("evals.tasks.counting", None)
 
 
-def test_the_command_runs_it(spec: dict[str, Any], tiny_checkpoint: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def command() -> str:
+    """The page's command, without the program."""
+    [line] = re.findall(r"```bash\n(.*?)\n```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return line.removeprefix("llava-evals eval ")
+
+
+def test_the_command_finds_it(
+    spec: dict[str, Any], command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    compose("eval", shlex.split(command))
+
+
+@pytest.mark.slow
+def test_the_command_runs_it(
+    spec: dict[str, Any], command: str, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     def shell(line: str) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", *shlex.split(line.replace("llava-evals", "llava_evals"))]
         return subprocess.run(
-            words,
+            [sys.executable, "-m", "llava_evals", *shlex.split(line)],
             cwd=tmp_path,
             env=program_environment(tmp_path / "cache"),
             capture_output=True,
@@ -96,14 +113,13 @@ def test_the_command_runs_it(spec: dict[str, Any], tiny_checkpoint: Path, tmp_pa
             check=False,
         )
 
-    [command] = re.findall(r"```bash\n(.*?)\n```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     command = command.replace("model=llava-v1.5-7b", f"model.path={tiny_checkpoint} run=r")
-    done = shell(f"{command} tasks.counting.max_new_tokens=2 data.root=. canary=off")
+    done = shell(f"eval {command} tasks.counting.max_new_tokens=2 data.root=. canary=off")
     assert done.returncode == 0, done.stderr
     assert "counting  test accuracy" in done.stdout
     # Whoever reads the run names the folder again.
-    refused = shell("llava-evals score run=r")
+    refused = shell("score run=r")
     assert refused.returncode == 2
     assert "Name its folder with include=DIR" in refused.stderr
-    again = shell("llava-evals score run=r include=mine")
+    again = shell("score run=r include=mine")
     assert (again.returncode, again.stdout.strip()) == (0, done.stdout.strip())
