@@ -38,22 +38,21 @@ _llava_evals() {{
 }}
 complete -o default -F _llava_evals {COMMAND}
 """
-_SHELLS = {"bash": _SCRIPT, "zsh": f"autoload -U +X bashcompinit && bashcompinit\n{_SCRIPT}"}
+_SHELL = "bash"
 _RUNS = frozenset({"run", "runs", "baseline", "candidate", "models"})
 _WORDS = {"dtype": (*DTYPES, "auto"), "device": ("cpu", "cuda"), "canary": ("on", "off")}
 _LISTS = ("tasks", "models", "templates", "runs")
 
 
 def print_script(words: Sequence[str]) -> int:
-    """Prints what a shell has to evaluate; returns the exit code.
+    """Prints what bash has to evaluate; returns the exit code.
 
     Raises:
-        ConfigError: the shell is not known.
+        ConfigError: another shell is named.
     """
-    shell = words[0] if words else Path(os.environ.get("SHELL", "bash")).name
-    if shell not in _SHELLS or len(words) > 1:
-        raise ConfigError(f"Completion is there for {' and '.join(_SHELLS)}, not for {shell!r}.")
-    print(_SHELLS[shell], end="")
+    if words not in ([], [_SHELL]):
+        raise ConfigError(f"Words are completed in {_SHELL}, but not in {' '.join(words)!r}.")
+    print(_SCRIPT, end="")
     return COMPLETE
 
 
@@ -85,7 +84,7 @@ def _candidates(before: Sequence[str], last: str) -> Iterator[str]:
     elif before[0] == "clean":
         yield from ("results_dir=", "yes=true")
     elif before[0] == "completion":
-        yield from _SHELLS
+        yield _SHELL
     elif before[0] in PROGRAMS:
         try:
             use_folders(split_include(before)[1])

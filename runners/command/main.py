@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
-from runners.command.names import COMMANDS, PROGRAMS
+from runners.command.names import COMMANDS, PROGRAMS, USAGE
 from runners.environment import COMMAND, installed_version
 from runners.errors import BAD_INPUT, COMPLETE, INTERRUPTED, ConfigError
 
@@ -40,6 +40,9 @@ def _run(name: str, options: list[str]) -> int:
     if name in ("--version", "-V", "version"):
         for package in _VERSIONS_OF:
             print(package, installed_version(package) or "is not installed")
+        return COMPLETE
+    if name in USAGE and {"--help", "-h"} & set(options):
+        print(f"{COMMAND} {name} {USAGE[name]}\n\n{COMMANDS[name]}")
         return COMPLETE
     run = _own_commands().get(name)
     if run is None:

@@ -24,3 +24,9 @@ COMMANDS = {
     "clean": "removes what was set aside, and caches; asks first",
     "completion": f'prints what completes words by tab: eval "$({COMMAND} completion bash)"',
 }
+USAGE = {
+    "list": "tasks|models|templates|runs [include=DIR] [results_dir=results]",
+    "clean": "[results_dir=results] [yes=false]",
+    "completion": "bash",
+}
+"""What each of these takes."""

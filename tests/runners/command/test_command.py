@@ -58,7 +58,7 @@ def test_version_imports_no_torch(capsys: Say) -> None:
         (["list", "runs", "result_dir=x"], "Did you mean `results_dir`?"),
         (["list", "models", "include=nowhere"], "`include` must name a folder"),
         (["clean", "yes=maybe"], "`yes` must be true or false"),
-        (["completion", "tcsh"], "not for 'tcsh'"),
+        (["completion", "tcsh"], "not in 'tcsh'"),
     ],
 )
 def test_mistake_gets_its_remedy(words: list[str], remedy: str, capsys: Say) -> None:
