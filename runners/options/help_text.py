@@ -83,9 +83,9 @@ def render_help(program: str, schema: type, argv: Sequence[str] = ()) -> str:
     return "\n\n".join([*blocks, "Options, with their defaults:", "\n".join(options), _FOOTER])
 
 
-def _chosen_values(chosen: Mapping[str, str | None], argv: Sequence[str]) -> dict[str, Any]:
+def _chosen_values(chosen: Mapping[str, str | None], argv: Sequence[str]) -> dict[str, object]:
     """The values in the files of the groups' choices, by whole name."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for group, name in chosen.items():
         found = None if name is None or group == "task" else read_choice(group, name, argv)
         plain: Any = {} if found is None else OmegaConf.to_container(found, resolve=False)
@@ -93,7 +93,7 @@ def _chosen_values(chosen: Mapping[str, str | None], argv: Sequence[str]) -> dic
     return values
 
 
-def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def _flat(values: Mapping[str, object], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{name}.")
@@ -112,7 +112,7 @@ def _group(name: str, default: str | None, argv: Sequence[str]) -> str:
 
 
 def _options(
-    schema: Any, groups: Mapping[str, str | None], chosen: Mapping[str, Any], prefix: str = ""
+    schema: Any, groups: Mapping[str, str | None], chosen: Mapping[str, object], prefix: str = ""
 ) -> Iterator[str]:
     """The options of a schema; those of an engine or of workers by which of them have them."""
     texts = describe_fields(schema)
@@ -138,7 +138,7 @@ def _options(
             yield _entry(name, default, allowed, texts.get(each.name, ""))
 
 
-def _component_options(group: str, chosen: Mapping[str, Any]) -> Iterator[str]:
+def _component_options(group: str, chosen: Mapping[str, object]) -> Iterator[str]:
     seen: dict[str, tuple[Field[Any], list[str]]] = {}
     texts: dict[str, str] = {}
     for kind in _COMPONENTS[group]:
