@@ -64,7 +64,7 @@ def option(
         kind: What its text is.
     """
     values = {"choices": choices, "least": least, "remedy": remedy, "allowed": allowed}
-    metadata: dict[str, Any] = {
+    metadata: dict[str, object] = {
         name: value for name, value in values.items() if value not in (None, "", ())
     }
     metadata |= {} if kind is None else of_kind(kind)

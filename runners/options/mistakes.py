@@ -98,8 +98,8 @@ class _CommandLine:
         """What to write instead of `name=value`; None if nothing is known against it."""
         if name in self._groups:
             return self._check_choice(name, value)
-        if self._takes(name) or name.startswith("hydra"):
-            return None
+        if self._takes(name) or "." in name or name.startswith("hydra"):
+            return None  # what is wrong below a name is said where it is composed
         name = name.lower().replace("-", "_")
         about, needless = NEEDLESS.get(name, ("", ""))
         if about in self._names:

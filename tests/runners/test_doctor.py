@@ -217,7 +217,7 @@ def test_findings_are_ordered_by_how_grave_they_are(tmp_path: Path) -> None:
     ("argv", "named"),
     [
         (["check_images=look"], "check_images"),
-        (["task=gqq"], "task/gqq"),
+        (["task=gqq"], "There is no task gqq."),
         (["check_count=false"], "check_count"),
         (["task=vqav2", "tasks.vqav2.split=tets"], "split"),
     ],
