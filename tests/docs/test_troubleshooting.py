@@ -25,7 +25,7 @@ HYDRA_WORDS = {
 def messages() -> list[str]:
     """Every text in the packages, with `{}` for what is filled in."""
     found = []
-    for package in ("evals", "llava", "runners"):
+    for package in ("evals", "llava", "llava_evals", "runners"):
         for path in (CHECKOUT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.JoinedStr):
