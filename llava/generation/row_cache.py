@@ -240,16 +240,20 @@ class RowCache:
     @contextmanager
     def _attention_with_masks(self) -> Iterator[None]:
         """Has attention that takes no masks stand back for one that does."""
-        config = self._inner.config
-        chosen = config._attn_implementation  # noqa: SLF001 - transformers has no other name for it
-        if chosen != FLASH:
+        # layers that were built for another model, which lends them, have its configuration
+        configs = [self._inner.config, *(layer.self_attn.config for layer in self._inner.layers)]
+        # transformers has no other name for it
+        chosen = [(config, config._attn_implementation) for config in configs]  # noqa: SLF001
+        if chosen[0][1] != FLASH:
             yield
             return
-        config._attn_implementation = "sdpa"  # noqa: SLF001
+        for config in configs:
+            config._attn_implementation = "sdpa"  # noqa: SLF001
         try:
             yield
         finally:
-            config._attn_implementation = chosen  # noqa: SLF001
+            for config, name in chosen:
+                config._attn_implementation = name  # noqa: SLF001
 
     def _as_taken(self, mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """The mask as attention takes it: bool on a CPU, else 0 and the dtype's lowest value.

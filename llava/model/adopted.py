@@ -73,7 +73,8 @@ def adopt(model: Any, image_processor: Any) -> PreTrainedModel:
     _lend_modules(model, adopted)
     config, own = adopted.config, model.config
     config.name_or_path = own.name_or_path
-    config._attn_implementation = own.get_text_config()._attn_implementation  # noqa: SLF001
+    layers = model.model.language_model.config  # a copy of what the model's own has
+    config._attn_implementation = layers._attn_implementation  # noqa: SLF001
     quantization = getattr(own, "quantization_config", None)
     if quantization is not None:
         config.quantization_config = quantization
@@ -82,17 +83,15 @@ def adopt(model: Any, image_processor: Any) -> PreTrainedModel:
 
 def _describe(model: Any, image_processor: Any, folder: Path) -> None:
     """Writes what a folder of the saved model would hold beside weights and tokenizer."""
-    fields = model.config.to_diff_dict()
-    fields.pop(
-        "quantization_config", None
-    )  # of the files that were loaded: modules are as they are
+    fields = json.loads(model.config.to_json_string())
+    fields.pop("quantization_config", None)  # of files: the modules are as they are
     content = {
-        _CONFIG: fields,
-        _GENERATION: model.generation_config.to_diff_dict(),
-        _PROCESSOR: image_processor.to_dict(),
+        _CONFIG: json.dumps(fields),
+        _GENERATION: model.generation_config.to_json_string(),
+        _PROCESSOR: image_processor.to_json_string(),
     }
-    for name, values in content.items():
-        (folder / name).write_text(json.dumps(values), encoding="utf-8")
+    for name, text in content.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _as_in_memory(message: str, folder: Path) -> str:

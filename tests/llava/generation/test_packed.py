@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import CLIPImageProcessor, LlavaForConditionalGeneration
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from llava.generation.calibration import (
@@ -34,9 +35,11 @@ from llava.generation.request import (
     RequestFailure,
 )
 from llava.generation.sequential import SequentialEngine
+from llava.model.adopted import adopt
 from llava.model.builder import load_pretrained_model
 from llava.tokens import tokenizer_image_token
 from tests.checkpoints import LoadedModel
+from tests.variants import make_native
 
 WORDS = tuple("What color is the dog cat car bus tree on near red green table How many".split())  # noqa: SIM905
 SIZES = {"wide": (90, 40), "tall": (30, 70), "square": (56, 56), "large": (130, 120)}
@@ -433,6 +436,28 @@ def test_attention_without_masks_reads_prefixes_only(
     assert facts(list(engine.run(requests))) == expected
     assert engine.stats.num_packed == len(requests)
     assert tiny_model.model.config._attn_implementation == "flash_attention_2"
+
+
+def test_layers_that_another_model_lends_see_masks_too(
+    tiny_model: LoadedModel,
+    tiny_checkpoint: Path,
+    tiny_tower: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They go by its configuration, not by that of the model that asks."""
+    folder = make_native(tmp_path / "native", tiny_checkpoint, tiny_tower)
+    native = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    adopted = adopt(native, CLIPImageProcessor.from_pretrained(folder))
+    requests = random_requests(tiny_model, 1)
+    expected = sequential_facts(tiny_model, 1)
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "flash_attention_2", attend_without_masks)
+    of_layers = native.model.language_model.config
+    for config in (adopted.config, of_layers):
+        monkeypatch.setattr(config, "_attn_implementation", "flash_attention_2")
+    engine = PackedEngine(*tiny_model._replace(model=adopted), replay="off")
+    assert facts(list(engine.run(requests))) == expected
+    assert of_layers._attn_implementation == "flash_attention_2"
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
