@@ -162,6 +162,17 @@ def spell_out_flags(argv: Sequence[str]) -> list[str]:
     return ["quiet=true" if word == "--quiet" else word for word in argv]
 
 
+def name_folder(argv: Sequence[str]) -> list[str]:
+    """Returns the command line with a folder that stands alone given as `results_dir`.
+
+    >>> name_folder(["results/", "port=8801"])
+    ['results_dir=results/', 'port=8801']
+    """
+    return [
+        word if word.startswith("-") or _KEY.match(word) else f"results_dir={word}" for word in argv
+    ]
+
+
 def nest(argv: Sequence[str], name: str) -> list[str]:
     """Returns the command line with every option below a name.
 

@@ -6,7 +6,6 @@ is asked for. Nothing is ever written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from runners.options import program
 from runners.options.build import read_settings
 from runners.options.given import read_task_choice
 from runners.options.view import ViewConfig
+from runners.options.words import name_folder
 from runners.storage.stored import list_runs, read_run
 from runners.view.pages import ServedRuns
 from runners.view.server import HOST, PageServer
@@ -52,11 +52,4 @@ def view(config: DictConfig) -> int:
     return COMPLETE
 
 
-def _name_folder(words: Sequence[str]) -> list[str]:
-    """The command line with the folder named as an option, as in `view results/`."""
-    return [
-        word if word.startswith("-") or "=" in word else f"results_dir={word}" for word in words
-    ]
-
-
-main = partial(program.main, "view", view, _name_folder)
+main = partial(program.main, "view", view, name_folder)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from runners.options.build import read_settings, read_task_specs
 from runners.options.program import run
 from runners.options.register import SCHEMAS
-from runners.options.words import imply_checkpoint, nest
+from runners.options.words import imply_checkpoint, name_folder, nest
 
 
 class Composed:
@@ -35,6 +35,8 @@ def compose(program: str, words: list[str]) -> None:
         words = imply_checkpoint(words)
     if program == "bench":
         words = nest(words, "bench")
+    if program == "view":
+        words = name_folder(words)
     if program == "watch":
         words = [*words, "model.path=out"]  # which `watch` fills in for each checkpoint
     if any("launcher" in word or word == "experiment=slurm-sweep" for word in words):

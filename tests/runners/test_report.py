@@ -498,9 +498,9 @@ def test_commands_of_the_documentation_run(runs: Data) -> None:
     Path("Q.jsonl").write_text(runs.questions.read_text())
     runs.images.rename("DIR")
     page = (CHECKOUT / "docs" / "report.md").read_text()
-    [block] = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    block = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)[0]
     commands = [line.split("#")[0].split() for line in block.splitlines()]
-    assert len(commands) == 4
+    assert len(commands) == 5
     for command in commands:
         assert command[:3] == ["python", "-m", "runners.report"]
         assert make(*command[3:]) == 0

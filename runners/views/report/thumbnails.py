@@ -103,9 +103,10 @@ def encode(source: ImageSource, max_px: int) -> bytes | None:
         return None
     buffer = io.BytesIO()
     small = shrink(image, max_px)
-    quality = _FULL_QUALITY if max_px == LARGEST_PX else _QUALITY
+    # In full the effort is small: someone waits for it.
+    quality, method = (_FULL_QUALITY, 1) if max_px == LARGEST_PX else (_QUALITY, 4)
     # Pictures of a few pixels are shown enlarged, where losses would be seen.
-    small.save(buffer, "WEBP", quality=quality, method=4, lossless=max(small.size) <= _TINY_PX)
+    small.save(buffer, "WEBP", quality=quality, method=method, lossless=max(small.size) <= _TINY_PX)
     return buffer.getvalue()
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from runners.options import program
 from runners.options.given import TaskChoice
-from runners.view import _name_folder, view
+from runners.view import view
 from runners.view.pages import ServedRuns
 from runners.view.server import HOST, PageServer
 from tests.browser.synthetic_runs import Data, Reply, write_data, write_picture, write_run
@@ -236,12 +236,6 @@ def test_port_that_is_taken_is_told(
 ) -> None:
     assert program.run("view", view, [f"results_dir={results}", f"port={ask.port}"]) == 2
     assert f"Port {ask.port} of 127.0.0.1 cannot be used" in capsys.readouterr().err
-
-
-def test_a_folder_needs_no_option() -> None:
-    assert _name_folder(["results/", "port=1", "--help"]) == [
-        *("results_dir=results/", "port=1", "--help"),
-    ]
 
 
 @pytest.mark.few_cases(1)

@@ -36,12 +36,15 @@ const Zoom = (() => {
       },
       onerror: () => {
         if (others.length) load(others, name, "The image in full cannot be read; this is the small one.");
-        else box.replaceChildren(h("p", { class: "no-picture" }, "The image cannot be read from ", foreign(decodeURI(address))));
+        else {
+          byId("zoom-scale").textContent = "";
+          box.replaceChildren(h("p", { class: "no-picture" }, "The image cannot be read from ", foreign(decodeURI(address))));
+        }
       },
       onclick: () => resize(Math.abs(scale - fitting()) < 0.01 ? 1 : fitting()),
     });
     byId("zoom-note").textContent = note;
-    byId("zoom-scale").textContent = "";
+    byId("zoom-scale").textContent = "loading …";
     box.replaceChildren(picture);
   }
 
