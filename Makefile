@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test check test-all gpu format clean
 
 demo: $(DEMO)  ## the main job: the demo checkpoint on VQAv2, GQA and ScienceQA demo data
-	$(BIN)/python -m runners.eval
+	@$(BIN)/python -m runners.eval
 
 test: $(DEV)  ## the default tests
 	$(PARALLEL)
@@ -44,10 +44,11 @@ $(DEV): HELD := $(DEMO)
 $(PROOFS): INSTALLED := proofs
 $(PROOFS): HELD := $(DEMO) $(DEV)
 $(DEMO) $(DEV) $(PROOFS): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[$(INSTALLED)]"
-	touch $(HELD) $@
+	@echo "setting up .venv, once"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[$(INSTALLED)]"
+	@touch $(HELD) $@
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

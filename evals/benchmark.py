@@ -17,6 +17,7 @@ from evals.errors import DataError, MissingFileError
 from evals.grading import Grading, JudgeClient
 from evals.reading.answers import check_keys, match_by_id, prediction_of
 from evals.reading.files import check_unique, collection_paused
+from evals.reading.hub import HubLocation
 from evals.reading.matching import check_prompts, with_own_ids
 from evals.reading.releases import Release
 from evals.reading.replies import JudgeRequest
@@ -32,6 +33,12 @@ Predictions = Mapping[str, Prediction]
 
 Judge = Callable[[Questions, Predictions], list[Score]]
 """What gives one score a question that counts, in the benchmark's order."""
+
+GENERATE = "generate"
+"""How a model answers that writes."""
+
+RANK = "rank"
+"""How a model answers that ranks the letters of the options, see `evals.ranking`."""
 
 _MARK = "builds_a_benchmark"
 
@@ -125,7 +132,10 @@ class Benchmark:
             ones, where each of them counts; empty where only the last one does.
         primary_is_mean: Whether the primary metric is the plain mean of the scores' values.
         grouped_metrics: Metrics over whole groups, meaningless when `limit` cuts groups.
+        hub: Where the split lies on the Hugging Face hub; None if it does not.
         without_images: What to do where some of the images are not to be had; a sentence.
+        letters: The letters of a question's options, where the model ranks them and writes nothing;
+            None where it writes its answers. See `evals.ranking`.
         recipe: How it was built, see `rebuildable`; None where nobody knows.
     """
 
@@ -152,7 +162,9 @@ class Benchmark:
     repeat_mark: str = ""
     primary_is_mean: bool = True
     grouped_metrics: frozenset[str] = frozenset()
+    hub: HubLocation | None = None
     without_images: str = ""
+    letters: Callable[[Sample], Sequence[str]] | None = None
     recipe: Recipe | None = None
 
     @property
@@ -171,6 +183,11 @@ class Benchmark:
         if self.targets_tell and all(one.target is None for one in self.questions.values()):
             return None
         return self.judge
+
+    @property
+    def answer(self) -> str:
+        """How the model answers: `GENERATE` or `RANK`."""
+        return GENERATE if self.letters is None else RANK
 
     @property
     def title(self) -> str:
@@ -199,7 +216,18 @@ class Benchmark:
         samples = self.ask(self.questions)
         if self.prompt_suffix != self.official_suffix:
             samples = [self._with_suffix(sample) for sample in samples]
+        if self.letters is not None:
+            samples = [replace(one, choices=self._choices_of(one)) for one in samples]
         return tuple(samples)
+
+    def _choices_of(self, sample: Sample) -> tuple[str, ...]:
+        letters = () if self.letters is None else tuple(self.letters(sample))
+        if not letters:
+            raise DataError(
+                f"{self.title}: question {sample.question_id!r} has no option that could be "
+                "ranked. Mend its entry, or set `answer` to generate."
+            )
+        return letters
 
     def samples(self) -> list[Sample]:
         """The questions as they are put, in the benchmark's order.

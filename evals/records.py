@@ -26,6 +26,7 @@ class Sample:
         groups: Breakdown fields of the question, for example `{"answer_type": "yes/no"}`.
         details: What the benchmark's own judge and figures need beside target and groups.
         aliases: Further ids that only this question has, under which answers may name it.
+        choices: The letters that the model ranks instead of writing; empty where it writes.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Sample:
     groups: Mapping[str, str | None] = field(default_factory=dict)
     details: Any = None
     aliases: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
 
     @property
     def image_keys(self) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ class Conversation:
         version: Family of the template.
         stop_str: Text that ends an answer; None where the end token alone does.
         stop_token_ids: Tokens of the full-size tokenizer that end an answer beside its end token.
+        stops: What ends an answer too: texts that are one token each; of declared templates.
     """
 
     system: str
@@ -53,6 +54,7 @@ class Conversation:
     version: str = "Unknown"
     stop_str: str | None = None
     stop_token_ids: list[int] | None = None
+    stops: tuple[str, ...] = ()
 
     def append_message(self, role: str, message: Any) -> None:
         """Adds a turn; None as message leaves it open for the model."""
@@ -323,6 +325,71 @@ conv_templates: dict[str, Conversation] = {
 }
 """Every template by its name; copy one before adding turns."""
 
+_BUILT_IN = frozenset(conv_templates)
+_NUM_SEPARATORS = {SeparatorStyle.TWO: 2, SeparatorStyle.LLAMA_2: 2}
+"""In these styles the turns of the assistant end with a separator of their own."""
+_OWN_ROLES = {
+    SeparatorStyle.LLAMA_2: _USER,
+    SeparatorStyle.LLAMA_3: ("user", "assistant"),
+    SeparatorStyle.PLAIN: ("", ""),
+}
+"""Styles that write the roles in their own way, whatever they are called."""
+
+
+def declare_template(
+    name: str,
+    *,
+    style: str,
+    system: str,
+    roles: Sequence[str] | None,
+    separators: Sequence[str],
+    stops: Sequence[str] = (),
+) -> None:
+    """Adds a template that is declared outside of this module to `conv_templates`.
+
+    Args:
+        name: Its name, which no template of this module has.
+        style: How the parts are joined: a `SeparatorStyle` in lower case.
+        system: The text in front of the turns, with its markup.
+        roles: The names of user and assistant, with their markup; None where the style has its own.
+        separators: What ends a turn; in some styles one for the user and one for the assistant.
+        stops: Texts that end an answer beside the end token, each one token of the tokenizer.
+
+    Raises:
+        ConversationError: it cannot be such a template; the message names the field.
+    """
+    if name in _BUILT_IN:
+        raise ConversationError(f"{name} is a template of the package. Choose another name.")
+    styles = {each.name.lower(): each for each in SeparatorStyle}
+    if style not in styles:
+        raise ConversationError(f"`style` must be one of {', '.join(styles)}, but is {style!r}.")
+    kind = styles[style]
+    if (roles is None) != (kind in _OWN_ROLES) or (roles is not None and len(roles) != 2):
+        wanted = "left out" if kind in _OWN_ROLES else "a list of two texts"
+        raise ConversationError(f"`roles` must be {wanted} in style {style}, but is {roles!r}.")
+    number = _NUM_SEPARATORS.get(kind, 1)
+    if len(separators) != number:
+        raise ConversationError(
+            f"`separators` must be a list of {number} in style {style}, but is {separators!r}."
+        )
+    if kind is SeparatorStyle.GEMMA and system:
+        raise ConversationError("`system` must be left out in style gemma, which has no such turn.")
+    conv_templates[name] = Conversation(
+        system=system,
+        roles=_OWN_ROLES[kind] if roles is None else (roles[0], roles[1]),
+        sep_style=kind,
+        sep=separators[0],
+        sep2=separators[-1] if number > 1 else None,
+        version="declared",
+        stops=tuple(stops),
+    )
+
+
+def declared_templates() -> dict[str, Conversation]:
+    """Returns the templates that `declare_template` added, by name."""
+    return {name: each for name, each in conv_templates.items() if name not in _BUILT_IN}
+
+
 _NAME_RULES = (
     ("llama3-llava", "llava_llama_3"),
     ("llava-llama-3", "llama_3"),
@@ -372,19 +439,32 @@ def render_question(
         turn = text.replace(DEFAULT_IMAGE_TOKEN, placeholder)
     else:
         turn = (placeholder + "\n") * num_images + text
+    return _ask(template, turn).get_prompt()
+
+
+def answer_lead(template: str) -> str:
+    """Returns what a template puts between the prompt of a question and the answer to it.
+
+    >>> answer_lead("vicuna_v1"), answer_lead("qwen_1_5")
+    (' ', '')
+    """
+    conversation, answer = _ask(template, "?"), "!"
+    opened = conversation.get_prompt()
+    conversation.sep2 = conversation.sep2 or ""  # `plain` has none, as it never closes an answer
+    conversation.messages[-1][1] = answer
+    return conversation.get_prompt().removeprefix(opened).partition(answer)[0]
+
+
+def _ask(template: str, turn: str) -> Conversation:
+    """The conversation of one question, the assistant's turn open."""
     conversation = conv_templates[template].copy()
     conversation.append_message(conversation.roles[0], turn)
     conversation.append_message(conversation.roles[1], None)
-    return conversation.get_prompt()
+    return conversation
 
 
 def find_contradiction(template: str, tokenizer: Any) -> str | None:
-    """Returns what a template has that a tokenizer's family has not; None where the two agree.
-
-    Args:
-        template: Name of the template.
-        tokenizer: The checkpoint's, with the tokens that its family marks turns with.
-    """
+    """Returns what a template has that a tokenizer's family has not; None where the two agree."""
     conversation = conv_templates[template]
     texts = (render_question(template, "?", 0), conversation.sep, conversation.sep2 or "")
     marks = dict.fromkeys(_MARKS.findall("".join(texts)))
@@ -409,13 +489,26 @@ def stop_tokens(template: str, tokenizer: Any) -> list[int]:
 
     Where a family's end token ends the text and another one the turn, checkpoints do not always
     name the latter. The first LLaVA's templates need none: its own code stops at the end token.
+
+    Raises:
+        ConversationError: what a declared template stops at is no token.
     """
     conversation = conv_templates[template]
     ends = conversation.stop_str or ""
     if conversation.sep_style in _JOINED_ALIKE:
         ends += conversation.sep
     ids = (_token_id(mark, tokenizer) for mark in _MARKS.findall(ends))
-    return [number for number in ids if number is not None]
+    known = [number for number in ids if number is not None]
+    for text in conversation.stops:
+        number = _token_id(text, tokenizer)
+        if number is None:
+            raise ConversationError(
+                f"`stop` of the conversation template {template} must be one token of the model's "
+                f"tokenizer, but {text!r} is none. Correct it, or leave it out where the end token "
+                "ends an answer."
+            )
+        known.append(number)
+    return known
 
 
 def _token_id(text: str, tokenizer: Any) -> int | None:

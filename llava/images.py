@@ -19,7 +19,6 @@ from llava.anyres import (
     resize_and_pad_image,
     select_best_resolution,
 )
-from llava.processors import crop_side, is_squashing, resize_side
 from llava.tiling import Layout, Pinpoints, read_layout, read_pinpoints
 
 _HOLDS_RGB_COLOR = frozenset({"RGB", "RGBA", "P"})
@@ -27,6 +26,22 @@ _LARGE_SQUARE = 32_000_000
 """Squares of more pixels are not held whole: an image of 1 x 20,000 would take 6 GB."""
 
 _STRIP_HEIGHT = 256
+
+
+def resize_side(processor: Any) -> int:
+    """Returns the pixels to which a processor resizes the shorter side (CLIP), or both (SigLIP)."""
+    size = processor.size
+    return int(size["shortest_edge"] if "shortest_edge" in size else size["height"])
+
+
+def crop_side(processor: Any) -> int:
+    """Returns the side in pixels of the square that a processor makes of an image."""
+    return resize_side(processor) if is_squashing(processor) else int(processor.crop_size["height"])
+
+
+def is_squashing(processor: Any) -> bool:
+    """Whether a processor resizes to a square, whatever the image's proportions are."""
+    return "shortest_edge" not in processor.size
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -125,7 +140,10 @@ def process_images(
     elif layout.mode == "pad":
         pixels = [_padded_pixels(image, image_processor) for image in images]
     else:
-        pixels = [_cropped_pixels(image, image_processor) for image in images]
+        if not is_squashing(image_processor):
+            for image in images:
+                _refuse_narrow(image, resize_side(image_processor))
+        pixels = [_pixels(image, image_processor) for image in images]
     if all(values.shape == pixels[0].shape for values in pixels):
         return torch.stack(pixels)
     return pixels
@@ -150,13 +168,6 @@ def _padded_pixels(image: Image.Image, processor: Any) -> torch.Tensor:
     else:
         square = expand2square(image, background_color)
     return _pixels(square, processor)
-
-
-def _cropped_pixels(image: Image.Image, processor: Any) -> torch.Tensor:
-    """What the processor makes of an image as it is: (3, H, W) float32."""
-    if not is_squashing(processor):
-        _refuse_narrow(image, resize_side(processor))
-    return _pixels(image, processor)
 
 
 def _refuse_narrow(image: Image.Image, side: int) -> None:

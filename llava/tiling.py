@@ -101,10 +101,7 @@ class Layout:
     def shrunk(self, height: int, width: int, side: int) -> Size | None:
         """Returns height and width to which a map of features is shrunk; None where it is not.
 
-        Args:
-            height: Of the map, in features.
-            width: Of the map.
-            side: Of one tile's map.
+        All are numbers of features; `side` is that of one tile's map.
 
         >>> Layout(mode="anyres", limit=4, unpads=True).shrunk(81, 81, 27)
         (54, 54)
@@ -143,12 +140,10 @@ def read_layout(config: Mapping[str, Any]) -> Layout:
     'pad'
     """
     written = config.get("image_aspect_ratio")
-    mode: object = "square" if written is None else written
-    limit = None
-    if isinstance(written, str) and (match := _ANYRES_MAX.fullmatch(written)):
-        mode, limit = "anyres", int(match[1])
-    if not isinstance(mode, str) or mode not in _MODES:
+    if not is_aspect_ratio(written):
         raise _unknown("image_aspect_ratio", ASPECT_RATIOS_IN_WORDS, written)
+    most = _ANYRES_MAX.fullmatch(str(written))
+    mode = "anyres" if most else written or "square"
     merge_type = config.get("mm_patch_merge_type", "flat")
     parts = merge_parts(merge_type)
     if parts is None:
@@ -156,7 +151,7 @@ def read_layout(config: Mapping[str, Any]) -> Layout:
     crop, split = (config.get(f"image_{name}_resolution") for name in ("crop", "split"))
     layout = Layout(
         mode=mode,
-        limit=limit,
+        limit=int(most[1]) if most else None,
         pinpoints=config.get("image_grid_pinpoints"),
         is_spatial=merge_type != "flat",
         unpads="unpad" in parts,

@@ -21,18 +21,17 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_PATCH_TOKEN
 from llava.errors import CheckpointError, reason_of
-from llava.model.locate import read_config, refuse_lfs_pointer
-from llava.model.tokenizer_facts import read_tokenizer_config
+from llava.model.facts import read_tokenizer_config
+from llava.model.locate import find_tokenizer_file, read_config, refuse_lfs_pointer
 
 if TYPE_CHECKING:
     from llava.model.checkpoint import Checkpoint
 
 _SPACE = "▁"
 _MODEL_FILE = "tokenizer.model"
-_FAST_FILE = "tokenizer.json"
-_CACHED_CHUNKS = 4096
 _CACHED_PIECES = 65_536
 _NEOX_TOKEN = "<|endoftext|>"
+_KEEPING_SPACES = ("Llama", "Qwen2", "Gemma")
 
 _MERGE_TABLE_DECODER = decoders.Sequence(
     [
@@ -87,7 +86,6 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
             legacy=self.legacy, add_bos_token=add_bos_token, add_eos_token=add_eos_token, **kwargs
         )
         self._num_unk_pieces = len(self.sp_model.encode(str(self.unk_token)))
-        self._cached_ids = lru_cache(_CACHED_CHUNKS)(self._uncached_ids)
         self._cached_piece_id = lru_cache(_CACHED_PIECES)(self.convert_tokens_to_ids)
 
     @property
@@ -102,7 +100,8 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
 
     def encode_text(self, text: str) -> list[int]:
         """Returns the ids of a text, begin and end tokens as configured; `self(text).input_ids`."""
-        return list(self._cached_ids(text))
+        ids = map(self._cached_piece_id, self.tokenize(text))
+        return self.build_inputs_with_special_tokens(list(ids))
 
     def tokenize(self, text: str, **kwargs: Any) -> list[str]:
         """Returns the pieces of a text; added and special tokens in it stay whole."""
@@ -161,10 +160,6 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         pieces = self.sp_model.encode(str(self.unk_token) + text, out_type=str)
         return pieces[self._num_unk_pieces :]
 
-    def _uncached_ids(self, text: str) -> tuple[int, ...]:
-        ids = map(self._cached_piece_id, self.tokenize(text))
-        return tuple(self.build_inputs_with_special_tokens(list(ids)))
-
     def _added_tokens(self) -> re.Pattern[str]:
         """Matches any added or special token; built anew when tokens are added."""
         if self._added_pattern is None:
@@ -177,8 +172,7 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
     ) -> int:
         added = super()._add_tokens(new_tokens, special_tokens=special_tokens)
         self._added_pattern = None
-        if hasattr(self, "_cached_ids"):
-            self._cached_ids.cache_clear()
+        if hasattr(self, "_cached_piece_id"):
             self._cached_piece_id.cache_clear()
         return added
 
@@ -261,33 +255,26 @@ class MergeTableTokenizer(SentencePieceTokenizer):
 
 
 def load_tokenizer(folder: str | Path, *, merge_table: bool = False) -> PreTrainedTokenizerBase:
-    """Returns the tokenizer that lies in a checkpoint folder.
+    """Returns the tokenizer of a checkpoint folder, from `tokenizer.model` or `tokenizer.json`.
 
-    Args:
-        folder: A local folder with `tokenizer.model` (original checkpoints) or `tokenizer.json`.
-        merge_table: Whether `tokenizer.model` is used as `MergeTableTokenizer` does.
+    With `merge_table` the former is used as `MergeTableTokenizer` does.
 
     Raises:
-        CheckpointError: neither file is there, or it cannot be read or is a Git LFS pointer; or a
-            JSON file beside it is not understood.
+        CheckpointError: neither file is there, it cannot be read or is a Git LFS pointer, or a JSON
+            file beside it is not understood.
     """
     folder = Path(folder)
-    name = next((name for name in (_MODEL_FILE, _FAST_FILE) if (folder / name).is_file()), None)
-    if name is None:
-        raise CheckpointError(
-            f"No tokenizer lies in {folder}: neither {_MODEL_FILE} nor {_FAST_FILE}. Copy it from "
-            "the base model's folder, or give the base with `model.base=`."
-        )
+    file = find_tokenizer_file(folder)
     config = read_tokenizer_config(folder)
     try:
-        refuse_lfs_pointer(folder / name)
-        if name == _FAST_FILE:
+        refuse_lfs_pointer(file)
+        if file.name != _MODEL_FILE:
             return _load_fast_tokenizer(folder, config)
         kind = MergeTableTokenizer if merge_table else SentencePieceTokenizer
         return kind.from_pretrained(str(folder))
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
-            f"The tokenizer {folder / name} cannot be read: {reason_of(error)}. Copy it "
+            f"The tokenizer {file} cannot be read: {reason_of(error)}. Copy it "
             "again from the original checkpoint."
         ) from error
 
@@ -303,7 +290,7 @@ def load_checkpoint_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase
     # the reference goes by the name: a Mistral called otherwise gets the tokenizer of LLaMA
     is_mistral = checkpoint.family.name == "mistral" and "mistral" in checkpoint.name.lower()
     complete = checkpoint.kind is CheckpointKind.LLAVA
-    tokenizer = load_tokenizer(checkpoint.tokenizer_dir, merge_table=is_mistral and complete)
+    tokenizer = load_tokenizer(checkpoint.language_dir, merge_table=is_mistral and complete)
     if checkpoint.is_multimodal:
         add_image_tokens(tokenizer, checkpoint.config)
     return tokenizer
@@ -347,10 +334,11 @@ def _clean_up(config: Mapping[str, Any]) -> dict[str, bool]:
     """Whether spaces before punctuation are dropped from decoded text, as options.
 
     They were when LLaVA's MPT was evaluated, unless the tokenizer's configuration says otherwise;
-    today that has to be insisted on.
+    today that has to be insisted on. The classes of other families did not do so of themselves,
+    and no class does by which a configuration with `backend` was saved.
     """
-    is_llama = str(config.get("tokenizer_class")).startswith("Llama")
-    clean_up = bool(config.get("clean_up_tokenization_spaces", not is_llama))
+    is_kept = str(config.get("tokenizer_class")).startswith(_KEEPING_SPACES) or "backend" in config
+    clean_up = bool(config.get("clean_up_tokenization_spaces", not is_kept))
     return {
         "clean_up_tokenization_spaces": clean_up,
         "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output": clean_up,

@@ -16,6 +16,7 @@ from evals.records import Cause, Failure, Sample
 from llava.generation.request import GenerationConfig, Request
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.ask_images import open_sources
+from runners.logs import doing
 from runners.options import program
 from runners.options.ask import AskConfig
 from runners.options.build import read_settings
@@ -76,7 +77,8 @@ def _answer(settings: AskConfig, subject: Subject, request: Request) -> int:
     device = settings.device or default_device()
     dtype = subject.dtype(settings.dtype) or ("float32" if device == "cpu" else "float16")
     order = subject.load_order(settings, dtype=dtype, engine=SequentialOptions())
-    engine = load_sequential(order, device)
+    with doing("loading the model"):
+        engine = load_sequential(order, device)
     streams = sys.stdout.isatty() and settings.num_beams == 1
     streamer = None
     if streams:

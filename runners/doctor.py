@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 
 from runners.environment import installed_version, num_cores
 from runners.errors import BAD_INPUT, COMPLETE, INCOMPLETE
-from runners.logs import RunLog
+from runners.logs import RunLog, doing
 from runners.options import program
 from runners.options.build import read_chosen_specs, read_settings
 from runners.options.doctor import DoctorConfig
@@ -63,13 +63,18 @@ def _show(title: str, findings: Iterable[Finding]) -> State:
     """Prints what is found, as it is found, and returns the gravest state."""
     print(f"\n{title}")
     worst = State.GOOD
-    for state, text in findings:
+    remaining = iter(findings)
+    while True:
+        with doing(f"looking at {title}"):
+            finding = next(remaining, None)
+        if finding is None:
+            return worst
+        state, text = finding
         first, *more = text.split("\n")
         print(f"  {_MARKS[state]:8}{first}")
         for line in more:
             print(f"          {line}")
         worst = max(worst, state)
-    return worst
 
 
 def _look_at_machine() -> Iterator[Finding]:

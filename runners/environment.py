@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from functools import cache, partial
 from importlib import metadata
@@ -16,6 +17,8 @@ from pathlib import Path
 
 from runners.logs import mask_secrets
 
+COMMAND = "llava-evals"
+"""The console script."""
 _IMPORTED_AT = time.monotonic()
 _SOURCES = ("llava", "evals", "runners")
 _SOURCE_SUFFIXES = frozenset({".py", ".txt"})
@@ -45,13 +48,24 @@ def command(module: str) -> str:
 
     Passwords and keys in it are masked.
     """
-    return mask_secrets(shlex.join(["python", "-m", module, *sys.argv[1:]]))
+    return _in_a_shell(module, sys.argv[1:])
 
 
 def resume_command(module: str) -> str:
     """Returns the command that goes on with a run: without what would set its answers aside."""
-    words = [word for word in sys.argv[1:] if not word.startswith("overwrite=")]
-    return mask_secrets(shlex.join(["python", "-m", module, *words]))
+    return _in_a_shell(module, [word for word in sys.argv[1:] if not word.startswith("overwrite=")])
+
+
+def _in_a_shell(module: str, options: Sequence[str]) -> str:
+    """A program started again as this process was: by the command, or as a module."""
+    started, name = Path(sys.argv[0]), module.rpartition(".")[2]
+    if started.stem == COMMAND:
+        program = [COMMAND, name]
+    elif started.parent.name == COMMAND.replace("-", "_"):
+        program = ["python", "-m", started.parent.name, name]
+    else:
+        program = ["python", "-m", module]
+    return mask_secrets(shlex.join([*program, *options]))
 
 
 def describe_environment() -> dict[str, object]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from evals.reading.files import visible
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
-from runners.logs import RunLog
+from runners.logs import RunLog, doing
 from runners.options import program
 from runners.options.build import read_settings
 from runners.options.leaderboard import LeaderboardConfig
@@ -24,13 +24,16 @@ from runners.views.leaderboard.text import render_csv, render_latex, render_mark
 logger = logging.getLogger(__name__)
 
 NAME = "leaderboard"
+_OF_PROJECT = Path(__file__).parent / "views" / "leaderboard" / "assets" / "published"
 
 
 def leaderboard(config: DictConfig) -> int:
     """Writes and prints the leaderboard of one composed configuration; returns the exit code."""
     settings = read_settings(config, LeaderboardConfig)
     with RunLog():
-        board = build_leaderboard(settings, _published_dir(settings))
+        published = _published_dir(settings)
+        with doing(f"reading the runs in {settings.results_dir}"):
+            board = build_leaderboard(settings, published)
         print(render_markdown(board))
         if all(row.is_published for section in board.sections for row in section.rows):
             logger.warning(
@@ -38,11 +41,12 @@ def leaderboard(config: DictConfig) -> int:
                 "makes one, results_dir=DIR names another folder",
                 settings.results_dir,
             )
-        return _write(board, settings)
+        with doing("writing the tables"):
+            return _write(board, settings)
 
 
 def _published_dir(settings: LeaderboardConfig) -> Path | None:
-    """The folder with the tables of published figures, None if none are wanted or there."""
+    """The folder with the tables of published figures, None if none are wanted."""
     if settings.published == ["none"]:
         return None
     if settings.published_dir is not None:
@@ -53,18 +57,9 @@ def _published_dir(settings: LeaderboardConfig) -> Path | None:
                 "figures that come with the project."
             )
         return named
-    of_project = Path(__file__).resolve().parents[1] / "results" / "published"
-    # Tables beside the runs replace those of the project, which an installed package lacks.
-    for folder in (Path(settings.results_dir) / "published", of_project):
-        if visible(folder.glob("*.csv")):
-            return folder
-    if settings.published != ["auto"]:
-        raise ConfigError(
-            f"`published` asks for published figures, but there is no table in {of_project}. Name "
-            "the folder with published_dir=DIR."
-        )
-    logger.info("no published figures are at hand; published_dir=DIR names a folder with them")
-    return None
+    # Tables beside the runs replace those of the project.
+    beside = Path(settings.results_dir) / "published"
+    return beside if visible(beside.glob("*.csv")) else _OF_PROJECT
 
 
 def _write(board: Leaderboard, settings: LeaderboardConfig) -> int:

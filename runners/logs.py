@@ -6,11 +6,16 @@ endpoint) is given; the rest is told by its form.
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import re
 import sys
-from collections.abc import Collection
-from contextlib import suppress
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -20,6 +25,12 @@ from tqdm import tqdm
 LOG_FILE = "run.log"
 _PACKAGES = ("runners", "evals", "llava")
 MASK = "***"
+PLAIN, JSON = FORMS = ("plain", "json")
+"""How lines are told on stderr: as they are, or as JSON objects."""
+NUMBERS = "numbers"
+"""What a record may have beside its message, as `extra`: a mapping for JSON lines."""
+_SILENT_S = 2.0
+_is_drawn = [True]  # the last one counts, see `lines_only`
 
 _NAME = r"(?:api[_-]?key|access[_-]?key|token|secret|password|passwd)"
 _PARAMETER = r"(?:key|sig|signature|credential|auth|authorization|pwd|jwt|sas|code)"
@@ -72,13 +83,38 @@ def secrets_in(url: str) -> list[str]:
 class _ConsoleHandler(logging.Handler):
     """Writes above a progress bar, if one is drawn; tracebacks and details are for the log file."""
 
+    def __init__(self, *, quiet: bool, form: str) -> None:
+        super().__init__()
+        self._quiet = quiet
+        if form == JSON:
+            self.setFormatter(_JsonFormatter())
+
     def filter(self, record: logging.LogRecord) -> bool:
-        """Lets through what the programs say, and from elsewhere only warnings."""
-        return record.levelno >= logging.WARNING or record.name.startswith("runners")
+        """Lets through what the programs say, unless quiet, and from elsewhere only warnings."""
+        is_ours = record.name.startswith("runners") and not self._quiet
+        return record.levelno >= logging.WARNING or is_ours
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one line."""
-        tqdm.write(mask_secrets(record.getMessage()), file=sys.stderr)
+        plain = self.formatter is None
+        text = mask_secrets(record.getMessage()) if plain else self.format(record)
+        tqdm.write(text, file=sys.stderr)
+
+
+class _JsonFormatter(logging.Formatter):
+    """Writes a line as a JSON object: time, level, logger, message, and numbers if it has any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the object of a record."""
+        at = datetime.fromtimestamp(record.created, timezone.utc)
+        content = {
+            "time": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": mask_secrets(record.getMessage()),
+            **getattr(record, NUMBERS, {}),
+        }
+        return json.dumps(content, ensure_ascii=False)
 
 
 class _Formatter(logging.Formatter):
@@ -107,15 +143,75 @@ class _LogFile(logging.FileHandler):
             super().close()
 
 
+def terminal_size() -> os.terminal_size:
+    """Returns columns and lines of the terminal behind stderr; usual ones where it has none.
+
+    A pseudo-terminal of another program may say 0, where tqdm would draw nothing.
+    """
+    try:
+        size = os.get_terminal_size(sys.stderr.fileno())
+    except OSError:
+        size = os.terminal_size((0, 0))
+    return os.terminal_size((size.columns or 80, size.lines or 24))
+
+
+@contextmanager
+def lines_only(when: bool) -> Iterator[None]:
+    """While it is entered, nothing is drawn in a terminal, if that is asked for."""
+    _is_drawn.append(not when)
+    try:
+        yield
+    finally:
+        _is_drawn.pop()
+
+
+def is_drawn() -> bool:
+    """Whether bars and the like are shown: in a terminal, unless only lines are to be told."""
+    return sys.stderr.isatty() and _is_drawn[-1]
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """While it is entered, a terminal says what is being done, from the third second on.
+
+    Not to be nested: each would have a line of its own.
+    """
+    if not is_drawn():
+        yield
+        return
+    over, started = threading.Event(), time.monotonic()
+
+    def show() -> None:
+        if over.wait(_SILENT_S):
+            return
+        columns, lines = terminal_size()
+        with tqdm(bar_format="{desc}", leave=False, ncols=columns, nrows=lines) as line:
+            while not over.is_set():
+                line.set_description_str(f"{what} ({time.monotonic() - started:.0f} s)")
+                over.wait(1.0)
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 class RunLog:
     """While it is entered, the packages log to stderr and, once attached, to a file.
 
     Lines from before `attach` are kept and come first in the file, so that nothing has to be
     created for a run that does not start.
+
+    Args:
+        quiet: Tell on stderr only what goes wrong.
+        form: How lines are told there, one of `FORMS`; the file is plain.
     """
 
-    def __init__(self) -> None:
-        self._console = _ConsoleHandler()
+    def __init__(self, *, quiet: bool = False, form: str = PLAIN) -> None:
+        self._console = _ConsoleHandler(quiet=quiet, form=form)
         self._waiting = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1)
         self._file: logging.FileHandler | None = None
 

@@ -1,7 +1,7 @@
 """Holds a candidate against a baseline: `python -m runners.regress baseline=RUN candidate=RUN`.
 
-The exit code is the verdict: 0 no significant drop, 1 a significant drop, 2 it cannot be told, or
-the runs cannot be compared. Only stored scores are read; no model is loaded.
+The exit code is the verdict: 0 no significant drop, 1 a significant drop, 3 it cannot be told. With
+2 the runs cannot be compared. Only stored scores are read; no model is loaded.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from runners import errors
 from runners.errors import DISK_FULL, ConfigError
-from runners.logs import RunLog
+from runners.logs import RunLog, doing
 from runners.options import program
 from runners.options.build import read_settings
 from runners.options.regress import RegressConfig
@@ -26,7 +27,7 @@ from runners.views.gate.verdict import JSON_FILE, PAGES, render_text, to_json
 
 logger = logging.getLogger(__name__)
 
-_EXIT_CODES = {PASS: 0, FAIL: 1, UNDECIDED: 2}
+_EXIT_CODES = {PASS: errors.COMPLETE, FAIL: errors.INCOMPLETE, UNDECIDED: errors.UNDECIDED}
 
 
 def regress(config: DictConfig) -> int:
@@ -50,13 +51,23 @@ def _compare(named: Sequence[str], settings: RegressConfig) -> int:
         find_run(getattr(settings, option), Path(settings.results_dir), option)
         for option in ("baseline", "candidate")
     )
-    if baseline.folder.resolve() == candidate.folder.resolve():
-        logger.warning("baseline and candidate are one run: %s cannot drop", baseline.folder)
     output = Path(settings.output or candidate.folder / f"regress-{baseline.name}")
     _clear(output)
-    pairs, uncompared = pair_runs(baseline, candidate, named, seed=settings.seed)
-    title = f"{candidate.name} against {baseline.name}"
-    found = Verdict(title=title, tasks=judge(pairs, settings), uncompared=uncompared)
+    with doing("comparing the scores"):
+        pairs, uncompared = pair_runs(baseline, candidate, named, seed=settings.seed)
+    if not settings.allow_same and (same := [pair.task for pair in pairs if pair.is_same]):
+        raise ConfigError(
+            f"`candidate` ({candidate.folder}) and `baseline` ({baseline.folder}) are one run of "
+            f"{', '.join(same)}, which cannot have dropped against itself. Name the run that is to "
+            "be judged as candidate=RUN, or allow it with allow_same=true."
+        )
+    found = Verdict(
+        baseline=baseline,
+        candidate=candidate,
+        settings=settings,
+        tasks=judge(pairs, settings),
+        uncompared=uncompared,
+    )
     print(render_text(found))
     for name, render in PAGES.items():
         write_atomic(output / name, render(found))

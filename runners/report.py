@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from evals.errors import DataError
 from runners.errors import BAD_INPUT, COMPLETE, ConfigError
-from runners.logs import RunLog
+from runners.logs import RunLog, doing
 from runners.options import program
 from runners.options.build import read_settings
 from runners.options.given import TaskChoice, read_task_choice
@@ -71,13 +71,14 @@ def _report(
     read: DataReader,
 ) -> None:
     check_output(output)  # before data are read, which may take minutes
-    gathered = gather(choice, runs, read)
+    with doing(f"reading answers and questions of {runs[0].name}"):
+        gathered = gather(choice, runs, read)
     for task in gathered.tasks:
         for note in task.notes:
             logger.warning("%s: %s", task.name, note)
-    thumbnails, numbers = make_thumbnails(
-        choose_images(gathered.tasks, settings.max_thumbnails), settings.thumbnail_px
-    )
+    images = choose_images(gathered.tasks, settings.max_thumbnails)
+    with doing("making thumbnails"):
+        thumbnails, numbers = make_thumbnails(images, settings.thumbnail_px)
     addresses = link_in_full(
         choose_images(gathered.tasks),
         output.parent,
@@ -85,8 +86,9 @@ def _report(
         max_mb=settings.full_mb,
     )
     originals = list(dict.fromkeys(addresses.values()))
-    payload = build_payload(gathered, number_pictures(numbers, addresses))
-    image_dir = write_page(output, payload, thumbnails, originals, max_mb=settings.max_mb)
+    with doing("writing the page"):
+        payload = build_payload(gathered, number_pictures(numbers, addresses))
+        image_dir = write_page(output, payload, thumbnails, originals, max_mb=settings.max_mb)
     num_rows = sum(len(task.rows) for task in gathered.tasks)
     where = "" if image_dir is None else f" in {image_dir}"
     print(

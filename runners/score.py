@@ -16,7 +16,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
-from runners.logs import RunLog
+from runners.logs import RunLog, doing
 from runners.options import program
 from runners.options.build import read_settings
 from runners.options.given import TaskChoice, read_task_choice
@@ -130,9 +130,11 @@ def _score_file(spec: TaskSpec, settings: ScoreConfig, run_dir: Path) -> Summary
     """Scores a foreign answer file, of which a run is made first if it is named."""
     task = spec.build()
     _check_judge({task.name: spec}, settings)
-    found = read_import(task, str(settings.predictions))
+    with doing(f"reading {settings.predictions}"):
+        found = read_import(task, str(settings.predictions))
     if settings.run is None:
-        return score_file(spec, found, Path(str(settings.output)) / task.name, settings.judge)
+        with doing(f"scoring {task.name}"):
+            return score_file(spec, found, Path(str(settings.output)) / task.name, settings.judge)
     imported = store_import(found, task, spec, run_dir, overwrite=settings.overwrite)
     stored = StoredTask(run_dir / task.name)
     return _score_task(
@@ -150,7 +152,8 @@ def _score_task(
 ) -> SummaryFile:
     """Scores a stored task, into its folder or below `output`."""
     # what is scored must not change before the figures are written beside it
-    with FolderLock(stored.folder) if settings.output is None else nullcontext():
+    lock = FolderLock(stored.folder) if settings.output is None else nullcontext()
+    with lock, doing(f"scoring {stored.name}"):
         return score_stored(
             spec,
             stored,

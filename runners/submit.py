@@ -17,7 +17,7 @@ from evals.benchmark import Benchmark
 from evals.reading.answers import AnswerFile, read_answers
 from evals.submission import Submission, build_submission
 from runners.errors import COMPLETE, ConfigError
-from runners.logs import RunLog
+from runners.logs import RunLog, doing
 from runners.options import program
 from runners.options.build import read_settings
 from runners.options.given import TaskChoice, read_task_choice
@@ -42,7 +42,8 @@ def submit(config: DictConfig) -> int:
         answers = read_answers(str(settings.predictions)) if stored is None else _answers_of(stored)
         for line in answers.complaints():
             logger.warning("skipped: %s", line)
-        submission = build_submission(task, answers, allow_missing=settings.allow_missing)
+        with doing("reading the questions of the split"):
+            submission = build_submission(task, answers, allow_missing=settings.allow_missing)
         write_atomic(output, submission.content)
         num_answered = len({str(line["question_id"]) for line in answers.answers})
         print(_describe(task, submission, num_answered, output))

@@ -1,11 +1,12 @@
-"""Trains the demo checkpoint: a small LLaVA that really answers the demo questions.
+"""Trains a demo checkpoint: a small LLaVA that really answers the demo questions.
 
 `python -m runners.train_demo [output=DIR]` writes `llava-demo`, `llava-demo-early` (the same run,
-stopped early) and their common vision tower `clip-demo` in the original checkpoint formats, then
-answers held-out demo questions with what it wrote and prints a table by question kind. Everything
-is seeded and the number of steps is fixed, so equal versions of the libraries on equal processors
-give equal files. What the committed checkpoints reach, and in what time, stands beside them in
-`llava/demo/README.md`.
+stopped early) and their common vision tower `clip-demo` in the format of LLaVA-1.5. With
+`form=onevision` it writes `llava-demo-next` and its tower `siglip-demo` in that of LLaVA-OneVision.
+Then it answers held-out demo questions with what it wrote and prints a table by question kind.
+Everything is seeded and the number of steps is fixed, so equal versions of the libraries on equal
+processors give equal files. What the committed checkpoints reach, and in what time, stands beside
+them in `llava/demo/README.md`.
 """
 
 from __future__ import annotations

@@ -18,18 +18,24 @@ from runners.evaluation.work import cut_into_pieces
 from tests.checkpoints import LoadedModel
 
 DEMO = Path(__file__).parents[1] / "llava" / "demo" / "llava-demo"
+NEXT = DEMO.with_name("llava-demo-next")
 NUM_IMAGES = 76
 """Images a benchmark that give a little over 5,000 questions."""
 
 
-def load_demo(dtype: torch.dtype | str) -> LoadedModel:
-    """Returns the demo checkpoint on the CPU."""
-    loaded = load_pretrained_model(str(DEMO), None, "llava-demo", device="cpu", dtype=dtype)
+def load_demo(dtype: torch.dtype | str, folder: Path = DEMO) -> LoadedModel:
+    """Returns a demo checkpoint on the CPU."""
+    loaded = load_pretrained_model(str(folder), None, folder.name, device="cpu", dtype=dtype)
     return LoadedModel(*loaded)
 
 
 def demo_items(
-    folder: Path, model: LoadedModel, *, num_images: int = NUM_IMAGES, seed: int = 0
+    folder: Path,
+    model: LoadedModel,
+    *,
+    num_images: int = NUM_IMAGES,
+    seed: int = 0,
+    template: str = "vicuna_v1",
 ) -> Iterator[list[Request]]:
     """Yields the questions of VQAv2, GQA and ScienceQA in items of work.
 
@@ -38,9 +44,10 @@ def demo_items(
         model: Its tokenizer and its number of image tokens count.
         num_images: Images a benchmark.
         seed: Of the generated data.
+        template: The checkpoint's.
     """
     root = ensure_demo_data(folder, num_images=num_images, seed=seed)
-    renderer = PromptRenderer("vicuna_v1", model.tokenizer)
+    renderer = PromptRenderer(template, model.tokenizer)
     num_image_tokens = model.model.get_vision_tower().num_patches
     for task in (
         VQAv2(data_dir=root / "vqav2", split="demo"),

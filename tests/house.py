@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "evaluation": "workers scoring storage options process",
     "lab": "evaluation workers scoring storage options process",
     "in_training": "evaluation workers scoring storage options process",
+    "command": "storage options process",
     "view": "views scoring storage options process",
     "programs": "in_training views lab evaluation workers scoring storage options process",
 }
@@ -229,7 +230,7 @@ FIGURES = {
     "duplicate functions in evals": Figure(limit=0, measure=duplicate_functions),
     # Raised only where the product learns to do more: what it did before took less than 30,000.
     "lines of the product": Figure(
-        limit=42_000, measure=lambda: sum(len(m.text.splitlines()) for m in modules().values())
+        limit=47_000, measure=lambda: sum(len(m.text.splitlines()) for m in modules().values())
     ),
 }
 

@@ -26,7 +26,7 @@ TORCH_FREE = (
     "runners.scoring",
     "runners.views",
     *(f"runners.{program}" for program in ("eval", "score", "submit", "doctor", "watch")),
-    *(f"runners.{program}" for program in ("leaderboard", "regress", "report", "view")),
+    *(f"runners.{program}" for program in ("leaderboard", "regress", "report", "view", "command")),
 )
 """Rooms and programs whose process never has torch in it."""
 

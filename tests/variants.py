@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from llava.model.families import MODEL_TYPES
 from tests.checkpoints import make_checkpoint
 
 _TOKENIZER_FILES = ("tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
@@ -61,12 +62,11 @@ def make_family(folder: Path, tower: Path, family: str, **config_overrides: Any)
     """Writes a tiny LLaVA on another language model, one of `FAMILY_FIELDS`."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from llava.model.families import LLAVA_TYPES
-
-    fields = FAMILY_FIELDS[family] | config_overrides
-    make_checkpoint(folder, tower, **fields)
+    fields = {"model_type": "llava_llama", **FAMILY_FIELDS[family], **config_overrides}
+    made_on = MODEL_TYPES[fields["model_type"]]
+    name = made_on.name
+    make_checkpoint(folder, tower, **{"architectures": [f"{made_on.prefix}ForCausalLM"], **fields})
     config = _read_json(folder / "config.json")
-    name = LLAVA_TYPES[config["model_type"]].name
     known = {key: value for key, value in config.items() if key not in _NOT_OF_A_MODEL}
     with torch.device("meta"):
         plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **known))
@@ -155,7 +155,7 @@ def make_base(folder: Path, llava: Path) -> Path:
     config = {
         key: value for key, value in _read_json(llava / "config.json").items() if "mm_" not in key
     }
-    model_type = config["model_type"].removeprefix("llava_")
+    model_type = MODEL_TYPES[config["model_type"]].name
     _write_json(folder / "config.json", config | {"model_type": model_type})
     tensors = load_file(llava / "model.safetensors")
     kept = {name: tensor for name, tensor in tensors.items() if "mm_" not in name}

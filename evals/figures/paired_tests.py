@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from evals.figures.statistics import Clusters, Values, clustered_standard_error, confidence_interval
+from evals.figures.statistics import Clusters, Values, clustered_standard_error, difference_interval
 
 NUM_DRAWS = 100_000
 """Draws of the permutation test where the exact distribution is out of reach."""
@@ -104,7 +104,7 @@ def compare_paired(
         candidate=float(after.mean()),
         difference=float(changes.mean()),
         standard_error=clustered_standard_error(changes, indices),
-        interval=confidence_interval(changes, indices),
+        interval=difference_interval(changes, indices),
         p=p,
         gained=gained,
         lost=lost,

@@ -9,7 +9,13 @@ from itertools import compress
 from typing import Any
 
 from evals.benchmark import Benchmark
-from evals.figures.statistics import Z_95, Mask, clustered_standard_error, jackknife_standard_error
+from evals.figures.statistics import (
+    Interval,
+    Mask,
+    clustered_standard_error,
+    interval_of,
+    jackknife_standard_error,
+)
 from evals.records import SHARE, Aggregate, Failure, Scale, Score
 
 
@@ -27,7 +33,9 @@ class Summary:
         breakdowns: Field to group to figures, over all questions.
         interval: 95% interval of the primary metric, clustered by image, in its unit; None where
             the metric is None, or would be without one of the clusters (or be a mean over fewer
-            groups), or with fewer than two.
+            groups), or where it has no limit and all clusters agree.
+        interval_method: `normal`, from a standard error, or `binomial`, the exact interval where
+            all clusters agree or there is one; None without an interval.
         num_questions: Questions of the split.
         num_answered: Those with an answer, which a judge model has judged where one scores them.
         coverage: `num_answered / num_questions`.
@@ -45,6 +53,7 @@ class Summary:
     metrics_answered: Mapping[str, float | None] = field(default_factory=dict)
     breakdowns: Mapping[str, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
+    interval_method: str | None = None
     num_questions: int
     num_answered: int
     coverage: float
@@ -88,6 +97,7 @@ def summarize(
     unjudged = {score.key: score.failure for score in scores if score.failure is not None}
     metrics = _hide(everything.metrics, hidden)
     primary = metrics.get(task.primary_metric)
+    interval = None if primary is None else _interval(task, scores, primary, everything)
     return replace(
         summarize_unscored(task, len(scores), len(answered), {**failures, **unjudged}),
         metrics=metrics,
@@ -96,7 +106,8 @@ def summarize(
             name: {group: _hide(row, hidden) for group, row in table.items()}
             for name, table in everything.breakdowns.items()
         },
-        interval=None if primary is None else _interval(task, scores, primary, everything),
+        interval=None if interval is None else interval.ends,
+        interval_method=None if interval is None else interval.method,
         num_unparsed=everything.num_unparsed,
         scales=everything.scales,
     )
@@ -133,7 +144,7 @@ def _hide(figures: Mapping[str, float | None], hidden: frozenset[str]) -> dict[s
 
 def _interval(
     task: Benchmark, scores: Sequence[Score], value: float, everything: Aggregate
-) -> tuple[float, float] | None:
+) -> Interval | None:
     """The interval around the primary metric, within the metric's scale."""
     name, clusters = task.primary_metric, [score.cluster for score in scores]
     if task.primary_is_mean:
@@ -147,8 +158,7 @@ def _interval(
             return part.metrics[name] if same else None
 
         error = jackknife_standard_error(compute, clusters)
-    if error is None:
-        return None
+        if error is None:
+            return None
     largest = everything.scales.get(name, SHARE).largest
-    upper = value + Z_95 * error
-    return max(0.0, value - Z_95 * error), upper if largest is None else min(largest, upper)
+    return interval_of(value, error, clusters, largest=largest)

@@ -226,20 +226,21 @@ class HubTable:
 
 
 def find_mirror(
-    task: str, source: str, repo: str, config: str | None, split: str | None, data_dir: Path
+    task: str, source: str, location: HubLocation | None, data_dir: Path
 ) -> HubTable | None:
     """The mirror that a benchmark is read from, None if it is read from files.
 
-    `source` is `files` or `hub`; `task` is for messages; the rest is as for a `HubLocation`, except
-    that `split` is None if the mirror has no such split.
+    Args:
+        task: The task's name, for messages.
+        source: `files` or `hub`.
+        location: The mirror; None if there is none of the split.
+        data_dir: The benchmark's folder.
 
     Raises:
         ValueError: there is no such source.
     """
     check_choice(f"`source` of {task}", source, _SOURCES)
-    if source == "files" or split is None:
-        return None
-    return HubTable(HubLocation(repo=repo, config=config, split=split), data_dir)
+    return None if source == "files" or location is None else HubTable(location, data_dir)
 
 
 @overload

@@ -41,6 +41,16 @@ class ChoiceRow(NamedTuple):
     place: str
 
 
+def shown_letters(cells: Sequence[str]) -> str:
+    """The letters of the options in the prompt, which stop at the first empty one.
+
+    >>> shown_letters(["a frog", "ice", "", "x"])
+    'AB'
+    """
+    is_empty = [not cell or cell.lower() in _LLAVA_EMPTY for cell in cells]
+    return LETTERS[: [*is_empty, True].index(True)]
+
+
 def render_row(question: str, hint: str, cells: Sequence[str]) -> str:
     r"""The prompt of a row without suffix; options stop at the first empty one.
 
@@ -48,12 +58,8 @@ def render_row(question: str, hint: str, cells: Sequence[str]) -> str:
     'Look.\nWhich one?\nA. a frog\nB. ice'
     """
     lines = [hint] if hint and hint.lower() not in _LLAVA_EMPTY else []
-    lines.append(question)
-    for letter, cell in zip(LETTERS, cells, strict=True):
-        if not cell or cell.lower() in _LLAVA_EMPTY:
-            break
-        lines.append(f"{letter}. {cell}")
-    return "\n".join(lines)
+    shown = zip(shown_letters(cells), cells, strict=False)
+    return "\n".join([*lines, question, *(f"{letter}. {cell}" for letter, cell in shown)])
 
 
 def parse_rows(

@@ -14,6 +14,8 @@ counts; then case and ASCII punctuation are left out, and it must be the letter.
 letter of an option counts as unparsed. Source: EvolvingLMMs-Lab/lmms-eval v0.2.3; version 0.1.0
 took no letter from `B. text`, and its figures are lower.
 
+Variants: `answer="rank"` ranks the letters by likelihood.
+
 Published: LLaVA-OneVision-0.5B 57.1, 72B-SI 85.1 (test).
 """
 
@@ -24,9 +26,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from evals.benchmark import Benchmark, each, rebuildable
+from evals.benchmark import GENERATE, Benchmark, each, rebuildable
 from evals.errors import DataError, check_choice
 from evals.figures.metrics import mean_figures
+from evals.ranking import answered_by
 from evals.reading.entries import Entry, files_of, mirror_entries, question_about
 from evals.reading.files import is_number, require, require_texts
 from evals.reading.hub import HubLocation, find_table, releases_here
@@ -55,13 +58,18 @@ def AI2D(  # noqa: N802 - stored manifests and configurations name it so
     split: str = "test",
     max_new_tokens: int = 16,
     prompt_suffix: str = LETTER_SUFFIX,
+    answer: str = GENERATE,
 ) -> Benchmark:
-    """AI2D on `test`, or on `test_no_mask` with the same questions about other images."""
+    """AI2D on `test`, or on `test_no_mask` with the same questions about other images.
+
+    `answer` is `generate` or `rank`, see `evals.ranking`.
+    """
     check_choice("`split` of ai2d", split, RELEASES)
     table = find_table("ai2d", source, _TABLES[split], Path(data_dir))
-    return Benchmark(
+    task = Benchmark(
         name="ai2d",
         split=split,
+        hub=_TABLES[split],
         definition="ai2d_letter/1",
         primary_metric="accuracy",
         max_new_tokens=max_new_tokens,
@@ -73,6 +81,7 @@ def AI2D(  # noqa: N802 - stored manifests and configurations name it so
         official_suffix=LETTER_SUFFIX,
         prompt_suffix=prompt_suffix,
     )
+    return answered_by(answer, task, lambda sample: sample.details.upper())
 
 
 def _parse(number: int, entry: Entry) -> Sample:

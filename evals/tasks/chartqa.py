@@ -61,6 +61,7 @@ def ChartQA(  # noqa: N802 - stored manifests and configurations name it so
     return Benchmark(
         name="chartqa",
         split=split,
+        hub=_TABLE,
         definition="chartqa_relaxed/1",
         primary_metric="relaxed_accuracy",
         max_new_tokens=max_new_tokens,

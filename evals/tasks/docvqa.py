@@ -63,6 +63,7 @@ def DocVQA(  # noqa: N802 - stored manifests and configurations name it so
     return Benchmark(
         name="docvqa",
         split=split,
+        hub=location,
         definition="anls/1",
         primary_metric="anls",
         max_new_tokens=max_new_tokens,

@@ -44,7 +44,7 @@ from evals.reading.gqa import (
     read_gqa_mirror,
     read_gqa_questions,
 )
-from evals.reading.hub import find_mirror
+from evals.reading.hub import HubLocation, find_mirror
 from evals.reading.images import ImageSource, image_in
 from evals.reading.questions import (
     SHORT_ANSWER_SUFFIX,
@@ -69,6 +69,7 @@ RELEASE = Release(
         "data/images": IMAGES_ORIGIN,
     },
 )
+_HUB_SPLITS = ("train", "val", "testdev", "test", "challenge")
 _FIELDS = ("structural", "semantic", "steps", "words")
 _EVIDENCE = ("choices", "sceneGraphs", "attentions")
 
@@ -90,10 +91,11 @@ def GQA(  # noqa: N802 - stored manifests and configurations name it so
     part = split.removesuffix("_balanced").removesuffix("_all")
     evidence = [folder / "data" / f"{part}_{kind}.json" for kind in _EVIDENCE]
     hub_split = split.split("_", maxsplit=1)[0]
-    mirror, images = (
-        find_mirror("gqa", source, "lmms-lab/GQA", f"{split}_{kind}", hub_split, folder)
+    tables = [
+        HubLocation(repo="lmms-lab/GQA", config=f"{split}_{kind}", split=hub_split)
         for kind in ("instructions", "images")
-    )
+    ]
+    mirror, images = (find_mirror("gqa", source, table, folder) for table in tables)
     read = partial(read_gqa_questions, path, ORIGIN)
     find_image: Callable[[str], ImageSource] = partial(image_in, folder / "data" / "images")
     if mirror is not None and images is not None:
@@ -101,6 +103,7 @@ def GQA(  # noqa: N802 - stored manifests and configurations name it so
     return Benchmark(
         name="gqa",
         split=split,
+        hub=tables[0] if hub_split in _HUB_SPLITS else None,
         definition="gqa_official/1",
         primary_metric="accuracy",
         max_new_tokens=max_new_tokens,

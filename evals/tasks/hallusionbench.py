@@ -98,6 +98,7 @@ def HallusionBench(  # noqa: N802 - stored manifests and configurations name it 
     return Benchmark(
         name=NAME,
         split=split,
+        hub=places[-1],
         definition=grading.definition(NAME) if replies else f"{NAME}_yes_no/1",
         primary_metric="aAcc",
         max_new_tokens=max_new_tokens,

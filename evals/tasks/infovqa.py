@@ -71,6 +71,7 @@ def InfoVQA(  # noqa: N802 - stored manifests and configurations name it so
     return Benchmark(
         name="infovqa",
         split=split,
+        hub=location,
         definition="anls/1",
         primary_metric="anls",
         max_new_tokens=max_new_tokens,

@@ -85,6 +85,7 @@ def MathVista(  # noqa: N802 - stored manifests and configurations name it so
     return Benchmark(
         name=NAME,
         split=split,
+        hub=place,
         definition=grading.definition(NAME) if replies else f"{NAME}_direct/1",
         primary_metric="accuracy",
         max_new_tokens=max_new_tokens,

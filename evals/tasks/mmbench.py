@@ -12,6 +12,8 @@ Metric: a question is right if all its rows are; the accuracy is the mean over q
 is read by the exact-matching policy of open-compass/VLMEvalKit @ e8e78f05. Test splits are scored
 by the server, or here where the table has their answers, which were published later.
 
+Variants: `answer="rank"` ranks the letters by likelihood.
+
 Known deviations: none; where nothing can be read the leaderboard asks a judge, the policy does not.
 
 Published: LLaVA-1.5-7B 64.3, 13B 67.7 (dev_20230712); CN 58.3, 63.6 (dev_cn_20231003).
@@ -26,15 +28,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evals.benchmark import Benchmark, Questions, Upload, each, rebuildable
+from evals.benchmark import GENERATE, Benchmark, Questions, Upload, each, rebuildable
 from evals.errors import check_choice
 from evals.figures.metrics import break_down_all, mean_score
+from evals.ranking import answered_by
 from evals.reading.entries import files_of
-from evals.reading.hub import find_mirror
+from evals.reading.hub import HubLocation, find_mirror
 from evals.reading.mmbench import (
     LETTERS,
     PASS,
     parse_rows,
+    shown_letters,
     with_mirror_images,
     with_table_images,
 )
@@ -69,12 +73,12 @@ RELEASES: Mapping[str, Release] = {
     "test_cn": Release(num_questions=6_666, files={"mmbench_test_cn.tsv": ORIGIN}),
 }
 _SUFFIXES = {"en": LETTER_SUFFIX, "cn": CHINESE_LETTER_SUFFIX}
-_HUB: Mapping[str, tuple[str, str | None, str | None]] = {
-    "dev_20230712": ("lmms-lab/MMBench_EN", None, "dev"),
-    "dev": ("lmms-lab/MMBench", "en", "dev"),
-    "test": ("lmms-lab/MMBench", "en", "test"),
-    "dev_cn_20231003": ("lmms-lab/MMBench", "cn", "dev"),
-    "test_cn": ("lmms-lab/MMBench", "cn", "test"),
+_HUB: Mapping[str, HubLocation] = {
+    "dev_20230712": HubLocation(repo="lmms-lab/MMBench_EN", split="dev"),
+    "dev": HubLocation(repo="lmms-lab/MMBench", config="en", split="dev"),
+    "test": HubLocation(repo="lmms-lab/MMBench", config="en", split="test"),
+    "dev_cn_20231003": HubLocation(repo="lmms-lab/MMBench", config="cn", split="dev"),
+    "test_cn": HubLocation(repo="lmms-lab/MMBench", config="cn", split="test"),
 }
 
 
@@ -87,18 +91,19 @@ def MMBench(  # noqa: N802 - stored manifests and configurations name it so
     prompt_suffix: str | None = None,
     source: str = "files",
     max_new_tokens: int = 1024,
+    answer: str = GENERATE,
 ) -> Benchmark:
     """MMBench on one split, the file's name without `mmbench_`.
 
     `language` is `en` or `cn`; it decides the task's name and, unless another `prompt_suffix` is
-    given, the suffix.
+    given, the suffix. `answer` is `generate` or `rank`, see `evals.ranking`.
     """
     check_choice("`language` of mmbench", language, _SUFFIXES)
     if source == "hub" and split not in _HUB:
         raise ValueError(f"`split` must be one of {list(_HUB)} on the hub, but is {split}.")
     name = "mmbench" if language == "en" else "mmbench_cn"
     path, suffix = Path(data_dir) / f"mmbench_{split}.tsv", _SUFFIXES[language]
-    mirror = find_mirror(name, source, *_HUB.get(split, ("", None, None)), Path(data_dir))
+    mirror = find_mirror(name, source, _HUB.get(split), Path(data_dir))
     is_annotated = not split.startswith("test")  # as published; test files may have answers too
     columns = ["index", "question", *LETTERS, *(["answer"] if is_annotated else [])]
     ask = partial(with_table_images, path)
@@ -110,9 +115,10 @@ def MMBench(  # noqa: N802 - stored manifests and configurations name it so
         rows = read_tsv(path, columns, origin=ORIGIN) if mirror is None else mirror.rows
         return parse_rows(rows, suffix=suffix, must_have_answers=is_annotated)
 
-    return Benchmark(
+    task = Benchmark(
         name=name,
         split=split,
+        hub=_HUB.get(split),
         definition="mmbench_circular_exact/1",
         primary_metric="accuracy",
         primary_is_mean=False,
@@ -136,6 +142,7 @@ def MMBench(  # noqa: N802 - stored manifests and configurations name it so
         official_suffix=suffix,
         prompt_suffix=suffix if prompt_suffix is None else prompt_suffix,
     )
+    return answered_by(answer, task, lambda sample: shown_letters(sample.details.cells))
 
 
 def _judge(text: str, question: Sample) -> Judgment:

@@ -31,7 +31,7 @@ from evals.errors import DataError
 from evals.figures.metrics import group_by
 from evals.reading.entries import mirror_entries
 from evals.reading.files import find_all, find_optional, visible
-from evals.reading.hub import find_mirror
+from evals.reading.hub import HubLocation, find_mirror
 from evals.reading.mme import (
     COGNITION,
     MAX_SCORE,
@@ -70,6 +70,8 @@ _SCALES = {
     },
 }
 
+_TABLE = HubLocation(repo="lmms-lab/MME", split="test")
+
 
 @rebuildable
 def MME(  # noqa: N802 - stored manifests and configurations name it so
@@ -82,7 +84,7 @@ def MME(  # noqa: N802 - stored manifests and configurations name it so
     """MME's release."""
     folder = Path(data_dir)
     release, prompts = folder / RELEASE_DIR, folder / "llava_mme.jsonl"
-    mirror = find_mirror("mme", source, "lmms-lab/MME", None, "test", folder)
+    mirror = find_mirror("mme", source, _TABLE, folder)
 
     def data_files() -> list[Path]:
         return [*find_all([prompts]), *visible(release.rglob("*.txt"))]
@@ -98,6 +100,7 @@ def MME(  # noqa: N802 - stored manifests and configurations name it so
     return Benchmark(
         name="mme",
         split="release",
+        hub=_TABLE,
         definition="mme_official/1",
         primary_metric="perception",
         primary_is_mean=False,

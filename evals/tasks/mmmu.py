@@ -69,6 +69,7 @@ def MMMU(  # noqa: N802 - stored manifests and configurations name it so
     return Benchmark(
         name="mmmu",
         split=split,
+        hub=table.location,
         definition="mmmu_official/1",
         primary_metric="accuracy",
         max_new_tokens=max_new_tokens,

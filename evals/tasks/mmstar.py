@@ -57,6 +57,7 @@ def MMStar(  # noqa: N802 - stored manifests and configurations name it so
     return Benchmark(
         name="mmstar",
         split=split,
+        hub=_TABLE,
         definition="mmstar_first_letter/1",
         primary_metric="accuracy",
         max_new_tokens=max_new_tokens,

@@ -81,6 +81,7 @@ def OKVQA(  # noqa: N802 - stored manifests and configurations name it so
     return Benchmark(
         name="okvqa",
         split=split,
+        hub=_TABLE,
         definition="okvqa_official/1",
         primary_metric="vqa_accuracy",
         max_new_tokens=max_new_tokens,

@@ -31,7 +31,7 @@ from evals.errors import DataError, check_choice
 from evals.figures.metrics import group_by, mean_of_all
 from evals.reading.entries import Entry, files_of, mirror_entries, question_about
 from evals.reading.files import find_all, find_optional, is_number, read_jsonl, require, require_id
-from evals.reading.hub import HubTable, find_mirror
+from evals.reading.hub import HubLocation, HubTable, find_mirror
 from evals.reading.images import image_in
 from evals.reading.questions import SHORT_ANSWER_SUFFIX, read_questions
 from evals.reading.releases import LLAVA_ORIGIN, Release
@@ -76,6 +76,10 @@ _RELEASES = {
     "9000": _release(9_000, LATER_ORIGIN, {8_910: _EARLIER}),
 }
 
+_TABLES = {
+    name: HubLocation(repo="lmms-lab/POPE", config="Full", split=name) for name in CATEGORIES
+}
+
 
 @rebuildable
 def POPE(  # noqa: N802 - stored manifests and configurations name it so
@@ -91,10 +95,7 @@ def POPE(  # noqa: N802 - stored manifests and configurations name it so
     check_choice("`questions` of pope", release, _RELEASES)
     folder = Path(data_dir)
     prompts = folder / "llava_pope_test.jsonl"
-    mirrors = {
-        name: find_mirror("pope", source, "lmms-lab/POPE", "Full", name, folder)
-        for name in CATEGORIES
-    }
+    mirrors = {name: find_mirror("pope", source, table, folder) for name, table in _TABLES.items()}
 
     def data_files() -> list[Path]:
         finders = [files_of(mirror, _labels(folder, name)) for name, mirror in mirrors.items()]
@@ -113,6 +114,7 @@ def POPE(  # noqa: N802 - stored manifests and configurations name it so
     return Benchmark(
         name="pope",
         split="coco",
+        hub=next(iter(_TABLES.values())),
         definition=_DEFINITIONS[release],
         primary_metric="f1",
         max_new_tokens=max_new_tokens,

@@ -54,6 +54,7 @@ def RealWorldQA(  # noqa: N802 - stored manifests and configurations name it so
     return Benchmark(
         name="realworldqa",
         split=split,
+        hub=_TABLE,
         definition="realworldqa_filtered/1",
         primary_metric="accuracy",
         max_new_tokens=max_new_tokens,

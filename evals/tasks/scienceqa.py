@@ -18,6 +18,7 @@ haotian-liu/LLaVA @ c121f043, `eval_science_qa.py`.
 
 Variants: `unparsed="random"` draws a choice, by the problem's id, where none can be read, as the
 original script of lupantech/ScienceQA does; it counts for 3 points on GPT-3's published outputs.
+`answer="rank"` ranks the letters by likelihood.
 
 Known deviations: the rows are taken over the problems of the split, where the official script
 takes those of test. A row is None if a problem lacks the field, or if it is empty (official: -1).
@@ -33,12 +34,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from evals.benchmark import Benchmark, Predictions, Questions, as_read, rebuildable
+from evals.benchmark import GENERATE, Benchmark, Predictions, Questions, as_read, rebuildable
 from evals.errors import check_choice
 from evals.figures.metrics import break_down_all, mean_score
+from evals.ranking import answered_by
 from evals.reading.entries import files_of
 from evals.reading.files import find_optional
-from evals.reading.hub import find_mirror
+from evals.reading.hub import HubLocation, find_mirror
 from evals.reading.images import IMAGE_PLACEHOLDER
 from evals.reading.questions import LETTER_SUFFIX
 from evals.reading.releases import LLAVA_ORIGIN, Release
@@ -49,7 +51,7 @@ from evals.reading.scienceqa import (
     reword_problems,
 )
 from evals.records import Aggregate, Prediction, Sample, Score, score_of
-from evals.scorers.choice import choice_index, parse_choice
+from evals.scorers.choice import LETTERS, choice_index, parse_choice
 
 ORIGIN = "https://github.com/lupantech/ScienceQA (data/scienceqa)"
 IMAGES_ORIGIN = "https://github.com/lupantech/ScienceQA (tools/download.sh fetches the images)"
@@ -64,6 +66,10 @@ RELEASES: Mapping[str, Release] = {
     ),
 }
 _HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
+_TABLES = {
+    split: HubLocation(repo="lmms-lab/ScienceQA", config="ScienceQA-FULL", split=name)
+    for split, name in _HUB_SPLITS.items()
+}
 _UNPARSED = {"wrong": "scienceqa_llava/1", "random": "scienceqa_random/1"}
 _ROW_NUMBERS = (
     "The mirror has no problem ids, so that the numbers of its rows are the ids. Answers with the "
@@ -96,20 +102,20 @@ def ScienceQA(  # noqa: N802 - stored manifests and configurations name it so
     prompt_suffix: str = LETTER_SUFFIX,
     source: str = "files",
     max_new_tokens: int = 1024,
+    answer: str = GENERATE,
 ) -> Benchmark:
     """ScienceQA on one split of `pid_splits.json`.
 
     An answer from which no choice can be read is what `unparsed` says: `wrong` or `random`.
+    `answer` is `generate` or `rank`, see `evals.ranking`.
     """
     check_choice("`unparsed`", unparsed, _UNPARSED)
     if source == "hub":
-        check_choice("`split` of scienceqa on the hub", split, _HUB_SPLITS)
+        check_choice("`split` of scienceqa on the hub", split, _TABLES)
     folder = Path(data_dir)
     problems, splits = folder / "problems.json", folder / "pid_splits.json"
     prompts = folder / f"llava_{split}_CQM-A.json"
-    mirror = find_mirror(
-        "scienceqa", source, "lmms-lab/ScienceQA", "ScienceQA-FULL", _HUB_SPLITS.get(split), folder
-    )
+    mirror = find_mirror("scienceqa", source, _TABLES.get(split), folder)
 
     def ask(questions: Questions) -> list[Sample]:
         if mirror is not None or find_optional(prompts) is None:
@@ -117,9 +123,10 @@ def ScienceQA(  # noqa: N802 - stored manifests and configurations name it so
         return reword_problems(questions, prompts, splits)
 
     read = partial(read_problems, problems, splits, split, ORIGIN)
-    return Benchmark(
+    task = Benchmark(
         name="scienceqa",
         split=split,
+        hub=_TABLES.get(split),
         foreign_is_error=mirror is not None,  # there is a question for every row's number
         ids_note="" if mirror is None else _ROW_NUMBERS,
         definition=_UNPARSED[unparsed],
@@ -134,6 +141,7 @@ def ScienceQA(  # noqa: N802 - stored manifests and configurations name it so
         official_suffix=LETTER_SUFFIX,
         prompt_suffix=prompt_suffix,
     )
+    return answered_by(answer, task, lambda sample: LETTERS[: sample.details.num_choices])
 
 
 def _judge(questions: Questions, predictions: Predictions, *, draws: bool) -> list[Score]:

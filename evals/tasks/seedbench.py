@@ -14,8 +14,10 @@ Questions of LLaVA's file that `SEED-Bench.json` lacks, as its later releases do
 
 Metric: accuracy; the answer must be the bare letter, and whatever else it is counts as unparsed.
 Official code: haotian-liu/LLaVA @ c121f043,
-`convert_seed_for_submission.py`. The benchmark's own script ranks the choices by likelihood
-instead.
+`convert_seed_for_submission.py`. The benchmark's own script ranks the texts of the choices by
+likelihood instead.
+
+Variants: `answer="rank"` ranks the letters by likelihood, which is neither of the two.
 
 Known deviations: a type without any right answer has accuracy 0, where the script fails.
 
@@ -31,9 +33,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from evals.benchmark import Benchmark, Questions, Upload, each, rebuildable
+from evals.benchmark import GENERATE, Benchmark, Questions, Upload, each, rebuildable
 from evals.errors import DataError, check_choice
 from evals.figures.metrics import mean_figures, mean_score
+from evals.ranking import answered_by
 from evals.reading.entries import (
     Entry,
     file_entries,
@@ -43,7 +46,7 @@ from evals.reading.entries import (
     reword,
 )
 from evals.reading.files import read_json, require, require_id
-from evals.reading.hub import find_mirror
+from evals.reading.hub import HubLocation, find_mirror
 from evals.reading.questions import LETTER_SUFFIX
 from evals.reading.releases import LLAVA_ORIGIN, Release
 from evals.records import Aggregate, Sample, Score
@@ -73,6 +76,8 @@ RELEASES: Mapping[str, Release] = {
 _FOLDERS = {"image": "SEED-Bench-image", "video": "SEED-Bench-video-image"}
 _LETTERS = "ABCD"
 
+_TABLE = HubLocation(repo="lmms-lab/SEED-Bench", split="test")
+
 
 @rebuildable
 def SeedBench(  # noqa: N802 - stored manifests and configurations name it so
@@ -82,13 +87,17 @@ def SeedBench(  # noqa: N802 - stored manifests and configurations name it so
     split: str = "v1",
     max_new_tokens: int = 128,
     prompt_suffix: str = LETTER_SUFFIX,
+    answer: str = GENERATE,
 ) -> Benchmark:
-    """SEED-Bench, version 1: all of it, or as `v1_image` or `v1_video` a part."""
+    """SEED-Bench, version 1: all of it, or as `v1_image` or `v1_video` a part.
+
+    `answer` is `generate` or `rank`, see `evals.ranking`.
+    """
     check_choice("`split` of seedbench", split, RELEASES)
     is_whole = split == "v1"
     folder = Path(data_dir)
     path, prompts = folder / "SEED-Bench.json", folder / "llava-seed-bench.jsonl"
-    mirror = find_mirror("seedbench", source, "lmms-lab/SEED-Bench", None, "test", folder)
+    mirror = find_mirror("seedbench", source, _TABLE, folder)
 
     def read() -> list[Sample]:
         if mirror is not None:
@@ -101,9 +110,10 @@ def SeedBench(  # noqa: N802 - stored manifests and configurations name it so
             samples = [_parse(entry, names) for entry in entries]
         return [one for one in samples if is_whole or one.details == split.removeprefix("v1_")]
 
-    return Benchmark(
+    task = Benchmark(
         name="seedbench",
         split=split,
+        hub=_TABLE,
         definition="seedbench_letter/1",
         primary_metric="accuracy",
         max_new_tokens=max_new_tokens,
@@ -130,6 +140,7 @@ def SeedBench(  # noqa: N802 - stored manifests and configurations name it so
         prompt_suffix=prompt_suffix,
         foreign_is_error=False,
     )
+    return answered_by(answer, task, lambda _: _LETTERS)
 
 
 def _parse(entry: Entry, names: Mapping[int, str]) -> Sample:

@@ -41,7 +41,7 @@ from evals.reading.entries import (
     question_about,
 )
 from evals.reading.files import find_optional, read_json, require, require_id
-from evals.reading.hub import find_mirror
+from evals.reading.hub import HubLocation, find_mirror
 from evals.reading.questions import SHORT_ANSWER_SUFFIX
 from evals.reading.releases import LLAVA_ORIGIN, Release
 from evals.reading.textvqa import (
@@ -94,7 +94,8 @@ def TextVQA(  # noqa: N802 - stored manifests and configurations name it so
     path = folder / f"TextVQA_0.5.1_{split}.json"
     ocr = folder / f"TextVQA_Rosetta_OCR_v0.2_{split}.json"
     prompts = folder / f"llava_textvqa_{split}_v051_ocr.jsonl"
-    mirror = find_mirror("textvqa", source, "lmms-lab/textvqa", None, _HUB_SPLITS[split], folder)
+    table = HubLocation(repo="lmms-lab/textvqa", split=_HUB_SPLITS[split])
+    mirror = find_mirror("textvqa", source, table, folder)
 
     def read() -> list[Sample]:
         if mirror is not None:
@@ -122,6 +123,7 @@ def TextVQA(  # noqa: N802 - stored manifests and configurations name it so
     return Benchmark(
         name="textvqa",
         split=split,
+        hub=table,
         definition="textvqa_m4c/1",
         primary_metric="vqa_accuracy",
         max_new_tokens=max_new_tokens,

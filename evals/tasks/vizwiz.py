@@ -42,7 +42,7 @@ from evals.reading.entries import (
     reword,
 )
 from evals.reading.files import find_optional, is_number, read_json, require
-from evals.reading.hub import find_mirror
+from evals.reading.hub import HubLocation, find_mirror
 from evals.reading.questions import UNANSWERABLE_SUFFIX, read_questions, sample_of
 from evals.reading.releases import LLAVA_ORIGIN, Release
 from evals.records import Judgment, Sample
@@ -78,7 +78,8 @@ def VizWiz(  # noqa: N802 - stored manifests and configurations name it so
     folder = Path(data_dir)
     path, prompts = folder / f"{split}.json", folder / f"llava_{split}.jsonl"
     images = folder / split
-    mirror = find_mirror("vizwiz", source, "lmms-lab/VizWiz-VQA", None, split, folder)
+    table = HubLocation(repo="lmms-lab/VizWiz-VQA", split=split)
+    mirror = find_mirror("vizwiz", source, table, folder)
 
     def read() -> list[Sample]:
         if mirror is not None:
@@ -104,6 +105,7 @@ def VizWiz(  # noqa: N802 - stored manifests and configurations name it so
     return Benchmark(
         name="vizwiz",
         split=split,
+        hub=table,
         definition="vizwiz_official/1",
         primary_metric="vqa_accuracy",
         max_new_tokens=max_new_tokens,

@@ -35,7 +35,7 @@ from evals.errors import check_choice
 from evals.figures.metrics import mean_figures
 from evals.normalize import normalize_m4c
 from evals.reading.entries import files_of
-from evals.reading.hub import find_mirror
+from evals.reading.hub import HubLocation, find_mirror
 from evals.reading.questions import SHORT_ANSWER_SUFFIX
 from evals.reading.releases import LLAVA_ORIGIN, Release
 from evals.reading.vqav2 import FIELDS, VQAFiles, read_mirror
@@ -77,6 +77,9 @@ _IMAGE_SUBTYPES = {"test-dev2015": "test2015"}
 _ANNOTATED = frozenset(["val", "demo"])
 _PARTS = frozenset(["test-dev2015"])  # their uploads list all of test2015
 _HUB_SPLITS = {"val": "validation", "test-dev2015": "testdev", "test2015": "test"}
+_TABLES = {
+    split: HubLocation(repo="lmms-lab/VQAv2", split=name) for split, name in _HUB_SPLITS.items()
+}
 _NORMALIZATIONS = {"official": "vqa_official/1", "always": "vqa_always_normalized/1"}
 
 
@@ -98,7 +101,7 @@ def VQAv2(  # noqa: N802 - stored manifests and configurations name it so
     check_choice("`normalization`", normalization, _NORMALIZATIONS)
     folder, has_annotations = Path(data_dir), split in _ANNOTATED
     subtype = "val2014" if split == "val" else split
-    mirror = find_mirror("vqav2", source, "lmms-lab/VQAv2", None, _HUB_SPLITS.get(split), folder)
+    mirror = find_mirror("vqav2", source, _TABLES.get(split), folder)
     files = VQAFiles(folder, subtype, _IMAGE_SUBTYPES.get(subtype, subtype), ORIGIN)
     paths = [files.prompts, files.questions]
     read: Callable[[], list[Sample]] = files.read_questions
@@ -121,6 +124,7 @@ def VQAv2(  # noqa: N802 - stored manifests and configurations name it so
     return Benchmark(
         name="vqav2",
         split=split,
+        hub=_TABLES.get(split),
         definition=_NORMALIZATIONS[normalization],
         primary_metric="vqa_accuracy",
         max_new_tokens=max_new_tokens,

@@ -14,7 +14,7 @@ import torch
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.generation.meter import PackMeter
-from llava.generation.neartie import top_two
+from llava.generation.neartie import top_two_among
 from llava.generation.plan import Pack, split_passes
 from llava.generation.request import Request
 from llava.generation.row_cache import NOBODY, RowCache
@@ -199,8 +199,9 @@ class PackDecoder:
         """Appends each question's next token; returns those that go on. hidden: (N, D)."""
         samplings = [question.sampling for question in questions]
         scores = sampled(self._model.lm_head(hidden), samplings)  # (N, V)
+        found = top_two_among(scores, [question.request.choices for question in questions])
         going_on = []
-        for question, token, top, margin in zip(questions, *top_two(scores), strict=True):
+        for question, token, top, margin in zip(questions, *found, strict=True):
             question.tokens.append(token)
             question.tops.append(top)
             question.margins.append(margin)

@@ -206,3 +206,31 @@ def top_two(scores: torch.Tensor) -> tuple[list[int], list[float], list[float]]:
     found = tokens.double(), tops.double(), (tops - seconds).double()
     rows = torch.stack(found).tolist()  # all that leaves a device, and it does so at once
     return [int(token) for token in rows[0]], rows[1], rows[2]
+
+
+def top_two_among(
+    scores: torch.Tensor, choices: Sequence[tuple[int, ...]]
+) -> tuple[list[int], list[float], list[float]]:
+    """Returns the same where each row may be left a few choices only; none for all tokens.
+
+    Best token and margin are those of the choices, the first of equals in their order. The score
+    stays the largest of the whole row: it tells how much rounding may move any of them, and whether
+    they are numbers.
+
+    >>> top_two_among(torch.tensor([[1.0, 4.0, 2.5], [1.0, 4.0, 2.5]]), [(2, 0), ()])
+    ([2, 1], [4.0, 4.0], [1.5, 1.5])
+    """
+    tokens, tops, margins = top_two(scores)
+    rows = [row for row, few in enumerate(choices) if few]
+    if not rows:
+        return tokens, tops, margins
+    given = [choices[row] for row in rows]
+    width = max([2, *map(len, given)])
+    padded = torch.tensor([[*few, *few[:1] * (width - len(few))] for few in given])
+    is_padding = torch.arange(width) >= torch.tensor([[len(few)] for few in given])
+    among = scores[rows].float().gather(1, padded.to(scores.device))
+    among.masked_fill_(is_padding.to(scores.device), -torch.inf)
+    places, _, distances = top_two(among)
+    for row, place, distance in zip(rows, places, distances, strict=True):
+        tokens[row], margins[row] = choices[row][place], distance
+    return tokens, tops, margins

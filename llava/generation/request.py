@@ -73,6 +73,10 @@ class GenerationConfig:
         return self.temperature > 0
 
 
+CHOOSING = {"temperature": 0.0, "num_beams": 1, "max_new_tokens": 1}
+"""What a request with choices needs of its generation: one token, and not at random."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One question for the engine.
@@ -82,12 +86,31 @@ class Request:
         prompt_ids: (S,) int32, the tokenized prompt; -200 stands for an image.
         images: One source for each -200 in `prompt_ids`, in order.
         generation: How to generate the answer.
+        choices: The tokens of which the likeliest is the whole answer; empty for any answer. Of
+            equal ones the first is taken.
     """
 
     key: str
     prompt_ids: npt.NDArray[np.int32]
     images: tuple[ImageSource, ...] = ()
     generation: GenerationConfig = field(default_factory=GenerationConfig)
+    choices: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.choices:
+            return
+        if len(set(self.choices)) < len(self.choices):
+            raise ValueError(
+                f"`choices` must be different tokens, but are {self.choices}. Give each choice a "
+                "token of its own."
+            )
+        for name, usual in CHOOSING.items():
+            value = getattr(self.generation, name)
+            if value != usual:
+                raise ValueError(
+                    f"`{name}` must be {usual:g} where a request has choices, but is {value}. "
+                    "Leave the choices out to have an answer generated."
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +121,14 @@ class Completion:
         key: The request's key.
         token_ids: New tokens only, the end token included if it was reached.
         text: The decoded tokens, special tokens skipped, stripped.
-        finish_reason: `stop` (end token), `length` (max_new_tokens) or `context` (context full).
+        finish_reason: `stop` (end token), `length` (max_new_tokens), `context` (context full) or
+            `choice` (one of the request's choices).
         num_prompt_tokens: Length of the prompt with its image embeddings.
         min_margin: The smallest of `margins`; None where they are not measured (beams).
         latency_s: Seconds that the answer took.
         image_sha256: Hash of the decoded pixels of each image, as hex.
-        margins: Distance of the two largest logits at each step, with their noise when sampling.
+        margins: Distance of the two largest logits at each step, with their noise when sampling;
+            of a choice, of the two largest among the choices.
         replayed: Whether a packed engine computed the answer again, alone.
         flipped: Whether that changed it.
     """

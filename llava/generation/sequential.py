@@ -16,7 +16,7 @@ from llava.constants import IMAGE_TOKEN_INDEX
 from llava.conversation import stop_tokens
 from llava.generation.budget import has_lost_device, is_out_of_memory
 from llava.generation.calibration import Briefing
-from llava.generation.neartie import top_two
+from llava.generation.neartie import top_two, top_two_among
 from llava.generation.preprocess import BlankImage, PreparedImage, lay_out, prepare_images
 from llava.generation.request import (
     Completion,
@@ -150,8 +150,11 @@ class SequentialEngine:
         if images is None:
             images = prepare_images(request.images, self.image_processor, self.model.config)
         output, tokens = self._generate(request, images, streamer, encoded)
+        if request.choices:
+            tokens, tops, margins = top_two_among(output.logits[0], [request.choices])
+        else:
+            tops, margins = _decisions(output, request.generation)
         length = next((i + 1 for i, token in enumerate(tokens) if token in self.stops), len(tokens))
-        tops, margins = _decisions(output, request.generation)
         if not all(map(math.isfinite, tops[:length])):
             raise RequestError(
                 FailureCause.NOT_FINITE,
@@ -180,7 +183,8 @@ class SequentialEngine:
     def _begin(self, request: Request) -> tuple[torch.Tensor, str]:
         """(V,) float32 logits of the first new token, and the first words of the greedy answer."""
         images = prepare_images(request.images, self.image_processor, self.model.config)
-        greedy = replace(request, generation=GenerationConfig(max_new_tokens=PROBE_TOKENS))
+        generation = GenerationConfig(max_new_tokens=PROBE_TOKENS)
+        greedy = replace(request, generation=generation, choices=())
         output, tokens = self._generate(greedy, images)
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return output.logits[0][0].float(), text.strip()
@@ -202,19 +206,24 @@ class SequentialEngine:
             margins: Distance of the two largest scores at each step; empty if not measured.
             latency_s: Seconds that the answer took.
         """
-        full = len(tokens) < request.generation.max_new_tokens
-        reason = "context" if full else "length"
         return Completion(
             key=request.key,
             token_ids=tuple(tokens),
             text=self.tokenizer.decode(tokens, skip_special_tokens=True).strip(),
-            finish_reason="stop" if tokens and tokens[-1] in self.stops else reason,
+            finish_reason=self._finish_reason(request, tokens),
             num_prompt_tokens=self.num_tokens(request, images),
             min_margin=min(margins) if margins else None,
             margins=tuple(margins),
             latency_s=latency_s,
             image_sha256=tuple(image.sha256 for image in images),
         )
+
+    def _finish_reason(self, request: Request, tokens: Sequence[int]) -> str:
+        if request.choices:
+            return "choice"
+        if tokens and tokens[-1] in self.stops:
+            return "stop"
+        return "context" if len(tokens) < request.generation.max_new_tokens else "length"
 
     def num_tokens(self, request: Request, images: Sequence[PreparedImage]) -> int:
         """Returns the length of a prompt with its images."""

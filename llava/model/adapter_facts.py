@@ -14,19 +14,17 @@ from llava.model.locate import read_json_object, read_strings
 from llava.model.rules import (
     FLAG,
     NULL,
+    OFF,
     POSITIVE,
     TEXT,
     Rule,
     check_fields,
     list_of,
     one_of,
-    unknown_value,
     whole,
 )
 
 ADAPTER_CONFIG = "adapter_config.json"
-
-_OFF = one_of(False, None)
 
 
 def _object_of(rule: Rule) -> Rule:
@@ -39,8 +37,7 @@ def _object_of(rule: Rule) -> Rule:
 _COMMON: Mapping[str, Rule] = {
     "bias": one_of("none", "all", "lora_only", "boft_only"),
     "modules_to_save": list_of(TEXT) | NULL,
-    "target_modules": TEXT | list_of(TEXT) | NULL,
-    "exclude_modules": TEXT | list_of(TEXT) | NULL,
+    **dict.fromkeys(("target_modules", "exclude_modules"), TEXT | list_of(TEXT) | NULL),
     "fan_in_fan_out": FLAG,
     "rank_pattern": _object_of(whole()) | NULL,
     "alpha_pattern": _object_of(POSITIVE) | NULL,
@@ -48,15 +45,10 @@ _COMMON: Mapping[str, Rule] = {
 _LORA: Mapping[str, Rule] = {
     "r": whole(),
     "lora_alpha": POSITIVE,
-    "use_rslora": FLAG,
-    "use_dora": FLAG,
-    "lora_bias": FLAG,
-    "ensure_weight_tying": FLAG,
+    **dict.fromkeys(("use_rslora", "use_dora", "lora_bias", "ensure_weight_tying"), FLAG),
     # what cannot be merged, or needs other code
-    "alora_invocation_tokens": NULL,
-    "layer_replication": NULL,
-    "megatron_config": NULL,
-    "use_qalora": _OFF,
+    **dict.fromkeys(("alora_invocation_tokens", "layer_replication", "megatron_config"), NULL),
+    "use_qalora": OFF,
 }
 _KINDS: Mapping[str, tuple[Mapping[str, Rule], tuple[str, ...]]] = {
     "LORA": (_LORA, ("r", "lora_alpha")),
@@ -86,20 +78,12 @@ def read_adapter_config(folder: Path) -> Mapping[str, Any]:
             "give the merged model."
         )
     rules, needed = _KINDS[kind]
-    rules = {**_COMMON, **rules}
-    check_fields(config, rules, path)
-    for name in needed:
-        if name not in config:
-            raise unknown_value(name, rules[name].words, None, path)
+    check_fields(dict.fromkeys(needed) | config, {**_COMMON, **rules}, path)
     return config
 
 
 def check_adapter_files(folder: Path, files: Iterable[Path]) -> None:
-    """Checks an adapter's configuration, and that every module which it saved whole is there.
-
-    Args:
-        folder: The adapter's.
-        files: Of what was trained over the base.
+    """Checks an adapter's configuration, and that its files hold every module that it saved whole.
 
     Raises:
         CheckpointError: a field is not understood, or a module is in none of the files.

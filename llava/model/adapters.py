@@ -62,9 +62,7 @@ class Adapter:
 def read_adapter(file: Path, rename: Callable[[str], str]) -> Adapter:
     """Returns what an adapter's file holds, told apart by its tensors.
 
-    Args:
-        file: `adapter_model.safetensors` or `adapter_model.bin`.
-        rename: Gives the model's name of a tensor by the one that it was trained under.
+    `rename` gives the model's name of a tensor by the one that it was trained under.
 
     Raises:
         CheckpointError: the file cannot be read, or is empty.
@@ -116,14 +114,8 @@ def override_tensors(
 ) -> None:
     """Puts trained tensors over those of the base, in place; both go by their names in the model.
 
-    Embeddings may hold the rows of the added tokens only; these become the last rows.
-
-    Args:
-        tensors: The base's, with as many embedding rows as the checkpoint has tokens.
-        trained: The trained ones.
-        expected: The model's shapes by name.
-        file: The trained tensors' file, for messages.
-        config: The config.json that describes the model.
+    The base's embeddings have as many rows as the checkpoint has tokens; the trained ones may hold
+    those of the added tokens only, which become the last rows.
 
     Raises:
         CheckpointError: a trained tensor has no place in the model, or another shape.
@@ -170,12 +162,7 @@ def require_saved_modules(
     trained: Mapping[Path, Mapping[str, torch.Tensor]],
     expected: Iterable[str],
 ) -> None:
-    """Checks that all of each module is there that an adapter says it saved whole.
-
-    Args:
-        adapter: The adapter.
-        trained: What stands for the base's, by file and by name in the model.
-        expected: Names of the model's tensors.
+    """Checks that `trained` holds all `expected` names of each module that an adapter saved whole.
 
     Raises:
         CheckpointError: a tensor is in none of the files.
@@ -244,9 +231,7 @@ def check_adapter(adapter: Adapter, expected: Mapping[str, torch.Size]) -> None:
 def merge_adapter(model: Any, adapter: Adapter) -> Any:
     """Returns the model with an adapter's matrices merged into its (unquantized) weights.
 
-    Args:
-        model: A language model, with or without images; with the adapter's whole tensors in it.
-        adapter: The adapter.
+    The adapter's whole tensors are in the model already.
 
     Raises:
         CheckpointError: the adapter cannot be applied, or not all of it.

@@ -43,12 +43,21 @@ from llava.model.quantization import Quantization
 from llava.model.rules import unknown_value
 from llava.model.stored_quantized import drop_idle_biases, read_unpacked
 from llava.model.tower import require_frozen_tower, tower_tensors
-from llava.model.weights import LoadReport, Sources, is_of_tower, match_tensors, read_tensors
+from llava.model.weights import (
+    LoadReport,
+    drop_idle_newline,
+    has_own_head,
+    is_of_tower,
+    match_tensors,
+    read_tensors,
+)
 from llava.tokenizer import load_checkpoint_tokenizer
 
 logger = logging.getLogger(__name__)
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# what the library answers a configuration with that it cannot follow
+_REFUSED = (TypeError, ValueError, AttributeError, OSError, KeyError, StrictDataclassError)
 _INHERITED_OPTIONS = frozenset(
     {
         *("repetition_penalty", "no_repeat_ngram_size", "length_penalty", "early_stopping"),
@@ -144,28 +153,28 @@ def _build_model(
 ) -> tuple[PreTrainedModel, LoadReport]:
     """The language model with projector, adapters merged, everything checked before it is used."""
     rename = rename_tensor if checkpoint.native else str
-    weights = checkpoint.base or checkpoint.path
-    stored, quantized_by, number = read_unpacked(checkpoint.weight_files, weights, options["dtype"])
+    stored, quantized_by, number = read_unpacked(
+        checkpoint.weight_files, checkpoint.language_dir, options["dtype"]
+    )
     tensors = {rename(name): tensor for name, tensor in stored.items()}
     adapter, trained = _read_trained(checkpoint, rename)
     checkpoint = _follow_trained(checkpoint, tensors, adapter, trained)
-    model_class, config, expected = _describe_model(checkpoint)
+    skeleton = build_skeleton(checkpoint)
+    model_class, config = type(skeleton), skeleton.config
+    expected = {name: tensor.shape for name, tensor in skeleton.state_dict().items()}
     options = {"config": config, **options}
     if quantized_by == "GPTQ":
         drop_idle_biases(tensors, expected)
     _lay_over(tensors, adapter, trained, expected, checkpoint)
-    _refuse_untied(config, tensors, checkpoint)
+    drop_idle_newline(tensors, expected, checkpoint.config, checkpoint.config_file)
+    if config.tie_word_embeddings and has_own_head(tensors, checkpoint.family.embeddings):
+        words = "false, as the weights have a head of their own"
+        raise unknown_value("tie_word_embeddings", words, True, checkpoint.config_file)
     report = match_tensors(
         tensors,
         expected,
         tied=frozenset(["lm_head.weight"] if config.tie_word_embeddings else []),
-        sources=Sources(
-            weights=weights,
-            config=checkpoint.config_file,
-            trained=checkpoint.trained_files,
-            files=checkpoint.weight_files,
-            native=checkpoint.native,
-        ),
+        checkpoint=checkpoint,
     )
     report = replace(report, quantized_by=quantized_by, num_unpacked=number)
     if adapter is not None:
@@ -175,12 +184,12 @@ def _build_model(
         place = {} if quantization is None else {"device_map": {"": "cpu"}}
         merged = merge_adapter(_from_tensors(model_class, tensors, options | place), adapter)
         if quantization is None:
-            return _finish(merged, checkpoint), report
+            return finish_model(merged, checkpoint), report
         tensors = merged.state_dict()
     if quantization is not None:
         inner, dtype = checkpoint.family.inner, options["dtype"]
         options["quantization_config"] = quantization.to_config(dtype, inner)
-    model = _finish(_from_tensors(model_class, tensors, options), checkpoint)
+    model = finish_model(_from_tensors(model_class, tensors, options), checkpoint)
     if quantization is not None:
         quantization.finish(model)
     return model, report
@@ -206,7 +215,10 @@ def _follow_trained(
         fields = {**checkpoint.config, "unfreeze_mm_vision_tower": True}
         checkpoint = replace(checkpoint, config=fields)
     is_tied = checkpoint.config.get("tie_word_embeddings", checkpoint.family.is_tied)
-    if adapter is not None and is_tied and adapter.parts_tables():
+    parted = adapter is not None and adapter.parts_tables()
+    # transformers' own classes part the two where the weights hold both
+    parted = parted or (checkpoint.native and has_own_head(tensors, checkpoint.family.embeddings))
+    if is_tied and parted:
         tensors.setdefault("lm_head.weight", tensors[checkpoint.family.embeddings])
         fields = {**checkpoint.config, "tie_word_embeddings": False}
         checkpoint = replace(checkpoint, config=fields)
@@ -232,10 +244,13 @@ def _lay_over(
         require_saved_modules(adapter, trained, expected)
 
 
-def _describe_model(checkpoint: Checkpoint) -> tuple[Any, Any, dict[str, torch.Size]]:
-    """The model's class, its configuration, and the shapes of its tensors.
+def build_skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
+    """Returns the model that a checkpoint describes, on the meta device: shapes without values.
 
-    The tower's place in the configuration is resolved to its folder while loading.
+    The tower's place in the configuration is resolved to its folder until `finish_model`.
+
+    Raises:
+        CheckpointError: the configuration does not describe a model.
     """
     config_class, model_class = _classes_of(checkpoint)
     own, base = (frozenset(c.__dataclass_fields__) for c in (config_class, PreTrainedConfig))
@@ -249,27 +264,23 @@ def _describe_model(checkpoint: Checkpoint) -> tuple[Any, Any, dict[str, torch.S
     try:
         config = config_class(**fields)
         with torch.device("meta"):
-            skeleton = model_class(config)
-    except (
-        *(TypeError, ValueError, AttributeError, OSError, KeyError, StrictDataclassError),
-    ) as error:
+            skeleton: PreTrainedModel = model_class(config)
+    except _REFUSED as error:
         raise CheckpointError(
             f"{checkpoint.config_file} does not describe a model: {reason_of(error)}. "
             "Take the config.json that was saved with the checkpoint."
         ) from error
-    shapes = {name: tensor.shape for name, tensor in skeleton.state_dict().items()}
-    return model_class, config, shapes
+    return skeleton
 
 
 def _classes_of(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """The classes of configuration and model; those of other families are not imported."""
-    family = checkpoint.family
-    if not checkpoint.is_multimodal:
-        config_class = CONFIG_MAPPING[family.name]
-        return config_class, MODEL_FOR_CAUSAL_LM_MAPPING[config_class]
-    module = importlib.import_module(f"llava.model.language_model.{family.module}")
-    model_class = getattr(module, f"{family.prefix}ForCausalLM")
-    return model_class.config_class, model_class
+    name = checkpoint.family.name
+    if checkpoint.is_multimodal:
+        name = checkpoint.family.llava_types[0]
+        importlib.import_module(f"llava.model.language_model.{name}")  # which registers them
+    config_class = CONFIG_MAPPING[name]
+    return config_class, MODEL_FOR_CAUSAL_LM_MAPPING[config_class]
 
 
 def _read_trained(
@@ -287,18 +298,6 @@ def _read_trained(
     }
 
 
-def _refuse_untied(
-    config: Any, tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint
-) -> None:
-    """Checks that embeddings and head are equal where config.json says that they are one."""
-    head, table = tensors.get("lm_head.weight"), tensors.get(checkpoint.family.embeddings)
-    if not config.tie_word_embeddings or head is None or table is None:
-        return
-    if head.shape != table.shape or not torch.equal(head, table.to(head)):
-        words = "false, as the weights have a head of their own"
-        raise unknown_value("tie_word_embeddings", words, True, checkpoint.config_file)
-
-
 def _from_tensors(
     model_class: Any, tensors: dict[str, torch.Tensor], options: dict[str, Any]
 ) -> PreTrainedModel:
@@ -312,13 +311,17 @@ def _from_tensors(
         ) from error
 
 
-def _finish(model: PreTrainedModel, checkpoint: Checkpoint) -> PreTrainedModel:
+def finish_model(model: PreTrainedModel, checkpoint: Checkpoint) -> PreTrainedModel:
+    """Returns a model with the names and the options of generation that it was saved with.
+
+    Raises:
+        CheckpointError: these options contradict each other.
+    """
     if checkpoint.tower_dir is not None:
         named = (checkpoint.config.get(name) for name in ("mm_vision_tower", "vision_tower"))
         model.config.mm_vision_tower = next(filter(None, named))
     model.config.name_or_path = str(checkpoint.path)
-    folder = checkpoint.base or checkpoint.path
-    path = folder / "generation_config.json"
+    path = checkpoint.language_dir / "generation_config.json"
     if path.is_file():
         remedy = "Correct it, or copy it from the original checkpoint."
         try:
@@ -332,6 +335,8 @@ def _finish(model: PreTrainedModel, checkpoint: Checkpoint) -> PreTrainedModel:
         # transformers 4.37 reads these from config.json where nobody has edited them since
         for name in _INHERITED_OPTIONS & checkpoint.config.keys():
             setattr(model.generation_config, name, checkpoint.config[name])
+        if model.generation_config.eos_token_id is None:
+            model.generation_config.eos_token_id = checkpoint.config.get("eos_token_id")
     # the number of new tokens is asked for at each call; a stored total would only contradict it
     model.generation_config.max_length = None
     return model.eval()
@@ -362,7 +367,7 @@ def _fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: 
     num_rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.vocab_size > num_rows:
         raise CheckpointError(
-            f"The tokenizer in {checkpoint.tokenizer_dir} has {tokenizer.vocab_size} pieces, but "
+            f"The tokenizer in {checkpoint.language_dir} has {tokenizer.vocab_size} pieces, but "
             f"the model has {num_rows} embeddings: it belongs to another model. Copy the tokenizer "
             "of the language model that the checkpoint was trained from."
         )
@@ -380,9 +385,7 @@ def _fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: 
 def _load_tower(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None) -> VisionTower:
     tower: VisionTower = model.get_vision_tower()
     if checkpoint.tower_dir is not None and not tower.is_loaded:
-        files = find_weight_files(checkpoint.tower_dir)
-        read_tensors(files)  # which finds quantized weights, and hashing what is no number
-        hash_weight_files(files)
+        hash_weight_files(find_weight_files(checkpoint.tower_dir))  # which finds what is no number
     try:
         tower.load_model(device=model.device, dtype=torch.float32 if dtype is None else dtype)
     except (OSError, RuntimeError, ValueError) as error:

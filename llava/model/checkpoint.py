@@ -27,7 +27,7 @@ from llava.model.kinds import (
 )
 from llava.model.locate import (
     TOKENIZER_FILES,
-    TOKENIZER_MODEL_FILES,
+    find_tokenizer_file,
     find_weight_files,
     has_weight_files,
     read_config,
@@ -38,8 +38,10 @@ from llava.model.locate import (
 from llava.model.native import NATIVE_TYPES, is_native_config, translate_config
 from llava.model.processor_facts import processor_files
 from llava.model.quantized_weights import find_packing, refuse_quantized, stored_names
+from llava.model.rules import one_of, unknown_value
 from llava.model.tower_facts import find_tower, is_tower_tuned, read_image_facts
 from llava.model.tower_kinds import Tower
+from llava.names import identity_of
 from llava.tiling import Layout, read_layout
 
 DEFAULT_CONTEXT_LEN = 2048
@@ -80,8 +82,8 @@ class Checkpoint:
     tower: Tower | None
 
     @property
-    def tokenizer_dir(self) -> Path:
-        """The folder whose tokenizer counts: the base's, if there is one."""
+    def language_dir(self) -> Path:
+        """The folder of the language model and its tokenizer: the base's, if there is one."""
         return self.base or self.path
 
     @property
@@ -89,6 +91,13 @@ class Checkpoint:
         """Where the configuration stands: in the folder, or in the base's."""
         own = self.path / "config.json"
         return own if self.base is None or own.is_file() else self.base / "config.json"
+
+    @property
+    def remedy(self) -> str:
+        """What to do where the language model does not fit the configuration."""
+        if self.config_file.parent == self.language_dir:
+            return "take the config.json that belongs to it"
+        return f"give the model that {self.path.name} was trained on with `model.base=`"
 
     @property
     def is_multimodal(self) -> bool:
@@ -211,7 +220,12 @@ def _holds_tower(trained: Path) -> bool:
 
 
 def inspect_checkpoint(
-    path: str, base: str | None = None, name: str | None = None, revision: str | None = None
+    path: str,
+    base: str | None = None,
+    name: str | None = None,
+    revision: str | None = None,
+    *,
+    in_memory: bool = False,
 ) -> Checkpoint:
     """Returns what lies in a checkpoint, once everything that loading needs has been found.
 
@@ -220,6 +234,7 @@ def inspect_checkpoint(
         base: Folder or hub id of the model below an adapter or a projector.
         name: The model name; None for the folder's.
         revision: Branch, tag or commit of a hub id.
+        in_memory: Whether weights and tokenizer are not read from files, which need not be there.
 
     Raises:
         CheckpointError: a file is missing or unreadable, base and checkpoint do not go together,
@@ -247,18 +262,14 @@ def inspect_checkpoint(
         config = translate_config(config, config_dir) | {"mm_vision_tower": str(language_dir)}
     family = _family_of(config, folder, name, base_dir)
     config = read_facts(config, family, config_path, native=translated)
-    if not any((language_dir / file).is_file() for file in TOKENIZER_MODEL_FILES):
-        raise CheckpointError(
-            f"No tokenizer lies in {language_dir}: neither "
-            f"{' nor '.join(TOKENIZER_MODEL_FILES)}. Copy it from the language model that the "
-            "checkpoint was trained from."
-        )
+    config |= _inherited(config, base_dir)
+    if not in_memory:
+        find_tokenizer_file(language_dir)
     text = "text_config." if translated else ""
     check_generation(config, config["vocab_size"], config_path, text)
     _check_generation_file(config, language_dir)
-    weight_files = _readable_weight_files(language_dir)
-    tower_dir: Path | None = None
-    tower: Tower | None = None
+    weight_files = () if in_memory else _readable_weight_files(language_dir)
+    tower_dir = tower = None
     if config.get("model_type") not in FAMILIES or config.get("mm_vision_tower"):
         tower_dir, tower = find_tower(config, config_path, folder, base_dir, native=translated)
         config |= read_image_facts(config, config_path, tower_dir, tower)
@@ -284,6 +295,13 @@ def inspect_checkpoint(
     )
 
 
+def _check_generation_file(config: Mapping[str, Any], folder: Path) -> None:
+    path = folder / "generation_config.json"
+    if path.is_file():
+        content = read_json_object(path, "Copy it from the original checkpoint, or remove it.")
+        check_generation(content, config["vocab_size"], path)
+
+
 def _readable_weight_files(folder: Path) -> tuple[Path, ...]:
     """The language model's weight files, dense or quantized in a way that can be read."""
     if not has_weight_files(folder):  # programs that quantize name theirs variously
@@ -291,13 +309,6 @@ def _readable_weight_files(folder: Path) -> tuple[Path, ...]:
     files = find_weight_files(folder)
     find_packing(stored_names(files), folder, files)
     return tuple(files)
-
-
-def _check_generation_file(config: Mapping[str, Any], folder: Path) -> None:
-    path = folder / "generation_config.json"
-    if path.is_file():
-        generation = read_json_object(path, "Copy it from the original checkpoint, or remove it.")
-        check_generation(generation, config["vocab_size"], path)
 
 
 def _config_of(folder: Path, base: Path | None) -> tuple[Path, dict[str, Any]]:
@@ -312,10 +323,27 @@ def _config_of(folder: Path, base: Path | None) -> tuple[Path, dict[str, Any]]:
     return folder, read_config(folder)
 
 
+def _inherited(config: Mapping[str, Any], base: Path | None) -> dict[str, Any]:
+    """What a base decides, whatever was trained over it: a tuned tower in it is what counts.
+
+    Unless the configuration names another tower.
+    """
+    own = {} if base is None or not (base / "config.json").is_file() else read_config(base)
+    names = {identity_of(str(each.get("mm_vision_tower"))) for each in (own, config)}
+    return {"unfreeze_mm_vision_tower": True} if is_tower_tuned(own) and len(names) == 1 else {}
+
+
 def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | None) -> Family:
     model_type = str(config.get("model_type"))
+    classes = str(config.get("architectures") or "")
+    named = [each for each in FAMILIES.values() if f"{each.prefix}ForCausalLM" in classes]
     if model_type in MODEL_TYPES:
-        return MODEL_TYPES[model_type]
+        family = MODEL_TYPES[model_type]
+        if named and family not in named:
+            words = f"{family.prefix}ForCausalLM, as `model_type` is {model_type}"
+            path = folder / "config.json"
+            raise unknown_value("architectures", words, config["architectures"], path)
+        return family
     if model_type != _AMBIGUOUS_TYPE:
         raise CheckpointError(
             f"`model_type` must be one of {', '.join((*MODEL_TYPES, *NATIVE_TYPES))}, but is "
@@ -324,13 +352,14 @@ def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | 
     base_type = "" if base is None else str(read_config(base).get("model_type"))
     if base_type in MODEL_TYPES:
         return MODEL_TYPES[base_type]
-    hints = [
-        str(config.get("architectures")),
-        "mpt" if "d_model" in config else "",
-        name,
-    ]
-    for hint in hints:
-        for family in _REFERENCE_FAMILIES:
-            if family in hint.lower():
-                return FAMILIES[family]
+    if named:
+        return named[0]
+    for hint in (classes, "mpt" if "d_model" in config else "", name):
+        for reference in _REFERENCE_FAMILIES:
+            if reference in hint.lower():
+                return FAMILIES[reference]
+    if classes:  # another language model's tensors may have the same names
+        known = one_of(*(f"{family.prefix}ForCausalLM" for family in FAMILIES.values()))
+        found, path = config["architectures"], folder / "config.json"
+        raise unknown_value("architectures", known.words, found, path)
     return FAMILIES["llama"]

@@ -43,39 +43,40 @@ def combine_digests(digests: Mapping[str, str]) -> str:
 def hash_weight_files(files: Iterable[Path], cache_dir: Path | None = None) -> str:
     """Returns the sha256 (hex) of the tensors in weight files; sharding makes no difference.
 
-    Args:
-        files: Safetensors, .bin or .pt files; weights may be stored quantized.
-        cache_dir: Where digests are remembered; None for `default_cache_dir()`.
+    Digests are remembered in `cache_dir`; None is `llava-evals/digests` in the user's cache folder.
 
     Raises:
         CheckpointError: a file cannot be read or is being written to, or a weight is NaN or
             infinite.
     """
+    cache_dir = cache_dir or _default_cache_dir()
     digests: dict[str, str] = {}
-    cache_dir = cache_dir or default_cache_dir()
     for path in files:
-        found = _cached_digests(path, cache_dir)
-        if found is None:
-            from llava.model.weights import read_tensors
-
-            state = _file_state(path)  # before the reading: what is put there meanwhile is noticed
-            tensors = read_tensors([path], packed=True)
-            _require_finite(tensors, path)
-            found = {name: digest_tensor(name, tensor) for name, tensor in tensors.items()}
-            if _file_state(path) != state:
-                raise CheckpointError(
-                    f"{path} was written to while it was read. Start again once it is complete."
-                )
-            _remember(path, state, found, cache_dir)
-        digests |= found
+        digests |= _cached_digests(path, cache_dir) or _read_digests(path, cache_dir)
     return combine_digests(digests)
+
+
+def _read_digests(path: Path, cache_dir: Path) -> dict[str, str]:
+    """The digests of a file by its tensors' names, remembered for the next time."""
+    from llava.model.weights import read_tensors
+
+    state = _file_state(path)  # before the reading: what is put there meanwhile is noticed
+    tensors = read_tensors([path], packed=True)
+    _require_finite(tensors, path)
+    digests = {name: digest_tensor(name, tensor) for name, tensor in tensors.items()}
+    if _file_state(path) != state:
+        raise CheckpointError(
+            f"{path} was written to while it was read. Start again once it is complete."
+        )
+    _remember(path, state, digests, cache_dir)
+    return digests
 
 
 def cached_hash(files: Iterable[Path], cache_dir: Path | None = None) -> str | None:
     """Returns what `hash_weight_files` would, if every file is in the cache; imports no torch."""
     digests: dict[str, str] = {}
     for path in files:
-        found = _cached_digests(path, cache_dir or default_cache_dir())
+        found = _cached_digests(path, cache_dir or _default_cache_dir())
         if found is None:
             return None
         digests |= found
@@ -93,8 +94,7 @@ def _require_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
             )
 
 
-def default_cache_dir() -> Path:
-    """Returns `llava-evals/digests` in the user's cache folder."""
+def _default_cache_dir() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "llava-evals" / "digests"
 

@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from llava.model.families import Family
+from llava.model.locate import read_json_object
 from llava.model.rules import (
+    ANY_TEXT,
     DECIMAL,
     FLAG,
     NULL,
     NUMBER,
+    OBJECT,
+    OFF,
     POSITIVE,
     TEXT,
     TOKEN_ID,
@@ -24,6 +28,7 @@ from llava.model.rules import (
     check_fields,
     is_number,
     list_of,
+    matching,
     one_of,
     unknown_value,
     whole,
@@ -35,7 +40,6 @@ from llava.tiling import (
     merge_parts,
 )
 
-_PROJECTOR = re.compile(r"linear|identity|mlp[1-9]\d?x_gelu")
 _LLAVA_FIELD = re.compile(
     r"(mm|image|tokenizer|tune|freeze|unfreeze|use_mm)_\w+|vision_tower|max_sequence_length|"
     r"s2(_scales)?"
@@ -43,9 +47,11 @@ _LLAVA_FIELD = re.compile(
 _TUNABLE = frozenset(
     {"", "mm_vision_tower", "mm_vision_resampler", "mm_mlp_adapter", "mm_language_model"}
 )
-_OFF = one_of(False, None)
 _TOKENS = whole(0) | list_of(whole(0)) | NULL
-_DTYPE = one_of("float32", "float16", "bfloat16", None)
+_SPECIAL_IDS: Mapping[str, Rule] = {
+    **dict.fromkeys(("pad_token_id", "bos_token_id"), TOKEN_ID | NULL),
+    "eos_token_id": _TOKENS,
+}
 
 
 def _names_parts(value: object) -> bool:
@@ -56,78 +62,58 @@ def _names_parts(value: object) -> bool:
     )
 
 
-_SCALES = Rule(
-    "whole numbers with commas between, such as 336,672,1008",
-    lambda value: isinstance(value, str) and bool(re.fullmatch(r"[1-9]\d*(, *[1-9]\d*)*", value)),
+_SCALES = matching(
+    r"[1-9]\d*(, *[1-9]\d*)*", "whole numbers with commas between, such as 336,672,1008"
 )
 _PARTS = Rule(f"a list of {', '.join(sorted(_TUNABLE - {''}))}, with commas between", _names_parts)
 _LLAVA: Mapping[str, Rule] = {
     "image_aspect_ratio": Rule(f"one of {ASPECT_RATIOS_IN_WORDS}", is_aspect_ratio),
     "mm_patch_merge_type": Rule(MERGE_TYPES_IN_WORDS, lambda value: merge_parts(value) is not None),
-    "mm_projector_type": Rule(
-        "linear, identity or mlp<depth>x_gelu",
-        lambda value: isinstance(value, str) and bool(_PROJECTOR.fullmatch(value)),
+    "mm_projector_type": matching(
+        r"linear|identity|mlp[1-9]\d?x_gelu", "linear, identity or mlp<depth>x_gelu"
     ),
     "mm_vision_select_feature": one_of("patch", "cls_patch"),
     "mm_resampler_type": NULL,
     "mm_hidden_size": whole(),
-    "mm_vision_tower": TEXT | NULL,
-    "vision_tower": TEXT | NULL,
-    "mm_use_im_start_end": FLAG | NULL,
-    "mm_use_im_patch_token": FLAG | NULL,
-    "unfreeze_mm_vision_tower": FLAG | NULL,
+    **dict.fromkeys(("mm_vision_tower", "vision_tower"), TEXT | NULL),
+    **dict.fromkeys(("mm_use_im_start_end", "mm_use_im_patch_token"), FLAG | NULL),
+    **dict.fromkeys(("unfreeze_mm_vision_tower", "s2"), FLAG | NULL),
     "mm_tunable_parts": _PARTS | NULL,
-    "s2": FLAG | NULL,
     "s2_scales": _SCALES | NULL,
-    "tokenizer_model_max_length": whole() | NULL,
+    **dict.fromkeys(("tokenizer_model_max_length", "max_sequence_length"), whole() | NULL),
     "tokenizer_padding_side": one_of("left", "right"),
-    "max_sequence_length": whole() | NULL,
-    "torch_dtype": _DTYPE,
-    "dtype": _DTYPE,
-    "_name_or_path": Rule("text", lambda value: isinstance(value, str)) | NULL,
+    **dict.fromkeys(("torch_dtype", "dtype"), one_of("float32", "float16", "bfloat16", None)),
+    "_name_or_path": ANY_TEXT | NULL,
     "architectures": list_of(TEXT) | NULL,
 }
 _LANGUAGE: dict[str, Rule] = {
     "tie_word_embeddings": FLAG,
     "use_cache": FLAG,
     "vocab_size": whole(),
-    "pad_token_id": TOKEN_ID | NULL,
-    "bos_token_id": TOKEN_ID | NULL,
-    "eos_token_id": _TOKENS,
+    **_SPECIAL_IDS,
 }
 # the library reads none of these, whatever they say
 _MPT_ATTENTION: Mapping[str, Rule] = {
     "alibi": one_of(True),
     "alibi_bias_max": whole(),
     "attn_type": one_of("multihead_attention"),
-    "attn_uses_sequence_id": _OFF,
-    "prefix_lm": _OFF,
-    "qk_ln": _OFF,
-    "rope": _OFF,
+    **dict.fromkeys(("attn_uses_sequence_id", "prefix_lm", "qk_ln", "rope"), OFF),
     "softmax_scale": POSITIVE | NULL,
 }
 _ROPE: Mapping[str, Rule] = {
-    "rope_theta": POSITIVE,
+    **dict.fromkeys(("rope_theta", "low_freq_factor", "high_freq_factor"), POSITIVE),
     "factor": Rule("a number >= 1", lambda value: is_number(value) and value >= 1),
     "original_max_position_embeddings": whole() | NULL,
-    "low_freq_factor": POSITIVE,
-    "high_freq_factor": POSITIVE,
-    "short_factor": list_of(POSITIVE),
-    "long_factor": list_of(POSITIVE),
-    "attention_factor": POSITIVE | NULL,
-    "beta_fast": POSITIVE | NULL,
-    "beta_slow": POSITIVE | NULL,
-    "mscale": POSITIVE | NULL,
-    "mscale_all_dim": POSITIVE | NULL,
+    **dict.fromkeys(("short_factor", "long_factor"), list_of(POSITIVE)),
+    **dict.fromkeys(("attention_factor", "beta_fast", "beta_slow"), POSITIVE | NULL),
+    **dict.fromkeys(("mscale", "mscale_all_dim"), POSITIVE | NULL),
     "truncate": FLAG,
     "finetuned": FLAG | NULL,
     "partial_rotary_factor": one_of(1, 1.0),
 }
 _ROPE_NEEDS: Mapping[str, tuple[str, ...]] = {
     "default": (),
-    "linear": ("factor",),
-    "dynamic": ("factor",),
-    "yarn": ("factor",),
+    **dict.fromkeys(("linear", "dynamic", "yarn"), ("factor",)),
     "longrope": ("short_factor", "long_factor"),
     "llama3": (
         *("factor", "low_freq_factor", "high_freq_factor"),
@@ -135,22 +121,19 @@ _ROPE_NEEDS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 _FROM_ZERO = Rule("a number >= 0", lambda value: is_number(value) and value >= 0)
-_GENERATION: Mapping[str, Rule] = {
-    "eos_token_id": _TOKENS,
-    "repetition_penalty": DECIMAL | NULL,
-    "encoder_repetition_penalty": DECIMAL | NULL,
-    "no_repeat_ngram_size": whole(0) | NULL,
-    "length_penalty": NUMBER | NULL,
-    "early_stopping": FLAG | one_of("never", None),
-    "min_length": whole(0) | NULL,
-    "min_new_tokens": whole(0) | NULL,
-    "suppress_tokens": list_of(whole(0)) | NULL,
-    "begin_suppress_tokens": list_of(whole(0)) | NULL,
+_NAMES_TOKENS: Mapping[str, Rule] = {
+    **dict.fromkeys(("eos_token_id", "forced_eos_token_id"), _TOKENS),
+    **dict.fromkeys(("suppress_tokens", "begin_suppress_tokens"), list_of(whole(0)) | NULL),
     "bad_words_ids": list_of(list_of(whole(0), 1), 1) | NULL,
     "forced_bos_token_id": whole(0) | NULL,
-    "forced_eos_token_id": _TOKENS,
-    "pad_token_id": TOKEN_ID | NULL,
-    "bos_token_id": TOKEN_ID | NULL,
+}
+_GENERATION: Mapping[str, Rule] = {
+    **_SPECIAL_IDS,
+    **_NAMES_TOKENS,
+    **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty"), DECIMAL | NULL),
+    **dict.fromkeys(("no_repeat_ngram_size", "min_length", "min_new_tokens"), whole(0) | NULL),
+    "length_penalty": NUMBER | NULL,
+    "early_stopping": FLAG | one_of("never", None),
     "_from_model_config": FLAG,
     **dict.fromkeys(("renormalize_logits", "remove_invalid_values"), FLAG | NULL),
     # a request states these itself; here they serve who calls `generate` alone
@@ -162,17 +145,30 @@ _GENERATION: Mapping[str, Rule] = {
     **dict.fromkeys(("num_return_sequences", "num_beam_groups"), one_of(1, None)),
     "guidance_scale": one_of(1, 1.0, None),
     "encoder_no_repeat_ngram_size": one_of(0, None),
-    "token_healing": _OFF,
+    "token_healing": OFF,
     **dict.fromkeys(("stop_strings", "max_time", "sequence_bias", "watermarking_config"), NULL),
     **dict.fromkeys(("dola_layers", "constraints", "force_words_ids", "penalty_alpha"), NULL),
     **dict.fromkeys(("custom_generate", "cache_implementation", "prefill_chunk_size"), NULL),
     **dict.fromkeys(("prompt_lookup_num_tokens", "assistant_early_exit"), NULL),
     "exponential_decay_length_penalty": NULL,
 }
-_NAME_TOKENS = (
-    *("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids"),
-    *("forced_bos_token_id", "forced_eos_token_id"),
-)
+_TOKEN = ANY_TEXT | OBJECT | NULL
+_SPECIAL_TOKENS: Mapping[str, Rule] = {
+    **dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), _TOKEN),
+    **dict.fromkeys(("sep_token", "cls_token", "mask_token"), _TOKEN),
+    "additional_special_tokens": list_of(TEXT | OBJECT) | NULL,
+}
+_TOKENIZER: Mapping[str, Rule] = {
+    **_SPECIAL_TOKENS,
+    **dict.fromkeys(("legacy", "add_bos_token", "add_eos_token"), FLAG | NULL),
+    **dict.fromkeys(("add_prefix_space", "split_special_tokens"), FLAG | NULL),
+    "clean_up_tokenization_spaces": FLAG | NULL,
+    "extra_special_tokens": list_of(TEXT | OBJECT) | OBJECT | NULL,
+    "added_tokens_decoder": OBJECT | NULL,
+    "model_max_length": NUMBER | NULL,
+    "padding_side": one_of("left", "right", None),
+    "tokenizer_class": TEXT | NULL,
+}
 # what cannot change an answer; the library's own types for these are narrow
 _WITHOUT_EFFECT = frozenset(
     {
@@ -189,24 +185,16 @@ def read_facts(
 ) -> dict[str, Any]:
     """Returns a configuration in the original format's terms whose fields are all understood.
 
-    A `pad_token_id` outside the vocabulary is left out: no answer depends on padding.
-
-    Args:
-        config: As stored, or translated.
-        family: Of the language model.
-        path: The config.json, for messages.
-        native: Whether it was translated, so that the language model's fields lie in `text_config`.
+    A `pad_token_id` outside the vocabulary is left out: no answer depends on padding. A `native`
+    configuration was translated: its file has the language model's fields in `text_config`.
 
     Raises:
         CheckpointError: a field has a value that is not known, or contradicts another.
     """
     prefix = "text_config." if native else ""
     rules = {**_LANGUAGE, **family.rules}
-    check_fields(config, rules, path, prefix)
+    check_fields(dict.fromkeys(family.needed) | dict(config), rules, path, prefix)
     check_fields(config, _LLAVA, path)
-    for name in family.needed:
-        if config.get(name) is None:
-            raise unknown_value(prefix + name, rules[name].words, None, path)
     if family.name == "mpt":
         check_fields(config.get("attn_config") or {}, _MPT_ATTENTION, path, "attn_config.")
     else:
@@ -214,15 +202,17 @@ def read_facts(
     for name in ("rope_scaling", "rope_parameters"):
         if config.get(name) is not None:
             _check_rope(config[name], path, f"{prefix}{name}.", _rotated(config) // 2)
+            inside, outside = config[name].get("rope_theta"), config.get("rope_theta")
+            if inside is not None and outside is not None and inside != outside:
+                words = f"the same as in `{name}`, {inside}"
+                raise unknown_value(f"{prefix}rope_theta", words, outside, path)
     for one, other in (("rope_scaling", "rope_parameters"), ("torch_dtype", "dtype")):
         given, again = config.get(one), config.get(other)
         if given is not None and again is not None and given != again:
             raise unknown_value(prefix + one, f"the same as `{other}`, {again!r}", given, path)
-    facts = dict(config)
-    pad, num_tokens = config.get("pad_token_id"), config["vocab_size"]
-    if pad is not None and not 0 <= pad < num_tokens:
-        del facts["pad_token_id"]
-    return facts
+    pad = config.get("pad_token_id")
+    is_padding = pad is None or 0 <= pad < config["vocab_size"]
+    return {name: value for name, value in config.items() if is_padding or name != "pad_token_id"}
 
 
 def _check_heads(config: Mapping[str, Any], path: Path, prefix: str) -> None:
@@ -272,19 +262,13 @@ def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str, num_pairs: int
 def check_generation(
     generation: Mapping[str, Any], num_tokens: int, path: Path, prefix: str = ""
 ) -> None:
-    """Checks the options of generation that a checkpoint has.
-
-    Args:
-        generation: Content of generation_config.json, or of config.json.
-        num_tokens: Size of the vocabulary.
-        path: The file.
-        prefix: Where in the file they are, `text_config.` for instance.
+    """Checks the options of generation in a generation_config.json or config.json.
 
     Raises:
         CheckpointError: an option has a value that is not known, or names no token.
     """
     check_fields(generation, _GENERATION, path, prefix)
-    for name in _NAME_TOKENS:
+    for name in _NAMES_TOKENS:
         if any(token >= num_tokens for token in _tokens_in(generation.get(name))):
             words = f"of the vocabulary, below {num_tokens}"
             raise unknown_value(prefix + name, words, generation[name], path)
@@ -318,3 +302,24 @@ def kept_fields(
         for name, value in config.items()
         if name in known or _LLAVA_FIELD.fullmatch(name)
     }
+
+
+def read_tokenizer_config(folder: Path) -> dict[str, Any]:
+    """Returns a tokenizer's settings with its special tokens, once all its files are understood.
+
+    Raises:
+        CheckpointError: a file cannot be read, or a field is not what the tokenizer takes.
+    """
+    config = _read_tokenizer_file(folder / "tokenizer_config.json", _TOKENIZER)
+    added = folder / "added_tokens.json"
+    ids = _read_tokenizer_file(added, {})
+    check_fields(ids, dict.fromkeys(ids, whole(0)), added)
+    return config | _read_tokenizer_file(folder / "special_tokens_map.json", _SPECIAL_TOKENS)
+
+
+def _read_tokenizer_file(path: Path, rules: Mapping[str, Rule]) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    content = read_json_object(path, "Copy it from the language model that was trained.")
+    check_fields(content, rules, path)
+    return content

@@ -30,21 +30,15 @@ _SIZES = (
     *("num_attention_heads", "rms_norm_eps"),
 )
 _DECODER: Mapping[str, Rule] = {
-    "hidden_size": whole(),
-    "intermediate_size": whole(),
+    **dict.fromkeys(("hidden_size", "intermediate_size", "num_attention_heads"), whole()),
+    **dict.fromkeys(("num_key_value_heads", "head_dim", "sliding_window"), whole() | NULL),
     "num_hidden_layers": NUM_LAYERS,
-    "num_attention_heads": whole(),
-    "num_key_value_heads": whole() | NULL,
-    "head_dim": whole() | NULL,
     "hidden_act": ACTIVATION,
     "max_position_embeddings": whole(),
     "rms_norm_eps": EPSILON,
     "rope_theta": POSITIVE,
-    "rope_scaling": OBJECT | NULL,
-    "rope_parameters": OBJECT | NULL,
-    "attention_bias": FLAG,
-    "mlp_bias": FLAG,
-    "sliding_window": whole() | NULL,
+    **dict.fromkeys(("rope_scaling", "rope_parameters"), OBJECT | NULL),
+    **dict.fromkeys(("attention_bias", "mlp_bias"), FLAG),
     "partial_rotary_factor": one_of(1, 1.0),
 }
 _SHARE = Rule("a number above 0, at most 1", lambda value: is_number(value) and 0 < value <= 1)
@@ -54,11 +48,8 @@ _WINDOWS: Mapping[str, Rule] = {
     "layer_types": list_of(one_of("full_attention", "sliding_attention")) | NULL,
 }
 _MPT: Mapping[str, Rule] = {
-    "d_model": whole(),
-    "n_heads": whole(),
+    **dict.fromkeys(("d_model", "n_heads", "expansion_ratio", "max_seq_len"), whole()),
     "n_layers": NUM_LAYERS,
-    "expansion_ratio": whole(),
-    "max_seq_len": whole(),
     "attn_config": OBJECT | NULL,
     "layer_norm_epsilon": EPSILON,
     "logit_scale": NULL,
@@ -74,9 +65,8 @@ class Family:
 
     Attributes:
         name: Its `model_type` in transformers.
-        llava_types: `model_type` of the LLaVAs on it; the first is what their classes register.
-        module: Of `llava.model.language_model`, with the classes of a LLaVA on it.
-        prefix: Of the names of these classes: `LlavaQwen` of `LlavaQwenForCausalLM`.
+        llava_types: `model_type` of the LLaVAs on it; the first is what their classes register, in
+            the module of that name in `llava.model.language_model`.
         rules: What the fields of its config.json may be, beside those of every language model.
         needed: The fields that every saved config.json states; the library would guess them.
         defaults: What transformers leaves out of a `text_config` because its class has it so; empty
@@ -91,8 +81,6 @@ class Family:
 
     name: str
     llava_types: tuple[str, ...]
-    module: str
-    prefix: str
     rules: Mapping[str, Rule] = field(default_factory=lambda: _DECODER)
     needed: tuple[str, ...] = _SIZES
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -102,17 +90,19 @@ class Family:
     is_packable: bool = True
     is_original: bool = False
 
+    @property
+    def prefix(self) -> str:
+        """What the names of its LLaVA's classes begin with, such as `LlavaQwen`."""
+        return self.llava_types[0].title().replace("_", "")
 
-_QWEN_DEFAULTS = {
-    "vocab_size": 151936,
-    "hidden_size": 4096,
-    "intermediate_size": 22016,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 32,
-    "max_position_embeddings": 32768,
-    "rms_norm_eps": 1e-6,
-}
+
+_LAYERS = {"num_hidden_layers": 32, "num_attention_heads": 32}
+_DEFAULTS = _LAYERS | {"hidden_size": 4096, "rms_norm_eps": 1e-6}
+_QWEN_DEFAULTS = (
+    _DEFAULTS
+    | {"vocab_size": 151936, "intermediate_size": 22016}
+    | {"num_key_value_heads": 32, "max_position_embeddings": 32768}
+)
 
 FAMILIES: Mapping[str, Family] = {
     family.name: family
@@ -120,41 +110,21 @@ FAMILIES: Mapping[str, Family] = {
         Family(
             name="llama",
             llava_types=("llava_llama", "share4v"),
-            module="llava_llama",
-            prefix="LlavaLlama",
-            defaults={
-                "vocab_size": 32000,
-                "hidden_size": 4096,
-                "intermediate_size": 11008,
-                "num_hidden_layers": 32,
-                "num_attention_heads": 32,
-                "max_position_embeddings": 2048,
-                "rms_norm_eps": 1e-6,
-            },
+            defaults=_DEFAULTS
+            | {"vocab_size": 32000, "intermediate_size": 11008, "max_position_embeddings": 2048},
             is_original=True,
         ),
         Family(
             name="mistral",
             llava_types=("llava_mistral",),
-            module="llava_mistral",
-            prefix="LlavaMistral",
-            defaults={
-                "vocab_size": 32000,
-                "hidden_size": 4096,
-                "intermediate_size": 14336,
-                "num_hidden_layers": 32,
-                "num_attention_heads": 32,
-                "num_key_value_heads": 8,
-                "max_position_embeddings": 4096 * 32,
-                "rms_norm_eps": 1e-6,
-            },
+            defaults=_DEFAULTS
+            | {"vocab_size": 32000, "intermediate_size": 14336}
+            | {"num_key_value_heads": 8, "max_position_embeddings": 4096 * 32},
             is_original=True,
         ),
         Family(
             name="mpt",
             llava_types=("llava_mpt",),
-            module="llava_mpt",
-            prefix="LlavaMpt",
             rules=_MPT,
             needed=("vocab_size", "d_model", "n_heads", "n_layers"),
             inner="transformer",
@@ -166,16 +136,12 @@ FAMILIES: Mapping[str, Family] = {
         Family(
             name="qwen2",
             llava_types=("llava_qwen", "llava_qwen2"),
-            module="llava_qwen",
-            prefix="LlavaQwen",
             rules={**_DECODER, **_WINDOWS},
             defaults=_QWEN_DEFAULTS,
         ),
         Family(
             name="qwen3",
             llava_types=("llava_qwen3",),
-            module="llava_qwen3",
-            prefix="LlavaQwen3",
             rules={**_DECODER, **_WINDOWS, "head_dim": whole()},
             needed=(*_SIZES, "head_dim"),
             defaults={**_QWEN_DEFAULTS, "head_dim": 128},
@@ -183,29 +149,19 @@ FAMILIES: Mapping[str, Family] = {
         Family(
             name="phi3",
             llava_types=("llava_phi3", "llava_phi"),
-            module="llava_phi3",
-            prefix="LlavaPhi3",
             rules={
                 **_DECODER,
                 "original_max_position_embeddings": whole(),
                 "partial_rotary_factor": _SHARE,
             },
-            defaults={
-                "vocab_size": 32064,
-                "hidden_size": 3072,
-                "intermediate_size": 8192,
-                "num_hidden_layers": 32,
-                "num_attention_heads": 32,
-                "max_position_embeddings": 4096,
-                "original_max_position_embeddings": 4096,
-                "rms_norm_eps": 1e-5,
-            },
+            defaults=_LAYERS
+            | {"vocab_size": 32064, "hidden_size": 3072, "intermediate_size": 8192}
+            | {"max_position_embeddings": 4096, "original_max_position_embeddings": 4096}
+            | {"rms_norm_eps": 1e-5},
         ),
         Family(
             name="gemma",
             llava_types=("llava_gemma",),
-            module="llava_gemma",
-            prefix="LlavaGemma",
             rules={
                 **_DECODER,
                 "head_dim": whole(),
@@ -221,10 +177,7 @@ FAMILIES: Mapping[str, Family] = {
 }
 """Every family by its name."""
 
-LLAVA_TYPES: Mapping[str, Family] = {
-    llava_type: family for family in FAMILIES.values() for llava_type in family.llava_types
+MODEL_TYPES: Mapping[str, Family] = {
+    name: family for family in FAMILIES.values() for name in (family.name, *family.llava_types)
 }
-"""The family by the `model_type` of a LLaVA on it."""
-
-MODEL_TYPES: Mapping[str, Family] = {**FAMILIES, **LLAVA_TYPES}
 """The family by the `model_type` of a language model or of a LLaVA on it."""

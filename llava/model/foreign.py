@@ -27,51 +27,41 @@ FOREIGN: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("internvl_chat", "internvl"), "InternVL 1.1 or later", "OpenGVLab/InternVL"),
     (("minicpmv",), "MiniCPM-V", "OpenBMB/MiniCPM-o"),
     (("idefics", "idefics2", "idefics3"), "IDEFICS", _TRANSFORMERS),
-    (("instructblip", "blip_2", "blip-2"), "InstructBLIP or BLIP-2", _TRANSFORMERS),
+    (("instructblip", "blip_2"), "InstructBLIP or BLIP-2", _TRANSFORMERS),
     (("gemma2", "gemma3", "llava_gemma2"), "Gemma 2 or 3", _TRANSFORMERS),
     (("mixtral", "qwen2_moe", "qwen3_moe"), "a mixture of experts", _TRANSFORMERS),
 )
-"""Beginnings of `model_type` as whole words, what the model is, and where it runs."""
+"""Each `model_type` in small letters with `_` for `-`, what the model is, and where it runs."""
 
-_SIGNS = (
-    (("llm_cfg", "vision_tower_cfg", "mm_projector_cfg"), "VILA or NVILA", "NVlabs/VILA"),
-    (("mm_vision_tower_aux_list",), "Cambrian", "cambrian-mllm/cambrian"),
-    (("moe_enable", "moe_mode"), "MoE-LLaVA", "PKU-YuanGroup/MoE-LLaVA"),
-    (("mm_video_tower",), "Video-LLaVA", "PKU-YuanGroup/Video-LLaVA"),
-)
-"""Fields that only a foreign model's config.json has, whatever its `model_type` says."""
+_STEMS = frozenset({"cambrian", "moe_llava", "bunny", "video_llava", "tinyllava", "tiny_llava"})
+"""Those that have more words behind them: `cambrian_llama`, `bunny-phi3`."""
+
+
+_SIGNS = {
+    **dict.fromkeys(("llm_cfg", "vision_tower_cfg", "mm_projector_cfg"), "vila"),
+    "mm_vision_tower_aux_list": "cambrian",
+    **dict.fromkeys(("moe_enable", "moe_mode"), "moe_llava"),
+    "mm_video_tower": "video_llava",
+}
+"""Fields that only a foreign model's config.json has, and the `model_type` that such a model has
+elsewhere."""
 
 
 def refuse_foreign(config: Mapping[str, Any], path: Path) -> None:
     """Checks that a config.json describes none of the models that run elsewhere.
 
-    Args:
-        config: Its content.
-        path: The file, for messages.
-
     Raises:
         CheckpointError: it does; the message says what it is and which code evaluates it.
     """
-    model_type = str(config.get("model_type")).lower()
-    for names, title, code in FOREIGN:
-        if any(model_type == name or _goes_on(model_type, name) for name in names):
-            raise _refusal(f"`model_type` is {config['model_type']!r}", title, code, path)
-    for fields, title, code in _SIGNS:
-        for field in fields:
-            if config.get(field):
-                raise _refusal(f"it has `{field}`", title, code, path)
-
-
-def _goes_on(model_type: str, name: str) -> bool:
-    """Whether a type is a name with more words behind it: `cambrian_llama`, `bunny-phi3`."""
-    return name in _STEMS and model_type.startswith((f"{name}_", f"{name}-"))
-
-
-_STEMS = frozenset({"cambrian", "moe_llava", "bunny", "video_llava", "tinyllava", "tiny_llava"})
-
-
-def _refusal(sign: str, title: str, code: str, path: Path) -> CheckpointError:
-    return CheckpointError(
-        f"{path} describes {title} ({sign}), which is another architecture than the LLaVAs that "
-        f"can be evaluated here. Evaluate it with {code}."
-    )
+    model_type = str(config.get("model_type"))
+    signs = {f"`model_type` is {model_type!r}": model_type}
+    signs |= {f"it has `{field}`": known for field, known in _SIGNS.items() if config.get(field)}
+    for sign, known in signs.items():
+        plain = known.lower().replace("-", "_")
+        for names, title, code in FOREIGN:
+            stems = tuple(f"{name}_" for name in names if name in _STEMS)
+            if plain in names or plain.startswith(stems):
+                raise CheckpointError(
+                    f"{path} describes {title} ({sign}), which is another architecture than the "
+                    f"LLaVAs that can be evaluated here. Evaluate it with {code}."
+                )

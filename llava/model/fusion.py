@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 
@@ -105,20 +106,14 @@ def pad_rows(
         raise ValueError(f"`padding_side` must be left or right, but is {padding_side!r}.")
     embeds = [row[:max_length] for row in embeds]
     labels = [row[:max_length] for row in labels]
-    longest = max(len(row) for row in embeds)
-    size = (len(embeds), longest)
-    batch = FusedBatch(
-        inputs_embeds=embeds[0].new_zeros(*size, embeds[0].shape[1]),
-        attention_mask=torch.zeros(size, dtype=torch.bool, device=embeds[0].device),
-        position_ids=torch.zeros(size, dtype=torch.long, device=embeds[0].device),
-        labels=labels[0].new_full(size, IGNORE_INDEX),
+    places = [torch.arange(len(row), device=row.device) for row in embeds]
+
+    def padded(rows: list[torch.Tensor], value: int = 0) -> torch.Tensor:
+        return pad_sequence(rows, batch_first=True, padding_value=value, padding_side=padding_side)
+
+    return FusedBatch(
+        inputs_embeds=padded(embeds),
+        attention_mask=padded([torch.ones_like(row, dtype=torch.bool) for row in places]),
+        position_ids=padded(places),
+        labels=padded(labels, IGNORE_INDEX),
     )
-    for i, (row, row_labels) in enumerate(zip(embeds, labels, strict=True)):
-        length = len(row)
-        place = slice(longest - length, longest) if padding_side == "left" else slice(0, length)
-        if length:
-            batch.inputs_embeds[i, place] = row
-            batch.attention_mask[i, place] = True
-            batch.position_ids[i, place] = torch.arange(length, device=row.device)
-            batch.labels[i, place] = row_labels
-    return batch

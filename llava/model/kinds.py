@@ -14,6 +14,7 @@ from typing import Any
 
 from llava.errors import CheckpointError
 from llava.model.adapter_facts import ADAPTER_CONFIG
+from llava.model.families import MODEL_TYPES
 from llava.model.locate import has_weight_files, read_config, read_json_object, read_strings
 from llava.model.native import is_native_config
 from llava.names import identity_of
@@ -30,6 +31,10 @@ _OF_A_BASE = (
     *("sliding_window", "tie_word_embeddings"),
 )
 """What no training changes of a language model and no tensor shows."""
+
+
+_ALIKE = {"llama", "mistral"}
+"""Language models that compute the same: LLaVA trains the latter by the former's classes too."""
 
 
 class CheckpointKind(Enum):
@@ -100,7 +105,11 @@ def _recorded_base(folder: Path) -> tuple[str, str]:
 
 
 def compare_base(folder: Path, base: str, base_dir: Path) -> None:
-    """Warns where an adapter or projector was trained on another model than it is given over."""
+    """Warns where an adapter or projector was trained on another model than it is given over.
+
+    Raises:
+        CheckpointError: it was trained on another kind of language model.
+    """
     recorded, field = _recorded_base(folder)
     given = {identity_of(path) for path in (base, str(base_dir), str(base_dir.resolve()))}
     if recorded and identity_of(recorded) not in given:
@@ -116,7 +125,19 @@ def compare_base(folder: Path, base: str, base_dir: Path) -> None:
 def _compare_shapes(
     folder: Path, base: str, own: Mapping[str, Any], given: Mapping[str, Any]
 ) -> None:
-    """Warns where the config.json that a training wrote describes another base than is given."""
+    """Warns where the config.json that a training wrote describes another base than is given.
+
+    Raises:
+        CheckpointError: the base is another kind of language model.
+    """
+    families = [MODEL_TYPES.get(str(each.get("model_type"))) for each in (own, given)]
+    kinds = {family.name for family in families if family is not None}
+    if len(kinds) > 1 and kinds != _ALIKE:
+        raise CheckpointError(
+            f"`model.base` is {base}, whose `model_type` is {given['model_type']}, but "
+            f"{folder / 'config.json'} describes a {own['model_type']}. Give the model that "
+            f"{folder.name} was trained on."
+        )
     pairs = ((name, own.get(name), given.get(name)) for name in _OF_A_BASE)
     differing = [name for name, one, other in pairs if None not in (one, other) and one != other]
     if differing:

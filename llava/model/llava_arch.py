@@ -290,10 +290,8 @@ class LlavaMetaForCausalLM(_LanguageModel):
         )
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(inputs)
-        if attention_mask is not None:
-            kwargs["attention_mask"] = attention_mask
-        if position_ids is not None:
-            kwargs["position_ids"] = position_ids
+        given = {"attention_mask": attention_mask, "position_ids": position_ids}
+        kwargs |= {name: value for name, value in given.items() if value is not None}
         with warnings.catch_warnings():
             # that a penalty for repeating counts new tokens only: so it does in the reference
             warnings.filterwarnings("ignore", "Passing `repetition_penalty`")

@@ -41,10 +41,7 @@ def resolve_model_path(
 ) -> Path:
     """Returns the local folder of a checkpoint; a hub id is downloaded or found in the hub's cache.
 
-    Args:
-        path: Folder or hub id.
-        revision: Branch, tag or commit of a hub id.
-        option: What the path was given as, for messages.
+    `revision` is a branch, tag or commit of a hub id, and `option` what the path was given as.
 
     Raises:
         CheckpointError: there is no such folder and no such repository at hand.
@@ -179,16 +176,41 @@ def read_strings(path: Path) -> frozenset[str]:
             with archive.open(name) as file:
                 return _strings_of_pickles(file, 1)
     except (OSError, ValueError, LookupError, EOFError, StopIteration, zipfile.BadZipFile) as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({type(error).__name__}: {reason_of(error)}): it is truncated, "
-            "damaged or not accessible. Download it again, or check its permissions."
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> CheckpointError:
+    """Returns the error for a weight file that cannot be read."""
+    return CheckpointError(
+        f"{path} cannot be read ({type(error).__name__}: {reason_of(error)}): it is truncated, "
+        "damaged or not accessible. Download it again, or check its permissions."
+    )
 
 
 def _strings_of_pickles(file: IO[bytes], number: int) -> frozenset[str]:
     """The strings of the first pickles of a file, which are taken apart, not run."""
     operations = chain.from_iterable(pickletools.genops(file) for _ in range(number))
     return frozenset(value for _, value, _ in operations if isinstance(value, str))
+
+
+def find_tokenizer_file(folder: Path) -> Path:
+    """Returns the file of a folder's tokenizer: `tokenizer.model` if it is there.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    for name in TOKENIZER_MODEL_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    remedy = "Copy it from the language model that the checkpoint was trained from."
+    if (folder / "vocab.json").is_file():
+        remedy = (
+            "vocab.json is there, of which transformers makes the latter: "
+            f"`AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})`."
+        )
+    raise CheckpointError(
+        f"No tokenizer lies in {folder}: neither {' nor '.join(TOKENIZER_MODEL_FILES)}. {remedy}"
+    )
 
 
 def has_weight_files(folder: Path) -> bool:

@@ -18,15 +18,30 @@ from llava.model.tower_facts import vision_part
 from llava.model.tower_kinds import KINDS
 from llava.tiling import ASPECT_RATIOS_IN_WORDS, is_aspect_ratio
 
-NATIVE_TYPES = ("llava", "llava_next", "llava_onevision")
 _SELECT_FEATURES = {"default": "patch", "full": "cls_patch"}
-_DEFAULT_STRATEGIES = {"llava": "default", "llava_next": "default", "llava_onevision": "full"}
-_DEFAULT_LAYERS = {"llava": -2, "llava_next": -2, "llava_onevision": -1}
-_DEFAULT_PINPOINTS = {
-    "llava_next": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
-    "llava_onevision": [[384 * i, 384 * j] for i in range(1, 7) for j in range(1, 7)],
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "llava": {
+        "text_type": "llama",
+        "vision_feature_select_strategy": "default",
+        "vision_feature_layer": -2,
+    },
+    "llava_next": {
+        "text_type": "llama",
+        "vision_feature_select_strategy": "default",
+        "vision_feature_layer": -2,
+        "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
+    },
+    "llava_onevision": {
+        "text_type": "qwen2",
+        "vision_feature_select_strategy": "full",
+        "vision_feature_layer": -1,
+        "image_grid_pinpoints": [[384 * i, 384 * j] for i in range(1, 7) for j in range(1, 7)],
+        "vision_aspect_ratio": "anyres_max_9",
+    },
 }
+"""What a config.json of each type leaves out."""
 
+NATIVE_TYPES = tuple(_DEFAULTS)
 _RULES = {
     "text_config": OBJECT,
     "vision_config": OBJECT,
@@ -96,11 +111,8 @@ def trained_names(name: str) -> list[str]:
 def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Returns the fields that the original format has for the same model.
 
-    The context is as long as the language model's positions, which this format states.
-
-    Args:
-        config: Content of config.json.
-        folder: Where it lies; also the vision tower's folder.
+    The context is as long as the language model's positions, which this format states; the vision
+    tower lies in the same folder.
 
     Raises:
         CheckpointError: the model has something that the original format cannot express.
@@ -109,21 +121,21 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     check_fields({"text_config": None, "vision_config": None} | dict(config), _RULES, path)
     vision = vision_part(config, path)
     text = dict(config["text_config"])
-    text_type = text.get("model_type", "llama")
+    defaults = _DEFAULTS[config["model_type"]]
+    text_type = text.get("model_type", defaults["text_type"])
     known = one_of(*(name for name, family in FAMILIES.items() if family.defaults))
     if not known.holds(text_type):
         raise unknown_value("text_config.model_type", known.words, text_type, path)
     text = {**FAMILIES[text_type].defaults, **text}
-    model_type = config["model_type"]
-    strategy = config.get("vision_feature_select_strategy", _DEFAULT_STRATEGIES[model_type])
+    stated = {**defaults, **config}
     fields = text | {
         "model_type": FAMILIES[text_type].llava_types[0],
         "max_sequence_length": text["max_position_embeddings"],
         "mm_vision_tower": str(folder),
         "mm_hidden_size": vision["hidden_size"],
         "mm_projector_type": "mlp2x_gelu",
-        "mm_vision_select_layer": config.get("vision_feature_layer", _DEFAULT_LAYERS[model_type]),
-        "mm_vision_select_feature": _SELECT_FEATURES[strategy],
+        "mm_vision_select_layer": stated["vision_feature_layer"],
+        "mm_vision_select_feature": _SELECT_FEATURES[stated["vision_feature_select_strategy"]],
         "mm_use_im_start_end": False,
         "mm_use_im_patch_token": False,
         "unfreeze_mm_vision_tower": True,
@@ -135,14 +147,16 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     for name in ("torch_dtype", "dtype"):
         if config.get(name) is not None and not (text.get("torch_dtype") or text.get("dtype")):
             fields[name] = config[name]
-    fields.setdefault("tie_word_embeddings", config.get("tie_word_embeddings", False))
-    if model_type != "llava":
-        pinpoints = config.get("image_grid_pinpoints") or _DEFAULT_PINPOINTS[model_type]
+    # either level has had it, by version and class
+    name = "tie_word_embeddings"
+    fields[name] = text.get(name) or config.get(name, False)
+    if "image_grid_pinpoints" in defaults:
+        pinpoints = stated["image_grid_pinpoints"] or defaults["image_grid_pinpoints"]
         fields |= {
             "image_aspect_ratio": "anyres",
             "mm_patch_merge_type": "spatial_unpad",
             "image_grid_pinpoints": [[width, height] for height, width in pinpoints],
         }
-    if model_type == "llava_onevision":
-        fields["image_aspect_ratio"] = config.get("vision_aspect_ratio", "anyres_max_9")
+    if "vision_aspect_ratio" in defaults:
+        fields["image_aspect_ratio"] = stated["vision_aspect_ratio"]
     return fields

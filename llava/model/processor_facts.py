@@ -5,7 +5,6 @@ Imports no torch.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,30 +15,21 @@ from llava.model.rules import (
     NULL,
     NUMBER,
     OBJECT,
+    OFF,
     POSITIVE,
     Rule,
     check_fields,
     list_of,
+    matching,
     one_of,
     unknown_value,
     whole,
 )
 from llava.model.tower_kinds import Tower
 
-
-def _processor(kind: str, names: str, old: str = "") -> Rule:
-    """The rule for the class of a kind's image processor, whose name begins as a pattern says."""
-    pattern = re.compile(f"{names}(ImageProcessor(Fast|Pil)?{old})")
-    return Rule(
-        f"a {kind} image processor",
-        lambda value: isinstance(value, str) and bool(pattern.fullmatch(value)),
-    )
-
-
 _PROCESSED: Mapping[str, Rule] = {
     "do_resize": one_of(True),
-    "do_rescale": FLAG,
-    "do_normalize": FLAG,
+    **dict.fromkeys(("do_rescale", "do_normalize"), FLAG),
     "do_convert_rgb": FLAG | NULL,
     "resample": whole(0, 5),
     "rescale_factor": POSITIVE,
@@ -47,12 +37,17 @@ _PROCESSED: Mapping[str, Rule] = {
     "image_std": list_of(POSITIVE, 3, 3),
 }
 _CROPPED = {
-    "image_processor_type": _processor("CLIP", "(CLIP|Llava|LlavaNext)", "|FeatureExtractor"),
+    "image_processor_type": matching(
+        "(CLIP|Llava|LlavaNext)(ImageProcessor(Fast|Pil)?|FeatureExtractor)",
+        "a CLIP image processor",
+    ),
     "do_center_crop": FLAG,
 }
 _SQUASHED = {
-    "image_processor_type": _processor("SigLIP", "(Siglip|LlavaOnevision)"),
-    "do_center_crop": one_of(False, None),
+    "image_processor_type": matching(
+        "(Siglip|LlavaOnevision)ImageProcessor(Fast|Pil)?", "a SigLIP image processor"
+    ),
+    "do_center_crop": OFF,
 }
 _PIXELS = ("size", "crop_size")
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
@@ -102,12 +97,9 @@ def processor_files(folder: Path, tower: Tower) -> list[Path]:
 
 
 def check_processor(folder: Path, config: Mapping[str, Any], tower: Tower) -> None:
-    """Checks how images are prepared for a tower, where a file says so.
+    """Checks how images are prepared for a tower, where a file in its folder says so.
 
-    Args:
-        folder: The tower's.
-        config: The checkpoint's, which may have images made square before.
-        tower: The tower.
+    The checkpoint's `config` may have them made square before.
 
     Raises:
         CheckpointError: it is the processor of another kind, or makes images of another size.

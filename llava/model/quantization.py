@@ -48,12 +48,7 @@ class Quantization:
                 module.support_avx512bf16_for_cpu = False
 
     def to_config(self, dtype: torch.dtype, inner_model: str) -> Any:
-        """Returns the `BitsAndBytesConfig` for a model.
-
-        Args:
-            dtype: The model's dtype.
-            inner_model: Name of the inner model: `model`, or `transformer` for MPT.
-        """
+        """Returns the `BitsAndBytesConfig` for a dtype and the name of the inner model."""
         from transformers import BitsAndBytesConfig
 
         # an explicit list replaces bitsandbytes' own, which would have kept the head

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llava.errors import CheckpointError
 from llava.model.locate import read_config, read_strings
-from llava.model.rules import FLAG, NULL, Rule, one_of, whole
+from llava.model.rules import FLAG, NULL, OFF, Rule, one_of, whole
 
 STATE = "weight.quant_state.bitsandbytes__"
 _ORDER = ("weight_zero_point", "weight_g_idx")
@@ -52,12 +53,10 @@ _MARKS: Mapping[str, tuple[tuple[str, ...], tuple[str | None, ...]]] = {
 `quant_method` may be beside those that can be read (None: left out)."""
 
 _GROUP = one_of(-1) | whole()
-_OFF = NULL | one_of(False)
 _NOTHING = Rule("left out or empty", lambda value: not value)
-_GPTQ_FORMAT = one_of("gptq", "gptq_v2") | NULL
 _RULES: Mapping[str, Mapping[str, Rule]] = {
-    "bitsandbytes, 8 bit": {"load_in_8bit": one_of(True), "load_in_4bit": _OFF},
-    "bitsandbytes, 4 bit": {"load_in_4bit": one_of(True), "load_in_8bit": _OFF},
+    "bitsandbytes, 8 bit": {"load_in_8bit": one_of(True), "load_in_4bit": OFF},
+    "bitsandbytes, 4 bit": {"load_in_4bit": one_of(True), "load_in_8bit": OFF},
     "AWQ": {
         "bits": one_of(4),
         "group_size": _GROUP,
@@ -67,11 +66,9 @@ _RULES: Mapping[str, Mapping[str, Rule]] = {
     "GPTQ": {
         "bits": one_of(2, 3, 4, 8),
         "group_size": _GROUP,
-        "sym": FLAG,
-        "desc_act": FLAG,
-        "checkpoint_format": _GPTQ_FORMAT,
-        "format": _GPTQ_FORMAT,
-        "is_marlin_format": _OFF,
+        **dict.fromkeys(("sym", "desc_act"), FLAG),
+        **dict.fromkeys(("checkpoint_format", "format"), one_of("gptq", "gptq_v2") | NULL),
+        "is_marlin_format": OFF,
         "pack_dtype": one_of("int32") | NULL,
     },
     "compressed-tensors": {
@@ -80,8 +77,7 @@ _RULES: Mapping[str, Mapping[str, Rule]] = {
             "one group of layers, whose inputs have no stored scales",
             lambda groups: isinstance(groups, dict) and _is_one(list(groups.values())),
         ),
-        "kv_cache_scheme": _NOTHING,
-        "transform_config": _NOTHING,
+        **dict.fromkeys(("kv_cache_scheme", "transform_config"), _NOTHING),
         "sparsity_config": _NOTHING | Rule("dense", lambda value: value == {"format": "dense"}),
     },
 }
@@ -107,12 +103,9 @@ class Packing:
 
 
 def find_packing(names: Iterable[str], folder: Path, files: Sequence[Path]) -> Packing | None:
-    """Returns how weights are stored; None if they are dense.
+    """Returns how the weights of a folder are stored; None if they are dense.
 
-    Args:
-        names: Of the tensors, as stored.
-        folder: Where they lie, with the config.json that says how to read them.
-        files: The weight files.
+    The names of their tensors tell it, and the config.json beside them says how to read them.
 
     Raises:
         CheckpointError: they are quantized in a way that cannot be read, or config.json says
@@ -223,13 +216,9 @@ def stored_names(files: Iterable[Path]) -> list[str]:
 
     A file that cannot be read so gives none: loading it says what it is.
     """
-    return [name for path in files for name in _names_in(path)]
-
-
-def _names_in(path: Path) -> list[str]:
-    if path.suffix not in (".safetensors", ".bin", ".pt"):
-        return []
-    try:
-        return sorted(read_strings(path))
-    except CheckpointError:
-        return []
+    names: list[str] = []
+    for path in files:
+        if path.suffix in (".safetensors", ".bin", ".pt"):
+            with suppress(CheckpointError):
+                names += sorted(read_strings(path))
+    return names

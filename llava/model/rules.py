@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,11 @@ def whole(least: int = 1, most: int = _LARGEST) -> Rule:
     )
 
 
+def matching(pattern: str, words: str) -> Rule:
+    """Returns the rule that a field is text of a pattern, which words describe."""
+    return Rule(words, lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value)))
+
+
 def list_of(rule: Rule, least: int = 0, most: int = _LARGEST) -> Rule:
     """Returns the rule that a field is a list of what another rule says, in such a number."""
     return Rule(
@@ -64,6 +70,7 @@ def is_number(value: object) -> bool:
 
 
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))
+ANY_TEXT = Rule("text", lambda value: isinstance(value, str))
 TEXT = Rule("text", lambda value: isinstance(value, str) and bool(value))
 OBJECT = Rule("an object", lambda value: isinstance(value, dict))
 NUMBER = Rule("a number", is_number)
@@ -77,6 +84,7 @@ EPSILON = Rule(
     lambda value: type(value) is float and POSITIVE.holds(value),
 )
 NULL = one_of(None)
+OFF = one_of(False, None)
 TOKEN_ID = whole(-_LARGEST)
 PAIRS = list_of(list_of(whole(), 2, 2), 1)
 NUM_LAYERS = whole(1, _MOST_LAYERS)
@@ -88,20 +96,16 @@ ACTIVATION = one_of(
 def check_fields(
     fields: Mapping[str, Any], rules: Mapping[str, Rule], path: Path, prefix: str = ""
 ) -> None:
-    """Checks the fields that are there.
+    """Checks the fields that a JSON object has by their names' rules.
 
-    Args:
-        fields: Of a JSON object.
-        rules: By name of the field.
-        path: The file.
-        prefix: Where in the file the object is, `text_config.` for instance.
+    `prefix` says where in the file the object is, `text_config.` for instance.
 
     Raises:
         CheckpointError: a field is not what its rule says.
     """
-    for name in rules.keys() & fields.keys():
-        if not rules[name].holds(fields[name]):
-            raise unknown_value(f"{prefix}{name}", rules[name].words, fields[name], path)
+    for name, rule in rules.items():
+        if name in fields and not rule.holds(fields[name]):
+            raise unknown_value(f"{prefix}{name}", rule.words, fields[name], path)
 
 
 def unknown_value(name: str, words: str, value: object, path: Path) -> CheckpointError:

@@ -37,10 +37,8 @@ def read_unpacked(
 ) -> tuple[dict[str, torch.Tensor], str, int]:
     """Returns the tensors of weight files, dense ones in the place of those stored quantized.
 
-    Args:
-        files: The weight files.
-        folder: Where they lie, with the config.json that says how to read them.
-        dtype: Of the unpacked weights; what is stored dense stays as it is.
+    The config.json in `folder` says how to read the files. Unpacked weights are of the given dtype;
+    what is stored dense stays as it is.
 
     Returns:
         Tensors by name; by what they were stored quantized, empty if they were not; how many.
@@ -63,12 +61,7 @@ def read_unpacked(
 
 
 def drop_idle_biases(tensors: dict[str, torch.Tensor], expected: Container[str]) -> None:
-    """Removes biases of zeros, which GPTQ's programs give to layers that have none, in place.
-
-    Args:
-        tensors: By their names in the model.
-        expected: Names of the model's tensors.
-    """
+    """Removes biases of zeros, which GPTQ's programs give to layers that have none, in place."""
     for name in [name for name in tensors if name.endswith(".bias") and name not in expected]:
         if f"{name.removesuffix('bias')}weight" in expected and not tensors[name].any():
             del tensors[name]

@@ -24,9 +24,7 @@ _VISION_PART = re.compile(
 def tower_tensors(checkpoint: Checkpoint, *, with_unused: bool = False) -> dict[str, torch.Tensor]:
     """Returns the tensors of the tower's own files, by their names in the model.
 
-    Args:
-        checkpoint: Which names the tower; without one there are none.
-        with_unused: Whether those count which the tower is built without.
+    `with_unused` are those too which the tower is built without.
 
     Raises:
         CheckpointError: the files are missing or cannot be read.
@@ -58,11 +56,8 @@ def read_tower_tensors(folder: Path) -> dict[str, torch.Tensor]:
 def require_frozen_tower(tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> None:
     """Checks that what a checkpoint holds of a frozen tower is a copy of the tower's own files.
 
-    These count then. Where a checkpoint holds other values, the tower was trained.
-
-    Args:
-        tensors: The checkpoint's, by their names in the model.
-        checkpoint: A checkpoint of which no field says that its tower was trained.
+    These count then. Where a checkpoint holds other values, the tower was trained. `tensors` are
+    the checkpoint's, of which no field says so, by their names in the model.
 
     Raises:
         CheckpointError: the values differ, and no field says that the tower was frozen.
@@ -75,10 +70,9 @@ def require_frozen_tower(tensors: Mapping[str, torch.Tensor], checkpoint: Checkp
     differing = [name for name in held if not _is_copy(name, held, own)]
     if not differing:
         return
-    holder = checkpoint.base or checkpoint.path
     seen = (
-        f"{len(differing)} of the {len(held)} tensors that {holder} holds of the vision tower, "
-        f"such as {differing[0]}, have other values than in {checkpoint.tower_dir}"
+        f"{len(differing)} of the {len(held)} tensors that {checkpoint.language_dir} holds of the "
+        f"vision tower, such as {differing[0]}, have other values than in {checkpoint.tower_dir}"
     )
     field, config = "`unfreeze_mm_vision_tower`", checkpoint.config_file
     parts = checkpoint.config.get("mm_tunable_parts")

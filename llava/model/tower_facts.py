@@ -5,7 +5,6 @@ What decides how images are seen is read here, before anything is loaded. Import
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,12 @@ from llava.errors import CheckpointError
 from llava.model.locate import find_weight_files, read_config, resolve_vision_tower
 from llava.model.processor_facts import check_processor
 from llava.model.quantized_weights import stored_names
-from llava.model.rules import NULL, OBJECT, check_fields, one_of, unknown_value
+from llava.model.rules import NULL, OBJECT, check_fields, one_of, unknown_value, whole
 from llava.model.tower_kinds import (
     CLIP,
     DEFAULT_SCALES,
     KINDS,
+    LAYER,
     NAMED_IMAGE_SIZE,
     SIGLIP,
     SIZES,
@@ -35,11 +35,8 @@ _DEFAULT_TYPES = _PART_TYPES | {"llava_onevision": SIGLIP}
 def read_tower(folder: Path, config: Mapping[str, Any]) -> Tower:
     """Returns the tower of a folder as a checkpoint uses it.
 
-    What else the folder's config.json holds steers nothing.
-
-    Args:
-        folder: The tower's, or that of a checkpoint in one of transformers' formats.
-        config: The checkpoint's, in the original format's terms.
+    It may be the folder of a checkpoint in one of transformers' formats. What else its config.json
+    holds steers nothing. `config` is the checkpoint's, in the original format's terms.
 
     Raises:
         CheckpointError: it is a tower of an unknown kind, or a field has a value that is not known.
@@ -69,10 +66,7 @@ def vision_part(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
 def check_tower(part: Mapping[str, Any], path: Path, prefix: str = "") -> None:
     """Checks the vision part of a tower's configuration.
 
-    Args:
-        part: It.
-        path: The file.
-        prefix: Where in the file it is; empty for a tower's own file, which states all sizes.
+    `prefix` says where in the file it is; empty for a tower's own file, which states all sizes.
 
     Raises:
         CheckpointError: it is a tower of an unknown kind, or a field has a value that is not known.
@@ -81,11 +75,9 @@ def check_tower(part: Mapping[str, Any], path: Path, prefix: str = "") -> None:
     if not one_of(*KINDS).holds(model_type):
         raise _unknown_kind(f"{prefix}model_type", model_type, path)
     kind = KINDS[model_type]
-    check_fields(part, {**kind.rules, "quantization_config": NULL}, path, prefix)
-    for name in SIZES:
-        if name not in part and not (prefix and name in kind.defaults):
-            raise unknown_value(f"{prefix}{name}", kind.rules[name].words, None, path)
-    sizes = {**kind.defaults, **part}
+    sizes: dict[str, Any] = dict.fromkeys(SIZES) | (dict(kind.defaults) if prefix else {})
+    sizes |= part
+    check_fields(sizes, {**kind.rules, "quantization_config": NULL}, path, prefix)
     side, width = sizes["image_size"], sizes["hidden_size"]
     if sizes["patch_size"] > side:
         words = f"a whole number from 1 to `image_size`, {side}"
@@ -112,13 +104,18 @@ def read_tiles(config: Mapping[str, Any], tile_size: int, path: Path) -> list[li
     if not str(config.get("image_aspect_ratio")).startswith("anyres"):
         _check_fixed_tiles(config, tile_size, path)
         return None
-    name, written = "image_grid_pinpoints", config.get("image_grid_pinpoints")
+    written = config.get("image_grid_pinpoints")
     try:
         sizes = read_pinpoints(written, tile_size)  # type: ignore[arg-type]
+        if any(side % tile_size for size in sizes for side in size):
+            raise ValueError("a size is not made of whole tiles")
     except ValueError as error:
-        raise unknown_value(name, _pinpoints_in_words(tile_size), written, path) from error
-    if any(width % tile_size or height % tile_size for width, height in sizes):
-        raise unknown_value(name, _pinpoints_in_words(tile_size), written, path)
+        pairs = [[tile_size, 2 * tile_size], [2 * tile_size, tile_size]]
+        words = (
+            f"widths and heights in multiples of the tower's {tile_size} pixels, such as {pairs}, "
+            "or a range of grids, such as (1x1),...,(6x6), because images are tiled"
+        )
+        raise unknown_value("image_grid_pinpoints", words, written, path) from error
     return [list(size) for size in sizes]
 
 
@@ -132,17 +129,6 @@ def _check_fixed_tiles(config: Mapping[str, Any], tile_size: int, path: Path) ->
     if layout.is_spatial and num_views not in (1, 5):
         words = f"flat, because {layout.mode} cuts images into {num_views} views"
         raise unknown_value("mm_patch_merge_type", words, config["mm_patch_merge_type"], path)
-
-
-def _pinpoints_in_words(tile_size: int) -> str:
-    pairs = [[tile_size, 2 * tile_size], [2 * tile_size, tile_size]]
-    return (
-        f"widths and heights in multiples of the tower's {tile_size} pixels, such as {pairs}, or a "
-        "range of grids, such as (1x1),...,(6x6), because images are tiled"
-    )
-
-
-_TOWER_LAYER = re.compile(r"(?:vision_model\.)?encoder\.layers\.(\d+)\.")
 
 
 def is_tower_tuned(config: Mapping[str, Any]) -> bool:
@@ -188,12 +174,7 @@ def find_tower(
 ) -> tuple[Path, Tower]:
     """Returns the folder of the vision tower that a checkpoint names, and the tower.
 
-    Args:
-        config: The checkpoint's, from `read_facts`.
-        config_path: Its file.
-        folder: The checkpoint's.
-        base: The folder of its base, if it has one.
-        native: Whether the configuration was translated, so that it describes the tower itself.
+    A `native` configuration was translated, and describes the tower itself.
 
     Raises:
         CheckpointError: no tower is named, it is not there or of an unknown kind, or it lacks the
@@ -227,13 +208,11 @@ def _check_selection(
     """Checks that a tower has the layer and the features that are asked for."""
     num_layers, layer = tower.config["num_hidden_layers"], tower.select_layer
     # the embeddings count as the output of a layer before the first
-    if type(layer) is not int or not -num_layers - 1 <= layer <= num_layers:
+    known = whole(-num_layers - 1, num_layers)
+    if not known.holds(layer):
         key = "vision_feature_layer" if native else "mm_vision_select_layer"
-        raise CheckpointError(
-            f"`{key}` must be a whole number from {-num_layers - 1} to {num_layers}, as the vision "
-            f"tower in {tower_dir} has {num_layers} layers, but is {layer!r} in {config_path}. "
-            "Take the config.json and the tower that belong to the checkpoint."
-        )
+        words = f"{known.words}, as the vision tower in {tower_dir} has {num_layers} layers"
+        raise unknown_value(key, words, layer, config_path)
     strategy = "vision_feature_select_strategy"
     is_full = config.get("mm_vision_select_feature") == "cls_patch"
     if native and not tower.kind.has_class_token and not is_full:
@@ -245,7 +224,7 @@ def _check_selection(
     tiled = ratio not in (None, "square", "pad")
     if spatial and tiled and tower.select_feature == "cls_patch":
         if native:
-            words = "default, as `model_type` is llava_next"
+            words = "default, because images are tiled"
             raise unknown_value(strategy, words, "full", config_path)
         words = f"patch, because `image_aspect_ratio` is {ratio}"
         raise unknown_value("mm_vision_select_feature", words, "cls_patch", config_path)
@@ -263,11 +242,9 @@ def _check_scales(tower: Tower, config: Mapping[str, Any], path: Path) -> None:
     if tower.select_feature != "patch":
         words = "patch, because `s2` is true"
         raise unknown_value("mm_vision_select_feature", words, tower.select_feature, path)
-    ratio, known = config.get("image_aspect_ratio"), one_of(None, "square", "pad")
-    if not known.holds(ratio):
-        raise unknown_value(
-            "image_aspect_ratio", "pad or square, because `s2` is true", ratio, path
-        )
+    if (ratio := config.get("image_aspect_ratio")) not in (None, "square", "pad"):
+        words = "pad or square, because `s2` is true"
+        raise unknown_value("image_aspect_ratio", words, ratio, path)
 
 
 def _check_layers(folder: Path, tower: Tower) -> None:
@@ -278,7 +255,7 @@ def _check_layers(folder: Path, tower: Tower) -> None:
     found = {
         int(match[1])
         for name in stored_names(find_weight_files(folder))
-        if (match := _TOWER_LAYER.match(name))
+        if (match := LAYER.match(name))
     }
     stated = tower.config["num_hidden_layers"] + tower.kind.drops_last_layer
     if found and max(found) + 1 != stated:

@@ -29,7 +29,8 @@ _RULES: Mapping[str, Rule] = {
     "norm_type": one_of("rms_norm"),
 }
 _BASE = dict(zip(SIZES, (768, 3072, 12, 12, 224), strict=False)) | {"num_channels": 3}
-_LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
+LAYER = re.compile(r"(?:vision_model\.)?encoder\.layers\.(\d+)\.")
+"""The beginning of a tensor's name in a layer of a tower's files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +153,7 @@ class Tower:
 
     def has_place_for(self, name: str) -> bool:
         """Whether it is built with a tensor of its files, whose end may be left out."""
-        if layer := _LAYER.match(name):
+        if layer := LAYER.match(name):
             return int(layer[1]) < int(self.config["num_hidden_layers"])
         return not name.startswith("head.")
 

@@ -9,26 +9,22 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from llava.errors import CheckpointError, reason_of
-from llava.model.locate import read_strings, refuse_lfs_pointer
+from llava.model.checkpoint import Checkpoint
+from llava.model.locate import read_strings, refuse_lfs_pointer, unreadable
 from llava.model.quantized_weights import refuse_quantized
+from llava.model.rules import unknown_value
 
 # what torch.load answers damaged files with
 _DAMAGED = (
-    OSError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    struct.error,
-    zipfile.BadZipFile,
+    *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError),
+    *(AssertionError, struct.error, zipfile.BadZipFile),
 )
 
 _SHOWN = 5
@@ -36,6 +32,7 @@ _SHOWN = 5
 # Tensors that older versions saved and that are computed today.
 _COMPUTED = re.compile(r"(rotary_emb\.inv_freq|embeddings\.position_ids)$")
 _TOWER = re.compile(r"(^|\.)vision_tower\.")
+_NEWLINE = re.compile(r"(^|\.)image_newline$")
 _PROJECTOR = re.compile(r"(^|\.)(mm_projector\.|image_newline$)")
 
 # What torch.compile, data parallelism and checkpointing of activations put into a tensor's name.
@@ -93,11 +90,7 @@ def _require_values(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
 
 
 def require_numbers(tensors: Mapping[str, torch.Tensor], place: Path) -> None:
-    """Checks that tensors hold the numbers that weights have.
-
-    Args:
-        tensors: By name.
-        place: Their file or folder.
+    """Checks that tensors of a file or folder hold the numbers that weights have.
 
     Raises:
         CheckpointError: some hold whole numbers or bytes, as quantized weights do.
@@ -131,10 +124,9 @@ def is_computed(name: str) -> bool:
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         refuse_lfs_pointer(path)
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _read_bin(path: Path) -> dict[str, torch.Tensor]:
@@ -151,7 +143,7 @@ def _read_bin(path: Path) -> dict[str, torch.Tensor]:
             "source that you trust."
         ) from error
     except _DAMAGED as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if not isinstance(content, dict) or not all(
         isinstance(value, torch.Tensor) for value in content.values()
     ):
@@ -160,13 +152,6 @@ def _read_bin(path: Path) -> dict[str, torch.Tensor]:
             "model or the trainer's state."
         )
     return content
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{path} cannot be read ({type(error).__name__}: {reason_of(error)}): it is truncated, "
-        "damaged or not accessible. Download it again, or check its permissions."
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,31 +180,36 @@ class LoadReport:
     content_hash: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    """Where the tensors of a model come from, for messages.
+def has_own_head(tensors: Mapping[str, torch.Tensor], embeddings: str) -> bool:
+    """Whether tensors have a head of other values than the embeddings, which have that name."""
+    head, table = tensors.get("lm_head.weight"), tensors.get(embeddings)
+    if head is None or table is None:
+        return False
+    return head.shape != table.shape or not torch.equal(head, table.to(head))
 
-    Attributes:
-        weights: The folder of the language model's tensors.
-        config: The config.json that describes the model.
-        trained: The files of what was trained over a base; empty for a complete checkpoint.
-        files: The language model's files.
-        native: Whether they are in transformers' own format, in which a checkpoint holds its tower.
+
+def drop_idle_newline(
+    tensors: dict[str, torch.Tensor],
+    expected: Mapping[str, torch.Size],
+    config: Mapping[str, Any],
+    config_file: Path,
+) -> None:
+    """Leaves out, in place, the newline that a model had before it was trained without one.
+
+    Args:
+        tensors: The checkpoint's tensors by name.
+        expected: The model's shapes by name.
+        config: The checkpoint's configuration.
+        config_file: Where it stands, for messages.
+
+    Raises:
+        CheckpointError: the configuration does not say whether rows are closed by a newline.
     """
-
-    weights: Path
-    config: Path
-    trained: tuple[Path, ...] = ()
-    files: tuple[Path, ...] = ()
-    native: bool = False
-
-    @property
-    def remedy(self) -> str:
-        """What to do where the language model does not fit the configuration."""
-        if self.config.parent == self.weights:
-            return "take the config.json that belongs to it"
-        trained = self.config.parent.name
-        return f"give the model that {trained} was trained on with `model.base=`"
+    for name in [name for name in tensors.keys() - expected.keys() if _NEWLINE.search(name)]:
+        if "mm_patch_merge_type" not in config:
+            words = f"stated, such as spatial_unpad, as the weights hold {name}"
+            raise unknown_value("mm_patch_merge_type", words, None, config_file)
+        del tensors[name]
 
 
 def match_tensors(
@@ -227,7 +217,7 @@ def match_tensors(
     expected: Mapping[str, torch.Size],
     *,
     tied: frozenset[str],
-    sources: Sources,
+    checkpoint: Checkpoint,
 ) -> LoadReport:
     """Removes from `tensors` what the model does not take and returns what was found.
 
@@ -236,11 +226,12 @@ def match_tensors(
         expected: Shapes of the model's parameters and stored buffers by name; with those of the
             vision tower if it was tuned.
         tied: Names that may be absent because they share another tensor.
-        sources: Where the tensors come from.
+        checkpoint: Where the tensors come from.
 
     Raises:
         CheckpointError: a tensor is missing, has another shape, or has no place in the model.
     """
+    config = checkpoint.config_file
     computed = [name for name in tensors if name not in expected and is_computed(name)]
     frozen = not any(map(is_of_tower, expected))
     ignored = [name for name in tensors if frozen and is_of_tower(name) and name not in computed]
@@ -249,14 +240,14 @@ def match_tensors(
     unexpected = sorted(tensors.keys() - expected.keys())
     missing = sorted(expected.keys() - tensors.keys() - tied)
     if missing:
-        raise CheckpointError(_describe_missing(missing, unexpected, len(expected), sources))
+        raise CheckpointError(_describe_missing(missing, unexpected, len(expected), checkpoint))
     if unexpected:
         raise CheckpointError(
-            f"{_holder(unexpected[0], sources)} holds {len(unexpected)} tensors that have no place "
-            f"in the model that {sources.config} describes: {listed(unexpected)}. The two do not "
-            f"belong together: {sources.remedy}."
+            f"{_holder(unexpected[0], checkpoint)} holds {len(unexpected)} tensors that have no "
+            f"place in the model that {config} describes: {listed(unexpected)}. The two do not "
+            f"belong together: {checkpoint.remedy}."
         )
-    require_shapes(tensors, expected, sources.weights, sources.config, sources.remedy)
+    require_shapes(tensors, expected, checkpoint.language_dir, config, checkpoint.remedy)
     return LoadReport(
         num_loaded=len(tensors), num_computed=len(computed), num_tower_ignored=len(ignored)
     )
@@ -269,14 +260,7 @@ def require_shapes(
     config: Path,
     remedy: str,
 ) -> None:
-    """Checks that tensors have the shapes that a model has.
-
-    Args:
-        tensors: By name; all of them in the model.
-        expected: The model's shapes by name.
-        holder: The file or folder that the tensors come from, for messages.
-        config: The config.json that describes the model.
-        remedy: What to do where the two do not belong together.
+    """Checks that tensors of a file or folder have the shapes of a model that `config` describes.
 
     Raises:
         CheckpointError: a tensor has another shape.
@@ -292,42 +276,43 @@ def require_shapes(
 
 
 def _describe_missing(
-    missing: list[str], unexpected: list[str], total: int, sources: Sources
+    missing: list[str], unexpected: list[str], total: int, checkpoint: Checkpoint
 ) -> str:
+    folder, config = checkpoint.language_dir, checkpoint.config_file
     others = ""
     if unexpected:
         others = f" It holds others that have no place: {listed(unexpected)}."
-    if sources.trained and all(map(_PROJECTOR.search, missing)):
-        files = ", ".join(map(str, sources.trained))
+    if checkpoint.trained_files and all(map(_PROJECTOR.search, missing)):
+        files = ", ".join(map(str, checkpoint.trained_files))
         return (
-            f"Neither {sources.weights} nor {files} holds the projector's {listed(missing)}. "
+            f"Neither {folder} nor {files} holds the projector's {listed(missing)}. "
             f"Without them the model cannot see.{others} Copy non_lora_trainables.bin or "
             "mm_projector.bin from the output of the training."
         )
     if all(map(is_of_tower, missing)):
-        if sources.native:
+        if checkpoint.native:
             return (
-                f"{sources.weights} lacks {len(missing)} tensors of the vision tower, which its "
-                f"`vision_config` describes in {sources.config}: {listed(missing)}.{others} "
-                f"Download it again, or {sources.remedy}."
+                f"{folder} lacks {len(missing)} tensors of the vision tower, which its "
+                f"`vision_config` describes in {config}: {listed(missing)}.{others} Download it "
+                f"again, or {checkpoint.remedy}."
             )
         return (
-            f"{sources.weights} lacks {len(missing)} tensors of the vision tower, which "
-            f"`unfreeze_mm_vision_tower` or `mm_tunable_parts` in {sources.config} says was "
-            f"trained: {listed(missing)}.{others} Download it again, or correct the field if the "
-            "tower was frozen."
+            f"{folder} lacks {len(missing)} tensors of the vision tower, which "
+            f"`unfreeze_mm_vision_tower` or `mm_tunable_parts` in {config} says was trained: "
+            f"{listed(missing)}.{others} Download it again, or correct the field if the tower was "
+            "frozen."
         )
     return (
-        f"{sources.weights} lacks {len(missing)} of the {total} tensors that {sources.config} asks "
+        f"{folder} lacks {len(missing)} of the {total} tensors that {config} asks "
         f"for: {listed(missing)}. Without them the model would answer at random.{others} Download "
-        f"it again, or {sources.remedy}."
+        f"it again, or {checkpoint.remedy}."
     )
 
 
-def _holder(name: str, sources: Sources) -> Path:
+def _holder(name: str, checkpoint: Checkpoint) -> Path:
     """The file with a tensor; the folder where the file has it under another name."""
-    files = (file for file in sources.files if name in read_strings(file))
-    return next(files, sources.weights)
+    files = (file for file in checkpoint.weight_files if name in read_strings(file))
+    return next(files, checkpoint.language_dir)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -53,9 +53,10 @@ class Asker:
             StoreError: an answer cannot be written.
             WorkerError: no worker is left; what they had answered is stored.
         """
-        self.progress.enter_task(task_run.name)
         before, started = self.workers.report(), time.monotonic()
         samples = {sample.key: sample for sample in task_run.pending()}
+        number = len(task_run.asked.samples)
+        self.progress.enter_task(task_run.name, number, number - len(samples))
         work = Work(
             samples=list(samples.values()),
             renderer=self.renderer,

@@ -41,7 +41,8 @@ def check_canary(workers: Workers, renderer: PromptRenderer, task_runs: Sequence
     step = len(samples) // _NUM_PROBED
     probes: list[ImageProbe] = []
     for sample in samples[::step][:_NUM_PROBED]:
-        request = renderer.build_request(sample, GenerationConfig())
+        # how much is written the probe says itself; one token is right for choices, too
+        request = renderer.build_request(sample, GenerationConfig(max_new_tokens=1))
         if isinstance(request, Request):
             findings = workers.probe([request])
             probes += (finding for finding in findings if isinstance(finding, ImageProbe))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from evals.records import Sample
-from llava.conversation import resolve_conversation
+from llava.conversation import declared_templates, resolve_conversation, stop_tokens
 from llava.errors import CheckpointError
 from llava.model.checkpoint import Checkpoint, inspect_checkpoint
 from llava.model.content_hash import cached_hash
@@ -63,6 +63,16 @@ class Subject:
                 f"of {task} show images. {self.checkpoint.vision_remedy}"
             )
 
+    def require_choices(self, samples: Sequence[Sample]) -> None:
+        """Checks that the model can rank the choices of questions, where they have any.
+
+        Raises:
+            CheckpointError: the tokenizer cannot be read.
+            ConfigError: as `PromptRenderer.find_choices`.
+        """
+        if any(sample.choices for sample in samples):
+            self.build_renderer().require_choices(samples)
+
     def build_renderer(self) -> PromptRenderer:
         """Returns what renders questions for this checkpoint.
 
@@ -94,6 +104,7 @@ class Subject:
             attention=settings.model.attention,
             vision_tower_dtype=settings.model.vision_tower_dtype,
             template=self.template,
+            declared=declared_templates().get(self.template),
             tf32=settings.model.tf32,
             engine=engine,
             source=source,
@@ -125,4 +136,6 @@ def inspect_subject(settings: SubjectConfig) -> Subject:
         names=[name, parent, model.base, checkpoint.config.get("_name_or_path")],
         tokenizer=None if forced else load_checkpoint_tokenizer(checkpoint),
     )
+    if template in declared_templates():
+        stop_tokens(template, load_checkpoint_tokenizer(checkpoint))  # refused now, not by a worker
     return Subject(name=name, checkpoint=checkpoint, template=template, template_reason=reason)

@@ -36,14 +36,15 @@ from runners.evaluation.provenance import Environment, Timing
 from runners.evaluation.questions import AskedTask
 from runners.evaluation.rerun import repeatable_options
 from runners.evaluation.resuming import TaskRun
-from runners.logs import RunLog
+from runners.logs import RunLog, doing
 from runners.options.eval import EvalConfig
 from runners.options.names import run_name
 from runners.options.program import is_later_job
+from runners.options.sweep_jobs import note_figures
 from runners.options.task_spec import TaskSpec
 from runners.signals import Interruption
 from runners.storage.identity import UNKNOWN
-from runners.storage.run_table import render_summaries, write_tables
+from runners.storage.run_table import render_summaries, summary_rows, write_tables
 from runners.storage.stored import StoredTask
 from runners.workers.interface import build_workers
 from runners.workers.messages import ModelLoaded
@@ -77,7 +78,8 @@ class Problems:
 
 def run_course(settings: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
     """Runs an evaluation of the benchmarks, by their key in `tasks`; returns the exit code."""
-    with RunLog() as log, Interruption() as interruption:
+    run_log = RunLog(quiet=settings.quiet, form=settings.log)
+    with run_log as log, Interruption() as interruption:
         try:
             with ExitStack() as resources:
                 course = Course(
@@ -132,8 +134,10 @@ class Course:
             self._workers.start(self.settings.device)
         subject = self._inspect()
         self._states = read_states(subject.checkpoint)  # before the hashes
-        model = identify_checkpoint(subject, self.settings, self._hash_weights)
-        self._open(subject, model)
+        with doing("hashing the checkpoint"):
+            model = identify_checkpoint(subject, self.settings, self._hash_weights)
+        with doing("reading stored answers"):
+            self._open(subject, model)
         timings: dict[str, Timing] = {}
         if any(task_run.pending() for task_run in self._task_runs):
             timings = self._ask(subject, *self._load(subject, model))
@@ -149,8 +153,9 @@ class Course:
         settings, problems = self.settings, Problems()
         with problems.kept(CheckpointError, ConversationError):
             subject = inspect_subject(settings)
-        for spec in self.specs.values():
-            with problems.kept(DataError):
+        for key, spec in self.specs.items():
+            reading = doing(f"reading the questions of {key}")
+            with problems.kept(ConfigError, DataError), reading:
                 task_run = TaskRun(
                     AskedTask(spec.build(), settings, spec),
                     self._run_dir,
@@ -162,8 +167,9 @@ class Course:
                 self._task_runs.append(task_run)
         problems.raise_all()
         for task_run in self._task_runs:
-            with problems.kept(CheckpointError):
+            with problems.kept(CheckpointError, ConfigError):
                 subject.require_vision(task_run.name, task_run.asked.samples)
+                subject.require_choices(task_run.asked.samples)
         problems.raise_all()
         return subject
 
@@ -200,14 +206,16 @@ class Course:
             ConfigError: it cannot be loaded, or is not the one that the run goes on with.
         """
         self._workers.start(self.settings.device)
-        ready = self._workers.wait_until_ready()
+        with doing("starting the workers"):
+            ready = self._workers.wait_until_ready()
         if model.dtype == UNKNOWN:
             model = replace(model, dtype=ready.default_dtype)
         self._check(model)
         order = subject.load_order(
             self.settings, dtype=model.dtype, engine=self.settings.engine, source=self._source
         )
-        loaded = self._workers.load(order)
+        with doing("loading the model"):
+            loaded = self._workers.load(order)
         device = ready.hardware.device
         logger.info("model loaded in %.1f s (%s, %s)", loaded.load_s, device, model.dtype)
         if other := describe_other_files(model.files, loaded.files):
@@ -243,7 +251,8 @@ class Course:
         require_unchanged(subject.checkpoint, self._states)  # what was read here, too
         timings: dict[str, Timing] = {}
         if self.settings.canary == "on":
-            check_canary(self._workers, renderer, self._task_runs)
+            with doing("asking a few questions with and without their image"):
+                check_canary(self._workers, renderer, self._task_runs)
         measured = (task_run.measured_before(environment) for task_run in self._task_runs)
         known = next((calibration for calibration in measured if calibration is not None), None)
         known = known or Calibration()
@@ -272,9 +281,14 @@ class Course:
 
     def _conclude(self, timings: Mapping[str, Timing]) -> int:
         """Scores the tasks, prints and writes the tables; returns the exit code."""
-        summaries = [task_run.finish(timings.get(task_run.name)) for task_run in self._task_runs]
+        summaries = []
+        for task_run in self._task_runs:
+            with doing(f"scoring {task_run.name}"):
+                summaries.append(task_run.finish(timings.get(task_run.name)))
         write_tables(self._run_dir)
         print(f"{self._run_dir.name}\n{render_summaries(summaries)}\n")
+        note_figures({"run": self._run_dir.name})
+        note_figures({row["task"]: row["score"] for row in summary_rows(summaries)})
         for task_run in self._task_runs:
             if not task_run.asked.task.has_annotations:
                 _say_who_scores(task_run)

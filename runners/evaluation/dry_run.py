@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from evals.records import Cause, Failure, Sample
-from llava.constants import IMAGE_TOKEN_INDEX
+from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from llava.generation.plan import Pack
 from llava.generation.request import GenerationConfig, Request
 from llava.model.checkpoint import Checkpoint
@@ -32,6 +33,7 @@ from runners.evaluation.roofline import (
     plan_for,
 )
 from runners.evaluation.work import cut_into_pieces, most_tokens
+from runners.logs import doing
 from runners.options.eval import EvalConfig
 from runners.storage.asked import group_by_images
 
@@ -44,7 +46,11 @@ _LONG_ANSWER_TASKS = {"mmvet": 150, "llavabench": 200}
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _STORED_BYTES = {"int8": 1.0, "nf4": 0.56, "fp4": 0.56}
 _PACK_TOKENS = 8192
-_PLANNED_QUESTIONS = 20_000  # packs of more are not planned, but taken to be like theirs
+_PLANNED_QUESTIONS = 20_000  # others are not tokenized, but taken to be like these
+_BESIDE_TEXT = 64  # tokens by which the frames of two prompts with the same number of images differ
+_START_S = 10.0
+_LOADED_BYTES_PER_S = 1e9
+"""How fast a process starts, and weights are read; assumptions, as no disk is asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +66,8 @@ class TaskPlan:
         tower_flops: Of vision tower and projector.
         failures: Questions that cannot be asked, by cause; they are in no other number of tokens.
         num_perhaps_too_long: Questions that do not fit if their images get the most tiles.
+        num_estimated: Questions whose tokens are estimated by those of the others.
+        longest_answer: Tokens that an answer may have at most.
         packs: What would go through a GPU (True) or a CPU (False) at once; of a large task, for
             evenly chosen groups.
     """
@@ -75,6 +83,8 @@ class TaskPlan:
     tower_flops: float
     failures: Mapping[str, int] = field(default_factory=dict)
     num_perhaps_too_long: int = 0
+    num_estimated: int = 0
+    longest_answer: int | None = None
     packs: Mapping[bool, Sequence[Pack]] = field(default_factory=dict)
 
     @property
@@ -91,7 +101,12 @@ def describe_run(subject: Subject, tasks: Sequence[AskedTask], settings: EvalCon
             hint = f" {task.task.without_images}".rstrip()
             logger.warning("%s: %s They would count as failed.%s", task.name, told, hint)
     renderer, checkpoint = subject.build_renderer(), subject.checkpoint
-    plans = [plan_task(task.name, task.samples, renderer, subject) for task in tasks]
+    plans = []
+    for task in tasks:
+        longest = task.generation.max_new_tokens
+        with doing(f"planning {task.name}"):
+            plan = plan_task(task.name, task.samples, renderer, subject, usual_answer(task))
+        plans.append(replace(plan, longest_answer=longest))
     for plan in plans:
         for problem in _problems(plan, checkpoint):
             logger.warning("%s: %s", plan.name, problem)
@@ -104,8 +119,9 @@ def describe_run(subject: Subject, tasks: Sequence[AskedTask], settings: EvalCon
         count_tower_parameters(checkpoint.tower),
     )
     chosen = choose_devices(settings.device)
+    start = {"start": _START_S + memory / _LOADED_BYTES_PER_S}
     times = {
-        name: predict(plans, checkpoint, device, dtype)
+        name: start | predict(plans, checkpoint, device, dtype)
         for name, device in chosen.items()
         if memory <= device.memory_bytes
     }
@@ -145,73 +161,128 @@ def predict(
     return total
 
 
+def usual_answer(task: AskedTask) -> int:
+    """Returns the tokens that an answer is assumed to have; of own questions, as it may have."""
+    longest = task.generation.max_new_tokens
+    of_kind = USUAL_NEW_TOKENS if task.task.releases else longest
+    return min(longest, _LONG_ANSWER_TASKS.get(task.name, of_kind))
+
+
 def plan_task(
-    name: str, samples: Sequence[Sample], renderer: PromptRenderer, subject: Subject
+    name: str,
+    samples: Sequence[Sample],
+    renderer: PromptRenderer,
+    subject: Subject,
+    answer_length: int = USUAL_NEW_TOKENS,
 ) -> TaskPlan:
-    """Returns what the task of that name would take."""
+    """Returns what the task of that name would take, with answers of that length."""
     checkpoint = subject.checkpoint
-    num_image_tokens = checkpoint.most_image_tokens
-    total = packed = num_groups = num_encoded = num_perhaps_too_long = 0
-    failures: Counter[str] = Counter()
+    kept, counted = _Counted(), _Counted()
     images: set[str] = set()
-    kept: dict[str, Request] = {}
+    num_encoded = num_estimated = longest_frame = 0
     keep_every = -(-len(samples) // _PLANNED_QUESTIONS)
-    for group in group_by_images(samples):
-        keeps = num_groups % keep_every == 0
-        num_groups += 1
-        num_encoded += len(set(group[0].image_keys))
+    groups = list(group_by_images(samples))
+    for number, group in enumerate(groups):
         images.update(group[0].image_keys)
-        num_shown = len(group[0].images)
-        added = num_shown * (num_image_tokens - 1)
-        least = num_shown * (checkpoint.num_image_tokens - 1)
-        most = num_shown * (num_image_tokens + _num_newlines(checkpoint) - 1)
-        prompts = []
-        for sample in group:
-            request = renderer.build_request(sample, GenerationConfig())
-            if isinstance(request, Failure):
-                failures[request.cause] += 1
-                continue
-            prompts.append(request.prompt_ids)
-            if keeps:
-                kept[sample.key] = request
-            too_long = len(request.prompt_ids) + least > checkpoint.max_prompt_tokens
-            failures[Cause.PROMPT_TOO_LONG] += too_long
-            perhaps = len(request.prompt_ids) + most > checkpoint.max_prompt_tokens
-            num_perhaps_too_long += perhaps and not too_long
-        lengths = [len(prompt) for prompt in prompts]
-        shared = added + _count_shared(prompts[0].tolist()) if len(prompts) > 1 else 0
-        total += sum(lengths) + len(prompts) * added
-        packed += shared + sum(length + added - shared for length in lengths)
-    answers = len(samples) * _LONG_ANSWER_TASKS.get(name, USUAL_NEW_TOKENS)
+        num_encoded += len(set(group[0].image_keys))
+        if number % keep_every == 0:
+            kept.add(group, renderer, checkpoint)
+            longest_frame = max(kept.longest_prompt + _BESIDE_TEXT, longest_frame)
+            continue
+        most = _most_added(group[0], checkpoint) + longest_frame
+        if all(_surely_fits(sample, checkpoint.max_prompt_tokens - most) for sample in group):
+            num_estimated += len(group)
+        else:
+            counted.add(group, renderer, checkpoint)
+    scale = 1 + num_estimated / kept.num_questions
+    packed = counted.num_packed_tokens + round(scale * kept.num_packed_tokens)
+    answers = len(samples) * answer_length
     shape = LanguageShape.of(checkpoint.config)
     head = shape.vocab_size * shape.width
     return TaskPlan(
         name=name,
         num_questions=len(samples),
         num_images=len(images),
-        num_groups=num_groups,
-        num_tokens=total,
+        num_groups=len(groups),
+        num_tokens=counted.num_tokens + round(scale * kept.num_tokens),
         num_packed_tokens=packed,
         num_new_tokens=answers,
         flops=2.0 * ((packed + answers) * shape.num_layer_parameters + answers * head),
         tower_flops=num_encoded * _tower_shape(checkpoint).flops,
-        failures=+failures,
-        num_perhaps_too_long=num_perhaps_too_long,
+        failures=+(kept.failures + counted.failures),
+        num_perhaps_too_long=kept.num_perhaps_too_long + counted.num_perhaps_too_long,
+        num_estimated=num_estimated,
         packs={
-            on_gpu: _pack(samples, kept, num_image_tokens, shape.width, on_gpu)
+            on_gpu: _pack(samples, kept.requests, checkpoint, shape.width, on_gpu)
             for on_gpu in (True, False)
         },
     )
 
 
+@dataclass(slots=True, kw_only=True)
+class _Counted:
+    """Questions whose prompts were tokenized, and what they come to."""
+
+    num_questions: int = 0
+    num_tokens: int = 0
+    num_packed_tokens: int = 0
+    num_perhaps_too_long: int = 0
+    longest_prompt: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    requests: dict[str, Request] = field(default_factory=dict)
+
+    def add(
+        self, group: Sequence[Sample], renderer: PromptRenderer, checkpoint: Checkpoint
+    ) -> None:
+        """Counts questions that share their images."""
+        num_shown, longest = len(group[0].images), checkpoint.max_prompt_tokens
+        added = num_shown * (checkpoint.most_image_tokens - 1)
+        least = num_shown * (checkpoint.num_image_tokens - 1)
+        most = _most_added(group[0], checkpoint)
+        prompts = []
+        for sample in group:
+            # nothing is generated; one token is right for choices, too
+            request = renderer.build_request(sample, GenerationConfig(max_new_tokens=1))
+            if isinstance(request, Failure):
+                self.failures[request.cause] += 1
+                continue
+            prompts.append(request.prompt_ids)
+            self.requests[sample.key] = request
+            too_long = len(request.prompt_ids) + least > longest
+            self.failures[Cause.PROMPT_TOO_LONG] += too_long
+            perhaps = len(request.prompt_ids) + most > longest
+            self.num_perhaps_too_long += perhaps and not too_long
+        lengths = [len(prompt) for prompt in prompts]
+        shared = added + _count_shared(prompts[0].tolist()) if len(prompts) > 1 else 0
+        self.num_questions += len(group)
+        self.num_tokens += sum(lengths) + len(prompts) * added
+        self.num_packed_tokens += shared + sum(length + added - shared for length in lengths)
+        self.longest_prompt = max([self.longest_prompt, *lengths])
+
+
+def _most_added(sample: Sample, checkpoint: Checkpoint) -> int:
+    """The most tokens that the images of a question add to its prompt, which marks each by one."""
+    return len(sample.images) * (checkpoint.most_image_tokens + _num_newlines(checkpoint) - 1)
+
+
+def _surely_fits(sample: Sample, longest: int) -> bool:
+    """Whether a question can be asked, and has no more tokens than that, without tokenizing it.
+
+    A token is at least one character of ASCII.
+    """
+    text = sample.text
+    return text.isascii() and len(text) <= longest and DEFAULT_IMAGE_TOKEN not in text
+
+
 def _pack(
     samples: Sequence[Sample],
     kept: Mapping[str, Request],
-    num_image_tokens: int,
+    checkpoint: Checkpoint,
     width: int,
     on_gpu: bool,
 ) -> list[Pack]:
     """The packs that workers would make of those samples that are kept, dealt as work is dealt."""
+    num_image_tokens = checkpoint.most_image_tokens
     most = most_tokens(GPU_PACK_TOKENS if on_gpu else CPU_PACK_TOKENS)
     pieces = cut_into_pieces((s for s in samples if s.key in kept), num_image_tokens, most)
     items = [[kept[sample.key] for sample in piece] for piece in pieces]
@@ -290,11 +361,28 @@ def render_plans(
         for plan in plans
     ]
     lines = [header, *rows, f"memory of a worker: about {memory / 2**30:.1f} GiB"]
-    lengths = ", ".join(f"{plan.name} {plan.answer_length}" for plan in plans)
-    lines.append(f"new tokens an answer, as assumed: {lengths}")
+    lines.append(f"new tokens an answer, as assumed: {', '.join(map(_told_length, plans))}")
+    for plan in plans:
+        if plan.num_estimated:
+            counted = plan.num_questions - plan.num_estimated
+            lines.append(f"tokens of {plan.name}: estimated from {counted:,} of its questions")
     for name, seconds in times.items():
         told = "does not fit"
         if seconds is not None:
-            told = f"about {overall_s(seconds) / 60:,.1f} minutes ({describe_stages(seconds)})"
+            told = f"about {_told_time(overall_s(seconds))} ({describe_stages(seconds)})"
         lines.append(f"on {name}: {told}")
     return "\n".join(lines)
+
+
+def _told_length(plan: TaskPlan) -> str:
+    most = "" if plan.longest_answer is None else f" (at most {plan.longest_answer:,})"
+    return f"{plan.name} {plan.answer_length:,}{most}"
+
+
+def _told_time(seconds: float) -> str:
+    """A time in words; never rounded to nothing.
+
+    >>> _told_time(5.2), _told_time(90.0)
+    ('6 seconds', '1.5 minutes')
+    """
+    return f"{math.ceil(seconds):,} seconds" if seconds < 60 else f"{seconds / 60:,.1f} minutes"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evals.benchmark import GENERATE
 from llava.generation.request import GenerationConfig
 from runners.evaluation.checkpoint import Subject
 from runners.options.engine import EngineOptions, PackedOptions
@@ -92,12 +93,18 @@ def identify_checkpoint(
 
 
 def compose_identity(
-    model: ModelIdentity, *, prompts: str, data: Mapping[str, str], generation: GenerationConfig
+    model: ModelIdentity,
+    *,
+    prompts: str,
+    data: Mapping[str, str],
+    generation: GenerationConfig,
+    answer: str = GENERATE,
 ) -> dict[str, object]:
     """Returns everything that can change an answer to a benchmark, as its manifest holds it.
 
     `prompts` is the hash of all question texts of the split, before the conversation template;
-    `data` that of every file that decides questions and scores, by its path.
+    `data` that of every file that decides questions and scores, by its path; `answer` says whether
+    answers are generated, which manifests do not tell of, or ranked.
     """
     quantization = model.quantization
     return {
@@ -118,4 +125,5 @@ def compose_identity(
             for name in ("temperature", "top_p", "num_beams", "max_new_tokens")
         },
         "seed": generation.seed,
+        **({} if answer == GENERATE else {"answer": answer}),
     }

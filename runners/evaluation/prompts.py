@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from evals.records import Cause, Failure, Sample
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
-from llava.conversation import render_question
+from llava.conversation import answer_lead, render_question
 from llava.generation.request import GenerationConfig, Request
 from llava.tokens import ChunkEncoder, tokenizer_image_token
+from runners.errors import ConfigError
 
 
 @dataclass(slots=True)
@@ -43,7 +45,11 @@ class PromptRenderer:
         return self._ids(self.render(sample))
 
     def build_request(self, sample: Sample, generation: GenerationConfig) -> Request | Failure:
-        """Returns the request of a question, or a failure if its placeholders do not fit."""
+        """Returns the request of a question, or a failure if its placeholders do not fit.
+
+        Raises:
+            ConfigError: as `find_choices`.
+        """
         prompt = self.render(sample)
         try:
             prompt.encode()
@@ -67,6 +73,52 @@ class PromptRenderer:
             prompt_ids=np.array(ids, dtype=np.int32),
             images=sample.images,
             generation=generation,
+            choices=self.find_choices(sample) if sample.choices else (),
+        )
+
+    def find_choices(self, sample: Sample) -> tuple[int, ...]:
+        """Returns the token with which an answer begins that is one of a question's choices.
+
+        It follows the prompt as it would in a conversation: where the template puts a blank in
+        front of an answer, it is the token with that blank.
+
+        Raises:
+            ConfigError: choices share their token, or one is not a token of its own there.
+        """
+        prompt = self.render(sample)
+        opened = self._ids(prompt)
+        answered = {c: self._ids(prompt + answer_lead(self.template) + c) for c in sample.choices}
+        found: dict[int, str] = {}
+        for choice, ids in answered.items():
+            token = next(iter(ids[len(opened) :]), None)
+            if token is None or ids[: len(opened)] != opened:
+                raise self._unrankable(sample, f"{choice!r} does not begin with a token of its own")
+            if token in found:
+                raise self._unrankable(
+                    sample, f"{found[token]!r} and {choice!r} begin with the same token"
+                )
+            found[token] = choice
+        for token, choice in found.items():
+            text = self.tokenizer.decode([token], skip_special_tokens=True).strip()
+            if text != choice:
+                raise self._unrankable(sample, f"{choice!r} begins with the token {text!r}")
+        return tuple(found)
+
+    def require_choices(self, samples: Iterable[Sample]) -> None:
+        """Checks that choices can be ranked, by one question for each set of them.
+
+        Raises:
+            ConfigError: as `find_choices`.
+        """
+        for sample in {sample.choices: sample for sample in samples if sample.choices}.values():
+            self.find_choices(sample)
+
+    def _unrankable(self, sample: Sample, reason: str) -> ConfigError:
+        return ConfigError(
+            f"The choices of question {sample.key} cannot be ranked: behind its prompt in the "
+            f"conversation template {self.template}, {reason} of the checkpoint's tokenizer. Set "
+            "`answer` of the task to generate, or choose another template if this is not the "
+            "checkpoint's."
         )
 
     def _ids(self, prompt: str) -> list[int]:

@@ -12,13 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evals.benchmark import Benchmark
+from evals.benchmark import GENERATE, Benchmark
 from evals.errors import DataError
 from evals.reading.files import collection_paused
 from evals.records import Failure, Sample, Score
-from llava.generation.request import Completion, GenerationConfig
+from llava.generation.request import CHOOSING, Completion, GenerationConfig
 from llava.model.content_hash import state_of
-from runners.errors import StoreError
+from runners.errors import ConfigError, StoreError
 from runners.evaluation.identity import ModelIdentity, compose_identity
 from runners.evaluation.images import ImageFiles
 from runners.options.eval import EvalConfig
@@ -49,6 +49,7 @@ class AskedTask:
         images: The images of these, and which are not there.
 
     Raises:
+        ConfigError: answers are ranked, and the options of generation would have it otherwise.
         DataError: the questions cannot be read, are not as many as published, or there are none in
             this part.
     """
@@ -60,6 +61,7 @@ class AskedTask:
         self._settings = settings
         self._model_id = model_name(settings)
         self._shard = read_shard(settings.runner.shard)
+        self._require_choosing()
         self._states = self._look_at_data()  # before the reading
         with collection_paused():
             self.all_samples = task.samples()
@@ -126,6 +128,19 @@ class AskedTask:
             seed=self._settings.seed,
         )
 
+    def _require_choosing(self) -> None:
+        """Checks that the options of generation are those of choosing, where answers are ranked."""
+        if self.task.answer == GENERATE:
+            return
+        for name, usual in CHOOSING.items():
+            value = getattr(self.generation, name)
+            if value != usual:
+                raise ConfigError(
+                    f"`generation.{name}` must be {usual:g} where answers are ranked "
+                    f"(tasks.{self.name}.answer={self.task.answer}), but is {value}. Leave it out, "
+                    "or have the answers generated."
+                )
+
     @cached_property
     def prompts_hash(self) -> str:
         """The hash of all question texts of the split, before the conversation template."""
@@ -168,7 +183,11 @@ class AskedTask:
     def identity(self, model: ModelIdentity) -> dict[str, object]:
         """Returns everything that can change an answer of a model, as the manifest holds it."""
         return compose_identity(
-            model, prompts=self.prompts_hash, data=self.data_hashes, generation=self.generation
+            model,
+            prompts=self.prompts_hash,
+            data=self.data_hashes,
+            generation=self.generation,
+            answer=self.task.answer,
         )
 
     def render(

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from llava.conversation import conv_templates
 from llava.generation.calibration import MAX_EXPECTED_FLIPS
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.identity import engine_identity
@@ -37,7 +38,7 @@ _FREE = frozenset(
     {
         *("manifest", "run", "results_dir", "overwrite", "retry_failed", "max_failures"),
         *("dry_run", "check_counts", "device", "runner", "engine", "model", "model.path"),
-        *("model.base", "canary"),
+        *("model.base", "canary", "include", "quiet", "log", "wandb"),
     }
 )
 """Options that may be given beside a manifest: where things lie, and how the work is done."""
@@ -204,6 +205,11 @@ def _configure(
 ) -> EvalConfig:
     """The options of the manifests, and those of the command line that may be given beside them."""
     first = originals[0]
+    if (template := first.resolved.conversation) not in {None, *conv_templates}:
+        raise ConfigError(
+            f"{first.folder} was asked in the template {template!r}, which is not one of the "
+            "project's. Name the folder that declares it with include=DIR."
+        )
     try:
         repeated = _with_stored(settings, given, first)
     except ValueError as error:

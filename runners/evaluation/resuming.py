@@ -21,7 +21,7 @@ from runners.evaluation.images import ImageFiles
 from runners.evaluation.provenance import Environment, Timing, near_tie_rule
 from runners.evaluation.questions import AskedTask
 from runners.storage.answer_store import AnswerStore
-from runners.storage.identity import check_identity
+from runners.storage.identity import check_identity, differences, is_of_data
 from runners.storage.lock import FolderLock, explaining_disk_errors, set_aside
 from runners.storage.manifest import (
     Manifest,
@@ -93,7 +93,19 @@ class TaskRun:
             return
         self._manifest = read_manifest(self.folder)
         if self._manifest is not None:
-            check_identity(self.folder, self._manifest.identity, self.asked.identity(model))
+            stored, here = self._manifest.identity, self.asked.identity(model)
+            check_identity(self.folder, stored, here, self._other_data(self._manifest, here))
+
+    def _other_data(
+        self, manifest: Manifest, here: Mapping[str, object]
+    ) -> dict[str, tuple[object, object]]:
+        """The options that say which data the stored answers are of, where those are others."""
+        before, spec = manifest.environment.get("task"), self.asked.spec
+        others = any(map(is_of_data, differences(manifest.identity, here)))
+        if not others or spec is None or not isinstance(before, Mapping):
+            return {}
+        found = differences(before, spec.to_json(), f"tasks.{self.name}.")
+        return dict(sorted(found.items(), key=lambda item: not item[0].endswith(".split")))
 
     def open(self) -> None:
         """Reads the stored answers; with `overwrite`, sets them aside first."""

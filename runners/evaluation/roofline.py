@@ -310,13 +310,13 @@ def plan_for(
 
 
 def overall_s(seconds: Mapping[str, float]) -> float:
-    """Returns the time in all: the parent works beside the device.
+    """Returns the time in all: the parent works beside the device, once both have started.
 
-    >>> overall_s({"prefix": 3.0, "suffix": 2.0, "parent": 1.0})
-    5.0
+    >>> overall_s({"start": 1.0, "prefix": 3.0, "suffix": 2.0, "parent": 1.0})
+    6.0
     """
-    device = sum(value for stage, value in seconds.items() if stage != "parent")
-    return max(device, seconds.get("parent", 0.0))
+    device = sum(value for stage, value in seconds.items() if stage not in ("start", "parent"))
+    return seconds.get("start", 0.0) + max(device, seconds.get("parent", 0.0))
 
 
 def describe_stages(seconds: Mapping[str, float]) -> str:

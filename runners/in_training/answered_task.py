@@ -6,7 +6,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from evals.records import Failure, Sample
 from runners.evaluation.identity import ModelIdentity
+from runners.evaluation.progress import Progress
 from runners.evaluation.prompts import PromptRenderer
 from runners.evaluation.provenance import Environment, Timing
 from runners.evaluation.questions import AskedTask
@@ -59,12 +61,26 @@ class AnsweredTask:
         task_run.finish(self.timing)
 
 
+def samples_of_rank(asked: AskedTask, ranks: Ranks) -> list[Sample]:
+    """Returns the questions that this process is to answer."""
+    return shard_samples(asked.answerable, ranks.index + 1, ranks.count)
+
+
 def answer_task(
-    asked: AskedTask, engine: Engine, renderer: PromptRenderer, ranks: Ranks
+    asked: AskedTask,
+    engine: Engine,
+    renderer: PromptRenderer,
+    ranks: Ranks,
+    progress: Progress | None = None,
 ) -> AnsweredTask:
-    """Returns all answers to a benchmark. Every rank has to call it, and gives its part of them."""
+    """Returns all answers to a benchmark. Every rank has to call it, and gives its part of them.
+
+    `progress` counts this rank's part; None counts nothing.
+    """
     started = time.monotonic()
-    samples = shard_samples(asked.answerable, ranks.index + 1, ranks.count)
+    samples = samples_of_rank(asked, ranks)
+    if progress is not None:
+        progress.enter_task(asked.name, len(samples))
     work = Work(
         samples=samples,
         renderer=renderer,
@@ -76,6 +92,9 @@ def answer_task(
     for requests in work.items():
         for result in map(from_engine, engine.run(requests)):
             mine[result.key] = Result(result=result, worker=f"rank {ranks.index}")
+            if progress is not None:
+                progress.update(failed=isinstance(result, Failure))
+                progress.tick(ranks.count)
     unasked = [*asked.images.missing.values(), *work.take_failures()]
     mine |= {failure.key: Result(result=failure, worker=None) for failure in unasked}
     parts = ranks.gather((mine, time.monotonic() - started))

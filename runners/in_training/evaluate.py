@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,14 @@ from llava.tiling import read_layout
 from runners.environment import describe_environment
 from runners.errors import ConfigError, StoreError
 from runners.evaluation.identity import ModelIdentity, engine_identity
+from runners.evaluation.progress import Progress
 from runners.evaluation.prompts import PromptRenderer
 from runners.evaluation.provenance import Environment, near_tie_rule
 from runners.evaluation.questions import AskedTask
 from runners.evaluation.resuming import TaskRun
-from runners.in_training.answered_task import answer_task
+from runners.in_training.answered_task import answer_task, samples_of_rank
 from runners.in_training.lent_model import (
+    as_known_class,
     hash_model,
     lent,
     require_known_class,
@@ -42,6 +44,7 @@ from runners.in_training.lent_model import (
 )
 from runners.in_training.named_tasks import TaskLike, resolve_tasks
 from runners.in_training.ranks import Ranks
+from runners.logs import RunLog
 from runners.options.composing import NamedOptions
 from runners.options.engine import PackedOptions
 from runners.options.eval import EvalConfig
@@ -72,6 +75,7 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
     check_counts: bool = True,
     model_name: str | None = None,
     output_dir: str | Path | None = None,
+    quiet: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Returns the summary of each benchmark by its name, as `summary.json` holds it.
 
@@ -79,10 +83,11 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
     random generators. With torch.distributed every rank has to call this; each gets everything.
 
     Args:
-        model: A LLaVA of `llava.model`, or what torch, accelerate, deepspeed or peft made of it. In
-            its weights' dtype it answers as `runners.eval` with `dtype=` would.
-        tokenizer: The model's.
-        image_processor: The vision tower's; None takes the one that the tower has.
+        model: A LLaVA of `llava.model`, one of transformers' own LLaVA classes, or what torch,
+            accelerate, deepspeed or peft made of it. In its weights' dtype it answers as
+            `runners.eval` with `dtype=` would.
+        tokenizer: The model's, or its processor of transformers, which has both.
+        image_processor: The vision tower's; None takes that of the processor, or of the tower.
         tasks: Names as for `task=`, benchmarks as `_target_` plus values, or benchmarks themselves.
         conversation: The template; None tells it from the model's name, as `runners.eval` does.
         limit: Only the first questions of each benchmark.
@@ -97,10 +102,12 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
         model_name: Stands in the answers; None takes it from the model's configuration.
         output_dir: A folder that becomes a stored run; what lies there of these benchmarks is set
             aside. None writes nothing.
+        quiet: Show no progress, which rank 0 shows otherwise.
 
     Raises:
+        CheckpointError: a model of transformers has something that is not known.
         ConfigError: an option is wrong, the model is one with images of other classes, no template
-            is known, or `output_dir` cannot be written.
+            is known, choices cannot be ranked, or `output_dir` cannot be written.
         StoreError: the disk does not take the answers, or data were changed meanwhile.
         ConversationError: no template is known for the model, the one that its name stands for
             contradicts the tokenizer, or the one given does not exist.
@@ -108,7 +115,11 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
             be answered.
         ValueError: the weights are sharded over processes.
     """
-    inner = unwrap_model(model)
+    tokenizer, image_processor = _parts_of(tokenizer, image_processor)
+    given = unwrap_model(model)
+    inner = as_known_class(given, image_processor)
+    if inner is not given:
+        image_processor = None  # the tower's has the same options, and prepares as the programs do
     path = str(getattr(inner.config, "_name_or_path", None) or "")
     options = NamedOptions(
         model_name=model_name or get_model_name_from_path(path) or UNKNOWN,
@@ -124,6 +135,9 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
     )
     ranks = Ranks()
     with ExitStack() as resources:
+        is_shown = not (quiet or ranks.index)
+        if is_shown and not logger.hasHandlers():  # the training has set up no logging of its own
+            resources.enter_context(RunLog())
         folder = None if output_dir is None or ranks.index else Path(output_dir)
         held = Held(folder, resources)
         tasks_asked, settings = _resolve(tasks, options, inner, ranks, held)
@@ -132,12 +146,18 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
         )
         logger.info("conversation template %s: %s", template, reason)
         renderer = PromptRenderer(template, tokenizer, marks_images=_marks_images(inner))
+        for asked in tasks_asked:
+            renderer.require_choices(asked.samples)
         dtype = _read_autocast(autocast)
         with lent(inner, dtype):
             built = _build_engine(settings, inner, tokenizer, image_processor, dtype, template)
             num_questions = sum(len(asked.samples) for asked in tasks_asked)
             built.brief(Briefing.for_each(ranks.count, num_questions, Calibration()))
-            answered = [answer_task(asked, built, renderer, ranks) for asked in tasks_asked]
+            number = sum(len(samples_of_rank(asked, ranks)) for asked in tasks_asked)
+            with Progress(number, 0) if is_shown else nullcontext() as progress:
+                answered = [
+                    answer_task(asked, built, renderer, ranks, progress) for asked in tasks_asked
+                ]
             attention = describe_attention(inner)
         report = merge_reports(ranks.gather(built.report()))
         if folder is not None:
@@ -146,10 +166,18 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
             for task in answered:
                 task.store(held.runs[task.asked.name], identity, environment)
             write_tables(folder)
-    summaries = [task.summarize() for task in answered]
-    for summary in summaries:
-        _tell(summary)
+        summaries = [task.summarize() for task in answered]
+        for summary in summaries:
+            _tell(summary)
     return {summary.task: summary.to_json() for summary in summaries}
+
+
+def _parts_of(tokenizer: Any, image_processor: Any) -> tuple[Any, Any]:
+    """Tokenizer and image processor, where the first may be a processor that has both."""
+    if not hasattr(tokenizer, "tokenizer"):
+        return tokenizer, image_processor
+    own = getattr(tokenizer, "image_processor", None)
+    return tokenizer.tokenizer, own if image_processor is None else image_processor
 
 
 class Held:

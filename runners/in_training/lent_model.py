@@ -13,6 +13,7 @@ from accelerate.utils import extract_model_from_parallel
 from peft import PeftModel
 
 from llava.generation.devices import set_arithmetic
+from llava.model.adopted import NATIVE_CLASSES, adopt, is_adoptable
 from llava.model.content_hash import combine_digests, digest_tensor
 from llava.model.llava_arch import LlavaMetaForCausalLM
 from llava.model.multimodal_encoder.vision_tower import find_tower
@@ -43,23 +44,46 @@ def unwrap_model(model: Any) -> Any:
     return model
 
 
+def as_known_class(model: Any, image_processor: Any) -> Any:
+    """Returns a model as one of `llava.model`; one of transformers' own LLaVAs shares its modules.
+
+    Args:
+        model: From `unwrap_model`.
+        image_processor: The model's; one of transformers' own must have one.
+
+    Raises:
+        CheckpointError: a LLaVA of transformers is not one that can be asked.
+        ConfigError: there is no image processor where it is needed.
+    """
+    if not is_adoptable(model):
+        return model
+    if image_processor is None:
+        raise ConfigError(
+            f"`image_processor` must be given for a {type(model).__name__}, which does not say how "
+            "its images are prepared. Give the one of its processor, or the whole processor as "
+            "`tokenizer`."
+        )
+    return adopt(model, image_processor)
+
+
 def require_known_class(model: Any) -> None:
     """Checks that a model that sees is a LLaVA of `llava.model`, whose inputs are known.
 
     Args:
-        model: From `unwrap_model`.
+        model: From `as_known_class`.
 
     Raises:
-        ConfigError: it is of another class, such as one of transformers' own.
+        ConfigError: it is of another class.
     """
     sees = find_tower(model) is not None or hasattr(model.config, "vision_config")
     if sees and not isinstance(model, LlavaMetaForCausalLM):
         kind = type(model)
         raise ConfigError(
-            "`model` must be a LLaVA as `llava.model.builder.load_pretrained_model` returns it, "
-            f"but is a {kind.__qualname__} of {kind.__module__.partition('.')[0]}. Save it with "
-            "`save_pretrained`, tokenizer and image processor beside it, and evaluate the folder "
-            "with runners.eval or runners.watch, or load it with `load_pretrained_model`."
+            "`model` must be a LLaVA as `llava.model.builder.load_pretrained_model` returns it, or "
+            f"a {', '.join(each.__name__ for each in NATIVE_CLASSES)} of transformers, but is a "
+            f"{kind.__qualname__} of {kind.__module__.partition('.')[0]}. Give one of these; a "
+            "LLaVA that is saved as a checkpoint of a known format can be loaded with "
+            "`load_pretrained_model`."
         )
 
 

@@ -187,7 +187,7 @@ class Watch:
         logger.info("%s: evaluating as run %s", folder, name)
         code = self.interruption.run(
             [
-                *(sys.executable, "-m", "runners.eval", *self.words),
+                *(sys.executable, "-m", "llava_evals", "eval", *self.words),
                 "model=checkpoint",
                 f"model.path={quote_literally(str(folder))}",
                 f"run={quote_literally(name)}",

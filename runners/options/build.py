@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from llava.errors import reason_of
 from runners.errors import ConfigError
 from runners.options.complaints import did_you_mean, of_another, paragraph
 from runners.options.conf_files import read_choice
+from runners.options.include import check_declaration
+from runners.options.model import SubjectConfig
 from runners.options.register import cache_dir
 from runners.options.task_spec import TaskSpec
 from runners.options.words import escape_interpolations
@@ -41,6 +43,8 @@ def read_settings(config: DictConfig, kind: type[S]) -> S:
         raise ConfigError(str(error)) from error
     if not isinstance(settings, kind):
         raise TypeError(f"`config` must compose to {kind.__name__}, but is {type(settings)}.")
+    if isinstance(settings, SubjectConfig):
+        check_declaration(settings.conversation)
     return settings
 
 
@@ -127,12 +131,18 @@ def _check_data_options(config: DictConfig) -> None:
 
 
 def default_spec(name: str) -> TaskSpec | None:
-    """Returns a benchmark as the file of its name in `conf/task` has it; None without a file."""
+    """Returns a benchmark as the file of its name in `conf/task` has it.
+
+    None without such a file, or where it needs an option of `data` that the command line gives.
+    """
     options = read_choice("task", name)
     if options is None or "_target_" not in options:
         return None
     config = OmegaConf.create({"data": {"root": "data"}, "tasks": {name: options}})
-    resolved: Any = OmegaConf.to_container(config, resolve=True)
+    try:
+        resolved: Any = OmegaConf.to_container(config, resolve=True)
+    except InterpolationResolutionError:
+        return None
     return TaskSpec.from_json(resolved["tasks"][name])
 
 

@@ -1,9 +1,9 @@
 """The one wrapper around `hydra.main`: what goes in, what comes out, and with which exit code.
 
-Exit codes of every program: 0 complete, 1 incomplete, 2 bad configuration, data or checkpoint,
-130 after Ctrl-C, 143 after SIGTERM. A sweep runs every job and exits with 130 or 143 if it was
-interrupted, else 2 if any job did, else 1 if any did. An error is one paragraph on stderr;
-`HYDRA_FULL_ERROR=1` adds the traceback.
+Exit codes of every program: 0 complete, 1 incomplete, 2 bad configuration, data or checkpoint, 3 a
+gate that cannot decide, 130 after Ctrl-C, 143 after SIGTERM. A sweep runs every job and exits with
+130 or 143 if it was interrupted, else 2 if any job did, else 1 if any did, else 3 if any did. An
+error is one paragraph on stderr; `HYDRA_FULL_ERROR=1` adds the traceback.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from io import TextIOWrapper
+from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
@@ -34,6 +36,7 @@ from runners.errors import (
     INCOMPLETE,
     INTERRUPTED,
     TERMINATED,
+    UNDECIDED,
     CanaryError,
     ConfigError,
     StoreError,
@@ -49,9 +52,18 @@ from runners.options.complaints import (
     explain_disk_error,
     report,
 )
+from runners.options.help_text import render_help
+from runners.options.include import split_include, use_folders
+from runners.options.mistakes import find_mistakes
 from runners.options.register import SCHEMAS, cache_dir, register
-from runners.options.sweep_jobs import RemoteJobs, is_lost_job
-from runners.options.words import is_multirun, quote_free_text
+from runners.options.sweep_jobs import (
+    EndedJob,
+    RemoteJobs,
+    is_lost_job,
+    render_jobs,
+    take_figures,
+)
+from runners.options.words import is_multirun, quote_free_text, quote_literally
 from runners.signals import ignore_interrupts, stop_once
 
 BAD_INPUT_ERRORS = (
@@ -110,11 +122,20 @@ def _does_the_work(rank: int, count: int) -> bool:
 def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str]) -> int:
     """Returns the exit code of `job` under the options in `argv`, over all jobs of a sweep."""
     register()
-    jobs = _Jobs(job, full_error=os.environ.get(FULL_ERROR))
+    schema = SCHEMAS[config_name]
+    takes_include = any(field.name == "include" for field in fields(schema))
+    argv, folders = split_include(argv) if takes_include else (argv, [])
+    jobs = _Jobs(job, folders, full_error=os.environ.get(FULL_ERROR))
     try:
+        use_folders(folders)
+        if any(word in ("--help", "-h") for word in argv):
+            print(render_help(config_name, schema, argv), flush=True)
+            return COMPLETE
+        if mistakes := find_mistakes(argv, config_name, schema):
+            raise ConfigError("\n".join(mistakes))
         with (
             tempfile.TemporaryDirectory(prefix="llava-evals-") as scratch,
-            _command_line(_options(argv, scratch, SCHEMAS[config_name])),
+            _command_line(_including(folders, _options(argv, scratch, schema))),
             # Lets Hydra's errors through: else it prints them itself and exits with 1.
             _environment(FULL_ERROR, "1"),
         ):
@@ -127,7 +148,7 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
     except BrokenPipeError:  # as in `--help | head`
         _drop_output()
         return COMPLETE
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (ConfigError, HydraException, OmegaConfBaseException, ValueError) as error:
         if jobs.running:  # a defect of the program, not of its configuration
             raise
         report(error)
@@ -138,7 +159,10 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
         report(error)
         jobs.codes.append(INCOMPLETE)
     jobs.tell_failures()
-    return exit_code(jobs.codes + jobs.remote.collect())
+    swept = [*jobs.swept, *jobs.remote.collect()]
+    if len(swept) > 1:
+        print(mask_secrets(render_jobs(swept)))
+    return exit_code([*jobs.codes, *(job.code for job in swept)])
 
 
 def _drop_output() -> None:
@@ -158,7 +182,7 @@ def exit_code(codes: Sequence[int]) -> int:
     >>> exit_code([0, 2, 1, 0])
     2
     """
-    graver = (INTERRUPTED, TERMINATED, BAD_INPUT, INCOMPLETE)
+    graver = (INTERRUPTED, TERMINATED, BAD_INPUT, INCOMPLETE, UNDECIDED)
     return next((code for code in graver if code in codes), COMPLETE)
 
 
@@ -168,18 +192,23 @@ class _Jobs:
     __module__ = "__main__"
     __name__ = "main"
 
-    def __init__(self, job: Callable[[DictConfig], int], *, full_error: str | None) -> None:
+    def __init__(
+        self, job: Callable[[DictConfig], int], folders: Sequence[Path], *, full_error: str | None
+    ) -> None:
         self._job = job
+        self._folders = folders
         self._argv = sys.argv
         self._full_error = full_error
         self.codes: list[int] = []
+        self.swept: list[EndedJob] = []
         self._failures: list[str] = []
         self._num_not_begun = 0
         self.running = False
         self.remote = RemoteJobs(cache_dir())
 
     def __call__(self, config: DictConfig) -> None:
-        if INTERRUPTED in self.codes or TERMINATED in self.codes:
+        codes = {job.code for job in self.swept}
+        if INTERRUPTED in codes or TERMINATED in codes:
             self._num_not_begun += 1
             return
         is_swept = HydraConfig.get().mode is RunMode.MULTIRUN
@@ -188,15 +217,26 @@ class _Jobs:
             overrides = " ".join(HydraConfig.get().overrides.task)
             print(mask_secrets(f"{name}: {overrides}"), file=sys.stderr)
         self.running = True
+        take_figures()  # of a job that was none of this sweep
         with _command_line(self._argv[1:]), _environment(FULL_ERROR, self._full_error):
             code = self._run(config)
         self.running = False
-        self.codes.append(code)
-        if is_swept and code != COMPLETE:
+        if not is_swept:
+            self.codes.append(code)
+            return
+        if code != COMPLETE:
             told = f"{name} ended with exit code {code}: {overrides}"
             self._failures.append(mask_secrets(told))
+        ended = EndedJob(
+            num=HydraConfig.get().job.num,
+            code=code,
+            overrides=[str(word) for word in HydraConfig.get().overrides.task],
+            figures=take_figures(),
+        )
         if self.remote.is_remote:
-            self.remote.tell(HydraConfig.get().job.num, code)
+            self.remote.tell(ended)
+        else:
+            self.swept.append(ended)
 
     def tell_failures(self) -> None:
         """Says at the end of a sweep which of its jobs did not end with 0; hours lie between."""
@@ -207,6 +247,9 @@ class _Jobs:
 
     def _run(self, config: DictConfig) -> int:
         try:
+            use_folders(self._folders)  # a launcher may have brought this job elsewhere
+            if list(config.get("include", ())) != [str(folder) for folder in self._folders]:
+                raise ConfigError("`include` must be given on the command line: include=DIR.")
             return self._job(config)
         except BAD_INPUT_ERRORS as error:
             report(error)
@@ -237,6 +280,17 @@ def _options(argv: Sequence[str], scratch: str, schema: type) -> list[str]:
     if experiments:
         options.insert(experiments[0], f"hydra.sweep.dir='{scratch}'")
     return options
+
+
+def _including(folders: Sequence[Path], options: Sequence[str]) -> list[str]:
+    """The command line with the folders that it includes, as Hydra reads a list."""
+    if not folders:
+        return list(options)
+    names = ",".join(quote_literally(str(folder)) for folder in folders)
+    # Beside the other overrides, because argparse does not accept them on both sides of a flag.
+    overrides = (n for n, word in enumerate(options) if "=" in word and not word.startswith("-"))
+    place = next(overrides, len(options))
+    return [*options[:place], f"include=[{names}]", *options[place:]]
 
 
 @contextmanager

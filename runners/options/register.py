@@ -7,7 +7,10 @@ import os
 from functools import cache
 from pathlib import Path
 
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
 from runners.options.ask import AskConfig
@@ -15,7 +18,9 @@ from runners.options.bench import BenchProgramConfig
 from runners.options.doctor import DoctorConfig
 from runners.options.engine import ENGINES
 from runners.options.eval import EvalConfig
+from runners.options.include import included_folders
 from runners.options.leaderboard import LeaderboardConfig
+from runners.options.publish import PublishConfig
 from runners.options.regress import RegressConfig
 from runners.options.report import ReportConfig
 from runners.options.runner import RUNNERS
@@ -31,6 +36,7 @@ SCHEMAS: dict[str, type] = {
     "doctor": DoctorConfig,
     "eval": EvalConfig,
     "leaderboard": LeaderboardConfig,
+    "publish": PublishConfig,
     "regress": RegressConfig,
     "report": ReportConfig,
     "score": ScoreConfig,
@@ -44,11 +50,20 @@ SCHEMAS: dict[str, type] = {
 _CHOICES = {each.choice.partition("=")[2]: each for each in (*ENGINES, *RUNNERS)}
 
 
+class _IncludedFolders(SearchPathPlugin):
+    """Has Hydra look for configurations in the folders of the user's own, after `conf`."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in included_folders():
+            search_path.append(provider="include", path=f"file://{folder}")
+
+
 @cache
 def register() -> None:
     """Makes the schemas and the resolvers known to Hydra, once in a process."""
     for name, schema in (SCHEMAS | _CHOICES).items():
         ConfigStore.instance().store(name=f"{name}_schema", node=schema)
+    Plugins.instance().register(_IncludedFolders)
     OmegaConf.register_new_resolver("package_dir", package_dir, replace=True)
     OmegaConf.register_new_resolver("cache_dir", cache_dir, replace=True)
 

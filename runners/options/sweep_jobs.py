@@ -1,17 +1,74 @@
-"""Jobs of a sweep that a launcher runs in other processes, or on other machines."""
+"""Jobs of a sweep: what each came to, also of one that a launcher ran on another machine."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
 import sys
 import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+_figures: dict[str, str] = {}
+
+
+def note_figures(figures: Mapping[str, str]) -> None:
+    """Keeps what the running job came to, by column, for the table at the end of a sweep."""
+    _figures.update(figures)
+
+
+def take_figures() -> dict[str, str]:
+    """Returns what was noted since the last call."""
+    taken = dict(_figures)
+    _figures.clear()
+    return taken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedJob:
+    """One job of a sweep that was run.
+
+    Attributes:
+        num: Counted from 0.
+        code: Its exit code.
+        overrides: The options on its command line.
+        figures: What it came to, by column.
+    """
+
+    num: int
+    code: int
+    overrides: Sequence[str] = ()
+    figures: Mapping[str, str] = field(default_factory=dict)
+
+
+def render_jobs(jobs: Sequence[EndedJob]) -> str:
+    """Returns the table of a sweep: exit code and figures of each job, and what tells it apart.
+
+    >>> jobs = [EndedJob(num=n, code=0, overrides=["a=1", f"b={n}"]) for n in range(2)]
+    >>> print(render_jobs(jobs))
+    job  exit  options
+    1    0     b=0
+    2    0     b=1
+    """
+    shared = set.intersection(*(set(job.overrides) for job in jobs))
+    columns = list(dict.fromkeys(name for job in jobs for name in job.figures))
+    rows = [["job", "exit", *columns, "options"]]
+    for job in jobs:
+        own = " ".join(word for word in job.overrides if word not in shared)
+        cells = [job.figures.get(name, "-") for name in columns]
+        rows.append([str(job.num + 1), str(job.code), *cells, own])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 class RemoteJobs:
-    """Exit codes of the jobs that did not run in the process that began the sweep.
+    """What became of the jobs that did not run in the process that began the sweep.
 
     They come back through a folder below the cache, which the machines of a cluster share as they
     share the home directory.
@@ -26,15 +83,15 @@ class RemoteJobs:
         """Whether this is another process than that which began the sweep."""
         return self._home != _this_process()
 
-    def tell(self, num: int, code: int) -> None:
-        """Leaves the exit code of a job, counted from 0, for the process that began the sweep."""
+    def tell(self, job: EndedJob) -> None:
+        """Leaves what became of a job for the process that began the sweep."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        scratch = self._folder / f".{num}.tmp"
-        scratch.write_text(str(code), encoding="ascii")
-        scratch.replace(self._folder / str(num))
+        scratch = self._folder / f".{job.num}.tmp"
+        scratch.write_text(json.dumps(asdict(job)), encoding="ascii")
+        scratch.replace(self._folder / str(job.num))
 
-    def collect(self) -> list[int]:
-        """Returns the exit codes that were left, which are printed and removed."""
+    def collect(self) -> list[EndedJob]:
+        """Returns what was left, by number; it is removed, and the exit codes are printed."""
         try:
             is_there = self._folder.is_dir()
         except PermissionError:  # the home is closed to this user, and so to every job
@@ -42,11 +99,12 @@ class RemoteJobs:
         if not is_there:
             return []
         files = {int(path.name): path for path in self._folder.iterdir() if path.name.isdigit()}
-        codes = {num: int(files[num].read_text(encoding="ascii")) for num in sorted(files)}
-        for num, code in codes.items():
-            print(f"Job {num + 1} of the sweep ended with exit code {code}", file=sys.stderr)
+        jobs = [EndedJob(**json.loads(files[num].read_bytes())) for num in sorted(files)]
+        for job in jobs:
+            told = f"Job {job.num + 1} of the sweep ended with exit code {job.code}"
+            print(told, file=sys.stderr)
         shutil.rmtree(self._folder)
-        return list(codes.values())
+        return jobs
 
 
 def is_lost_job(error: BaseException) -> bool:

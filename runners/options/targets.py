@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from evals.benchmark import is_constructor
+from llava.errors import reason_of
 from runners.errors import ConfigError
+from runners.options.include import PACKAGE, included_folders, included_modules
 
-_BENCHMARK = re.compile(r"evals\.tasks\.[a-z]\w*\.[A-Za-z]\w*")
+_BENCHMARK = re.compile(rf"(?:evals\.tasks|{PACKAGE})\.[a-z]\w*\.[A-Za-z]\w*")
 
 
 def locate(target: str) -> Callable[..., Any]:
@@ -31,17 +33,42 @@ def find_benchmark(target: str) -> Callable[..., Any]:
     """Returns the constructor that a `_target_` names. Anybody may have written it.
 
     Raises:
-        ConfigError: it is not one that a module directly in `evals.tasks` defines and marks.
+        ConfigError: it is not one that a module directly in `evals.tasks`, or in a folder that the
+            user includes, defines and marks.
     """
     match = _BENCHMARK.fullmatch(target)
-    found = locate(target) if match else None
+    is_included = target.startswith(f"{PACKAGE}.")
+    find = _locate_included if is_included else locate
+    found = find(target) if match else None
     # What a module merely imports or helps itself with is no benchmark: `evals.tasks.gqa.Path`.
     if match is None or not is_constructor(found) or _full_name(found) != target:
         raise ConfigError(
-            f"`_target_` of a task must name a benchmark in evals.tasks, but is {target}. See "
-            "--help for those that there are; a constructor of your own is marked by @rebuildable."
+            "`_target_` of a task must name a benchmark in evals.tasks, or in a folder of yours as "
+            f"{PACKAGE}.MODULE.NAME, but is {target}. See --help for those that there are; a "
+            "constructor of your own is marked by @rebuildable."
         )
     return cast("Callable[..., Any]", found)
+
+
+def _locate_included(target: str) -> Callable[..., Any]:
+    """What a name in the package of included folders stands for; imports its module."""
+    module = target.split(".")[1]
+    path = included_modules().get(module)
+    if path is None:
+        there = ", ".join(map(str, included_folders()))
+        raise ConfigError(
+            f"`_target_` {target} is a benchmark of somebody's own, in a file {module}.py that "
+            + (f"is not in {there}. " if there else "no folder is named for. ")
+            + "Name its folder with include=DIR, if you trust what is in it."
+        )
+    try:
+        return locate(target)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{path} cannot be imported: {type(error).__name__}: {reason_of(error)}. Correct it."
+        ) from error
 
 
 def _full_name(function: Any) -> str:

@@ -164,6 +164,15 @@ def name_folder(argv: Sequence[str]) -> list[str]:
     ]
 
 
+def spell_out_flags(argv: Sequence[str]) -> list[str]:
+    """Returns the command line with the flags of our own as options.
+
+    >>> spell_out_flags(["task=gqa", "--quiet"])
+    ['task=gqa', 'quiet=true']
+    """
+    return ["quiet=true" if word == "--quiet" else word for word in argv]
+
+
 def nest(argv: Sequence[str], name: str) -> list[str]:
     """Returns the command line with every option below a name.
 

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evals.benchmark import Benchmark
+from evals.benchmark import GENERATE, Benchmark
 from evals.errors import DataError, MissingFileError
 from evals.figures.summary import Summary, summarize, summarize_unscored
 from evals.records import Cause, Failure, Sample, Score
 from runners.environment import source_hash
 from runners.errors import ConfigError
+from runners.options.include import hash_included
 from runners.options.score import JudgeOptions
 from runners.options.task_spec import TaskSpec
 from runners.scoring.judge import Judgment, judge_answers
@@ -94,7 +95,7 @@ def score_asked(
         failures = {key: read_failure(lines[key]) for key in failed}
         figures = summarize_unscored(task, len(asked), len(lines) - len(failures), failures)
     scorer = sha256_of_json(task.definition)
-    hashes = replace(hashes, scorer=scorer, code=source_hash(_SCORING))
+    hashes = replace(hashes, scorer=scorer, code=_code(task))
     return with_hashes(SummaryFile.of(figures, origin, hashes), scores), scores
 
 
@@ -120,11 +121,13 @@ def score_stored(
         prompts_hash: Of all question texts.
 
     Raises:
-        ConfigError: there are no answers, other questions were asked than there are now, there is
-            no key or price for the judge, or its replies contradict each other.
+        ConfigError: there are no answers, other questions were asked than there are now, answers
+            were ranked and are to be scored as generated or the other way round, there is no key or
+            price for the judge, or its replies contradict each other.
         DataError: the data are missing or malformed.
         JudgeError: the judge gave no reply, or the budget is spent.
     """
+    _require_same_answer(spec.build(), stored)
     answers, path = stored.require_answers(), stored.answers_path
     if path in stored.changed_files:
         logger.warning("%s has changed since it was scored; what it holds now is scored", path)
@@ -143,6 +146,19 @@ def score_stored(
     only = _asked_keys(judgment.task, stored, origin, prompts_hash)
     figures, scores = score_lines(judgment.task, answers.lines.values(), num_questions, only=only)
     return _write(output, figures, scores, judgment, origin, path, prompts_hash)
+
+
+def _require_same_answer(task: Benchmark, stored: StoredTask) -> None:
+    """Checks that answers are scored as what they are; of those from elsewhere nobody knows."""
+    manifest = stored.manifest
+    if manifest is None or manifest.imported_sha256 is not None:
+        return
+    given = manifest.identity.get("answer", GENERATE)
+    if given != task.answer:
+        raise ConfigError(
+            f"{stored.folder} was answered with tasks.{task.name}.answer={given}, but is to be "
+            f"scored with {task.answer}. Leave that option out, or ask again with run=NAME."
+        )
 
 
 def _asked_keys(
@@ -212,12 +228,18 @@ def _write(
         prompts=prompts_hash,
         data=sha256_of_json(hash_data_files(judgment.task.data_files())),
         scorer=judgment.scorer_hash,
-        code=source_hash(_SCORING),
+        code=_code(judgment.task),
     )
     summary = SummaryFile.of(
         figures, origin, hashes, is_judged=judgment.is_judged, judge=judgment.record
     )
     return write_results(folder, summary, scores)
+
+
+def _code(task: Benchmark) -> str:
+    """A hash of the code that scores, that of an included benchmark too."""
+    own = hash_included(task.recipe.constructor) if task.recipe is not None else ""
+    return "-".join(filter(None, [source_hash(_SCORING), own]))
 
 
 def _tell(judgment: Judgment, summary: Summary, unjudged: Sequence[Failure]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from evals.ranking import is_ranked
 from runners.storage.identity import UNKNOWN, differences
 from runners.storage.stored import FinishedTask
 from runners.storage.summary import SummaryFile
@@ -65,10 +66,13 @@ def _obstacles(
             "prompts, such as `prompt_suffix` of the task.",
         )
     if _scorer(first) != _scorer(second):
+        remedy = "Score one of the runs again with runners.score."
+        if is_ranked(first.definition) != is_ranked(second.definition):
+            remedy = "Ask both with the same `answer` of the task."
         yield Obstacle(
             difference=Difference.SCORER,
             message=f"the scores are by other definitions ({_named_scorer(first)} and "
-            f"{_named_scorer(second)}). Score one of the runs again with runners.score.",
+            f"{_named_scorer(second)}). {remedy}",
         )
     if bool(before.scores) != bool(after.scores):
         yield Obstacle(

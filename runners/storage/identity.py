@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from evals.records import Sample
-from llava.conversation import render_question
+from llava.conversation import conv_templates, render_question
 from runners.errors import ConfigError
 from runners.storage.files import sha256_of_json, sha256_of_json_list
 
@@ -25,7 +26,7 @@ _FOLLOWS = {"prompt_format": "conversation"}
 
 
 def prompt_format(template: str) -> str:
-    """Returns a hash of what a conversation template makes of a question: its text, by content.
+    """Returns a hash of what a conversation template makes of a question, and of where it stops.
 
     A template that is edited, or rendered in another way, is another one under the same name.
 
@@ -38,7 +39,7 @@ def prompt_format(template: str) -> str:
         for num_images in range(3)
         for marks_images in (False, True)
     ]
-    return sha256_of_json(rendered)[:16]
+    return sha256_of_json([*rendered, *conv_templates[template].stops])[:16]
 
 
 def hash_prompts(samples: Iterable[Sample]) -> str:
@@ -47,19 +48,38 @@ def hash_prompts(samples: Iterable[Sample]) -> str:
     return sha256_of_json_list(parts)
 
 
-def check_identity(folder: Path, stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+def check_identity(
+    folder: Path,
+    stored: Mapping[str, Any],
+    current: Mapping[str, Any],
+    told: Mapping[str, tuple[Any, Any]] = MappingProxyType({}),
+) -> None:
     """Checks that this run may append to the answers in a folder.
+
+    `told` are options that differ, with both values: they say better than hashes which data are
+    others.
 
     Raises:
         ConfigError: it would compute other answers; the message names the fields.
     """
     differing = differences(stored, current)
     if differing:
+        said = [f"`{name}` is {was} there and {now} here" for name, (was, now) in told.items()]
+        said.append(describe_differences(differing))
         raise ConfigError(
-            f"{folder} holds answers of another run: {describe_differences(differing)}. Use the "
+            f"{folder} holds answers of another run: {'; '.join(said)}. Use the "
             "options of that run to go on with it, choose another name with run=NAME, or set it "
             "aside with overwrite=true."
         )
+
+
+def is_of_data(name: str) -> bool:
+    """Whether a field of the identity is a hash of questions or data files.
+
+    >>> is_of_data("data.questions.json"), is_of_data("prompts"), is_of_data("prompt_format")
+    (True, True, False)
+    """
+    return name == "prompts" or name.partition(".")[0] == "data"
 
 
 def describe_differences(differing: Mapping[str, tuple[Any, Any]]) -> str:

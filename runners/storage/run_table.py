@@ -10,14 +10,20 @@ from pathlib import Path
 
 from evals.errors import DataError
 from evals.records import Unit
-from runners.storage.files import write_atomic
-from runners.storage.stored import read_run
+from runners.errors import ConfigError
+from runners.storage.files import write_atomic, write_json
+from runners.storage.stored import State, StoredRun, StoredTask, read_run
 from runners.storage.summary import SummaryFile
 
 logger = logging.getLogger(__name__)
 
+RUN_FILE = "run.json"
+UNREADABLE = "unreadable"
+
 _NAMES = ("task", "split", "metric", "value")
-_COUNTS = ("num_questions", "num_answered", "coverage")
+_COUNTS = ("num_questions", "num_answered", "coverage", "num_unparsed")
+_ENDS = ("interval_low", "interval_high")
+_FAILURES = ("num_failed", "failures")
 
 
 def summary_rows(summaries: Iterable[SummaryFile]) -> list[dict[str, str]]:
@@ -41,19 +47,27 @@ def render_summaries(summaries: Sequence[SummaryFile]) -> str:
 
 
 def write_tables(run_dir: Path) -> None:
-    """Writes `summary.csv` and `summary.md` over all tasks that lie in a run's folder.
+    """Writes `summary.csv`, `summary.md` and `run.json` over all tasks in a run's folder.
 
-    The first has one row a metric, unrounded, for machines.
+    The first has one row a metric, unrounded, for machines; the interval stands in the row of the
+    metric that counts. The last has one object a task, see `task_row`.
     """
-    summaries = list(_read_summaries(run_dir))
+    run = read_run(run_dir)
+    write_json(
+        run_dir / RUN_FILE, {"run": run.name, "tasks": list(map(task_row, run.tasks.values()))}
+    )
+    summaries = list(_read_summaries(run))
     # A task without figures has a line too, that says how much of it was answered.
     metrics = [(of, name) for of in summaries for name in of.metrics or [""]]
     table = StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow([*_NAMES, *_COUNTS])
+    writer.writerow([*_NAMES, *_ENDS, *_COUNTS, *_FAILURES])
     for of, name in metrics:
+        ends = (of.interval if name == of.primary_metric else None) or ("", "")
         counts = [getattr(of, count) for count in _COUNTS]
-        writer.writerow([of.task, of.split, name, of.metrics.get(name), *counts])
+        causes = " ".join(f"{cause}={number}" for cause, number in of.num_failed.items())
+        failures = [sum(of.num_failed.values()), causes]
+        writer.writerow([of.task, of.split, name, of.metrics.get(name), *ends, *counts, *failures])
     write_atomic(run_dir / "summary.csv", table.getvalue())
     shown = ((of.task, of.split, name, render_metric(of, name)) for of, name in metrics)
     rounded = render_markdown([dict(zip(_NAMES, row, strict=True)) for row in shown])
@@ -62,14 +76,52 @@ def write_tables(run_dir: Path) -> None:
     write_atomic(run_dir / "summary.md", text + (f"\n{remarks}" if remarks else ""))
 
 
-def _read_summaries(run_dir: Path) -> Iterator[SummaryFile]:
+def task_row(task: StoredTask) -> dict[str, object]:
+    """Returns what is known of a task of a run: names, state, figures, and what decided them.
+
+    `state` is that of a `StoredTask`, or `unreadable` with what is wrong as `fault`. Figures are
+    left out where they are not those of the answers: only a finished task has any.
+    """
+    row: dict[str, object] = {"run": task.run, "task": task.name}
+    try:
+        summary, manifest, state = task.summary, task.manifest, task.state
+    except (ConfigError, DataError) as error:
+        return {**row, "state": UNREADABLE, "fault": str(error)}
+    row["state"] = state.value
+    if manifest is not None:
+        identity, quantization = manifest.identity, manifest.identity.get("quantization")
+        row |= {name: identity.get(name) for name in ("model", "conversation", "dtype")}
+        row["quantization"] = (
+            quantization.get("name") if isinstance(quantization, Mapping) else None
+        )
+        row["started"] = manifest.started
+    return row if summary is None or state is not State.FINISHED else row | _figures(summary)
+
+
+def _figures(of: SummaryFile) -> dict[str, object]:
+    return {
+        "split": of.split,
+        "definition": of.definition,
+        "metric": of.primary_metric if of.metrics else None,
+        "score": of.metrics.get(of.primary_metric),
+        **dict(zip(_ENDS, of.interval or (None, None), strict=True)),
+        "unit": of.scale(of.primary_metric).unit.value,
+        **{name: getattr(of, name) for name in _COUNTS},
+        "num_failed": sum(of.num_failed.values()),
+        "limit": of.origin.limit,
+        "metrics": dict(of.metrics),
+        "failures": dict(of.num_failed),
+    }
+
+
+def _read_summaries(run: StoredRun) -> Iterator[SummaryFile]:
     """The figures of a run; one task whose file cannot be read does not keep the others back."""
-    for task in read_run(run_dir).tasks.values():
+    for task in run.tasks.values():
         try:
             if task.summary is not None:
                 yield task.summary
         except DataError as error:
-            logger.warning("not in the tables of %s: %s", run_dir, error)
+            logger.warning("not in the tables of %s: %s", run.folder, error)
 
 
 def render_columns(rows: Sequence[Mapping[str, str]]) -> str:

@@ -37,7 +37,7 @@ _KNOWN_SCALES = {
 _FIGURES = (
     *("task", "split", "primary_metric", "scales"),
     *("metrics", "metrics_answered", "breakdowns", "interval", "num_failed", "num_unparsed"),
-    *("num_questions", "num_answered", "coverage", "limited", "limit"),
+    *("interval_method", "num_questions", "num_answered", "coverage", "limited", "limit"),
 )
 """What `summary.json` says of the score: nobody but the scorer has anything to write there."""
 

@@ -50,9 +50,9 @@ def _read(hint: Any, value: Any, name: str) -> Any:
         return _read_plain(hint, value, name)
     if origin is Mapping and isinstance(value, dict):
         return {key: _read(inside[1], part, f"{name}.{key}") for key, part in value.items()}
-    if origin is Sequence and isinstance(value, list):
+    if origin is Sequence and isinstance(value, (list, tuple)):
         return [_read(inside[0], part, name) for part in value]
-    if origin is tuple and isinstance(value, list) and len(value) == len(inside):
+    if origin is tuple and isinstance(value, (list, tuple)) and len(value) == len(inside):
         return tuple(_read(kind, part, name) for kind, part in zip(inside, value, strict=True))
     raise ValueError(f"`{name}` is of another type")
 

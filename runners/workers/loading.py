@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from llava.conversation import conv_templates
 from llava.errors import CheckpointError, reason_of
 from llava.generation.budget import is_out_of_memory
 from llava.generation.devices import describe_attention, set_arithmetic
@@ -42,6 +43,8 @@ def load_engine(
     """
     started = time.perf_counter()
     set_arithmetic(tf32=order.tf32)
+    if order.template is not None and order.declared is not None:
+        conv_templates[order.template] = order.declared
     try:
         checkpoint = inspect_checkpoint(order.path, order.base, order.name)
         states = read_states(checkpoint)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.records import Failure
+from llava.conversation import Conversation
 from llava.generation.calibration import Briefing
 from llava.generation.request import Completion, EngineReport, ImageProbe, Request
 from llava.model.loaded_files import Hashes
@@ -28,6 +29,7 @@ class LoadModel:
         attention: `eager`, `sdpa` or `flash_attention_2`; None for the model's default.
         vision_tower_dtype: Dtype of the vision tower; None for the reference's.
         template: Name of the conversation template; None for prompts without one.
+        declared: That template where it was declared outside of the package.
         tf32: Whether CUDA devices may multiply float32 in TF32.
         engine: Which engine is built around it.
         source: The hash of the code that the run began with; None where nothing is held against it.
@@ -41,6 +43,7 @@ class LoadModel:
     attention: str | None = None
     vision_tower_dtype: str | None = None
     template: str | None = None
+    declared: Conversation | None = None
     tf32: bool = False
     engine: EngineOptions
     source: str | None = None

@@ -19,12 +19,14 @@ from safetensors.torch import save_file
 
 import llava.model.language_model
 from evals.reading.images import ImageFile
+from llava.conversation import render_question
 from llava.generation.packed import PackedEngine
 from llava.generation.request import Completion, GenerationConfig, Request
 from llava.generation.sequential import SequentialEngine
 from llava.model import families
 from llava.model.builder import load_pretrained_model
 from llava.tokens import tokenizer_image_token
+from runners.options.include import use_folders
 from runners.options.model import ModelConfig
 from tests.checkpoints import VOCAB_SIZE, make_tokenizer
 
@@ -123,3 +125,17 @@ def test_zoo_entry_of_the_page_is_a_model() -> None:
     assert ModelConfig(**entry).name == "my-llava"
     for option in re.findall(r"`(\w+):`", TEXT):
         assert hasattr(ModelConfig(**entry), option)
+
+
+def test_template_of_the_page_is_vicunas(tmp_path: Path) -> None:
+    block = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)[1]
+    path = tmp_path / "conversation" / "my_format.yaml"
+    path.parent.mkdir()
+    path.write_text(block, encoding="utf-8")
+    use_folders([tmp_path])
+    try:
+        prompt = render_question("my_format", "Why?", 1)
+    finally:
+        use_folders([])
+    system = "A chat between a curious user and an assistant."
+    assert prompt == f"{system} USER: <image>\nWhy? ASSISTANT:"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import TrainingArguments
+from transformers import CLIPImageProcessor, LlamaTokenizer, LlavaProcessor, TrainingArguments
 
 import runners
 from evals.demo import ensure_demo_data
@@ -18,13 +18,15 @@ from llava.images import process_images
 from llava.tokens import tokenizer_image_token
 from runners.evaluation.prompts import PromptRenderer
 from runners.options.task_spec import TaskSpec
-from runners.wandb_logging import log_run, log_summaries
 from tests.checkpoints import LoadedModel
-from tests.demo_questions import load_demo
+from tests.demo_questions import DEMO, load_demo
+from tests.variants import make_native
 
 PAGE = Path(__file__).parents[2] / "docs" / "in_training.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-CALL, CALLBACK, TRAINING, TASKS, TRACKING = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+(CALL, LOADED, NATIVE, CALLBACK, TRAINING, TASKS, TRACKING) = re.findall(
+    r"```python\n(.*?)```", TEXT, re.DOTALL
+)
 OPTIONS = {"data": "demo", "generation": {"max_new_tokens": 4}}
 SHORT = f"**{OPTIONS}"
 
@@ -124,6 +126,23 @@ def test_call_returns_what_the_page_says(
     assert names["summaries"]["gqa"]["metrics"]["accuracy"] == 1
 
 
+def test_model_comes_from_this_package_or_from_transformers(gqa: GQA, tmp_path: Path) -> None:
+    loaded: dict[str, Any] = {}
+    exec(LOADED.replace("liuhaotian/llava-v1.5-7b", str(DEMO)), loaded)
+    make_native(tmp_path / "native", DEMO, DEMO.parent / "clip-demo")
+    image_processor = CLIPImageProcessor.from_pretrained(tmp_path / "native")
+    tokenizer = LlamaTokenizer.from_pretrained(DEMO)
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    LlavaProcessor(image_processor, tokenizer).save_pretrained(tmp_path / "native")
+    native: dict[str, Any] = {"gqa": gqa}
+    code = NATIVE.replace("llava-hf/llava-1.5-7b-hf", str(tmp_path / "native"))
+    exec(code.replace('"gqa"', "gqa").replace("limit=500", "limit=6"), native)
+    parts = (loaded["model"], loaded["tokenizer"], loaded["image_processor"])
+    expected = runners.evaluate(*parts, gqa, conversation="vicuna_v1", limit=6, quiet=True)
+    assert native["summaries"]["gqa"]["metrics"] == expected["gqa"]["metrics"]
+    assert native["summaries"]["gqa"]["coverage"] == 1
+
+
 def test_tasks_of_the_page_are_tasks() -> None:
     names: dict[str, Any] = {}
     first, second = TASKS.split("tasks = {")
@@ -165,10 +184,10 @@ def test_wandb_gets_the_figures(
     assert "eval/summary" in run.summary.keys()  # noqa: SIM118 - it is no mapping
     identity = run.config["eval"]["identity"]["gqa"]
     assert identity["conversation"] == "vicuna_v1"
-    assert log_summaries(summaries, run, prefix="test") == runners.flatten_metrics(
+    assert runners.log_summaries(summaries, run, prefix="test") == runners.flatten_metrics(
         summaries, "test"
     )
     with pytest.raises(Exception, match="finished benchmark"):
-        log_run(tmp_path / "cache", run)
+        runners.log_run(tmp_path / "cache", run)
     exec("run.finish()" + end, names)
     assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from runners.command.names import COMMANDS, PROGRAMS
 from tests.docs.composing import compose
 from tests.runners.conftest import program_environment
 
@@ -36,7 +37,7 @@ VARIABLES = {
 }
 OTHER_PROGRAMS = {"cat", "cp", "echo", "exec", "hf", "ls", "mkdir", "sbatch", "srun"}
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_INLINE = re.compile(r"`(python -m runners\.[^`]+)`")
+_INLINE = re.compile(r"`((?:python -m runners\.|llava-evals )[^`]+)`")
 
 
 def blocks(page: Path, *languages: str) -> Iterator[str]:
@@ -81,11 +82,18 @@ def commands() -> list[Any]:
         inline = [line for line in _INLINE.findall(text) if len(line.split()) > 3]
         script = "\n".join([*blocks(page, "bash"), *inline])
         for words in statements(script):
-            call = tuple(without_assignments(words))
+            call = tuple(as_module(without_assignments(words)))
             if has_own_test(page, call):
                 continue
             found.setdefault(call, pytest.param(list(call), id=f"{page.stem}-{len(found)}"))
     return list(found.values())
+
+
+def as_module(words: list[str]) -> list[str]:
+    """The command of a program as its module is started, for one way to look at both."""
+    if words[:1] == ["llava-evals"] and words[1:2] and words[1] in PROGRAMS:
+        return ["python", "-m", f"runners.{words[1]}", *words[2:]]
+    return words
 
 
 def check_other_program(words: list[str]) -> None:
@@ -97,6 +105,8 @@ def check_other_program(words: list[str]) -> None:
         assert (CHECKOUT / words[-1]).exists() or "-m" in words
     elif words[:2] == ["python", "-m"]:
         assert find_spec(words[2]) is not None
+    elif words[0] == "llava-evals":
+        assert words[1] in COMMANDS or words[1] == "--version"
     elif words[:2] == ["pip", "install"]:
         project = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
         section = project.partition("[project.optional-dependencies]")[2].partition("\n[")[0]

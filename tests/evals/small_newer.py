@@ -5,6 +5,7 @@ from typing import Any
 
 from evals.tasks.ai2d import AI2D
 from evals.tasks.chartqa import ChartQA
+from evals.tasks.cvbench import CVBench
 from evals.tasks.docvqa import DocVQA
 from evals.tasks.infovqa import InfoVQA
 from evals.tasks.okvqa import OKVQA
@@ -131,6 +132,23 @@ def write_realworldqa(folder: Path) -> None:
     put_parquet(folder / "data/test-00001-of-00002.parquet", rows[2:])
 
 
+def cvbench_rows() -> list[dict[str, Any]]:
+    """A question about each source."""
+    asked = [("2D", "ADE20K", "B"), ("2D", "COCO", "A"), ("3D", "Omni3D", "A")]
+    row = {"task": "Count", "choices": ["2", "3"], "prompt": "How many?\n(A) 2\n(B) 3"}
+    return [
+        {**row, "idx": n, "image": cell(n), "type": kind, "source": source, "answer": f"({right})"}
+        for n, (kind, source, right) in enumerate(asked)
+    ]
+
+
+def write_cvbench(folder: Path) -> None:
+    """Both tables."""
+    rows = cvbench_rows()
+    put_parquet(folder / "test_2d.parquet", rows[:2])
+    put_parquet(folder / "test_3d.parquet", rows[2:])
+
+
 def okvqa_files() -> tuple[dict[str, Any], dict[str, Any]]:
     """Questions and annotations: three questions on two images."""
     rows = [(12, "What sport?", ["race"] * 7 + ["ride"] * 3, "four")]
@@ -170,5 +188,6 @@ NEWER = {
     "docvqa": SmallData(DocVQA, write_docvqa, ["j. doe", "1/8/93", "N.Y."], 1.0),
     "infovqa": SmallData(InfoVQA, write_infovqa, ["65%", "Four", "Red,  blue"], 1.0),
     "realworldqa": SmallData(RealWorldQA, write_realworldqa, ["Straight on.", "Three", "b"], 1.0),
+    "cvbench": SmallData(CVBench, write_cvbench, ["Blue", "(a) 2", "A"], 1.0),
     "okvqa": SmallData(OKVQA, write_okvqa, ["Race.", "collie", "1990"], 1.0),
 }

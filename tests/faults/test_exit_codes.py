@@ -47,7 +47,9 @@ CASES = {
     "imported": Case("python -m runners.score {data} predictions={good} run=d", 0),
     "leaderboard": Case("python -m runners.leaderboard", 0),
     "report": Case("python -m runners.report runs=[done] output=report.html", 0),
-    "no drop": Case("python -m runners.regress baseline=done candidate=done", 0, "pass"),
+    "no drop": Case(
+        "python -m runners.regress baseline=done candidate=done allow_same=true", 0, "pass"
+    ),
     "repeated from its manifest": Case(f"{EVAL} manifest=results/done", 0),
     "unreadable image": Case(f"{EVAL} {{torn}} run=e", 1, "Incomplete"),
     "missing image": Case(f"{EVAL} {{gone}} run=f", 1, "not there"),
@@ -78,7 +80,7 @@ CASES = {
     "nothing to compare with": Case(
         "python -m runners.regress baseline=done candidate=nobody", 2, "nobody"
     ),
-    "too little to decide": Case("python -m runners.regress baseline=few candidate=few2", 2),
+    "too little to decide": Case("python -m runners.regress baseline=few candidate=few2", 3),
     "no results": Case("python -m runners.leaderboard results_dir=none", 2, "none"),
     "no such run to show": Case("python -m runners.report runs=[nobody]", 2, "nobody"),
     "no answers to score": Case(

@@ -25,7 +25,7 @@ PROGRAMS: dict[str, tuple[Callable[[DictConfig], int], str, str]] = {
     "leaderboard as picture": (leaderboard, "formats=[png] output={}", "leaderboard.png"),
     "report": (report, "runs=[run] output={}/page.html", "page.html"),
     "score": (score, "run=run output={}", "custom/scores.jsonl"),
-    "regress": (regress, "baseline=run candidate=run output={}", "verdict.md"),
+    "regress": (regress, "baseline=run candidate=run allow_same=true output={}", "verdict.md"),
     "submit": (submit, "task=vqav2 predictions=answers.jsonl output={}/up.json", "up.json"),
 }
 OUTPUTS = [(name, *PROGRAMS[name]) for name in PROGRAMS]

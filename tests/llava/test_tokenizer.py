@@ -376,7 +376,7 @@ def test_folder_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="No tokenizer lies in") as caught:
         load_tokenizer(tmp_path)
     assert str(tmp_path) in str(caught.value)
-    assert "model.base=" in str(caught.value)
+    assert "Copy it from the language model" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json"])
@@ -515,6 +515,12 @@ def test_neox_tokenizers_put_a_space_before_a_text_as_configured(tmp_path, confi
         ({}, "Is it red, or isn't it?"),
         ({"clean_up_tokenization_spaces": False}, "Is it red , or is n't it ?"),
         ({"tokenizer_class": "LlamaTokenizerFast"}, "Is it red , or is n't it ?"),
+        ({"tokenizer_class": "Qwen2Tokenizer"}, "Is it red , or is n't it ?"),
+        ({"tokenizer_class": "PreTrainedTokenizerFast"}, "Is it red, or isn't it?"),
+        (
+            {"tokenizer_class": "TokenizersBackend", "backend": "tokenizers"},
+            "Is it red , or is n't it ?",
+        ),
     ],
 )
 def test_byte_level_tokenizers_clean_up_as_they_did(tmp_path, config, text):

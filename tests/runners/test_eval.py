@@ -38,6 +38,20 @@ def test_uninterrupted_run_is_complete(demo_run: Finished) -> None:
     assert [path.name for path in demo_run.workspace.iterdir()] == ["results"]
 
 
+def test_complete_run_is_shown_again_quietly_and_for_programs(
+    demo_run: Finished, shell: Shell, demo_options: str
+) -> None:
+    command = f"python -m runners.eval {demo_options} run=demo"
+    told = shell(f"{command} log=json", demo_run.workspace)
+    assert told.code == 0, told.stderr
+    lines = [json.loads(line) for line in told.stderr.splitlines()]
+    assert "results in results/demo" in [line["message"] for line in lines]
+    quiet = shell(f"{command} --quiet", demo_run.workspace)
+    assert (quiet.code, quiet.stderr) == (0, "")
+    assert quiet.stdout == told.stdout
+    assert quiet.stdout.startswith("demo\n")
+
+
 def test_predictions_are_in_the_order_of_the_benchmark(
     demo_run: Finished, cache_home: Path
 ) -> None:

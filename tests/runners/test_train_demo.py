@@ -24,36 +24,29 @@ from runners.lab.demo.answering import (
     answer_lessons,
     build_suffixes,
     prefix_ids,
-    preprocess,
 )
-from runners.lab.demo.checkpoint import (
-    TOWER_NAME,
-    write_checkpoint,
-    write_tokenizer,
-    write_tower,
-)
-from runners.lab.demo.examples import (
-    CONVERSATION,
-    Example,
-    Lesson,
-    picture_lesson,
-    text_lesson,
-)
+from runners.lab.demo.checkpoint import write_checkpoint, write_tokenizer, write_tower
+from runners.lab.demo.examples import Example, Lesson, picture_lesson, text_lesson
 from runners.lab.demo.learning import (
-    NUM_CLASSES,
     LanguagePlan,
     learn_language,
     lesson_loss,
+    num_classes,
     patch_labels,
     warm_up_tower,
 )
+from runners.lab.demo.llava_1_5 import LLAVA_1_5
 from runners.lab.demo.measuring import measure_checkpoint, render_table
-from runners.lab.demo.model import DemoModel
-from runners.lab.demo.tokenizer import VOCABULARY_SIZE, read_corpus, train_tokenizer
+from runners.lab.demo.model import DemoModel, preprocess
+from runners.lab.demo.onevision import ONEVISION
+from runners.lab.demo.tokenizer import read_corpus
+from runners.lab.demo.training import FORMS
+from runners.options import train_demo
 from runners.options.train_demo import TrainDemoConfig
 
 DEMO = Path(llava.__file__).parent / "demo"
 FINAL, EARLY, TOWER = DEMO / "llava-demo", DEMO / "llava-demo-early", DEMO / "clip-demo"
+NEXT, NEXT_TOWER = DEMO / "llava-demo-next", DEMO / "siglip-demo"
 TINY_PLAN = LanguagePlan(
     num_steps=3, num_pictures=2, num_texts=1, num_examples=3, num_text_examples=3
 )
@@ -65,24 +58,30 @@ needs_muon = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return load_tokenizer(FINAL)
+@pytest.fixture(scope="module", params=[LLAVA_1_5, ONEVISION], ids=list(FORMS))
+def form(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def demo_model():
+def tokenizer(form):
+    return load_tokenizer(DEMO / form.checkpoint)
+
+
+@pytest.fixture(scope="module")
+def demo_model(form):
     torch.manual_seed(0)
-    return DemoModel().half().float()
+    return DemoModel(form).half().float()
 
 
 @pytest.fixture(scope="module")
-def written(demo_model, tmp_path_factory):
+def written(form, demo_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    write_tower(demo_model, folder / TOWER_NAME)
-    write_tokenizer((FINAL / "tokenizer.model").read_bytes(), folder / "llava-demo")
-    write_checkpoint(demo_model, folder / "llava-demo")
-    return folder / "llava-demo"
+    content = (DEMO / form.checkpoint / form.tokenizer_file).read_bytes()
+    write_tower(demo_model, folder / form.tower)
+    write_tokenizer(form, content, folder / form.checkpoint)
+    write_checkpoint(demo_model, folder / form.checkpoint)
+    return folder / form.checkpoint
 
 
 def digest(tensors):
@@ -122,15 +121,25 @@ def test_text_ends_in_the_official_suffix():
 # Tokenizer
 
 
-def test_a_trained_tokenizer_spells_line_breaks_as_bytes_and_knows_the_demo_words(tmp_path):
-    corpus = [text for _, text in zip(range(4000), read_corpus(1), strict=False)]
-    content = train_tokenizer([*corpus, *(c.system for c in conv_templates.values())] * 2)
-    write_tokenizer(content, tmp_path / "checkpoint")
+def test_a_trained_tokenizer_ends_lines_alone_and_knows_the_demo_words(form, tmp_path):
+    corpus = [text for _, text in zip(range(4000), read_corpus(form, 1), strict=False)]
+    texts = [*corpus, *(c.system for c in conv_templates.values())] * 2
+    write_tokenizer(form, form.train_tokenizer(texts), tmp_path / "checkpoint")
     trained = load_tokenizer(tmp_path / "checkpoint")
-    assert len(trained) == VOCABULARY_SIZE
-    assert "<0x0A>" in trained.tokenize("What color\nis it?")
-    for word in (*COLORS, *SHAPES, "yes", "no", "A", "E"):
-        assert trained.tokenize(word) == [f"▁{word}"]
+    assert len(trained) == form.config["vocab_size"]
+    assert form.line_break in trained.tokenize("What color\nis it?")
+    for word in (*COLORS, *SHAPES):
+        assert trained.tokenize(f"a {word}")[-1] == f"{form.space}{word}"
+    for answer in (*COLORS, *SHAPES, "yes", "no", "A", "E"):
+        assert len(answer_ids(trained, answer)) == 2
+
+
+def test_the_marks_of_turns_are_single_tokens():
+    tokenizer = load_tokenizer(NEXT)
+    assert tokenizer.tokenize("<|im_start|>user\nHi<|im_end|>")[0] == "<|im_start|>"
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert tokenizer.pad_token == "<|endoftext|>"
+    assert sum("im_" in piece for piece in tokenizer.get_vocab()) == 2  # no parts were learned
 
 
 @pytest.mark.parametrize(
@@ -146,43 +155,51 @@ def test_any_text_survives_the_committed_tokenizer(tokenizer, text):
 
 
 @pytest.mark.parametrize("answer", ["red", "yes", "A", "3"])
-def test_answer_tokens_are_those_of_the_whole_conversation(tokenizer, answer):
-    conversation = conv_templates["vicuna_v1"].copy()
+def test_answer_tokens_are_those_of_the_whole_conversation(form, tokenizer, answer):
+    conversation = conv_templates[form.conversation].copy()
     conversation.append_message(conversation.roles[0], "<image>\nWhat?")
     conversation.append_message(conversation.roles[1], answer)
     whole = tokenizer_image_token(conversation.get_prompt(), tokenizer)
-    prompt = tokenizer_image_token(render_question(CONVERSATION, "What?", 1), tokenizer)
-    assert whole == [*prompt, *answer_ids(tokenizer, answer)]
+    prompt = tokenizer_image_token(render_question(form.conversation, "What?", 1), tokenizer)
+    said = [*prompt, *answer_ids(tokenizer, answer)]
+    assert whole[: len(said)] == said
+    assert tokenizer.decode(whole[len(said) :]).strip() == ""
 
 
 @pytest.mark.parametrize("with_image", [True, False])
-def test_every_prompt_starts_with_the_shared_prefix(tokenizer, with_image):
-    prefix = prefix_ids(tokenizer, with_image=with_image)
+def test_every_prompt_starts_with_the_shared_prefix(form, tokenizer, with_image):
+    prefix = prefix_ids(form, tokenizer, with_image=with_image)
     lesson = picture_lesson(3, 0, 10) if with_image else text_lesson(3, 0, 10)
     for example in lesson.examples:
-        prompt = render_question(CONVERSATION, example.text, int(with_image))
+        prompt = render_question(form.conversation, example.text, int(with_image))
         assert tokenizer_image_token(prompt, tokenizer)[: len(prefix)] == prefix
 
 
-def verdicts_of(tokenizer, lesson):
+def verdicts_of(form, tokenizer, lesson):
     """For each question, pairs of a piece and the piece that is to be learned there."""
     pieces = tokenizer.convert_ids_to_tokens
-    for suffix in build_suffixes(tokenizer, [lesson], with_image=lesson.image is not None):
+    with_image = lesson.image is not None
+    for suffix in build_suffixes(form, tokenizer, [lesson], with_image=with_image):
         ids, verdicts = suffix.input_ids.tolist(), suffix.verdicts.tolist()
         pairs = zip(pieces(ids), verdicts, strict=True)
-        yield [(piece, pieces(verdict)) for piece, verdict in pairs if verdict != IGNORE_INDEX]
+        words = ((piece, pieces(verdict)) for piece, verdict in pairs if verdict != IGNORE_INDEX)
+        yield [tuple(word.removeprefix(form.space) for word in pair) for pair in words]
 
 
-def test_every_option_gets_a_verdict_and_the_right_one_its_letter(tokenizer):
+def test_every_option_gets_a_verdict_and_the_right_one_its_letter(form, tokenizer):
     lesson = text_lesson(3, 0, 20)
-    for example, verdicts in zip(lesson.examples, verdicts_of(tokenizer, lesson), strict=True):
+    given = verdicts_of(form, tokenizer, lesson)
+    for example, verdicts in zip(lesson.examples, given, strict=True):
         said = [verdict for _, verdict in verdicts]
         assert len(said) == example.num_choices
-        assert said["ABCDE".index(example.answer)] == f"▁{example.answer}"
-        assert said.count("▁no") == example.num_choices - 1
+        assert said["ABCDE".index(example.answer)] == example.answer
+        assert said.count("no") == example.num_choices - 1
+        options = example.text.splitlines()[-1 - example.num_choices : -1]
+        for option, (piece, _) in zip(options, verdicts, strict=True):
+            assert option.endswith(piece)
 
 
-def test_a_thing_named_in_a_question_gets_its_number(tokenizer):
+def test_a_thing_named_in_a_question_gets_its_number(form, tokenizer):
     scene = Scene(
         things=(
             Thing(color="red", shape="ring", row=0, column=0),
@@ -199,7 +216,7 @@ def test_a_thing_named_in_a_question_gets_its_number(tokenizer):
     ):
         examples = (Example(kind="", text=text, answer="yes"),)
         lesson = Lesson(examples=examples, scene=scene, image=image)
-        (verdicts,) = verdicts_of(tokenizer, lesson)
+        (verdicts,) = verdicts_of(form, tokenizer, lesson)
         assert [verdict for _, verdict in verdicts] == counts, text
 
 
@@ -208,17 +225,17 @@ def test_a_thing_named_in_a_question_gets_its_number(tokenizer):
 
 @pytest.mark.parametrize("with_image", [True, False])
 def test_logits_behind_a_shared_prefix_equal_those_of_the_loaded_checkpoint(
-    demo_model, written, tokenizer, with_image
+    form, demo_model, written, tokenizer, with_image
 ):
     make = picture_lesson if with_image else text_lesson
     lessons = [make(3, number, 4) for number in range(3)]
-    model = load_pretrained_model(str(written), None, "llava-demo", device="cpu")[1]
-    shared = prefix_ids(tokenizer, with_image=with_image) + [IMAGE_TOKEN_INDEX] * with_image
+    model = load_pretrained_model(str(written), None, written.name, device="cpu")[1]
+    shared = prefix_ids(form, tokenizer, with_image=with_image) + [IMAGE_TOKEN_INDEX] * with_image
     expected = sorted(
         (
             owner,
             tokenizer_image_token(
-                render_question(CONVERSATION, example.text, int(with_image)), tokenizer
+                render_question(form.conversation, example.text, int(with_image)), tokenizer
             ),
             answer_ids(tokenizer, example.answer),
         )
@@ -231,8 +248,10 @@ def test_logits_behind_a_shared_prefix_equal_those_of_the_loaded_checkpoint(
             for question, suffix in enumerate(answers.batch):
                 ids = shared + suffix.input_ids.tolist()
                 answer = answers.labels[answers.questions == question].tolist()
-                pixels = preprocess([lessons[suffix.owner].image]) if with_image else None
-                logits = model(input_ids=torch.tensor([ids]), images=pixels).logits
+                pixels = preprocess(form, [lessons[suffix.owner].image]) if with_image else None
+                logits = model(
+                    input_ids=torch.tensor([ids]), images=pixels, image_sizes=[(48, 48)]
+                ).logits
                 wanted = logits[0, -len(answer) :]
                 torch.testing.assert_close(
                     answers.logits[answers.questions == question], wanted, rtol=1e-4, atol=1e-4
@@ -258,33 +277,55 @@ def test_lessons_with_and_without_pictures_are_not_mixed(demo_model, tokenizer):
 # Learning
 
 
-def test_patch_labels_say_what_and_where():
+def test_patch_labels_say_what_and_where(form):
     lesson = picture_lesson(3, 0, 0)
-    labels = patch_labels(lesson.scene)
-    assert labels.shape == (36, 4)
-    assert (labels.amax(0) < torch.tensor(NUM_CLASSES)).all()
-    assert int((labels[:, 0] > 0).sum()) == 4 * len(lesson.scene.things)
-    thing = lesson.scene.things[0]
-    patch = labels[thing.row * 2 * 6 + thing.column * 2].tolist()
-    expected = [1 + list(COLORS).index(thing.color), 1 + SHAPES.index(thing.shape)]
-    assert patch == [*expected, thing.row * 2, thing.column * 2]
+    labels = patch_labels(form, lesson.scene)
+    assert (labels.flatten(0, 1).amax(0) < torch.tensor(num_classes(form))).all()
+    whole = labels[0]
+    side, step = (6, 2) if form is LLAVA_1_5 else (3, 1)
+    assert len(whole) == side**2
+    assert int((whole[:, 0] > 0).sum()) == step**2 * len(lesson.scene.things)
+    for thing in lesson.scene.things:
+        row, column = thing.row * step, thing.column * step
+        expected = [1 + list(COLORS).index(thing.color), 1 + SHAPES.index(thing.shape)]
+        assert whole[row * side + column].tolist() == [*expected, row, column]
 
 
-def test_the_tower_learns_its_pictures():
+def test_labels_of_tiles_are_those_of_the_picture_where_the_tiles_are():
+    scene = picture_lesson(3, 0, 0).scene
+    whole = patch_labels(LLAVA_1_5, scene)[0].view(6, 6, 4)
+    tiles = patch_labels(ONEVISION, scene)[1:].view(2, 2, 3, 3, 4)
+    for row in range(6):
+        for column in range(6):
+            patch = tiles[row // 3, column // 3, row % 3, column % 3].tolist()
+            assert patch == [*whole[row, column, :2].tolist(), row % 3, column % 3]
+
+
+def test_tiles_and_labels_show_the_same():
+    lesson = picture_lesson(3, 0, 0)
+    views = preprocess(ONEVISION, [lesson.image])[0]
+    assert views.shape == (5, 3, 24, 24)
+    assert len(patch_labels(ONEVISION, lesson.scene)) == len(views)
+    pixels = torch.from_numpy(np.array(lesson.image)).permute(2, 0, 1) / 127.5 - 1
+    torch.testing.assert_close(views[2], pixels[:, :24, 24:])  # upper right
+    torch.testing.assert_close(views[3], pixels[:, 24:, :24])  # lower left
+
+
+def test_the_tower_learns_its_pictures(form):
     torch.manual_seed(0)
-    model = DemoModel()
+    model = DemoModel(form)
     lessons = [picture_lesson(2, number, 0) for number in range(16)]
-    pixels = preprocess([lesson.image for lesson in lessons])
-    labels = torch.stack([patch_labels(lesson.scene) for lesson in lessons])
-    accuracy = warm_up_tower(model, pixels, labels, num_steps=60, batch_size=16)
+    views = preprocess(form, [lesson.image for lesson in lessons]).flatten(0, -4)
+    labels = torch.cat([patch_labels(form, lesson.scene) for lesson in lessons])
+    accuracy = warm_up_tower(model, views, labels, num_steps=60, batch_size=len(views))
     assert accuracy > 0.7
 
 
 @needs_muon
-def test_learning_is_deterministic_lowers_the_loss_and_leaves_the_tower(tokenizer):
+def test_learning_is_deterministic_lowers_the_loss_and_tunes_no_frozen_tower(form, tokenizer):
     def learned():
         torch.manual_seed(0)
-        model = DemoModel()
+        model = DemoModel(form)
         tower = digest(model.tower.state_dict().values())
         lessons = [picture_lesson(0, number, 3) for number in range(2)]
         before = lesson_loss(model, tokenizer, lessons).item()
@@ -292,24 +333,33 @@ def test_learning_is_deterministic_lowers_the_loss_and_leaves_the_tower(tokenize
         learn_language(model, tokenizer, TINY_PLAN, steps.append)
         assert steps == [1, 2, 3]
         assert lesson_loss(model, tokenizer, lessons).item() < before
-        assert digest(model.tower.state_dict().values()) == tower
+        assert (digest(model.tower.state_dict().values()) != tower) == form.tunes_tower
         return digest(p.detach() for p in model.state_dict().values())
 
     assert learned() == learned()
 
 
-def test_projected_images_start_at_the_size_that_learns(demo_model):
+def test_projected_images_start_at_the_size_that_learns(form):
     torch.manual_seed(0)
-    model = DemoModel()
-    pixels = preprocess([picture_lesson(2, number, 0).image for number in range(8)])
-    model.scale_projector(pixels)
-    assert model.projector(model.select_features(pixels)).std().item() == pytest.approx(0.5, 0.05)
+    model = DemoModel(form)
+    views = preprocess(form, [picture_lesson(2, number, 0).image for number in range(8)])
+    model.scale_projector(views.flatten(0, -4))
+    features = model.select_features(views.flatten(0, -4))
+    assert model.projector(features).std().item() == pytest.approx(0.5, 0.05)
 
 
 def test_all_widths_fit_four_bit_kernels(demo_model):
     for name, module in demo_model.named_modules():
         if isinstance(module, nn.Linear):
             assert module.out_features % 32 == 0, name
+
+
+def test_a_short_run_of_a_form_without_an_early_checkpoint_needs_no_early_step():
+    assert TrainDemoConfig(form="onevision", num_steps=3).num_steps == 3
+
+
+def test_the_options_name_every_form():
+    assert tuple(FORMS) == train_demo.FORMS
 
 
 @pytest.mark.parametrize("early_step", [0, 6001])
@@ -321,8 +371,19 @@ def test_the_early_step_must_be_one_of_the_run(early_step):
 # The committed checkpoints
 
 
-def test_everything_committed_stays_small():
-    assert sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()) < 5_000_000
+@pytest.mark.parametrize("folders", [(FINAL, EARLY, TOWER), (NEXT, NEXT_TOWER)])
+def test_everything_committed_stays_small(folders):
+    files = [path for folder in folders for path in folder.iterdir()]
+    assert sum(path.stat().st_size for path in files) < 5_000_000
+
+
+def test_the_committed_configurations_are_those_that_a_training_writes(form, written):
+    for name in (*form.tokenizer_configs, "config.json", "generation_config.json"):
+        stored = json.loads((DEMO / form.checkpoint / name).read_text())
+        assert json.loads((written / name).read_text()) == stored, name
+    for name in ("config.json", "preprocessor_config.json"):
+        stored = json.loads((DEMO / form.tower / name).read_text())
+        assert json.loads((written.parent / form.tower / name).read_text()) == stored, name
 
 
 def test_both_checkpoints_share_tokenizer_and_tower():
@@ -334,7 +395,20 @@ def test_both_checkpoints_share_tokenizer_and_tower():
         assert not any("vision_tower" in name for name in load_file(folder / "model.safetensors"))
 
 
-@pytest.mark.parametrize("folder", [FINAL, EARLY, TOWER], ids=lambda folder: folder.name)
+def test_a_tuned_tower_lies_in_its_checkpoint_too_and_is_another():
+    own = load_file(NEXT_TOWER / "model.safetensors")
+    tensors = load_file(NEXT / "model.safetensors")
+    prefix = "model.vision_tower.vision_tower."
+    tuned = {name.removeprefix(prefix): t for name, t in tensors.items() if prefix in name}
+    assert own.keys() - tuned.keys() == {name for name in own if ".layers.2." in name}
+    changed = [name for name in tuned if not torch.equal(tuned[name], own[name])]
+    assert "vision_model.embeddings.patch_embedding.weight" in changed
+    assert json.loads((NEXT / "config.json").read_text())["mm_vision_tower"] == NEXT_TOWER.name
+
+
+@pytest.mark.parametrize(
+    "folder", [FINAL, EARLY, TOWER, NEXT, NEXT_TOWER], ids=lambda folder: folder.name
+)
 def test_weights_are_finite_float16_without_outliers(folder):
     for name, tensor in load_file(folder / "model.safetensors").items():
         assert tensor.dtype == torch.float16
@@ -347,7 +421,9 @@ def test_the_final_checkpoint_reaches_its_bars_and_the_early_one_is_worse(tmp_pa
     data_root = ensure_demo_data(tmp_path, num_images=2, seed=11)
     totals = {
         folder.name: {
-            s.task: s.accuracy for s in measure_checkpoint(folder, data_root) if s.kind == "all"
+            s.task: s.accuracy
+            for s in measure_checkpoint(folder, "vicuna_v1", data_root)
+            if s.kind == "all"
         }
         for folder in (FINAL, EARLY)
     }
@@ -359,9 +435,17 @@ def test_the_final_checkpoint_reaches_its_bars_and_the_early_one_is_worse(tmp_pa
     assert early["gqa"] > 0.5
 
 
+def test_the_checkpoint_in_onevision_format_reaches_its_bars(tmp_path):
+    data_root = ensure_demo_data(tmp_path, num_images=2, seed=11)
+    scores = measure_checkpoint(NEXT, ONEVISION.conversation, data_root)
+    totals = {score.task: score.accuracy for score in scores if score.kind == "all"}
+    assert totals["vqav2"] >= 0.88
+    assert totals["gqa"] >= 0.93
+
+
 def test_the_table_names_every_kind_with_its_baseline(tmp_path):
     data_root = ensure_demo_data(tmp_path, num_images=1)
-    scores = measure_checkpoint(FINAL, data_root)
+    scores = measure_checkpoint(FINAL, "vicuna_v1", data_root)
     assert [s.task for s in scores if s.kind == "all"] == ["vqav2", "gqa", "scienceqa"]
     for score in scores:
         assert 0 < score.baseline <= 1
@@ -371,7 +455,7 @@ def test_the_table_names_every_kind_with_its_baseline(tmp_path):
     assert "existAttr" in table
 
 
-@pytest.mark.parametrize("option", ["early_step=9999", "num_stepz=1"])
+@pytest.mark.parametrize("option", ["early_step=9999", "num_stepz=1", "form=llava"])
 def test_bad_options_stop_before_anything_is_trained(call, tmp_path, option):
     finished = call(f"runners.train_demo output={tmp_path}/out {option}", tmp_path)
     assert finished.code == 2
@@ -381,13 +465,19 @@ def test_bad_options_stop_before_anything_is_trained(call, tmp_path, option):
 
 @needs_muon
 @pytest.mark.slow
-def test_the_program_writes_what_it_learned(tmp_path):
+@pytest.mark.parametrize(
+    ("form", "names"),
+    [
+        ("llava-1.5", {"clip-demo", "llava-demo", "llava-demo-early"}),
+        ("onevision", {"siglip-demo", "llava-demo-next"}),
+    ],
+)
+def test_the_program_writes_what_it_learned(tmp_path, form, names):
     command = [sys.executable, "-m", "runners.train_demo", f"output={tmp_path}/out"]
+    command.append(f"form={form}")
     command += ["num_tower_images=64", "num_tower_steps=4", "num_steps=4", "early_step=2"]
     command += ["trial_every=4", "num_images=1"]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "clip-demo", "llava-demo", "llava-demo-early"
-    }  # fmt: skip
-    assert finished.stdout.count("scienceqa  all") == 2
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    assert finished.stdout.count("scienceqa  all") == len(names) - 1

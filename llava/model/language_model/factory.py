@@ -6,38 +6,35 @@ from typing import Any
 
 from torch import nn
 from transformers import (
+    CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
 )
 
+from llava.model.families import FAMILIES
 from llava.model.llava_arch import LlavaMetaForCausalLM, LlavaMetaModel
 
 
-def make_llava(
-    config_class: Any, model_type: str, prefix: str, module: str, config_name: str = ""
-) -> tuple[Any, Any, Any]:
+def make_llava(name: str, config_name: str = "") -> tuple[Any, Any, Any]:
     """Returns a LLaVA's configuration, inner model and causal language model, and registers them.
 
     Args:
-        config_class: Configuration of the language model, from transformers.
-        model_type: What config.json calls the LLaVA.
-        prefix: Of the classes' names.
-        module: In which the classes are to be found, `__name__` of who asks.
-        config_name: Of the configuration's class, where that is not the prefix and `Config`.
+        name: Of the family, see `FAMILIES`.
+        config_name: Of the configuration's class, where that is not `LlavaQwenConfig` or the like.
     """
-    base_class, causal_class = (
-        MODEL_MAPPING[config_class],
-        MODEL_FOR_CAUSAL_LM_MAPPING[config_class],
-    )
-    family = config_class.model_type
+    prefix, model_type = FAMILIES[name].prefix, FAMILIES[name].llava_types[0]
+    module = f"{__package__}.{model_type}"
+    config_class = CONFIG_MAPPING[name]
+    base_class = MODEL_MAPPING[config_class]
+    causal_class = MODEL_FOR_CAUSAL_LM_MAPPING[config_class]
     config = type(
         config_name or f"{prefix}Config",
         (config_class,),
         {
             "__module__": module,
-            "__doc__": f"A {family} configuration with LLaVA's `mm_*` fields beside it.",
+            "__doc__": f"A {name} configuration with LLaVA's `mm_*` fields beside it.",
             "model_type": model_type,
         },
     )
@@ -45,7 +42,7 @@ def make_llava(
     inner = type(
         f"{prefix}Model",
         (LlavaMetaModel, base_class),
-        {**own, "__doc__": f"The {family} decoder with vision tower and projector."},
+        {**own, "__doc__": f"The {name} decoder with vision tower and projector."},
     )
 
     def build(self: Any, config: Any) -> None:
@@ -60,7 +57,7 @@ def make_llava(
         (LlavaMetaForCausalLM, causal_class),
         {
             **own,
-            "__doc__": f"{family} with a language-model head that takes images beside text.",
+            "__doc__": f"{name} with a language-model head that takes images beside text.",
             "__init__": build,
         },
     )

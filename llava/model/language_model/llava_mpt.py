@@ -4,10 +4,6 @@ MPT has no position ids: its attention is biased by distance (ALiBi). `position_
 have no effect.
 """
 
-from transformers import MptConfig
-
 from llava.model.language_model.factory import make_llava
 
-LlavaMptConfig, LlavaMptModel, LlavaMptForCausalLM = make_llava(
-    MptConfig, "llava_mpt", "LlavaMpt", __name__
-)
+LlavaMptConfig, LlavaMptModel, LlavaMptForCausalLM = make_llava("mpt")

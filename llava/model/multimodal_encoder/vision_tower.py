@@ -119,8 +119,12 @@ class VisionTower(nn.Module):
         model.requires_grad_(False)
         self._take(model if device is None else model.to(device))
 
-    def _take(self, model: nn.Module) -> None:
+    def hold(self, model: nn.Module) -> None:
+        """Has a vision model of this tower's class, weights and all, stand for its own."""
         self.vision_tower = _NamedAsStored(model) if self.facts.kind.prefix else model
+
+    def _take(self, model: nn.Module) -> None:
+        self.hold(model)
         fields = processor_fields(Path(self.vision_tower_name), self.facts)
         self.image_processor = self.processor_class(**fields)
         self.is_loaded = True

@@ -1,35 +1,32 @@
 """Lessons in tokens, and the forward pass over them: each prefix once, all questions as a batch.
 
-B lessons, P patches, N questions, S places behind the prefix, L prefix places, K answer tokens.
+B lessons, N questions, S places behind the prefix, L prefix places, K answer tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
-from transformers import CLIPImageProcessorPil, DynamicCache
+from transformers import DynamicCache
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from evals.demo.drawing import IMAGE_SIZE
 from evals.demo.scene import COLORS, PLURALS, SHAPES, Scene
 from evals.scorers.choice import LETTERS
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates, render_question
-from llava.images import process_images
-from llava.tokenizer import SentencePieceTokenizer
 from llava.tokens import tokenizer_image_token
-from runners.lab.demo.examples import CONVERSATION, Example, Lesson
-from runners.lab.demo.model import DemoModel
+from runners.lab.demo.examples import Example, Lesson
+from runners.lab.demo.form import Form
+from runners.lab.demo.model import DemoModel, preprocess
 
 _NUM_BATCHES = 3
-_LINE_BREAK, _SPACE = "<0x0A>", "▁"
 _WRONG = "no"
 _NOUNS: dict[str, str | None] = {
     **{shape: shape for shape in SHAPES},
@@ -82,35 +79,44 @@ class Answers:
         return torch.zeros(len(self.batch)).index_add(0, self.questions, wrong.float()) == 0
 
 
-def prefix_ids(tokenizer: SentencePieceTokenizer, *, with_image: bool) -> list[int]:
+def prefix_ids(form: Form, tokenizer: PreTrainedTokenizerBase, *, with_image: bool) -> list[int]:
     """The tokens that all prompts share, up to the image (left out) or to the user's text."""
     if with_image:
-        ids = list(tokenizer_image_token(render_question(CONVERSATION, "", 1), tokenizer))
+        ids = list(tokenizer_image_token(render_question(form.conversation, "", 1), tokenizer))
         return ids[: ids.index(IMAGE_TOKEN_INDEX)]
-    conversation = conv_templates[CONVERSATION].copy()
+    conversation = conv_templates[form.conversation].copy()
     conversation.append_message(conversation.roles[0], None)
-    return tokenizer.encode_text(conversation.get_prompt())
+    return list(tokenizer_image_token(conversation.get_prompt(), tokenizer))
 
 
-def answer_ids(tokenizer: SentencePieceTokenizer, answer: str) -> list[int]:
-    """The tokens of an answer behind "ASSISTANT:", the end token included."""
-    # Encoded alone, an answer gets a begin token, and the space that is in front of it anyway.
-    return [*tokenizer.encode_text(answer)[1:], tokenizer.eos_token_id]
+def answer_ids(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
+    """The tokens of an answer behind the prompt, the end token included."""
+    ids = tokenizer_image_token(answer, tokenizer)
+    # Encoded alone, an answer may get a begin token, and the space that is in front of it anyway.
+    return [*ids[int(ids[0] == tokenizer.bos_token_id) :], tokenizer.eos_token_id]
 
 
 def build_suffixes(
-    tokenizer: SentencePieceTokenizer, lessons: Sequence[Lesson], *, with_image: bool
+    form: Form,
+    tokenizer: PreTrainedTokenizerBase,
+    lessons: Sequence[Lesson],
+    *,
+    with_image: bool,
 ) -> list[Suffix]:
     """The suffixes of all examples of lessons that all have a picture, or all have none."""
     # The image is one token of the prompt.
-    skipped = len(prefix_ids(tokenizer, with_image=with_image)) + int(with_image)
+    skipped = len(prefix_ids(form, tokenizer, with_image=with_image)) + int(with_image)
+    spell = cache(partial(answer_ids, tokenizer))
     suffixes = []
     for owner, lesson in enumerate(lessons):
         for example in lesson.examples:
-            prompt = render_question(CONVERSATION, example.text, int(with_image))
+            prompt = render_question(form.conversation, example.text, int(with_image))
             question = list(tokenizer_image_token(prompt, tokenizer))[skipped:]
-            answer = answer_ids(tokenizer, example.answer)
-            verdicts = _build_verdicts(tokenizer, example, lesson.scene, question)
+            answer = spell(example.answer)
+            pieces = tokenizer.convert_ids_to_tokens(question)
+            verdicts = [IGNORE_INDEX] * len(question)
+            for place, verdict in _verdicts(form, example, lesson.scene, pieces):
+                verdicts[place] = spell(verdict)[-2]  # it is one token, before the end
             suffix = Suffix(
                 owner=owner,
                 input_ids=torch.tensor([*question, *answer[:-1]]),
@@ -121,36 +127,34 @@ def build_suffixes(
     return suffixes
 
 
-def _build_verdicts(
-    tokenizer: SentencePieceTokenizer, example: Example, scene: Scene | None, question: list[int]
-) -> list[int]:
-    """What the model is to say inside a question, one token or -100 for each place.
+def _verdicts(
+    form: Form, example: Example, scene: Scene | None, pieces: Sequence[str]
+) -> Iterator[tuple[int, str]]:
+    """What the model is to say inside a question: each place, and what it says there.
 
     At the last token of an option: its letter if it is the right one, else "no". At a thing's name
     ("rings", "red ring"): how many of it the picture shows. Nobody reads what the model says inside
     a prompt, but one answer a question teaches slowly: without verdicts, letters stay at chance for
-    tens of thousands of questions. `question` are the tokens behind the prefix, without the answer.
+    tens of thousands of questions. `pieces` are the tokens behind the prefix, without the answer.
     """
-    verdicts = [IGNORE_INDEX] * len(question)
     if scene is not None:
-        pieces = tokenizer.convert_ids_to_tokens(question)
-        for place, count in _counts_of_named_things(pieces, scene):
-            verdicts[place] = answer_ids(tokenizer, str(count))[-2]  # the digit, before the end
-    line_break = tokenizer.convert_tokens_to_ids(_LINE_BREAK)
-    breaks = [place for place, token in enumerate(question) if token == line_break]
+        for place, count in _counts_of_named_things(form, pieces, scene):
+            yield place, str(count)
+    breaks = [place for place, piece in enumerate(pieces) if piece.endswith(form.line_break)]
     # The suffix is the last line; every option ends before the break of the next line.
-    ends = breaks[len(breaks) - example.num_choices :]
+    last = len(breaks) - form.num_breaks_behind
+    ends = breaks[last - example.num_choices : last]
     for letter, end in zip(LETTERS, ends, strict=False):
-        verdict = letter if letter == example.answer else _WRONG
-        verdicts[end - 1] = answer_ids(tokenizer, verdict)[0]
-    return verdicts
+        yield end - 1, letter if letter == example.answer else _WRONG
 
 
-def _counts_of_named_things(pieces: Sequence[str], scene: Scene) -> Iterator[tuple[int, int]]:
+def _counts_of_named_things(
+    form: Form, pieces: Sequence[str], scene: Scene
+) -> Iterator[tuple[int, int]]:
     """Place and number of each thing that the tokens name by shape, or by color and "shape"."""
     color = None
     for place, piece in enumerate(pieces):
-        word = piece.removeprefix(_SPACE)
+        word = piece.removeprefix(form.space)
         if word in _NOUNS:
             shape = _NOUNS[word]
             if color or shape:
@@ -158,16 +162,8 @@ def _counts_of_named_things(pieces: Sequence[str], scene: Scene) -> Iterator[tup
         color = word if word in COLORS else None
 
 
-def preprocess(images: Sequence[Image.Image]) -> torch.Tensor:
-    """(B, 3, H, W) float32 pixels, CLIP-normalized, as the checkpoint's configuration has it."""
-    size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
-    processor = CLIPImageProcessorPil(size={"shortest_edge": IMAGE_SIZE}, crop_size=size)
-    config = SimpleNamespace(image_aspect_ratio="pad")
-    return torch.as_tensor(np.asarray(process_images(images, processor, config)))
-
-
 def answer_lessons(
-    model: DemoModel, tokenizer: SentencePieceTokenizer, lessons: Sequence[Lesson]
+    model: DemoModel, tokenizer: PreTrainedTokenizerBase, lessons: Sequence[Lesson]
 ) -> Iterator[Answers]:
     """Predictions for all questions of lessons that all have a picture, or all have none.
 
@@ -178,7 +174,7 @@ def answer_lessons(
     if images and len(images) != len(lessons):
         raise ValueError("`lessons` must all have a picture or all have none. Split them.")
     cache, length = _read_prefix(model, tokenizer, images)
-    suffixes = build_suffixes(tokenizer, lessons, with_image=bool(images))
+    suffixes = build_suffixes(model.form, tokenizer, lessons, with_image=bool(images))
     suffixes.sort(key=lambda suffix: len(suffix.input_ids))  # so that little is padding
     bounds = [len(suffixes) * i // _NUM_BATCHES for i in range(_NUM_BATCHES + 1)]
     for start, end in pairwise(bounds):
@@ -189,20 +185,18 @@ def answer_lessons(
 
 
 def _read_prefix(
-    model: DemoModel, tokenizer: SentencePieceTokenizer, images: Sequence[Image.Image]
+    model: DemoModel, tokenizer: PreTrainedTokenizerBase, images: Sequence[Image.Image]
 ) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], int]:
     """Keys and values of every layer, (B, heads, L, head width) each, and L.
 
     Without pictures all lessons have the same prefix, and B is 1.
     """
     decoder: Any = model.language.model
-    ids = torch.tensor([prefix_ids(tokenizer, with_image=bool(images))])
+    ids = torch.tensor([prefix_ids(model.form, tokenizer, with_image=bool(images))])
     embeddings = decoder.embed_tokens(ids)  # (1, L, D)
     if images:
-        with torch.no_grad():  # the tower has ended its training
-            features = model.select_features(preprocess(images))
-        projected = model.projector(features)  # (B, P, D)
-        embeddings = torch.cat([embeddings.expand(len(images), -1, -1), projected], dim=1)
+        pictures = model.embed_pictures(preprocess(model.form, images))  # (B, features, D)
+        embeddings = torch.cat([embeddings.expand(len(images), -1, -1), pictures], dim=1)
     cache = decoder(inputs_embeds=embeddings, use_cache=True).past_key_values
     return [(layer.keys, layer.values) for layer in cache.layers], embeddings.shape[1]
 

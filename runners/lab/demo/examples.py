@@ -19,7 +19,6 @@ from evals.reading.questions import LETTER_SUFFIX, SHORT_ANSWER_SUFFIX
 from evals.reading.scienceqa import render_problem
 from evals.scorers.choice import LETTERS
 
-CONVERSATION = "vicuna_v1"
 _SHARE_OF_JPEG = 0.75
 _SHARE_OF_SCIENCE = 0.36  # of the questions about a picture; letters are learned last
 

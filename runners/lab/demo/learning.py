@@ -11,13 +11,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from evals.demo.drawing import CELL_SIZE, IMAGE_SIZE
 from evals.demo.scene import COLORS, SHAPES, Scene
-from llava.tokenizer import SentencePieceTokenizer
 from runners.lab.demo.answering import answer_lessons
 from runners.lab.demo.examples import Lesson, picture_lesson, text_lesson
-from runners.lab.demo.model import PATCH_SIZE, DemoModel
+from runners.lab.demo.form import PATCH_SIZE, TOWER_WIDTH, Form
+from runners.lab.demo.model import DemoModel
 
 _logger = logging.getLogger(__name__)
 _STEPS_BETWEEN_LINES = 50
@@ -25,10 +26,9 @@ _MAX_GRADIENT_NORM = 1.0
 _LAST_SHARE = 0.02  # of the learning rate's peak
 _NUM_TOWER_WARMUP_STEPS, _NUM_WARMUP_STEPS = 50, 30
 _WEIGHT_DECAY = 0.1  # of the weight matrices; it keeps outliers small, which quantization needs
+_TUNED_TOWER_RATE = 2e-4
 _SIDE = IMAGE_SIZE // PATCH_SIZE
 _PATCHES_PER_CELL = CELL_SIZE // PATCH_SIZE
-NUM_CLASSES = (len(COLORS) + 1, len(SHAPES) + 1, _SIDE, _SIDE)
-"""Of color, shape (both with "nothing"), row and column of a patch."""
 
 
 def share_of_peak(step: int, num_steps: int, num_warmup_steps: int) -> float:
@@ -42,17 +42,30 @@ def share_of_peak(step: int, num_steps: int, num_warmup_steps: int) -> float:
     return rise * (_LAST_SHARE + (1 - _LAST_SHARE) * fall)
 
 
-def patch_labels(scene: Scene) -> torch.Tensor:
-    """(P, 4) int64: color, shape, row and column of each patch."""
-    labels = torch.zeros(_SIDE, _SIDE, 4, dtype=torch.long)
-    labels[..., 2] = torch.arange(_SIDE)[:, None]
-    labels[..., 3] = torch.arange(_SIDE)[None, :]
+def num_classes(form: Form) -> tuple[int, int, int, int]:
+    """Of color, shape (both with "nothing"), row and column of a patch in its view."""
+    side = form.view_size // PATCH_SIZE
+    return len(COLORS) + 1, len(SHAPES) + 1, side, side
+
+
+def patch_labels(form: Form, scene: Scene) -> torch.Tensor:
+    """(T, P, 4) int64: color, shape, row and column of each patch of the views of a scene.
+
+    Row and column are those in the view. In the view of the whole picture, made small, a patch is
+    named by what is drawn at its top left corner.
+    """
+    looks = torch.zeros(_SIDE, _SIDE, 2, dtype=torch.long)
     for thing in scene.things:
         top, left = thing.row * _PATCHES_PER_CELL, thing.column * _PATCHES_PER_CELL
-        cell = labels[top : top + _PATCHES_PER_CELL, left : left + _PATCHES_PER_CELL]
+        cell = looks[top : top + _PATCHES_PER_CELL, left : left + _PATCHES_PER_CELL]
         cell[..., 0] = 1 + list(COLORS).index(thing.color)
         cell[..., 1] = 1 + SHAPES.index(thing.shape)
-    return labels.flatten(0, 1)
+    side = form.view_size // PATCH_SIZE
+    starts = range(0, _SIDE, side) if side < _SIDE else range(0)
+    tiles = [looks[y : y + side, x : x + side] for y in starts for x in starts]
+    views = torch.stack([looks[:: _SIDE // side, :: _SIDE // side], *tiles])  # (T, side, side, 2)
+    places = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"), -1)
+    return torch.cat([views, places.expand(len(views), -1, -1, -1)], dim=-1).flatten(1, 2)
 
 
 def warm_up_tower(
@@ -61,10 +74,10 @@ def warm_up_tower(
     labels: torch.Tensor,
     *,
     num_steps: int,
-    batch_size: int = 64,
+    batch_size: int,
 ) -> float:
-    """Trains the tower on (N, 3, H, W) pixels and (N, P, 4) labels; returns the last accuracy."""
-    heads = nn.ModuleList(nn.Linear(model.tower.config.hidden_size, count) for count in NUM_CLASSES)
+    """Trains the tower on views (N, 3, H, W), labels (N, P, 4); returns the last accuracy."""
+    heads = nn.ModuleList(nn.Linear(TOWER_WIDTH, count) for count in num_classes(model.form))
     parameters = [*model.tower.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.05)
     schedule = _schedule(optimizer, num_steps, _NUM_TOWER_WARMUP_STEPS)
@@ -109,7 +122,7 @@ class LanguagePlan:
 
 def learn_language(
     model: DemoModel,
-    tokenizer: SentencePieceTokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     plan: LanguagePlan,
     after_step: Callable[[int], None],
 ) -> None:
@@ -128,7 +141,7 @@ def learn_language(
 
 
 def lesson_loss(
-    model: DemoModel, tokenizer: SentencePieceTokenizer, *groups: Sequence[Lesson]
+    model: DemoModel, tokenizer: PreTrainedTokenizerBase, *groups: Sequence[Lesson]
 ) -> torch.Tensor:
     """Mean cross-entropy of all answer tokens, plus that of all verdicts inside the questions.
 
@@ -155,8 +168,10 @@ def _lessons_of_step(plan: LanguagePlan, step: int) -> tuple[list[Lesson], list[
 
 def _build_optimizers(model: DemoModel) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, Adam for everything else that is trained."""
-    model.tower.requires_grad_(False)
+    model.tower.requires_grad_(model.form.tunes_tower)
     named = [*model.projector.named_parameters(), *model.language.named_parameters()]
+    if model.form.layout.unpads:
+        named.append(("image_newline", model.image_newline))
     # Muon is for matrices that map states to states; these two hold a row for each token.
     ends = ("embed_tokens.weight", "lm_head.weight")
     matrices = [p for name, p in named if p.ndim == 2 and not name.endswith(ends)]
@@ -164,7 +179,10 @@ def _build_optimizers(model: DemoModel) -> list[torch.optim.Optimizer]:
     muon = torch.optim.Muon(
         matrices, lr=3e-3, weight_decay=_WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"
     )
-    adam = torch.optim.AdamW(others, lr=2e-3, betas=(0.9, 0.99), weight_decay=_WEIGHT_DECAY / 2)
+    groups = [{"params": others, "lr": 2e-3}]
+    if model.form.tunes_tower:
+        groups.append({"params": list(model.tower.parameters()), "lr": _TUNED_TOWER_RATE})
+    adam = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=_WEIGHT_DECAY / 2)
     return [muon, adam]
 
 

@@ -22,7 +22,6 @@ from llava.generation.request import GenerationConfig
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from runners.evaluation.prompts import PromptRenderer
-from runners.lab.demo.examples import CONVERSATION
 
 _MAX_NEW_TOKENS = 8  # the longest demo answer has fewer
 _BENCHMARKS = {"vqav2": VQAv2, "gqa": GQA, "scienceqa": ScienceQA}
@@ -47,10 +46,10 @@ class KindScore:
     num_questions: int
 
 
-def measure_checkpoint(checkpoint: Path, data_root: Path) -> list[KindScore]:
+def measure_checkpoint(checkpoint: Path, conversation: str, data_root: Path) -> list[KindScore]:
     """Accuracies of a checkpoint on demo data, each benchmark's total first, then its kinds.
 
-    `data_root` is what `ensure_demo_data` gave.
+    `conversation` is its template, and `data_root` is what `ensure_demo_data` gave.
 
     Raises:
         DataError: the data cannot be read or asked.
@@ -59,7 +58,7 @@ def measure_checkpoint(checkpoint: Path, data_root: Path) -> list[KindScore]:
         str(checkpoint), None, checkpoint.name, device="cpu"
     )
     engine = SequentialEngine(tokenizer, model, processor, context_length)
-    renderer = PromptRenderer(CONVERSATION, tokenizer)
+    renderer = PromptRenderer(conversation, tokenizer)
     scores: list[KindScore] = []
     for name, benchmark in _BENCHMARKS.items():
         task = benchmark(data_dir=data_root / name, split=DEMO_SPLIT)

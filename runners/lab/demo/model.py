@@ -1,66 +1,73 @@
-"""The demo model: a CLIP tower, a two-layer projector and a LLaMA, all small."""
+"""The demo model: a vision tower, a two-layer projector and a language model, all small.
+
+B pictures, T views of a picture, P patches of a view, S features of a picture, D width.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
-from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
 from evals.demo.drawing import IMAGE_SIZE
-from runners.lab.demo.tokenizer import VOCABULARY_SIZE
+from llava.anyres import merge_tiles
+from llava.images import process_images
+from runners.lab.demo.form import LANGUAGE_WIDTH, SELECT_LAYER, TOWER_WIDTH, Form
 
-PATCH_SIZE = 8
-SELECT_LAYER = -2
 _PROJECTED_STD = 0.5
 
 
 class DemoModel(nn.Module):
-    """Tower, projector and language model side by side."""
+    """Tower, projector and language model side by side.
 
-    def __init__(self) -> None:
+    Attributes:
+        form: The format of the checkpoint that is to be written.
+    """
+
+    def __init__(self, form: Form) -> None:
         super().__init__()
-        # 36 patches; the features come from behind the second of three layers.
-        vision = CLIPVisionConfig(
-            hidden_size=96,
-            intermediate_size=256,
-            num_hidden_layers=3,
-            num_attention_heads=3,
-            image_size=IMAGE_SIZE,
-            patch_size=PATCH_SIZE,
-            projection_dim=96,
-        )
-        # Every width is a multiple of 32, which NF4 on a CPU needs.
-        language = LlamaConfig(
-            vocab_size=VOCABULARY_SIZE,
-            hidden_size=128,
-            intermediate_size=352,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            max_position_embeddings=2048,
-            rms_norm_eps=1e-5,
-            bos_token_id=1,
-            eos_token_id=2,
-            pad_token_id=0,
-            tie_word_embeddings=False,
-        )
-        self.tower = CLIPVisionModel(vision)
+        self.form = form
+        self.tower = form.build_tower()
         self.projector = nn.Sequential(
-            nn.Linear(vision.hidden_size, language.hidden_size),
+            nn.Linear(TOWER_WIDTH, LANGUAGE_WIDTH),
             nn.GELU(),
-            nn.Linear(language.hidden_size, language.hidden_size),
+            nn.Linear(LANGUAGE_WIDTH, LANGUAGE_WIDTH),
         )
-        self.language = LlamaForCausalLM(language)
+        self.language = form.build_language()
+        if form.layout.unpads:
+            self.image_newline = nn.Parameter(torch.randn(LANGUAGE_WIDTH) / LANGUAGE_WIDTH**0.5)
 
     def select_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The tower's patch features, (B, P, D) float32, for (B, 3, H, W) float32 pixels."""
         # As LLaVA's tower does: of the last layer but one, without the class token.
         states = self.tower(pixel_values, output_hidden_states=True).hidden_states
-        return states[SELECT_LAYER][:, 1:]
+        return states[SELECT_LAYER][:, int(self.form.has_class_token) :]
 
-    def freeze_tower(self) -> None:
-        """Rounds the tower to float16, as it will be stored, and ends its training."""
-        self.tower.half().float().requires_grad_(False)
+    def embed_pictures(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """What the language model reads of demo pictures, (B, S, D) float32.
+
+        `pixel_values` are what `preprocess` gave.
+        """
+        learns = self.form.tunes_tower and torch.is_grad_enabled()
+        with torch.set_grad_enabled(learns):
+            features = self.select_features(pixel_values.flatten(0, -4))
+        projected = self.projector(features)
+        if pixel_values.ndim == 4:
+            return projected
+        size, side = (IMAGE_SIZE, IMAGE_SIZE), pixel_values.shape[-1]
+        merged = [
+            merge_tiles(views, self.form.layout, size, side, self.image_newline)
+            for views in projected.unflatten(0, pixel_values.shape[:2])
+        ]
+        return torch.stack(merged)
+
+    def round_tower(self) -> None:
+        """Rounds the tower to float16, as it will be stored; ends its training if it is frozen."""
+        self.tower.half().float().requires_grad_(self.form.tunes_tower)
 
     @torch.no_grad()
     def scale_projector(self, pixel_values: torch.Tensor) -> None:
@@ -70,3 +77,12 @@ class DemoModel(nn.Module):
         """
         projected = self.projector(self.select_features(pixel_values))
         self.projector[2].weight *= _PROJECTED_STD / projected.std()
+
+
+def preprocess(form: Form, images: Sequence[Image.Image]) -> torch.Tensor:
+    """Normalized pixels as the checkpoint's configuration has it, float32.
+
+    (B, 3, H, W) of pictures seen whole, (B, T, 3, H, W) of pictures cut into tiles.
+    """
+    config = SimpleNamespace(**form.config)
+    return torch.as_tensor(np.asarray(process_images(images, form.processor, config)))

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from evals.figures.paired_tests import PairedComparison, detectable_difference, drop_bound, holm
 from runners.options.regress import RegressConfig
+from runners.storage.stored import StoredRun
 from runners.views.gate.pairing import Pair
 
 PASS, FAIL, UNDECIDED = "pass", "fail", "undecided"
-_MARGIN = 0.03
+MARGIN = 0.03
 """What a drop must surely be below to pass, where no tolerated drop is given."""
 
 
@@ -24,8 +25,7 @@ class TaskVerdict:
     """What is found about one task.
 
     Attributes:
-        task: The task's name.
-        comparison: The candidate against the baseline.
+        pair: The task of both runs.
         p_adjusted: The p value, adjusted for the number of tasks.
         detectable: The smallest drop that would be found with 80% power; None if too little
             changed to tell.
@@ -33,12 +33,21 @@ class TaskVerdict:
         remarks: What a reader of the figures has to know.
     """
 
-    task: str
-    comparison: PairedComparison
+    pair: Pair
     p_adjusted: float
     detectable: float | None
     verdict: str
     remarks: tuple[str, ...]
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.pair.task
+
+    @property
+    def comparison(self) -> PairedComparison:
+        """The candidate against the baseline."""
+        return self.pair.comparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +55,23 @@ class Verdict:
     """What is found about the candidate.
 
     Attributes:
-        title: Which run is held against which.
+        baseline: The run that is held against.
+        candidate: The run that is judged.
+        settings: What was asked.
         tasks: One a task that was compared.
         uncompared: About tasks that were not.
     """
 
-    title: str
+    baseline: StoredRun
+    candidate: StoredRun
+    settings: RegressConfig
     tasks: Sequence[TaskVerdict]
     uncompared: Sequence[str]
+
+    @property
+    def title(self) -> str:
+        """Which run is held against which."""
+        return f"{self.candidate.name} against {self.baseline.name}"
 
     @property
     def overall(self) -> str:
@@ -81,7 +99,7 @@ def judge(pairs: Sequence[Pair], settings: RegressConfig) -> list[TaskVerdict]:
 def _judge(pair: Pair, p_adjusted: float, settings: RegressConfig, level: float) -> TaskVerdict:
     found, alpha = pair.comparison, settings.alpha
     bound = drop_bound(found, alpha=alpha)  # the largest drop that the data leave open
-    allowed = _MARGIN if settings.max_drop is None else settings.max_drop
+    allowed = MARGIN if settings.max_drop is None else settings.max_drop
     detectable = None
     if found.standard_error:  # None for one image, 0 where nothing changed
         detectable = detectable_difference(found.standard_error, alpha=level)
@@ -99,8 +117,7 @@ def _judge(pair: Pair, p_adjusted: float, settings: RegressConfig, level: float)
             way = "Ask more of them: raise `limit`, or leave it out."
         remarks = (*remarks, f"{pair.task}: undecided, because {reason}. {way}")
     return TaskVerdict(
-        task=pair.task,
-        comparison=found,
+        pair=pair,
         p_adjusted=p_adjusted,
         detectable=detectable,
         verdict=verdict,

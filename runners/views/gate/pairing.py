@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
@@ -14,7 +15,7 @@ from runners.storage.comparable import obstacles
 from runners.storage.identity import UNKNOWN, differences
 from runners.storage.run_table import render_metric
 from runners.storage.stored import FinishedTask, StoredRun
-from runners.storage.summary import StoredScore, SummaryFile
+from runners.storage.summary import Hashes, StoredScore, SummaryFile
 from runners.views.leaderboard.entries import printable
 
 _TOLD_IDENTITY = (
@@ -33,6 +34,9 @@ class Pair:
         comparison: The candidate against the baseline.
         is_whole: Whether both runs were asked all questions of the split.
         is_unchanged: Whether identical answers show that nothing changed.
+        is_same: Whether both are one run, or copies of one, or imports of one answer file.
+        hashes: What the scores of the baseline and of the candidate were made of.
+        seconds: How long the comparison took.
         remarks: What a reader of the figures has to know.
     """
 
@@ -40,6 +44,9 @@ class Pair:
     comparison: PairedComparison
     is_whole: bool
     is_unchanged: bool
+    is_same: bool
+    hashes: tuple[Hashes, Hashes]
+    seconds: float
     remarks: tuple[str, ...]
 
 
@@ -81,6 +88,7 @@ def pair_runs(
 
 
 def _pair(task: str, baseline: StoredRun, candidate: StoredRun, seed: int) -> Pair:
+    started = time.monotonic()
     lacking = [str(run.folder) for run in (baseline, candidate) if task not in run.tasks]
     if lacking:
         raise _NothingToCompareError(f"there are no answers to it in {' and '.join(lacking)}.")
@@ -108,8 +116,22 @@ def _pair(task: str, baseline: StoredRun, candidate: StoredRun, seed: int) -> Pa
         comparison=comparison,
         is_whole=is_whole,
         is_unchanged=is_identical and is_proof,
+        is_same=_is_same(before, after) or baseline.folder.resolve() == candidate.folder.resolve(),
+        hashes=(before.summary.hashes, after.summary.hashes),
+        seconds=time.monotonic() - started,
         remarks=tuple(f"{task}: {remark}" for remark in _remarks(before, after, num_common)),
     )
+
+
+def _is_same(before: FinishedTask, after: FinishedTask) -> bool:
+    """Whether the answers of both were given once, and copied."""
+    if before.summary.hashes.answers != after.summary.hashes.answers:
+        return False
+    sides = [(side.manifest.imported_sha256, side.manifest.started) for side in (before, after)]
+    (file, began), (other_file, other_began) = sides
+    if file or other_file:
+        return file == other_file
+    return began is not None and began == other_began
 
 
 def compare_scores(

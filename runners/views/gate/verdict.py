@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import asdict
 from xml.etree import ElementTree
 
+from runners.environment import installed_version, now
 from runners.storage.run_table import render_columns, render_markdown, render_signed
-from runners.views.gate.gate import FAIL, PASS, UNDECIDED, TaskVerdict, Verdict
+from runners.views.gate.gate import FAIL, MARGIN, PASS, UNDECIDED, TaskVerdict, Verdict
 
 # An undecided task is no failure of the candidate, and still must not pass.
 _JUNIT_TAGS = {PASS: "system-out", FAIL: "failure", UNDECIDED: "error"}
@@ -18,14 +20,42 @@ _CONCLUSIONS = {
     UNDECIDED: "Undecided: these questions cannot tell",
 }
 _SMALLEST_P = 0.0001
+_PACKAGES = ("llava-evals", "numpy", "scipy")
 
 
-def to_json(found: Verdict) -> dict[str, Any]:
+def to_json(found: Verdict) -> dict[str, object]:
     """Returns what `verdict.json` holds; scores and differences are fractions, unrounded."""
-    return {"verdict": found.overall, "tasks": [_task_json(task) for task in found.tasks]}
+    settings, counts = found.settings, Counter(task.verdict for task in found.tasks)
+    sides = {"baseline": found.baseline, "candidate": found.candidate}
+    return {
+        "verdict": found.overall,
+        "runs": {
+            side: {"name": run.name, "folder": str(run.folder)} for side, run in sides.items()
+        },
+        "alpha": settings.alpha,
+        "max_drop": settings.max_drop,
+        "margin": MARGIN if settings.max_drop is None else settings.max_drop,
+        "seed": settings.seed,
+        "time": now(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: installed_version(name) for name in _PACKAGES},
+        },
+        "counts": {
+            "tasks": len(found.tasks),
+            **{verdict: counts[verdict] for verdict in (PASS, FAIL, UNDECIDED)},
+            "questions": sum(task.comparison.num_questions for task in found.tasks),
+        },
+        "hashes": {
+            task.task: dict(zip(sides, map(asdict, task.pair.hashes), strict=True))
+            for task in found.tasks
+        },
+        "tasks": [_task_json(task) for task in found.tasks],
+        "remarks": found.remarks,
+    }
 
 
-def _task_json(task: TaskVerdict) -> dict[str, Any]:
+def _task_json(task: TaskVerdict) -> dict[str, object]:
     # The fields are in the documented order.
     names = ("baseline", "candidate", "difference", "interval", "p")
     return {
@@ -36,6 +66,9 @@ def _task_json(task: TaskVerdict) -> dict[str, Any]:
         "lost": task.comparison.lost,
         "detectable_difference": task.detectable,
         "verdict": task.verdict,
+        "num_questions": task.comparison.num_questions,
+        "num_clusters": task.comparison.num_clusters,
+        "seconds": task.pair.seconds,
     }
 
 
@@ -57,10 +90,13 @@ def render_junit(found: Verdict) -> str:
     counts = Counter(task.verdict for task in found.tasks)
     numbers = {"tests": len(found.tasks), "failures": counts[FAIL], "errors": counts[UNDECIDED]}
     totals = {name: str(number) for name, number in numbers.items()}
+    totals["time"] = _junit_time(sum(task.pair.seconds for task in found.tasks))
     root = ElementTree.Element("testsuites", totals)
-    suite = ElementTree.SubElement(root, "testsuite", {"name": f"regress: {found.title}", **totals})
+    named = {"name": f"regress: {found.title}", "timestamp": now().removesuffix("Z")}
+    suite = ElementTree.SubElement(root, "testsuite", named | totals)
     for task in found.tasks:
         names = {"classname": "regress", "name": task.task}
+        names["time"] = _junit_time(task.pair.seconds)
         case = ElementTree.SubElement(suite, "testcase", names)
         sentence = _sentence(task)
         details = {"type": task.verdict, "message": sentence} if task.verdict != PASS else {}
@@ -68,6 +104,10 @@ def render_junit(found: Verdict) -> str:
         child.text = "\n".join([sentence, *task.remarks])
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _junit_time(seconds: float) -> str:
+    return f"{seconds:.3f}"
 
 
 JSON_FILE = "verdict.json"

@@ -125,6 +125,7 @@ OTHER_TITLES = {
     known_column("mmstar", "val", "accuracy"): "MMStar",
     known_column("mmstar", "val", "accuracy_l2_mean"): "MMStar l2",
     known_column("realworldqa", "test", "accuracy"): "RealWorldQA",
+    known_column("cvbench", "test", "accuracy_by_source"): "CV-Bench",
     known_column("okvqa", "val", "vqa_accuracy"): "OK-VQA",
     known_column("okvqa", "val", "vqa_accuracy_m4c"): "OK-VQA M4C",
     **{

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from evals.ranking import is_ranked
 from runners.errors import ConfigError
 from runners.options.build import default_spec
 from runners.options.task_spec import TaskSpec
 from runners.scoring.judge import Judgment
 from runners.storage.summary import SummaryFile
 
-_PLACES = frozenset({"data_dir", "source", "split", "check_counts", "judge", "replies"})
+_PLACES = frozenset({"data_dir", "source", "split", "check_counts", "judge", "replies", "answer"})
 """Options of a task that say where its data lie, or that a column or a mark of its own tells."""
 
 
@@ -49,8 +50,13 @@ def is_present_definition(spec: TaskSpec, summary: SummaryFile) -> bool:
     return summary.definition == task.definition and summary.hashes.scorer == present
 
 
-def judged_definition(task: str, summary: SummaryFile) -> str:
-    """Returns the definition of figures by a judge where the usual ones need none, else nothing."""
+def unusual_definition(task: str, summary: SummaryFile) -> str:
+    """Returns the definition of figures that stand in a column of their own, else nothing.
+
+    They are those of ranked answers, and those by a judge where the usual ones need none.
+    """
+    if is_ranked(summary.definition):
+        return summary.definition
     is_usual = summary.judge is None or task == "custom" or needs_judge(task)
     return "" if is_usual else summary.definition
 

@@ -1,4 +1,4 @@
-"""The published figures, from the tables in `results/published`."""
+"""The published figures, from the tables in `assets/published`."""
 
 from __future__ import annotations
 

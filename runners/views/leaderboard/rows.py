@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from evals.errors import DataError
-from evals.figures.statistics import confidence_interval
+from evals.figures.statistics import clustered_standard_error, interval_of
 from evals.reading.images import IMAGE_PLACEHOLDER
 from runners.storage.stored import StoredTask, first_model_id
 from runners.views.leaderboard.board import Cell, Mark, Row
 from runners.views.leaderboard.columns import Column, Part, columns_of
-from runners.views.leaderboard.definitions import judged_definition
+from runners.views.leaderboard.definitions import unusual_definition
 from runners.views.leaderboard.entries import Entry, RunEntries, printable
 from runners.views.leaderboard.marks import describe_setup, marks_of
 
@@ -56,7 +56,7 @@ def _cells(
     # A summary may be anyone's, and what it names is printed.
     task, split = printable(summary.task), printable(summary.split)
     primary = printable(summary.primary_metric)
-    marks, definition = marks_of(entry), printable(judged_definition(task, summary))
+    marks, definition = marks_of(entry), printable(unusual_definition(task, summary))
     for known in columns_of(task, split, primary):
         column = replace(known, definition=definition, scale=summary.scale(known.metric))
         value = summary.metrics.get(column.metric)
@@ -94,7 +94,7 @@ def _interval(entry: Entry, column: Column, value: float) -> tuple[float, float]
     """The 95% interval of a figure; None where none was computed, as of secondary metrics."""
     if column.metric == entry.summary.primary_metric:
         return entry.summary.interval
-    if column == _IMAGE_ACCURACY and entry.manifest is not None:
+    if replace(column, definition="") == _IMAGE_ACCURACY and entry.manifest is not None:
         return _interval_of_image_questions(entry.stored, value)
     return None
 
@@ -114,6 +114,6 @@ def _interval_of_image_questions(stored: StoredTask, value: float) -> tuple[floa
     # Of a question without a good line it is not known whether it has an image.
     if not values or not math.isclose(sum(values) / len(values), value, abs_tol=1e-9):
         return None
-    interval = confidence_interval(values, [score.cluster for score in scores])
-    # The normal interval may reach beyond what a share can be.
-    return None if interval is None else (max(0.0, interval[0]), min(1.0, interval[1]))
+    clusters = [score.cluster for score in scores]
+    interval = interval_of(value, clustered_standard_error(values, clusters), clusters)
+    return None if interval is None else interval.ends

@@ -98,7 +98,14 @@ def test_identical_scores_give_p_one_and_no_difference():
     scores = list(np.random.default_rng(0).random(30))
     found = compare_paired(scores, scores, [str(n // 3) for n in range(30)])
     assert (found.p, found.difference, found.standard_error) == (1.0, 0.0, 0.0)
-    assert (found.gained, found.lost, found.interval) == (0, 0, (0.0, 0.0))
+    assert (found.gained, found.lost) == (0, 0)
+    most = 1 - 0.025 ** (1 / 10)  # of ten images, none of which changed
+    assert found.interval == pytest.approx((-most, most))
+
+
+def test_scores_that_are_all_lost_leave_open_how_many_would_be():
+    found = compare_paired([1.0] * 8, [0.0] * 8, [str(n) for n in range(8)])
+    assert found.interval == pytest.approx((-1.0, -(0.025 ** (1 / 8))))
 
 
 def test_rounding_of_equal_scores_is_no_change():

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from scipy.stats import beta
 
 from evals.figures.statistics import Z_95, clustered_standard_error
 from evals.figures.summary import summarize, summarize_unscored
@@ -62,11 +63,25 @@ def test_without_any_answer_there_are_no_answered_figures(task):
 def test_interval_is_clustered_and_stays_within_the_scale(task):
     low, high = summarize(task, scores_of(task, "yes", "yes", "no", "no"), {}).interval
     assert (low, high) == (0.0, 1.0)  # two clusters, 0.5 +- 0.98
-    assert summarize(task, scores_of(task, "yes", "yes", "yes", "yes"), {}).interval == (1.0, 1.0)
 
 
-def test_single_cluster_has_no_interval(task):
-    assert summarize(task, scores_of(task, "yes", "no")[:2], {}).interval is None
+@pytest.mark.parametrize(
+    ("texts", "share", "num_clusters"),
+    [
+        (["yes"] * 4, 1.0, 2),  # all right
+        (["no"] * 4, 0.0, 2),  # all wrong
+        (["yes", "no", "yes", "no"], 0.5, 2),  # each image half
+        (["yes", "yes"], 1.0, 1),
+    ],
+)
+def test_where_all_images_agree_the_interval_is_the_exact_one(task, texts, share, num_clusters):
+    scores = scores_of(task, *texts)[: len(texts)]
+    summary = summarize(task, scores, {})
+    hits, tail = share * num_clusters, 0.025
+    low = beta.ppf(tail, hits, num_clusters - hits + 1) if share else 0.0
+    high = beta.ppf(1 - tail, hits + 1, num_clusters - hits) if share < 1 else 1.0
+    assert summary.interval == pytest.approx((low, high))
+    assert summary.interval_method == "binomial"
 
 
 def test_summary_is_json_with_the_documented_names(task):
@@ -79,6 +94,7 @@ def test_summary_is_json_with_the_documented_names(task):
         "metrics_answered": {"accuracy": 1.0},
         "breakdowns": {},
         "interval": [0.0, pytest.approx(0.25 + 1.96 * 0.25, abs=1e-3)],
+        "interval_method": "normal",
         "num_questions": 4,
         "num_answered": 1,
         "coverage": 0.25,
@@ -246,6 +262,14 @@ def test_interval_ends_where_the_points_do(tmp_path):
     low, high = summarize(MME(data_dir=tmp_path), scores, {}).interval
     assert low < 1992.5
     assert high == 2000.0
+
+
+def test_points_that_are_all_reached_leave_points_open(tmp_path):
+    summary = summarize(MME(data_dir=tmp_path), mme_scores(3, wrong=0.0), {})
+    low, high = summary.interval
+    assert summary.interval_method == "binomial"
+    assert low < 1990.0
+    assert high == summary.metrics["perception"] == 2000.0
 
 
 def test_interval_of_circular_accuracy_is_the_clustered_one_over_questions(tmp_path):

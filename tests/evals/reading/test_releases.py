@@ -7,7 +7,7 @@ from evals.errors import DataError
 from evals.reading.releases import Release
 from tests.evals.small_data import SMALL_DATA
 
-FOLDER = Path(__file__).parents[3] / "results/published"
+FOLDER = Path(__file__).parents[3] / "runners/views/leaderboard/assets/published"
 TASKS = {*SMALL_DATA, "vqav2", "gqa", "scienceqa", "mmmu", "mmstar", "hallusionbench", "mathvista"}
 
 

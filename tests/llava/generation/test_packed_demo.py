@@ -14,7 +14,7 @@ from llava.generation.packed import PackedEngine
 from llava.generation.request import Completion, Request, RequestFailure
 from llava.generation.sequential import SequentialEngine
 from tests.checkpoints import LoadedModel
-from tests.demo_questions import demo_items, load_demo
+from tests.demo_questions import NEXT, demo_items, load_demo
 
 Answers = dict[str, tuple[Any, ...]]
 
@@ -106,6 +106,13 @@ def test_order_of_the_questions_does_not_matter(
     for start in range(0, len(shuffled), 40):
         got |= answers(engine.run(shuffled[start : start + 40]))
     assert got == expected
+
+
+def test_tiled_pictures_get_the_sequential_answers(tmp_path: Path) -> None:
+    model = load_demo(torch.float32, NEXT)
+    items = list(demo_items(tmp_path, model, num_images=1, template="qwen_1_5"))
+    assert sum(map(len, items)) > 60
+    compare(items, model)
 
 
 @pytest.mark.slow

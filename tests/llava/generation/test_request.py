@@ -40,3 +40,29 @@ def test_request_goes_to_another_process_as_it_is():
     assert received.generation == GenerationConfig()
     with pytest.raises(dataclasses.FrozenInstanceError):
         received.key = "2"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_new_tokens": 2}, "`max_new_tokens` must be 1 where a request has choices, but is 2"),
+        ({"temperature": 0.5}, "`temperature` must be 0 where a request has choices, but is 0.5"),
+        ({"num_beams": 3}, "`num_beams` must be 1 where a request has choices, but is 3"),
+    ],
+)
+def test_choices_are_not_sampled_searched_or_followed_by_more(options, message):
+    generation = GenerationConfig(**{"max_new_tokens": 1, **options})
+    ids = np.array([1], dtype=np.int32)
+    Request(key="1", prompt_ids=ids, generation=generation)
+    with pytest.raises(ValueError, match=message):
+        Request(key="1", prompt_ids=ids, generation=generation, choices=(5, 6))
+
+
+def test_choices_with_one_token_are_refused():
+    with pytest.raises(ValueError, match="`choices` must be different tokens"):
+        Request(
+            key="1",
+            prompt_ids=np.array([1], dtype=np.int32),
+            generation=GenerationConfig(max_new_tokens=1),
+            choices=(5, 5),
+        )

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from llava.errors import CheckpointError
 from llava.images import process_images
 from llava.model.builder import load_pretrained_model
 from llava.model.checkpoint import inspect_checkpoint
@@ -138,6 +139,43 @@ def test_native_format_answers_as_the_original(
     folders: dict[str, Path], original: str, native: str
 ) -> None:
     assert torch.equal(logits_of(load(folders[native])), logits_of(load(folders[original])))
+
+
+@pytest.mark.parametrize("level", ["whole", "text_config"])
+@pytest.mark.parametrize("has_head", [False, True])
+def test_native_head_is_tied_at_either_level_unless_it_is_stored(
+    folders: dict[str, Path], tmp_path: Path, level: str, has_head: bool
+) -> None:
+    folder = shutil.copytree(folders["native"], tmp_path / "llava-tied-hf")
+    config = json.loads((folder / "config.json").read_text())
+    config["tie_word_embeddings"] = level == "whole"
+    config["text_config"]["tie_word_embeddings"] = level == "text_config"
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = load_file(folder / "model.safetensors")
+    names = ("lm_head.weight", "language_model.lm_head.weight")
+    name = next(name for name in names if name in tensors)
+    head = tensors[name] if has_head else tensors.pop(name)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    _, model, _, _ = load(folder)
+    table = model.get_input_embeddings().weight
+    assert torch.equal(model.get_output_embeddings().weight, head if has_head else table)
+
+
+def test_newline_from_before_a_training_without_it_is_left_out(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(folders["llava"], tmp_path / "llava-v1.6-mine")
+    config = json.loads((folder / "config.json").read_text())
+    config["mm_vision_tower"] = str(folders["llava"].parent / config["mm_vision_tower"])
+    tensors = load_file(folder / "model.safetensors")
+    newline = torch.ones(config["hidden_size"]).half()
+    path = folder / "model.safetensors"
+    save_file(tensors | {"model.image_newline": newline}, path, metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config | {"mm_patch_merge_type": "flat"}))
+    assert torch.equal(logits_of(load(folder)), logits_of(load(folders["llava"])))
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"`mm_patch_merge_type` must be stated.*newline"):
+        load(folder)
 
 
 def test_projector_only_checkpoint_brings_its_own_tokens(

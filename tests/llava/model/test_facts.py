@@ -18,6 +18,7 @@ from llava.errors import CheckpointError
 from llava.mm_utils import process_images, tokenizer_image_token
 from llava.model.builder import load_pretrained_model
 from llava.model.checkpoint import inspect_checkpoint
+from llava.model.native import translate_config
 from tests.checkpoints import LLAVA_CONFIG, make_checkpoint
 from tests.variants import make_mistral, make_mpt, make_native
 
@@ -497,6 +498,27 @@ def test_sizes_that_transformers_leaves_out_are_those_of_its_class(
 
 
 @pytest.mark.parametrize(
+    ("kind", "model_type"),
+    [("llava", "llava_llama"), ("llava_next", "llava_llama"), ("llava_onevision", "llava_qwen")],
+)
+def test_language_model_that_transformers_leaves_out_is_that_of_its_class(
+    kind: str, model_type: str
+) -> None:
+    config: dict[str, Any] = {"model_type": kind, "text_config": {}, "vision_config": {}}
+    assert translate_config(config, Path("somewhere"))["model_type"] == model_type
+
+
+def test_vocabulary_beside_merges_is_to_be_made_a_tokenizer(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    (folder / "tokenizer.model").unlink()
+    (folder / "vocab.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"neither tokenizer\.model .*\.save_pretrained\("):
+        inspect_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [
         *(("alibi", False), ("prefix_lm", True), ("qk_ln", True), ("softmax_scale", "x")),
@@ -575,3 +597,16 @@ def test_positions_that_contradict_the_model_are_refused(
     edit(folder, rope_scaling=rope)
     with pytest.raises(CheckpointError, match=rf"`rope_scaling\.{name}_factor` must be"):
         inspect_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("name", ["rope_scaling", "rope_parameters"])
+def test_two_bases_of_the_positions_are_refused(
+    name: str, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    rope = {"rope_type": "linear", "factor": 2.0, "rope_theta": 5e5}
+    edit(folder, rope_theta=1e4, **{name: rope})
+    with pytest.raises(CheckpointError, match=rf"`rope_theta` must be the same as in `{name}`"):
+        inspect_checkpoint(str(folder))
+    edit(folder, rope_theta=5e5)
+    inspect_checkpoint(str(folder))

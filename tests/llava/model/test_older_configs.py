@@ -12,7 +12,7 @@ import torch
 from llava.errors import CheckpointError
 from llava.model.builder import load_pretrained_model
 from tests.checkpoints import make_checkpoint
-from tests.variants import make_base, make_lora, make_mpt
+from tests.variants import make_base, make_family, make_lora, make_mpt
 
 IDS = torch.tensor([[5, 9, 3, 30, 7]])
 
@@ -56,6 +56,17 @@ def test_generation_options_in_the_model_config_hold_unless_edited_elsewhere(
     assert (penalty == 1.4) is holds
 
 
+@pytest.mark.parametrize(
+    ("generation_config", "end"), [({"_from_model_config": True}, 2), ({"eos_token_id": 5}, 5)]
+)
+def test_end_token_in_the_model_config_holds_where_the_options_are_taken_from_it(
+    generation_config: dict[str, Any], end: int, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = make_checkpoint(tmp_path / "llava-v1.5-tiny", tiny_tower)
+    (folder / "generation_config.json").write_text(json.dumps(generation_config))
+    assert load(folder).generation_config.eos_token_id == end
+
+
 def test_base_of_another_size_is_named_as_what_is_wrong(
     tiny_tower: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -67,3 +78,42 @@ def test_base_of_another_size_is_named_as_what_is_wrong(
     assert "another shape" in message
     assert str(lora / "config.json") in message
     assert "`model.base=`" in message
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [("qwen2", "LlavaQwenForCausalLM"), ("gemma", "LlavaGemmaForCausalLM")]
+)
+def test_class_tells_the_language_model_where_the_type_does_not(
+    family: str, name: str, tiny_tower: Path, tmp_path: Path
+) -> None:
+    fields = {"architectures": [name], "model_type": "llava"}
+    folder = make_family(tmp_path / "tiny-7b-ov", tiny_tower, family)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    assert type(load(folder)).__name__ == name
+
+
+def test_unknown_class_is_no_llama(tiny_tower: Path, tmp_path: Path) -> None:
+    fields = {"architectures": ["LlavaOlmoForCausalLM"], "model_type": "llava"}
+    folder = make_checkpoint(tmp_path / "tiny-7b", tiny_tower, **fields)
+    with pytest.raises(
+        CheckpointError, match=r"`architectures` must be one of LlavaLlamaFor.*Olmo"
+    ):
+        load(folder)
+
+
+def test_class_of_another_language_model_than_the_type_is_refused(
+    tiny_tower: Path, tmp_path: Path
+) -> None:
+    fields = {"architectures": ["LlavaGemmaForCausalLM"], "model_type": "llava_llama"}
+    folder = make_checkpoint(tmp_path / "tiny-7b", tiny_tower, **fields)
+    with pytest.raises(CheckpointError, match=r"`architectures` must be LlavaLlamaForCausalLM"):
+        load(folder)
+
+
+def test_base_of_another_language_model_is_refused(tiny_tower: Path, tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", make_family(tmp_path / "gemma", tiny_tower, "gemma"))
+    llava = make_checkpoint(tmp_path / "llava-v1.5-tiny", tiny_tower)
+    lora = make_lora(tmp_path / "llava-v1.5-tiny-lora", llava)
+    with pytest.raises(CheckpointError, match=r"`model.base` is .* gemma, but .* a llava_llama"):
+        load(lora, base)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,16 @@ from llava.model.checkpoint import inspect_checkpoint
 from llava.model.tower_facts import is_tower_tuned
 from tests.broken_checkpoints import edit_config
 from tests.checkpoints import make_checkpoint
-from tests.variants import make_native
+from tests.variants import make_lora, make_native, make_projector
 
 PREFIX = "model.vision_tower.vision_tower."
 CLASS_EMBEDDING = "vision_model.embeddings.class_embedding"
 
 
-def class_embedding(folder: Path) -> torch.Tensor:
+def class_embedding(folder: Path, base: Path | None = None) -> torch.Tensor:
     """The tower's class embedding after loading, in float32."""
-    _, model, _, _ = load_pretrained_model(str(folder), None, folder.name, device="cpu")
+    below = None if base is None else str(base)
+    _, model, _, _ = load_pretrained_model(str(folder), below, folder.name, device="cpu")
     return model.get_vision_tower().vision_tower.vision_model.embeddings.class_embedding.float()
 
 
@@ -69,6 +71,19 @@ def test_tuned_tower_that_is_not_there_is_missed_by_name(tiny_tower: Path, tmp_p
         CheckpointError, match=r"lacks .* tensors of the vision tower.*tunable_parts"
     ):
         class_embedding(folder)
+
+
+@pytest.mark.parametrize("fields", [{"mm_tunable_parts": "mm_mlp_adapter"}, {}])
+@pytest.mark.parametrize("make", [make_lora, make_projector])
+def test_tuned_tower_of_a_base_stays_below_what_was_trained_with_it_frozen(
+    tiny_tower: Path, tmp_path: Path, make: Callable[..., Path], fields: dict[str, Any]
+) -> None:
+    base = make_checkpoint(tmp_path / "llava-next", tiny_tower, unfreeze_mm_vision_tower=True)
+    edit_config(base, unfreeze_mm_vision_tower=None, mm_tunable_parts="mm_vision_tower")
+    folder = make(tmp_path / "llava-next-mine", base)
+    edit_config(folder, **{"mm_tunable_parts": None, "unfreeze_mm_vision_tower": False, **fields})
+    stored = load_file(base / "model.safetensors")[PREFIX + CLASS_EMBEDDING]
+    assert torch.equal(class_embedding(folder, base), stored.float())
 
 
 @pytest.mark.parametrize("flag", [None, False])

@@ -14,12 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import avg_pool2d, interpolate
 
 from llava.errors import CheckpointError
-from llava.images import process_images
+from llava.images import crop_side, is_squashing, process_images, resize_side
 from llava.model.builder import load_pretrained_model
 from llava.model.checkpoint import inspect_checkpoint
 from llava.model.multimodal_encoder import vision_tower
 from llava.model.multimodal_encoder.builder import build_vision_tower
-from llava.processors import crop_side, is_squashing, resize_side
 from runners.evaluation.roofline import TowerShape
 from tests.broken_checkpoints import edit_config
 from tests.checkpoints import LoadedModel, make_checkpoint

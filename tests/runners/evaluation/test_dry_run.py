@@ -13,6 +13,7 @@ import pytest
 
 from evals.reading.images import ImageFile
 from evals.records import Sample
+from evals.tasks.custom import Custom
 from llava.generation.plan import plan_packs
 from llava.generation.request import GenerationConfig, Request
 from llava.model.tower_kinds import describe_tower
@@ -26,14 +27,17 @@ from runners.evaluation.dry_run import (
     plan_task,
     predict,
     render_plans,
+    usual_answer,
 )
+from runners.evaluation.questions import AskedTask
 from runners.evaluation.roofline import (
     DEVICES,
     PARENT_S_PER_QUESTION,
     LanguageShape,
     count_tower_parameters,
 )
-from runners.options.model import SubjectConfig
+from runners.options.eval import EvalConfig
+from runners.options.model import GenerationOptions, ModelConfig, SubjectConfig
 from tests.runners.conftest import Finished, Start
 
 LLAMA_7B = {
@@ -255,9 +259,44 @@ def test_a_large_task_is_planned_in_part_and_counted_in_full(
     part = plan_task("gqa", many, renderer, subject)
     assert count_planned(whole) == part.num_questions == 120
     assert count_planned(part) == 60
+    assert (whole.num_estimated, part.num_estimated) == (0, 60)
+    assert part.num_tokens == pytest.approx(whole.num_tokens, rel=0.02)
+    assert part.num_packed_tokens == pytest.approx(whole.num_packed_tokens, rel=0.02)
+    assert (part.num_images, part.num_groups) == (whole.num_images, whole.num_groups) == (40, 40)
     for plan in (whole, part):
         seconds = predict([plan], subject.checkpoint, DEVICES["A100"], "float32")
         assert seconds["parent"] == pytest.approx(120 * PARENT_S_PER_QUESTION)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("word " * 3000, "prompt_too_long"),
+        ("Is <image> or <image> there?", "image_count"),
+        ("Half: \ud83d", "text_unreadable"),
+    ],
+)
+def test_what_cannot_be_asked_is_found_among_the_questions_that_are_not_planned(
+    text: str, cause: str, subject: Subject, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [
+        replace(samples[0], key=str(n), images=(ImageFile(str(n), Path("x")),)) for n in range(9)
+    ]
+    for number in (2, 7):
+        many[number] = replace(many[number], text=text)
+    monkeypatch.setattr(dry_run, "_PLANNED_QUESTIONS", 3)
+    plan = plan_task("gqa", many, subject.build_renderer(), subject)
+    assert plan.failures == {cause: 2}
+
+
+def test_own_questions_are_assumed_to_be_answered_at_length(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"question_id": 0, "text": "Describe it."}')
+    own = Custom(questions=tmp_path / "q.jsonl", max_new_tokens=1024)
+    for options, length in (({}, 1024), ({"max_new_tokens": 9}, 9)):
+        settings = EvalConfig(
+            model=ModelConfig(path="m/llava"), generation=GenerationOptions(**options)
+        )
+        assert usual_answer(AskedTask(own, settings)) == length
 
 
 def test_text_names_times_stages_and_devices_that_are_too_small() -> None:
@@ -270,6 +309,9 @@ def test_text_names_times_stages_and_devices_that_are_too_small() -> None:
     assert "on one H200: about 1.5 minutes (prefix 90.0 s, parent 6.0 s)" in text
     assert "on one A100: does not fit" in text
     assert "new tokens an answer, as assumed: gqa 4" in text
+    short = render_plans([replace(plan, longest_answer=128)], GIB, {"one H200": {"prefix": 0.2}})
+    assert "on one H200: about 1 seconds (prefix 0.2 s)" in short
+    assert "as assumed: gqa 4 (at most 128)" in short
 
 
 @pytest.mark.parametrize(
@@ -295,7 +337,7 @@ def test_program_plans_without_torch_and_leaves_nothing(
     finished = shell("python plan.py", tmp_path)
     assert finished.code == 0, finished.stderr
     assert finished.stdout.endswith("False\n")
-    for word in ("vqav2", "gqa", "scienceqa", "packed tokens", "PFLOP", "memory", "minutes"):
+    for word in ("vqav2", "gqa", "scienceqa", "packed tokens", "PFLOP", "memory", "seconds"):
         assert word in finished.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["plan.py"]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from evals.benchmark import GENERATE, RANK
 from llava.conversation import conv_templates
 from llava.generation.request import GenerationConfig
 from runners.evaluation.identity import ModelIdentity, compose_identity, engine_identity
@@ -96,6 +97,12 @@ def test_identity_of_a_model_in_memory() -> None:
         "engine": {"replay": "off"},
         **OF_QUESTIONS,
     }
+
+
+def test_ranked_answers_are_those_of_another_run() -> None:
+    generated, ranked = (compose_identity(MODEL, **QUESTIONS, answer=a) for a in (GENERATE, RANK))
+    assert generated == compose_identity(MODEL, **QUESTIONS)  # as manifests of earlier versions
+    assert list(differences(generated, ranked)) == ["answer"]
 
 
 def test_quantization_stands_there_with_its_options() -> None:

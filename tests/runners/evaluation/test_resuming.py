@@ -257,6 +257,22 @@ def test_answers_of_other_code_are_said(
     assert [session["source"] for session in content["history"]] == ["a", "b"]
 
 
+def test_other_data_under_the_same_name_are_told_by_their_options(
+    questions: Path, tmp_path: Path
+) -> None:
+    with opened(questions, tmp_path / "run") as task_run:
+        answer_pending(task_run)
+    other = tmp_path / "mine" / questions.name
+    other.parent.mkdir()
+    other.write_text(
+        questions.read_text() + json.dumps({"question_id": 9, "text": "t", "answer": "a"})
+    )
+    with pytest.raises(ConfigError) as raised, opened(other, tmp_path / "run"):
+        pass
+    said = f"another run: `tasks.custom.questions` is {questions} there and {other} here; "
+    assert said in str(raised.value)
+
+
 def test_changed_questions_are_refused(questions: Path, tmp_path: Path) -> None:
     with opened(questions, tmp_path / "run") as task_run:
         answer_pending(task_run)

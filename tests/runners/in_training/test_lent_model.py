@@ -175,15 +175,18 @@ class ForeignLlava(torch.nn.Module):
         return torch.nn.Identity()
 
 
-def transformers_llava() -> torch.nn.Module:
+class DerivedLlava(LlavaForConditionalGeneration):
+    """Of a training that computes something of its own."""
+
+
+def derived_llava() -> torch.nn.Module:
     small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     text = LlamaConfig(**small, intermediate_size=8, vocab_size=16)
     vision = CLIPVisionConfig(**small, intermediate_size=8, image_size=28, patch_size=14)
-    config = LlavaConfig(text_config=text, vision_config=vision)
-    return LlavaForConditionalGeneration(config)
+    return DerivedLlava(LlavaConfig(text_config=text, vision_config=vision))
 
 
-@pytest.mark.parametrize("make", [transformers_llava, ForeignLlava])
+@pytest.mark.parametrize("make", [derived_llava, ForeignLlava])
 def test_other_class_that_sees_is_refused_by_its_name(
     fresh: LoadedModel, make: Callable[[], torch.nn.Module]
 ) -> None:

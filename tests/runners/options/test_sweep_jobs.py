@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from runners.options import program
 from runners.options.register import register
-from runners.options.sweep_jobs import RemoteJobs
+from runners.options.sweep_jobs import EndedJob, RemoteJobs
 from tests.runners.conftest import CHECKOUT, Finished
 
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra `slurm`")
@@ -83,11 +83,17 @@ def test_defect_of_a_job_elsewhere_is_not_taken_for_bad_input(workspace: Path) -
 def test_codes_are_those_of_one_sweep(tmp_path: Path) -> None:
     first, second = RemoteJobs(str(tmp_path)), RemoteJobs(str(tmp_path))
     for num, code in ((10, 1), (2, 0)):
-        first.tell(num, code)
-    second.tell(0, 2)
-    assert first.collect() == [0, 1]
+        first.tell(
+            EndedJob(num=num, code=code, overrides=[f"limit={num}"], figures={"gqa": "1.00"})
+        )
+    second.tell(EndedJob(num=0, code=2))
+    jobs = first.collect()
+    assert [(job.num, job.code, job.overrides) for job in jobs] == [
+        (2, 0, ["limit=2"]),
+        (10, 1, ["limit=10"]),
+    ]
     assert first.collect() == []
-    assert second.collect() == [2]
+    assert [job.code for job in second.collect()] == [2]
 
 
 def test_slurm_experiment_composes_and_names_the_resources() -> None:

@@ -19,13 +19,20 @@ TASK_KEYS = {
     "lost",
     "detectable_difference",
     "verdict",
+    "num_questions",
+    "num_clusters",
+    "seconds",
+}
+VERDICT_KEYS = {
+    *("verdict", "runs", "alpha", "max_drop", "margin", "seed", "time", "versions", "counts"),
+    *("hashes", "tasks", "remarks"),
 }
 
 
 def test_run_against_itself_passes() -> None:
     store("old", "gqa", right(40, 7), questions_per_image=4)
     store("old", "vqav2", [0.3, 0.6, 0.9, 1.0])
-    assert gate(candidate="old") == 0
+    assert gate("allow_same=true", candidate="old") == 0
     found = verdict("results/old/regress-old")
     assert found["verdict"] == "pass"
     assert [task["task"] for task in found["tasks"]] == ["gqa", "vqav2"]
@@ -38,8 +45,18 @@ def test_significant_drop_fails(capsys: pytest.CaptureFixture[str]) -> None:
     store("new", "gqa", right(100, 12))
     assert gate() == 1
     found = verdict()
-    assert set(found) == {"verdict", "tasks"}
+    assert set(found) == VERDICT_KEYS
     (task,) = found["tasks"]
+    assert (found["alpha"], found["max_drop"], found["margin"], found["seed"]) == (
+        0.05,
+        None,
+        0.03,
+        0,
+    )
+    assert found["runs"]["candidate"] == {"name": "new", "folder": "results/new"}
+    assert found["counts"] == {"tasks": 1, "pass": 0, "fail": 1, "undecided": 0, "questions": 100}
+    assert found["hashes"]["gqa"]["baseline"]["scorer"] == "s"
+    assert found["versions"]["numpy"]
     assert set(task) == TASK_KEYS
     assert found["verdict"] == task["verdict"] == "fail"
     assert (task["baseline"], task["candidate"]) == (1.0, 0.88)
@@ -65,7 +82,7 @@ def test_drop_within_what_is_allowed_passes() -> None:
     store("new", "gqa", right(1000, 12))
     assert gate() == 1
     assert gate("max_drop=0.03") == 0
-    assert gate("max_drop=0.015") == 2  # significant, and it may be larger than that
+    assert gate("max_drop=0.015") == 3  # significant, and it may be larger than that
     assert gate("max_drop=0.005") == 1
 
 
@@ -74,7 +91,7 @@ def test_small_change_on_few_questions_cannot_be_decided(
 ) -> None:
     store("old", "gqa", right(20))
     store("new", "gqa", right(20, 1))
-    assert gate() == 2
+    assert gate() == 3
     (task,) = verdict()["tasks"]
     assert task["verdict"] == "undecided"
     assert task["detectable_difference"] == pytest.approx(2.80159 * 0.05, rel=1e-4)
@@ -92,7 +109,7 @@ def test_small_change_on_many_questions_passes() -> None:
 def test_identical_answers_to_a_part_of_the_questions_prove_nothing_about_another_model() -> None:
     store("old", "gqa", right(300, 5))
     store("new", "gqa", right(300, 5)[:20], limited=True)
-    assert gate() == 2
+    assert gate() == 3
     store("same", "gqa", right(300, 5)[:20], limited=True, identity={"model": "old"})
     assert gate(candidate="same") == 0
 
@@ -106,13 +123,13 @@ def test_identical_answers_to_all_questions_pass_however_few() -> None:
 def test_other_answers_of_the_same_score_are_not_identical() -> None:
     store("old", "gqa", right(20, 5))
     store("new", "gqa", right(20, 5), answers=["something else"] * 20)
-    assert gate() == 2
+    assert gate() == 3
 
 
 def test_questions_of_one_image_decide_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     store("old", "gqa", right(50), questions_per_image=50)
     store("new", "gqa", right(50, 20), questions_per_image=50)
-    assert gate() == 2
+    assert gate() == 3
     (task,) = verdict()["tasks"]
     assert (task["interval"], task["detectable_difference"]) == (None, None)
     assert "one image" in capsys.readouterr().out
@@ -122,7 +139,7 @@ def test_tasks_are_one_family() -> None:
     for task, lost in (("gqa", 6), ("pope", 0), ("textvqa", 0)):
         store("old", task, right(400))
         store("new", task, right(400, lost), answers=["a"] * 400)
-    assert gate("max_drop=0.01") == 2
+    assert gate("max_drop=0.01") == 3
     adjusted = {task["task"]: task["p_adjusted"] for task in verdict()["tasks"]}
     assert adjusted["gqa"] == pytest.approx(3 * 2 / 2**6)
     assert gate("max_drop=0.01", "task=gqa") == 1
@@ -133,7 +150,7 @@ def test_detectable_drop_is_larger_where_tasks_share_alpha() -> None:
     for task in ("gqa", "pope"):
         store("old", task, right(20))
         store("new", task, right(20, 1))
-    assert gate("task=gqa") == gate("task=gqa", "alpha=0.025", "output=half") == gate() == 2
+    assert gate("task=gqa") == gate("task=gqa", "alpha=0.025", "output=half") == gate() == 3
     shared, half = verdict()["tasks"][0], verdict("half")["tasks"][0]
     assert shared["detectable_difference"] == pytest.approx(half["detectable_difference"])
     assert shared["detectable_difference"] > 2.9 * 0.05
@@ -152,4 +169,4 @@ def test_alpha_decides() -> None:
     store("old", "gqa", right(100))
     store("new", "gqa", right(100, 7))
     assert gate("alpha=0.05") == 1
-    assert gate("alpha=0.01") == 2
+    assert gate("alpha=0.01") == 3

@@ -57,16 +57,41 @@ def test_refusal_leaves_no_earlier_verdict() -> None:
     assert list(Path("verdict").iterdir()) == []
 
 
-def test_run_held_against_itself_passes_with_a_warning(
+def begun(run: str, **content: object) -> None:
+    """Says in its manifest when a run began, or what it is an import of."""
+    path = Path("results", run, "gqa/manifest.json")
+    manifest = json.loads(path.read_text())
+    manifest["identity"] |= content.pop("identity", {})  # type: ignore[arg-type]
+    path.write_text(json.dumps(manifest | {"history": [content]}))
+
+
+def test_run_held_against_itself_is_refused_unless_allowed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     store("old", "gqa", right(30))
-    store("new", "gqa", right(30))
-    said = "baseline and candidate are one run"
-    assert gate(baseline="old", candidate="results/old") == 0
-    assert said in capsys.readouterr().err
-    assert gate(baseline="old", candidate="new") == 0
-    assert said not in capsys.readouterr().err
+    Path("link").symlink_to("results/old")
+    for candidate in ("old", "results/old", "link"):
+        assert gate("output=out", baseline="old", candidate=candidate) == 2
+        assert not Path("out/verdict.json").exists()
+        said = capsys.readouterr().err
+        for part in ("`candidate`", "`baseline`", "one run", "allow_same=true"):
+            assert part in said
+        assert gate("output=out", "allow_same=true", baseline="old", candidate=candidate) == 0
+
+
+@pytest.mark.parametrize(
+    ("begin", "content", "code"),
+    [
+        (["2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"], {}, 2),  # a copy
+        (["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"], {}, 0),  # asked twice, answered alike
+        (["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"], {"imported": "a1"}, 2),  # one file
+    ],
+)
+def test_copies_of_a_run_are_that_run(begin: list[str], content: dict[str, str], code: int) -> None:
+    for run, started in zip(("old", "new"), begin, strict=True):
+        store(run, "gqa", right(30))
+        begun(run, started=started, identity=content)
+    assert gate() == code
 
 
 @pytest.mark.slow
@@ -84,7 +109,7 @@ def test_imported_answer_files_are_taken(capsys: pytest.CaptureFixture[str]) -> 
         put_lines(Path(f"{run}.jsonl"), lines)
         options = ["task=scienceqa", "tasks.scienceqa.data_dir=sqa"]
         program.run("score", score, [*options, f"predictions={run}.jsonl", f"run={run}"])
-    assert gate(baseline="gpt3", candidate="gpt3") == 0
+    assert gate("allow_same=true", baseline="gpt3", candidate="gpt3") == 0
     assert gate(baseline="gpt3", candidate="worse") == 1
     assert "not known in which words the candidate was asked" in capsys.readouterr().out
     (task,) = verdict("results/worse/regress-gpt3")["tasks"]
@@ -106,7 +131,8 @@ def test_demo_checkpoints_from_answers_to_verdicts(
         assert shell(f"{evaluate} {options}", tmp_path).code == 0
     codes = {
         candidate: shell(
-            f"python -m runners.regress baseline=llava-demo candidate={candidate}", tmp_path
+            f"python -m runners.regress baseline=llava-demo candidate={candidate} allow_same=true",
+            tmp_path,
         ).code
         for candidate in (
             "llava-demo",
@@ -115,7 +141,7 @@ def test_demo_checkpoints_from_answers_to_verdicts(
             "asked-otherwise",
         )
     }
-    assert list(codes.values()) == [0, 1, 2, 2]
+    assert list(codes.values()) == [0, 1, 3, 2]
     assert verdict("results/llava-demo-nf4-limit20/regress-llava-demo")["verdict"] == "undecided"
     assert not Path("results/asked-otherwise/regress-llava-demo").exists()
 
@@ -131,7 +157,7 @@ def test_verdict_that_cannot_be_written_is_no_failed_gate(
     task = f"task=custom tasks.custom.questions={questions} tasks.custom.scorer=exact"
     imported = call(f"python -m runners.score {task} predictions={good} run=a", tmp_path)
     assert imported.code == 0, imported.stderr
-    command = "python -m runners.regress baseline=a candidate=a"
+    command = "python -m runners.regress baseline=a candidate=a allow_same=true"
     assert call(command, tmp_path).code == 0
     full = call(f"{command} output=/proc/gate", tmp_path)
     assert full.code == 2, full.stderr

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from tests.runners.gated_runs import right, store
 from tests.runners.views.gate.conftest import gate
 
@@ -17,6 +19,10 @@ def test_files_for_people_and_for_continuous_integration() -> None:
     suites = ElementTree.parse("out/deep/junit.xml").getroot()
     (suite,) = suites
     assert [suite.get(name) for name in ("tests", "failures", "errors")] == ["3", "1", "1"]
+    assert float(suite.get("time")) == pytest.approx(
+        sum(float(c.get("time")) for c in suite), abs=0.01
+    )
+    assert suite.get("timestamp")
     found = {case.get("name"): [child.tag for child in case] for case in suite}
     assert found == {"gqa": ["failure"], "mme": ["error"], "pope": ["system-out"]}
     message = suite[0][0].get("message")

@@ -13,7 +13,7 @@ from tests.runners.views.leaderboard.conftest import TITLES, Build, Built
 
 SHARED = CHECKOUT / "../shared/data/published_scores.csv"
 SHARED_NEXT = CHECKOUT / "../shared/scoring_next/published_next.csv"
-PUBLISHED = CHECKOUT / "results/published"
+PUBLISHED = CHECKOUT / "runners/views/leaderboard/assets/published"
 
 
 def test_published_tables_in_the_results_folder_go_first(results: Path, build: Build) -> None:

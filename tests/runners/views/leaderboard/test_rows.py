@@ -68,6 +68,23 @@ def test_model_of_a_run_is_the_one_that_its_options_name(tmp_path: Path, build: 
     assert built.record("b")[key] == ""
 
 
+def test_ranked_answers_stand_in_a_column_of_their_own_without_published_figures(
+    tmp_path: Path, build: Build
+) -> None:
+    folder, ranked = tmp_path / "results", {"answer": "rank"}
+    named = {"options": {"model": {"published": "llava-v1.5-7b"}}}
+    write_task(folder / "written", "seedbench", [1.0, 0.0], environment=named)
+    write_task(folder / "ranked", "seedbench", [1.0, 1.0], environment=named, options=ranked)
+    built, column = build(), "seedbench/v1/accuracy"
+    own = f"{column} (seedbench_letter_rank/1)"
+    written, record = built.record("written"), built.record("ranked")
+    assert (written[column], written[f"{column} published"], written[own]) == ("0.5", "0.586", "")
+    assert (record[column], record[own], record[f"{own} notes"]) == ("", "1.0", "")
+    assert record[f"{own} published"] == record[f"{own} difference"] == ""
+    assert built.record("llava-v1.5-7b", "published")[own] == ""
+    assert "SEED (seedbench_letter_rank/1)" in built.tables()[2][0]
+
+
 def test_interval_of_image_questions_comes_from_their_scores(tmp_path: Path, build: Build) -> None:
     scores = scores_of_mean(0.6, 200)
     image = scores[1::2]

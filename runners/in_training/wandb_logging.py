@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runners import flatten_metrics
-from runners.errors import ConfigError
+from runners.errors import COMPLETE, INCOMPLETE, ConfigError
+from runners.in_training.flat_metrics import flatten_metrics
 from runners.storage.run_table import summary_rows
 from runners.storage.stored import read_run
 from runners.storage.summary import SummaryFile
 
 if TYPE_CHECKING:
     from wandb import Run
+
+logger = logging.getLogger(__name__)
 
 
 def log_summaries(
@@ -73,3 +77,44 @@ def log_run(
     identities = {name: m.identity for name, m in manifests.items() if m is not None}
     run.config.update({prefix: {"run": Path(run_dir).name, "identity": identities}})
     return log_summaries(summaries, run, step=step, prefix=prefix)
+
+
+def require_wandb() -> None:
+    """Checks that the package is installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if find_spec("wandb") is None:
+        raise ConfigError(
+            "`wandb` needs the package wandb, which is not installed. Install it with "
+            "pip install 'llava-evals[wandb]', or leave the option out."
+        )
+
+
+def log_to_project(run_dir: Path, project: str, *, quiet: bool = False) -> int:
+    """Logs a stored run as a run of its name in a project; returns an exit code.
+
+    Args:
+        run_dir: The run's folder.
+        project: Its name, or `ENTITY/PROJECT`.
+        quiet: Have W&B say nothing.
+    """
+    import wandb
+
+    entity, _, name = project.rpartition("/")
+    try:
+        options = wandb.Settings(silent=quiet, console="off")
+        with wandb.init(
+            project=name, entity=entity or None, name=run_dir.name, settings=options
+        ) as run:
+            log_run(run_dir, run)
+    except (wandb.Error, OSError) as error:  # the run itself is complete and stored
+        logger.error(
+            "W&B has not taken %s: %s. The results are in %s; the same command sends them again.",
+            run_dir.name,
+            error,
+            run_dir,
+        )
+        return INCOMPLETE
+    return COMPLETE

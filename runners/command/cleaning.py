@@ -1,0 +1,112 @@
+"""`llava-evals clean`: what can be removed without a loss, shown first and removed when agreed.
+
+That is what `overwrite=true` set aside, as soon as at least as many answers have taken its place,
+and what the cache holds, which is made again when it is needed. Answers that nothing has replaced,
+and runs as they stand, are never among it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runners.command.listing import size_of
+from runners.command.plain_options import read_plain
+from runners.errors import BAD_INPUT, COMPLETE, ConfigError
+from runners.options.names import is_set_aside
+from runners.options.register import cache_dir
+from runners.storage.stored import StoredTask
+
+_OPTIONS = {"results_dir": "results", "yes": "false"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A folder that may be removed.
+
+    Attributes:
+        folder: Which.
+        what: What is in it; a few words.
+        kept: Why it is kept all the same; empty where it need not be.
+    """
+
+    folder: Path
+    what: str
+    kept: str = ""
+
+
+def clean(words: Sequence[str]) -> int:
+    """Shows what can be removed, asks, and removes it; returns the exit code.
+
+    Raises:
+        ConfigError: an option is wrong.
+    """
+    given = read_plain(words, _OPTIONS)
+    if given["yes"] not in ("true", "false"):
+        raise ConfigError(f"`yes` must be true or false, but is {given['yes']!r}.")
+    found = [*_set_aside(Path(given["results_dir"])), *_caches(Path(cache_dir()))]
+    for each in found:
+        size = f"{size_of(each.folder) / 1e6:,.1f} MB"
+        print(f"{'kept' if each.kept else size:>12}  {each.folder}: {each.kept or each.what}")
+    removable = [each.folder for each in found if not each.kept]
+    if not removable:
+        print("There is nothing to remove.")
+        return COMPLETE
+    if given["yes"] != "true" and not _is_agreed(len(removable)):
+        print("Nothing was removed.")
+        return COMPLETE
+    return _remove(removable)
+
+
+def _is_agreed(number: int) -> bool:
+    print(
+        f"Remove {'these' if number > 1 else 'this'}? No evaluation should be going on. [y/N] ",
+        end="",
+        flush=True,
+    )
+    answer = sys.stdin.readline() if sys.stdin is not None else ""
+    if not answer.endswith("\n"):
+        print("\nNobody answers: yes=true removes them unasked.")
+    return answer.strip().lower() in ("y", "yes")
+
+
+def _remove(folders: Sequence[Path]) -> int:
+    code = COMPLETE
+    for folder in folders:
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            print(f"{folder} cannot be removed: {error.strerror}.", file=sys.stderr)
+            code = BAD_INPUT
+    return code
+
+
+def _set_aside(results_dir: Path) -> Iterator[Found]:
+    """The folders of tasks that `overwrite=true` put out of the way."""
+    for folder in sorted(results_dir.glob("*/*")):
+        task = StoredTask(folder)
+        if folder.is_symlink() or not is_set_aside(folder) or not task.manifest_path.is_file():
+            continue
+        successor = StoredTask(folder.with_name(folder.name.rpartition(".old-")[0]))
+        number, now = task.num_lines, successor.num_lines
+        if number > now:
+            kept = f"it has {number:,} answers, but {successor.folder.name} only {now:,}"
+            yield Found(folder=folder, what="", kept=kept)
+        else:
+            what = f"{number:,} answers that were set aside; {now:,} took their place"
+            yield Found(folder=folder, what=what)
+
+
+def _caches(cache: Path) -> Iterator[Found]:
+    """What is made again when it is needed."""
+    known = {
+        "demo": "generated pictures and questions",
+        "digests": "hashes of weights, which are read again",
+        "sweeps": "exit codes that sweeps over machines left",
+    }
+    for name, what in known.items():
+        if (cache / name).is_dir() and not (cache / name).is_symlink():
+            yield Found(folder=cache / name, what=what)

@@ -1,0 +1,110 @@
+"""Writes a run as results for a model's page on the hub: `python -m runners.publish run=... `.
+
+One YAML file a benchmark, as the hub reads them from a model's repository, and a table for the
+model card. They are sent as a pull request only where that is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from evals.errors import DataError
+from runners.errors import COMPLETE, INCOMPLETE, ConfigError
+from runners.logs import RunLog, mask_secrets
+from runners.options import program
+from runners.options.build import read_settings
+from runners.options.publish import PublishConfig
+from runners.storage.files import write_atomic
+from runners.storage.stored import StoredRun, find_run
+from runners.views.publishing.results import (
+    FOLDER,
+    Result,
+    read_result,
+    render_card,
+    render_files,
+)
+
+logger = logging.getLogger(__name__)
+
+CARD = "model_card.md"
+
+
+def publish(config: DictConfig) -> int:
+    """Writes and perhaps sends the results of one composed configuration; returns the exit code."""
+    named = list(config.tasks)
+    config.tasks, config.data = {}, {}  # nothing is read of them, so they need not be complete
+    settings = read_settings(config, PublishConfig)
+    with RunLog():
+        run = find_run(settings.run, Path(settings.results_dir), "run")
+        results = _read_results(run, named)
+        files, card = render_files(results), render_card(results)
+        output = Path(settings.output or run.folder / "hub")
+        for name, content in files.items():
+            write_atomic(output / FOLDER / name, content)
+        write_atomic(output / CARD, card)
+        print(card)
+        logger.info("written to %s: %s, and %s", output / FOLDER, ", ".join(files), CARD)
+        if not settings.create_pr:
+            logger.info("nothing was sent; create_pr=true opens a pull request")
+            return COMPLETE
+        return _send(str(settings.repo), run.name, files, card, output)
+
+
+def _read_results(run: StoredRun, named: Sequence[str]) -> list[Result]:
+    """The benchmarks of a run; one that is named must be fit to be published, others are told."""
+    if missing := [name for name in named if name not in run.tasks]:
+        raise ConfigError(
+            f"`task` names {missing[0]}, which {run.folder} does not have. There are: "
+            f"{', '.join(run.tasks)}."
+        )
+    results, refused = [], []
+    for name in named or run.tasks:
+        try:
+            results.append(read_result(run.tasks[name]))
+        except (ConfigError, DataError) as error:
+            refused.append(str(error))
+    if refused and (named or not results):
+        raise ConfigError(f"{run.folder} cannot be published: {' '.join(refused)}")
+    for reason in refused:
+        logger.warning("not published: %s", reason)
+    return results
+
+
+def _send(repo: str, run: str, files: Mapping[str, str], card: str, output: Path) -> int:
+    """Opens one pull request with all files; returns the exit code."""
+    from huggingface_hub import CommitOperationAdd, HfApi, errors
+
+    additions = [
+        CommitOperationAdd(path_in_repo=f"{FOLDER}/{name}", path_or_fileobj=content.encode())
+        for name, content in files.items()
+    ]
+    try:
+        commit = HfApi().create_commit(
+            repo_id=repo,
+            operations=additions,
+            commit_message=f"Add evaluation results of {run}",
+            commit_description=card,
+            create_pr=True,
+        )
+    except (errors.HTTPError, OSError, ValueError) as error:  # type: ignore[attr-defined]
+        logger.error(
+            "The hub has not taken the pull request to %s: %s. Log in with `hf auth login`, and "
+            "repeat the command; the files are in %s.",
+            repo,
+            mask_secrets(str(error).strip()),
+            output,
+        )
+        return INCOMPLETE
+    print(f"pull request: {commit.pr_url}")
+    return COMPLETE
+
+
+main = partial(program.main, "publish", publish)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""`llava-evals`: its subcommands, lists, versions, cleaning and completion."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from runners.command import main as command
+from runners.command.completion import completions
+from runners.command.names import COMMANDS, PROGRAMS
+from runners.environment import resume_command
+from runners.options.register import SCHEMAS
+from tests.house import CHECKOUT
+from tests.runners.conftest import program_environment
+from tests.runners.synthetic_runs import write_task
+
+Say = pytest.CaptureFixture[str]
+
+
+def test_every_program_is_a_subcommand() -> None:
+    assert set(PROGRAMS) == set(SCHEMAS)
+    assert all(find_spec(f"runners.{name}") is not None for name in PROGRAMS)
+
+
+def test_help_names_all_and_fits_the_screen(capsys: Say) -> None:
+    assert command.main([]) == command.main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80 + len(COMMANDS["completion"]) - 50
+    assert all(any(f"  {name} " in line for line in lines) for name in PROGRAMS)
+
+
+def test_version_imports_no_torch(capsys: Say) -> None:
+    code = "import sys, llava_evals; llava_evals.main(); sys.exit('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--version"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = dict(line.split() for line in done.stdout.splitlines())
+    assert done.returncode == 0
+    assert told == {name: version(name) for name in ("llava-evals", "torch", "transformers")}
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["evla"], "Did you mean `llava-evals eval`?"),
+        (["train-demo"], "Did you mean `llava-evals train_demo`?"),
+        (["task=gqa"], "`llava-evals eval task=gqa`"),
+        (["list"], "tasks, models, templates, runs"),
+        (["list", "runs", "result_dir=x"], "Did you mean `results_dir`?"),
+        (["list", "models", "include=nowhere"], "`include` must name a folder"),
+        (["clean", "yes=maybe"], "`yes` must be true or false"),
+        (["completion", "tcsh"], "not in 'tcsh'"),
+    ],
+)
+def test_mistake_gets_its_remedy(words: list[str], remedy: str, capsys: Say) -> None:
+    assert command.main(words) == 2
+    assert remedy in capsys.readouterr().err
+
+
+def test_lists_say_what_can_be_chosen(capsys: Say) -> None:
+    for kind, line in {
+        "tasks": ("gqa", "testdev_balanced", "accuracy", "128"),
+        "models": ("llava-v1.5-7b", "vicuna_v1", "liuhaotian/llava-v1.5-7b"),
+        "templates": ("chatml_direct", "mpt"),
+    }.items():
+        assert command.main(["list", kind]) == 0
+        rows = [tuple(row.split()) for row in capsys.readouterr().out.splitlines()]
+        assert any(row[: len(line)] == line for row in rows), kind
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "results"
+
+
+def unfinished(folder: Path, command_line: object, number: int = 3) -> None:
+    """A task as a killed run leaves it."""
+    name = folder.name.partition(".")[0]
+    made = write_task(folder.parent / "made", name, [1.0], environment={"command": command_line})
+    made.rename(folder)
+    made.parent.rmdir()
+    (folder / "summary.json").unlink()
+    (folder / "predictions.jsonl").write_text(number * "{}\n")
+
+
+def test_runs_are_listed_with_how_to_go_on(results: Path, capsys: Say) -> None:
+    write_task(results / "done", "gqa", [1.0, 0.0, 1.0, 1.0])
+    begun = "python -m runners.eval task=pope 'run=my run' overwrite=true"
+    unfinished(results / "killed" / "pope", begun)
+    unfinished(results / "strange" / "pope", "llava-evals eval; touch /tmp/x")
+    unfinished(results / "foreign" / "pope", "rm -r .")
+    (results / "broken" / "gqa").mkdir(parents=True)
+    (results / "broken" / "gqa" / "manifest.json").write_text("{")
+    (results / "broken" / "gqa" / "summary.json").write_text("{")
+    assert command.main(["list", "runs"]) == 0
+    said = capsys.readouterr().out
+    rows = {line.split()[0]: line.split() for line in said.splitlines() if line}
+    assert rows["done"][:3] == ["done", "gqa", "finished"]
+    assert {"75.00", "4"} <= set(rows["done"])
+    assert rows["killed"][2] == "unfinished"
+    assert rows["broken"][2] == "unreadable"
+    assert "killed, pope: go on with python -m runners.eval task=pope 'run=my run'\n" in said
+    assert "strange, pope: repeat the command that began it" in said
+    assert "foreign, pope: repeat the command that began it" in said
+
+
+def test_list_prints_no_control_characters(results: Path, capsys: Say) -> None:
+    write_task(results / "a\x1b[31mb", "gqa", [1.0])
+    assert command.main(["list", "runs"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_run_is_resumed_as_it_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    for started, expected in {
+        "/venv/bin/llava-evals": "llava-evals eval task=gqa",
+        "/site/llava_evals/__main__.py": "python -m llava_evals eval task=gqa",
+        "/site/runners/eval.py": "python -m runners.eval task=gqa",
+    }.items():
+        monkeypatch.setattr(sys, "argv", [started, "task=gqa"])
+        assert resume_command("runners.eval") == expected
+
+
+def to_clean(results: Path) -> dict[str, Path]:
+    """A run with what two overwrites set aside, and a cache."""
+    write_task(results / "run", "gqa", [1.0, 0.0])
+    unfinished(results / "run" / "gqa.old-1", "", number=2)
+    unfinished(results / "run" / "gqa.old-2", "", number=9)
+    (results / "run" / "gqa" / "predictions.jsonl").write_text(5 * "{}\n")
+    (results / "run" / "notes.old-1").mkdir()
+    demo = results.parent / "cache" / "llava-evals" / "demo"
+    demo.mkdir(parents=True)
+    (demo.parent / "other").mkdir()
+    return {
+        "replaced": results / "run" / "gqa.old-1",
+        "demo": demo,
+        "larger": results / "run" / "gqa.old-2",
+        "run": results / "run" / "gqa",
+        "notes": results / "run" / "notes.old-1",
+        "other": demo.parent / "other",
+    }
+
+
+@pytest.mark.parametrize(("answer", "is_removed"), [("y\n", True), ("n\n", False), ("", False)])
+def test_clean_asks_and_keeps_what_nothing_replaced(
+    answer: str, is_removed: bool, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: Say
+) -> None:
+    folders = to_clean(results)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+    assert command.main(["clean"]) == 0
+    said = capsys.readouterr().out
+    assert f"{folders['larger'].name}: it has 9 answers, but gqa only 5" in said
+    left = {name for name, folder in folders.items() if folder.is_dir()}
+    assert left == set(folders) - ({"replaced", "demo"} if is_removed else set())
+
+
+def test_clean_unasked(results: Path, capsys: Say) -> None:
+    folders = to_clean(results)
+    assert command.main(["clean", "yes=true"]) == 0
+    assert not folders["replaced"].exists()
+    assert folders["larger"].exists()
+    capsys.readouterr()
+    assert command.main(["clean", "yes=true"]) == 0
+    assert "There is nothing to remove." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["lead"], {"leaderboard"}),
+        (["eval", "overw"], {"overwrite="}),
+        (["eval", "overwrite="], {"overwrite=true", "overwrite=false"}),
+        (["eval", "dtype=f"], {"dtype=float16", "dtype=float32"}),
+        (["eval", "model=llava-v1.5-7b-l"], {"model=llava-v1.5-7b-lora"}),
+        (["eval", "task=[gqa,po"], {"task=[gqa,pope"}),
+        (
+            ["eval", "-m", "quantization=none,n"],
+            {"quantization=none,nf4", "quantization=none,none"},
+        ),
+        (["eval", "task=gqa", "tasks.gqa.sp"], {"tasks.gqa.split="}),
+        (["eval", "generation.num"], {"generation.num_beams="}),
+        (["regress", "mo"], set()),
+        (["list", "te"], {"templates"}),
+        (["nothing", "x"], set()),
+    ],
+)
+def test_words_are_completed(words: list[str], expected: set[str]) -> None:
+    assert set(completions(words)) == expected
+
+
+def test_names_of_runs_are_completed(results: Path) -> None:
+    for name in ("one", "other", "third"):
+        write_task(results / name, "gqa", [1.0])
+    assert completions(["regress", "baseline=o"]) == ["baseline=one", "baseline=other"]
+    assert completions(["report", "runs=[one,t"]) == ["runs=[one,third"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("llava-evals lead", ["leaderboard"]),
+        ("llava-evals eval model=llava-v1.5-7b-l", ["llava-v1.5-7b-lora"]),
+        ("llava-evals regress max_dr", ["max_drop="]),
+    ],
+)
+def test_bash_completes(line: str, expected: list[str], tmp_path: Path) -> None:
+    """With the words as bash breaks them: what is behind the last `=` alone is completed."""
+    starter = tmp_path / "llava-evals"
+    starter.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m llava_evals "$@"\n')
+    starter.chmod(0o755)
+    script = (
+        f'PATH="{tmp_path}:$PATH"\neval "$(llava-evals completion bash)"\n'
+        f"COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; _llava_evals\n"
+        'printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env=program_environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == expected

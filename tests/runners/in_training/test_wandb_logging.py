@@ -1,0 +1,102 @@
+"""A stored run in a W&B project: its figures, and what is said where W&B does not take them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from runners import eval as program
+from runners.errors import ConfigError
+from runners.in_training import wandb_logging
+from runners.in_training.wandb_logging import log_to_project
+from runners.options import program as options
+from runners.options.eval import EvalConfig
+from runners.options.task_spec import TaskSpec
+from tests.runners.synthetic_runs import scores_of_mean, write_task
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    write_task(tmp_path / "results" / "A", "gqa", scores_of_mean(0.5, 8))
+    return tmp_path / "results" / "A"
+
+
+def test_run_goes_to_its_project(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wandb = pytest.importorskip("wandb", reason="needs the extra `wandb`")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    begun: list[Any] = []
+    logged: list[Mapping[str, Any]] = []
+    init = wandb.init
+
+    def remember(**given: Any) -> Any:
+        begun.append(init(**given))
+        return begun[-1]
+
+    def note(_run: Any, values: Mapping[str, Any], step: int | None = None) -> None:
+        logged.append(values)
+
+    monkeypatch.setattr(wandb, "init", remember)
+    monkeypatch.setattr(wandb.Run, "log", note)
+    assert log_to_project(run_dir, "team/llava", quiet=True) == 0
+    [run] = begun
+    assert (run.entity, run.project, run.name) == ("team", "llava", "A")
+    assert logged[0]["eval/gqa/accuracy"] == 0.5
+    assert run.config["eval"]["run"] == "A"
+    assert capfd.readouterr().out == ""
+
+
+def test_stored_run_outlives_what_wandb_does_not_take(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    wandb = pytest.importorskip("wandb", reason="needs the extra `wandb`")
+
+    def refuse(**_: object) -> None:
+        raise wandb.errors.UsageError("no API key")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with caplog.at_level(logging.ERROR):
+        assert log_to_project(run_dir, "llava") == 1
+    assert "no API key" in caplog.text
+    assert str(run_dir) in caplog.text
+
+
+def test_evaluation_is_sent_once_it_is_stored(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[Path, str, bool]] = []
+    codes = iter([1, 0, 130, 0])
+
+    def run_course(settings: EvalConfig, _specs: Mapping[str, TaskSpec]) -> int:
+        return next(codes)
+
+    def send(folder: Path, project: str, *, quiet: bool) -> int:
+        sent.append((folder, project, quiet))
+        return 0
+
+    monkeypatch.setattr("runners.evaluation.course.run_course", run_course)
+    monkeypatch.setattr(wandb_logging, "log_to_project", send)
+    words = ["task=custom", "tasks.custom.questions=q", "tasks.custom.images=i", "run=A"]
+
+    def job(config: DictConfig) -> int:
+        return program.evaluate(config)
+
+    assert options.run("eval", job, [*words, "wandb=llava", "quiet=true"]) == 1
+    assert options.run("eval", job, [*words, "wandb=me/2026"]) == 0
+    assert options.run("eval", job, [*words, "wandb=llava"]) == 130
+    assert options.run("eval", job, words) == 0
+    assert sent == [(Path("results/A"), "llava", True), (Path("results/A"), "me/2026", False)]
+
+
+def test_missing_package_is_said_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wandb_logging, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"pip install 'llava-evals\[wandb\]'"):
+        wandb_logging.require_wandb()
