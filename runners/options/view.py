@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runners.options.benchmark_options import BenchmarksConfig
-from runners.options.kinds import path_option
+from runners.options.kinds import option, path_option
 
 
 @dataclass(kw_only=True, slots=True)
@@ -20,8 +20,8 @@ class ViewConfig(BenchmarksConfig):
     """
 
     results_dir: str = path_option("results")
-    port: int = 8800
-    thumbnail_px: int = 160
+    port: int = option(8800, allowed="whole number from 0 to 65535")
+    thumbnail_px: int = option(160, allowed="whole number from 16 to 2048")
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:

@@ -23,7 +23,7 @@ from runners.storage.stored import StoredRun, list_runs
 from runners.view.server import Reply, refusal
 from runners.views.report.gathering import gather
 from runners.views.report.index import Link, index_runs, render_index
-from runners.views.report.page import render_page, title_of, to_json
+from runners.views.report.page import render_page, to_json
 from runners.views.report.payload import Pictures, build_payload
 from runners.views.report.shown_task import DataReader
 from runners.views.report.thumbnails import LARGEST_PX, MIME_TYPE, ImageName, choose_images, encode
@@ -149,8 +149,7 @@ class ServedRuns:
         images = choose_images(gathered.tasks)
         names = [_address_of(name, image) for name, image in images.items()]
         pictures = {name: Pictures(thumbnail=n, full=n) for n, name in enumerate(images)}
-        payload = build_payload(gathered, pictures)
-        data = to_json(payload)
+        data = to_json(build_payload(gathered, pictures))
         pause_s = max(_LEAST_PAUSE_S, _PAUSE_FACTOR * (time.monotonic() - started))
         live = {
             "version": version,
@@ -163,7 +162,7 @@ class ServedRuns:
             data,
             [f"image/{name}?small" for name in names],
             [f"image/{name}" for name in names],
-            title_of(payload),
+            run.name,
             live,
         )
         return _Built(

@@ -91,13 +91,9 @@ def write_page(
     else:
         names = _write_images(image_dir, thumbnails)
         pictures = [f"{image_dir.name}/{name}" for name in names]
-    write_atomic(path, render_page(data, pictures, originals, title_of(payload)))
+    title = " and ".join(run["name"] for run in payload["runs"])
+    write_atomic(path, render_page(data, pictures, originals, title))
     return image_dir
-
-
-def title_of(payload: Mapping[str, Any]) -> str:
-    """The names of the runs on a page."""
-    return " and ".join(run["name"] for run in payload["runs"])
 
 
 def to_json(value: Any) -> str:
@@ -114,7 +110,7 @@ def render_page(
     pictures: Sequence[str],
     originals: Sequence[str],
     title: str,
-    live: Mapping[str, Any] | None = None,
+    live: Mapping[str, object] | None = None,
 ) -> str:
     """Returns the page.
 

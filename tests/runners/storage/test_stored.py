@@ -24,6 +24,7 @@ from runners.options.shard import Shard
 from runners.regress import regress
 from runners.report import report
 from runners.score import score
+from runners.storage import stored
 from runners.storage.answer_lines import answer_id, is_answer_line
 from runners.storage.asked import asked_samples
 from runners.storage.files import sha256_of_json
@@ -422,3 +423,24 @@ def test_summary_that_counts_less_than_nothing_is_none(field: str, pair: Data) -
     path.write_text(json.dumps(json.loads(path.read_text()) | {field: -5}))
     with pytest.raises(DataError, match="must count questions"):
         _ = StoredTask(folder_of("A")).summary
+
+
+def test_an_answer_that_comes_while_files_are_read_passes_for_no_edited_one(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(RESULTS / "A", data, [*[Reply("yes")] * 7, None], finished=False)
+    write_run(RESULTS / "later", data, [Reply("yes")] * 8, finished=False)
+    read = stored.read_intact_lines
+
+    def interrupted(path: Path) -> list[dict[str, Any]]:
+        found = read(path)
+        for name in ("trace.jsonl", "predictions.jsonl"):  # in the order of the writer
+            line = read(folder_of("later") / name)[-1]
+            if line not in read(folder_of("A") / name):
+                with (folder_of("A") / name).open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+        return found
+
+    monkeypatch.setattr(stored, "read_intact_lines", interrupted)
+    answers = StoredTask(folder_of("A")).answers
+    assert (len(answers.lines), answers.num_bad) == (7, 0)
