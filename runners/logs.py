@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -142,6 +143,18 @@ class _LogFile(logging.FileHandler):
             super().close()
 
 
+def terminal_size() -> os.terminal_size:
+    """Returns columns and lines of the terminal behind stderr; usual ones where it has none.
+
+    A pseudo-terminal of another program may say 0, where tqdm would draw nothing.
+    """
+    try:
+        size = os.get_terminal_size(sys.stderr.fileno())
+    except OSError:
+        size = os.terminal_size((0, 0))
+    return os.terminal_size((size.columns or 80, size.lines or 24))
+
+
 @contextmanager
 def lines_only(when: bool) -> Iterator[None]:
     """While it is entered, nothing is drawn in a terminal, if that is asked for."""
@@ -171,7 +184,8 @@ def doing(what: str) -> Iterator[None]:
     def show() -> None:
         if over.wait(_SILENT_S):
             return
-        with tqdm(bar_format="{desc}", leave=False, file=sys.stderr) as line:
+        columns, lines = terminal_size()
+        with tqdm(bar_format="{desc}", leave=False, ncols=columns, nrows=lines) as line:
             while not over.is_set():
                 line.set_description_str(f"{what} ({time.monotonic() - started:.0f} s)")
                 over.wait(1.0)

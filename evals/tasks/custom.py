@@ -73,7 +73,8 @@ def Custom(  # noqa: N802, PLR0913 - stored manifests and configurations name it
     Args:
         questions: The question file.
         images: The folder that the image names are relative to; not needed without images.
-        scorer: `none` (or None) to answer only, or one of `SCORERS`.
+        scorer: `none` (or None) to answer only, or `exact`, `contains`, `regex`, `numeric`,
+            `vqa_accuracy`, `anls`, `relaxed`, `yes_no`, `choice`, `judge`.
         ignore_case: Whether `exact`, `contains` and `regex` take capitals for small letters.
         tolerance: How far from the target a number may be for `numeric`.
         judge: The judge model of the scorer `judge`.

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from runners.logs import NUMBERS, is_drawn
+from runners.logs import NUMBERS, is_drawn, terminal_size
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,16 @@ class Progress:
         self._close_bar()
         self._task, self._num_of_task = name, total
         if is_drawn():
-            self._bar = tqdm(desc=name, total=total, initial=num_done, unit=" questions")
+            columns, lines = terminal_size()
+            self._bar = tqdm(
+                desc=name,
+                total=total,
+                initial=num_done,
+                unit=" q",
+                postfix=self._beside() or None,
+                ncols=columns,
+                nrows=lines,
+            )
 
     def update(self, *, failed: bool) -> None:
         """Counts one question."""

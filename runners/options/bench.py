@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from runners.options.checks import check_at_least, check_choice
+from runners.options.checks import check_fields
 from runners.options.engine import REPLAYS
-from runners.options.kinds import path_option
+from runners.options.kinds import option, path_option
 from runners.options.model import DTYPES
 
 
@@ -34,29 +34,25 @@ class BenchConfig:
         output: A file for the figures as JSON.
     """
 
-    workload: list[str] = field(default_factory=lambda: ["gqa", "vqav2", "scienceqa", "generate"])
+    workload: list[str] = option(lambda: ["gqa", "vqav2", "scienceqa", "generate"])
     model: str = "random-25m"
-    engine: list[str] = field(default_factory=lambda: ["sequential", "batched", "packed"])
-    num_images: int | None = None
-    repeats: int = 1
-    num_threads: int = 1
-    dtype: str = "float32"
-    tower_dtype: str | None = None
-    device: str | None = None
-    replay: str = "near_ties"
-    max_tokens: int | None = None
-    batch_size: int = 16
+    engine: list[str] = option(lambda: ["sequential", "batched", "packed"])
+    num_images: int | None = option(None, least=1)
+    repeats: int = option(1, least=1)
+    num_threads: int = option(1, least=1)
+    dtype: str = option("float32", choices=DTYPES)
+    tower_dtype: str | None = option(None, choices=DTYPES)
+    device: str | None = option(None, allowed="cpu, cuda, cuda:N, or null")
+    replay: str = option("near_ties", choices=REPLAYS)
+    max_tokens: int | None = option(None, least=1)
+    batch_size: int = option(16, least=1)
     questions: str | None = path_option(None)
     seed: int = 0
     roofline: str | None = None
     output: str | None = path_option(None)
 
     def __post_init__(self) -> None:
-        check_choice("dtype", self.dtype, DTYPES)
-        check_choice("tower_dtype", self.tower_dtype, DTYPES)
-        check_choice("replay", self.replay, REPLAYS)
-        for name in ("num_images", "repeats", "num_threads", "batch_size", "max_tokens"):
-            check_at_least(name, getattr(self, name), 1)
+        check_fields(self)
 
 
 @dataclass(kw_only=True, slots=True)

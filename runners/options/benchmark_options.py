@@ -20,6 +20,25 @@ from runners.options.targets import find_benchmark
 _BY_NAME = {"prompt_suffix": Kind.PROSE, "name": Kind.NAME}
 """Options that are called the same in every benchmark that has them."""
 _DATA = {"root": Kind.PATH}
+OPTION_TEXTS = {
+    "root": "The folder that holds a folder for each benchmark.",
+    "num_images": "Pictures of the generated data.",
+    "seed": "Of the generated data.",
+    "data_dir": "The benchmark's folder.",
+    "source": "`files` in LLaVA's layout, or `hub` for the mirror on the Hugging Face hub.",
+    "split": "Which part of the benchmark.",
+    "max_new_tokens": "The longest answer, in tokens; generation.max_new_tokens overrides it.",
+    "prompt_suffix": "What follows each question.",
+    "judge": "The judge model whose replies count.",
+    "replies": "Files with a judge's replies.",
+    "questions": "Which questions.",
+    "prompt": "How questions are asked.",
+    "language": "`en` or `cn`.",
+    "unparsed": "What an answer without a readable choice counts as: `wrong` or `random`.",
+    "ocr_tokens": "Whether the prompt names the words that were read in the image.",
+    "normalization": "`official`, or `always` for answers on which all annotators agree too.",
+}
+"""What `--help` says of the options of benchmarks; those of one alone are told by its docstring."""
 
 
 def kind_of_benchmark_option(name: str, argv: Sequence[str]) -> Kind | None:

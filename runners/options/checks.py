@@ -7,6 +7,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from runners.options.spellings import near
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def check_fields(options: DataclassInstance, prefix: str = "") -> None:
+    """Checks all options of a schema whose fields say what they may be.
+
+    `prefix` is what their names begin with on the command line.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for each in fields(options):
+        name, value = f"{prefix}{each.name}", getattr(options, each.name)
+        if "choices" in each.metadata:
+            check_choice(name, value, each.metadata["choices"])
+        if "least" in each.metadata:
+            check_at_least(name, value, each.metadata["least"], each.metadata.get("remedy", ""))
 
 
 def check_choice(name: str, value: str | None, known: Sequence[str]) -> None:
@@ -16,7 +39,9 @@ def check_choice(name: str, value: str | None, known: Sequence[str]) -> None:
         ValueError: it is not.
     """
     if value is not None and value not in known:
-        raise ValueError(f"`{name}` must be one of {', '.join(known)}, but is {value!r}.")
+        meant = near(value, known)
+        asked = f" Did you mean `{name}={meant}`?" if meant else ""
+        raise ValueError(f"`{name}` must be one of {', '.join(known)}, but is {value!r}.{asked}")
 
 
 def check_at_least(name: str, value: float | None, least: float, remedy: str = "") -> None:

@@ -27,9 +27,21 @@ def read_choice(group: str, name: str, argv: Sequence[str] = ()) -> DictConfig |
     return None
 
 
-def list_choices(group: str) -> dict[str, Path]:
+def read_groups(program: str) -> dict[str, str | None]:
+    """Returns the groups that a program takes, with what is chosen where nothing is said."""
+    config: Any = OmegaConf.load(conf_folder() / f"{program}.yaml")
+    groups = [each for each in config.defaults if not isinstance(each, str)]
+    return {
+        str(name): choice
+        for group in groups
+        for name, choice in group.items()
+        if not str(name).startswith("override ")
+    }
+
+
+def list_choices(group: str, argv: Sequence[str] = ()) -> dict[str, Path]:
     """Returns the files of a group by name, those of included folders among them."""
-    paths = [path for folder in _folders() for path in folder.glob(f"{group}/*.yaml")]
+    paths = [path for folder in _folders(argv) for path in folder.glob(f"{group}/*.yaml")]
     return {path.stem: path for path in sorted(paths, key=lambda path: path.stem)}
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runners.options.benchmark_options import BenchmarksConfig
-from runners.options.checks import check_choice
-from runners.options.kinds import path_option
+from runners.options.checks import check_fields
+from runners.options.kinds import option, path_option
 
 IMAGE_CHECKS = ("stat", "open")
 
@@ -24,7 +24,7 @@ class DoctorConfig(BenchmarksConfig):
 
     results_dir: str = path_option("results")
     check_counts: bool = True
-    check_images: str = "stat"
+    check_images: str = option("stat", choices=IMAGE_CHECKS)
 
     def __post_init__(self) -> None:
-        check_choice("check_images", self.check_images, IMAGE_CHECKS)
+        check_fields(self)

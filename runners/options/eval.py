@@ -7,9 +7,9 @@ from typing import Any
 
 from runners.logs import FORMS, PLAIN
 from runners.options.benchmark_options import BenchmarksConfig
-from runners.options.checks import check_at_least, check_choice
+from runners.options.checks import check_fields
 from runners.options.engine import EngineOptions
-from runners.options.kinds import name_option, path_option
+from runners.options.kinds import name_option, option, path_option
 from runners.options.model import GenerationOptions, SubjectConfig
 from runners.options.runner import RunnerOptions
 
@@ -40,23 +40,20 @@ class EvalConfig(BenchmarksConfig, SubjectConfig):
     runner: RunnerOptions = field(default_factory=RunnerOptions)
     results_dir: str = path_option("results")
     run: str | None = name_option(None)
-    limit: int | None = None
+    limit: int | None = option(None, least=1, remedy="Leave it out for all.")
     overwrite: bool = False
     retry_failed: bool = True
-    max_failures: int = 0
+    max_failures: int = option(0, least=0)
     check_counts: bool = True
     dry_run: bool = False
-    canary: Any = "on"
+    canary: Any = option("on", choices=("on", "off"))
     manifest: str | None = path_option(None)
     quiet: bool = False
-    log: str = PLAIN
+    log: str = option(PLAIN, choices=FORMS)
     wandb: str | None = name_option(None)
 
     def __post_init__(self) -> None:
         SubjectConfig.__post_init__(self)  # slots leave `super()` without its class
         if isinstance(self.canary, bool):  # YAML reads on and off so
             self.canary = "on" if self.canary else "off"
-        check_choice("canary", self.canary, ("on", "off"))
-        check_choice("log", self.log, FORMS)
-        check_at_least("limit", self.limit, 1, "Leave it out for all.")
-        check_at_least("max_failures", self.max_failures, 0)
+        check_fields(self)

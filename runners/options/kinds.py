@@ -44,6 +44,35 @@ def of_kind(kind: Kind) -> dict[str, Kind]:
     return {"kind": kind}
 
 
+def option(
+    default: Any = MISSING,
+    *,
+    choices: Sequence[str] = (),
+    least: float | None = None,
+    remedy: str = "",
+    allowed: str = "",
+    kind: Kind | None = None,
+) -> Any:
+    """Returns the field of an option with what it may be, for checks and `--help`.
+
+    Args:
+        default: A value; of a list or mapping, what makes it.
+        choices: The only words that it may be.
+        least: The smallest number.
+        remedy: What to do instead of giving a smaller one.
+        allowed: What it may be, in words, where neither says it.
+        kind: What its text is.
+    """
+    values = {"choices": choices, "least": least, "remedy": remedy, "allowed": allowed}
+    metadata: dict[str, object] = {
+        name: value for name, value in values.items() if value not in (None, "", ())
+    }
+    metadata |= {} if kind is None else of_kind(kind)
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
 def path_option(default: str | None = MISSING) -> Any:
     """Returns the field of an option that names a file or folder."""
     return field(default=default, metadata=of_kind(Kind.PATH))

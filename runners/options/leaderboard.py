@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from runners.options.checks import check_choice
-from runners.options.kinds import Kind, of_kind, path_option
+from runners.options.checks import check_fields
+from runners.options.kinds import Kind, of_kind, option, path_option
 
 FORMATS = ("csv", "md", "tex", "html", "png")
 PUBLISHED = ("auto", "all", "none")
@@ -35,17 +35,17 @@ class LeaderboardConfig:
     results_dir: str = path_option("results")
     output: str | None = path_option(None)
     models: Any = field(default_factory=list, metadata=of_kind(Kind.NAMES))
-    tasks: Any = field(default_factory=list)
-    published: Any = "auto"
+    tasks: Any = option(list, allowed="name or [names]")
+    published: Any = option("auto", allowed="auto, all, none, or [names]")
     published_dir: str | None = path_option(None)
-    sort: str | None = None
-    best: str = "bold"
-    formats: Any = field(default_factory=lambda: list(FORMATS))
+    sort: str | None = option(None, allowed="benchmark, name, or null")
+    best: str = option("bold", choices=_BEST)
+    formats: Any = option(lambda: list(FORMATS), allowed=f"some of [{','.join(FORMATS)}]")
 
     def __post_init__(self) -> None:
         for name in ("models", "tasks", "published", "formats"):
             setattr(self, name, _names(name, getattr(self, name)))
-        check_choice("best", self.best, _BEST)
+        check_fields(self)
         unknown = sorted(set(self.formats) - set(FORMATS))
         if unknown or not self.formats:
             raise ValueError(

@@ -9,8 +9,9 @@ from typing import Any
 from omegaconf import MISSING
 
 from llava.generation.request import GenerationConfig
-from runners.options.checks import check_at_least, check_choice
-from runners.options.kinds import Kind, name_option, of_kind, path_option
+from runners.options.checks import check_choice, check_fields
+from runners.options.kinds import Kind, name_option, of_kind, option, path_option
+from runners.options.spellings import near
 
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 DTYPES = ("float32", "float16", "bfloat16")
@@ -40,13 +41,12 @@ class ModelConfig:
     conversation: str | None = None
     revision: str | None = name_option(None)
     published: str | None = None
-    attention: str | None = None
-    vision_tower_dtype: str | None = None
+    attention: str | None = option(None, choices=ATTENTIONS)
+    vision_tower_dtype: str | None = option(None, choices=DTYPES)
     tf32: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("model.attention", self.attention, ATTENTIONS)
-        check_choice("model.vision_tower_dtype", self.vision_tower_dtype, DTYPES)
+        check_fields(self, "model.")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -60,14 +60,13 @@ class GenerationOptions:
         max_new_tokens: Longest answer; null takes each task's own.
     """
 
-    temperature: float = 0.0
-    top_p: float | None = None
-    num_beams: int = 1
-    max_new_tokens: int | None = None
+    temperature: float = option(0.0, allowed="number from 0")
+    top_p: float | None = option(None, allowed="number in (0, 1], or null")
+    num_beams: int = option(1, allowed="whole number from 1")
+    max_new_tokens: int | None = option(None, least=1, remedy="Set it to null for each task's own.")
 
     def __post_init__(self) -> None:
-        remedy = "Set it to null for each task's own."
-        check_at_least("generation.max_new_tokens", self.max_new_tokens, 1, remedy)
+        check_fields(self, "generation.")
         # The same checks as at generation time, but before anything is read.
         self.to_config(max_new_tokens=1, seed=0)
 
@@ -107,13 +106,12 @@ class QuantizationConfig:
         compute_dtype: Dtype in which 4-bit weights are multiplied; null for the model's.
     """
 
-    name: str = "none"
+    name: str = option("none", choices=QUANTIZATIONS)
     double_quant: bool = True
-    compute_dtype: str | None = None
+    compute_dtype: str | None = option(None, choices=DTYPES)
 
     def __post_init__(self) -> None:
-        check_choice("quantization.name", self.name, QUANTIZATIONS)
-        check_choice("quantization.compute_dtype", self.compute_dtype, DTYPES)
+        check_fields(self, "quantization.")
 
     def to_plain(self) -> dict[str, Any] | None:
         """The values as a mapping; None for full precision."""
@@ -138,15 +136,18 @@ class SubjectConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
-    dtype: str | None = None
-    device: str | None = None
+    dtype: str | None = option(None, choices=(*DTYPES, "auto"))
+    device: str | None = option(None, allowed="cpu, cuda, cuda:N, or null")
     seed: int = 0
     include: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, (*DTYPES, "auto"))
         if self.device is not None and not _DEVICE.fullmatch(self.device):
+            number = re.fullmatch(r"(?:cuda|gpu)?[ :_-]?(\d+)", self.device.lower())
+            meant = f"cuda:{number[1]}" if number else near(self.device, ["cuda"])
+            asked = f"Did you mean `device={meant}`? " if meant else ""
             raise ValueError(
-                f"`device` must be cpu, cuda or cuda:N, but is {self.device!r}. Leave it out for "
-                "the default."
+                f"`device` must be cpu, cuda or cuda:N, but is {self.device!r}. {asked}Leave it "
+                "out for the default."
             )

@@ -52,7 +52,9 @@ from runners.options.complaints import (
     explain_disk_error,
     report,
 )
+from runners.options.help_text import render_help
 from runners.options.include import split_include, use_folders
+from runners.options.mistakes import find_mistakes
 from runners.options.register import SCHEMAS, cache_dir, register
 from runners.options.sweep_jobs import (
     EndedJob,
@@ -126,6 +128,11 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
     jobs = _Jobs(job, folders, full_error=os.environ.get(FULL_ERROR))
     try:
         use_folders(folders)
+        if any(word in ("--help", "-h") for word in argv):
+            print(render_help(config_name, schema, argv), flush=True)
+            return COMPLETE
+        if mistakes := find_mistakes(argv, config_name, schema):
+            raise ConfigError("\n".join(mistakes))
         with (
             tempfile.TemporaryDirectory(prefix="llava-evals-") as scratch,
             _command_line(_searching(folders, _options(argv, scratch, schema))),

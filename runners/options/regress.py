@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runners.options.benchmark_options import BenchmarksConfig
-from runners.options.checks import check_at_least
-from runners.options.kinds import path_option
+from runners.options.checks import check_fields
+from runners.options.kinds import option, path_option
 
 
 @dataclass(kw_only=True, slots=True)
@@ -29,10 +29,10 @@ class RegressConfig(BenchmarksConfig):
 
     baseline: str = path_option()
     candidate: str = path_option()
-    alpha: float = 0.05
-    max_drop: float | None = None
+    alpha: float = option(0.05, allowed="number above 0 and below 0.5")
+    max_drop: float | None = option(None, allowed="number from 0 and below 1, or null")
     output: str | None = path_option(None)
-    seed: int = 0
+    seed: int = option(0, least=0)
     results_dir: str = path_option("results")
     allow_same: bool = False
 
@@ -44,4 +44,4 @@ class RegressConfig(BenchmarksConfig):
                 f"`max_drop` must be at least 0 and below 1, but is {self.max_drop}. It is a "
                 "fraction: 0.01 is one point."
             )
-        check_at_least("seed", self.seed, 0)
+        check_fields(self)

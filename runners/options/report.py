@@ -8,8 +8,8 @@ from typing import Any
 from omegaconf import MISSING
 
 from runners.options.benchmark_options import BenchmarksConfig
-from runners.options.checks import check_at_least
-from runners.options.kinds import Kind, of_kind, path_option
+from runners.options.checks import check_fields
+from runners.options.kinds import Kind, of_kind, option, path_option
 
 MAX_RUNS = 2
 
@@ -31,9 +31,9 @@ class ReportConfig(BenchmarksConfig):
     runs: Any = field(default=MISSING, metadata=of_kind(Kind.NAMES))
     results_dir: str = path_option("results")
     output: str | None = path_option(None)
-    max_thumbnails: int = 2000
-    thumbnail_px: int = 160
-    max_mb: float = 50.0
+    max_thumbnails: int = option(2000, least=0)
+    thumbnail_px: int = option(160, allowed="whole number from 16 to 2048")
+    max_mb: float = option(50.0, least=0)
 
     def __post_init__(self) -> None:
         if isinstance(self.runs, str):
@@ -45,9 +45,8 @@ class ReportConfig(BenchmarksConfig):
             )
         if len(set(names)) < len(names):
             raise ValueError(f"`runs` must be two different runs, but is {names!r} twice.")
-        check_at_least("max_thumbnails", self.max_thumbnails, 0)
+        check_fields(self)
         if not 16 <= self.thumbnail_px <= 2048:
             raise ValueError(f"`thumbnail_px` must be 16 to 2048, but is {self.thumbnail_px}.")
-        check_at_least("max_mb", self.max_mb, 0)
         if self.output is not None and not self.output.endswith(".html"):
             raise ValueError(f"`output` must end in .html, but is {self.output!r}.")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from runners.options.checks import check_at_least
+from runners.options.checks import check_fields
 from runners.options.component import Component
+from runners.options.kinds import option
 from runners.options.shard import read_shard
 
 
@@ -15,26 +16,23 @@ class RunnerOptions(Component):
     """Any workers; which ones, says the subclass.
 
     Attributes:
-        num_workers: Processes; None for as many as there are devices.
-        num_threads: Threads of torch in each; None for an equal share of the cores.
+        num_workers: Processes; null for as many as there are devices.
+        num_threads: Threads of torch in each; null for an equal share of the cores.
         hang_s: A worker that computes nothing for so many seconds is replaced.
         grace_s: Seconds that what is being computed may take after SIGTERM.
-        shard: The part of the run that is answered, such as `2/8`; None for all of it.
+        shard: The part of the run that is answered, such as `2/8`; null for all of it.
     """
 
     choice: ClassVar[str] = "runner="
-    num_workers: int | None = None
-    num_threads: int | None = None
-    hang_s: float = 600.0
-    grace_s: float = 25.0
-    shard: str | None = None
+    num_workers: int | None = option(None, least=1)
+    num_threads: int | None = option(None, least=1)
+    hang_s: float = option(600.0, least=0)
+    grace_s: float = option(25.0, least=0)
+    shard: str | None = option(None, allowed="K/N, or null")
 
     def __post_init__(self) -> None:
         Component.__post_init__(self)  # slots leave `super()` without its class
-        for name in ("num_workers", "num_threads"):
-            check_at_least(f"runner.{name}", getattr(self, name), 1)
-        for name in ("hang_s", "grace_s"):
-            check_at_least(f"runner.{name}", getattr(self, name), 0)
+        check_fields(self, "runner.")
         read_shard(self.shard)
 
 
@@ -48,11 +46,7 @@ class LocalOptions(RunnerOptions):
 
     choice: ClassVar[str] = "runner=local"
     _target_: str = "runners.workers.pool.LocalWorkers"
-    devices_per_worker: int = 1
-
-    def __post_init__(self) -> None:
-        RunnerOptions.__post_init__(self)
-        check_at_least("runner.devices_per_worker", self.devices_per_worker, 1)
+    devices_per_worker: int = option(1, least=1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -60,8 +54,8 @@ class RayOptions(RunnerOptions):
     """Actors on a Ray cluster.
 
     Attributes:
-        address: The cluster, as `ray.init` takes it; None for `RAY_ADDRESS` or this machine.
-        num_gpus: GPUs of an actor; None for one where the cluster has any.
+        address: The cluster, as `ray.init` takes it; null for `RAY_ADDRESS` or this machine.
+        num_gpus: GPUs of an actor; null for one where the cluster has any.
         num_cpus: Cores of an actor.
         max_restarts: How often Ray starts a dead actor again; -1 for no limit.
     """
@@ -69,15 +63,9 @@ class RayOptions(RunnerOptions):
     choice: ClassVar[str] = "runner=ray"
     _target_: str = "runners.workers.ray.RayWorkers"
     address: str | None = None
-    num_gpus: float | None = None
-    num_cpus: float = 1.0
-    max_restarts: int = 100
-
-    def __post_init__(self) -> None:
-        RunnerOptions.__post_init__(self)
-        for name in ("num_gpus", "num_cpus"):
-            check_at_least(f"runner.{name}", getattr(self, name), 0)
-        check_at_least("runner.max_restarts", self.max_restarts, -1)
+    num_gpus: float | None = option(None, least=0)
+    num_cpus: float = option(1.0, least=0)
+    max_restarts: int = option(100, least=-1)
 
 
 RUNNERS = (LocalOptions, RayOptions)

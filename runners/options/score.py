@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runners.options.benchmark_options import BenchmarksConfig
-from runners.options.checks import check_at_least, check_choice, check_positive
-from runners.options.kinds import Kind, name_option, of_kind, path_option
+from runners.options.checks import check_fields, check_positive
+from runners.options.kinds import Kind, name_option, of_kind, option, path_option
 from runners.options.names import is_name
 
 JUDGES = ("none", "openai")
@@ -35,36 +35,32 @@ class JudgeOptions:
             be read. Otherwise that is final, and paid for once.
     """
 
-    name: str = "none"
+    name: str = option("none", choices=JUDGES)
     model: str | None = name_option(None)
     base_url: str | None = name_option(None)
     api_key_env: str = "OPENAI_API_KEY"
-    num_runs: int = 1
-    max_cost: float | None = None
-    price: Any = None
+    num_runs: int = option(1, least=1)
+    max_cost: float | None = option(None, least=0)
+    price: Any = option(None, allowed="[asked,replied], or null")
     prices: dict[str, Any] = field(default_factory=dict)
-    requests_per_minute: float = 120.0
-    num_workers: int = 4
-    max_retries: int = 6
-    backoff_s: float = 1.0
-    timeout_s: float = 120.0
+    requests_per_minute: float = option(120.0, allowed="number above 0")
+    num_workers: int = option(4, least=1)
+    max_retries: int = option(6, least=0)
+    backoff_s: float = option(1.0, least=0)
+    timeout_s: float = option(120.0, allowed="number above 0")
     retry_failed: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("judge.name", self.name, JUDGES)
-        for option, least in (("num_runs", 1), ("num_workers", 1), ("max_retries", 0)):
-            check_at_least(f"judge.{option}", getattr(self, option), least)
-        for option in ("requests_per_minute", "timeout_s"):
-            check_positive(f"judge.{option}", getattr(self, option))
-        check_at_least("judge.backoff_s", self.backoff_s, 0)
-        check_at_least("judge.max_cost", self.max_cost, 0)
+        check_fields(self, "judge.")
+        for name in ("requests_per_minute", "timeout_s"):
+            check_positive(f"judge.{name}", getattr(self, name))
         prices = {f"judge.prices.{model}": price for model, price in self.prices.items()}
         if self.price is not None:
             prices["judge.price"] = self.price
-        for option, price in prices.items():
+        for name, price in prices.items():
             is_pair = isinstance(price, list) and len(price) == 2
             if not is_pair or not all(isinstance(p, (int, float)) and p >= 0 for p in price):
-                raise ValueError(f"`{option}` must be [asked, replied], but is {price}.")
+                raise ValueError(f"`{name}` must be [asked, replied], but is {price}.")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runners.options.checks import check_at_least, check_positive
+from runners.options.checks import check_positive
 from runners.options.eval import EvalConfig
-from runners.options.kinds import path_option
+from runners.options.kinds import option, path_option
 
 
 @dataclass(kw_only=True, slots=True)
@@ -21,11 +21,10 @@ class WatchConfig(EvalConfig):
     """
 
     dir: str = path_option()
-    poll_s: float = 30.0
-    quiet_s: float = 60.0
+    poll_s: float = option(30.0, allowed="number above 0")
+    quiet_s: float = option(60.0, least=0)
     once: bool = False
 
     def __post_init__(self) -> None:
         EvalConfig.__post_init__(self)
         check_positive("poll_s", self.poll_s)
-        check_at_least("quiet_s", self.quiet_s, 0)

@@ -217,7 +217,7 @@ def test_findings_are_ordered_by_how_grave_they_are(tmp_path: Path) -> None:
     ("argv", "named"),
     [
         (["check_images=look"], "check_images"),
-        (["task=gqq"], "task/gqq"),
+        (["task=gqq"], "There is no task gqq."),
         (["check_count=false"], "check_count"),
         (["task=vqav2", "tasks.vqav2.split=tets"], "split"),
     ],
@@ -232,9 +232,7 @@ def test_wrong_option_is_one_paragraph_that_names_it(
 
 
 def test_help_explains_what_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_info:
-        program.run("doctor", examine, ["--help"])
-    assert exit_info.value.code == 0
+    assert program.run("doctor", examine, ["--help"]) == 0
     shown = capsys.readouterr().out
     for part in ("Exit codes", "check_images=open", "published", "llava-1.5", "scienceqa"):
         assert part in shown

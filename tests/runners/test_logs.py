@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from runners.logs import LOG_FILE, NUMBERS, RunLog, is_drawn, lines_only
+from runners.logs import LOG_FILE, NUMBERS, RunLog, doing, is_drawn, lines_only
 
 logger = logging.getLogger("runners.test")
 
@@ -66,3 +68,29 @@ def test_nothing_is_drawn_where_only_lines_are_told(monkeypatch: pytest.MonkeyPa
     with lines_only(False):
         assert is_drawn()
     assert is_drawn()
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_is_told_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    for silent_s, is_told in ((0.0, True), (60.0, False)):
+        monkeypatch.setattr("runners.logs._SILENT_S", silent_s)
+        monkeypatch.setattr("sys.stderr", shown := _Terminal())
+        with doing("hashing"):
+            for _ in range(100):
+                if "hashing (" in shown.getvalue() or not is_told:
+                    break
+                time.sleep(0.05)
+        assert ("hashing (" in shown.getvalue()) == is_told
+
+
+def test_elsewhere_than_on_a_terminal_nothing_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("runners.logs._SILENT_S", 0.0)
+    with doing("hashing"):
+        time.sleep(0.05)
+    assert capsys.readouterr().err == ""

@@ -127,11 +127,11 @@ def _is_same(before: FinishedTask, after: FinishedTask) -> bool:
     """Whether the answers of both were given once, and copied."""
     if before.summary.hashes.answers != after.summary.hashes.answers:
         return False
-    sides = [(side.manifest.imported_sha256, side.manifest.started) for side in (before, after)]
-    (file, began), (other_file, other_began) = sides
-    if file or other_file:
-        return file == other_file
-    return began is not None and began == other_began
+    ours, theirs = before.manifest, after.manifest
+    if ours.imported_sha256 or theirs.imported_sha256:
+        return ours.imported_sha256 == theirs.imported_sha256
+    is_begun_alike = ours.started is not None and ours.history == theirs.history
+    return is_begun_alike and ours.identity == theirs.identity
 
 
 def compare_scores(

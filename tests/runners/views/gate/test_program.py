@@ -82,7 +82,7 @@ def test_run_held_against_itself_is_refused_unless_allowed(
 @pytest.mark.parametrize(
     ("begin", "content", "code"),
     [
-        (["2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"], {}, 2),  # a copy
+        (["2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"], {"model": "old"}, 2),  # a copy
         (["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"], {}, 0),  # asked twice, answered alike
         (["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"], {"imported": "a1"}, 2),  # one file
     ],
