@@ -51,6 +51,7 @@ def CVBench(  # noqa: N802 - stored manifests and configurations name it so
         read=lambda: list(map(_parse, mirror_entries(table))),
         judge=each(_judge),
         figures=_figures,
+        hub=_TABLE,
         releases=releases_here({"test": Release(num_questions=2_638)}, table),
     )
 

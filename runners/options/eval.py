@@ -33,6 +33,9 @@ class EvalConfig(BenchmarksConfig, SubjectConfig):
         canary: `on` asks a few questions with and without their image before a run, `off` not.
         manifest: A stored run's folder or a task's `manifest.json` in it; the run is repeated and
             its answers are compared.
+        quiet: Print the table and what goes wrong, and nothing else.
+        log: Lines on stderr as they are, with a bar in a terminal, or as JSON objects.
+        wandb: The W&B project, or `ENTITY/PROJECT`, that gets the figures.
     """
 
     generation: GenerationOptions = field(default_factory=GenerationOptions)

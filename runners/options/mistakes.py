@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
@@ -141,7 +142,7 @@ class _CommandLine:
             return None
         if any(word.lstrip("+").startswith("hydra.searchpath") for word in self._argv):
             return None
-        known = list_choices(group, self._argv)
+        known = [*list_choices(group, self._argv), *_registered(group)]
         is_list = plain[0] == "[" and plain[-1] == "]"
         parts = [part.strip().strip("'\"") for part in plain.strip("[]").split(",")]
         missing = [part for part in parts if part and part not in known]
@@ -224,6 +225,13 @@ class _CommandLine:
         if "results_dir" in kinds and Path(word).is_dir() and not is_mandatory:
             return "run" if "run" in kinds else "results_dir"
         return None
+
+
+def _registered(group: str) -> list[str]:
+    """The choices that this process has registered with Hydra, beside the files."""
+    store = sys.modules.get("hydra.core.config_store")
+    found = {} if store is None else store.ConfigStore.instance().repo.get(group, {})
+    return [str(name).removesuffix(".yaml") for name in found]
 
 
 def _is_loose(word: str) -> bool:

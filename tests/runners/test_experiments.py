@@ -132,7 +132,7 @@ def test_sweep_flag_beside_an_experiment_changes_nothing() -> None:
 
 def test_unknown_experiment_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert Jobs().run("experiment=llava-9-table") == 2
-    assert "experiment/llava-9-table" in capsys.readouterr().err
+    assert "There is no experiment llava-9-table" in capsys.readouterr().err
 
 
 def test_experiment_can_be_looked_at(capsys: pytest.CaptureFixture[str]) -> None:

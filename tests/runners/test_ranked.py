@@ -106,7 +106,7 @@ def test_checkpoint_without_letters_is_refused_before_it_is_loaded(
 def test_dry_run_counts_one_token_an_answer(ranked: Finished, call: Shell) -> None:
     finished = call(f"python -m runners.eval {OPTIONS} {RANK} dry_run=true", ranked.workspace)
     assert finished.code == 0, finished.stderr
-    assert "new tokens an answer, as assumed: scienceqa 1\n" in finished.stdout
+    assert "new tokens an answer, as assumed: scienceqa 1 (at most 1)\n" in finished.stdout
 
 
 def test_answers_are_scored_again_and_imported_as_ranked_ones(

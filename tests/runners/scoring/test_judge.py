@@ -113,7 +113,7 @@ def test_cost_is_estimated_first_and_stops_before_anything_is_spent(
         (["judge=openai", "judge.timeout_s=inf"], "judge.timeout_s"),
         (["judge=openai", "judge.price=[1]"], "judge.price"),
         (["judge=openai", "judge.modell=x"], "judge.modell"),
-        (["judge=cheapest"], "judge/cheapest"),
+        (["judge=cheapest"], "judge=cheapest"),
         (["judge=openai", "tasks.mmvet.replies=r.json"], "replies"),
         (["tasks.mmvet.replies=missing.json"], "missing.json does not exist"),
     ],
