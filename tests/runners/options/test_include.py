@@ -133,7 +133,8 @@ def test_folders_are_named_once_each_or_in_a_list(own: Path, tmp_path: Path) -> 
 
 
 def test_help_lists_it(own: Path) -> None:
-    shown = render_help("eval", SCHEMAS["eval"], ["task=gqa", f"include={own}"])
+    use_folders([own])
+    shown = render_help("eval", SCHEMAS["eval"], ["task=gqa"])
     assert "my_llava" in shown
 
 
