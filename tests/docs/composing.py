@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from runners.options.build import read_settings, read_task_specs
 from runners.options.program import run
 from runners.options.register import SCHEMAS
-from runners.options.words import imply_checkpoint, name_folder, nest
+from runners.options.words import imply_checkpoint, name_folder, nest, spell_out_flags
 
 
 class Composed:
@@ -32,7 +32,7 @@ class Composed:
 def compose(program: str, words: list[str]) -> None:
     """Composes a program's options; the option of a launcher is looked at, and nothing launched."""
     if program in ("ask", "eval"):
-        words = imply_checkpoint(words)
+        words = imply_checkpoint(spell_out_flags(words))
     if program == "bench":
         words = nest(words, "bench")
     if program == "view":
