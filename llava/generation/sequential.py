@@ -13,7 +13,6 @@ import torch
 from transformers import LogitsProcessorList
 
 from llava.constants import IMAGE_TOKEN_INDEX
-from llava.conversation import stop_tokens
 from llava.generation.budget import has_lost_device, is_out_of_memory
 from llava.generation.calibration import Briefing
 from llava.generation.neartie import top_two, top_two_among
@@ -30,6 +29,7 @@ from llava.generation.request import (
 )
 from llava.generation.sampling import SeededSampling
 from llava.model.llava_arch import EncodedImages, LlavaMetaForCausalLM
+from llava.template_choice import stop_tokens
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from evals.errors import DataError
-from llava.conversation import resolve_conversation
 from llava.generation.calibration import Briefing, Calibration
 from llava.generation.devices import describe_attention
 from llava.generation.neartie import near_ties_of
@@ -25,6 +24,7 @@ from llava.model.checkpoint import context_len_of
 from llava.model.families import MODEL_TYPES
 from llava.model.multimodal_encoder.vision_tower import find_tower
 from llava.names import get_model_name_from_path
+from llava.template_choice import resolve_conversation
 from llava.tiling import read_layout
 from runners.environment import describe_environment
 from runners.errors import ConfigError, StoreError

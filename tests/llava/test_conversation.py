@@ -9,11 +9,10 @@ from llava.conversation import (
     SeparatorStyle,
     answer_lead,
     conv_templates,
-    find_contradiction,
     render_question,
-    resolve_conversation,
 )
 from llava.errors import ConversationError
+from llava.template_choice import find_contradiction, resolve_conversation
 
 VICUNA = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "

@@ -15,9 +15,9 @@ from llava.conversation import (
     conv_templates,
     declared_templates,
     render_question,
-    stop_tokens,
 )
 from llava.errors import ConversationError
+from llava.template_choice import stop_tokens
 from runners.errors import ConfigError
 from runners.options import program
 from runners.options.build import read_settings, read_task_specs
