@@ -116,14 +116,14 @@ def _pair(task: str, baseline: StoredRun, candidate: StoredRun, seed: int) -> Pa
         comparison=comparison,
         is_whole=is_whole,
         is_unchanged=is_identical and is_proof,
-        is_same=_is_same(before, after) or baseline.folder.resolve() == candidate.folder.resolve(),
+        is_same=baseline.folder.resolve() == candidate.folder.resolve(),
         hashes=(before.summary.hashes, after.summary.hashes),
         seconds=time.monotonic() - started,
         remarks=tuple(f"{task}: {remark}" for remark in _remarks(before, after, num_common)),
     )
 
 
-def _is_same(before: FinishedTask, after: FinishedTask) -> bool:
+def _is_copied(before: FinishedTask, after: FinishedTask) -> bool:
     """Whether the answers of both were given once, and copied."""
     if before.summary.hashes.answers != after.summary.hashes.answers:
         return False
@@ -154,6 +154,8 @@ def compare_scores(
 
 def _remarks(before: FinishedTask, after: FinishedTask, num_common: int) -> Iterator[str]:
     """What the figures do not say."""
+    if _is_copied(before, after):
+        yield "the answers of both were given once, and copied: nothing can have dropped."
     sides = {"baseline": before, "candidate": after}
     if any(num_common < len(side.scores) for side in sides.values()):
         yield (

@@ -80,18 +80,21 @@ def test_run_held_against_itself_is_refused_unless_allowed(
 
 
 @pytest.mark.parametrize(
-    ("begin", "content", "code"),
+    ("begin", "content", "is_copy"),
     [
-        (["2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"], {"model": "old"}, 2),  # a copy
-        (["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"], {}, 0),  # asked twice, answered alike
-        (["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"], {"imported": "a1"}, 2),  # one file
+        (["2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"], {"model": "old"}, True),
+        (["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"], {}, False),  # asked twice
+        (["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"], {"imported": "a1"}, True),  # one file
     ],
 )
-def test_copies_of_a_run_are_that_run(begin: list[str], content: dict[str, str], code: int) -> None:
+def test_copies_of_a_run_are_told(
+    begin: list[str], content: dict[str, str], is_copy: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     for run, started in zip(("old", "new"), begin, strict=True):
         store(run, "gqa", right(30))
         begun(run, started=started, identity=content)
-    assert gate() == code
+    assert gate() == 0
+    assert ("were given once, and copied" in capsys.readouterr().out) == is_copy
 
 
 @pytest.mark.slow
