@@ -127,6 +127,7 @@ def test_call_returns_what_the_page_says(
 
 
 def test_model_comes_from_this_package_or_from_transformers(gqa: GQA, tmp_path: Path) -> None:
+    pytest.importorskip("google.protobuf", reason="transformers reads tokenizer.model with it")
     loaded: dict[str, Any] = {}
     exec(LOADED.replace("liuhaotian/llava-v1.5-7b", str(DEMO)), loaded)
     make_native(tmp_path / "native", DEMO, DEMO.parent / "clip-demo")

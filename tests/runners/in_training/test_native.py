@@ -38,6 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def native(folder: Path) -> LoadedModel:
+    pytest.importorskip("google.protobuf", reason="transformers reads tokenizer.model with it")
     model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     tokenizer = LlamaTokenizer.from_pretrained(folder)
     return LoadedModel(tokenizer, model, CLIPImageProcessor.from_pretrained(folder), 2048)

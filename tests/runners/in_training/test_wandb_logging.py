@@ -72,6 +72,7 @@ def test_stored_run_outlives_what_wandb_does_not_take(
 def test_evaluation_is_sent_once_it_is_stored(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("wandb", reason="needs the extra `wandb`")
     sent: list[tuple[Path, str, bool]] = []
     codes = iter([1, 0, 130, 0])
 
