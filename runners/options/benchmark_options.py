@@ -34,6 +34,7 @@ OPTION_TEXTS = {
     "questions": "Which questions.",
     "prompt": "How questions are asked.",
     "language": "`en` or `cn`.",
+    "answer": "`generate`, or `rank` to rank the letters of the choices by likelihood.",
     "unparsed": "What an answer without a readable choice counts as: `wrong` or `random`.",
     "ocr_tokens": "Whether the prompt names the words that were read in the image.",
     "normalization": "`official`, or `always` for answers on which all annotators agree too.",

@@ -79,7 +79,8 @@ def render_help(program: str, schema: type, argv: Sequence[str] = ()) -> str:
         blocks += [_group(name, default, argv) for name, default in groups.items()]
     options = list(_options(inner, groups, _chosen_values(chosen, argv)))
     if "task" in groups:
-        options += _benchmarks(_names_in(chosen["task"]) if _is_given("task", argv) else [])
+        named = _names_in(chosen["task"], argv) if _is_given("task", argv) else []
+        options += _benchmarks(named, argv)
     return "\n\n".join([*blocks, "Options, with their defaults:", "\n".join(options), _FOOTER])
 
 
@@ -155,19 +156,20 @@ def _component_options(group: str, chosen: Mapping[str, object]) -> Iterator[str
         yield _entry(whole, default, allowed_values(each), text)
 
 
-def _benchmarks(named: Sequence[str]) -> Iterator[str]:
+def _benchmarks(named: Sequence[str], argv: Sequence[str]) -> Iterator[str]:
     """The options of the benchmarks that are named; those of most where none is."""
     if not named:
         for name in ("data_dir", "source", "split", "max_new_tokens", "prompt_suffix"):
             yield _entry(f"tasks.NAME.{name}", "...", _ALLOWED[name], OPTION_TEXTS[name])
         yield _indented("All of a benchmark: task=NAME --help.", by="  ")
     for task in named:
-        options = read_choice("task", task)
+        options = read_choice("task", task, argv)
         if options is None or "_target_" not in options:
             continue
         try:
             constructor = find_benchmark(str(options["_target_"]))
-        except ConfigError:
+        except ConfigError as error:
+            yield _indented(f"tasks.{task}: {error}", by="  ")
             continue
         document = inspect.getdoc(constructor) or ""
         told = re.split(r"\n\s*(?:Args|Raises|Returns):", document)[0]
@@ -175,7 +177,8 @@ def _benchmarks(named: Sequence[str]) -> Iterator[str]:
         texts = OPTION_TEXTS | parse_section(document, "Args")
         plain: Any = OmegaConf.to_container(options, resolve=False)
         for name, parameter in inspect.signature(constructor, eval_str=True).parameters.items():
-            default = _shown(plain.get(name)) if name in plain else "..."
+            value = plain.get(name, parameter.default)
+            default = "..." if value is inspect.Parameter.empty else _shown(value)
             default = re.sub(r"\$\{oc\.select:[\w.]+,([^}]*)\}", r"\1", default)
             default = default.replace("${data.root}", "DATA.ROOT")
             text = texts.get(name, "")
@@ -185,10 +188,10 @@ def _benchmarks(named: Sequence[str]) -> Iterator[str]:
             yield _entry(f"tasks.{task}.{name}", default, allowed, text)
 
 
-def _names_in(value: str | None) -> list[str]:
+def _names_in(value: str | None, argv: Sequence[str]) -> list[str]:
     """The benchmarks that `task=` names, those of suites one by one."""
     names = [name.strip() for name in (value or "").strip("[]").split(",") if name.strip()]
-    known = list_choices("task")
+    known = list_choices("task", argv)
     found = [(name, read_defaults(known[name])) for name in names if name in known]
     return list(dict.fromkeys(each for name, inside in found for each in inside or [name]))
 

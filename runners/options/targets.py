@@ -52,7 +52,7 @@ def find_benchmark(target: str) -> Callable[..., Any]:
 
 def _locate_included(target: str) -> Callable[..., Any]:
     """What a name in the package of included folders stands for; imports its module."""
-    module = target.split(".")[1]
+    package, module, _ = target.split(".")
     path = included_modules().get(module)
     if path is None:
         there = ", ".join(map(str, included_folders()))
@@ -62,13 +62,12 @@ def _locate_included(target: str) -> Callable[..., Any]:
             + "Name its folder with include=DIR, if you trust what is in it."
         )
     try:
-        return locate(target)
-    except ConfigError:
-        raise
+        importlib.import_module(f"{package}.{module}")
     except Exception as error:
         raise ConfigError(
             f"{path} cannot be imported: {type(error).__name__}: {reason_of(error)}. Correct it."
         ) from error
+    return locate(target)
 
 
 def _full_name(function: Any) -> str:
