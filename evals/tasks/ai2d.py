@@ -1,8 +1,9 @@
 r"""AI2D: multiple choice on diagrams of school science (Kembhavi et al., arXiv:1603.07396).
 
 Files, in `data_dir`: the table `data/test-*.parquet` of `lmms-lab/ai2d`, or for `test_no_mask` of
-`lmms-lab/ai2d-no-mask`, in a folder of its own: there the letters in the diagrams are drawn without
-the white box behind them, which is worth ten points.
+`lmms-lab/ai2d-no-mask`. Nothing in the tables tells them apart, so each has a folder of its own,
+`ai2d` and `ai2d-no-mask`: in the latter the letters in the diagrams are drawn without the white box
+behind them, which is worth ten points.
 
 One row: `{"question": "Which stage follows the pupa?", "options": ["egg", "larva", "adult"],
 "answer": "2", "image": {"bytes": ..., "path": null}}`; its id is the number of the row from 0, over

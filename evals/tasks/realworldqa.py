@@ -77,7 +77,7 @@ def _parse(number: int, entry: Entry) -> Sample:
         question.strip(),
         target=bare_text(require(record, "answer", str, place)),
         # Of two options with one text the later letter counts, as officially.
-        details={text: chr(ord("A") + place) for place, text in enumerate(options)},
+        details={text: chr(ord("A") + position) for position, text in enumerate(options)},
     )
 
 

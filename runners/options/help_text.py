@@ -16,7 +16,8 @@ from types import NoneType
 from typing import Any, get_args, get_origin
 
 from omegaconf import MISSING as MUST_BE_GIVEN
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from runners.errors import ConfigError
 from runners.options.benchmark_options import OPTION_TEXTS
@@ -25,6 +26,7 @@ from runners.options.conf_files import list_choices, read_choice, read_defaults,
 from runners.options.engine import ENGINES
 from runners.options.include import conf_folder
 from runners.options.kinds import Kind
+from runners.options.register import register
 from runners.options.runner import RUNNERS
 from runners.options.targets import find_benchmark
 
@@ -66,6 +68,7 @@ commas separate: -m model.path=A,B. HYDRA_FULL_ERROR=1 shows tracebacks."""
 
 def render_help(program: str, schema: type, argv: Sequence[str] = ()) -> str:
     """Returns the help of a program, beside other words of a command line."""
+    register()
     config: Any = OmegaConf.load(conf_folder() / f"{program}.yaml")
     inner = next((f.default_factory for f in fields(schema) if f.name == program), schema)
     groups = read_groups(program)
@@ -175,17 +178,26 @@ def _benchmarks(named: Sequence[str], argv: Sequence[str]) -> Iterator[str]:
         told = re.split(r"\n\s*(?:Args|Raises|Returns):", document)[0]
         yield _indented(" ".join(told.split()), by="  ")
         texts = OPTION_TEXTS | parse_section(document, "Args")
-        plain: Any = OmegaConf.to_container(options, resolve=False)
         for name, parameter in inspect.signature(constructor, eval_str=True).parameters.items():
-            value = plain.get(name, parameter.default)
+            value = _configured(options, parameter)
             default = "..." if value is inspect.Parameter.empty else _shown(value)
-            default = re.sub(r"\$\{oc\.select:[\w.]+,([^}]*)\}", r"\1", default)
-            default = default.replace("${data.root}", "DATA.ROOT")
             text = texts.get(name, "")
             must = _MUST if default == MUST_BE_GIVEN else ""
             default = default.replace(MUST_BE_GIVEN, "VALUE")
             allowed = must + _of_benchmark(parameter.annotation)
             yield _entry(f"tasks.{task}.{name}", default, allowed, text)
+
+
+def _configured(options: DictConfig, parameter: inspect.Parameter) -> Any:
+    """What a benchmark's file gives an option; what cannot be resolved here as it is written."""
+    written: Any = OmegaConf.to_container(options, resolve=False)
+    if parameter.name not in written:
+        return parameter.default
+    try:
+        rooted = OmegaConf.create({"data": {"root": "DATA.ROOT"}, "options": options})
+        return rooted.options[parameter.name]
+    except OmegaConfBaseException:
+        return written[parameter.name]
 
 
 def _names_in(value: str | None, argv: Sequence[str]) -> list[str]:

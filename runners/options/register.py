@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def register() -> None:
     Plugins.instance().register(_IncludedFolders)
     OmegaConf.register_new_resolver("package_dir", package_dir, replace=True)
     OmegaConf.register_new_resolver("cache_dir", cache_dir, replace=True)
+    OmegaConf.register_new_resolver("renamed", renamed, replace=True)
 
 
 def package_dir(name: str) -> str:
@@ -74,6 +76,15 @@ def package_dir(name: str) -> str:
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(f"`{name}` must be an installed package, but is not.")
     return str(Path(next(iter(spec.submodule_search_locations))).resolve())
+
+
+def renamed(name: str, names: Mapping[str, str]) -> str:
+    """Returns what a name stands for, itself where nothing else is said.
+
+    >>> renamed("val", {"val": "validation"}), renamed("test", {"val": "validation"})
+    ('validation', 'test')
+    """
+    return names.get(name, name)
 
 
 def cache_dir() -> str:

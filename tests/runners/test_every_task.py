@@ -10,6 +10,7 @@ import pytest
 from hydra import compose, initialize_config_module
 
 from llava.generation.request import Completion
+from runners.errors import ConfigError
 from runners.options.build import read_task_specs
 from runners.options.register import register
 from runners.options.task_spec import TaskSpec
@@ -73,6 +74,25 @@ def test_right_answers_are_stored_and_get_the_best_score(
     assert summary.coverage == 1
     lines = read_lines(tmp_path / "run" / name / "predictions.jsonl")
     assert [line["text"] for line in lines] == small.right
+
+
+def test_tables_that_look_alike_have_a_folder_each(composed: None, tmp_path: Path) -> None:
+    for folder in ("ai2d", "ai2d-no-mask", "elsewhere"):
+        SMALL_DATA["ai2d"].write(tmp_path / folder)
+    root = f"data.root={tmp_path}"
+    for option, folder in {
+        "split=test": "ai2d",
+        "split=test_no_mask": "ai2d-no-mask",
+        f"data_dir={tmp_path}/elsewhere": "elsewhere",
+    }.items():
+        words = [root, "task=ai2d", f"tasks.ai2d.{option}"]
+        [spec] = read_task_specs(compose("eval", overrides=words)).values()
+        files = spec.build().data_files()
+        assert files
+        assert all(path.is_relative_to(tmp_path / folder) for path in files)
+    words = [root, "task=ai2d", "tasks.ai2d.split=val"]
+    with pytest.raises(ConfigError, match="`split` of ai2d must be one of"):
+        read_task_specs(compose("eval", overrides=words))
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,17 @@ def test_defaults_are_those_of_what_is_chosen() -> None:
     assert found["tasks.custom.questions"][:2] == ["VALUE", "must be given; path"]
     for name in SCORERS:
         assert f"`{name}`" in found["tasks.custom.scorer"][2]
+
+
+def test_values_of_a_file_are_resolved_where_they_can_be(tmp_path: Path) -> None:
+    folder = "data_dir: ${oc.env:NO_SUCH_VARIABLE}"
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task/odd.yaml").write_text(f"_target_: evals.tasks.ai2d.AI2D\n{folder}\n")
+    words = [f"--config-dir={tmp_path}", "task=[ai2d,odd]"]
+    found = entries(render_help("eval", SCHEMAS["eval"], words))
+    assert found["tasks.ai2d.data_dir"][0] == "DATA.ROOT/ai2d"
+    assert found["tasks.ai2d.source"][0] == "files"
+    assert found["tasks.odd.data_dir"][0] == "${oc.env:NO_SUCH_VARIABLE}"
 
 
 def test_every_benchmark_shows_its_options() -> None:
