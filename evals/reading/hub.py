@@ -111,6 +111,15 @@ class HubImage:
             "image."
         )
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the row has nothing there, neither an image nor the name of a file.
+
+        Raises:
+            DataError: the table cannot be had, or has no such images.
+        """
+        return self._cell() == (None, None)
+
     def exists(self) -> bool:
         """Whether the row holds an image; its content is not read for that."""
         try:
@@ -216,6 +225,16 @@ class HubTable:
         return HubImage(
             key=key, location=self.location, row=row, column=column, convert_rgb=convert_rgb
         )
+
+    def images_of(self, row: int, key: str) -> list[HubImage]:
+        """The images that a row has, in the order of the columns, as `key/column`.
+
+        Raises:
+            DataError: the table cannot be had, or lacks such a column.
+        """
+        columns = self.location.images
+        images = [self.image(row, f"{key}/{column}", column=column) for column in columns]
+        return [image for image in images if not image.is_empty]
 
     def data_files(self) -> list[Path]:
         """Files whose content decides the rows: the parquet files, or the record of a download."""

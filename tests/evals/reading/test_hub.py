@@ -407,6 +407,25 @@ def test_rows_are_read_without_datasets_and_its_copy_of_the_images(tmp_path, mon
     assert len(HubTable(TABLE, tmp_path).rows) == 2
 
 
+def test_images_of_a_row_are_those_that_it_has(tmp_path):
+    named = {"bytes": None, "path": "/etc/hostname"}
+    rows = [
+        {"one": cell(1), "two": None, "three": cell(3), "four": None},
+        {"one": None, "two": None, "three": named, "four": None},
+    ]
+    put_parquet(tmp_path / "test.parquet", rows)
+    columns = ("one", "two", "three", "four")
+    table = HubTable(HubLocation(repo="x/y", split="test", images=columns), tmp_path)
+    images = table.images_of(0, "a")
+    assert [image.key for image in images] == ["a/one", "a/three"]
+    assert [image.open().getpixel((0, 0))[0] for image in images] == [37, 111]
+    [refused] = table.images_of(1, "b")
+    assert refused.refused  # asked for and refused, rather than left out
+    other = HubTable(HubLocation(repo="x/y", split="test", images=("one", "six")), tmp_path)
+    with pytest.raises(DataError, match="no `six` with `bytes`"):
+        other.images_of(0, "a")
+
+
 def test_images_of_any_column_can_be_had(tmp_path):
     row = {"image": "images/1.jpg", "one": cell(1), "two": cell(2), "three": None}
     put_parquet(tmp_path / "biology/test-00000-of-00001.parquet", [row])
