@@ -26,7 +26,8 @@ class ReportConfig(BenchmarksConfig):
             compared with the first. `all` writes a page for each run in `results_dir`.
         tasks: The benchmarks that are shown; empty for all of the runs.
         results_dir: Where runs are kept.
-        output: The page that is written; null for `report.html` in the first run's folder.
+        output: The page that is written; null for `report.html` in the run's folder, with several
+            runs `report-OTHERS.html` in that of the first.
         max_thumbnails: How many images are shown at most.
         thumbnail_px: The longer side of a thumbnail.
         max_mb: Above this size of the page, thumbnails go to a folder beside it.

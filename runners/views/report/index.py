@@ -1,4 +1,4 @@
-"""The index: every run of a results folder, with its scores and the pages that show it."""
+"""The index: every run of a results folder, with its scores and the pages in its folder."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class IndexedRun:
         name: Its name.
         date: When the last session on it began; empty where that is not known.
         tasks: Its tasks.
-        pages: The pages that show it.
+        pages: The pages in its folder, or the one that is served.
     """
 
     name: str

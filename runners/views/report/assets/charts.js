@@ -19,12 +19,12 @@ const Charts = (() => {
     return s("svg", { class: `chart ${className}`, height: HEIGHT, role: "img", "aria-label": label }, parts);
   }
 
-  // A difference around zero, as a dot on its interval.
+  // A difference around zero, as a dot on its interval; colored where the interval leaves zero out.
   function difference(value, pair, { largest, label }) {
     const at = (x) => 50 + 48 * Math.min(1, Math.max(-1, x / largest));
     const parts = [line(50, 50, 0, HEIGHT, "zero")];
     if (pair) parts.push(line(at(pair[0]), at(pair[1]), HEIGHT / 2, HEIGHT / 2, "whisker"));
-    const tone = value > 0 ? "better" : value < 0 ? "worse" : "equal";
+    const tone = pair?.[0] > 0 ? "better" : pair?.[1] < 0 ? "worse" : "equal";
     parts.push(s("circle", { cx: `${at(value)}%`, cy: HEIGHT / 2, r: 4, class: `dot ${tone}` }));
     return s("svg", { class: "chart", height: HEIGHT, role: "img", "aria-label": label }, parts);
   }

@@ -109,7 +109,7 @@ const Summary = (() => {
     const head = ["Benchmark", "Run", "Difference to A", "around 0", "95% interval", "Better than A", "Worse than A", "Questions"];
     return h("section", {}, h("h2", {}, runs.length === 2 ? "From A to B" : "Against A"),
       table(head, known.map(([task, i]) => comparisonRow(task, i, largest, open)), "Differences to the first run"),
-      h("p", { class: "fine" }, "Mean score of a question on those that both runs were asked, in percentage points, paired and clustered by image."));
+      h("p", { class: "fine" }, "Mean score of a question on those that both runs were asked, in percentage points, paired and clustered by image. A dot is colored where the interval leaves 0 out."));
   }
 
   function failures(open) {
