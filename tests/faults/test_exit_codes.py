@@ -158,9 +158,9 @@ def test_exit_code(name: str, shell: Shell, workspace: tuple[Path, dict[str, str
     assert "\n\n" not in finished.stderr.strip()
 
 
-def test_readme_counts_the_situations() -> None:
-    readme = (CHECKOUT / "README.md").read_text()
-    assert f"(`faults/test_exit_codes.py`, {len(CASES) + len(SIGNALS)} situations)" in readme
+def test_page_of_promises_counts_the_situations() -> None:
+    page = (CHECKOUT / "docs/promises.md").read_text()
+    assert f"(`faults/test_exit_codes.py`, {len(CASES) + len(SIGNALS)} situations)" in page
 
 
 SIGNALS = {
