@@ -65,9 +65,10 @@ class HubLocation:
         inside = [f"{folder}/{self.split}-*.parquet" for folder in folders]
         return (*inside, f"{self.split}-*.parquet", f"{self.split}.parquet")
 
-    def serves_for(self, origin: str) -> str:
-        """Where official files are to be had, and that the table serves as well."""
-        return f"{origin} ({self.places[0]} of {self.origin} serves as well)"
+    def serves_for(self, origin: str, *others: HubLocation) -> str:
+        """Where official files are to be had, and that the table, with any others, does as well."""
+        names = " and ".join(table.places[0] for table in (self, *others))
+        return f"{origin} ({names} of {self.origin} {'serve' if others else 'serves'} as well)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,12 +74,13 @@ def HallusionBench(  # noqa: N802 - stored manifests and configurations name it 
     path = folder / _FILE
     places = [HubLocation(repo="lmms-lab/HallusionBench", split=name) for name in _TABLES[split]]
     found = [find_table(NAME, source, place, folder, [path]) for place in places]
-    tables = [] if None in found else [table for table in found if table is not None]
+    lacking = [place for place, table in zip(places, found, strict=True) if table is None]
+    tables = [] if lacking else [table for table in found if table is not None]
 
     def read() -> list[Sample]:
         entries = [entry for table in tables for entry in mirror_entries(table)]
-        if not tables:
-            content = read_json(path, places[-1].serves_for(ORIGIN))
+        if lacking:
+            content = read_json(path, lacking[0].serves_for(ORIGIN, *lacking[1:]))
             entries = list_entries(content, path, folder)
         return [one for one in map(parse_entry, entries) if one.images or split == "all"]
 
