@@ -225,7 +225,7 @@ class Benchmark:
         if not letters:
             raise DataError(
                 f"{self.title}: question {sample.question_id!r} has no option that could be "
-                "ranked. Mend its entry, or set `answer` to generate."
+                f"ranked. Mend its entry, or set tasks.{self.name}.answer=generate."
             )
         return letters
 

@@ -205,7 +205,7 @@ class HubTable:
         else:
             raise MissingFileError(
                 f"{self._folder / self.location.places[0]} does not exist. It is to be had from "
-                f"{self.location.origin}; `datasets` fetches it with source=hub."
+                f"{self.location.origin}; `datasets` fetches it with data=hub."
             )
         if not rows:
             raise DataError(f"{title} holds no row. Fetch the data set again.")
@@ -319,7 +319,7 @@ def _load(location: HubLocation) -> tuple[Any, Path | None]:
         raise DataError(
             f"The data set {location.title} cannot be read: {error} It is fetched from the hub "
             "once; offline it must be in the cache of `datasets`, or as parquet files in the "
-            "benchmark's folder. Or set source=files."
+            "benchmark's folder. Official files in that folder are read with data=playground."
         ) from error
     finally:
         datasets.utils.logging.set_verbosity(quiet)

@@ -70,7 +70,7 @@ def _read_answer(line: Question) -> str:
             return str(value)
     raise DataError(
         f"{line.where} lacks an `answer` (or `label`) that is a text or a number. Add it, or set "
-        "scorer=none."
+        "tasks.custom.scorer=none."
     )
 
 
@@ -79,7 +79,7 @@ def _read_answers(line: Question) -> list[str]:
     if not isinstance(answers, list) or not answers or not all(isinstance(a, str) for a in answers):
         raise DataError(
             f"{line.where} lacks `answers`, a list of at least one text. Add it, or choose another "
-            "scorer."
+            "tasks.custom.scorer."
         )
     return answers
 

@@ -151,8 +151,8 @@ def _grade(text: str, _: Sample, replies: Sequence[str]) -> Judgment:
 def _unscored(grading: Grading | None) -> str:
     if grading is None:
         return (
-            "cannot be scored without a scorer. Set scorer=exact and give every question an "
-            "`answer`."
+            "cannot be scored without a scorer. Set tasks.custom.scorer=exact and give every "
+            "question an `answer`."
         )
     return (
         f"is scored from the replies of the judge {grading.model}, and none are given. Ask the "
@@ -166,7 +166,7 @@ def _refuse_images(questions: Questions) -> list[Sample]:
         if sample.images:
             raise DataError(
                 f"{sample.details.where} names the image {sample.image_keys[0]!r}, but no image "
-                "folder is given. Set `images`."
+                "folder is given. Set tasks.custom.images=DIR."
             )
     return as_read(questions)
 

@@ -310,7 +310,7 @@ def test_text_only_problem_of_the_mirror_has_no_image(tmp_path):
 
 
 def test_mirror_that_cannot_be_had_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"lmms-lab/MME/test cannot be read.*source=files"):
+    with pytest.raises(DataError, match=r"lmms-lab/MME/test cannot be read.*data=playground"):
         _ = HubTable(HubLocation(repo="lmms-lab/MME", split="test"), tmp_path).rows
     missing = HubTable(HubLocation(repo="lmms-lab/MME", split="test"), tmp_path).image(0, "a")
     assert not missing.exists()
@@ -351,7 +351,7 @@ def test_row_that_names_a_file_is_refused_and_keeps_its_image(tmp_path):
 
 def test_problem_ids_that_are_no_row_numbers_are_refused(tmp_path):
     task, _ = scienceqa(tmp_path)
-    with pytest.raises(DataError, match="source=files"):
+    with pytest.raises(DataError, match="data=playground"):
         task.match([{"question_id": n, "text": "A"} for n in ("1", "21")])
 
 
@@ -445,7 +445,7 @@ def test_table_that_does_not_lie_there_is_fetched_only_where_it_is_asked_for(tmp
     table = find_table("t", "files", TABLE, tmp_path)
     assert table.data_files() == []
     with pytest.raises(
-        DataError, match=r"data/test-\*\.parquet does not exist.*https://.*some/table;.*source=hub"
+        DataError, match=r"data/test-\*\.parquet does not exist.*https://.*some/table;.*data=hub"
     ):
         _ = table.rows
     with pytest.raises(DataError, match="cannot be read"):  # there is no network

@@ -42,7 +42,7 @@ def test_without_scorer_nothing_is_scored(tmp_path):
     for scorer in ("none", None):
         task = Custom(questions=write(tmp_path), scorer=scorer)
         assert not task.has_annotations
-        with pytest.raises(DataError, match="Set scorer=exact"):
+        with pytest.raises(DataError, match=r"Set tasks\.custom\.scorer=exact"):
             task.score({})
 
 
@@ -67,7 +67,9 @@ def test_image_outside_the_folder_is_missing(tmp_path):
 
 
 def test_image_without_folder_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"own\.jsonl:1 names the image 'a\.jpg'.*Set `images`"):
+    with pytest.raises(
+        DataError, match=r"own\.jsonl:1 names the image 'a\.jpg'.*Set tasks\.custom\.images=DIR"
+    ):
         Custom(questions=write(tmp_path)).samples()
     assert len(Custom(questions=write(tmp_path, LINES[2:])).samples()) == 1
 
