@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 from evals.benchmark import Benchmark, Questions, as_read, each, rebuildable
 from evals.errors import DataError, check_choice
 from evals.figures.metrics import break_down_all, mean, mean_score
-from evals.grading import Graded, Grading, find_replies
+from evals.grading import Graded, Grading, ask_or_name, find_replies
 from evals.reading.entries import files_of
 from evals.reading.own_questions import read_group, read_target
 from evals.reading.questions import Question, read_questions, sample_of
@@ -43,6 +43,10 @@ from evals.scorers.yes_no import binary_figures, count_missing_as_wrong
 
 _JUDGE = "gpt-4o-mini"
 _MAX_ATTEMPTS = 3
+_UNSCORED = (
+    "cannot be scored without a scorer. Set tasks.custom.scorer=exact and give every question an "
+    "`answer`."
+)
 _TAKEN = ("question_id", "key", "cluster", "score", "answer")
 """What lines of results hold in any case."""
 
@@ -124,7 +128,7 @@ def Custom(  # noqa: N802, PLR0913 - stored manifests and configurations name it
         judge=judge_one and each(lambda text, one: judge_one(text, one.target, **options)),
         figures=partial(_figures, metric, fields, is_binary=scorer == "yes_no"),
         grading=grading,
-        unscored=_unscored(grading),
+        unscored=_UNSCORED if grading is None else "",
     )
 
 
@@ -137,6 +141,7 @@ def _grading(judge: str, replies: str | Path | Sequence[str | Path] | None) -> G
         is_readable=lambda reply: parse_grade(reply) is not None,
         max_attempts=_MAX_ATTEMPTS,
         replies=find_replies(replies),
+        remedy=ask_or_name("custom"),
     )
 
 
@@ -146,18 +151,6 @@ def _request(question: Sample, prediction: Prediction, attempt: int) -> JudgeReq
 
 def _grade(text: str, _: Sample, replies: Sequence[str]) -> Judgment:
     return mean(parse_grade(reply) or 0.0 for reply in replies) or 0.0, text
-
-
-def _unscored(grading: Grading | None) -> str:
-    if grading is None:
-        return (
-            "cannot be scored without a scorer. Set tasks.custom.scorer=exact and give every "
-            "question an `answer`."
-        )
-    return (
-        f"is scored from the replies of the judge {grading.model}, and none are given. Ask the "
-        "judge, or name the file with its replies as `replies`."
-    )
 
 
 def _refuse_images(questions: Questions) -> list[Sample]:

@@ -28,7 +28,7 @@ from pathlib import Path
 from evals.benchmark import Benchmark, each, rebuildable
 from evals.errors import check_choice
 from evals.figures.metrics import group_by, mean
-from evals.grading import Graded, Grading, details_of, find_replies
+from evals.grading import Graded, Grading, ask_or_name, details_of, find_replies
 from evals.reading.entries import list_entries, mirror_entries
 from evals.reading.files import find_all, read_json
 from evals.reading.hallusionbench import parse_entry
@@ -95,6 +95,7 @@ def HallusionBench(  # noqa: N802 - stored manifests and configurations name it 
         grade=_grade,
         is_readable=lambda _: True,  # whatever says neither is a verdict: unclear
         replies=find_replies(replies),
+        remedy=ask_or_name(NAME),
     )
     return Benchmark(
         name=NAME,

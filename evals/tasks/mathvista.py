@@ -46,6 +46,10 @@ RELEASES: Mapping[str, Release] = {
     split: Release(num_questions=number, files={f"{split}.json": ORIGIN, "images": ORIGIN})
     for split, number in {"testmini": 1_000, "test": 5_141}.items()
 }
+_REMEDY = (
+    f"Have extract_answer.py of {ORIGIN} ask the judge, and name a file with all of its replies as "
+    f"tasks.{NAME}.replies=FILE."
+)
 _FIELDS = ("language", "source", "category", "task", "context", "grade")
 
 
@@ -81,6 +85,7 @@ def MathVista(  # noqa: N802 - stored manifests and configurations name it so
         needs_judge=lambda text, question: read_directly(text, question.target.form) is None,
         is_readable=lambda _: True,  # an empty reply extracts nothing, which has a meaning
         replies=find_replies(replies),
+        remedy=_REMEDY,
     )
     return Benchmark(
         name=NAME,
@@ -144,8 +149,7 @@ def _grade(text: str, question: Sample, replies: Sequence[str]) -> Judgment:
 def _refuse(*_: object) -> NoReturn:
     raise DataError(
         f"{NAME}: the judge is shown five worked examples that are not here, so that it cannot be "
-        f"asked. Have it read the answers with extract_answer.py of {ORIGIN}, and name the file "
-        f"with its replies as tasks.{NAME}.replies=FILE."
+        f"asked. {_REMEDY}"
     )
 
 

@@ -271,7 +271,7 @@ def _tell_unjudged(judgment: Judgment, summary: Summary, unjudged: Sequence[Fail
     record = judgment.record
     causes = {failure.cause for failure in unjudged}
     if record is None or not record.num_runs:
-        remedies = ["Mend the file with the replies, or ask a judge."]
+        remedies = ["Mend the file with the replies."]
     else:
         remedies = ["judge.retry_failed=true asks about them again."]
         if causes == {Cause.JUDGE_SILENT.value}:

@@ -259,7 +259,9 @@ def test_judge_grades_own_questions(tmp_path):
     line, options = {"answer": "a {cat}"}, {"scorer": "judge", "name": "mine"}
     task = custom(tmp_path, line, **options)
     assert not task.has_annotations
-    with pytest.raises(DataError, match="replies of the judge gpt-4o-mini, and none are given"):
+    with pytest.raises(
+        DataError, match=r"judge gpt-4o-mini, and there are no replies.*tasks\.custom\.replies=FILE"
+    ):
         task.score({})
     matched = task.match([{"question_id": 1, "text": "a tom"}])
     [request] = task.judge_requests(matched).values()
