@@ -418,12 +418,11 @@ class Benchmark:
         """What the benchmark's server takes.
 
         Raises:
-            DataError: it has none.
+            DataError: it has none, or a file is missing or malformed.
         """
         if self.upload is None:
-            raise DataError(
-                f"{self.title} has no server that takes answers. Score them with runners.score."
-            )
+            way = "Score them with runners.score." if self.has_annotations else f"It {self.lack}"
+            raise DataError(f"{self.title} has no server that takes answers. {way}")
         return self.upload
 
     def _require_grading(self) -> Grading:

@@ -194,8 +194,14 @@ def test_upload_of_a_part_lists_the_whole_whether_or_not_the_part_is_known():
 
 def test_benchmark_without_server_or_judge_says_so():
     task = benchmark("1")
-    with pytest.raises(DataError, match="letters test has no server"):
+    with pytest.raises(
+        DataError, match=r"no server that takes answers\. Score .* runners\.score\."
+    ):
         task.submission_ids()
+    with pytest.raises(
+        DataError, match=r"no server that takes answers\. It has no public [^.]*\.$"
+    ):
+        replace(task, judge=None).submission_ids()
     with pytest.raises(DataError, match="letters test is not graded by a judge"):
         task.judge_requests({})
 

@@ -127,6 +127,10 @@ def test_test_split_has_no_answers(folder):
     assert len(task.samples()) == 5
     with pytest.raises(DataError, match="has no public answers"):
         task.score({})
+    with pytest.raises(
+        DataError, match=r"no server that takes answers\. It has no public answers; its"
+    ):
+        task.submission_ids()
 
 
 @pytest.mark.parametrize(
