@@ -8,7 +8,8 @@ prompt: a line that asks for a letter, an empty one, the row's own. Each image c
 
 Metric: `accuracy_by_source`: half the mean of ADE20K's and COCO's accuracy, half Omni3D's. The
 letter is the answer's first, maybe behind `(`, in any case: `Blue` is B. Official code:
-EvolvingLMMs-Lab/lmms-eval @ 75571cfe, `cv_bench/utils.py`. Published: nothing by this prompt.
+EvolvingLMMs-Lab/lmms-eval @ 75571cfe, `cv_bench/utils.py`, which has this figure too, but prints
+`accuracy`. Published: nothing by this prompt.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from string import ascii_uppercase
 
 from evals.benchmark import Benchmark, each, rebuildable
 from evals.errors import DataError
@@ -30,7 +32,6 @@ from evals.records import Aggregate, Judgment, Sample, Score
 _FILES = ("test_[23]d.parquet",)
 _TABLE = HubLocation(repo="nyu-visionx/CV-Bench", split="test", patterns=_FILES)
 _NOTE = "Note: You only need to respond with {} without providing any additional information.\n\n"
-_NAMED = "ABCDE"  # no prompt names a further letter, though it may be the answer
 _LETTER = re.compile(r"[(\s]*([A-Z])", re.IGNORECASE)
 
 
@@ -61,7 +62,7 @@ def _parse(entry: Entry) -> Sample:
     answer = require(record, "answer", str, place)
     if not re.fullmatch(r"\([A-Z]\)", answer):
         raise DataError(f"{place}: `answer` must be like (B), but is {answer!r}. Fetch it again.")
-    letters = ", ".join(_NAMED[: len(require_texts(record, "choices", place))])
+    letters = ", ".join(ascii_uppercase[: len(require_texts(record, "choices", place))])
     text = _NOTE.format(letters) + require(record, "prompt", str, place)
     groups = {name: require(record, name, str, place) for name in ("type", "task", "source")}
     index = require_id(record, "idx", place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from runners.options.build import default_spec
 from runners.options.register import SCHEMAS
+from runners.options.targets import find_benchmark
 
 ROOT = Path(__file__).parents[3]
 MODULES = [path for room in ("evals", "llava", "runners") for path in (ROOT / room).rglob("*.py")]
@@ -58,3 +61,12 @@ def test_every_option_that_is_told_can_be_typed() -> None:
     }
     assert {"tasks.custom.scorer", "data", "run", "overwrite"} <= set(found)
     assert {n: p for n, p in found.items() if n.partition(".")[0] not in TYPED} == {}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf/task").iterdir()))
+def test_every_option_of_a_benchmark_can_be_typed(name: str) -> None:
+    spec = default_spec(name)
+    if spec is not None:  # a suite has none
+        options = inspect.signature(find_benchmark(spec.target)).parameters
+        language = {"language"} if name == "mmbench" else set()  # its Chinese has its own name
+        assert set(spec.options) == set(options) - language
