@@ -19,7 +19,7 @@ from PIL import Image
 from evals.errors import DataError, MissingFileError, check_choice
 from evals.reading.files import find_optional, visible
 from evals.reading.images import decode_image
-from evals.reading.parquet import check_shards, read_columns, require_images
+from evals.reading.parquet import BYTES, check_shards, read_columns, require_images
 from evals.reading.releases import Release
 
 _SOURCES = ("files", "hub")
@@ -149,6 +149,8 @@ class HubImage:
                 cell = cell.values[len(cell.values) // 2] if len(cell.values) else None
             if cell is None or not cell.is_valid:
                 return None, None
+            if str(cell.type) in BYTES:
+                return cell, None
             content, name = cell["bytes"], dict(cell.items()).get("path")
         except (KeyError, IndexError, TypeError) as error:
             raise DataError(
