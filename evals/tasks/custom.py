@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 from evals.benchmark import Benchmark, Questions, as_read, each, rebuildable
 from evals.errors import DataError, check_choice
-from evals.figures.metrics import break_down_all, mean, mean_score
+from evals.figures.metrics import break_down_all, count_unread, mean, mean_score
 from evals.grading import Graded, Grading, ask_or_name, find_replies
 from evals.reading.entries import files_of
 from evals.reading.own_questions import read_group, read_target
@@ -186,12 +186,11 @@ def _figures(
     return Aggregate(
         metrics=metrics,
         breakdowns=break_down_all(scores, fields, metric),
-        num_unparsed=sum(map(_is_unread, scores)),
+        num_unparsed=count_unread(scores) + sum(map(_has_unread_grade, scores)),
     )
 
 
-def _is_unread(score: Score) -> bool:
-    """Whether nothing could be read from an answer, or from what the judge says about it."""
-    if isinstance(score.details, Graded):
-        return None in map(parse_grade, score.details.replies)
-    return score.answered and score.answer is None
+def _has_unread_grade(score: Score) -> bool:
+    """Whether a judge said something about an answer that is no grade."""
+    given = score.details.replies if isinstance(score.details, Graded) else ()
+    return None in map(parse_grade, given)

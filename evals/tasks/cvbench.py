@@ -22,7 +22,7 @@ from string import ascii_uppercase
 
 from evals.benchmark import Benchmark, each, rebuildable
 from evals.errors import DataError
-from evals.figures.metrics import mean_figures, mean_of_all
+from evals.figures.metrics import count_unread, mean_figures, mean_of_all
 from evals.reading.entries import Entry, files_of, mirror_entries, question_about
 from evals.reading.files import require, require_id, require_texts
 from evals.reading.hub import HubLocation, find_table, releases_here
@@ -80,5 +80,4 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
     by = {source: row["accuracy"] for source, row in mean.breakdowns["source"].items()}
     halves = mean_of_all([by.get("ADE20K"), by.get("COCO")]), by.get("Omni3D")
     metrics = {"accuracy_by_source": mean_of_all(halves), **mean.metrics}
-    unparsed = sum(score.answered and score.answer is None for score in scores)
-    return replace(mean, metrics=metrics, num_unparsed=unparsed)
+    return replace(mean, metrics=metrics, num_unparsed=count_unread(scores))

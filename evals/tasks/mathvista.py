@@ -29,7 +29,7 @@ from typing import NoReturn
 
 from evals.benchmark import Benchmark, each, rebuildable
 from evals.errors import DataError, check_choice
-from evals.figures.metrics import break_down_labels, mean, mean_figures
+from evals.figures.metrics import break_down_labels, count_unread, mean, mean_figures
 from evals.grading import Grading, details_of, find_replies
 from evals.reading.entries import Entry, files_of, mirror_entries, question_about
 from evals.reading.files import read_json, require, require_texts
@@ -158,6 +158,5 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
     figures = mean_figures(scores, "accuracy", ["question_type", "answer_type", *_FIELDS])
     labelled = [replace(score, details=details_of(score)) for score in scores]
     skills = break_down_labels(labelled, ["skills"], "accuracy")
-    num_unparsed = sum(score.answered and score.answer is None for score in scores)
     breakdowns = {**figures.breakdowns, **skills}
-    return replace(figures, breakdowns=breakdowns, num_unparsed=num_unparsed)
+    return replace(figures, breakdowns=breakdowns, num_unparsed=count_unread(scores))
