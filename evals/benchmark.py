@@ -42,10 +42,7 @@ RANK = "rank"
 
 _MARK = "builds_a_benchmark"
 
-_ONLY_SERVER = (
-    "has no public annotations, so that its answers cannot be scored here. Write the file for the "
-    "server with runners.submit."
-)
+_UNANNOTATED = "has no public annotations, so that its answers cannot be scored here."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +118,8 @@ class Benchmark:
         grading: How a judge model grades the answers, if one does.
         targets_tell: Whether the split is one that is published without annotations, so that there
             are some only if questions have targets.
-        unscored: What is said, after task and split, where answers cannot be scored here.
+        unscored: Why answers cannot be scored here and what to do, said after task and split; empty
+            where it is the usual, see `lack`.
         releases: The published data of each split that has any.
         official_suffix: What the official prompts end in; empty where they end in nothing special.
         prompt_suffix: What the prompts are to end in instead.
@@ -152,7 +150,7 @@ class Benchmark:
     upload: Upload | None = None
     grading: Grading | None = None
     targets_tell: bool = False
-    unscored: str = _ONLY_SERVER
+    unscored: str = ""
     releases: Mapping[str, Release] = field(default_factory=dict)
     official_suffix: str = ""
     prompt_suffix: str = ""
@@ -183,6 +181,16 @@ class Benchmark:
         if self.targets_tell and all(one.target is None for one in self.questions.values()):
             return None
         return self.judge
+
+    @property
+    def lack(self) -> str:
+        """Why answers cannot be scored here, if so, and what to do; said after task and split."""
+        if self.unscored:
+            return self.unscored
+        if self.grading is not None:
+            return self.grading.unscored
+        way = " Write the file for the server with runners.submit." if self.upload else ""
+        return f"{_UNANNOTATED}{way}"
 
     @property
     def answer(self) -> str:
@@ -225,7 +233,7 @@ class Benchmark:
         if not letters:
             raise DataError(
                 f"{self.title}: question {sample.question_id!r} has no option that could be "
-                "ranked. Mend its entry, or set `answer` to generate."
+                f"ranked. Mend its entry, or set tasks.{self.name}.answer=generate."
             )
         return letters
 
@@ -318,7 +326,7 @@ class Benchmark:
         """
         judge = self._judge
         if judge is None:
-            raise DataError(f"{self.title} {self.unscored}")
+            raise DataError(f"{self.title} {self.lack}")
         questions = self._questions_of(predictions)
         with collection_paused():
             return judge(questions, predictions)
@@ -410,12 +418,11 @@ class Benchmark:
         """What the benchmark's server takes.
 
         Raises:
-            DataError: it has none.
+            DataError: it has none, or a file is missing or malformed.
         """
         if self.upload is None:
-            raise DataError(
-                f"{self.title} has no server that takes answers. Score them with runners.score."
-            )
+            way = "Score them with runners.score." if self.has_annotations else f"It {self.lack}"
+            raise DataError(f"{self.title} has no server that takes answers. {way}")
         return self.upload
 
     def _require_grading(self) -> Grading:

@@ -19,6 +19,14 @@ def _always(_text: str, _question: Sample) -> bool:
     return True
 
 
+def ask_or_name(task: str) -> str:
+    """The remedy where replies of a judge are missing that can be asked, for `tasks.<task>`."""
+    return (
+        "Ask it with runners.score and judge=openai, or name a file with all of its replies as "
+        f"tasks.{task}.replies=FILE."
+    )
+
+
 class JudgeClient(Protocol):
     """A judge model behind an endpoint.
 
@@ -69,16 +77,23 @@ class Grading:
             again, and at last the answer counts as not judged.
         replies: The files with the judge's replies; none where it has still to be asked.
         max_attempts: How often the judge is asked about an answer until a reply can be read.
+        remedy: What to do where there are no replies, or too few; a sentence.
     """
 
     model: str
     prompt: str
     request: Callable[[Sample, Prediction, int], JudgeRequest]
     grade: Callable[[str, Sample, Sequence[str]], Judgment]
+    remedy: str
     needs_judge: Callable[[str, Sample], bool] = _always
     is_readable: Callable[[str], bool] = bool
     replies: tuple[Path, ...] = ()
     max_attempts: int = 1
+
+    @property
+    def unscored(self) -> str:
+        """What is said, after task and split, where there are no replies to score answers by."""
+        return f"is scored by the judge {self.model}, and there are no replies of it. {self.remedy}"
 
     def definition(self, name: str) -> str:
         """Name and version of the metric's definition, which the judge is part of."""
@@ -136,7 +151,7 @@ class Grading:
         else:  # replies that do not say what was asked need no files for that
             unknown = JudgeRequest(prompt="", temperature=0.0, max_tokens=0)
             requests = dict.fromkeys(self._needing(questions, predictions), unknown)
-        replies = select_replies(stored, requests, judge=self.model, task=title)
+        replies = select_replies(stored, requests, judge=self.model, task=title, remedy=self.remedy)
         scores = []
         for key, sample in questions.items():
             given = replies.get(key, [])

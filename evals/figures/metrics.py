@@ -34,6 +34,11 @@ def mean_score(scores: Iterable[Score]) -> float | None:
     return mean(score.value for score in scores)
 
 
+def count_unread(scores: Iterable[Score]) -> int:
+    """The number of answers from which nothing could be read."""
+    return sum(score.answered and score.answer is None for score in scores)
+
+
 def group_by(scores: Iterable[Score], field: str) -> dict[str, list[Score]]:
     """The scores by the value of one of their breakdown fields, sorted; without it left out."""
     groups = defaultdict(list)

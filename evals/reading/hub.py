@@ -19,7 +19,7 @@ from PIL import Image
 from evals.errors import DataError, MissingFileError, check_choice
 from evals.reading.files import find_optional, visible
 from evals.reading.images import decode_image
-from evals.reading.parquet import check_shards, read_columns, require_images
+from evals.reading.parquet import BYTES, check_shards, read_columns, require_images
 from evals.reading.releases import Release
 
 _SOURCES = ("files", "hub")
@@ -65,9 +65,10 @@ class HubLocation:
         inside = [f"{folder}/{self.split}-*.parquet" for folder in folders]
         return (*inside, f"{self.split}-*.parquet", f"{self.split}.parquet")
 
-    def serves_for(self, origin: str) -> str:
-        """Where official files are to be had, and that the table serves as well."""
-        return f"{origin} ({self.places[0]} of {self.origin} serves as well)"
+    def serves_for(self, origin: str, *others: HubLocation) -> str:
+        """Where official files are to be had, and that the table, with any others, does as well."""
+        names = " and ".join(table.places[0] for table in (self, *others))
+        return f"{origin} ({names} of {self.origin} {'serve' if others else 'serves'} as well)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +158,8 @@ class HubImage:
                 cell = cell.values[len(cell.values) // 2] if len(cell.values) else None
             if cell is None or not cell.is_valid:
                 return None, None
+            if str(cell.type) in BYTES:
+                return cell, None
             content, name = cell["bytes"], dict(cell.items()).get("path")
         except (KeyError, IndexError, TypeError) as error:
             raise DataError(
@@ -213,7 +216,7 @@ class HubTable:
         else:
             raise MissingFileError(
                 f"{self._folder / self.location.places[0]} does not exist. It is to be had from "
-                f"{self.location.origin}; `datasets` fetches it with source=hub."
+                f"{self.location.origin}; `datasets` fetches it with data=hub."
             )
         if not rows:
             raise DataError(f"{title} holds no row. Fetch the data set again.")
@@ -337,7 +340,7 @@ def _load(location: HubLocation) -> tuple[Any, Path | None]:
         raise DataError(
             f"The data set {location.title} cannot be read: {error} It is fetched from the hub "
             "once; offline it must be in the cache of `datasets`, or as parquet files in the "
-            "benchmark's folder. Or set source=files."
+            "benchmark's folder. Official files in that folder are read with data=playground."
         ) from error
     finally:
         datasets.utils.logging.set_verbosity(quiet)

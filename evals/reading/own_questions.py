@@ -13,6 +13,8 @@ from evals.scorers.choice import LETTERS
 from evals.scorers.number import whole_number
 
 _ALLOWED: Mapping[str, Sequence[str]] = {"yes_no": ("yes", "no"), "choice": tuple(LETTERS)}
+_AS_WRITTEN = ("contains", "regex")
+"""Scorers to whose targets white space at the ends belongs."""
 
 
 def read_target(line: Question, scorer: str) -> Any:
@@ -26,6 +28,8 @@ def read_target(line: Question, scorer: str) -> Any:
     if scorer == "vqa_accuracy" or (scorer == "anls" and "answers" in line.fields):
         return _read_answers(line)
     target = _read_answer(line)
+    if scorer not in _AS_WRITTEN:
+        target = target.strip()
     if scorer == "anls":
         return [target]
     if scorer == "numeric" and (number := whole_number(target)) is not None:
@@ -47,8 +51,8 @@ def _problem(target: str, scorer: str) -> str:
         return f"one of {', '.join(allowed)}"
     if scorer == "numeric":
         return "a number"
-    if scorer in ("contains", "regex") and not target:  # every answer holds it
-        return "a text that is not empty"
+    if scorer in _AS_WRITTEN and not target.strip():  # almost every answer holds it
+        return "a text that is not blank"
     if scorer == "regex":
         try:
             re.compile(target)
@@ -61,12 +65,12 @@ def _read_answer(line: Question) -> str:
     for name in ("answer", "label"):
         value = line.fields.get(name)
         if isinstance(value, (str, int)) and not isinstance(value, bool):
-            return str(value).strip()
+            return str(value)
         if isinstance(value, float) and math.isfinite(value):  # what a table lacks is NaN
             return str(value)
     raise DataError(
         f"{line.where} lacks an `answer` (or `label`) that is a text or a number. Add it, or set "
-        "scorer=none."
+        "tasks.custom.scorer=none."
     )
 
 
@@ -75,7 +79,7 @@ def _read_answers(line: Question) -> list[str]:
     if not isinstance(answers, list) or not answers or not all(isinstance(a, str) for a in answers):
         raise DataError(
             f"{line.where} lacks `answers`, a list of at least one text. Add it, or choose another "
-            "scorer."
+            "tasks.custom.scorer."
         )
     return answers
 

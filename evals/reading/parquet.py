@@ -10,6 +10,9 @@ from typing import Any
 
 from evals.errors import DataError
 
+BYTES = ("binary", "large_binary")
+"""The Arrow types of bytes, by name."""
+
 _SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)\.parquet")
 
 
@@ -48,10 +51,10 @@ def require_images(schema: Any, images: Collection[str], title: str) -> None:
         kind = schema.field(name).type
         kind = getattr(kind, "value_type", kind)  # a list of images
         fields = [kind.field(n).name for n in range(kind.num_fields)]
-        if "bytes" not in fields and str(kind) != "null":
+        if "bytes" not in fields and str(kind) not in (*BYTES, "null"):
             raise DataError(
-                f"{title}: `{name}` must hold images with their `bytes`, but is {kind}. Fetch the "
-                "data set again."
+                f"{title}: `{name}` must hold images as bytes, or with their `bytes`, but is "
+                f"{kind}. Fetch the data set again."
             )
 
 

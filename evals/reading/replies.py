@@ -146,13 +146,18 @@ def _said(content: Any, where: str, error: Any = None) -> dict[str, Any]:
 
 
 def select_replies(
-    replies: Iterable[JudgeReply], requests: Mapping[str, JudgeRequest], *, judge: str, task: str
+    replies: Iterable[JudgeReply],
+    requests: Mapping[str, JudgeRequest],
+    *,
+    judge: str,
+    task: str,
+    remedy: str,
 ) -> dict[str, list[JudgeReply]]:
     """The replies of the model `judge` to each request, in the order of the runs.
 
     A reply to another request, to an answer that has changed since, does not count; one that names
-    no model is taken for the judge's. Of several replies of one run the last one counts. `task` is
-    for messages.
+    no model is taken for the judge's. Of several replies of one run the last one counts. `task` and
+    `remedy`, what to do where some are missing, are for messages.
 
     Raises:
         DataError: replies are missing, or are of another model.
@@ -174,7 +179,6 @@ def select_replies(
         run, key = missing[0]
         raise DataError(
             f"{task}: {len(missing):,} of {len(runs) * len(requests):,} replies of the judge "
-            f"{judge} are missing (for example to question {key} in run {run}). Ask the judge, or "
-            "name the file with its replies."
+            f"{judge} are missing (for example to question {key} in run {run}). {remedy}"
         )
     return {key: [there[key] for there in runs] for key in requests}

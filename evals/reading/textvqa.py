@@ -107,7 +107,7 @@ def name_ocr_tokens(
         if words is None:
             raise DataError(
                 f"{place}: the OCR tokens of the image {sample.question_id!r} are not known. Fetch "
-                "the files again, or set ocr_tokens=false."
+                "the files again, or set tasks.textvqa.ocr_tokens=false."
             )
         text = render_question(question, words) + SHORT_ANSWER_SUFFIX
         named.append(replace(sample, text=text, prompt=text))

@@ -30,8 +30,8 @@ from typing import Any, NamedTuple
 
 from evals.benchmark import Benchmark, Questions, as_read, each, rebuildable
 from evals.errors import DataError, check_choice
-from evals.figures.metrics import break_down_all, mean, mean_score
-from evals.grading import Graded, Grading, find_replies
+from evals.figures.metrics import break_down_all, count_unread, mean, mean_score
+from evals.grading import Graded, Grading, ask_or_name, find_replies
 from evals.reading.entries import files_of
 from evals.reading.own_questions import read_group, read_target
 from evals.reading.questions import Question, read_questions, sample_of
@@ -43,6 +43,10 @@ from evals.scorers.yes_no import binary_figures, count_missing_as_wrong
 
 _JUDGE = "gpt-4o-mini"
 _MAX_ATTEMPTS = 3
+_UNSCORED = (
+    "cannot be scored without a scorer. Set tasks.custom.scorer=exact and give every question an "
+    "`answer`."
+)
 _TAKEN = ("question_id", "key", "cluster", "score", "answer")
 """What lines of results hold in any case."""
 
@@ -124,7 +128,7 @@ def Custom(  # noqa: N802, PLR0913 - stored manifests and configurations name it
         judge=judge_one and each(lambda text, one: judge_one(text, one.target, **options)),
         figures=partial(_figures, metric, fields, is_binary=scorer == "yes_no"),
         grading=grading,
-        unscored=_unscored(grading),
+        unscored=_UNSCORED if grading is None else "",
     )
 
 
@@ -137,6 +141,7 @@ def _grading(judge: str, replies: str | Path | Sequence[str | Path] | None) -> G
         is_readable=lambda reply: parse_grade(reply) is not None,
         max_attempts=_MAX_ATTEMPTS,
         replies=find_replies(replies),
+        remedy=ask_or_name("custom"),
     )
 
 
@@ -148,25 +153,13 @@ def _grade(text: str, _: Sample, replies: Sequence[str]) -> Judgment:
     return mean(parse_grade(reply) or 0.0 for reply in replies) or 0.0, text
 
 
-def _unscored(grading: Grading | None) -> str:
-    if grading is None:
-        return (
-            "cannot be scored without a scorer. Set scorer=exact and give every question an "
-            "`answer`."
-        )
-    return (
-        f"is scored from the replies of the judge {grading.model}, and none are given. Ask the "
-        "judge, or name the file with its replies as `replies`."
-    )
-
-
 def _refuse_images(questions: Questions) -> list[Sample]:
     """The questions where no folder with images is given, so that none may name any."""
     for sample in questions.values():
         if sample.images:
             raise DataError(
                 f"{sample.details.where} names the image {sample.image_keys[0]!r}, but no image "
-                "folder is given. Set `images`."
+                "folder is given. Set tasks.custom.images=DIR."
             )
     return as_read(questions)
 
@@ -193,12 +186,11 @@ def _figures(
     return Aggregate(
         metrics=metrics,
         breakdowns=break_down_all(scores, fields, metric),
-        num_unparsed=sum(map(_is_unread, scores)),
+        num_unparsed=count_unread(scores) + sum(map(_has_unread_grade, scores)),
     )
 
 
-def _is_unread(score: Score) -> bool:
-    """Whether nothing could be read from an answer, or from what the judge says about it."""
-    if isinstance(score.details, Graded):
-        return None in map(parse_grade, score.details.replies)
-    return score.answered and score.answer is None
+def _has_unread_grade(score: Score) -> bool:
+    """Whether a judge said something about an answer that is no grade."""
+    given = score.details.replies if isinstance(score.details, Graded) else ()
+    return None in map(parse_grade, given)

@@ -8,7 +8,8 @@ prompt: a line that asks for a letter, an empty one, the row's own. Each image c
 
 Metric: `accuracy_by_source`: half the mean of ADE20K's and COCO's accuracy, half Omni3D's. The
 letter is the answer's first, maybe behind `(`, in any case: `Blue` is B. Official code:
-EvolvingLMMs-Lab/lmms-eval @ 75571cfe, `cv_bench/utils.py`. Published: nothing by this prompt.
+EvolvingLMMs-Lab/lmms-eval @ 75571cfe, `cv_bench/utils.py`, which has this figure too, but prints
+`accuracy`. Published: nothing by this prompt.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from string import ascii_uppercase
 
 from evals.benchmark import Benchmark, each, rebuildable
 from evals.errors import DataError
-from evals.figures.metrics import mean_figures, mean_of_all
+from evals.figures.metrics import count_unread, mean_figures, mean_of_all
 from evals.reading.entries import Entry, files_of, mirror_entries, question_about
 from evals.reading.files import require, require_id, require_texts
 from evals.reading.hub import HubLocation, find_table, releases_here
@@ -30,7 +32,6 @@ from evals.records import Aggregate, Judgment, Sample, Score
 _FILES = ("test_[23]d.parquet",)
 _TABLE = HubLocation(repo="nyu-visionx/CV-Bench", split="test", patterns=_FILES)
 _NOTE = "Note: You only need to respond with {} without providing any additional information.\n\n"
-_NAMED = "ABCDE"  # no prompt names a further letter, though it may be the answer
 _LETTER = re.compile(r"[(\s]*([A-Z])", re.IGNORECASE)
 
 
@@ -61,7 +62,7 @@ def _parse(entry: Entry) -> Sample:
     answer = require(record, "answer", str, place)
     if not re.fullmatch(r"\([A-Z]\)", answer):
         raise DataError(f"{place}: `answer` must be like (B), but is {answer!r}. Fetch it again.")
-    letters = ", ".join(_NAMED[: len(require_texts(record, "choices", place))])
+    letters = ", ".join(ascii_uppercase[: len(require_texts(record, "choices", place))])
     text = _NOTE.format(letters) + require(record, "prompt", str, place)
     groups = {name: require(record, name, str, place) for name in ("type", "task", "source")}
     index = require_id(record, "idx", place)
@@ -79,5 +80,4 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
     by = {source: row["accuracy"] for source, row in mean.breakdowns["source"].items()}
     halves = mean_of_all([by.get("ADE20K"), by.get("COCO")]), by.get("Omni3D")
     metrics = {"accuracy_by_source": mean_of_all(halves), **mean.metrics}
-    unparsed = sum(score.answered and score.answer is None for score in scores)
-    return replace(mean, metrics=metrics, num_unparsed=unparsed)
+    return replace(mean, metrics=metrics, num_unparsed=count_unread(scores))

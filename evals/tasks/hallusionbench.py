@@ -28,7 +28,7 @@ from pathlib import Path
 from evals.benchmark import Benchmark, each, rebuildable
 from evals.errors import check_choice
 from evals.figures.metrics import group_by, mean
-from evals.grading import Graded, Grading, details_of, find_replies
+from evals.grading import Graded, Grading, ask_or_name, details_of, find_replies
 from evals.reading.entries import list_entries, mirror_entries
 from evals.reading.files import find_all, read_json
 from evals.reading.hallusionbench import parse_entry
@@ -74,12 +74,13 @@ def HallusionBench(  # noqa: N802 - stored manifests and configurations name it 
     path = folder / _FILE
     places = [HubLocation(repo="lmms-lab/HallusionBench", split=name) for name in _TABLES[split]]
     found = [find_table(NAME, source, place, folder, [path]) for place in places]
-    tables = [] if None in found else [table for table in found if table is not None]
+    lacking = [place for place, table in zip(places, found, strict=True) if table is None]
+    tables = [] if lacking else [table for table in found if table is not None]
 
     def read() -> list[Sample]:
         entries = [entry for table in tables for entry in mirror_entries(table)]
-        if not tables:
-            content = read_json(path, places[-1].serves_for(ORIGIN))
+        if lacking:
+            content = read_json(path, lacking[0].serves_for(ORIGIN, *lacking[1:]))
             entries = list_entries(content, path, folder)
         return [one for one in map(parse_entry, entries) if one.images or split == "all"]
 
@@ -94,6 +95,7 @@ def HallusionBench(  # noqa: N802 - stored manifests and configurations name it 
         grade=_grade,
         is_readable=lambda _: True,  # whatever says neither is a verdict: unclear
         replies=find_replies(replies),
+        remedy=ask_or_name(NAME),
     )
     return Benchmark(
         name=NAME,

@@ -28,7 +28,7 @@ from pathlib import Path
 from evals.benchmark import Benchmark, rebuildable
 from evals.errors import DataError
 from evals.figures.metrics import group_by, mean, mean_of_all
-from evals.grading import Grading, find_replies
+from evals.grading import Grading, ask_or_name, find_replies
 from evals.reading.entries import files_of
 from evals.reading.files import read_jsonl, require
 from evals.reading.questions import Question, read_questions, sample_of
@@ -82,6 +82,7 @@ def LLaVABench(  # noqa: N802 - stored manifests and configurations name it so
         request=request,
         grade=lambda text, _, replies: (_grade(replies), text),
         is_readable=lambda review: read_points(review) is not None,
+        remedy=ask_or_name("llavabench"),
     )
     return Benchmark(
         name="llavabench",
@@ -93,10 +94,6 @@ def LLaVABench(  # noqa: N802 - stored manifests and configurations name it so
         read=partial(_read, questions, folder / "images"),
         figures=_figures,
         grading=grading,
-        unscored=(
-            f"is scored from the reviews of the judge {judge}, and none are given. Ask the judge, "
-            "or name the files with its reviews as `replies`."
-        ),
         releases={"wild": RELEASE},
         primary_is_mean=False,
     )

@@ -29,7 +29,7 @@ from typing import NoReturn
 
 from evals.benchmark import Benchmark, each, rebuildable
 from evals.errors import DataError, check_choice
-from evals.figures.metrics import break_down_labels, mean, mean_figures
+from evals.figures.metrics import break_down_labels, count_unread, mean, mean_figures
 from evals.grading import Grading, details_of, find_replies
 from evals.reading.entries import Entry, files_of, mirror_entries, question_about
 from evals.reading.files import read_json, require, require_texts
@@ -46,6 +46,10 @@ RELEASES: Mapping[str, Release] = {
     split: Release(num_questions=number, files={f"{split}.json": ORIGIN, "images": ORIGIN})
     for split, number in {"testmini": 1_000, "test": 5_141}.items()
 }
+_REMEDY = (
+    f"Have extract_answer.py of {ORIGIN} ask the judge, and name a file with all of its replies as "
+    f"tasks.{NAME}.replies=FILE."
+)
 _FIELDS = ("language", "source", "category", "task", "context", "grade")
 
 
@@ -81,6 +85,7 @@ def MathVista(  # noqa: N802 - stored manifests and configurations name it so
         needs_judge=lambda text, question: read_directly(text, question.target.form) is None,
         is_readable=lambda _: True,  # an empty reply extracts nothing, which has a meaning
         replies=find_replies(replies),
+        remedy=_REMEDY,
     )
     return Benchmark(
         name=NAME,
@@ -144,8 +149,7 @@ def _grade(text: str, question: Sample, replies: Sequence[str]) -> Judgment:
 def _refuse(*_: object) -> NoReturn:
     raise DataError(
         f"{NAME}: the judge is shown five worked examples that are not here, so that it cannot be "
-        f"asked. Have it read the answers with extract_answer.py of {ORIGIN}, and name the file "
-        f"with its replies as tasks.{NAME}.replies=FILE."
+        f"asked. {_REMEDY}"
     )
 
 
@@ -154,6 +158,5 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
     figures = mean_figures(scores, "accuracy", ["question_type", "answer_type", *_FIELDS])
     labelled = [replace(score, details=details_of(score)) for score in scores]
     skills = break_down_labels(labelled, ["skills"], "accuracy")
-    num_unparsed = sum(score.answered and score.answer is None for score in scores)
     breakdowns = {**figures.breakdowns, **skills}
-    return replace(figures, breakdowns=breakdowns, num_unparsed=num_unparsed)
+    return replace(figures, breakdowns=breakdowns, num_unparsed=count_unread(scores))

@@ -30,7 +30,7 @@ from typing import Any
 
 from evals.benchmark import GENERATE, Benchmark, Questions, Upload, each, rebuildable
 from evals.errors import check_choice
-from evals.figures.metrics import break_down_all, mean_score
+from evals.figures.metrics import break_down_all, count_unread, mean_score
 from evals.ranking import answered_by
 from evals.reading.entries import files_of
 from evals.reading.hub import HubLocation, find_mirror
@@ -162,7 +162,7 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
     return Aggregate(
         metrics={"accuracy": mean_score(hits), "accuracy_first_pass": mean_score(first_pass)},
         breakdowns=break_down_all(hits, ["l2-category", "category"], "accuracy"),
-        num_unparsed=sum(score.answered and score.answer is None for score in scores),
+        num_unparsed=count_unread(scores),
     )
 
 

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from evals.benchmark import Benchmark, Predictions, Questions, Upload, rebuildable
 from evals.errors import check_choice
-from evals.figures.metrics import break_down_all, mean, mean_score
+from evals.figures.metrics import break_down_all, count_unread, mean, mean_score
 from evals.reading.entries import files_of
 from evals.reading.hub import find_table, releases_here
 from evals.reading.mmmu import read_rows, table_of
@@ -139,7 +139,7 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
             "accuracy_lmms_eval": mean(score.details.lmms_eval for score in scores),
         },
         breakdowns=break_down_all(scores, ["domain", "subject", "question_type"], "accuracy"),
-        num_unparsed=sum(score.answered and score.answer is None for score in scores),
+        num_unparsed=count_unread(scores),
     )
 
 

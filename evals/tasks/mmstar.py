@@ -23,7 +23,7 @@ from pathlib import Path
 
 from evals.benchmark import Benchmark, each, rebuildable
 from evals.errors import DataError, check_choice
-from evals.figures.metrics import mean_figures, mean_of_all
+from evals.figures.metrics import count_unread, mean_figures, mean_of_all
 from evals.reading.entries import Entry, files_of, mirror_entries, question_about
 from evals.reading.files import require
 from evals.reading.hub import HubLocation, find_table, releases_here
@@ -101,5 +101,5 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
     return replace(
         figures,
         metrics={**figures.metrics, "accuracy_l2_mean": by_group},
-        num_unparsed=sum(score.answered and score.answer is None for score in scores),
+        num_unparsed=count_unread(scores),
     )

@@ -29,7 +29,7 @@ from typing import Any
 from evals.benchmark import Benchmark, Questions, rebuildable
 from evals.errors import DataError
 from evals.figures.metrics import Breakdown, mean, mean_score
-from evals.grading import Grading, find_replies
+from evals.grading import Grading, ask_or_name, find_replies
 from evals.reading.entries import files_of, question_about, reword
 from evals.reading.files import read_json, require
 from evals.reading.images import image_in
@@ -72,6 +72,7 @@ def MMVet(  # noqa: N802 - stored manifests and configurations name it so
         is_readable=lambda reply: parse_grade(reply) is not None,
         max_attempts=_MAX_ATTEMPTS,
         replies=find_replies(replies),
+        remedy=ask_or_name("mmvet"),
     )
     return Benchmark(
         name="mmvet",
@@ -85,10 +86,6 @@ def MMVet(  # noqa: N802 - stored manifests and configurations name it so
         figures=_figures,
         ask=partial(reword, prompts=prompts, annotations=path, key=_key),
         grading=grading,
-        unscored=(
-            f"is scored from the replies of the judge {judge}, and none are given. Ask the judge, "
-            "or name the file with its replies as `replies`."
-        ),
         find=_find,
     )
 

@@ -54,9 +54,11 @@ LATER_ORIGIN = "https://github.com/RUCAIBox/POPE/tree/main/output/coco"
 COCO_ORIGIN = "http://images.cocodataset.org/zips/val2014.zip"
 _LATER = (
     "that is the later release with 3,000 random questions. Fetch the files from "
-    f"{ORIGIN}, or set questions=9000 to evaluate on that release."
+    f"{ORIGIN}, or set tasks.pope.questions=9000 to evaluate on that release."
 )
-_EARLIER = "that is the release of the published figures. Set questions=8910 to evaluate on it."
+_EARLIER = (
+    "that is the release of the published figures. Set tasks.pope.questions=8910 to evaluate on it."
+)
 _DEFINITIONS = {"8910": "pope_llava/1", "9000": "pope_llava_9000/1"}
 
 

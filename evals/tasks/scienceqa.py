@@ -73,7 +73,7 @@ _TABLES = {
 _UNPARSED = {"wrong": "scienceqa_llava/1", "random": "scienceqa_random/1"}
 _ROW_NUMBERS = (
     "The mirror has no problem ids, so that the numbers of its rows are the ids. Answers with the "
-    "official ids are scored with source=files, from problems.json and pid_splits.json."
+    "official ids are scored with data=playground, from problems.json and pid_splits.json."
 )
 
 

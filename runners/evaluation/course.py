@@ -312,16 +312,8 @@ class Course:
 
 def _say_who_scores(task_run: TaskRun) -> None:
     """Says what becomes of answers that cannot be scored here."""
-    task, way = task_run.asked.task, "it has no scorer"
-    if task.upload is not None:
-        way = "runners.submit writes the file for the server"
-    elif task.grading is not None:
+    task, way = task_run.asked.task, task_run.asked.task.lack
+    if task.grading is not None:
         run = task_run.folder.parent.name
-        way = f"a judge scores them: runners.score run={run} judge=openai"
-    logger.info(
-        "%s %s is not scored here: %s; the answers are in %s",
-        task.name,
-        task.split,
-        way,
-        task_run.folder,
-    )
+        way = f"is scored by a judge: runners.score run={run} judge=openai"
+    logger.info("%s %s The answers are in %s", task.title, way, task_run.folder)

@@ -137,14 +137,7 @@ def _take_stored(
         return _with_replies(task, place.parent, record)
     if task.has_annotations:  # there is a way to score it without a judge
         return Judgment(task=task)
-    return Judgment(
-        task=task,
-        missing=(
-            f"{task.name} is scored by a judge, {grading.model}, and there are no replies of it. "
-            "Ask it with judge=openai, or name a file with its replies as "
-            f"tasks.{task.name}.replies=FILE."
-        ),
-    )
+    return Judgment(task=task, missing=f"{task.name} {grading.unscored}")
 
 
 def _read_record(path: Path) -> JudgeRecord:

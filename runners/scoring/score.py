@@ -257,12 +257,8 @@ def _tell(judgment: Judgment, summary: Summary, unjudged: Sequence[Failure]) -> 
         )
     if judgment.missing:
         logger.error("Not scored: %s", judgment.missing)
-    elif not judgment.task.has_annotations and judgment.task.upload is not None:
-        logger.info(
-            "%s %s has no public annotations: runners.submit writes the file for the server",
-            summary.task,
-            summary.split,
-        )
+    elif not judgment.task.has_annotations:
+        logger.info("%s %s", judgment.task.title, judgment.task.lack)
 
 
 def _tell_unjudged(judgment: Judgment, summary: Summary, unjudged: Sequence[Failure]) -> None:
@@ -271,7 +267,7 @@ def _tell_unjudged(judgment: Judgment, summary: Summary, unjudged: Sequence[Fail
     record = judgment.record
     causes = {failure.cause for failure in unjudged}
     if record is None or not record.num_runs:
-        remedies = ["Mend the file with the replies, or ask a judge."]
+        remedies = ["Mend the file with the replies."]
     else:
         remedies = ["judge.retry_failed=true asks about them again."]
         if causes == {Cause.JUDGE_SILENT.value}:

@@ -173,8 +173,8 @@ def _remarks(summaries: Iterable[SummaryFile]) -> Iterator[str]:
             what = render_lack(of)
             yield f"* {of.task}: {render_coverage(of.coverage)} of the questions {what}."
         if of.num_unparsed:
-            what = "grade" if of.is_judged else "choice"
-            yield f"{of.task}: no {what} could be read from {of.num_unparsed:,} answers."
+            judged = ", or from what the judge says about them" if of.is_judged else ""
+            yield f"{of.task}: nothing could be read from {of.num_unparsed:,} answers{judged}."
 
 
 def render_metric(summary: SummaryFile, metric: str) -> str:

@@ -153,6 +153,10 @@ def test_every_option_in_a_text_exists(option: str, in_empty_folder: Path) -> No
         compose("score", [*words, "judge=openai", option])
     else:
         needed = ["tasks.custom.questions=Q"] if task == "custom" else []
+        scorers = {"ignore_case": "exact", "tolerance": "numeric", "judge": "judge"}
+        needed += [
+            f"tasks.custom.scorer={scorers[name]}" for name in scorers if f".{name}=" in option
+        ]
         compose("eval", ["model.path=out", *words, *needed, option])
 
 

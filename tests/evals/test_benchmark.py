@@ -157,8 +157,10 @@ def test_suffix_of_the_prompts_is_replaced():
 
 def test_split_that_is_not_scored_here_says_why():
     for fields, message in (
-        ({}, "letters test has no public annotations.*runners.submit"),
+        ({"upload": UPLOAD}, r"letters test has no public annotations.*runners\.submit\.$"),
+        ({}, r"letters test has no public annotations, [^.]*here\.$"),
         ({"unscored": "has no scorer. Set one."}, "letters test has no scorer. Set one."),
+        ({"grading": grade_by(1)}, r"letters test is scored by the judge j, .*\. Ask j\.$"),
     ):
         task = benchmark("1", judge=None, **fields)
         assert not task.has_annotations
@@ -170,8 +172,11 @@ def render(questions, texts):
     return ",".join(f"{q.question_id}={texts[key]}" for key, q in questions.items()).encode()
 
 
+UPLOAD = Upload(suffix=".txt", server="s", render=render)
+
+
 def test_upload_lists_the_questions_of_the_split():
-    task = benchmark("1", "2", upload=Upload(suffix=".txt", server="s", render=render))
+    task = benchmark("1", "2", upload=UPLOAD)
     assert task.submission_ids() == (["1", "2"], frozenset(["1", "2"]))
     assert task.render_submission({"1": "a", "2": "b"}) == b"1=a,2=b"
     with pytest.raises(MissingFileError):
@@ -189,8 +194,14 @@ def test_upload_of_a_part_lists_the_whole_whether_or_not_the_part_is_known():
 
 def test_benchmark_without_server_or_judge_says_so():
     task = benchmark("1")
-    with pytest.raises(DataError, match="letters test has no server"):
+    with pytest.raises(
+        DataError, match=r"no server that takes answers\. Score .* runners\.score\."
+    ):
         task.submission_ids()
+    with pytest.raises(
+        DataError, match=r"no server that takes answers\. It has no public [^.]*\.$"
+    ):
+        replace(task, judge=None).submission_ids()
     with pytest.raises(DataError, match="letters test is not graded by a judge"):
         task.judge_requests({})
 
@@ -203,6 +214,7 @@ def grade_by(number):
             prompt=f"{question.target} {given.text} {attempt}", temperature=0.0, max_tokens=number
         ),
         grade=lambda text, _, replies: (len(replies) / number, text),
+        remedy="Ask j.",
     )
 
 

@@ -41,7 +41,9 @@ CASES = {
     "complete before": Case(f"{EVAL} {{own}} run=done", 0, "no model is loaded"),
     "only planned": Case(f"{EVAL} {{own}} dry_run=true", 0),
     "help": Case(f"{EVAL} --help", 0),
-    "without annotations": Case(f"{EVAL} {{own}} run=b tasks.custom.scorer=none", 0, "not scored"),
+    "without a scorer": Case(
+        f"{EVAL} {{own}} run=b tasks.custom.scorer=none", 0, "without a scorer. Set tasks.custom"
+    ),
     "failures that are allowed": Case(f"{EVAL} {{torn}} run=c max_failures=1", 0),
     "rescored": Case("python -m runners.score run=done", 0),
     "imported": Case("python -m runners.score {data} predictions={good} run=d", 0),

@@ -10,7 +10,6 @@ from runners.options.task_spec import TaskSpec
 from runners.storage.manifest import other_code
 from runners.storage.run_table import render_lack
 from runners.storage.stored import State
-from runners.storage.summary import SummaryFile
 from runners.views.leaderboard.board import Mark
 from runners.views.leaderboard.definitions import (
     is_present_definition,
@@ -29,7 +28,7 @@ _HOW_CHANGED = {
 
 def marks_of(entry: Entry) -> list[Mark]:
     """Returns what has to be known about all figures of a stored task."""
-    return [*_extent(entry), *_origin(entry), *_lack(entry.summary)]
+    return [*_extent(entry), *_origin(entry), *_lack(entry)]
 
 
 def describe_setup(entry: Entry) -> str:
@@ -102,12 +101,16 @@ def _origin(entry: Entry) -> Iterator[Mark]:
         yield Mark(text="answers were imported from a file", is_comparable=True)
 
 
-def _lack(summary: SummaryFile) -> Iterator[Mark]:
+def _lack(entry: Entry) -> Iterator[Mark]:
     """Why there are no figures at all."""
-    if summary.metrics:
+    if entry.summary.metrics:
         return
-    if needs_judge(summary.task):
+    if needs_judge(entry.summary.task):
         yield Mark(text="waits for its judge: runners.score run=NAME judge=openai")
+        return
+    try:
+        task = TaskSpec.from_json(entry.manifest and entry.manifest.environment.get("task")).build()
+    except ConfigError:  # it names no task, or one that is no more
+        yield Mark(text="was not scored")
     else:
-        server = "runners.submit writes the file for the server"
-        yield Mark(text=f"the split has no public annotations: {server}")
+        yield Mark(text=f"the split {task.lack}")

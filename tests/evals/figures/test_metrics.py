@@ -1,4 +1,6 @@
-from evals.figures.metrics import break_down_all, break_down_labels, mean
+from dataclasses import replace
+
+from evals.figures.metrics import break_down_all, break_down_labels, count_unread, mean
 from evals.records import Score
 
 
@@ -11,6 +13,11 @@ def score(value, **groups):
 def test_mean_of_nothing_is_none_and_not_zero():
     assert mean([]) is None
     assert mean(iter([1.0, 0.0])) == 0.5
+
+
+def test_answer_is_unread_only_where_one_was_given():
+    read, unread = score(0.0), replace(score(0.0), answer=None)
+    assert count_unread([read, unread, replace(unread, answered=False)]) == 1
 
 
 def test_groups_are_sorted_and_numbers_by_value():

@@ -1,6 +1,7 @@
 """The mirrors: small parquet files in their schemas, read through `datasets` without a network."""
 
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -23,7 +24,7 @@ from evals.tasks.textvqa import TextVQA
 from evals.tasks.vizwiz import VizWiz
 from evals.tasks.vqav2 import VQAv2
 from tests.evals.small_data import mmbench_rows, pope_records, seed_records, textvqa_records
-from tests.evals.small_files import cell, put_parquet
+from tests.evals.small_files import cell, encode, picture, put_parquet
 from tests.evals.small_newer import (
     chartqa_records,
     docvqa_records,
@@ -310,7 +311,7 @@ def test_text_only_problem_of_the_mirror_has_no_image(tmp_path):
 
 
 def test_mirror_that_cannot_be_had_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"lmms-lab/MME/test cannot be read.*source=files"):
+    with pytest.raises(DataError, match=r"lmms-lab/MME/test cannot be read.*data=playground"):
         _ = HubTable(HubLocation(repo="lmms-lab/MME", split="test"), tmp_path).rows
     missing = HubTable(HubLocation(repo="lmms-lab/MME", split="test"), tmp_path).image(0, "a")
     assert not missing.exists()
@@ -351,12 +352,31 @@ def test_row_that_names_a_file_is_refused_and_keeps_its_image(tmp_path):
 
 def test_problem_ids_that_are_no_row_numbers_are_refused(tmp_path):
     task, _ = scienceqa(tmp_path)
-    with pytest.raises(DataError, match="source=files"):
+    with pytest.raises(DataError, match="data=playground"):
         task.match([{"question_id": n, "text": "A"} for n in ("1", "21")])
 
 
+@pytest.mark.parametrize("source", ["files", "hub"])
+def test_images_may_be_bytes_alone(source, tmp_path):
+    own = [encode(1), None, encode(2)]
+    rows = [{"id": n, "image": image} for n, image in enumerate(own)]
+    put_parquet(tmp_path / "data/test-00000-of-00001.parquet", rows)
+    put_parquet(tmp_path / "data/listed-00000-of-00001.parquet", [{"id": 0, "image": own[:1]}])
+    table = find_table("t", source, TABLE, tmp_path)
+    assert [row for _, row in table.rows] == [{"id": n} for n in range(3)]
+    images = [table.image(n, f"{n}") for n in range(3)]
+    listed = find_table("t", source, replace(TABLE, split="listed"), tmp_path)
+    assert listed.rows
+    images.append(listed.image(0, "listed"))
+    assert [image.exists() for image in images] == [True, False, True, True]
+    assert not any(image.refused for image in images)
+    assert [images[n].open().tobytes() for n in (0, 2, 3)] == [
+        picture(n).convert("RGB").tobytes() for n in (1, 2, 1)
+    ]
+
+
 @pytest.mark.parametrize(
-    "odd", ["/etc/passwd", b"\x89PNG", {"src": "http://host/a.png", "height": 1}, ["a.png"]]
+    "odd", ["/etc/passwd", 137, {"src": "http://host/a.png", "height": 1}, ["a.png"]]
 )
 def test_table_whose_images_are_none_is_refused(odd, tmp_path):
     """Its questions would be asked without their images, and nothing would say so."""
@@ -464,7 +484,7 @@ def test_table_that_does_not_lie_there_is_fetched_only_where_it_is_asked_for(tmp
     table = find_table("t", "files", TABLE, tmp_path)
     assert table.data_files() == []
     with pytest.raises(
-        DataError, match=r"data/test-\*\.parquet does not exist.*https://.*some/table;.*source=hub"
+        DataError, match=r"data/test-\*\.parquet does not exist.*https://.*some/table;.*data=hub"
     ):
         _ = table.rows
     with pytest.raises(DataError, match="cannot be read"):  # there is no network

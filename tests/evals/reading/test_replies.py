@@ -16,7 +16,7 @@ def reply(key="v1_0", run=0, model="j", content="0.5", request=None):
 
 
 def select(replies, judge="j"):
-    found = select_replies(replies, REQUESTS, judge=judge, task="mmvet")
+    found = select_replies(replies, REQUESTS, judge=judge, task="mmvet", remedy="Ask.")
     return {key: [one.content for one in of_one] for key, of_one in found.items()}
 
 
@@ -52,7 +52,7 @@ def test_reply_to_an_answer_that_changed_does_not_count():
 
 
 def test_missing_replies_are_counted_over_all_runs():
-    with pytest.raises(DataError, match=r"2 of 4 .*question v1_1 in run 0"):
+    with pytest.raises(DataError, match=r"2 of 4 .*question v1_1 in run 0\)\. Ask\."):
         select([reply(), reply(run=1)])
     with pytest.raises(DataError, match="2 of 2"):
         select([])

@@ -42,7 +42,7 @@ def test_without_scorer_nothing_is_scored(tmp_path):
     for scorer in ("none", None):
         task = Custom(questions=write(tmp_path), scorer=scorer)
         assert not task.has_annotations
-        with pytest.raises(DataError, match="Set scorer=exact"):
+        with pytest.raises(DataError, match=r"Set tasks\.custom\.scorer=exact"):
             task.score({})
 
 
@@ -67,7 +67,9 @@ def test_image_outside_the_folder_is_missing(tmp_path):
 
 
 def test_image_without_folder_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"own\.jsonl:1 names the image 'a\.jpg'.*Set `images`"):
+    with pytest.raises(
+        DataError, match=r"own\.jsonl:1 names the image 'a\.jpg'.*Set tasks\.custom\.images=DIR"
+    ):
         Custom(questions=write(tmp_path)).samples()
     assert len(Custom(questions=write(tmp_path, LINES[2:])).samples()) == 1
 
@@ -122,6 +124,11 @@ def score_of(folder, scorer, fields, text):
         ("choice", {"answer": "B"}, "b", 0.0, None),
         ("contains", {"answer": "cat"}, " a cat. ", 1.0, "a cat."),
         ("contains", {"answer": "cat"}, "a Cat", 0.0, "a Cat"),
+        ("contains", {"answer": " art"}, "a cart", 0.0, "a cart"),
+        ("contains", {"answer": "art "}, "Art or art here", 1.0, "Art or art here"),
+        ("regex", {"answer": r"^a\ "}, "a cat", 1.0, "a cat"),
+        ("regex", {"answer": " art"}, "a cart", 0.0, "a cart"),
+        ("exact", {"answer": " cat\n"}, "cat", 1.0, "cat"),
         ("regex", {"answer": "^cats?$"}, "cats\n", 1.0, "cats"),
         ("regex", {"answer": "^cats?$"}, "a cat", 0.0, "a cat"),
         ("numeric", {"answer": 1200}, "It is 1,200 m.", 1.0, "1200"),
@@ -165,8 +172,8 @@ def test_yes_no_has_the_figures_of_pope(tmp_path):
         ("choice", {"label": "F"}, "must be one of A, B, C, D, E"),
         ("anls", {"answers": []}, "lacks `answers`, a list"),
         ("anls", {}, "lacks an `answer`"),
-        ("contains", {"answer": " "}, "must be a text that is not empty for scorer=contains"),
-        ("regex", {"answer": ""}, "must be a text that is not empty for scorer=regex"),
+        ("contains", {"answer": " "}, "must be a text that is not blank for scorer=contains"),
+        ("regex", {"answer": ""}, "must be a text that is not blank for scorer=regex"),
         ("regex", {"answer": "(a"}, r"must be a regular expression \(missing \)"),
         ("numeric", {"answer": "12 m"}, "must be a number for scorer=numeric, but is '12 m'"),
         ("judge", {}, "lacks an `answer`"),
@@ -252,7 +259,9 @@ def test_judge_grades_own_questions(tmp_path):
     line, options = {"answer": "a {cat}"}, {"scorer": "judge", "name": "mine"}
     task = custom(tmp_path, line, **options)
     assert not task.has_annotations
-    with pytest.raises(DataError, match="replies of the judge gpt-4o-mini, and none are given"):
+    with pytest.raises(
+        DataError, match=r"judge gpt-4o-mini, and there are no replies.*tasks\.custom\.replies=FILE"
+    ):
         task.score({})
     matched = task.match([{"question_id": 1, "text": "a tom"}])
     [request] = task.judge_requests(matched).values()

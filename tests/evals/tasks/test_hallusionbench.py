@@ -83,6 +83,22 @@ def test_tables_are_the_same_questions(folder, tmp_path):
         assert len(HallusionBench(data_dir=place, split=split).data_files()) in (1, 2)
 
 
+@pytest.mark.parametrize(
+    ("there", "wanted"),
+    [
+        ([], r"\(data/image-\*\.parquet and data/non_image-\*\.parquet of .* serve as well\)"),
+        (["image"], r"\(data/non_image-\*\.parquet of .* serves as well\)"),
+        (["non_image"], r"\(data/image-\*\.parquet of .* serves as well\)"),
+    ],
+)
+def test_all_tables_that_are_missing_are_named(tmp_path, there, wanted):
+    rows = [{**record, "image": None} for record in hallusionbench_records()]
+    for name in there:
+        put_parquet(tmp_path / f"data/{name}-00000-of-00001.parquet", rows)
+    with pytest.raises(DataError, match=wanted):
+        HallusionBench(data_dir=tmp_path, split="all").samples()
+
+
 def test_replies_of_the_judge_decide_instead(folder):
     task = judged(folder, ["Correct"], ["incorrect"], ["unclear"], ["?"], split="all")
     scores = answer(task, "yes", "no", "no", "no")

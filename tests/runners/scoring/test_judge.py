@@ -155,6 +155,19 @@ def test_given_replies_score_offline(mmvet: Path, tmp_path: Path) -> None:
     assert (summary["metrics"]["score"], summary["judge"]["model"]) == (1.0, "j")
 
 
+def test_given_replies_that_grade_nothing_are_to_be_mended(
+    mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [{"question_id": f"v1_{n}", "model": "j", "content": None} for n in range(2)]
+    put_lines(tmp_path / "replies.jsonl", lines)
+    argv = options("mmvet", mmvet, "tasks.mmvet.replies=replies.jsonl", "tasks.mmvet.judge=j")
+    assert program.run("score", score, argv) == 1
+    assert (
+        "replies.jsonl:1 holds no reply). Mend the file with the replies.\n"
+        in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(
     "record",
     [

@@ -84,7 +84,12 @@ def test_the_scale_and_no_value_decides_the_unit(
 
 
 def test_unparsed_answers_are_told() -> None:
-    assert "from 3 answers" in render_summaries([summary(num_unparsed=3)])
+    said = render_summaries([summary(num_unparsed=3)])
+    assert said.endswith("gqa: nothing could be read from 3 answers.")
+    said = render_summaries([summary(num_unparsed=3, judge=None)])
+    assert said.endswith(
+        "nothing could be read from 3 answers, or from what the judge says about them."
+    )
 
 
 def test_split_without_annotations_has_no_score() -> None:
