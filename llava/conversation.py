@@ -312,6 +312,13 @@ conv_templates: dict[str, Conversation] = {
         version="phi3",
         stop_str="<|end|>",
     ),
+    "phi3_chat": Conversation(
+        system="",
+        roles=("<|user|>\n", "<|assistant|>\n"),
+        sep_style=SeparatorStyle.GEMMA,
+        sep="<|end|>\n",
+        version="phi3",
+    ),
     "mistral_orca": Conversation(
         system="<|im_start|>system\nYou are MistralOrca, a large language model trained by "
         "Alignment Lab AI. Write out your reasoning step-by-step to be sure you get the right "

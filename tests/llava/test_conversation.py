@@ -82,6 +82,15 @@ def rendered(template, *turns):
             f"[INST] <<SYS>>\n{LLAMA_2}\n<</SYS>>\n\nHi. [/INST] Yes? </s><s>[INST] Why? [/INST]",
         ),
         ("mistral_instruct", "[INST] Hi. [/INST] Yes? </s>[INST] Why? [/INST]"),
+        (
+            "phi3_instruct",
+            "<|system|>\nYou are a helpful AI assistant.<|end|>\n<|user|>\nHi.<|end|>\n"
+            "<|assistant|>\nYes?<|end|>\n<|user|>\nWhy?<|end|>\n<|assistant|>\n",
+        ),
+        (
+            "phi3_chat",
+            "<|user|>\nHi.<|end|>\n<|assistant|>\nYes?<|end|>\n<|user|>\nWhy?<|end|>\n<|assistant|>\n",
+        ),
     ],
 )
 def test_open_conversation_of_three_turns(template, prompt):
@@ -216,6 +225,10 @@ def test_every_template_renders_a_question(name):
         ("my-llama-2-after-llava-v1.5", "llava_llama_2"),
         ("mistral-v1.6-34b", "mistral_instruct"),
         ("llava-mpt-v1", "llava_v1"),
+        ("LLaVA-Phi-3-mini-4k-instruct-FT", "phi3_instruct"),
+        ("microsoft/Phi-3-mini-128k-instruct", "phi3_instruct"),
+        ("llava-phi-3-mini", "phi3_chat"),
+        ("llava-phi-3-mini-hf", "phi3_chat"),
     ],
 )
 def test_template_follows_from_the_name(name, template):
@@ -228,6 +241,12 @@ def test_template_follows_from_the_name(name, template):
     "name", ["mine-v12", "llava-v10", "llava-v1.7", "llava-v1.55-x", "llava-v1.6-340b", "llama-20b"]
 )
 def test_beginning_of_another_version_number_names_no_template(name):
+    with pytest.raises(ConversationError, match="No conversation template is known"):
+        resolve_conversation(forced=None, zoo=None, names=[name])
+
+
+@pytest.mark.parametrize("name", ["llava-phi-3-tuned", "llava-phi-3-medium", "Phi-3.5-mini"])
+def test_name_of_a_model_that_is_trained_in_two_ways_names_no_template(name):
     with pytest.raises(ConversationError, match="No conversation template is known"):
         resolve_conversation(forced=None, zoo=None, names=[name])
 
