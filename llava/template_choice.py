@@ -9,7 +9,8 @@ from typing import Any
 from llava.conversation import conv_templates, render_question
 from llava.errors import ConversationError
 
-_NAME_RULES = (
+_NAME_RULES: tuple[tuple[str, str | None], ...] = (
+    ("qwen2.5", None),
     ("llama3-llava", "llava_llama_3"),
     ("llava-llama-3", "llama_3"),
     ("llava-next-qwen", "qwen_1_5"),
@@ -29,6 +30,7 @@ _NAME_RULES = (
     ("v1", "llava_v1"),
     ("mpt", "mpt"),
 )
+"""What occurs in a name, and the template; None where LLaVAs are trained in one or another."""
 
 
 _MARKS = re.compile(r"</?s>|<\|\w+\|>|<(?:start|end)_of_turn>")
@@ -139,16 +141,26 @@ def _choose_template(forced: str | None, zoo: str | None, names: list[str]) -> t
                 f"({reason}). Choose one of these, or `auto`."
             )
         return template, reason
-    for name in names:
-        for pattern, template in _NAME_RULES:
-            # whole words and numbers only: `attempt-3` is no MPT, `dev1`, `v12` and `v1.7` no v1
-            rest = r"\d|\.[5-9]|\.\d\d|[a-z]" if pattern[-1].isdigit() else "[a-z]"
-            if re.search(rf"(?<![a-z]){re.escape(pattern)}(?!{rest})", name.lower()):
-                return template, f"{pattern!r} occurs in {name!r}"
+    matches = ((rule, name) for name in names for rule in _NAME_RULES if _occurs(rule[0], name))
+    (pattern, template), name = next(matches, (("", None), ""))
+    if template is not None:
+        return template, f"{pattern!r} occurs in {name!r}"
     raise ConversationError(
         f"No conversation template is known for {' / '.join(map(repr, names)) or 'this model'}: a "
         f"wrong one would cost accuracy without a sign. {_name_one()}"
     )
+
+
+def _occurs(pattern: str, name: str) -> bool:
+    """Whether a pattern occurs in a name as whole words and numbers, `v1-5` being `v1.5`.
+
+    `attempt-3` is no MPT, `dev1`, `v12` and `v1.7` are no v1.
+    """
+    rest = "[a-z]"
+    if pattern[-1].isdigit():
+        rest += r"|\d|\.[5-9]|\.\d\d" + ("" if "." in pattern else r"|[_-][5-9](?![\da-z])")
+    words = re.escape(pattern).replace(r"\.", "[._-]")
+    return bool(re.search(rf"(?<![a-z]){words}(?!{rest})", name.lower()))
 
 
 def _name_one() -> str:

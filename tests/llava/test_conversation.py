@@ -227,6 +227,14 @@ def test_every_template_renders_a_question(name):
         ("llava-mpt-v1", "llava_v1"),
         ("LLaVA-Phi-3-mini-4k-instruct-FT", "phi3_instruct"),
         ("microsoft/Phi-3-mini-128k-instruct", "phi3_instruct"),
+        ("llava-v1-5-7b", "vicuna_v1"),
+        ("llava_v1_5_7b", "vicuna_v1"),
+        ("llava-v1.5-7-mine", "vicuna_v1"),
+        ("llava-v1-7b", "llava_v1"),
+        ("llava-mistral-7", "mistral_instruct"),
+        ("llava-qwen2-7b", "qwen_1_5"),
+        ("llava-onevision-qwen2-0.5b-ov-hf", "qwen_1_5"),
+        ("llava-onevision-mine", "qwen_1_5"),
         ("llava-phi-3-mini", "phi3_chat"),
         ("llava-phi-3-mini-hf", "phi3_chat"),
     ],
@@ -238,14 +246,30 @@ def test_template_follows_from_the_name(name, template):
 
 
 @pytest.mark.parametrize(
-    "name", ["mine-v12", "llava-v10", "llava-v1.7", "llava-v1.55-x", "llava-v1.6-340b", "llama-20b"]
+    "name",
+    [
+        "mine-v12",
+        "llava-v10",
+        "llava-v1.7",
+        "llava-v1.55-x",
+        "llava-v1.6-340b",
+        "llama-20b",
+        "llava-v1-7",
+    ],
 )
 def test_beginning_of_another_version_number_names_no_template(name):
     with pytest.raises(ConversationError, match="No conversation template is known"):
         resolve_conversation(forced=None, zoo=None, names=[name])
 
 
-@pytest.mark.parametrize("name", ["llava-phi-3-tuned", "llava-phi-3-medium", "Phi-3.5-mini"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("llava-phi-3-tuned", "llava-phi-3-medium", "Phi-3.5-mini"),
+        *("llava-qwen2.5-7b", "llava-onevision-qwen2.5-7b", "llava-next-qwen2_5-7b"),
+        *("llava-v1.5-qwen2-5-7b", "Qwen/Qwen2.5-7B-Instruct"),
+    ],
+)
 def test_name_of_a_model_that_is_trained_in_two_ways_names_no_template(name):
     with pytest.raises(ConversationError, match="No conversation template is known"):
         resolve_conversation(forced=None, zoo=None, names=[name])
