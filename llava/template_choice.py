@@ -105,7 +105,7 @@ def resolve_conversation(
     """Returns the template's name for a checkpoint and the reason for the choice.
 
     A template that was not asked for must agree with the tokenizer: a name with `v1` in it is no
-    Vicuna where the tokenizer is that of another family.
+    Vicuna where the tokenizer is that of another family, nor is a zoo entry over another path.
 
     Args:
         forced: A template that the user asked for, or None.
@@ -126,7 +126,8 @@ def resolve_conversation(
         if contradiction is not None:
             raise ConversationError(
                 f"The conversation template {template} ({reason}) is not this model's: "
-                f"{contradiction}. A wrong one would cost accuracy without a sign. {_name_one()}"
+                f"{contradiction}. A wrong one would cost accuracy without a sign. {_name_one()} "
+                f"If the model was trained in it all the same, force it: conversation={template}."
             )
     return template, reason
 

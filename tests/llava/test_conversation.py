@@ -1,5 +1,7 @@
 """Prompts are what the checkpoints were trained on, character for character."""
 
+import re
+
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -370,6 +372,9 @@ def test_name_does_not_stand_against_the_tokenizer(family, name):
             resolve_conversation(forced=None, **source, tokenizer=tokenizer)
         assert "`conversation=`" in str(caught.value)
         assert all(template in str(caught.value) for template in conv_templates)
+        assert re.search(
+            r"force it: conversation=(vicuna_v1|llava_v1|llava_llama_2)\.$", str(caught.value)
+        )
     asked = resolve_conversation(forced="vicuna_v1", zoo=None, names=[name], tokenizer=tokenizer)
     assert asked == ("vicuna_v1", "asked for")
 
