@@ -125,6 +125,13 @@ def test_plain_style_alternates_its_separators():
     assert plain.get_prompt() == "Look: a\nb!"
 
 
+def test_empty_system_text_of_a_known_template_is_closed_as_llava_does():
+    conversation = conv_templates["vicuna_v1"].copy()
+    conversation.system = ""
+    conversation.append_message("USER", "Hi.")
+    assert conversation.get_prompt() == " USER: Hi. "
+
+
 def test_few_shot_template_shows_its_example_first():
     prompt = rendered("v0", "Hi.", None)
     assert prompt.startswith(f"{HUMAN}###Human: What are the key differences between renewable ")
