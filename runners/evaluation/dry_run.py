@@ -297,7 +297,7 @@ def _problems(plan: TaskPlan, checkpoint: Checkpoint) -> Iterator[str]:
     """Says which questions the run itself would not get an answer to."""
     context = f"{checkpoint.max_prompt_tokens:,} tokens"
     if value := checkpoint.config.get(checkpoint.context_field.rpartition(".")[2]):
-        path = checkpoint.path / "config.json"
+        path = checkpoint.config_file
         context += f", as `{checkpoint.context_field}` is {value:,} in {path}"
     for cause, number in plan.failures.items():
         why = f" (they and their images do not fit into {context})"

@@ -205,7 +205,10 @@ def test_prompts_that_the_run_would_refuse_are_told(
     assert plan.failures == {"prompt_too_long": num_too_long}
     (told,) = _problems(plan, short.checkpoint)
     assert f"{num_too_long} of 7 questions would fail as prompt_too_long" in told
-    assert f"`{field}` is {limit:,}" in told
+    assert f"`{field}` is {limit:,} in {short.checkpoint.path / 'config.json'}" in told
+    over_base = replace(short.checkpoint, path=Path("adapter"), base=short.checkpoint.path)
+    (told,) = _problems(plan, over_base)  # an adapter without a config.json leaves it to its base
+    assert f"in {over_base.base / 'config.json'}" in told
 
 
 def test_tiles_that_may_not_fit_are_told_apart_from_what_does_not(
