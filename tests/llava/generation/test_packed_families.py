@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from llava.conversation import conv_templates
 from llava.generation.packed import PackedEngine
+from llava.generation.request import GenerationConfig, ImageProbe
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from llava.model.families import FAMILIES
@@ -134,3 +137,33 @@ def test_end_of_a_turn_ends_an_answer_where_the_template_has_one(
         (cut,) = engine(*model, "qwen_1_5").run([request])
         assert cut.token_ids == whole.token_ids[:3]
         assert cut.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("engine", [SequentialEngine, PackedEngine])
+def test_ordinary_token_that_ends_an_answer_is_no_part_of_its_text(
+    engine: type[SequentialEngine] | type[PackedEngine],
+    tiny_tower: Path,
+    tmp_path: Path,
+    one_torch_thread: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = load(make_family(tmp_path / "llava-tiny", tiny_tower, "qwen2"))
+    request = build_request(model, "a", "<image>\nWhat?", [Picture("wide", Counter())])
+    (whole,) = SequentialEngine(*model).run([request])
+    stop = whole.token_ids[2]
+    word = model.tokenizer.convert_ids_to_tokens(stop)
+    assert stop not in whole.token_ids[:2]
+    assert model.tokenizer.decode([stop], skip_special_tokens=True).strip()
+    plain = conv_templates["plain"]
+    monkeypatch.setitem(conv_templates, "mine", replace(plain, stops=(word,)))
+    ending = engine(*model, "mine")
+    (cut,) = ending.run([request])
+    assert cut.token_ids == whole.token_ids[:3]
+    assert cut.finish_reason == "stop"
+    assert cut.text == model.tokenizer.decode(whole.token_ids[:2]).strip()
+    probe = ending.probe(request)
+    assert isinstance(probe, ImageProbe)
+    assert probe.text == cut.text
+    chosen = replace(request, generation=GenerationConfig(max_new_tokens=1), choices=(stop,))
+    (choice,) = ending.run([chosen])
+    assert choice.text == model.tokenizer.decode([stop]).strip()
