@@ -179,6 +179,18 @@ class Checkpoint:
             return 0
         return self.num_image_tokens * self.layout.num_read(self.tower.image_size)
 
+    def image_tokens(self, num_images: int) -> tuple[int, int]:
+        """Returns the fewest and the most embeddings of each of so many images of one question.
+
+        Newlines are counted among the most.
+        """
+        if self.tower is None:
+            return 0, 0
+        side, layout = self.tower.image_size, self.layout.of_each(num_images)
+        newlines = layout.most_newlines(side, self.tower.num_patches_per_side)
+        most = self.num_image_tokens * layout.num_read(side) + newlines
+        return most if layout.num_views(side) == 1 else self.num_image_tokens, most
+
     @property
     def layout(self) -> Layout:
         """How images are laid out for the tower."""

@@ -63,6 +63,10 @@ _OVER = """
 Over each of them a LoRA adapter opens as LLaVA's, LLaVA-NeXT's and peft's training save it, and a
 projector alone.
 
+Where one image is tiled up to a limit (`anyres_max_N`, OneVision), several images of one question
+are padded instead. In transformers' format the newline follows each of them, as in its class. In
+the original format it does not, as in LLaVA-NeXT's evaluation.
+
 ## Stored quantized
 
 Weights that are stored in few bits are unpacked while loading to the dense ones that they stand
