@@ -105,7 +105,7 @@ def resolve_conversation(
     """Returns the template's name for a checkpoint and the reason for the choice.
 
     A template that was not asked for must agree with the tokenizer: a name with `v1` in it is no
-    Vicuna where the tokenizer is that of another family, nor is a zoo entry over another path.
+    Vicuna where the tokenizer is of another family, and a zoo entry may be given another path.
 
     Args:
         forced: A template that the user asked for, or None.

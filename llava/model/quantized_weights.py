@@ -52,11 +52,6 @@ _MARKS: Mapping[str, tuple[tuple[str, ...], tuple[str | None, ...]]] = {
 """Ends of the names of tensors that only quantized weights have, by who stores them so; and what
 `quant_method` may be beside those that can be read (None: left out)."""
 
-
-def _keeps_dense(layers: object) -> bool:
-    return isinstance(layers, dict) and all(str(name).startswith("-:") for name in layers)
-
-
 _GROUP = one_of(-1) | whole()
 _NOTHING = Rule("left out or empty", lambda value: not value)
 _RULES: Mapping[str, Mapping[str, Rule]] = {
@@ -75,8 +70,11 @@ _RULES: Mapping[str, Mapping[str, Rule]] = {
         **dict.fromkeys(("checkpoint_format", "format"), one_of("gptq", "gptq_v2") | NULL),
         "is_marlin_format": OFF,
         "pack_dtype": one_of("int32") | NULL,
-        # some layers stored in another way than the rest
-        "dynamic": _NOTHING | Rule("of layers kept dense alone (-:)", _keeps_dense),
+        "dynamic": _NOTHING
+        | Rule(
+            "of layers kept dense alone (-:)",
+            lambda layers: isinstance(layers, dict) and all(n.startswith("-:") for n in layers),
+        ),
     },
     "compressed-tensors": {
         "format": one_of("pack-quantized", "int-quantized", "float-quantized"),

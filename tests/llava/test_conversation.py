@@ -363,6 +363,7 @@ def tokenizer_of(family):
         ("mistral_instruct", {"llama", "llama with padding"}),
         ("chatml_direct", {"qwen", "mpt", "llama for chatml"}),
         ("mpt", {"qwen", "mpt", "llama for chatml"}),
+        ("phi3_chat", {"phi 3"}),
     ],
 )
 def test_families_whose_tokenizer_a_template_agrees_with(template, families):
