@@ -116,7 +116,7 @@ def test_other_release_of_pope_is_recognized(capsys: pytest.CaptureFixture[str])
     write_big_pope(3000)
     argv = ["task=pope", "tasks.pope.data_dir=data"]
     assert program.run("doctor", examine, argv) == 2
-    assert "questions=9000" in capsys.readouterr().out
+    assert "set tasks.pope.questions=9000" in capsys.readouterr().out
     assert program.run("doctor", examine, [*argv, "tasks.pope.questions=9000"]) == 1
     assert "9,000 questions, as published" in capsys.readouterr().out
     assert program.run("doctor", examine, [*argv, "check_counts=false"]) == 1
