@@ -267,8 +267,8 @@ _QWEN_1_5 = Conversation(system="<|im_start|>system\nYou are a helpful assistant
 conv_templates: dict[str, Conversation] = {
     "default": _VICUNA_V0,
     "v0": _VICUNA_V0,
-    "v1": _VICUNA_V1,
     "vicuna_v1": _VICUNA_V1,
+    "v1": _VICUNA_V1,
     "llama_2": Conversation(system=_LLAMA_2_SYSTEM, sep="<s>", **_LLAMA_2),
     "mistral_instruct": _MISTRAL_INSTRUCT,
     "chatml_direct": _CHATML_DIRECT,
@@ -336,7 +336,8 @@ conv_templates: dict[str, Conversation] = {
         **_MPT,
     ),
 }
-"""Every template by its name; copy one before adding turns."""
+"""Every template by its name; copy one before adding turns. Of several names of one template, the
+first is the one that runs are known by."""
 
 _BUILT_IN = frozenset(conv_templates)
 _DECLARED = "declared"

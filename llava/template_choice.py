@@ -104,8 +104,9 @@ def resolve_conversation(
 ) -> tuple[str, str]:
     """Returns the template's name for a checkpoint and the reason for the choice.
 
-    A template that was not asked for must agree with the tokenizer: a name with `v1` in it is no
-    Vicuna where the tokenizer is of another family, and a zoo entry may be given another path.
+    Of several names of one template it is the first. A template that was not asked for must agree
+    with the tokenizer: a name with `v1` in it is no Vicuna where the tokenizer is of another
+    family, and a zoo entry may be given another path.
 
     Args:
         forced: A template that the user asked for, or None.
@@ -141,7 +142,10 @@ def _choose_template(forced: str | None, zoo: str | None, names: list[str]) -> t
                 f"`conversation` must be one of {', '.join(conv_templates)}, but is {template!r} "
                 f"({reason}). Choose one of these, or `auto`."
             )
-        return template, reason
+        first = next(
+            name for name, one in conv_templates.items() if one == conv_templates[template]
+        )
+        return first, reason if first == template else f"{reason} as {template}"
     matches = ((rule, name) for name in names for rule in _NAME_RULES if _occurs(rule[0], name))
     (pattern, template), name = next(matches, (("", None), ""))
     if template is not None:

@@ -68,12 +68,9 @@ def ask(config: DictConfig) -> int:
 def _answer(settings: AskConfig, subject: Subject, request: Request) -> int:
     # with torch, which no wrong option has to wait for
     from transformers import TextStreamer
-    from transformers.utils import logging as transformers_logging
 
     from runners.workers.loading import default_device, load_sequential
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     device = settings.device or default_device()
     dtype = subject.dtype(settings.dtype) or ("float32" if device == "cpu" else "float16")
     order = subject.load_order(settings, dtype=dtype, engine=SequentialOptions())

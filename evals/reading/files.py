@@ -354,7 +354,11 @@ def require(record: Any, field: str, kind: type[Any] | tuple[type[Any], ...], wh
     if not isinstance(record, dict):
         raise DataError(f"{where} must be a JSON object, but is {_shown(record)}. Mend the entry.")
     if field not in record:
-        raise DataError(f"{where} lacks the field `{field}`. Add it, or fetch the file again.")
+        there = ", ".join(map(repr, record)) or "none"
+        raise DataError(
+            f"{where} lacks the field `{field}`; its fields are {there:.200}. Add it, or fetch the "
+            "file again."
+        )
     value = record[field]
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):

@@ -105,8 +105,14 @@ def read_question_lines(path: str | Path, origin: str = "") -> Iterator[Question
     path, is_empty = find_file(path, origin), True
     for number, record in iterate_jsonl(path):
         where = f"{path}:{number}"
-        if "question_id" not in record and "conversations" in record:
-            raise DataError(f"{where} is no question. {TRAINING_HINT}")
+        if lacking := [f"`{name}`" for name in ("question_id", "text") if name not in record]:
+            if "conversations" in record:
+                raise DataError(f"{where} is no question. {TRAINING_HINT}")
+            raise DataError(
+                f"{where} lacks {' and '.join(lacking)}. Each line of a question file has "
+                "`question_id`, `text` and, where there is one, `image`; those of this line are "
+                f"{', '.join(map(repr, record)):.200}. Rename or add them."
+            )
         yield Question(
             question_id=require_id(record, "question_id", where),
             text=require(record, "text", str, where),

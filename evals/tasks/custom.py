@@ -33,6 +33,7 @@ from evals.errors import DataError, check_choice
 from evals.figures.metrics import break_down_all, count_unread, mean, mean_score
 from evals.grading import Graded, Grading, ask_or_name, find_replies
 from evals.reading.entries import files_of
+from evals.reading.images import image_in
 from evals.reading.own_questions import read_group, read_target
 from evals.reading.questions import Question, read_questions, sample_of
 from evals.reading.replies import JudgeRequest
@@ -47,6 +48,8 @@ _UNSCORED = (
     "cannot be scored without a scorer. Set tasks.custom.scorer=exact and give every question an "
     "`answer`."
 )
+_VERSIONS = {"numeric": 2, "contains": 2, "regex": 2}
+"""Of the definitions of scorers whose reading was mended, which gives other scores."""
 _TAKEN = ("question_id", "key", "cluster", "score", "answer")
 """What lines of results hold in any case."""
 
@@ -112,14 +115,18 @@ def Custom(  # noqa: N802, PLR0913 - stored manifests and configurations name it
         for option, value in options.items()
         if value
     )
+    rule = f"{scorer}{settings}/{_VERSIONS.get(scorer, 1)}"
 
     def read() -> list[Sample]:
-        return [_parse(line, folder, scorer, fields) for line in read_questions(path)]
+        lines = list(read_questions(path))
+        if images is not None:
+            _refuse_misnamed(lines, folder)
+        return [_parse(line, folder, scorer, fields) for line in lines]
 
     return Benchmark(
         name=name,
         split=path.name.removesuffix(".gz").removesuffix(".jsonl"),
-        definition=grading.definition(name) if grading else f"custom_{scorer}{settings}/1",
+        definition=grading.definition(name) if grading else f"custom_{rule}",
         primary_metric=metric,
         max_new_tokens=max_new_tokens,
         data_files=files_of(None, path),
@@ -130,6 +137,22 @@ def Custom(  # noqa: N802, PLR0913 - stored manifests and configurations name it
         grading=grading,
         unscored=_UNSCORED if grading is None else "",
     )
+
+
+def _refuse_misnamed(lines: Sequence[Question], folder: Path) -> None:
+    """Refuses questions whose images are named in another field, and which would be asked blindly.
+
+    Raises:
+        DataError: no question has an `image`, and another field of the first names one.
+    """
+    if any(line.image_names for line in lines):
+        return
+    for field, value in lines[0].fields.items():
+        if isinstance(value, str) and image_in(folder, value).exists():
+            raise DataError(
+                f"{lines[0].where}: `{field}` names a file in {folder}, but no question has an "
+                "`image`, so that none would be seen. Rename the field."
+            )
 
 
 def _grading(judge: str, replies: str | Path | Sequence[str | Path] | None) -> Grading:

@@ -126,7 +126,8 @@ class Course:
         if self.settings.dry_run:
             subject = self._inspect()
             tasks = [task_run.asked for task_run in self._task_runs]
-            print(f"{self._run_dir.name}\n{describe_run(subject, tasks, self.settings)}")
+            told = f"conversation template {subject.template}: {subject.template_reason}"
+            print(f"{self._run_dir.name}\n{told}\n{describe_run(subject, tasks, self.settings)}")
             return COMPLETE
         stored = (StoredTask(self._run_dir / name) for name in self.specs)
         if self.settings.overwrite or not all(task.has_figures for task in stored):

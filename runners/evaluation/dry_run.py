@@ -99,7 +99,9 @@ def describe_run(subject: Subject, tasks: Sequence[AskedTask], settings: EvalCon
         if missing := list(task.images.missing):
             told = task.images.describe_missing(missing)
             hint = f" {task.task.without_images}".rstrip()
-            logger.warning("%s: %s They would count as failed.%s", task.name, told, hint)
+            is_all = len(missing) == len(task.samples)
+            what = "No question could be answered." if is_all else "They would count as failed."
+            logger.warning("%s: %s %s%s", task.name, told, what, hint)
     renderer, checkpoint = subject.build_renderer(), subject.checkpoint
     plans = []
     for task in tasks:

@@ -44,12 +44,15 @@ class ImageFiles:
         self._num_samples = len(samples)
         self._stats: dict[str, Stat] = {}
         self.missing: dict[str, Failure] = {}
+        self._places: dict[str, str] = {}  # for messages; answers are the same on any machine
         problems: dict[str, str] = {}
         for sample in samples:
             for image in sample.images:
                 if image.key not in problems:
                     self._stats[image.key], problems[image.key] = _look_at(image)
                 if problems[image.key] and sample.key not in self.missing:
+                    if not image.refused:
+                        self._places[sample.key] = f" It was looked for at {image.path}."
                     self.missing[sample.key] = Failure(
                         key=sample.key,
                         cause=Cause.IMAGE_MISSING,
@@ -59,9 +62,10 @@ class ImageFiles:
     def describe_missing(self, keys: Sequence[str]) -> str:
         """Returns a sentence about questions with images that are not there."""
         example = self.missing[keys[0]].message
+        told = shorten_names(example + self._places.get(keys[0], ""))
         return (
             f"{len(keys):,} of {self._num_samples:,} questions have images that are not there "
-            f"(for example: {example})"
+            f"(for example: {told})"
         )
 
     def stats(self, sample: Sample) -> list[Stat]:

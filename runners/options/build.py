@@ -16,7 +16,7 @@ from runners.options.complaints import did_you_mean, of_another, paragraph
 from runners.options.conf_files import read_choice
 from runners.options.include import check_declaration
 from runners.options.model import SubjectConfig
-from runners.options.register import cache_dir
+from runners.options.register import cache_dir, register
 from runners.options.task_spec import TaskSpec
 from runners.options.words import escape_interpolations
 
@@ -135,6 +135,7 @@ def default_spec(name: str) -> TaskSpec | None:
 
     None without such a file, or where it needs an option of `data` that the command line gives.
     """
+    register()
     options = read_choice("task", name)
     if options is None or "_target_" not in options:
         return None

@@ -70,14 +70,22 @@ class _CommandLine:
             elif word.startswith("-") and word.strip("-"):
                 yield self._dashes(word, words)
             elif match := _OPTION.fullmatch(word):
-                if not match["value"] and words and _is_loose(words[0]):
-                    yield f"Leave no space behind `{word}`: write `{word}{words.pop(0)}`."
-                elif said := self._advise(match["name"].lstrip("+"), match["value"]):
-                    yield f"`{word}`: {said}"
+                if told := self._option(match, words):
+                    yield told
             elif _is_loose(word):
                 loose.append(word)
         if loose:
             yield self._place(loose)
+
+    def _option(self, match: re.Match[str], words: list[str]) -> str | None:
+        """About `name=value`, with the words that follow as what spaces have torn off it."""
+        word = match[0]
+        if whole := _join_list(word, words):
+            return f"Leave no spaces in a list: write `{whole}`."
+        if not match["value"] and words and _is_loose(words[0]):
+            return f"Leave no space behind `{word}`: write `{word}{words.pop(0)}`."
+        said = self._advise(match["name"].lstrip("+"), match["value"])
+        return f"`{word}`: {said}" if said else None
 
     def _dashes(self, word: str, words: list[str]) -> str:
         """About an option that is written as a flag, with the words that follow as its values."""
@@ -160,6 +168,8 @@ class _CommandLine:
         if missing:
             names = ", ".join(known) if len(known) <= _MOST_LISTED else "listed by --help"
             told.append(f"The choices are {names}.")
+            if None in meant and "include" in self._names:
+                told.append(f"A {group} of your own is found with include=DIR.")
         if len(parts) > 1 and not (self._sweeps or missing):
             told.append("Add -m for one run of each.")
         return " ".join(told)
@@ -232,6 +242,20 @@ def _registered(group: str) -> list[str]:
     store = sys.modules.get("hydra.core.config_store")
     found = {} if store is None else store.ConfigStore.instance().repo.get(group, {})
     return [str(name).removesuffix(".yaml") for name in found]
+
+
+def _join_list(word: str, words: list[str]) -> str:
+    """A list that spaces have broken into words, of which `words` loses those that are its rest."""
+    inside = [word]
+    if "=[" in word and word.count("[") > word.count("]"):
+        ends = (n for n, each in enumerate(words) if each.endswith("]") or "=" in each)
+        end = next(ends, len(words))
+        inside += words[: end + 1]
+    if len(inside) == 1 or not inside[-1].endswith("]") or "=" in inside[-1]:
+        return ""
+    del words[: len(inside) - 1]
+    parts = [part.strip(",") for part in inside]
+    return ",".join(part for part in parts if part).replace("[,", "[").replace(",]", "]")
 
 
 def _is_loose(word: str) -> bool:

@@ -25,7 +25,7 @@ class ModelConfig:
 
     Attributes:
         path: A folder or a hub id.
-        base: The base language model of an adapter or projector-only checkpoint.
+        base: The model that an adapter or projector-only checkpoint was trained on.
         name: The model's name; null takes it from the path.
         conversation: The template that the checkpoint was trained with, where it is known.
         revision: Branch, tag or commit of a hub id.

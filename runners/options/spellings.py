@@ -80,6 +80,13 @@ _VALUES: Mapping[str, str] = {
     **dict.fromkeys(("no", "false", "never"), "off"),
     **dict.fromkeys(("flash", "flashattention", "flashattn", "fa2"), "flash_attention_2"),
     **dict.fromkeys(("gpu", "gpus", "nvidia"), "cuda"),
+    **dict.fromkeys(("sqa", "sqai", "sqaimg", "scienceqaimg"), "scienceqa"),
+    **dict.fromkeys(("vqa", "vqa2", "vqav2test"), "vqav2"),
+    **dict.fromkeys(("mmb", "mmbenchen"), "mmbench"),
+    **dict.fromkeys(("mmbcn", "mmbenchcc"), "mmbench_cn"),
+    **dict.fromkeys(("seed", "seedb", "seedbenchimg"), "seedbench"),
+    **dict.fromkeys(("llavaw", "llavawild", "llavabenchinthewild"), "llavabench"),
+    **dict.fromkeys(("infographicvqa", "infographicsvqa", "infographic"), "infovqa"),
 }
 _DROPPED = str.maketrans("", "", "-_ .:")
 
@@ -98,6 +105,8 @@ def near(value: str, known: Iterable[str]) -> str | None:
 
     >>> near("bf16", ["float16", "bfloat16"]), near("GQA", ["gqa", "okvqa"]), near("x", ["gqa"])
     ('bfloat16', 'gqa', None)
+    >>> near("SQA", ["gqa", "scienceqa"])
+    'scienceqa'
     """
     squashed = {squash(word): word for word in known}
     asked = squash(value)

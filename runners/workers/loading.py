@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import logging as transformers_logging
 
 from llava.conversation import conv_templates
 from llava.errors import CheckpointError, reason_of
@@ -42,6 +44,9 @@ def load_engine(
             another version than the run began with.
     """
     started = time.perf_counter()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names kernels that it lacks
     set_arithmetic(tf32=order.tf32)
     if order.template is not None and order.declared is not None:
         conv_templates[order.template] = order.declared

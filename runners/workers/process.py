@@ -240,15 +240,11 @@ def prepare_process(seat: Seat) -> Ready:
     prepare_torch()
     with collection_paused():  # thousands of modules come, and none of them goes again
         import torch
-        from transformers.utils import logging as transformers_logging
 
         import runners.workers.loading  # noqa: F401 - imported now, while the parent reads the data
         from llava.model import kinds
     gc.freeze()
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names kernels that it lacks
     # the parent has looked at the checkpoint too, and said what is odd about it
     kinds.logger.setLevel(logging.ERROR)
     # The default lock of tqdm is a semaphore, which a killed process would leave behind.

@@ -289,6 +289,8 @@ def test_name_of_a_model_that_is_trained_in_two_ways_names_no_template(name):
     [
         ("plain", "mpt", ["llava-v1.5-7b"], ("plain", "asked for")),
         (None, "mpt", ["llava-v1.5-7b"], ("mpt", "named by the model's zoo entry")),
+        ("v1", None, [], ("vicuna_v1", "asked for as v1")),
+        ("vicuna_v1", None, [], ("vicuna_v1", "asked for")),
         (None, None, ["tuned", "llava-v1.5-7b"], ("vicuna_v1", "'v1.5' occurs in 'llava-v1.5-7b'")),
         (None, None, [None, "", "mistral"], ("mistral_instruct", "'mistral' occurs in 'mistral'")),
         (
@@ -298,7 +300,15 @@ def test_name_of_a_model_that_is_trained_in_two_ways_names_no_template(name):
             ("llava_v1", "'v1' occurs in 'llava-v1-tuned'"),
         ),
     ],
-    ids=["forced first", "then the zoo", "next name", "names left out", "first name that matches"],
+    ids=[
+        "forced first",
+        "then the zoo",
+        "second name",
+        "first name",
+        "next name",
+        "names left out",
+        "first name that matches",
+    ],
 )
 def test_order_in_which_a_template_is_looked_for(forced, zoo, names, expected):
     assert resolve_conversation(forced=forced, zoo=zoo, names=names) == expected

@@ -24,7 +24,9 @@ from runners.errors import ConfigError
 from runners.evaluation.ask_images import ImageBytes, fetch, open_sources
 from runners.options import program
 from runners.options.include import use_folders
+from tests.checkpoints import make_checkpoint, make_tower
 from tests.runners.conftest import Shell
+from tests.variants import make_lora
 
 
 def png(width: int, height: int) -> bytes:
@@ -97,6 +99,19 @@ def test_answer_alone_goes_to_stdout(shell: Shell, tmp_path: Path) -> None:
     assert done.stdout.strip()
     assert "conversation vicuna_v1" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_libraries_say_nothing_of_what_an_adapter_does_not_need(
+    shell: Shell, tmp_path: Path
+) -> None:
+    base = make_checkpoint(tmp_path / "the-base", make_tower(tmp_path / "clip-tiny"))
+    adapter = make_lora(tmp_path / "llava-v1.5-tiny-lora", base)
+    options = [f"model.path={adapter}", f"model.base={base}", "prompt=Why?", "max_new_tokens=1"]
+    done = shell(shlex.join(["python", "-m", "runners.ask", *options]), tmp_path)
+    assert done.code == 0, done.stderr
+    told = [line for line in done.stderr.splitlines() if not line.startswith("(cut: length")]
+    assert len(told) == 1, done.stderr
+    assert told[0].startswith("conversation vicuna_v1")
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

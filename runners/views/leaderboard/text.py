@@ -145,8 +145,8 @@ def _details(board: Leaderboard, section: Section, escape: Callable[[str], str])
     ]
     lines = [
         {
-            "Run": escape(row.name),
-            "Benchmark": escape(column.title),
+            "Run": row.name,
+            "Benchmark": column.title,
             "Score": cell.text,
             "95% interval": cell.interval_text,
             "Published": "" if cell.published is None else column.render(cell.published),
@@ -159,7 +159,7 @@ def _details(board: Leaderboard, section: Section, escape: Callable[[str], str])
     if not any(cell.published is not None for *_, cell in figures):
         for line in lines:
             del line["Published"], line["Difference"]
-    return [[*map(escape, line)] for line in lines[:1]] + [[*line.values()] for line in lines]
+    return [[*map(escape, cells)] for cells in (*lines[:1], *map(dict.values, lines))]
 
 
 def render_latex(board: Leaderboard) -> str:

@@ -33,8 +33,9 @@ def test_images_may_be_one_several_or_none(tmp_path):
     ("line", "message"),
     [
         ('{"question_id": 2,', "is not JSON"),
-        ({"question_id": 2}, "lacks the field `text`"),
-        ({"text": "t"}, "lacks the field `question_id`"),
+        ({"question_id": 2}, "lacks `text`"),
+        ({"text": "t"}, "lacks `question_id`"),
+        ({"uid": 1, "query": "t"}, "lacks `question_id` and `text`.*are 'uid', 'query'. Rename"),
         ({"question_id": None, "text": "t"}, "`question_id` must be str or int"),
         ({"question_id": 2, "text": "t", "image": [3]}, "`image` must be a file name"),
         ({"question_id": "1", "text": "t"}, r"repeats the question id '1' of .*q\.jsonl:1"),

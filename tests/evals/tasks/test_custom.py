@@ -66,6 +66,14 @@ def test_image_outside_the_folder_is_missing(tmp_path):
     assert not sample.images[0].exists()
 
 
+def test_image_that_another_field_names_is_not_passed_over(tmp_path):
+    task = custom(tmp_path, {"picture": "a.png"}, images=tmp_path)
+    assert not task.samples()[0].images
+    (tmp_path / "a.png").touch()
+    with pytest.raises(DataError, match=r"`picture` names a file in .*Rename the field"):
+        custom(tmp_path, {"picture": "a.png"}, images=tmp_path).samples()
+
+
 def test_image_without_folder_is_refused(tmp_path):
     with pytest.raises(
         DataError, match=r"own\.jsonl:1 names the image 'a\.jpg'.*Set tasks\.custom\.images=DIR"
@@ -201,14 +209,15 @@ def test_capitals_can_be_ignored(tmp_path, scorer, answer, text):
     task = custom(tmp_path, {"answer": answer}, scorer=scorer, ignore_case=True)
     assert value_of(task, text) == 1.0
     assert value_of(custom(tmp_path, {"answer": answer}, scorer=scorer), text) == 0.0
-    assert task.definition == f"custom_{scorer}_ignore_case/1"
+    version = 1 if scorer == "exact" else 2
+    assert task.definition == f"custom_{scorer}_ignore_case/{version}"
 
 
 @pytest.mark.parametrize(("text", "value"), [("0.3", 1), ("0.29", 1), ("0.31", 1), ("0.3101", 0)])
 def test_numbers_may_be_off_by_the_tolerance(tmp_path, text, value):
     task = custom(tmp_path, {"answer": 0.3}, scorer="numeric", tolerance=0.01)
     assert value_of(task, text) == value
-    assert task.definition == "custom_numeric_tolerance_0.01/1"
+    assert task.definition == "custom_numeric_tolerance_0.01/2"
 
 
 @pytest.mark.parametrize(

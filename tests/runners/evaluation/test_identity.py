@@ -10,7 +10,9 @@ import pytest
 from evals.benchmark import GENERATE, RANK
 from llava.conversation import conv_templates
 from llava.generation.request import GenerationConfig
+from llava.template_choice import _NAME_RULES, resolve_conversation
 from runners.evaluation.identity import ModelIdentity, compose_identity, engine_identity
+from runners.options.conf_files import list_choices, read_choice
 from runners.options.engine import EngineOptions, PackedOptions, SequentialOptions
 from runners.options.model import QuantizationConfig
 from runners.storage.identity import differences, prompt_format
@@ -127,3 +129,12 @@ def test_engine_counts_as_far_as_it_can_change_an_answer(
     engine: EngineOptions, identity: dict[str, object]
 ) -> None:
     assert engine_identity(engine) == identity
+
+
+def test_rules_and_zoo_name_templates_by_the_name_that_runs_are_known_by() -> None:
+    named = {template for _, template in _NAME_RULES if template}
+    for name in list_choices("model"):
+        entry = read_choice("model", name)
+        named.add(entry.get("conversation", "") if entry else "")
+    for template in named - {""}:
+        assert resolve_conversation(forced=template, zoo=None, names=[]) == (template, "asked for")

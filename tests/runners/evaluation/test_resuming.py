@@ -148,7 +148,10 @@ def test_answer_stays_when_its_image_goes(
         assert task_run.finish(None).num_answered == 3
     failing, staying = (record.getMessage() for record in caplog.records[:2])
     assert failing.startswith("custom: 1 of 4 questions have images")
-    assert failing.endswith("gone.png does not exist.) They count as failed.")
+    assert failing.endswith(
+        f"gone.png does not exist. It was looked for at {tmp_path}/images/gone.png.) "
+        "They count as failed."
+    )
     assert staying.startswith("custom: 2 of 4 questions have images")
     assert staying.endswith("Their stored answers stay.")
 

@@ -29,6 +29,9 @@ def test_hostile_names_are_text_everywhere(name: str, tmp_path: Path, build: Bui
     assert "\x1b" not in html + tex + table + built.stdout
     assert "\u202e" not in html + tex + table
     assert "\\input{" not in tex
+    assert not re.search(
+        r"(?<!\\)(?:\\\\)*%(?!\n)", tex.partition("\\begin")[2]
+    )  # it would hide the rest
     assert not re.search(r"^[\[*]", tex, re.MULTILINE)
     assert len({len(row) for row in built.tables()[0]}) == 1
     assert not any(r["name"].startswith(("=", "+", "-", "@")) for r in built.records())
