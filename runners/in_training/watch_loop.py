@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from filelock import Timeout
-
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
 from llava.names import get_model_name_from_path
@@ -28,7 +26,7 @@ from runners.options.watch import WatchConfig
 from runners.options.words import quote_literally
 from runners.signals import Interruption
 from runners.storage.identity import differences
-from runners.storage.lock import NO_LOCKS, lock_at
+from runners.storage.lock import FolderLock
 from runners.storage.stored import State, StoredTask
 
 logger = logging.getLogger(__name__)
@@ -218,18 +216,7 @@ class Watch:
     def _is_busy(self, name: str) -> bool:
         """Whether a process writes the run, such as one that outlived an earlier watch."""
         run_dir = Path(self.settings.results_dir) / name
-        for task in self.tasks:
-            path = run_dir / f".{task}.lock"
-            if path.exists():
-                try:
-                    with lock_at(path):
-                        pass
-                except Timeout:
-                    return True
-                except OSError as error:
-                    if error.errno not in NO_LOCKS:  # of that the evaluation says the remedy
-                        raise
-        return False
+        return any(FolderLock(run_dir / task).is_taken() for task in self.tasks)
 
     def _tell(self, folder: Path, what: str) -> None:
         """Says something about a checkpoint unless it was the last thing that was said of it."""
