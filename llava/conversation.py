@@ -83,7 +83,8 @@ class Conversation:
         named = self.sep_style in (SeparatorStyle.SINGLE, SeparatorStyle.TWO)
         plain = self.sep_style is SeparatorStyle.PLAIN
         alternates = self.sep_style in (SeparatorStyle.TWO, SeparatorStyle.PLAIN)
-        prompt = self.system if plain else self.system + self.sep
+        opens = self.system or self.version != _DECLARED  # LLaVA's code ends an empty text too
+        prompt = self.system + (self.sep if opens and not plain else "")
         for i, (role, text) in enumerate(turns):
             label = "" if plain else f"{role}:" if named else role
             if not text:
@@ -312,6 +313,13 @@ conv_templates: dict[str, Conversation] = {
         version="phi3",
         stop_str="<|end|>",
     ),
+    "phi3_chat": Conversation(
+        system="",
+        roles=("<|user|>\n", "<|assistant|>\n"),
+        sep_style=SeparatorStyle.GEMMA,
+        sep="<|end|>\n",
+        version="phi3",
+    ),
     "mistral_orca": Conversation(
         system="<|im_start|>system\nYou are MistralOrca, a large language model trained by "
         "Alignment Lab AI. Write out your reasoning step-by-step to be sure you get the right "
@@ -331,6 +339,7 @@ conv_templates: dict[str, Conversation] = {
 """Every template by its name; copy one before adding turns."""
 
 _BUILT_IN = frozenset(conv_templates)
+_DECLARED = "declared"
 _NUM_SEPARATORS = {SeparatorStyle.TWO: 2, SeparatorStyle.LLAMA_2: 2}
 """In these styles the turns of the assistant end with a separator of their own."""
 _OWN_ROLES = {
@@ -355,7 +364,7 @@ def declare_template(
     Args:
         name: Its name, which no template of this module has.
         style: How the parts are joined: a `SeparatorStyle` in lower case.
-        system: The text in front of the turns, with its markup.
+        system: The text in front of the turns, with its markup; empty for nothing at all.
         roles: The names of user and assistant, with their markup; None where the style has its own.
         separators: What ends a turn; in some styles one for the user and one for the assistant.
         stops: Texts that end an answer beside the end token, each one token of the tokenizer.
@@ -385,7 +394,7 @@ def declare_template(
         sep_style=kind,
         sep=separators[0],
         sep2=separators[-1] if number > 1 else None,
-        version="declared",
+        version=_DECLARED,
         stops=tuple(stops),
     )
 

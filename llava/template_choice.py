@@ -9,7 +9,8 @@ from typing import Any
 from llava.conversation import conv_templates, render_question
 from llava.errors import ConversationError
 
-_NAME_RULES = (
+_NAME_RULES: tuple[tuple[str, str | None], ...] = (
+    ("qwen2.5", None),
     ("llama3-llava", "llava_llama_3"),
     ("llava-llama-3", "llama_3"),
     ("llava-next-qwen", "qwen_1_5"),
@@ -18,7 +19,9 @@ _NAME_RULES = (
     ("qwen2", "qwen_1_5"),
     ("llava-onevision", "qwen_1_5"),
     ("gemma", "gemma_instruct"),
-    ("phi-3", "phi3_instruct"),
+    ("phi-3-mini-4k", "phi3_instruct"),
+    ("phi-3-mini-128k", "phi3_instruct"),
+    ("llava-phi-3-mini", "phi3_chat"),
     ("llama-2", "llava_llama_2"),
     ("mistral", "mistral_instruct"),
     ("v1.6-34b", "chatml_direct"),
@@ -27,6 +30,7 @@ _NAME_RULES = (
     ("v1", "llava_v1"),
     ("mpt", "mpt"),
 )
+"""What occurs in a name, and the template; None where LLaVAs are trained in one or another."""
 
 
 _MARKS = re.compile(r"</?s>|<\|\w+\|>|<(?:start|end)_of_turn>")
@@ -101,7 +105,7 @@ def resolve_conversation(
     """Returns the template's name for a checkpoint and the reason for the choice.
 
     A template that was not asked for must agree with the tokenizer: a name with `v1` in it is no
-    Vicuna where the tokenizer is that of another family.
+    Vicuna where the tokenizer is of another family, and a zoo entry may be given another path.
 
     Args:
         forced: A template that the user asked for, or None.
@@ -122,7 +126,8 @@ def resolve_conversation(
         if contradiction is not None:
             raise ConversationError(
                 f"The conversation template {template} ({reason}) is not this model's: "
-                f"{contradiction}. A wrong one would cost accuracy without a sign. {_name_one()}"
+                f"{contradiction}. A wrong one would cost accuracy without a sign. {_name_one()} "
+                f"If the model was trained in it all the same, force it: conversation={template}."
             )
     return template, reason
 
@@ -137,16 +142,26 @@ def _choose_template(forced: str | None, zoo: str | None, names: list[str]) -> t
                 f"({reason}). Choose one of these, or `auto`."
             )
         return template, reason
-    for name in names:
-        for pattern, template in _NAME_RULES:
-            # whole words and numbers only: `attempt-3` is no MPT, `dev1`, `v12` and `v1.7` no v1
-            rest = r"\d|\.[5-9]|\.\d\d|[a-z]" if pattern[-1].isdigit() else "[a-z]"
-            if re.search(rf"(?<![a-z]){re.escape(pattern)}(?!{rest})", name.lower()):
-                return template, f"{pattern!r} occurs in {name!r}"
+    matches = ((rule, name) for name in names for rule in _NAME_RULES if _occurs(rule[0], name))
+    (pattern, template), name = next(matches, (("", None), ""))
+    if template is not None:
+        return template, f"{pattern!r} occurs in {name!r}"
     raise ConversationError(
         f"No conversation template is known for {' / '.join(map(repr, names)) or 'this model'}: a "
         f"wrong one would cost accuracy without a sign. {_name_one()}"
     )
+
+
+def _occurs(pattern: str, name: str) -> bool:
+    """Whether a pattern occurs in a name as whole words and numbers, `v1-5` being `v1.5`.
+
+    `attempt-3` is no MPT, `dev1`, `v12` and `v1.7` are no v1.
+    """
+    rest = "[a-z]"
+    if pattern[-1].isdigit():
+        rest += r"|\d|\.[5-9]|\.\d\d" + ("" if "." in pattern else r"|[_-][5-9](?![\da-z])")
+    words = re.escape(pattern).replace(r"\.", "[._-]")
+    return bool(re.search(rf"(?<![a-z]){words}(?!{rest})", name.lower()))
 
 
 def _name_one() -> str:

@@ -46,6 +46,7 @@ class Layout:
         unpads: Whether the map is cut to the image and its rows are closed by the newline.
         pools: Whether the map is pooled to half its width and height.
         keeps_base: Whether the view of the whole image comes before its tiles.
+        closes_whole: Whether the newline follows one of several images, which are not tiled then.
     """
 
     mode: str = "square"
@@ -57,11 +58,21 @@ class Layout:
     unpads: bool = False
     pools: bool = False
     keeps_base: bool = True
+    closes_whole: bool = False
 
     @property
     def is_tiled(self) -> bool:
         """Whether an image may give more than one view."""
         return self.mode in ("anyres", "highres", "crop_split")
+
+    def of_each(self, num_images: int) -> Layout:
+        """Returns how each of so many images of one question is laid out.
+
+        Where an image is tiled up to a limit (`anyres_max_N`, OneVision), several are padded.
+        """
+        if num_images < 2 or self.limit is None:
+            return self
+        return Layout(mode="pad", closes_whole=self.closes_whole)
 
     def num_views(self, tile_side: int) -> int:
         """Returns how many views of an image the tower gets at most, that of all of it counted.
@@ -90,13 +101,17 @@ class Layout:
             num_tiles = min(num_tiles, int(_NOT_SHRUNK**2 * self.limit) + 1)
         return num_tiles + self.keeps_base
 
-    def most_rows(self, tile_side: int) -> int:
-        """Returns how many rows of tiles are closed by newlines at most, patch row by patch row."""
-        if not self.unpads or self.pools or self.num_views(tile_side) < 2:
+    def most_newlines(self, tile_side: int, patches_per_side: int) -> int:
+        """Returns how many newlines are read at most: one behind each row of patches of tiles."""
+        if self.num_views(tile_side) < 2:
+            return int(self.closes_whole)
+        if not self.unpads or self.pools:
             return 0
-        if self.mode != "anyres" or self.pinpoints is None:
-            return 2
-        return max(height for _, height in read_pinpoints(self.pinpoints, tile_side)) // tile_side
+        rows = 2
+        if self.mode == "anyres" and self.pinpoints is not None:
+            sizes = read_pinpoints(self.pinpoints, tile_side)
+            rows = max(height for _, height in sizes) // tile_side
+        return rows * patches_per_side
 
     def shrunk(self, height: int, width: int, side: int) -> Size | None:
         """Returns height and width to which a map of features is shrunk; None where it is not.
@@ -131,7 +146,7 @@ def read_layout(config: Mapping[str, Any]) -> Layout:
 
     Args:
         config: May have `image_aspect_ratio`, `mm_patch_merge_type`, `image_grid_pinpoints`,
-            `image_crop_resolution` and `image_split_resolution`.
+            `image_crop_resolution`, `image_split_resolution` and `image_newline_of_each`.
 
     Raises:
         ValueError: a value is unknown, or a mode lacks the sizes that it needs.
@@ -157,6 +172,7 @@ def read_layout(config: Mapping[str, Any]) -> Layout:
         unpads="unpad" in parts,
         pools="maxpool2x2" in parts,
         keeps_base="nobase" not in parts,
+        closes_whole=most is not None and bool(config.get("image_newline_of_each")),
     )
     if mode == "anyres":
         read_pinpoints(layout.pinpoints or (), 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -79,11 +79,15 @@ def _answer(settings: AskConfig, subject: Subject, request: Request) -> int:
     order = subject.load_order(settings, dtype=dtype, engine=SequentialOptions())
     with doing("loading the model"):
         engine = load_sequential(order, device)
+
+    class Shown(TextStreamer):
+        def put(self, value: Any) -> None:
+            if self.next_tokens_are_prompt or int(value[-1]) not in engine.stops:
+                super().put(value)
+
     streams = sys.stdout.isatty() and settings.num_beams == 1
-    streamer = None
-    if streams:
-        streamer = TextStreamer(engine.tokenizer, skip_prompt=True, skip_special_tokens=True)
-    result = from_engine(engine.answer(request, streamer=streamer))
+    streamer = Shown(engine.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    result = from_engine(engine.answer(request, streamer=streamer if streams else None))
     if isinstance(result, Failure):
         print(f"No answer ({result.cause}): {result.message}", file=sys.stderr)
         return INCOMPLETE

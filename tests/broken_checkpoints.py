@@ -287,6 +287,13 @@ def base_of_another_family(shop: Workshop) -> Broken:
     return Broken(make_projector(shop.home / "llava-pretrain", shop.llava()), r"shape", base)
 
 
+def base_of_unknown_type(shop: Workshop) -> Broken:
+    base, adapter = shop.base(), shop.home / "adapter"
+    write_adapter(adapter, load_file(base / "model.safetensors"))
+    edit_config(base, model_type="olmo2")
+    return Broken(adapter, r"`model_type` must be .*'olmo2' in \S*vicuna-tiny/config\.json", base)
+
+
 def base_for_complete_checkpoint(shop: Workshop) -> Broken:
     return Broken(shop.llava(), r"`model\.base` is .*complete checkpoint", shop.base())
 
@@ -356,6 +363,7 @@ WAYS: tuple[Callable[[Workshop], Broken], ...] = (
     base_missing_for_lora,
     base_missing_for_projector,
     base_of_another_family,
+    base_of_unknown_type,
     base_for_complete_checkpoint,
     tokenizer_missing,
     tokenizer_damaged,

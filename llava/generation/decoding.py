@@ -56,7 +56,7 @@ class PackDecoder:
     """Writes the answers of one pack.
 
     Args:
-        model: A language model that `is_packable`, with or without LLaVA's parts.
+        model: A language model that is packed (`why_alone`), with or without LLaVA's parts.
         pack: What is asked.
         features: (S, D) embeddings of each image by its key.
         questions: One a request, in the order of the rows.

@@ -81,8 +81,9 @@ class _Begun:
 class PackedEngine:
     """Answers requests in packs, and those that packing could change once more, one by one.
 
-    Beams and models whose attention takes no mask of its own (MPT) go one by one. Tokenizer, model,
-    image processor, context length and template are those of `SequentialEngine`.
+    Beams go one by one, and all questions to a model for which `why_alone` has a reason, which is
+    logged. Tokenizer, model, image processor, context length and template are those of
+    `SequentialEngine`.
 
     Args:
         max_tokens: Cache slots of a pack; None for what the device's memory allows.
@@ -129,13 +130,10 @@ class PackedEngine:
         self._begun: _Begun | None = None
         # images without others beside them, for the pack's answers that are computed again alone
         self._encoded_alone: dict[tuple[str, ...], EncodedImages] = {}
-        unusual = model.generation_config.to_diff_dict().keys() & _SEQUENTIAL_OPTIONS
-        if unusual:
-            logger.warning(
-                "the checkpoint's generation config has %s: every request is computed alone",
-                ", ".join(sorted(unusual)),
-            )
-        self._packs_model = is_packable(model.config) and not unusual
+        why = why_alone(model)
+        if why:
+            logger.warning("questions are answered one by one, which is slower: %s", why)
+        self._packs_model = not why
 
     @property
     def max_tokens(self) -> int:
@@ -420,12 +418,14 @@ def _images_of(request: Request, prepared: Prepared) -> list[PreparedImage]:
     return [prepared[image.key] for image in request.images]
 
 
-def is_packable(config: Any) -> bool:
-    """Whether a question's answer is the same beside others: else questions go one by one.
-
-    Args:
-        config: Of the model.
-    """
+def why_alone(model: Any) -> str:
+    """Returns why questions to a model go one by one, for a person; empty where they are packed."""
+    config = model.config
     family = MODEL_TYPES.get(config.model_type)
-    rope = getattr(config, "rope_parameters", None) or {}
-    return family is not None and family.is_packable and rope.get("rope_type") not in _GROWING_ROPE
+    if family is None or not family.is_packable:
+        return f"the attention of {config.model_type} cannot keep the questions of a pack apart"
+    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
+    if rope in _GROWING_ROPE:
+        return f"with {rope} rotary scaling, an answer would hang on the questions beside it"
+    unusual = model.generation_config.to_diff_dict().keys() & _SEQUENTIAL_OPTIONS
+    return f"its generation config has {', '.join(sorted(unusual))}" if unusual else ""

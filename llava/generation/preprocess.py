@@ -37,9 +37,15 @@ class BlankImage:
 
 @dataclass(frozen=True, slots=True)
 class WholeImage:
-    """One of several images of a question: padded, where one alone would be tiled."""
+    """One of several images of a question: padded, where one alone would be tiled.
+
+    Attributes:
+        of: The image.
+        is_closed: Whether the newline follows its features.
+    """
 
     of: ImageSource
+    is_closed: bool
 
     @property
     def key(self) -> str:
@@ -54,19 +60,15 @@ class WholeImage:
 def lay_out(request: Request, config: Any) -> Request:
     """Returns a request with its images as the evaluation of its checkpoint has them seen.
 
-    Where LLaVA-NeXT tiles an image up to a limit (`anyres_max_N`, OneVision), several images of one
-    question are padded and not tiled.
-
     Args:
         request: The question; may have been laid out before.
         config: Of the model.
     """
-    images = request.images
-    if len(images) < 2 or isinstance(images[0], WholeImage):
+    images, layout = request.images, read_layout(vars(config))
+    each = layout.of_each(len(images))
+    if each is layout or isinstance(images[0], WholeImage):
         return request
-    if read_layout(vars(config)).limit is None:
-        return request
-    return replace(request, images=tuple(map(WholeImage, images)))
+    return replace(request, images=tuple(WholeImage(i, each.closes_whole) for i in images))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,7 @@ class PreparedImage:
     """One image of a request.
 
     Attributes:
-        pixel_values: (3, H, W) or, tiled, (1 + T, 3, H, W) float32, CLIP-normalized.
+        pixel_values: (3, H, W) or, tiled or closed, (1 + T, 3, H, W) float32, CLIP-normalized.
         size: Width and height of the image as it was opened.
         sha256: Hash of its mode, size and pixels as it was opened, as hex.
     """
@@ -82,11 +84,6 @@ class PreparedImage:
     pixel_values: torch.Tensor
     size: tuple[int, int]
     sha256: str
-
-
-def is_whole(source: ImageSource) -> bool:
-    """Whether an image, or the one that a blank one stands for, is seen as a whole."""
-    return isinstance(source.of if isinstance(source, BlankImage) else source, WholeImage)
 
 
 def prepare_images(
@@ -108,11 +105,14 @@ def prepare_images(
 
 
 def _prepare(source: ImageSource, image_processor: Any, config: Any, *, pin: bool) -> PreparedImage:
-    image = _open(source)
+    image, seen = _open(source), source.of if isinstance(source, BlankImage) else source
+    whole = seen if isinstance(seen, WholeImage) else None
     try:
-        [values] = process_images([image], image_processor, _PADDED if is_whole(source) else config)
+        [values] = process_images([image], image_processor, _PADDED if whole else config)
     except (OSError, ValueError) as error:
         raise RequestError(FailureCause.IMAGE_UNREADABLE, f"{source.key}: {error}") from error
+    if whole is not None and whole.is_closed:
+        values = values[None]  # as tiled into nothing: the newline follows the view of the whole
     if pin:
         values = values.pin_memory()
     return PreparedImage(pixel_values=values, size=image.size, sha256=hash_image(image))

@@ -120,7 +120,7 @@ class Completion:
     Attributes:
         key: The request's key.
         token_ids: New tokens only, the end token included if it was reached.
-        text: The decoded tokens, special tokens skipped, stripped.
+        text: The decoded tokens, special ones and the one that ended it left out, stripped.
         finish_reason: `stop` (end token), `length` (max_new_tokens), `context` (context full) or
             `choice` (one of the request's choices).
         num_prompt_tokens: Length of the prompt with its image embeddings.

@@ -33,7 +33,7 @@ class RowCache:
     behind the longest, and what others have before that is nobody's.
 
     Args:
-        model: A language model that `is_packable`, with or without LLaVA's parts.
+        model: A language model that is packed (`why_alone`), with or without LLaVA's parts.
         num_rows: G.
         num_slots: L when the pack is through, as far as it is known.
         meter: Counts the passes.

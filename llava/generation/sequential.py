@@ -186,8 +186,7 @@ class SequentialEngine:
         generation = GenerationConfig(max_new_tokens=PROBE_TOKENS)
         greedy = replace(request, generation=generation, choices=())
         output, tokens = self._generate(greedy, images)
-        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        return output.logits[0][0].float(), text.strip()
+        return output.logits[0][0].float(), self._text(greedy, tokens)
 
     def completion(
         self,
@@ -209,7 +208,7 @@ class SequentialEngine:
         return Completion(
             key=request.key,
             token_ids=tuple(tokens),
-            text=self.tokenizer.decode(tokens, skip_special_tokens=True).strip(),
+            text=self._text(request, tokens),
             finish_reason=self._finish_reason(request, tokens),
             num_prompt_tokens=self.num_tokens(request, images),
             min_margin=min(margins) if margins else None,
@@ -217,6 +216,12 @@ class SequentialEngine:
             latency_s=latency_s,
             image_sha256=tuple(image.sha256 for image in images),
         )
+
+    def _text(self, request: Request, tokens: Sequence[int]) -> str:
+        """The text of an answer, without the token that ended it."""
+        is_ended = self._finish_reason(request, tokens) == "stop"
+        kept = tokens[: len(tokens) - is_ended]
+        return self.tokenizer.decode(kept, skip_special_tokens=True).strip()
 
     def _finish_reason(self, request: Request, tokens: Sequence[int]) -> str:
         if request.choices:

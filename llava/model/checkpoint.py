@@ -179,6 +179,18 @@ class Checkpoint:
             return 0
         return self.num_image_tokens * self.layout.num_read(self.tower.image_size)
 
+    def image_tokens(self, num_images: int) -> tuple[int, int]:
+        """Returns the fewest and the most embeddings of each of so many images of one question.
+
+        Newlines are counted among the most.
+        """
+        if self.tower is None:
+            return 0, 0
+        side, layout = self.tower.image_size, self.layout.of_each(num_images)
+        newlines = layout.most_newlines(side, self.tower.num_patches_per_side)
+        most = self.num_image_tokens * layout.num_read(side) + newlines
+        return most if layout.num_views(side) == 1 else self.num_image_tokens, most
+
     @property
     def layout(self) -> Layout:
         """How images are laid out for the tower."""
@@ -260,7 +272,7 @@ def inspect_checkpoint(
         native = is_native_config(read_config(base_dir))
     if translated:
         config = translate_config(config, config_dir) | {"mm_vision_tower": str(language_dir)}
-    family = _family_of(config, folder, name, base_dir)
+    family = _family_of(config, config_path, name, base_dir)
     config = read_facts(config, family, config_path, native=translated)
     config |= _inherited(config, base_dir)
     if not in_memory:
@@ -333,7 +345,7 @@ def _inherited(config: Mapping[str, Any], base: Path | None) -> dict[str, Any]:
     return {"unfreeze_mm_vision_tower": True} if is_tower_tuned(own) and len(names) == 1 else {}
 
 
-def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | None) -> Family:
+def _family_of(config: Mapping[str, Any], path: Path, name: str, base: Path | None) -> Family:
     model_type = str(config.get("model_type"))
     classes = str(config.get("architectures") or "")
     named = [each for each in FAMILIES.values() if f"{each.prefix}ForCausalLM" in classes]
@@ -341,13 +353,12 @@ def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | 
         family = MODEL_TYPES[model_type]
         if named and family not in named:
             words = f"{family.prefix}ForCausalLM, as `model_type` is {model_type}"
-            path = folder / "config.json"
             raise unknown_value("architectures", words, config["architectures"], path)
         return family
     if model_type != _AMBIGUOUS_TYPE:
         raise CheckpointError(
             f"`model_type` must be one of {', '.join((*MODEL_TYPES, *NATIVE_TYPES))}, but is "
-            f"{model_type!r} in {folder / 'config.json'}. Other models cannot be loaded."
+            f"{model_type!r} in {path}. Other models cannot be loaded."
         )
     base_type = "" if base is None else str(read_config(base).get("model_type"))
     if base_type in MODEL_TYPES:
@@ -360,6 +371,5 @@ def _family_of(config: Mapping[str, Any], folder: Path, name: str, base: Path | 
                 return FAMILIES[reference]
     if classes:  # another language model's tensors may have the same names
         known = one_of(*(f"{family.prefix}ForCausalLM" for family in FAMILIES.values()))
-        found, path = config["architectures"], folder / "config.json"
-        raise unknown_value("architectures", known.words, found, path)
+        raise unknown_value("architectures", known.words, config["architectures"], path)
     return FAMILIES["llama"]

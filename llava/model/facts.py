@@ -78,6 +78,7 @@ _LLAVA: Mapping[str, Rule] = {
     **dict.fromkeys(("mm_vision_tower", "vision_tower"), TEXT | NULL),
     **dict.fromkeys(("mm_use_im_start_end", "mm_use_im_patch_token"), FLAG | NULL),
     **dict.fromkeys(("unfreeze_mm_vision_tower", "s2"), FLAG | NULL),
+    "image_newline_of_each": FLAG | NULL,
     "mm_tunable_parts": _PARTS | NULL,
     "s2_scales": _SCALES | NULL,
     **dict.fromkeys(("tokenizer_model_max_length", "max_sequence_length"), whole() | NULL),

@@ -159,4 +159,5 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         }
     if "vision_aspect_ratio" in defaults:
         fields["image_aspect_ratio"] = stated["vision_aspect_ratio"]
+        fields["image_newline_of_each"] = True  # of several images, which the class does not tile
     return fields

@@ -70,6 +70,11 @@ _RULES: Mapping[str, Mapping[str, Rule]] = {
         **dict.fromkeys(("checkpoint_format", "format"), one_of("gptq", "gptq_v2") | NULL),
         "is_marlin_format": OFF,
         "pack_dtype": one_of("int32") | NULL,
+        "dynamic": _NOTHING
+        | Rule(
+            "of layers kept dense alone (-:)",
+            lambda layers: isinstance(layers, dict) and all(n.startswith("-:") for n in layers),
+        ),
     },
     "compressed-tensors": {
         "format": one_of("pack-quantized", "int-quantized", "float-quantized"),
@@ -121,6 +126,8 @@ def find_packing(names: Iterable[str], folder: Path, files: Sequence[Path]) -> P
     if not methods or (name.endswith(".weight_scale") and stated not in methods):
         label = "8 bit with scales" if methods else label  # others name their scales so too
         raise CheckpointError(_refusal(label, name, folder))
+    if all(stated not in known for _, known in _MARKS.values()):
+        raise CheckpointError(_refusal(f"{stated!r:.100}", name, folder))
     if stated not in methods:
         words = " or ".join("left out" if one is None else one for one in methods)
         raise _unreadable("quant_method", f"{words}, as {name} is stored so", stated, source)

@@ -189,7 +189,7 @@ def plan_task(
             kept.add(group, renderer, checkpoint)
             longest_frame = max(kept.longest_prompt + _BESIDE_TEXT, longest_frame)
             continue
-        most = _most_added(group[0], checkpoint) + longest_frame
+        most = _added(group[0], checkpoint)[1] + longest_frame
         if all(_surely_fits(sample, checkpoint.max_prompt_tokens - most) for sample in group):
             num_estimated += len(group)
         else:
@@ -235,10 +235,8 @@ class _Counted:
         self, group: Sequence[Sample], renderer: PromptRenderer, checkpoint: Checkpoint
     ) -> None:
         """Counts questions that share their images."""
-        num_shown, longest = len(group[0].images), checkpoint.max_prompt_tokens
-        added = num_shown * (checkpoint.most_image_tokens - 1)
-        least = num_shown * (checkpoint.num_image_tokens - 1)
-        most = _most_added(group[0], checkpoint)
+        longest = checkpoint.max_prompt_tokens
+        least, added = _added(group[0], checkpoint)
         prompts = []
         for sample in group:
             # nothing is generated; one token is right for choices, too
@@ -250,7 +248,7 @@ class _Counted:
             self.requests[sample.key] = request
             too_long = len(request.prompt_ids) + least > longest
             self.failures[Cause.PROMPT_TOO_LONG] += too_long
-            perhaps = len(request.prompt_ids) + most > longest
+            perhaps = len(request.prompt_ids) + added > longest
             self.num_perhaps_too_long += perhaps and not too_long
         lengths = [len(prompt) for prompt in prompts]
         shared = added + _count_shared(prompts[0].tolist()) if len(prompts) > 1 else 0
@@ -260,9 +258,11 @@ class _Counted:
         self.longest_prompt = max([self.longest_prompt, *lengths])
 
 
-def _most_added(sample: Sample, checkpoint: Checkpoint) -> int:
-    """The most tokens that the images of a question add to its prompt, which marks each by one."""
-    return len(sample.images) * (checkpoint.most_image_tokens + _num_newlines(checkpoint) - 1)
+def _added(sample: Sample, checkpoint: Checkpoint) -> tuple[int, int]:
+    """The fewest and most tokens that images add to a prompt, which marks each by one."""
+    num_shown = len(sample.images)
+    least, most = checkpoint.image_tokens(num_shown)
+    return num_shown * (least - 1), num_shown * (most - 1)
 
 
 def _surely_fits(sample: Sample, longest: int) -> bool:
@@ -297,7 +297,7 @@ def _problems(plan: TaskPlan, checkpoint: Checkpoint) -> Iterator[str]:
     """Says which questions the run itself would not get an answer to."""
     context = f"{checkpoint.max_prompt_tokens:,} tokens"
     if value := checkpoint.config.get(checkpoint.context_field.rpartition(".")[2]):
-        path = checkpoint.path / "config.json"
+        path = checkpoint.config_file
         context += f", as `{checkpoint.context_field}` is {value:,} in {path}"
     for cause, number in plan.failures.items():
         why = f" (they and their images do not fit into {context})"
@@ -309,14 +309,6 @@ def _problems(plan: TaskPlan, checkpoint: Checkpoint) -> Iterator[str]:
             f"{Cause.PROMPT_TOO_LONG} if their images are cut into the most tiles (the context is "
             f"{context})."
         )
-
-
-def _num_newlines(checkpoint: Checkpoint) -> int:
-    """The most newline embeddings of an image: one behind each row of patches of all its tiles."""
-    tower, layout = checkpoint.tower, checkpoint.layout
-    if tower is None:
-        return 0
-    return layout.most_rows(tower.image_size) * tower.num_patches_per_side
 
 
 def _count_shared(prompt: Sequence[int]) -> int:

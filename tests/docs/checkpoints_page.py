@@ -21,8 +21,7 @@ _NEXT = "LLaVA-VL/LLaVA-NeXT"
 _OWN = "transformers' own classes"
 _LANGUAGE_ORACLES = {
     "llama": f"{_REFERENCE}, {_NEXT} (Llama 3), {_OWN}",
-    "mistral": _REFERENCE,
-    "mpt": _REFERENCE,
+    "mpt": f"nothing but its prompts ({_REFERENCE})",
     "qwen2": f"{_NEXT}, {_OWN}",
 }
 _TOWER_ORACLES = {
@@ -45,21 +44,34 @@ def render() -> str:
 
 _HEAD = """# Which checkpoints open
 
-`model.path=` takes a folder or a hub id of any of these. What config.json holds and is not known is
-refused by name; nothing is guessed. `python -m tests.docs.checkpoints_page` writes this page from
-the tables of the code.
+`model.path=` takes a folder or a hub id of any of these. A field of config.json that decides
+answers is refused by name where its value is not known; no other field reaches the model. The first
+LLaVA's config.json, of type `llava`, does not say which language model it is on: its base, its
+classes or the checkpoint's name do, and else it is LLaMA. `python -m tests.docs.checkpoints_page`
+writes this page; its lists are the code's.
 
-"Tested against" names the code whose recorded answers ours are compared with, on small random
-checkpoints: token ids, pixels, features, logits and answers.
+"Tested against" names the code whose recorded outputs ours are compared with, on small random
+checkpoints: token ids, pixels, features, logits and answers. Where there are none, it says what is
+compared instead.
+"""
+_PACKS = """
+Whatever the language model, questions go one by one where its rotary scaling is `dynamic` or
+`longrope`, or where its generation config has an option such as `repetition_penalty`: see
+[how the packed engine works](packed_engine.md#what-it-does-not-do).
 """
 _OVER = """
 Over each of them a LoRA adapter opens as LLaVA's, LLaVA-NeXT's and peft's training save it, and a
 projector alone.
 
+Where one image is tiled up to a limit (`anyres_max_N`, OneVision), several images of one question
+are padded instead. In transformers' format the newline follows each of them, as in its class. In
+the original format it does not, as in LLaVA-NeXT's evaluation.
+
 ## Stored quantized
 
-Weights that are stored in few bits are unpacked to dense ones while loading, exactly;
-`quantization=` then applies as to any other checkpoint.
+Weights that are stored in few bits are unpacked while loading to the dense ones that they stand
+for; `quantization=` then applies as to any other checkpoint.
+[Which options of each method open](evaluate_your_checkpoint.md#what-a-checkpoint-is).
 """
 
 
@@ -68,6 +80,7 @@ def _lines() -> Iterator[str]:
     yield from ("", "## Language models", "")
     heads = ("language model", "`model_type` of a LLaVA", "tested against", "answered")
     yield from _table(heads, map(_family_row, FAMILIES.values()))
+    yield from _PACKS.splitlines()
     yield from ("", "## Vision towers", "")
     rows = ((kind.name, f"`{name}`", _TOWER_ORACLES[kind.name]) for name, kind in KINDS.items())
     yield from _table(("tower", "`model_type`", "tested against"), rows)
@@ -77,7 +90,7 @@ def _lines() -> Iterator[str]:
     yield ""
     yield from (f"- {method}" for method in PARTS)
     yield from ("", "## Other architectures", "")
-    yield from ("These are refused in one sentence that says where they run:", "")
+    yield from ("These are refused by name, with the code that evaluates them:", "")
     yield from (f"- {title}: {code}" for _, title, code in FOREIGN)
 
 

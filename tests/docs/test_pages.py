@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from llava.template_choice import _NAME_RULES
 from runners.command.names import COMMANDS, PROGRAMS
 from tests.docs.composing import compose
 from tests.runners.conftest import program_environment
@@ -270,6 +271,16 @@ def test_every_page_is_in_the_index() -> None:
 def test_every_picture_is_shown_on_a_page() -> None:
     shown = {Path(link).name for page in PAGES for link in links(page)}
     assert {path.name for path in (DOCS / "images").iterdir()} <= shown
+
+
+def test_table_of_templates_is_that_of_the_rules() -> None:
+    page = (DOCS / "evaluate_your_checkpoint.md").read_text(encoding="utf-8")
+    table = page.partition("occurs as a word")[2]
+    rows = re.findall(r"^\| (`.*) \| (?:`(\w+)`|none: .*) \|$", table, re.MULTILINE)
+    patterns = [pattern for pattern, _ in _NAME_RULES]
+    shown = [(each, name) for words, name in rows for each in re.findall(r"`([^`]+)`", words)]
+    rules = [(each, name or None) for each, name in shown if each in patterns]
+    assert rules == list(_NAME_RULES)
 
 
 def test_every_proof_of_a_promise_is_there() -> None:

@@ -74,11 +74,16 @@ class Variant:
 def askable(case: dict[str, Any], config: Any) -> bool:
     """Whether the engines take it: an image for each placeholder, the checkpoint's own settings.
 
-    Several images that are tiled up to a limit are recorded tiled, but put to a model padded.
+    Several images, where one is tiled up to a limit, are put to a model padded: recorded are they
+    so with the newline (given as a list) and without it.
     """
-    num_places = sum(token < 0 for token in case["input_ids"])
-    padded = len(case["images"]) > 1 and read_layout(vars(config)).limit is not None
-    return num_places == len(case["images"]) and not case.get("config_override") and not padded
+    layout, override = read_layout(vars(config)), case.get("config_override")
+    if len(case["images"]) > 1 and layout.limit is not None:
+        is_closed = case["images_argument"] == "list"
+        is_own = override == {"image_aspect_ratio": "pad"} and is_closed == layout.closes_whole
+    else:
+        is_own = not override
+    return is_own and sum(token < 0 for token in case["input_ids"]) == len(case["images"])
 
 
 @pytest.fixture(scope="module", params=VARIANTS, ids=[entry["id"] for entry in VARIANTS])

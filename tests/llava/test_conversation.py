@@ -1,5 +1,7 @@
 """Prompts are what the checkpoints were trained on, character for character."""
 
+import re
+
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -82,6 +84,15 @@ def rendered(template, *turns):
             f"[INST] <<SYS>>\n{LLAMA_2}\n<</SYS>>\n\nHi. [/INST] Yes? </s><s>[INST] Why? [/INST]",
         ),
         ("mistral_instruct", "[INST] Hi. [/INST] Yes? </s>[INST] Why? [/INST]"),
+        (
+            "phi3_instruct",
+            "<|system|>\nYou are a helpful AI assistant.<|end|>\n<|user|>\nHi.<|end|>\n"
+            "<|assistant|>\nYes?<|end|>\n<|user|>\nWhy?<|end|>\n<|assistant|>\n",
+        ),
+        (
+            "phi3_chat",
+            "<|user|>\nHi.<|end|>\n<|assistant|>\nYes?<|end|>\n<|user|>\nWhy?<|end|>\n<|assistant|>\n",
+        ),
     ],
 )
 def test_open_conversation_of_three_turns(template, prompt):
@@ -112,6 +123,13 @@ def test_plain_style_alternates_its_separators():
     plain.append_message("", "a")
     plain.append_message("", "b")
     assert plain.get_prompt() == "Look: a\nb!"
+
+
+def test_empty_system_text_of_a_known_template_is_closed_as_llava_does():
+    conversation = conv_templates["vicuna_v1"].copy()
+    conversation.system = ""
+    conversation.append_message("USER", "Hi.")
+    assert conversation.get_prompt() == " USER: Hi. "
 
 
 def test_few_shot_template_shows_its_example_first():
@@ -216,6 +234,18 @@ def test_every_template_renders_a_question(name):
         ("my-llama-2-after-llava-v1.5", "llava_llama_2"),
         ("mistral-v1.6-34b", "mistral_instruct"),
         ("llava-mpt-v1", "llava_v1"),
+        ("LLaVA-Phi-3-mini-4k-instruct-FT", "phi3_instruct"),
+        ("microsoft/Phi-3-mini-128k-instruct", "phi3_instruct"),
+        ("llava-v1-5-7b", "vicuna_v1"),
+        ("llava_v1_5_7b", "vicuna_v1"),
+        ("llava-v1.5-7-mine", "vicuna_v1"),
+        ("llava-v1-7b", "llava_v1"),
+        ("llava-mistral-7", "mistral_instruct"),
+        ("llava-qwen2-7b", "qwen_1_5"),
+        ("llava-onevision-qwen2-0.5b-ov-hf", "qwen_1_5"),
+        ("llava-onevision-mine", "qwen_1_5"),
+        ("llava-phi-3-mini", "phi3_chat"),
+        ("llava-phi-3-mini-hf", "phi3_chat"),
     ],
 )
 def test_template_follows_from_the_name(name, template):
@@ -225,9 +255,31 @@ def test_template_follows_from_the_name(name, template):
 
 
 @pytest.mark.parametrize(
-    "name", ["mine-v12", "llava-v10", "llava-v1.7", "llava-v1.55-x", "llava-v1.6-340b", "llama-20b"]
+    "name",
+    [
+        "mine-v12",
+        "llava-v10",
+        "llava-v1.7",
+        "llava-v1.55-x",
+        "llava-v1.6-340b",
+        "llama-20b",
+        "llava-v1-7",
+    ],
 )
 def test_beginning_of_another_version_number_names_no_template(name):
+    with pytest.raises(ConversationError, match="No conversation template is known"):
+        resolve_conversation(forced=None, zoo=None, names=[name])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("llava-phi-3-tuned", "llava-phi-3-medium", "Phi-3.5-mini"),
+        *("llava-qwen2.5-7b", "llava-onevision-qwen2.5-7b", "llava-next-qwen2_5-7b"),
+        *("llava-v1.5-qwen2-5-7b", "Qwen/Qwen2.5-7B-Instruct"),
+    ],
+)
+def test_name_of_a_model_that_is_trained_in_two_ways_names_no_template(name):
     with pytest.raises(ConversationError, match="No conversation template is known"):
         resolve_conversation(forced=None, zoo=None, names=[name])
 
@@ -311,6 +363,7 @@ def tokenizer_of(family):
         ("mistral_instruct", {"llama", "llama with padding"}),
         ("chatml_direct", {"qwen", "mpt", "llama for chatml"}),
         ("mpt", {"qwen", "mpt", "llama for chatml"}),
+        ("phi3_chat", {"phi 3"}),
     ],
 )
 def test_families_whose_tokenizer_a_template_agrees_with(template, families):
@@ -327,6 +380,9 @@ def test_name_does_not_stand_against_the_tokenizer(family, name):
             resolve_conversation(forced=None, **source, tokenizer=tokenizer)
         assert "`conversation=`" in str(caught.value)
         assert all(template in str(caught.value) for template in conv_templates)
+        assert re.search(
+            r"force it: conversation=(vicuna_v1|llava_v1|llava_llama_2)\.$", str(caught.value)
+        )
     asked = resolve_conversation(forced="vicuna_v1", zoo=None, names=[name], tokenizer=tokenizer)
     assert asked == ("vicuna_v1", "asked for")
 

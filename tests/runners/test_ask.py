@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shlex
 import subprocess
 import sys
@@ -18,8 +19,11 @@ import pytest
 from PIL import Image
 
 from evals.reading.images import ImageFile
+from runners.ask import ask
 from runners.errors import ConfigError
 from runners.evaluation.ask_images import ImageBytes, fetch, open_sources
+from runners.options import program
+from runners.options.include import use_folders
 from tests.runners.conftest import Shell
 
 
@@ -93,6 +97,29 @@ def test_answer_alone_goes_to_stdout(shell: Shell, tmp_path: Path) -> None:
     assert done.stdout.strip()
     assert "conversation vicuna_v1" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_token_that_ends_the_answer_is_not_shown(
+    is_terminal: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").write_bytes(png(48, 48))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    shown = []
+    for name, stop in (("with", []), ("without", ["▁no"])):
+        path = tmp_path / name / "conversation" / f"{name}.yaml"
+        path.parent.mkdir(parents=True)
+        template = {"template": name, "style": "two", "roles": ["USER", "ASSISTANT"]}
+        path.write_text(json.dumps({**template, "separators": [" ", "</s>"], "stop": stop}))
+        words = [f"include={name}", f"conversation={name}", "image=a.png", "prompt=Is it a dog?"]
+        assert program.run("ask", ask, [*words, "model=llava-demo"]) == 0
+        shown.append(capsys.readouterr().out.strip())
+    use_folders([])
+    assert shown == ["no", ""]
 
 
 @pytest.mark.slow

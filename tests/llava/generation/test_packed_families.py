@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from llava.generation.packed import PackedEngine, is_packable
+from llava.conversation import conv_templates
+from llava.generation.packed import PackedEngine
+from llava.generation.request import GenerationConfig, ImageProbe
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from llava.model.families import FAMILIES
@@ -51,12 +54,40 @@ def test_near_ties_are_decided_alone_in_short_formats(
         assert together[one.key].token_ids == one.token_ids
 
 
-def test_rotations_that_depend_on_the_longest_row_are_not_packed(
-    tiny_tower: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "dynamic", "factor": 2.0},
+        {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [1.0] * 8},
+    ],
+    ids=lambda rope: rope["rope_type"],
+)
+def test_rotations_that_depend_on_the_longest_row_are_not_packed_and_the_log_says_so(
+    rope: dict[str, object], tiny_tower: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rope = {"rope_type": "dynamic", "factor": 2.0}
-    folder = make_family(tmp_path / "llava-tiny", tiny_tower, "qwen2", rope_scaling=rope)
-    assert not is_packable(load(folder).model.config)
+    model = load(make_family(tmp_path / "llava-tiny", tiny_tower, "qwen2", rope_scaling=rope))
+    engine = PackedEngine(*model)
+    requests = random_requests(model, seed=1, number=4)
+    alone = [result.token_ids for result in SequentialEngine(*model).run(requests)]
+    assert [result.token_ids for result in engine.run(requests)] == alone
+    assert engine.stats.num_packed == 0
+    assert [
+        line.message for line in caplog.records if line.name.startswith("llava.generation")
+    ] == [
+        f"questions are answered one by one, which is slower: with {rope['rope_type']} rotary "
+        "scaling, an answer would hang on the questions beside it"
+    ]
+
+
+def test_log_says_nothing_where_questions_are_packed(
+    tiny_tower: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = load(make_family(tmp_path / "llava-tiny", tiny_tower, "qwen2"))
+    PackedEngine(*model)
+    assert not caplog.records
+    model.model.generation_config.repetition_penalty = 1.5
+    PackedEngine(*model)
+    assert "generation config has repetition_penalty" in caplog.records[0].getMessage()
 
 
 def test_every_family_is_tried() -> None:
@@ -106,3 +137,33 @@ def test_end_of_a_turn_ends_an_answer_where_the_template_has_one(
         (cut,) = engine(*model, "qwen_1_5").run([request])
         assert cut.token_ids == whole.token_ids[:3]
         assert cut.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("engine", [SequentialEngine, PackedEngine])
+def test_ordinary_token_that_ends_an_answer_is_no_part_of_its_text(
+    engine: type[SequentialEngine] | type[PackedEngine],
+    tiny_tower: Path,
+    tmp_path: Path,
+    one_torch_thread: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = load(make_family(tmp_path / "llava-tiny", tiny_tower, "qwen2"))
+    request = build_request(model, "a", "<image>\nWhat?", [Picture("wide", Counter())])
+    (whole,) = SequentialEngine(*model).run([request])
+    stop = whole.token_ids[2]
+    word = model.tokenizer.convert_ids_to_tokens(stop)
+    assert stop not in whole.token_ids[:2]
+    assert model.tokenizer.decode([stop], skip_special_tokens=True).strip()
+    plain = conv_templates["plain"]
+    monkeypatch.setitem(conv_templates, "mine", replace(plain, stops=(word,)))
+    ending = engine(*model, "mine")
+    (cut,) = ending.run([request])
+    assert cut.token_ids == whole.token_ids[:3]
+    assert cut.finish_reason == "stop"
+    assert cut.text == model.tokenizer.decode(whole.token_ids[:2]).strip()
+    probe = ending.probe(request)
+    assert isinstance(probe, ImageProbe)
+    assert probe.text == cut.text
+    chosen = replace(request, generation=GenerationConfig(max_new_tokens=1), choices=(stop,))
+    (choice,) = ending.run([chosen])
+    assert choice.text == model.tokenizer.decode([stop]).strip()

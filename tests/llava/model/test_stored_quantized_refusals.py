@@ -64,6 +64,13 @@ GPTQ_FIELDS: list[tuple[str, Any, str]] = [
     ("pack_dtype", "int16", "`quantization_config.pack_dtype` must be int32"),
     ("quant_method", "awq", "`quantization_config.zero_point` must be true, but is None"),
     ("quant_method", "bitsandbytes", "`quantization_config.quant_method` must be awq or gptq"),
+    (
+        "dynamic",
+        {r"+:.*\.1\..*": {"bits": 8}},
+        r"`quantization_config.dynamic` must be left out or empty or of layers kept dense alone "
+        r"\(-:\), but is \{'\+:",
+    ),
+    ("dynamic", {".*": {}}, "`quantization_config.dynamic` must be left out"),
     ("quant_method", None, r"must be awq or gptq, as .*\.g_idx is stored so, but is None"),
 ]
 
@@ -76,6 +83,21 @@ def test_configuration_that_contradicts_gptq_is_refused(
     with pytest.raises(CheckpointError, match=message) as caught:
         unpacked(tmp_path, stored, gptq_config() | {field: value})
     assert str(tmp_path / "config.json") in str(caught.value)
+
+
+def test_layers_that_gptq_keeps_dense_are_nothing_to_refuse(tmp_path: Path) -> None:
+    stored = gptq(quantize(random(64, 64), 4, 32, symmetric=True), 4)
+    unpacked(tmp_path, stored, gptq_config(dynamic={"-:.*lm_head.*": {}}))
+
+
+def test_method_that_is_not_read_is_named_with_what_to_do(tmp_path: Path) -> None:
+    stored = gptq(quantize(random(64, 64), 4, 32, symmetric=True), 4)
+    message = refusal(tmp_path, stored, gptq_config(quant_method="auto-round"))
+    assert "stored quantized by 'auto-round', as tensors such as" in message
+    assert "Give the dense checkpoint that they were made from" in message
+    assert "config.json" not in message
+    with pytest.raises(CheckpointError, match=r"stored quantized by \['gptq'\]"):
+        unpacked(tmp_path, stored, gptq_config(quant_method=["gptq"]))
 
 
 def test_formats_of_gptq_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
@@ -126,9 +148,9 @@ SCHEMES: list[tuple[dict[str, Any], str]] = [
     ({"num_bits": 8}, r"weight_packed .* be int32 of shape \[64, 16\]"),
     ({"num_bits": 3}, "`quantization_config.config_groups.*.weights.num_bits` must be one of 4, 8"),
     ({"group_size": 16}, r"weight_scale .* of shape \[64, 4\]"),
-    ({"group_size": None}, "weights.group_size` must be"),
-    ({"strategy": "block"}, "weights.strategy` must be one of group, channel, tensor"),
-    ({"strategy": "channel"}, "weights.group_size` must be|weight_scale"),
+    ({"group_size": None}, "weights.group_size` must be a whole number >= 1, but is None"),
+    ({"strategy": "block"}, "weights.strategy` must be one of group, channel, tensor, but is"),
+    ({"strategy": "channel"}, r"weight_scale .* of shape \[64, 1\], but is .* \[64, 2\]"),
     ({"symmetric": False}, "weight_zero_point .* must be there, but is missing"),
     ({"symmetric": None}, "weights.symmetric` must be true or false"),
     ({"type": "float"}, "weights.type` must be int"),

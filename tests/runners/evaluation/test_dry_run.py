@@ -205,7 +205,10 @@ def test_prompts_that_the_run_would_refuse_are_told(
     assert plan.failures == {"prompt_too_long": num_too_long}
     (told,) = _problems(plan, short.checkpoint)
     assert f"{num_too_long} of 7 questions would fail as prompt_too_long" in told
-    assert f"`{field}` is {limit:,}" in told
+    assert f"`{field}` is {limit:,} in {short.checkpoint.path / 'config.json'}" in told
+    over_base = replace(short.checkpoint, path=Path("adapter"), base=short.checkpoint.path)
+    (told,) = _problems(plan, over_base)  # an adapter without a config.json leaves it to its base
+    assert f"in {over_base.base / 'config.json'}" in told
 
 
 def test_tiles_that_may_not_fit_are_told_apart_from_what_does_not(
@@ -219,6 +222,21 @@ def test_tiles_that_may_not_fit_are_told_apart_from_what_does_not(
     assert plan.num_perhaps_too_long == 6  # five views of one image alone do not
     (told,) = _problems(plan, large.checkpoint)
     assert "6 of 7 questions would fail as prompt_too_long if their images" in told
+
+
+def test_several_images_are_counted_as_they_are_read(
+    subject: Subject, samples: list[Sample]
+) -> None:
+    tiled = {"image_aspect_ratio": "anyres_max_4", "image_grid_pinpoints": [[336, 672], [672, 672]]}
+    tiled |= {"mm_patch_merge_type": "spatial_unpad"}
+    (two,) = (sample for sample in samples if len(sample.images) == 2)
+    renderer = subject.build_renderer()
+    length = len(renderer.tokenize(two)) - 2
+    for closes in (False, True):
+        config = LLAMA_7B | tiled | {"image_newline_of_each": closes}
+        plan = plan_task("gqa", [two], renderer, with_config(subject, config, VIT_LARGE))
+        assert plan.num_tokens == plan.num_packed_tokens == length + 2 * (576 + closes)
+        assert not plan.num_perhaps_too_long  # of the tiles of two images no context would be left
 
 
 def count_planned(plan: TaskPlan) -> int:

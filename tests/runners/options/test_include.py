@@ -104,6 +104,29 @@ def test_what_a_folder_holds_is_chosen_by_name(own: Path) -> None:
     assert list_choices("conversation")["mine"].parent.parent == own
 
 
+@pytest.mark.parametrize(
+    ("fields", "prompt"),
+    [
+        (
+            "style: single\nroles: [Human, Assistant]\nseparators: ['###']\n",
+            "Human: Hi.###Assistant:",
+        ),
+        ("style: two\nroles: [USER, BOT]\nseparators: [' ', '</s>']\n", "USER: Hi. BOT:"),
+        ("style: two\nroles: [' USER', BOT]\nseparators: [' ', '</s>']\n", " USER: Hi. BOT:"),
+        ("style: mpt\nroles: [<u>, <b>]\nseparators: [<end>]\n", "<u>Hi.<end><b>"),
+        ("style: chatml\nroles: [<u>, <b>]\nseparators: [<end>]\n", "<u>\nHi.<end>\n<b>\n"),
+        ("style: gemma\nroles: [<u>, <b>]\nseparators: [<end>]\n", "<u>Hi.<end><b>"),
+        ('style: plain\nseparators: ["\\n"]\n', "Hi.\n"),
+        ("style: llama_2\nseparators: [<s>, </s>]\n", "[INST] Hi. [/INST]"),
+    ],
+)
+def test_prompt_without_a_system_text_begins_with_the_first_turn(
+    fields: str, prompt: str, tmp_path: Path
+) -> None:
+    use_folders([write(tmp_path / "own", conversation__mine=f"template: mine\n{fields}")])
+    assert render_question("mine", "Hi.", 0) == prompt
+
+
 def test_a_sweep_includes_in_every_job(own: Path) -> None:
     words = ("-m", f"include={own}", "task=mine", "tasks.mine.data_dir=a,b", "conversation=mine")
     code, jobs = compose(*words)
