@@ -266,7 +266,7 @@ def test_signal_ends_the_evaluation_too(begin: Begin, save: Save, workspace: Pat
     assert program.returncode == 143
     assert children
     assert not any(is_running(int(child)) for child in children)
-    assert "To go on: python -m runners.eval" in said
+    assert "To go on: python -m llava_evals eval" in said
     assert "Traceback" not in said
     assert 3 <= len(read_lines(answers)) < len(lines)
 
