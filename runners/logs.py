@@ -155,6 +155,15 @@ def terminal_size() -> os.terminal_size:
     return os.terminal_size((size.columns or 80, size.lines or 24))
 
 
+def stdout_columns() -> int:
+    """Returns how long a printed line may be: as the terminal is wide, elsewhere without an end."""
+    try:
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+    except OSError:
+        columns = 0
+    return columns or sys.maxsize
+
+
 @contextmanager
 def lines_only(when: bool) -> Iterator[None]:
     """While it is entered, nothing is drawn in a terminal, if that is asked for."""

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from runners import errors
 from runners.errors import DISK_FULL, ConfigError
-from runners.logs import RunLog, doing
+from runners.logs import RunLog, doing, stdout_columns
 from runners.options import program
 from runners.options.build import read_settings
 from runners.options.regress import RegressConfig
@@ -68,7 +68,7 @@ def _compare(named: Sequence[str], settings: RegressConfig) -> int:
         tasks=judge(pairs, settings),
         uncompared=uncompared,
     )
-    print(render_text(found))
+    print(render_text(found, stdout_columns()))
     for name, render in PAGES.items():
         write_atomic(output / name, render(found))
     write_json(output / JSON_FILE, to_json(found))

@@ -16,7 +16,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
-from runners.logs import RunLog, doing
+from runners.logs import RunLog, doing, stdout_columns
 from runners.options import program
 from runners.options.build import read_settings
 from runners.options.given import TaskChoice, read_task_choice
@@ -112,7 +112,7 @@ def _score(choice: TaskChoice, settings: ScoreConfig) -> int:
         ]
     if settings.output is None:
         write_tables(run_dir)
-    table = render_summaries(results)
+    table = render_summaries(results, stdout_columns())
     print(table if settings.run is None else f"{run_dir.resolve().name}\n{table}")
     return COMPLETE if all(summary.is_complete for summary in results) else INCOMPLETE
 

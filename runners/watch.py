@@ -23,7 +23,16 @@ from runners.options.words import escape_interpolations, is_multirun
 from runners.signals import Interruption
 
 _OWN_OPTIONS = frozenset({"dir", "poll_s", "quiet_s", "once"})
-_CHOSEN_HERE = frozenset({"model", "model.path", "run", "runner.shard"})
+_CHOSEN_HERE = frozenset({"model", "model.path", "run"})
+_BY_HAND = "python -m runners.eval model.path=CHECKPOINT"
+_REFUSED = {
+    "overwrite": "a checkpoint that is tried again goes on with its answers. To have all given "
+    f"anew, use another results_dir=DIR, or for one checkpoint {_BY_HAND} overwrite=true",
+    "dry_run": f"a watch evaluates. {_BY_HAND} dry_run=true says what that takes",
+    "manifest": "it repeats the run of one checkpoint. Use python -m runners.eval manifest=RUN",
+    "runner.shard": "every checkpoint is asked all questions. Use "
+    f"{_BY_HAND} runner.shard=K/N for a part of them",
+}
 
 
 def watch(config: DictConfig) -> int:
@@ -31,8 +40,7 @@ def watch(config: DictConfig) -> int:
     words = sys.argv[1:]
     if is_multirun(words):
         raise ConfigError("`-m` cannot be used here. Start one watch for each set of options.")
-    given = [word for word in words if _name_of(word) in _CHOSEN_HERE]
-    if given:
+    if given := [word for word in words if _name_of(word) in _CHOSEN_HERE]:
         raise ConfigError(
             f"`{given[0]}` cannot be given: every checkpoint that is found is evaluated, each in a "
             "run of its own. Name the folder with `dir=`, and leave it out."
@@ -42,6 +50,9 @@ def watch(config: DictConfig) -> int:
     # each checkpoint's own is set when it is evaluated
     config.model.path = escape_interpolations(config.dir)
     settings = read_settings(config, WatchConfig)
+    for name, reason in _REFUSED.items():  # also where a file of options sets it
+        if OmegaConf.select(config, name):
+            raise ConfigError(f"`{name}` cannot be given: {reason}.")
     root = Path(settings.dir)
     if not root.is_dir():
         raise ConfigError(
@@ -49,12 +60,11 @@ def watch(config: DictConfig) -> int:
             "folder that the training will write into."
         )
     with RunLog(), Interruption() as interruption, interruption.patience("the watch ends"):
-        tasks = [spec.build() for spec in read_task_specs(config).values()]
-        for task in tasks:
-            task.samples()  # to see that the questions are there
-        names = [task.name for task in tasks]
+        specs = {spec.build().name: spec for spec in read_task_specs(config).values()}
+        for spec in specs.values():
+            spec.build().samples()  # to see that the questions are there
         passed_on = [word for word in words if _name_of(word) not in _OWN_OPTIONS]
-        return Watch(root, settings, names, passed_on, interruption).run()
+        return Watch(root, settings, specs, passed_on, interruption).run()
 
 
 def _name_of(word: str) -> str:

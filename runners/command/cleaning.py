@@ -1,8 +1,8 @@
 """`llava-evals clean`: what can be removed without a loss, shown first and removed when agreed.
 
-That is what `overwrite=true` set aside, as soon as at least as many answers have taken its place,
-and what the cache holds, which is made again when it is needed. Answers that nothing has replaced,
-and runs as they stand, are never among it.
+That is what `overwrite=true` set aside, as soon as each of its answers and of a judge's replies has
+another in its place, and what the cache holds, which is made again when it is needed. What nothing
+has replaced, and runs as they stand, are never among it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evals.errors import DataError
 from runners.command.listing import size_of
 from runners.command.plain_options import read_plain
 from runners.errors import BAD_INPUT, COMPLETE, ConfigError
 from runners.options.names import is_set_aside
 from runners.options.register import cache_dir
+from runners.storage.answer_lines import is_failure
+from runners.storage.files import read_intact_lines
 from runners.storage.stored import StoredTask
 
 _OPTIONS = {"results_dir": "results", "yes": "false"}
@@ -91,13 +94,43 @@ def _set_aside(results_dir: Path) -> Iterator[Found]:
         if folder.is_symlink() or not is_set_aside(folder) or not task.manifest_path.is_file():
             continue
         successor = StoredTask(folder.with_name(folder.name.rpartition(".old-")[0]))
-        number, now = task.num_lines, successor.num_lines
-        if number > now:
-            kept = f"it has {number:,} answers, but {successor.folder.name} only {now:,}"
-            yield Found(folder=folder, what="", kept=kept)
-        else:
-            what = f"{number:,} answers that were set aside; {now:,} took their place"
-            yield Found(folder=folder, what=what)
+        try:
+            kept = _what_is_lost(task, successor)
+        except (ConfigError, DataError) as error:
+            kept = f"what would be lost is not known: {error}"
+        what = "answers that were set aside; each has another in its place"
+        yield Found(folder=folder, what=what, kept=kept)
+
+
+def _what_is_lost(task: StoredTask, successor: StoredTask) -> str:
+    """Says which answers and replies nothing has replaced; empty if each has another.
+
+    Raises:
+        ConfigError, DataError: a stored file cannot be read.
+    """
+    answers, replies = _answered(task), _replied(task.folder)
+    lost = {
+        "answers": len(answers - _answered(successor)),
+        "replies by a judge": len(replies - _replied(successor.folder)),
+        "lines that were edited or cut off": task.answers.num_bad,
+    }
+    told = " and ".join(f"{number:,} of its {name}" for name, number in lost.items() if number)
+    return told and f"{successor.name} has nothing for {told}"
+
+
+def _answered(task: StoredTask) -> set[str]:
+    """The keys of the questions with an answer that counts."""
+    return {key for key, line in task.answers.lines.items() if not is_failure(line)}
+
+
+def _replied(folder: Path) -> set[tuple[str, str, str]]:
+    """Which replies lie in a task's folder: of which judge, in which run, to which question."""
+    return {
+        (path.parent.name, path.name, str(line.get("question_id")))
+        for path in folder.glob("judge-*/run-*.jsonl")
+        for line in read_intact_lines(path)
+        if not line.get("error")
+    }
 
 
 def _caches(cache: Path) -> Iterator[Found]:

@@ -17,7 +17,6 @@ from runners.errors import COMPLETE, ConfigError
 from runners.options.build import default_spec
 from runners.options.conf_files import list_choices, read_defaults
 from runners.options.include import conf_folder, split_include, use_folders
-from runners.options.model import DTYPES
 from runners.options.register import SCHEMAS
 from runners.storage.stored import list_runs
 
@@ -40,7 +39,6 @@ complete -o default -F _llava_evals {COMMAND}
 """
 _SHELL = "bash"
 _RUNS = frozenset({"run", "runs", "baseline", "candidate", "models"})
-_WORDS = {"dtype": (*DTYPES, "auto"), "device": ("cpu", "cuda"), "canary": ("on", "off")}
 _LISTS = ("tasks", "models", "templates", "runs")
 
 
@@ -99,11 +97,17 @@ def _of_program(program: str, before: Sequence[str], last: str) -> Iterator[str]
     if not equals:
         yield from ("--help", "-m")
         yield from (f"{each}=" for each in groups)
-        yield from (f"{each}=" for each in _options(SCHEMAS[program]) if each not in groups)
+        yield from (f"{each}=" for each in _options(_schema(program)) if each not in groups)
         yield from (f"tasks.{each}=" for each in _benchmark_options(before))
         return
     kept = value[: max(value.rfind("["), value.rfind(",")) + 1]  # of a list, what is there already
     yield from (f"{name}={kept}{each}" for each in _values(program, name, before))
+
+
+def _schema(program: str) -> Any:
+    """The options of a program as they are typed: those of `bench` without that name."""
+    schema = SCHEMAS[program]
+    return {each.name: each.default_factory for each in fields(schema)}.get(program, schema)
 
 
 def _groups(program: str) -> list[str]:
@@ -139,17 +143,19 @@ def _values(program: str, name: str, before: Sequence[str]) -> Iterable[str]:
         given = [w.removeprefix("results_dir=") for w in before if w.startswith("results_dir=")]
         folder = Path((given or ["results"])[-1])
         return [run.name for run in list_runs(folder)] if folder.is_dir() else []
-    if name in _WORDS:
-        return _WORDS[name]
-    return ("true", "false") if _is_truth_value(SCHEMAS[program], name) else ()
+    return _words(_schema(program), name)
 
 
-def _is_truth_value(schema: Any, name: str) -> bool:
+def _words(schema: Any, name: str) -> Sequence[str]:
+    """What the option with that whole name may be, as far as its schema lists it."""
     first, _, rest = name.partition(".")
     found = {each.name: each for each in fields(schema)}.get(first)
     if found is None:
-        return False
+        return ()
     if rest:
         inner = found.default_factory
-        return is_dataclass(inner) and _is_truth_value(inner, rest)
-    return isinstance(found.default, bool)
+        return _words(inner, rest) if is_dataclass(inner) else ()
+    if isinstance(found.default, bool):
+        return ("true", "false")
+    words: Sequence[str] = found.metadata.get("choices") or found.metadata.get("words", ())
+    return words

@@ -36,7 +36,7 @@ from runners.evaluation.provenance import Environment, Timing
 from runners.evaluation.questions import AskedTask
 from runners.evaluation.rerun import repeatable_options
 from runners.evaluation.resuming import TaskRun
-from runners.logs import RunLog, doing
+from runners.logs import RunLog, doing, stdout_columns
 from runners.options.eval import EvalConfig
 from runners.options.names import run_name
 from runners.options.program import is_later_job
@@ -287,7 +287,7 @@ class Course:
             with doing(f"scoring {task_run.name}"):
                 summaries.append(task_run.finish(timings.get(task_run.name)))
         write_tables(self._run_dir)
-        print(f"{self._run_dir.name}\n{render_summaries(summaries)}\n")
+        print(f"{self._run_dir.name}\n{render_summaries(summaries, stdout_columns())}\n")
         note_figures({"run": self._run_dir.name})
         note_figures({row["task"]: row["score"] for row in summary_rows(summaries)})
         for task_run in self._task_runs:

@@ -20,8 +20,10 @@ from runners.evaluation.identity import ModelIdentity
 from runners.evaluation.images import ImageFiles
 from runners.evaluation.provenance import Environment, Timing, near_tie_rule
 from runners.evaluation.questions import AskedTask
+from runners.storage.answer_lines import is_failure
 from runners.storage.answer_store import AnswerStore
-from runners.storage.identity import check_identity, differences, is_of_data
+from runners.storage.files import sha256_of_json
+from runners.storage.identity import OTHER_PLACE, check_identity, differences, is_of_data
 from runners.storage.lock import FolderLock, explaining_disk_errors, set_aside
 from runners.storage.manifest import (
     Manifest,
@@ -30,7 +32,7 @@ from runners.storage.manifest import (
     read_manifest,
     write_manifest,
 )
-from runners.storage.stored import StoredTask
+from runners.storage.stored import State, StoredTask
 from runners.storage.summary import SummaryFile, read_summary, write_results
 
 logger = logging.getLogger(__name__)
@@ -83,8 +85,8 @@ class TaskRun:
         """
         self._lock.acquire()
 
-    def check(self, model: ModelIdentity) -> None:
-        """Checks that what lies in the folder is of this run.
+    def check(self, model: ModelIdentity, way_out: str = OTHER_PLACE) -> None:
+        """Checks that what lies in the folder is of this run; `way_out` as in `check_identity`.
 
         Raises:
             ConfigError: it is not.
@@ -94,7 +96,34 @@ class TaskRun:
         self._manifest = read_manifest(self.folder)
         if self._manifest is not None:
             stored, here = self._manifest.identity, self.asked.identity(model)
-            check_identity(self.folder, stored, here, self._other_data(self._manifest, here))
+            told = self._other_data(self._manifest, here)
+            check_identity(self.folder, stored, here, told, way_out)
+
+    def is_done(self, max_failures: int) -> bool:
+        """Whether this run would ask nothing and come to the stored figures; after `check`.
+
+        That is not known, so no, where an image file has another state than when it was asked
+        about. Nothing is written, and the folder need not be locked.
+
+        Raises:
+            DataError: the stored figures cannot be read.
+        """
+        stored, asked = StoredTask(self.folder), self.asked
+        summary = stored.summary
+        if summary is None or stored.state is not State.FINISHED:
+            return False
+        scorer = sha256_of_json(asked.task.definition)
+        if summary.judge is None and summary.hashes.scorer != scorer:
+            return False
+        lines, traces = stored.answers.lines, stored.answers.traces
+        answered = [s for s in asked.samples if s.key in lines and not is_failure(lines[s.key])]
+        is_same = all(
+            traces[sample.key]["image_stat"] == asked.images.stats(sample)
+            for sample in answered
+            if sample.key not in asked.images.missing
+        )
+        num_questions, num_failed = len(asked.samples), len(asked.samples) - len(answered)
+        return is_same and summary.num_questions == num_questions and num_failed <= max_failures
 
     def _other_data(
         self, manifest: Manifest, here: Mapping[str, object]

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from filelock import Timeout
 
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
 from llava.names import get_model_name_from_path
 from runners.errors import BAD_INPUT, COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.checkpoint import inspect_subject
+from runners.evaluation.identity import identify_checkpoint
+from runners.evaluation.questions import AskedTask
+from runners.evaluation.resuming import TaskRun
 from runners.in_training.checkpoint_folders import (
     Fingerprint,
     find_checkpoints,
@@ -24,12 +25,13 @@ from runners.in_training.checkpoint_folders import (
     what_is_missing,
 )
 from runners.options.names import run_name
+from runners.options.task_spec import TaskSpec
 from runners.options.watch import WatchConfig
 from runners.options.words import quote_literally
 from runners.signals import Interruption
-from runners.storage.identity import differences
-from runners.storage.lock import NO_LOCKS, lock_at
-from runners.storage.stored import State, StoredTask
+from runners.storage.identity import UNKNOWN
+from runners.storage.lock import FolderLock
+from runners.storage.stored import StoredTask
 
 logger = logging.getLogger(__name__)
 
@@ -63,13 +65,13 @@ class Watch:
 
     Attributes:
         root: The folder that the training writes into.
-        tasks: The names of the benchmarks.
+        specs: The benchmarks by their name.
         words: The options that are passed on, as they were typed.
     """
 
     root: Path
     settings: WatchConfig
-    tasks: Sequence[str]
+    specs: Mapping[str, TaskSpec]
     words: Sequence[str]
     interruption: Interruption
     _tried: dict[Path, Fingerprint] = field(default_factory=dict, init=False)
@@ -80,7 +82,7 @@ class Watch:
 
     def run(self) -> int:
         """Returns the exit code: 130 or 143 if stopped, and with `once` 0, or 1 if some failed."""
-        names = ", ".join(self.tasks)
+        names = ", ".join(self.specs)
         logger.info("watching %s for checkpoints to evaluate on %s", self.root, names)
         once = find_checkpoints(self.root) if self.settings.once else None
         if once == []:
@@ -125,12 +127,17 @@ class Watch:
             self._failed.add(folder)
             return True
         settings = self._settings_of(folder)
-        if self._is_evaluated(settings):
-            self._failed.discard(folder)
-            self._retry.pop(folder, None)
-            self._tell(folder, f"evaluated before, as run {settings.run}")
-        elif not self._evaluate(folder, state, settings):
-            return False
+        try:
+            is_evaluated = self._is_evaluated(settings)
+        except ConfigError as error:
+            logger.error("%s: not evaluated: %s", folder, error)
+            self._failed.add(folder)
+            self._retry.pop(folder, None)  # it would be refused again
+        else:
+            if is_evaluated:
+                self._succeed(folder, f"evaluated before, as run {settings.run}")
+            elif not self._evaluate(folder, state, settings):
+                return False
         self._tried[folder] = state
         return True
 
@@ -166,17 +173,31 @@ class Watch:
         return replace(settings, run=run_name(replace(settings, model=named)))
 
     def _is_evaluated(self, settings: WatchConfig) -> bool:
-        """Whether the results of all tasks are there, complete and of these very files."""
+        """Whether an evaluation would ask nothing and come to the figures that are stored.
+
+        Raises:
+            ConfigError: it would be refused, because other answers are stored under its name.
+        """
         run_dir = Path(settings.results_dir) / str(settings.run)
-        tasks = [StoredTask(run_dir / name) for name in self.tasks]
-        if not all(_is_answered(task, settings.max_failures) for task in tasks):
+        if not any(StoredTask(run_dir / name).manifest_path.exists() for name in self.specs):
             return False
-        hashes = _hash_files(settings)
-        for task in tasks:
-            identity = {} if task.manifest is None else task.manifest.identity
-            if differences({role: identity.get(role) for role in hashes}, hashes):
-                return False
-        return bool(hashes)
+        try:
+            subject = inspect_subject(settings)
+            model = identify_checkpoint(subject, settings, _leave_unknown)
+            tasks = [
+                # built anew, because the data may have changed since the last look
+                TaskRun(AskedTask(spec.with_options({}).build(), settings, spec), run_dir)
+                for spec in self.specs.values()
+            ]
+        except (CheckpointError, ConversationError, ConfigError, DataError):
+            return False  # the evaluation says what is wrong
+        try:
+            for task in tasks:
+                task.check(model, "or keep these results elsewhere with results_dir=DIR")
+            is_known = not any(UNKNOWN in hashes.values() for hashes in model.files.values())
+            return is_known and all(task.is_done(settings.max_failures) for task in tasks)
+        except DataError:
+            return False
 
     def _evaluate(self, folder: Path, state: Fingerprint, settings: WatchConfig) -> bool:
         """Evaluates a checkpoint; returns False where another process is at it, or at a stop."""
@@ -198,9 +219,7 @@ class Watch:
         if code == BAD_INPUT and self._is_busy(name):
             return False
         if code == COMPLETE:
-            self._failed.discard(folder)
-            self._retry.pop(folder, None)
-            self._tell(folder, f"evaluated as run {name}")
+            self._succeed(folder, f"evaluated as run {name}")
             return True
         self._failed.add(folder)
         self._retry[folder] = retry = _Retry.after(state, self._retry.get(folder))
@@ -215,21 +234,15 @@ class Watch:
         )
         return True
 
+    def _succeed(self, folder: Path, what: str) -> None:
+        self._failed.discard(folder)
+        self._retry.pop(folder, None)
+        self._tell(folder, what)
+
     def _is_busy(self, name: str) -> bool:
         """Whether a process writes the run, such as one that outlived an earlier watch."""
         run_dir = Path(self.settings.results_dir) / name
-        for task in self.tasks:
-            path = run_dir / f".{task}.lock"
-            if path.exists():
-                try:
-                    with lock_at(path):
-                        pass
-                except Timeout:
-                    return True
-                except OSError as error:
-                    if error.errno not in NO_LOCKS:  # of that the evaluation says the remedy
-                        raise
-        return False
+        return any(FolderLock(run_dir / task).is_taken() for task in self.specs)
 
     def _tell(self, folder: Path, what: str) -> None:
         """Says something about a checkpoint unless it was the last thing that was said of it."""
@@ -252,21 +265,6 @@ def checkpoint_name(root: Path, folder: Path) -> str:
     return get_model_name_from_path(str(folder.resolve()))
 
 
-def _hash_files(settings: WatchConfig) -> dict[str, dict[str, str]]:
-    """The hashes of a checkpoint's files by role; empty where they are not known without torch."""
-    try:
-        hashes, unknown = inspect_subject(settings).known_hashes()
-    except (CheckpointError, ConversationError):
-        return {}  # the evaluation says what is wrong
-    return {} if unknown else hashes
-
-
-def _is_answered(task: StoredTask, max_failures: int) -> bool:
-    """Whether a task has figures of the answers that are there; what cannot be read has none."""
-    try:
-        summary = task.summary
-        if summary is None or task.state is not State.FINISHED:
-            return False
-    except (ConfigError, DataError):
-        return False
-    return summary.num_questions - summary.num_answered <= max_failures
+def _leave_unknown(files: Mapping[str, object]) -> dict[str, str]:
+    """The hashes of weights that were not read before, which takes torch."""
+    return dict.fromkeys(files, UNKNOWN)

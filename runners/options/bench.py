@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from runners.options.checks import check_fields
 from runners.options.engine import REPLAYS
-from runners.options.kinds import option, path_option
+from runners.options.kinds import device_option, option, path_option
 from runners.options.model import DTYPES
 
 
@@ -42,7 +42,7 @@ class BenchConfig:
     num_threads: int = option(1, least=1)
     dtype: str = option("float32", choices=DTYPES)
     tower_dtype: str | None = option(None, choices=DTYPES)
-    device: str | None = option(None, allowed="cpu, cuda, cuda:N, or null")
+    device: str | None = device_option()
     replay: str = option("near_ties", choices=REPLAYS)
     max_tokens: int | None = option(None, least=1)
     batch_size: int = option(16, least=1)

@@ -51,6 +51,7 @@ def option(
     least: float | None = None,
     remedy: str = "",
     allowed: str = "",
+    words: Sequence[str] = (),
     kind: Kind | None = None,
 ) -> Any:
     """Returns the field of an option with what it may be, for checks and `--help`.
@@ -61,9 +62,16 @@ def option(
         least: The smallest number.
         remedy: What to do instead of giving a smaller one.
         allowed: What it may be, in words, where neither says it.
+        words: Some of what it may be, which a shell completes, where there are no choices.
         kind: What its text is.
     """
-    values = {"choices": choices, "least": least, "remedy": remedy, "allowed": allowed}
+    values = {
+        "choices": choices,
+        "least": least,
+        "remedy": remedy,
+        "allowed": allowed,
+        "words": words,
+    }
     metadata: dict[str, object] = {
         name: value for name, value in values.items() if value not in (None, "", ())
     }
@@ -71,6 +79,11 @@ def option(
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def device_option() -> Any:
+    """Returns the field of an option that names a device."""
+    return option(None, allowed="cpu, cuda, cuda:N, or null", words=("cpu", "cuda"))
 
 
 def path_option(default: str | None = MISSING) -> Any:

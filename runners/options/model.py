@@ -10,7 +10,7 @@ from omegaconf import MISSING
 
 from llava.generation.request import GenerationConfig
 from runners.options.checks import check_choice, check_fields
-from runners.options.kinds import Kind, name_option, of_kind, option, path_option
+from runners.options.kinds import Kind, device_option, name_option, of_kind, option, path_option
 from runners.options.spellings import near
 
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
@@ -137,7 +137,7 @@ class SubjectConfig:
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
     dtype: str | None = option(None, choices=(*DTYPES, "auto"))
-    device: str | None = option(None, allowed="cpu, cuda, cuda:N, or null")
+    device: str | None = device_option()
     seed: int = 0
     include: list[str] = field(default_factory=list)
 

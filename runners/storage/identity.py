@@ -24,6 +24,9 @@ _ADDED_LATER = frozenset({"prompt_format", "tf32"})
 _FOLLOWS = {"prompt_format": "conversation"}
 """Fields that differ where another one does, which says it better."""
 
+OTHER_PLACE = "choose another name with run=NAME, or set it aside with overwrite=true"
+"""What can be done where answers of another run are in the way, beside going on with that run."""
+
 
 def prompt_format(template: str) -> str:
     """Returns a hash of what a conversation template makes of a question, and of where it stops.
@@ -53,11 +56,12 @@ def check_identity(
     stored: Mapping[str, Any],
     current: Mapping[str, Any],
     told: Mapping[str, tuple[Any, Any]] = MappingProxyType({}),
+    way_out: str = OTHER_PLACE,
 ) -> None:
     """Checks that this run may append to the answers in a folder.
 
     `told` are options that differ, with both values: they say better than hashes which data are
-    others.
+    others. `way_out` is what can be done beside going on with that run.
 
     Raises:
         ConfigError: it would compute other answers; the message names the fields.
@@ -68,8 +72,7 @@ def check_identity(
         said.append(describe_differences(differing))
         raise ConfigError(
             f"{folder} holds answers of another run: {'; '.join(said)}. Use the "
-            "options of that run to go on with it, choose another name with run=NAME, or set it "
-            "aside with overwrite=true."
+            f"options of that run to go on with it, {way_out}."
         )
 
 

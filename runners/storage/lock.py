@@ -30,16 +30,8 @@ logger = logging.getLogger(__name__)
 _GUARDED = (MANIFEST_FILE, PREDICTIONS_FILE, TRACE_FILE)
 """What nobody writes without the lock."""
 
-NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP})
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP})
 """What a file system without locks answers."""
-
-
-def lock_at(path: Path) -> FileLock:
-    """Returns a lock that is had at once or not at all.
-
-    What would stand in for it where a disk has no locks outlives a killed process, so nothing does.
-    """
-    return FileLock(path, timeout=0, fallback_to_soft=False)
 
 
 class FolderLock:
@@ -66,7 +58,8 @@ class FolderLock:
         self._elsewhere = elsewhere
         real = Path(os.path.realpath(folder))  # so that two links to one folder have one lock
         self._path = real.with_name(f".{real.name}.lock")
-        self._lock = lock_at(self._path)
+        # What would stand in for it where a disk has no locks outlives a killed process.
+        self._lock = FileLock(self._path, timeout=0, fallback_to_soft=False)
         self._held: os.stat_result | None = None
 
     def acquire(self) -> None:
@@ -89,7 +82,7 @@ class FolderLock:
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise _store_error(run_dir, error) from error
-            if error.errno in NO_LOCKS:
+            if error.errno in _NO_LOCKS:
                 raise ConfigError(
                     f"{run_dir} lies on a file system without locks, so that nothing would keep "
                     "two runs from writing there at once. Keep results on another one with "
@@ -106,6 +99,18 @@ class FolderLock:
         except BaseException:
             self.release()  # a later job of the sweep may be able to go on
             raise
+
+    def is_taken(self) -> bool:
+        """Whether another process has the folder; not where that cannot be seen."""
+        if not self._path.exists():
+            return False
+        try:
+            with self._lock:
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False  # whoever acquires it is told why that is not possible
 
     def require_held(self) -> None:
         """Checks that the lock file still is the one that this process has locked.

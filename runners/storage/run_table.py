@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import logging
+import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -23,6 +25,8 @@ UNREADABLE = "unreadable"
 _NAMES = ("task", "split", "metric", "value")
 _COUNTS = ("num_questions", "num_answered", "coverage", "num_unparsed")
 _ENDS = ("interval_low", "interval_high")
+_UNBROKEN = "\u00a0"
+"""Stands for a space at which no line is broken."""
 _FAILURES = ("num_failed", "failures")
 
 
@@ -31,18 +35,22 @@ def summary_rows(summaries: Iterable[SummaryFile]) -> list[dict[str, str]]:
     return [_summary_row(summary) for summary in summaries]
 
 
-def render_summaries(summaries: Sequence[SummaryFile]) -> str:
-    """Returns the table as it is printed, with the further metrics below it."""
+def render_summaries(summaries: Sequence[SummaryFile], columns: int = sys.maxsize) -> str:
+    """Returns the table as it is printed, with the further metrics below it.
+
+    What is below it is in lines of at most so many columns.
+    """
     lines = [render_columns(summary_rows(summaries)), ""]
     for summary in summaries:  # in no column: each benchmark has other metrics
         further = [
-            f"{name} {render_metric(summary, name)}"
+            f"{name} {render_metric(summary, name)}".replace(" ", _UNBROKEN)
             for name, value in summary.metrics.items()
             if name != summary.primary_metric and value is not None
         ]
         if further:
-            lines.append(f"{summary.task}: " + ", ".join(further))
-    lines += _remarks(summaries)
+            line = f"{summary.task}: {', '.join(further)}"
+            lines.append(fit(line, columns).replace(_UNBROKEN, " "))
+    lines += [fit(remark, columns) for remark in _remarks(summaries)]
     return "\n".join(lines).rstrip()
 
 
@@ -139,6 +147,20 @@ def render_columns(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(
         " ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in lines
+    )
+
+
+def fit(line: str, columns: int) -> str:
+    """Returns a line as several of at most so many columns, indented, broken between words.
+
+    >>> print(fit("gqa: binary 100.00, open 50.00", 20))
+    gqa: binary 100.00,
+      open 50.00
+    """
+    if len(line) <= columns:
+        return line
+    return textwrap.fill(
+        line, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
 
 

@@ -183,7 +183,47 @@ def test_other_weights_under_the_same_name_are_not_taken_for_evaluated(
     other = shell(command, workspace)
     assert other.code == 1
     assert "holds answers of another run: `checkpoint." in other.stderr
-    assert "ended with exit code 2" in other.stderr
+    assert "ended with" not in other.stderr
+
+
+@pytest.mark.slow
+def test_other_questions_and_options_are_not_taken_for_evaluated(
+    save: Save,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    save("llava-v1.5-a")
+    options = f"dir=runs {OPTIONS} quiet_s=0"
+    assert in_process(f"{options} once=true", workspace, monkeypatch) == 0
+    assert "evaluated as run" in capfd.readouterr().err
+    assert in_process(f"{options} once=true", workspace, monkeypatch) == 0
+    assert "evaluated before, as run" in capfd.readouterr().err
+
+    others = (workspace / "questions.jsonl").read_text().replace("What is", "Who is")
+    (workspace / "others.jsonl").write_text(others)
+    for option, named in (
+        ("seed=1", "`seed` is 0 there and 1 here"),
+        ("tasks.custom.questions=others.jsonl", "others.jsonl"),
+        ("engine.replay=off", '`engine.replay` is "near_ties" there and "off" here'),
+    ):
+        assert in_process(f"{options} once=true {option}", workspace, monkeypatch) == 1
+        said = capfd.readouterr().err
+        assert named in said
+        assert "or keep these results elsewhere with results_dir=DIR." in said
+        assert "evaluated" not in said.replace("not evaluated", "")
+        assert "ended with" not in said
+
+    # what the identity does not hold is left to the evaluation, which scores or asks again
+    assert (
+        in_process(f"{options} once=true tasks.custom.scorer=contains", workspace, monkeypatch) == 0
+    )
+    assert "no model is loaded" in capfd.readouterr().err
+    Image.new("RGB", (40, 30), "blue").save(workspace / "images" / "red.png")
+    assert in_process(f"{options} once=true", workspace, monkeypatch) == 0
+    assert f"{NUM_QUESTIONS} of {NUM_QUESTIONS} answered questions show other images" in (
+        capfd.readouterr().err
+    )
 
 
 @pytest.mark.slow
@@ -226,7 +266,7 @@ def test_signal_ends_the_evaluation_too(begin: Begin, save: Save, workspace: Pat
     assert program.returncode == 143
     assert children
     assert not any(is_running(int(child)) for child in children)
-    assert "To go on: python -m runners.eval" in said
+    assert "To go on: python -m llava_evals eval" in said
     assert "Traceback" not in said
     assert 3 <= len(read_lines(answers)) < len(lines)
 
@@ -275,7 +315,12 @@ def in_process(options: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, *
         (f"dir=runs {OPTIONS} run=mine", "`run=mine` cannot be given"),
         (f"dir=runs {OPTIONS} model=llava-demo", "`model=llava-demo` cannot be given"),
         (f"dir=runs {OPTIONS} model.path=a", "`model.path=a` cannot be given"),
-        (f"dir=runs {OPTIONS} runner.shard=1/2", "`runner.shard=1/2` cannot be given"),
+        (f"dir=runs {OPTIONS} +run=mine", "`+run=mine` cannot be given"),
+        (f"dir=runs {OPTIONS} runner.shard=1/2", "`runner.shard` cannot be given"),
+        (f"dir=runs {OPTIONS} overwrite=true", "`overwrite` cannot be given"),
+        (f"dir=runs {OPTIONS} ++overwrite=true", "use another results_dir=DIR"),
+        (f"dir=runs {OPTIONS} dry_run=true", "`dry_run` cannot be given"),
+        (f"dir=runs {OPTIONS} manifest=results/x", "`manifest` cannot be given"),
         (f"-m dir=runs {OPTIONS} limit=1,2", "`-m` cannot be used"),
         ("dir=runs task=gqa", "testdev_balanced"),
     ],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import platform
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from xml.etree import ElementTree
 
 from runners.environment import installed_version, now
-from runners.storage.run_table import render_columns, render_markdown, render_signed
+from runners.storage.run_table import fit, render_columns, render_markdown, render_signed
 from runners.views.gate.gate import FAIL, MARGIN, PASS, UNDECIDED, TaskVerdict, Verdict
 
 # An undecided task is no failure of the candidate, and still must not pass.
@@ -19,6 +20,8 @@ _CONCLUSIONS = {
     FAIL: "Fail: a significant drop",
     UNDECIDED: "Undecided: these questions cannot tell",
 }
+_SPARE = (("p",), ("questions",), ("gained", "lost"), ("95% interval",))
+"""What a narrow terminal is not shown, as far as it must be."""
 _SMALLEST_P = 0.0001
 _PACKAGES = ("llava-evals", "numpy", "scipy")
 
@@ -72,10 +75,21 @@ def _task_json(task: TaskVerdict) -> dict[str, object]:
     }
 
 
-def render_text(found: Verdict) -> str:
-    """Returns what is printed."""
-    lines = [found.title, render_columns(_rows(found)), ""]
-    return "\n".join([*lines, *found.remarks, _conclusion(found)])
+def render_text(found: Verdict, columns: int = sys.maxsize) -> str:
+    """Returns what is printed, in lines of at most so many columns.
+
+    Where the table is wider, figures that do not decide are left out, and named.
+    """
+    rows, left_out = _rows(found), list[str]()
+    for names in _SPARE:
+        if len(render_columns(rows).partition("\n")[0]) > columns:
+            rows = [{key: row[key] for key in row if key not in names} for row in rows]
+            left_out += names
+    told = [*found.remarks, _conclusion(found)]
+    if left_out:
+        told.insert(0, f"Not shown in {columns} columns, but in verdict.md: {', '.join(left_out)}.")
+    lines = [fit(line, columns) for line in told]
+    return "\n".join([found.title, render_columns(rows), "", *lines])
 
 
 def render_markdown_page(found: Verdict) -> str:

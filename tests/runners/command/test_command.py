@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 from importlib.metadata import version
@@ -16,8 +17,12 @@ from runners.command.completion import completions
 from runners.command.names import COMMANDS, PROGRAMS
 from runners.environment import resume_command
 from runners.options.register import SCHEMAS
+from runners.scoring.judge import OPENAI_URL, _folder_name
+from runners.scoring.replies import run_path
+from runners.storage.answer_lines import answer_id
+from runners.storage.files import sha256_of_json
 from tests.house import CHECKOUT
-from tests.runners.conftest import program_environment
+from tests.runners.conftest import program_environment, read_lines
 from tests.runners.synthetic_runs import write_task
 
 Say = pytest.CaptureFixture[str]
@@ -132,12 +137,94 @@ def test_run_is_resumed_as_it_was_started(monkeypatch: pytest.MonkeyPatch) -> No
         assert resume_command("runners.eval") == expected
 
 
+def answered(folder: Path, kinds: str) -> None:
+    """A task with a question for each letter: `a` has an answer, `f` failed, `x` was edited."""
+    name = folder.name.partition(".")[0]
+    made = write_task(folder.parent / "made", name, [1.0] * len(kinds))
+    made.rename(folder)
+    made.parent.rmdir()
+    lines, traces = [], []
+    for kind, line, trace in zip(
+        kinds,
+        read_lines(folder / "predictions.jsonl"),
+        read_lines(folder / "trace.jsonl"),
+        strict=True,
+    ):
+        if kind == "f":
+            line["text"] = ""
+            line["answer_id"] = answer_id(line["metadata"]["key"], "", line["model_id"])
+            line["metadata"]["error"] = {"cause": "image_missing", "message": "It is gone."}
+        if kind == "x":
+            line["text"] = "no"
+        else:
+            trace["line_sha256"] = sha256_of_json(line)
+        lines.append(line)
+        traces.append(trace)
+    for file, content in (("predictions.jsonl", lines), ("trace.jsonl", traces)):
+        (folder / file).write_text("".join(json.dumps(line) + "\n" for line in content))
+
+
+def judged(folder: Path, *question_ids: str) -> None:
+    """What a judge replied, and one question that it gave no reply to."""
+    place = folder / _folder_name("gpt-4", OPENAI_URL)
+    place.mkdir()
+    lines = [{"question_id": name, "content": "0.5"} for name in question_ids]
+    silent = {"question_id": "silent", "content": "", "error": {"cause": "judge_silent"}}
+    text = "".join(json.dumps(line) + "\n" for line in [*lines, silent])
+    run_path(place, 0).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "kept"),
+    [
+        ("aaf", "aaa", ""),
+        ("aaf", "aaf", ""),
+        ("aaa", "faa", "gqa has nothing for 1 of its answers"),
+        ("aaff", "aff", "gqa has nothing for 1 of its answers"),
+        ("aa", "fff", "gqa has nothing for 2 of its answers"),
+        ("ax", "aa", "gqa has nothing for 1 of its lines that were edited or cut off"),
+        ("aa", "ax", "gqa has nothing for 1 of its answers"),
+    ],
+)
+def test_clean_removes_what_each_question_has_another_answer_for(
+    before: str, now: str, kept: str, results: Path, capsys: Say
+) -> None:
+    answered(results / "run" / "gqa", now)
+    answered(results / "run" / "gqa.old-1", before)
+    assert command.main(["clean", "yes=true"]) == 0
+    assert kept in capsys.readouterr().out
+    assert (results / "run" / "gqa.old-1").is_dir() == bool(kept)
+
+
+@pytest.mark.parametrize("is_asked_again", [False, True])
+def test_clean_keeps_replies_that_were_paid_for(
+    is_asked_again: bool, results: Path, capsys: Say
+) -> None:
+    folder = results / "run" / "mmvet"
+    for place in (folder, folder.with_name("mmvet.old-1")):
+        answered(place, "aa")
+    judged(folder.with_name("mmvet.old-1"), "1", "2")
+    judged(folder, *(["1", "2"] if is_asked_again else ["1"]))
+    assert command.main(["clean", "yes=true"]) == 0
+    assert folder.with_name("mmvet.old-1").is_dir() != is_asked_again
+    said = capsys.readouterr().out
+    assert ("mmvet has nothing for 1 of its replies by a judge" in said) != is_asked_again
+
+
+def test_clean_keeps_what_cannot_be_read(results: Path, capsys: Say) -> None:
+    answered(results / "run" / "gqa", "aa")
+    answered(results / "run" / "gqa.old-1", "aa")
+    (results / "run" / "gqa" / "manifest.json").write_text("{")
+    assert command.main(["clean", "yes=true"]) == 0
+    assert "what would be lost is not known" in capsys.readouterr().out
+    assert (results / "run" / "gqa.old-1").is_dir()
+
+
 def to_clean(results: Path) -> dict[str, Path]:
     """A run with what two overwrites set aside, and a cache."""
-    write_task(results / "run", "gqa", [1.0, 0.0])
-    unfinished(results / "run" / "gqa.old-1", "", number=2)
-    unfinished(results / "run" / "gqa.old-2", "", number=9)
-    (results / "run" / "gqa" / "predictions.jsonl").write_text(5 * "{}\n")
+    answered(results / "run" / "gqa", "aaa")
+    answered(results / "run" / "gqa.old-1", "aa")
+    answered(results / "run" / "gqa.old-2", "aaaaa")
     (results / "run" / "notes.old-1").mkdir()
     demo = results.parent / "cache" / "llava-evals" / "demo"
     demo.mkdir(parents=True)
@@ -160,7 +247,7 @@ def test_clean_asks_and_keeps_what_nothing_replaced(
     monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
     assert command.main(["clean"]) == 0
     said = capsys.readouterr().out
-    assert f"{folders['larger'].name}: it has 9 answers, but gqa only 5" in said
+    assert f"{folders['larger'].name}: gqa has nothing for 2 of its answers" in said
     left = {name for name, folder in folders.items() if folder.is_dir()}
     assert left == set(folders) - ({"replaced", "demo"} if is_removed else set())
 
@@ -190,6 +277,14 @@ def test_clean_unasked(results: Path, capsys: Say) -> None:
         ),
         (["eval", "task=gqa", "tasks.gqa.sp"], {"tasks.gqa.split="}),
         (["eval", "generation.num"], {"generation.num_beams="}),
+        (["eval", "device="], {"device=cpu", "device=cuda"}),
+        (["bench", "dev"], {"device="}),
+        (["bench", "device="], {"device=cpu", "device=cuda"}),
+        (["bench", "dtype=f"], {"dtype=float16", "dtype=float32"}),
+        (["eval", "canary=o"], {"canary=on", "canary=off"}),
+        (["eval", "model.attention=s"], {"model.attention=sdpa"}),
+        (["eval", "model.tf32="], {"model.tf32=true", "model.tf32=false"}),
+        (["eval", "log="], {"log=plain", "log=json"}),
         (["regress", "mo"], set()),
         (["list", "te"], {"templates"}),
         (["nothing", "x"], set()),

@@ -11,6 +11,7 @@ import pytest
 
 from runners.in_training.watch_loop import Watch
 from runners.options.model import ModelConfig
+from runners.options.task_spec import TaskSpec
 from runners.options.watch import WatchConfig
 from runners.signals import Interruption
 from tests.checkpoints import make_checkpoint
@@ -32,18 +33,20 @@ def test_checkpoint_is_evaluated_whatever_its_folder_is_called(
     question = {"question_id": 1, "text": "What?"}
     (tmp_path / "questions.jsonl").write_text(json.dumps(question))
     finished = shell(
-        "python -m runners.watch dir=runs once=true quiet_s=0 conversation=vicuna_v1 dry_run=true "
+        "python -m runners.watch dir=runs once=true quiet_s=0 conversation=vicuna_v1 "
         "task=custom tasks.custom.questions=questions.jsonl",
         tmp_path,
     )
     assert finished.code == 0, finished.stderr
-    assert set(finished.stdout.splitlines()) >= {f"{name}-vicuna_v1" for name in NAMES}
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {
+        f"{name}-vicuna_v1" for name in NAMES
+    }
 
 
 def visits(folder: Path, quiet_s: float, seconds: float) -> list[bool]:
     """Whether a half-written checkpoint was settled, at visits over so many seconds."""
     settings = WatchConfig(dir=str(folder.parent), model=ModelConfig(path="x"), quiet_s=quiet_s)
-    watch = Watch(folder.parent, settings, ["gqa"], [], Interruption())
+    watch = Watch(folder.parent, settings, {}, [], Interruption())
     settled = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -78,6 +81,38 @@ def test_long_waiting_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
 
 @pytest.mark.slow
+def test_answers_of_another_run_are_named_once_and_not_tried_again(
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("runners.in_training.watch_loop.time.monotonic", lambda: now[0])
+    monkeypatch.chdir(tmp_path)
+    question = {"question_id": 1, "text": "What?"}
+    (tmp_path / "q.jsonl").write_text(json.dumps(question))
+    spec = TaskSpec(target="evals.tasks.custom.Custom", options={"questions": "q.jsonl"})
+    settings = WatchConfig(
+        dir=str(tiny_checkpoint.parent), model=ModelConfig(path="x"), quiet_s=0, results_dir="r"
+    )
+    words = ["task=custom", "tasks.custom.questions=q.jsonl", "results_dir=r", "canary=off"]
+
+    def watched(settings: WatchConfig) -> Watch:
+        specs = {"custom": spec}
+        return Watch(tiny_checkpoint.parent, settings, specs, words, Interruption())
+
+    assert watched(settings)._visit(tiny_checkpoint)
+    settings.seed = 1
+    other = watched(settings)
+    for now[0] in (100, 161, 300, 1000):
+        assert other._visit(tiny_checkpoint)
+    assert caplog.text.count("holds answers of another run") == 1
+    assert "`seed` is 0 there and 1 here" in caplog.text
+    assert other._failed == {tiny_checkpoint}
+
+
+@pytest.mark.slow
 def test_failed_evaluation_is_tried_again_after_waits_that_double(
     tiny_checkpoint: Path,
     tmp_path: Path,
@@ -92,7 +127,7 @@ def test_failed_evaluation_is_tried_again_after_waits_that_double(
         dir=str(tiny_checkpoint.parent), model=ModelConfig(path="x"), quiet_s=0, results_dir="r"
     )
     words = ["task=custom", "tasks.custom.questions=missing.jsonl", "dry_run=true"]
-    watch = Watch(tiny_checkpoint.parent, settings, ["custom"], words, Interruption())
+    watch = Watch(tiny_checkpoint.parent, settings, {}, words, Interruption())
     tried = []
     for now[0] in (0, 30, 61, 120, 182, 300, 423):
         assert watch._visit(tiny_checkpoint)

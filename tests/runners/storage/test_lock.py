@@ -136,3 +136,17 @@ def test_name_that_a_dangling_link_has_is_not_free(tmp_path: Path) -> None:
     (tmp_path / "gqa.old-1").symlink_to(tmp_path / "nowhere")
     set_aside(tmp_path / "gqa")
     assert (tmp_path / "gqa.old-2").is_dir()
+
+
+def test_folder_is_taken_under_each_of_its_names(tmp_path: Path) -> None:
+    folder, link = tmp_path / "disk/gqa", tmp_path / "run/gqa"
+    folder.mkdir(parents=True)
+    link.parent.mkdir()
+    link.symlink_to(folder)
+    assert not FolderLock(link).is_taken()
+    assert not (tmp_path / "disk/.gqa.lock").exists()
+    with FolderLock(folder):
+        assert FolderLock(link).is_taken()
+    assert not FolderLock(link).is_taken()
+    with FolderLock(link):
+        assert FolderLock(folder).is_taken()

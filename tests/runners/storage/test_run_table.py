@@ -57,6 +57,21 @@ def test_further_metrics_stand_below_without_those_that_are_null() -> None:
     assert "consistency" not in shown
 
 
+def test_line_of_metrics_is_broken_between_them_and_no_narrower_than_it_must_be() -> None:
+    metrics = {"accuracy": 0.75, **{f"type {n}": 0.5 for n in range(9)}}
+    content = summary(metrics=metrics, num_answered=900, coverage=0.75)
+    shown = run_table.render_summaries([SummaryFile.from_json(content)], 60).splitlines()
+    below = shown[shown.index("") + 1 :]
+    assert below == [
+        "gqa: type 0 50.00, type 1 50.00, type 2 50.00, type 3 50.00,",
+        "  type 4 50.00, type 5 50.00, type 6 50.00, type 7 50.00,",
+        "  type 8 50.00",
+        "* gqa: 75.0% of the questions were answered, the others",
+        "  count as wrong (no answer).",
+    ]
+    assert render_summaries([content]).splitlines()[3].count("type") == 9
+
+
 def test_points_are_shown_as_points() -> None:
     mme = summary(metrics={"accuracy": 1531.3}, interval=[1507.25, 1555.35], scales=POINTS)
     shown = render_summaries([mme])
