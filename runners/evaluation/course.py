@@ -289,8 +289,8 @@ class Course:
         print(f"{self._run_dir.name}\n{render_summaries(summaries)}\n")
         note_figures({"run": self._run_dir.name})
         note_figures({row["task"]: row["score"] for row in summary_rows(summaries)})
-        for task_run in self._task_runs:
-            if not task_run.asked.task.has_annotations:
+        for task_run, summary in zip(self._task_runs, summaries, strict=True):
+            if not task_run.asked.task.has_annotations and summary.judge is None:
                 _say_who_scores(task_run)
         logger.info("results in %s", self._run_dir)
         max_failures = self.settings.max_failures
