@@ -11,7 +11,7 @@ import pandas as pd
 
 from runners.errors import ConfigError
 from runners.storage.answer_lines import is_failure, read_failure
-from runners.storage.run_table import UNREADABLE, task_row
+from runners.storage.run_table import UNREADABLE, task_row, warn_of_lack
 from runners.storage.stored import State, StoredRun, StoredTask, find_run, list_runs
 
 logger = logging.getLogger(__name__)
@@ -69,10 +69,8 @@ def read(
     found = list_runs(root) if named is None else [find_run(run, root, "runs") for run in named]
     chosen = list(_tasks_of(found, _names(tasks)))
     rows = [{**task_row(task), "folder": str(task.folder)} for task in chosen]
-    for row in rows:
-        if row["state"] not in (State.FINISHED, State.UNFINISHED):
-            fault = row.get("fault", "its figures are not those of its answers, and are left out")
-            logger.warning("%s is %s: %s", row["folder"], row["state"], fault)
+    for row, task in zip(rows, chosen, strict=True):
+        warn_of_lack(row, task.folder)
     readable = [task for task, row in zip(chosen, rows, strict=True) if row["state"] != UNREADABLE]
     samples = [row for task in readable for row in _samples(task)]
     return Results(_frame(rows, _OF_A_RUN), _frame(samples, _OF_A_SAMPLE))

@@ -50,13 +50,13 @@ def write_tables(run_dir: Path) -> None:
     """Writes `summary.csv`, `summary.md` and `run.json` over all tasks in a run's folder.
 
     The first has one row a metric, unrounded, for machines; the interval stands in the row of the
-    metric that counts. The last has one object a task, see `task_row`.
+    metric that counts. The last has one object a task, see `task_row`. Figures that are not those
+    of the answers are in none of them.
     """
     run = read_run(run_dir)
-    write_json(
-        run_dir / RUN_FILE, {"run": run.name, "tasks": list(map(task_row, run.tasks.values()))}
-    )
-    summaries = list(_read_summaries(run))
+    rows = list(map(task_row, run.tasks.values()))
+    write_json(run_dir / RUN_FILE, {"run": run.name, "tasks": rows})
+    summaries = list(read_figures(run).values())
     # A task without figures has a line too, that says how much of it was answered.
     metrics = [(of, name) for of in summaries for name in of.metrics or [""]]
     table = StringIO()
@@ -72,8 +72,42 @@ def write_tables(run_dir: Path) -> None:
     shown = ((of.task, of.split, name, render_metric(of, name)) for of, name in metrics)
     rounded = render_markdown([dict(zip(_NAMES, row, strict=True)) for row in shown])
     text = f"# {run_dir.name}\n\n{render_markdown(summary_rows(summaries))}\n{rounded}"
-    remarks = "".join(f"{remark}\n" for remark in _remarks(summaries))
+    told = [
+        *_remarks(summaries),
+        *(f"{row['task']} {lack}." for row in rows if (lack := _lack(row))),
+    ]
+    remarks = "".join(f"{remark}\n" for remark in told)
     write_atomic(run_dir / "summary.md", text + (f"\n{remarks}" if remarks else ""))
+
+
+def read_figures(run: StoredRun) -> dict[str, SummaryFile]:
+    """Returns the figures of a run's tasks, by task, as far as they are those of the answers.
+
+    Other figures are left out, and a warning names their tasks.
+    """
+    found = {}
+    for name, task in run.tasks.items():
+        row = task_row(task)
+        warn_of_lack(row, task.folder)
+        if row["state"] == State.FINISHED and task.summary is not None:
+            found[name] = task.summary
+    return found
+
+
+def warn_of_lack(row: Mapping[str, object], folder: Path) -> None:
+    """Warns that a task has no figures of its answers, but answers or figures that have changed."""
+    if row["state"] != State.UNFINISHED and (lack := _lack(row)):
+        logger.warning("%s %s", folder, lack)
+
+
+def _lack(row: Mapping[str, object]) -> str:
+    """Why the row of a task has no figures; empty if it has them."""
+    if row["state"] == State.FINISHED:
+        return ""
+    if row["state"] == State.UNFINISHED:
+        return "is unfinished: it has no figures yet"
+    fault = "its figures are not those of its answers, and are left out until it is scored again"
+    return f"is {row['state']}: {row.get('fault', fault)}"
 
 
 def task_row(task: StoredTask) -> dict[str, object]:
@@ -112,16 +146,6 @@ def _figures(of: SummaryFile) -> dict[str, object]:
         "metrics": dict(of.metrics),
         "failures": dict(of.num_failed),
     }
-
-
-def _read_summaries(run: StoredRun) -> Iterator[SummaryFile]:
-    """The figures of a run; one task whose file cannot be read does not keep the others back."""
-    for task in run.tasks.values():
-        try:
-            if task.summary is not None:
-                yield task.summary
-        except DataError as error:
-            logger.warning("not in the tables of %s: %s", run.folder, error)
 
 
 def render_columns(rows: Sequence[Mapping[str, str]]) -> str:

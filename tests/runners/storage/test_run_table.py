@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from runners.storage import run_table
+from runners.storage.files import sha256_of_file
 from runners.storage.run_table import write_tables
 from runners.storage.summary import SummaryFile
+from tests.runners.synthetic_runs import write_task
 
 POINTS = {"accuracy": {"unit": "points", "largest": 2000.0}}
 
@@ -105,3 +107,39 @@ def test_tables_on_disk_hold_all_tasks_of_the_run(tmp_path: Path) -> None:
     markdown = (tmp_path / "summary.md").read_text()
     assert "| gqa | demo | accuracy | 75.00 | 70.00 to 80.00 | 1,200 / 1,200 | 0 |" in markdown
     assert "| gqa | demo | consistency | - |" in markdown
+
+
+def test_figures_that_are_not_those_of_the_answers_are_in_no_table(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("gqa", "pope", "mme", "vizwiz"):
+        write_task(tmp_path, name, [1.0, 0.0])
+    scores = tmp_path / "pope/scores.jsonl"
+    content = json.loads((tmp_path / "pope/summary.json").read_text())
+    content["hashes"]["scores"] = sha256_of_file(scores)
+    (tmp_path / "pope/summary.json").write_text(json.dumps(content))
+    scores.write_text(scores.read_text().replace("0.0", "1.0"))
+    (tmp_path / "mme/summary.json").write_text("{")
+    (tmp_path / "vizwiz/summary.json").unlink()
+    write_tables(tmp_path)
+    with (tmp_path / "summary.csv").open(newline="") as file:
+        assert {row["task"] for row in csv.DictReader(file)} == {"gqa"}
+    markdown = (tmp_path / "summary.md").read_text()
+    assert markdown.count("| gqa |") == 2
+    for name in ("pope", "mme", "vizwiz"):
+        assert f"| {name} |" not in markdown
+    assert "\npope is edited: its figures are not those of its answers" in markdown
+    assert "\nmme is unreadable: " in markdown
+    assert "\nvizwiz is unfinished: it has no figures yet.\n" in markdown
+    states = {
+        row["task"]: row["state"]
+        for row in json.loads((tmp_path / "run.json").read_text())["tasks"]
+    }
+    assert states == {
+        "gqa": "finished",
+        "pope": "edited",
+        "mme": "unreadable",
+        "vizwiz": "unfinished",
+    }
+    assert caplog.text.count("pope is edited") == 1
+    assert "vizwiz" not in caplog.text
