@@ -21,7 +21,8 @@ Row = Mapping[str, object]
 _OF_A_RUN = (
     *("run", "task", "split", "state", "metric", "score", "unit"),
     *("interval_low", "interval_high"),
-    *("num_questions", "num_answered", "coverage", "num_failed", "num_unparsed", "limit"),
+    *("num_questions", "num_answered", "coverage", "num_failed", "num_unparsed"),
+    *("limited", "limit", "shard"),
     *("definition", "model", "conversation", "dtype", "quantization", "started", "folder"),
 )
 _OF_A_SAMPLE = (

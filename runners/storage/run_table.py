@@ -24,6 +24,7 @@ _NAMES = ("task", "split", "metric", "value")
 _COUNTS = ("num_questions", "num_answered", "coverage", "num_unparsed")
 _ENDS = ("interval_low", "interval_high")
 _FAILURES = ("num_failed", "failures")
+_PART = ("limited", "limit", "shard")
 
 
 def summary_rows(summaries: Iterable[SummaryFile]) -> list[dict[str, str]]:
@@ -56,20 +57,21 @@ def write_tables(run_dir: Path) -> None:
     run = read_run(run_dir)
     rows = list(map(task_row, run.tasks.values()))
     write_json(run_dir / RUN_FILE, {"run": run.name, "tasks": rows})
-    summaries = list(read_figures(run).values())
-    # A task without figures has a line too, that says how much of it was answered.
-    metrics = [(of, name) for of in summaries for name in of.metrics or [""]]
+    figures = read_figures(run)
+    summaries = list(figures.values())
+    # A task without metrics has a line too, that says how much of it was answered.
+    metrics = [(task, of, name) for task, of in figures.items() for name in of.metrics or [""]]
+    known = {row["task"]: row for row in rows}
     table = StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow([*_NAMES, *_ENDS, *_COUNTS, *_FAILURES])
-    for of, name in metrics:
-        ends = (of.interval if name == of.primary_metric else None) or ("", "")
-        counts = [getattr(of, count) for count in _COUNTS]
+    columns = [*_NAMES, *_ENDS, *_COUNTS, *_FAILURES, *_PART]
+    writer = csv.DictWriter(table, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for task, of, name in metrics:
         causes = " ".join(f"{cause}={number}" for cause, number in of.num_failed.items())
-        failures = [sum(of.num_failed.values()), causes]
-        writer.writerow([of.task, of.split, name, of.metrics.get(name), *ends, *counts, *failures])
+        row = {**known[task], "metric": name, "value": of.metrics.get(name), "failures": causes}
+        writer.writerow(row if name == of.primary_metric else row | dict.fromkeys(_ENDS))
     write_atomic(run_dir / "summary.csv", table.getvalue())
-    shown = ((of.task, of.split, name, render_metric(of, name)) for of, name in metrics)
+    shown = ((task, of.split, name, render_metric(of, name)) for task, of, name in metrics)
     rounded = render_markdown([dict(zip(_NAMES, row, strict=True)) for row in shown])
     text = f"# {run_dir.name}\n\n{render_markdown(summary_rows(summaries))}\n{rounded}"
     told = [
@@ -129,6 +131,7 @@ def task_row(task: StoredTask) -> dict[str, object]:
             quantization.get("name") if isinstance(quantization, Mapping) else None
         )
         row["started"] = manifest.started
+        row["shard"] = None if manifest.shard is None else manifest.shard.option
     return row if summary is None or state is not State.FINISHED else row | _figures(summary)
 
 
@@ -142,6 +145,7 @@ def _figures(of: SummaryFile) -> dict[str, object]:
         "unit": of.scale(of.primary_metric).unit.value,
         **{name: getattr(of, name) for name in _COUNTS},
         "num_failed": sum(of.num_failed.values()),
+        "limited": of.origin.limited,
         "limit": of.origin.limit,
         "metrics": dict(of.metrics),
         "failures": dict(of.num_failed),
@@ -184,15 +188,21 @@ def _summary_row(summary: SummaryFile) -> dict[str, str]:
         "split": summary.split,
         "metric": metric if summary.metrics else "none",
         # The star leads to the remark below: a figure over a part is not to be quoted as it is.
-        "score": render_metric(summary, metric) + ("" if summary.coverage == 1 else " *"),
+        "score": render_metric(summary, metric) + (" *" if _is_partial(summary) else ""),
         "95% interval": " to ".join(ends),
         "answered": f"{summary.num_answered:,} / {summary.num_questions:,}",
         "failed": f"{sum(summary.num_failed.values()):,}",
     }
 
 
+def _is_partial(of: SummaryFile) -> bool:
+    return of.coverage < 1 or of.origin.limited
+
+
 def _remarks(summaries: Iterable[SummaryFile]) -> Iterator[str]:
     for of in summaries:
+        if of.origin.limited:
+            yield f"* {of.task}: only {of.num_questions:,} questions of the split were asked."
         if of.coverage < 1:
             what = render_lack(of)
             yield f"* {of.task}: {render_coverage(of.coverage)} of the questions {what}."

@@ -143,3 +143,24 @@ def test_figures_that_are_not_those_of_the_answers_are_in_no_table(
     }
     assert caplog.text.count("pope is edited") == 1
     assert "vizwiz" not in caplog.text
+
+
+def test_part_of_a_split_is_told_in_every_table(tmp_path: Path) -> None:
+    write_task(tmp_path, "gqa", [1.0, 0.0])
+    write_task(tmp_path, "mme", [1.0, 0.0], limited=True, limit=2)
+    shard = {"runner": {"shard": "1/3"}}
+    write_task(tmp_path, "pope", [1.0, 0.0], limited=True, limit=None, environment=shard)
+    write_tables(tmp_path)
+    with (tmp_path / "summary.csv").open(newline="") as file:
+        told = {
+            row["task"]: (row["limited"], row["limit"], row["shard"])
+            for row in csv.DictReader(file)
+        }
+    assert told == {"gqa": ("False", "", ""), "mme": ("True", "2", ""), "pope": ("True", "", "1/3")}
+    rows = json.loads((tmp_path / "run.json").read_text())["tasks"]
+    told = {row["task"]: (row["limited"], row["limit"], row["shard"]) for row in rows}
+    assert told == {"gqa": (False, None, None), "mme": (True, 2, None), "pope": (True, None, "1/3")}
+    markdown = (tmp_path / "summary.md").read_text()
+    for name in ("mme", "pope"):
+        assert f"\n* {name}: only 2 questions of the split were asked.\n" in markdown
+    assert [line.count(" * |") for line in markdown.splitlines()[4:7]] == [0, 1, 1]
