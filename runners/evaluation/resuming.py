@@ -66,6 +66,11 @@ class TaskRun:
         """The task's name."""
         return self.asked.name
 
+    @property
+    def is_open(self) -> bool:
+        """Whether stored answers were read, and what `overwrite` sets aside was set aside."""
+        return self._store is not None
+
     def require_images(self) -> None:
         """Checks that there is a question that can be answered, unless answers are stored.
 
