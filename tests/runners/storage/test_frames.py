@@ -94,6 +94,25 @@ def test_figures_of_other_answers_are_left_out(
     assert "unreadable" in caplog.text
 
 
+def test_file_that_is_gone_costs_its_own_figures_only(
+    results: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (results / "A/gqa/scores.jsonl").unlink()
+    (results / "B/pope/trace.jsonl").unlink()
+    runs, samples = runners.read(results)
+    assert list(runs.score) == [0.5, 0.75, 0.25]  # each is that of its answers
+    assert list(samples.groupby("run").size()) == [8, 8]
+    assert samples[samples.run == "A"].score.isna().all()
+    assert samples[samples.run == "B"].score.notna().all()
+    assert list(samples[samples.run == "B"].task.unique()) == ["gqa"]
+    assert f"{results}/A/gqa/scores.jsonl does not exist" in caplog.text
+    assert f"4 answers in {results}/B/pope/predictions.jsonl are not as they were" in caplog.text
+    assert len(caplog.records) == 2
+    (results / "B/gqa/predictions.jsonl").unlink()
+    assert len(runners.read(results, runs="B", tasks="gqa").samples) == 0
+    assert f"{results}/B/gqa/predictions.jsonl is not there" in caplog.text
+
+
 def test_failures_have_their_cause(tmp_path: Path) -> None:
     records = [{"question_id": n, "text": f"What is {n}?", "answer": "yes"} for n in range(3)]
     data = write_data(tmp_path / "data", records)
