@@ -34,12 +34,12 @@ NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP})
 """What a file system without locks answers."""
 
 
-def lock_at(path: Path) -> FileLock:
-    """Returns a lock that is had at once or not at all.
+def lock_at(path: Path, wait_s: float = 0.0) -> FileLock:
+    """Returns a lock that is had within some seconds, usually at once, or not at all.
 
     What would stand in for it where a disk has no locks outlives a killed process, so nothing does.
     """
-    return FileLock(path, timeout=0, fallback_to_soft=False)
+    return FileLock(path, timeout=wait_s, fallback_to_soft=False)
 
 
 class FolderLock:

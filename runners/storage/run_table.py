@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
+from filelock import Timeout
+
 from evals.errors import DataError
 from evals.records import Unit
-from runners.errors import ConfigError
+from runners.errors import ConfigError, StoreError
 from runners.storage.files import write_atomic, write_json
+from runners.storage.lock import lock_at
 from runners.storage.stored import State, StoredRun, StoredTask, read_run
 from runners.storage.summary import SummaryFile
 
@@ -24,6 +27,7 @@ _NAMES = ("task", "split", "metric", "value")
 _COUNTS = ("num_questions", "num_answered", "coverage", "num_unparsed")
 _ENDS = ("interval_low", "interval_high")
 _FAILURES = ("num_failed", "failures")
+_WAIT_S = 60.0
 _PART = ("limited", "limit", "shard")
 
 
@@ -52,8 +56,24 @@ def write_tables(run_dir: Path) -> None:
 
     The first has one row a metric, unrounded, for machines; the interval stands in the row of the
     metric that counts. The last has one object a task, see `task_row`. Figures that are not those
-    of the answers are in none of them.
+    of the answers are in none of them. Of two programs that have scored tasks of the run, the
+    second one writes all of them: it waits for the first.
+
+    Raises:
+        StoreError: another process holds the tables for a minute.
     """
+    lock = lock_at(run_dir / f".{RUN_FILE}.lock", _WAIT_S)
+    try:
+        with lock:
+            _write_tables(run_dir)
+    except Timeout as error:
+        raise StoreError(
+            f"The tables in {run_dir} are being written by another process, which holds "
+            f"{lock.lock_file}. See what it does; the same command writes them then."
+        ) from error
+
+
+def _write_tables(run_dir: Path) -> None:
     run = read_run(run_dir)
     rows = list(map(task_row, run.tasks.values()))
     write_json(run_dir / RUN_FILE, {"run": run.name, "tasks": rows})

@@ -3,10 +3,13 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
+from runners.errors import StoreError
 from runners.storage import run_table
 from runners.storage.files import sha256_of_file
 from runners.storage.run_table import write_tables
@@ -164,3 +167,29 @@ def test_part_of_a_split_is_told_in_every_table(tmp_path: Path) -> None:
     for name in ("mme", "pope"):
         assert f"\n* {name}: only 2 questions of the split were asked.\n" in markdown
     assert [line.count(" * |") for line in markdown.splitlines()[4:7]] == [0, 1, 1]
+
+
+def test_tables_wait_for_another_program_and_have_its_tasks(tmp_path: Path) -> None:
+    write_task(tmp_path, "gqa", [1.0, 0.0])
+    writing = Thread(target=write_tables, args=(tmp_path,))
+    with FileLock(tmp_path / ".run.json.lock"):
+        writing.start()
+        writing.join(0.2)
+        assert not (tmp_path / "run.json").exists()
+        write_task(tmp_path, "pope", [1.0, 0.0])
+    writing.join()
+    rows = json.loads((tmp_path / "run.json").read_text())["tasks"]
+    assert [row["task"] for row in rows] == ["gqa", "pope"]
+
+
+def test_program_that_keeps_the_tables_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_table, "_WAIT_S", 0.1)
+    write_task(tmp_path, "gqa", [1.0, 0.0])
+    with (
+        FileLock(tmp_path / ".run.json.lock"),
+        pytest.raises(StoreError, match=r"\.run\.json\.lock"),
+    ):
+        write_tables(tmp_path)
+    assert not (tmp_path / "run.json").exists()
