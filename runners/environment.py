@@ -51,9 +51,27 @@ def command(module: str) -> str:
     return _in_a_shell(module, sys.argv[1:])
 
 
-def resume_command(module: str) -> str:
-    """Returns the command that goes on with a run: without what would set its answers aside."""
-    return _in_a_shell(module, [word for word in sys.argv[1:] if not word.startswith("overwrite=")])
+def resume_command(module: str, *, is_begun: bool, is_swept: bool) -> str:
+    """Returns the command that goes on with the run of this process.
+
+    Args:
+        module: The program.
+        is_begun: Whether what `overwrite` sets aside has been set aside.
+        is_swept: Whether the run is one of a sweep.
+    """
+    words = sys.argv[1:]
+    return _in_a_shell(module, to_go_on(words, is_swept=is_swept) if is_begun else words)
+
+
+def to_go_on(words: Sequence[str], *, is_swept: bool) -> list[str]:
+    """Returns the options of a run that has begun, without `overwrite`: that would begin it anew.
+
+    In a sweep it stays, for the jobs that have not begun: they would show the answers of old.
+
+    >>> to_go_on(["task=gqa", "++overwrite=true"], is_swept=False)
+    ['task=gqa']
+    """
+    return [word for word in words if is_swept or word.lstrip("+").split("=")[0] != "overwrite"]
 
 
 def _in_a_shell(module: str, options: Sequence[str]) -> str:

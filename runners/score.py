@@ -8,6 +8,7 @@ run again.
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -25,13 +26,14 @@ from runners.options.score import ScoreConfig
 from runners.options.task_spec import TaskSpec
 from runners.scoring.endpoint import JudgeError
 from runners.scoring.score import score_file, score_stored
+from runners.storage.asked import Asked
 from runners.storage.importing import read_import, store_import
 from runners.storage.lock import FolderLock
 from runners.storage.merging import merge_task, part_names, read_part_specs
 from runners.storage.run_table import render_summaries, write_tables
 from runners.storage.specs import read_run_specs
 from runners.storage.stored import StoredTask, find_run
-from runners.storage.summary import Origin, SummaryFile
+from runners.storage.summary import SummaryFile
 
 logger = logging.getLogger(__name__)
 
@@ -87,28 +89,16 @@ def _score(choice: TaskChoice, settings: ScoreConfig) -> int:
         for spec in specs.values():
             merged = merge_task(spec, parts, run_dir, overwrite=settings.overwrite)
             stored = StoredTask(run_dir / spec.build().name)
-            results.append(
-                _score_task(
-                    spec, stored, settings, merged.origin, merged.num_questions, merged.prompts_hash
-                )
-            )
+            results.append(_score_task(spec, stored, settings, merged))
     else:
         run = find_run(str(settings.run), Path(settings.results_dir), "run")
         run_dir = run.folder
         specs = read_run_specs(choice, run)
         _check_judge(specs, settings)
-        tasks = {name: StoredTask(run_dir / name) for name in specs}
-        known = {name: _require_summary(task) for name, task in tasks.items()}
+        for name in specs:  # before any is scored
+            _read_asked(StoredTask(run_dir / name))
         results = [
-            _score_task(
-                spec,
-                tasks[name],
-                settings,
-                known[name].origin,
-                known[name].num_questions,
-                known[name].hashes.prompts,
-            )
-            for name, spec in specs.items()
+            _score_task(spec, StoredTask(run_dir / name), settings) for name, spec in specs.items()
         ]
     if settings.output is None:
         write_tables(run_dir)
@@ -136,42 +126,54 @@ def _score_file(spec: TaskSpec, settings: ScoreConfig, run_dir: Path) -> Summary
         with doing(f"scoring {task.name}"):
             return score_file(spec, found, Path(str(settings.output)) / task.name, settings.judge)
     imported = store_import(found, task, spec, run_dir, overwrite=settings.overwrite)
-    stored = StoredTask(run_dir / task.name)
-    return _score_task(
-        spec, stored, settings, imported.origin, imported.num_questions, imported.prompts_hash
-    )
+    return _score_task(spec, StoredTask(run_dir / task.name), settings, imported)
 
 
 def _score_task(
-    spec: TaskSpec,
-    stored: StoredTask,
-    settings: ScoreConfig,
-    origin: Origin,
-    num_questions: int,
-    prompts_hash: str | None,
+    spec: TaskSpec, stored: StoredTask, settings: ScoreConfig, asked: Asked | None = None
 ) -> SummaryFile:
-    """Scores a stored task, into its folder or below `output`."""
+    """Scores a stored task, into its folder or below `output`.
+
+    What was asked is read from its summary where it is not given.
+    """
     # what is scored must not change before the figures are written beside it
     lock = FolderLock(stored.folder) if settings.output is None else nullcontext()
     with lock, doing(f"scoring {stored.name}"):
+        asked = _read_asked(stored) if asked is None else asked
         return score_stored(
             spec,
             stored,
             stored.folder if settings.output is None else Path(settings.output) / stored.name,
             settings.judge,
-            origin=origin,
-            num_questions=num_questions,
-            prompts_hash=prompts_hash,
+            origin=asked.origin,
+            num_questions=asked.num_questions,
+            prompts_hash=asked.prompts_hash,
         )
 
 
-def _require_summary(stored: StoredTask) -> SummaryFile:
-    if stored.summary is None:
-        raise ConfigError(
-            f"{stored.folder} holds no complete run. Repeat the command of runners.eval that began "
-            "it."
-        )
-    return stored.summary
+def _read_asked(stored: StoredTask) -> Asked:
+    """What was asked, as the summary of a stored task says."""
+    summary = stored.summary
+    if summary is None:
+        raise ConfigError(f"{stored.folder} holds no complete run. {_way_to_complete(stored)}")
+    return Asked(
+        num_questions=summary.num_questions,
+        prompts_hash=summary.hashes.prompts,
+        origin=summary.origin,
+    )
+
+
+def _way_to_complete(stored: StoredTask) -> str:
+    """What gives a task without figures some, which depends on where its answers are from."""
+    manifest = stored.manifest
+    last = manifest.history[-1] if manifest is not None and manifest.history else {}
+    again = f"python -m runners.score run={shlex.quote(stored.run)}"
+    if manifest is not None and manifest.imported_sha256 is not None:
+        file = shlex.quote(f"predictions={last.get('file', 'FILE')}")
+        return f"Repeat the command that imported it: {again} {file}"
+    if "merged" in last:
+        return f"Repeat the command that joined its parts: {again} merge=..."
+    return "Repeat the command of runners.eval that began it."
 
 
 main = partial(program.main, "score", score)

@@ -10,13 +10,14 @@ from pathlib import Path
 from evals.errors import DataError
 from llava.conversation import conv_templates, declared_templates
 from runners.command.plain_options import read_plain
-from runners.environment import COMMAND
+from runners.environment import COMMAND, to_go_on
 from runners.errors import COMPLETE, ConfigError
 from runners.logs import mask_secrets
 from runners.options.build import default_spec
 from runners.options.conf_files import list_choices, read_defaults, read_texts
 from runners.options.include import split_include, use_folders
 from runners.options.register import register
+from runners.options.words import is_multirun
 from runners.storage.run_table import render_metric
 from runners.storage.stored import State, StoredTask, list_runs
 
@@ -131,10 +132,12 @@ def _remedy(task: StoredTask) -> str:
     except ValueError:
         words = []
     # A manifest may be anyone's: what it says is shown as one command of this project, or not.
-    if not any(words[: len(start)] == start for start in _STARTS):
+    start = next((start for start in _STARTS if words[: len(start)] == start), None)
+    if start is None:
         return "repeat the command that began it"
-    kept = [word for word in words if not word.startswith("overwrite=")]
-    return f"go on with {mask_secrets(shlex.join(kept))}"
+    options = words[len(start) :]
+    kept = to_go_on(options, is_swept=is_multirun(options))
+    return f"go on with {mask_secrets(shlex.join([*start, *kept]))}"
 
 
 def _local_time(stamp: str | None) -> str:

@@ -39,7 +39,7 @@ from runners.evaluation.resuming import TaskRun
 from runners.logs import RunLog, doing, stdout_columns
 from runners.options.eval import EvalConfig
 from runners.options.names import run_name
-from runners.options.program import is_later_job
+from runners.options.program import is_later_job, is_swept_job
 from runners.options.sweep_jobs import note_figures
 from runners.options.task_spec import TaskSpec
 from runners.signals import Interruption
@@ -80,6 +80,7 @@ def run_course(settings: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
     """Runs an evaluation of the benchmarks, by their key in `tasks`; returns the exit code."""
     run_log = RunLog(quiet=settings.quiet, form=settings.log)
     with run_log as log, Interruption() as interruption:
+        course = None
         try:
             with ExitStack() as resources:
                 course = Course(
@@ -92,7 +93,8 @@ def run_course(settings: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
                 )
                 return course.run()
         except KeyboardInterrupt:
-            print(f"Stopped. To go on: {resume_command(PROGRAM)}", file=sys.stderr)
+            is_begun = course is not None and course.is_begun
+            print(f"Stopped. To go on: {_resume_command(is_begun=is_begun)}", file=sys.stderr)
             return interruption.exit_code
 
 
@@ -121,6 +123,11 @@ class Course:
         self._source = source_hash()  # of what is imported here, before it can be changed
         self.resources.callback(self._workers.close)
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether every task has been opened."""
+        return bool(self._task_runs) and all(task_run.is_open for task_run in self._task_runs)
+
     def run(self) -> int:
         """Returns the exit code: 0, 1 with failures, 130 or 143 if interrupted."""
         if self.settings.dry_run:
@@ -145,7 +152,7 @@ class Course:
         else:
             logger.info("every question has been asked before; no model is loaded")
         if self.interruption.requested:
-            logger.warning("Stopped. To go on: %s", resume_command(PROGRAM))
+            logger.warning("Stopped. To go on: %s", _resume_command(is_begun=True))
             return self.interruption.exit_code
         return self._conclude(timings)
 
@@ -290,8 +297,8 @@ class Course:
         print(f"{self._run_dir.name}\n{render_summaries(summaries, stdout_columns())}\n")
         note_figures({"run": self._run_dir.name})
         note_figures({row["task"]: row["score"] for row in summary_rows(summaries)})
-        for task_run in self._task_runs:
-            if not task_run.asked.task.has_annotations:
+        for task_run, summary in zip(self._task_runs, summaries, strict=True):
+            if not task_run.asked.task.has_annotations and summary.judge is None:
                 _say_who_scores(task_run)
         logger.info("results in %s", self._run_dir)
         max_failures = self.settings.max_failures
@@ -309,6 +316,10 @@ class Course:
             ", ".join(too_many),
         )
         return INCOMPLETE
+
+
+def _resume_command(*, is_begun: bool) -> str:
+    return resume_command(PROGRAM, is_begun=is_begun, is_swept=is_swept_job())
 
 
 def _say_who_scores(task_run: TaskRun) -> None:

@@ -7,7 +7,7 @@ with the resolved values of its identity they say everything that can change an 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -32,17 +32,20 @@ from runners.storage.answer_lines import is_failure
 from runners.storage.identity import describe_differences, differences
 from runners.storage.manifest import Manifest
 from runners.storage.specs import read_spec
-from runners.storage.stored import StoredTask, find_tasks
+from runners.storage.stored import StoredTask, find_tasks, read_run
 
 _FREE = frozenset(
     {
         *("manifest", "run", "results_dir", "overwrite", "retry_failed", "max_failures"),
-        *("dry_run", "check_counts", "device", "runner", "engine", "model", "model.path"),
-        *("model.base", "canary", "include", "quiet", "log", "wandb"),
+        *("dry_run", "check_counts", "device", "runner", "engine", "model.path", "model.base"),
+        *("canary", "include", "quiet", "log", "wandb"),
     }
 )
 """Options that may be given beside a manifest: where things lie, and how the work is done."""
 _FREE_PARTS = ("runner.", "engine.", "hydra.")
+_NOT_FREE = frozenset({"runner.shard"})
+_BY_PATH = "checkpoint"
+"""The choice of `model` that names none: the path does."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -121,13 +124,15 @@ def rerun(
         ConfigError: there is no manifest, it does not say enough, or other options contradict it.
     """
     originals = _read_originals(Path(str(settings.manifest)))
-    _check_not_contradicted(given)
+    _check_not_contradicted(given, settings.tasks, [each.folder.name for each in originals])
     repeated = _configure(settings, given, originals)
     specs = {
         original.folder.name: original.spec.with_options(given.tasks.get(original.folder.name, {}))
         for original in originals
     }
     folder = Path(repeated.results_dir, run_name(repeated))
+    if not settings.overwrite:
+        _require_something_to_repeat(originals, folder)
     print(f"repeating {originals[0].folder.parent} as {folder}", file=sys.stderr)
     code = evaluate(repeated, specs)
     if settings.dry_run or code not in (COMPLETE, INCOMPLETE):
@@ -185,19 +190,47 @@ def _read_original(stored: StoredTask) -> Original:
     )
 
 
-def _check_not_contradicted(given: GivenOptions) -> None:
+def _check_not_contradicted(
+    given: GivenOptions, chosen: Collection[str], tasks: Sequence[str]
+) -> None:
+    """Checks that every option that is given has a meaning beside the manifest of these tasks."""
+    moved = {f"tasks.{name}.data_dir" for name in tasks}
+    # Hydra takes an option of a task only where that is chosen.
+    repeated = {"model", *(["task"] if set(chosen) == set(tasks) else [])}
     contradicting = sorted(
         name
-        for name in given.names
-        if name not in _FREE
-        and not name.startswith(_FREE_PARTS)
-        and not (name.startswith("tasks.") and name.endswith(".data_dir"))
+        for name in given.names - moved - repeated
+        if name not in _FREE and (name in _NOT_FREE or not name.startswith(_FREE_PARTS))
     )
     if contradicting:
         raise ConfigError(
             f"`manifest` says how the run was made; {', '.join(contradicting)} cannot be given "
-            f"with it. What can: {', '.join(sorted(_FREE))} and tasks.<name>.data_dir."
+            f"with it. What can: {', '.join(sorted({*_FREE, *moved}))}."
         )
+    model = given.choices.get("model", _BY_PATH)
+    if model != _BY_PATH:
+        raise ConfigError(
+            f"`manifest` says which model is asked; model={model} cannot be given with it. Leave "
+            "it out; where the checkpoint has moved, name its folder with model.path=DIR."
+        )
+
+
+def _require_something_to_repeat(originals: Sequence[Original], folder: Path) -> None:
+    """Checks that what was repeated before is not all finished: that would be compared unasked.
+
+    A run that was interrupted has a task without figures, or failures that the original has not.
+    """
+    there = read_run(folder).tasks
+    begun = [each for each in originals if each.folder.name in there]
+    if begun and all(_is_finished(each, there[each.folder.name]) for each in begun):
+        raise ConfigError(
+            f"{folder / begun[0].folder.name} is finished, so that nothing would be repeated. Set "
+            "it aside with overwrite=true, or repeat the run under another name with run=NAME."
+        )
+
+
+def _is_finished(original: Original, repeated: StoredTask) -> bool:
+    return repeated.has_figures and _failed(repeated) <= _failed(StoredTask(original.folder))
 
 
 def _configure(
@@ -284,3 +317,7 @@ def _answers(stored: StoredTask) -> dict[str, Any]:
         key: line["metadata"]["error"] if is_failure(line) else line["text"]
         for key, line in stored.answers.lines.items()
     }
+
+
+def _failed(stored: StoredTask) -> set[str]:
+    return {key for key, line in stored.answers.lines.items() if is_failure(line)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from evals.errors import DataError
@@ -66,6 +67,11 @@ class TaskRun:
     def name(self) -> str:
         """The task's name."""
         return self.asked.name
+
+    @property
+    def is_open(self) -> bool:
+        """Whether stored answers were read, and what `overwrite` sets aside was set aside."""
+        return self._store is not None
 
     def require_images(self) -> None:
         """Checks that there is a question that can be answered, unless answers are stored.
@@ -217,8 +223,9 @@ class TaskRun:
         """Rewrites the answers in order, scores them and returns the summary.
 
         Results over more questions than this run's `limit` are kept up to date, not replaced: then
-        what is returned is not what is written. Without a `timing` of this session, that of the
-        last one is kept.
+        what is returned is not what is written. Nor are a judge's scores of these very answers
+        replaced: they are returned, or no figure where somebody edited them. Without a `timing` of
+        this session, that of the last one is kept.
 
         Raises:
             StoreError: the results cannot be written, or data or images were changed meanwhile.
@@ -231,6 +238,8 @@ class TaskRun:
         stored = self._read_summary()
         before = [] if stored is None else self.asked.select(stored.origin.limit)
         content, scores = self._summarize(self.asked.limit, stored, timing)
+        if stored is not None and stored.judge and stored.hashes.answers == content.hashes.answers:
+            return self._judged(stored, content)
         written = content
         if stored is not None and len(before) > len(self.asked.samples):
             logger.info(
@@ -240,11 +249,29 @@ class TaskRun:
                 len(before),
             )
             written, scores = self._summarize(stored.origin.limit, stored, timing)
-        if stored is not None and stored.judge and stored.hashes.answers == written.hashes.answers:
-            return stored  # a judge's scores of these very answers
         with self._writing():
             write_results(self.folder, written, scores)
         return content
+
+    def _judged(self, stored: SummaryFile, unjudged: SummaryFile) -> SummaryFile:
+        """What is shown of answers that a judge has scored."""
+        task = StoredTask(self.folder)
+        if task.state is not State.FINISHED:
+            logger.error(
+                "%s has changed since a judge scored the answers, and no figure is shown. Score "
+                "them again with the options that had them judged: python -m runners.score run=%s",
+                task.changed_files[0],
+                task.run,
+            )
+            return replace(unjudged, metrics={}, interval=None)
+        if stored.num_questions > len(self.asked.samples):
+            logger.info(
+                "%s: the table is over the %d questions that a judge has scored, not the first %d",
+                self.folder,
+                stored.num_questions,
+                len(self.asked.samples),
+            )
+        return stored
 
     def num_unanswered(self) -> int:
         """How many of the questions that are asked have no answer."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.in_training.flat_metrics import flatten_metrics
-from runners.storage.run_table import summary_rows
+from runners.storage.run_table import read_figures, summary_rows
 from runners.storage.stored import read_run
 from runners.storage.summary import SummaryFile
 
@@ -56,24 +56,20 @@ def log_run(
     """Logs the finished benchmarks of a stored run, and in the configuration what decided them.
 
     `run_dir` is the run's folder, such as `results/llava-v1.5-7b`; the rest, and what is returned,
-    is as in `log_summaries`.
+    is as in `log_summaries`. A benchmark whose figures are not those of its answers is left out,
+    and a warning says so.
 
     Raises:
         ConfigError: the folder holds no finished benchmark.
-        DataError: a file of it is malformed.
     """
-    tasks = read_run(Path(run_dir)).tasks
-    summaries = {
-        name: summary.to_json()
-        for name, task in tasks.items()
-        if (summary := task.summary) is not None
-    }
+    stored = read_run(Path(run_dir))
+    summaries = {name: summary.to_json() for name, summary in read_figures(stored).items()}
     if not summaries:
         raise ConfigError(
             f"`run_dir` must be the folder of a run with a finished benchmark, but {run_dir} holds "
             "none. Give results/NAME."
         )
-    manifests = {name: tasks[name].manifest for name in summaries}
+    manifests = {name: stored.tasks[name].manifest for name in summaries}
     identities = {name: m.identity for name, m in manifests.items() if m is not None}
     run.config.update({prefix: {"run": Path(run_dir).name, "identity": identities}})
     return log_summaries(summaries, run, step=step, prefix=prefix)

@@ -19,10 +19,12 @@ class GivenOptions:
 
     Attributes:
         names: Their whole names.
+        choices: What was chosen where a name is that of a group, such as `model`.
         tasks: Those of benchmarks with their values, by the benchmark's key in `tasks`.
     """
 
     names: frozenset[str] = frozenset()
+    choices: Mapping[str, str] = field(default_factory=dict)
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -57,7 +59,8 @@ class TaskChoice:
 
 def read_given(config: DictConfig) -> GivenOptions:
     """Returns what the command line of the running program says."""
-    words = HydraConfig.get().overrides.task
+    running = HydraConfig.get()
+    words = running.overrides.task
     names = {word.partition("=")[0].lstrip("+"): word for word in words}
     tasks: dict[str, dict[str, Any]] = {}
     for name in names:
@@ -66,7 +69,10 @@ def read_given(config: DictConfig) -> GivenOptions:
             value = OmegaConf.select(config, name)
             plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             tasks.setdefault(task, {})[option] = plain
-    return GivenOptions(names=frozenset(name.lstrip("~") for name in names), tasks=tasks)
+    whole = frozenset(name.lstrip("~") for name in names)
+    choices = {name: str(choice) for name, choice in running.runtime.choices.items()}
+    chosen = {name: choice for name, choice in choices.items() if name in whole}
+    return GivenOptions(names=whole, choices=chosen, tasks=tasks)
 
 
 def read_task_choice(config: DictConfig) -> TaskChoice:

@@ -172,8 +172,12 @@ def _drop_output() -> None:
 
 def is_later_job() -> bool:
     """Whether the running job is one of a sweep and not its first."""
-    configuration = HydraConfig.get()
-    return configuration.mode is RunMode.MULTIRUN and configuration.job.num > 0
+    return is_swept_job() and HydraConfig.get().job.num > 0
+
+
+def is_swept_job() -> bool:
+    """Whether the running job is one of a sweep."""
+    return HydraConfig.get().mode is RunMode.MULTIRUN
 
 
 def exit_code(codes: Sequence[int]) -> int:
@@ -211,7 +215,7 @@ class _Jobs:
         if INTERRUPTED in codes or TERMINATED in codes:
             self._num_not_begun += 1
             return
-        is_swept = HydraConfig.get().mode is RunMode.MULTIRUN
+        is_swept = is_swept_job()
         if is_swept:
             name = f"Job {HydraConfig.get().job.num + 1} of the sweep"
             overrides = " ".join(HydraConfig.get().overrides.task)

@@ -9,10 +9,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from evals.errors import DataError
 from runners.errors import ConfigError
 from runners.storage.answer_lines import is_failure, read_failure
-from runners.storage.run_table import UNREADABLE, task_row
+from runners.storage.answer_store import TRACE_FILE
+from runners.storage.run_table import UNREADABLE, task_row, warn_of_lack
 from runners.storage.stored import State, StoredRun, StoredTask, find_run, list_runs
+from runners.storage.summary import StoredScore
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +24,8 @@ Row = Mapping[str, object]
 _OF_A_RUN = (
     *("run", "task", "split", "state", "metric", "score", "unit"),
     *("interval_low", "interval_high"),
-    *("num_questions", "num_answered", "coverage", "num_failed", "num_unparsed", "limit"),
+    *("num_questions", "num_answered", "coverage", "num_failed", "num_unparsed"),
+    *("limited", "limit", "shard"),
     *("definition", "model", "conversation", "dtype", "quantization", "started", "folder"),
 )
 _OF_A_SAMPLE = (
@@ -69,12 +73,11 @@ def read(
     found = list_runs(root) if named is None else [find_run(run, root, "runs") for run in named]
     chosen = list(_tasks_of(found, _names(tasks)))
     rows = [{**task_row(task), "folder": str(task.folder)} for task in chosen]
-    for row in rows:
-        if row["state"] not in (State.FINISHED, State.UNFINISHED):
-            fault = row.get("fault", "its figures are not those of its answers, and are left out")
-            logger.warning("%s is %s: %s", row["folder"], row["state"], fault)
-    readable = [task for task, row in zip(chosen, rows, strict=True) if row["state"] != UNREADABLE]
-    samples = [row for task in readable for row in _samples(task)]
+    samples: list[Row] = []
+    for row, task in zip(rows, chosen, strict=True):
+        warn_of_lack(row, task.folder)
+        if row["state"] != UNREADABLE:
+            samples += _samples(task)
     return Results(_frame(rows, _OF_A_RUN), _frame(samples, _OF_A_SAMPLE))
 
 
@@ -98,7 +101,21 @@ def _tasks_of(runs: Iterable[StoredRun], names: Sequence[str] | None) -> Iterato
 def _samples(task: StoredTask) -> Iterator[Row]:
     """The questions of a task that have an answer or a failure."""
     lines, traces = task.answers.lines, task.answers.traces
-    scores = task.scores if task.state is State.FINISHED else {}
+    if not task.answers_path.exists():
+        logger.warning("%s is not there: its questions are left out", task.answers_path)
+    if task.answers.num_bad:
+        logger.warning(
+            "%d answers in %s are not as they were written, or their lines in %s are missing: they "
+            "are left out",
+            task.answers.num_bad,
+            task.answers_path,
+            TRACE_FILE,
+        )
+    scores: Mapping[str, StoredScore] = {}
+    try:
+        scores = task.scores if task.state is State.FINISHED else {}
+    except DataError as error:
+        logger.warning("the scores of single questions are left out: %s", error)
     for key, line in lines.items():
         score, trace, metadata = scores.get(key), traces.get(key, {}), line["metadata"]
         failure = read_failure(line) if is_failure(line) else None

@@ -34,6 +34,14 @@ _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP})
 """What a file system without locks answers."""
 
 
+def lock_at(path: Path, wait_s: float = 0.0) -> FileLock:
+    """Returns a lock that is had within some seconds, usually at once, or not at all.
+
+    What would stand in for it where a disk has no locks outlives a killed process, so nothing does.
+    """
+    return FileLock(path, timeout=wait_s, fallback_to_soft=False)
+
+
 class FolderLock:
     """A lock beside a folder that results are written to, so that that itself can be set aside.
 

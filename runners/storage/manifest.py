@@ -16,6 +16,7 @@ from typing import Any
 
 from runners.errors import ConfigError
 from runners.options.shard import Shard, read_shard
+from runners.storage.answer_store import PREDICTIONS_FILE
 from runners.storage.files import is_there, write_json
 from runners.storage.typed import read_record
 
@@ -123,7 +124,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     """
     path = folder / MANIFEST_FILE
     if not is_there(path):
-        if is_there(folder / "predictions.jsonl"):
+        if is_there(folder / PREDICTIONS_FILE):
             raise ConfigError(f"{folder} holds answers but no {MANIFEST_FILE}. {_WAY_OUT}")
         return None
     try:

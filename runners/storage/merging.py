@@ -15,13 +15,14 @@ from runners.errors import ConfigError
 from runners.options.given import TaskChoice
 from runners.options.shard import Shard
 from runners.options.task_spec import TaskSpec
-from runners.storage.answer_lines import is_failure
-from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE, AnswerStore
+from runners.storage.answer_lines import count_replays, is_failure
+from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE
 from runners.storage.asked import Asked
 from runners.storage.files import sha256_of_file, write_jsonl
 from runners.storage.identity import describe_differences, differences, hash_prompts
 from runners.storage.lock import FolderLock, explaining_disk_errors, set_aside
 from runners.storage.manifest import MANIFEST_FILE, Manifest, other_code, write_manifest
+from runners.storage.plain_lines import attempt_of
 from runners.storage.specs import read_run_specs
 from runners.storage.stored import StoredAnswers, StoredTask, read_run
 from runners.storage.summary import Origin
@@ -125,10 +126,11 @@ def merge_task(spec: TaskSpec, runs: Sequence[Path], run_dir: Path, *, overwrite
                 set_aside(folder)
             _write(folder, sources, spec, [sample.key for sample in samples], (lines, traces))
     is_limited = len(asked) < len(samples)
+    attempts = map(attempt_of, traces.values())
     origin = Origin(
         limited=is_limited,
         limit=len(asked) if is_limited else None,
-        batch_check=AnswerStore(folder).batch_check(),
+        batch_check=count_replays((each.is_replayed, each.is_flipped) for each in attempts),
     )
     return Asked(num_questions=len(asked), prompts_hash=prompts, origin=origin)
 
@@ -138,6 +140,11 @@ def _read_part(path: Path, name: str) -> Part | None:
     stored = StoredTask(path / name)
     if stored.manifest is None:
         return None
+    if stored.manifest.imported_sha256 is not None:
+        raise ConfigError(
+            f"{stored.folder} was imported from an answer file, which is no part of a run. Leave "
+            "it out, or join the parts under another name with run=NAME."
+        )
     return Part(
         run=path.name, folder=stored.folder, manifest=stored.manifest, answers=stored.answers
     )

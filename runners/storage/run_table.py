@@ -10,10 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
+from filelock import Timeout
+
 from evals.errors import DataError
 from evals.records import Unit
-from runners.errors import ConfigError
+from runners.errors import ConfigError, StoreError
 from runners.storage.files import write_atomic, write_json
+from runners.storage.lock import lock_at
 from runners.storage.stored import State, StoredRun, StoredTask, read_run
 from runners.storage.summary import SummaryFile
 
@@ -28,6 +31,8 @@ _ENDS = ("interval_low", "interval_high")
 _UNBROKEN = "\u00a0"
 """Stands for a space at which no line is broken."""
 _FAILURES = ("num_failed", "failures")
+_WAIT_S = 60.0
+_PART = ("limited", "limit", "shard")
 
 
 def summary_rows(summaries: Iterable[SummaryFile]) -> list[dict[str, str]]:
@@ -58,30 +63,81 @@ def write_tables(run_dir: Path) -> None:
     """Writes `summary.csv`, `summary.md` and `run.json` over all tasks in a run's folder.
 
     The first has one row a metric, unrounded, for machines; the interval stands in the row of the
-    metric that counts. The last has one object a task, see `task_row`.
+    metric that counts. The last has one object a task, see `task_row`. Figures that are not those
+    of the answers are in none of them. Of two programs that have scored tasks of the run, the
+    second one writes all of them: it waits for the first.
+
+    Raises:
+        StoreError: another process holds the tables for a minute.
     """
+    lock = lock_at(run_dir / f".{RUN_FILE}.lock", _WAIT_S)
+    try:
+        with lock:
+            _write_tables(run_dir)
+    except Timeout as error:
+        raise StoreError(
+            f"The tables in {run_dir} are being written by another process, which holds "
+            f"{lock.lock_file}. See what it does; the same command writes them then."
+        ) from error
+
+
+def _write_tables(run_dir: Path) -> None:
     run = read_run(run_dir)
-    write_json(
-        run_dir / RUN_FILE, {"run": run.name, "tasks": list(map(task_row, run.tasks.values()))}
-    )
-    summaries = list(_read_summaries(run))
-    # A task without figures has a line too, that says how much of it was answered.
-    metrics = [(of, name) for of in summaries for name in of.metrics or [""]]
+    rows = list(map(task_row, run.tasks.values()))
+    write_json(run_dir / RUN_FILE, {"run": run.name, "tasks": rows})
+    figures = read_figures(run)
+    summaries = list(figures.values())
+    # A task without metrics has a line too, that says how much of it was answered.
+    metrics = [(task, of, name) for task, of in figures.items() for name in of.metrics or [""]]
+    known = {row["task"]: row for row in rows}
     table = StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow([*_NAMES, *_ENDS, *_COUNTS, *_FAILURES])
-    for of, name in metrics:
-        ends = (of.interval if name == of.primary_metric else None) or ("", "")
-        counts = [getattr(of, count) for count in _COUNTS]
+    columns = [*_NAMES, *_ENDS, *_COUNTS, *_FAILURES, *_PART]
+    writer = csv.DictWriter(table, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for task, of, name in metrics:
         causes = " ".join(f"{cause}={number}" for cause, number in of.num_failed.items())
-        failures = [sum(of.num_failed.values()), causes]
-        writer.writerow([of.task, of.split, name, of.metrics.get(name), *ends, *counts, *failures])
+        row = {**known[task], "metric": name, "value": of.metrics.get(name), "failures": causes}
+        writer.writerow(row if name == of.primary_metric else row | dict.fromkeys(_ENDS))
     write_atomic(run_dir / "summary.csv", table.getvalue())
-    shown = ((of.task, of.split, name, render_metric(of, name)) for of, name in metrics)
+    shown = ((task, of.split, name, render_metric(of, name)) for task, of, name in metrics)
     rounded = render_markdown([dict(zip(_NAMES, row, strict=True)) for row in shown])
     text = f"# {run_dir.name}\n\n{render_markdown(summary_rows(summaries))}\n{rounded}"
-    remarks = "".join(f"{remark}\n" for remark in _remarks(summaries))
+    told = [
+        *_remarks(summaries),
+        *(f"{row['task']} {lack}." for row in rows if (lack := _lack(row))),
+    ]
+    remarks = "".join(f"{remark}\n" for remark in told)
     write_atomic(run_dir / "summary.md", text + (f"\n{remarks}" if remarks else ""))
+
+
+def read_figures(run: StoredRun) -> dict[str, SummaryFile]:
+    """Returns the figures of a run's tasks, by task, as far as they are those of the answers.
+
+    Other figures are left out, and a warning names their tasks.
+    """
+    found = {}
+    for name, task in run.tasks.items():
+        row = task_row(task)
+        warn_of_lack(row, task.folder)
+        if row["state"] == State.FINISHED and task.summary is not None:
+            found[name] = task.summary
+    return found
+
+
+def warn_of_lack(row: Mapping[str, object], folder: Path) -> None:
+    """Warns that a task has no figures of its answers, but answers or figures that have changed."""
+    if row["state"] != State.UNFINISHED and (lack := _lack(row)):
+        logger.warning("%s %s", folder, lack)
+
+
+def _lack(row: Mapping[str, object]) -> str:
+    """Why the row of a task has no figures; empty if it has them."""
+    if row["state"] == State.FINISHED:
+        return ""
+    if row["state"] == State.UNFINISHED:
+        return "is unfinished: it has no figures yet"
+    fault = "its figures are not those of its answers, and are left out until it is scored again"
+    return f"is {row['state']}: {row.get('fault', fault)}"
 
 
 def task_row(task: StoredTask) -> dict[str, object]:
@@ -103,6 +159,7 @@ def task_row(task: StoredTask) -> dict[str, object]:
             quantization.get("name") if isinstance(quantization, Mapping) else None
         )
         row["started"] = manifest.started
+        row["shard"] = None if manifest.shard is None else manifest.shard.option
     return row if summary is None or state is not State.FINISHED else row | _figures(summary)
 
 
@@ -116,20 +173,11 @@ def _figures(of: SummaryFile) -> dict[str, object]:
         "unit": of.scale(of.primary_metric).unit.value,
         **{name: getattr(of, name) for name in _COUNTS},
         "num_failed": sum(of.num_failed.values()),
+        "limited": of.origin.limited,
         "limit": of.origin.limit,
         "metrics": dict(of.metrics),
         "failures": dict(of.num_failed),
     }
-
-
-def _read_summaries(run: StoredRun) -> Iterator[SummaryFile]:
-    """The figures of a run; one task whose file cannot be read does not keep the others back."""
-    for task in run.tasks.values():
-        try:
-            if task.summary is not None:
-                yield task.summary
-        except DataError as error:
-            logger.warning("not in the tables of %s: %s", run.folder, error)
 
 
 def render_columns(rows: Sequence[Mapping[str, str]]) -> str:
@@ -182,15 +230,21 @@ def _summary_row(summary: SummaryFile) -> dict[str, str]:
         "split": summary.split,
         "metric": metric if summary.metrics else "none",
         # The star leads to the remark below: a figure over a part is not to be quoted as it is.
-        "score": render_metric(summary, metric) + ("" if summary.coverage == 1 else " *"),
+        "score": render_metric(summary, metric) + (" *" if _is_partial(summary) else ""),
         "95% interval": " to ".join(ends),
         "answered": f"{summary.num_answered:,} / {summary.num_questions:,}",
         "failed": f"{sum(summary.num_failed.values()):,}",
     }
 
 
+def _is_partial(of: SummaryFile) -> bool:
+    return of.coverage < 1 or of.origin.limited
+
+
 def _remarks(summaries: Iterable[SummaryFile]) -> Iterator[str]:
     for of in summaries:
+        if of.origin.limited:
+            yield f"* {of.task}: only {of.num_questions:,} questions of the split were asked."
         if of.coverage < 1:
             what = render_lack(of)
             yield f"* {of.task}: {render_coverage(of.coverage)} of the questions {what}."

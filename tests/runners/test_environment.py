@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,19 @@ from runners.environment import command, launched_rank, prepare_torch, resume_co
 from tests.runners.conftest import Shell
 
 
-def test_command_to_go_on_does_not_set_the_answers_aside(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["eval", "task=gqa", "overwrite=true", "model.path=/a b", "run=overwrite"]
+@pytest.mark.parametrize("word", ["overwrite=true", "++overwrite=true", "+overwrite=True"])
+def test_command_to_go_on_does_not_set_the_answers_aside(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["eval", "task=gqa", word, "model.path=/a b", "run=overwrite"]
     monkeypatch.setattr("sys.argv", words)
-    whole = "python -m runners.eval task=gqa overwrite=true 'model.path=/a b' run=overwrite"
+    whole = f"python -m runners.eval task=gqa {word} 'model.path=/a b' run=overwrite"
     assert command("runners.eval") == whole
-    assert resume_command("runners.eval") == whole.replace(" overwrite=true", "")
+    go_on = partial(resume_command, "runners.eval")
+    assert go_on(is_begun=True, is_swept=False) == whole.replace(f" {word}", "")
+    # what it would set aside still stands in its place, or in that of another job
+    assert go_on(is_begun=False, is_swept=False) == whole
+    assert go_on(is_begun=True, is_swept=True) == whole
 
 
 def launch(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:

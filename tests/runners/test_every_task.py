@@ -135,6 +135,14 @@ def test_judged_answers_are_graded_afterwards(
     summary = evaluated.json("results/r/mmvet/summary.json")
     assert summary["metrics"]["score"] == 1.0
     assert "mmvet" in (evaluated.workspace / "results/r/summary.md").read_text()
+    again = shell(
+        "python -m runners.eval model=llava-demo task=mmvet tasks.mmvet.data_dir=mmvet "
+        "check_counts=false generation.max_new_tokens=4 run=r",
+        evaluated.workspace,
+    )
+    assert again.code == 0, again.stderr
+    assert " 100.00 " in again.stdout
+    assert "is not scored here" not in again.stderr
 
 
 def test_upload_is_made_of_the_run(

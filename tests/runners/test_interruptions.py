@@ -127,7 +127,7 @@ def test_packed_run_killed_and_resumed_ends_in_the_sequential_bytes(
 def test_interrupt_while_the_worker_starts_is_quiet(
     start: Start, demo_options: str, tmp_path: Path
 ) -> None:
-    program = start(f"python -m runners.eval {demo_options}", tmp_path)
+    program = start(f"python -m runners.eval {demo_options} ++overwrite=true", tmp_path)
     while not children_of(program.pid):
         assert program.poll() is None
         time.sleep(0.005)
@@ -137,6 +137,7 @@ def test_interrupt_while_the_worker_starts_is_quiet(
     assert program.returncode == 130
     assert "Traceback" not in said
     assert "To go on: python -m runners.eval" in said
+    assert "++overwrite=true" in said.partition("To go on: ")[2]  # nothing was set aside yet
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_item_in_flight_is_finished_and_stored_and_no_other_is_begun(
 ) -> None:
     go = tmp_path / "go"
     answers = tmp_path / "results/demo/gqa/predictions.jsonl"
-    options = f"{demo_options} run=demo runner.grace_s={TIMEOUT_S}"
+    options = f"{demo_options} run=demo ++overwrite=true runner.grace_s={TIMEOUT_S}"
     options = options.replace("engine=sequential", held(go, num_before=2))
     program = start(f"python -m tests.faults.eval {options}", tmp_path)
     wait_for_answers(program, answers, 2)
@@ -162,6 +163,7 @@ def test_item_in_flight_is_finished_and_stored_and_no_other_is_begun(
     said = end_of(program)
     assert program.returncode == code, said
     assert "To go on: python -m runners.eval" in said
+    assert "overwrite" not in said.partition("To go on: ")[2]  # it would set these answers aside
     expected = read_lines(demo_run.workspace / "results/demo/gqa/predictions.jsonl")
     keys = [line["metadata"]["key"] for line in read_lines(answers)]
     assert sorted(keys) == sorted(line["metadata"]["key"] for line in expected)

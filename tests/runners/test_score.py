@@ -13,6 +13,7 @@ import pytest
 
 from runners.options import program
 from runners.score import score
+from runners.storage.lock import FolderLock
 from tests.runners.conftest import CHECKOUT, Finished, read_lines
 
 pytestmark = pytest.mark.usefixtures("in_own_folder")
@@ -198,6 +199,29 @@ def test_unfinished_run_is_bad_input(
     (tmp_path / "results" / "demo" / "gqa" / "summary.json").unlink()
     assert program.run("score", score, ["run=demo"]) == 2
     assert "no complete run" in capsys.readouterr().err
+
+
+def test_what_was_asked_is_read_once_nobody_else_writes(
+    demo_run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(demo_run.workspace / "results", tmp_path / "results")
+    path = tmp_path / "results/demo/gqa/summary.json"
+    whole = path.read_bytes()
+    limited = json.loads(whole) | {"limited": True, "limit": 2, "num_questions": 2}
+    path.write_text(json.dumps(limited))
+
+    class FreeLater(FolderLock):
+        """Of a folder that another program gives free now, having asked the other questions."""
+
+        def acquire(self) -> None:
+            path.write_bytes(whole)
+            super().acquire()
+
+    monkeypatch.setattr("runners.score.FolderLock", FreeLater)
+    assert program.run("score", score, ["run=demo", "task=gqa"]) == 0
+    summary = json.loads(path.read_text())
+    assert summary["num_questions"] == json.loads(whole)["num_questions"] > 2
+    assert (summary["limited"], summary["limit"]) == (False, None)
 
 
 def test_manifest_cannot_name_foreign_code(

@@ -303,6 +303,20 @@ def test_judged_answers_are_imported_and_wait_for_their_judge(
     assert summary_of("r", "mmvet")["metrics"]["score"] == 1.0
 
 
+def test_import_without_figures_names_the_command_that_gives_some(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_answers(QUESTIONS)
+    assert program.run("score", score, options) == 0
+    (tmp_path / "results/foreign/custom/summary.json").unlink()
+    assert program.run("score", score, ["run=foreign"]) == 2
+    said = capsys.readouterr().err
+    [predictions] = (word for word in options if word.startswith("predictions="))
+    assert f"python -m runners.score run=foreign {predictions}" in said
+    assert "runners.eval" not in said
+    assert program.run("score", score, options) == 0
+
+
 def test_options_about_data_go_before_what_the_run_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

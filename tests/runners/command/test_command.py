@@ -104,6 +104,8 @@ def test_runs_are_listed_with_how_to_go_on(results: Path, capsys: Say) -> None:
     write_task(results / "done", "gqa", [1.0, 0.0, 1.0, 1.0])
     begun = "python -m runners.eval task=pope 'run=my run' overwrite=true"
     unfinished(results / "killed" / "pope", begun)
+    swept = "python -m runners.eval -m task=pope limit=1,2 overwrite=true"
+    unfinished(results / "swept" / "pope", swept)
     unfinished(results / "strange" / "pope", "llava-evals eval; touch /tmp/x")
     unfinished(results / "foreign" / "pope", "rm -r .")
     (results / "broken" / "gqa").mkdir(parents=True)
@@ -117,6 +119,7 @@ def test_runs_are_listed_with_how_to_go_on(results: Path, capsys: Say) -> None:
     assert rows["killed"][2] == "unfinished"
     assert rows["broken"][2] == "unreadable"
     assert "killed, pope: go on with python -m runners.eval task=pope 'run=my run'\n" in said
+    assert f"swept, pope: go on with {swept}\n" in said
     assert "strange, pope: repeat the command that began it" in said
     assert "foreign, pope: repeat the command that began it" in said
 
@@ -134,7 +137,7 @@ def test_run_is_resumed_as_it_was_started(monkeypatch: pytest.MonkeyPatch) -> No
         "/site/runners/eval.py": "python -m runners.eval task=gqa",
     }.items():
         monkeypatch.setattr(sys, "argv", [started, "task=gqa"])
-        assert resume_command("runners.eval") == expected
+        assert resume_command("runners.eval", is_begun=True, is_swept=False) == expected
 
 
 def answered(folder: Path, kinds: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
+from evals.records import Cause, Failure, Sample
 from runners.eval import evaluate
 from runners.evaluation.rerun import repeatable_options, rerun
 from runners.options.build import read_settings
@@ -19,7 +20,9 @@ from runners.options.given import read_given
 from runners.options.model import ModelConfig
 from runners.options.program import run
 from runners.options.task_spec import TaskSpec
-from tests.runners.conftest import Finished, Shell, read_lines
+from runners.storage.answer_lines import result_line, trace_line
+from runners.storage.answer_store import AnswerStore
+from tests.runners.conftest import Finished, Shell, promised_bytes, read_lines
 from tests.runners.synthetic_runs import write_task
 
 SEQUENTIAL = "llava.generation.sequential.SequentialEngine"
@@ -73,11 +76,57 @@ def test_differing_answers_are_counted_and_fail(shell: Shell, workspace: Path) -
     content = json.loads(manifest.read_text())
     content["identity"]["checkpoint"]["weights"] = "of another day"
     manifest.write_text(json.dumps(content))
+    # as an interruption leaves it, which is gone on with
+    (workspace / "results/demo-rerun/gqa/summary.json").unlink()
     finished = shell(f"python -m runners.eval manifest={manifest} run=demo-rerun", workspace)
     assert finished.code == 1
     assert f"gqa: 1 of {len(lines)} answers differ" in finished.stdout
     assert "not the same run any more: checkpoint.weights changed" in finished.stdout
     assert "vqav2" not in finished.stdout
+
+
+def test_what_was_repeated_before_is_not_compared_again(call: Shell, workspace: Path) -> None:
+    before = promised_bytes(workspace / "results/demo-rerun")
+    for words in ("", " dry_run=true"):
+        finished = call(f"python -m runners.eval manifest=results/demo{words}", workspace)
+        assert finished.code == 2
+        assert finished.stdout == ""
+        assert "results/demo-rerun/gqa is finished, so that nothing would be rep" in finished.stderr
+        assert "overwrite=true" in finished.stderr
+    assert promised_bytes(workspace / "results/demo-rerun") == before
+
+
+def test_part_that_was_repeated_before_is_not_compared_with_the_rest(
+    call: Shell, workspace: Path
+) -> None:
+    shutil.rmtree(workspace / "results/demo-rerun/vqav2")
+    finished = call("python -m runners.eval manifest=results/demo", workspace)
+    assert finished.code == 2
+    assert "results/demo-rerun/gqa is finished" in finished.stderr
+
+
+def test_failures_that_the_original_has_not_are_asked_again(workspace: Path) -> None:
+    folder = workspace / "results/demo-rerun/gqa"
+    with AnswerStore(folder) as store:
+        key, line = next(iter(store.lines.items()))
+        sample = Sample(key=key, question_id=key, text="", prompt=str(line["prompt"]))
+        failure = Failure(key=key, cause=Cause.ERROR, message="too long")
+        store.add(result_line(sample, failure, "m"), trace_line(failure, worker="w", attempts=2))
+    asked = []
+
+    def plan(settings: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
+        asked.append(sorted(specs))
+        return 2
+
+    def repeat(config: DictConfig) -> int:
+        return rerun(read_settings(config, EvalConfig), read_given(config), plan)
+
+    words = [f"manifest={workspace}/results/demo/gqa", f"results_dir={workspace}/results"]
+    assert run("eval", repeat, words) == 2
+    assert asked == [["gqa"]]
+    shutil.copytree(folder, workspace / "results/demo/gqa", dirs_exist_ok=True)
+    assert run("eval", repeat, words) == 2
+    assert asked == [["gqa"]]
 
 
 @pytest.mark.slow
@@ -94,7 +143,7 @@ def stored(folder: Path, name: str = "gqa", **environment: object) -> Path:
     return write_task(folder, name, [1.0], identity=identity, environment=environment)
 
 
-@pytest.mark.few_cases(5)
+@pytest.mark.few_cases(7)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -107,6 +156,11 @@ def stored(folder: Path, name: str = "gqa", **environment: object) -> Path:
         (["manifest=mixed"], "were answered under different options: limit"),
         (["manifest=fine", "limit=3"], "limit cannot be given with it"),
         (["manifest=fine", "model.name=x", "seed=1"], "model.name, seed cannot be given with it"),
+        (["manifest=fine", "runner.shard=1/2"], "runner.shard cannot be given with it"),
+        (["manifest=fine", "tasks.vqav2.data_dir=x"], "tasks.vqav2.data_dir cannot be given"),
+        (["manifest=fine", "task=[gqa,vqav2]"], "task cannot be given with it"),
+        (["manifest=fine", "model=llava-v1.5-7b"], "model=llava-v1.5-7b cannot be given with it"),
+        (["manifest=fine", "model=llava-v1.5-7b", "model.path=x"], "folder with model.path=DIR"),
         (["manifest=fine", "run=fine", "results_dir=."], "`run` must be another name"),
         (["manifest=fine", "engine.replay=off"], '`engine.replay` is "near_ties" there'),
         (["manifest=fine", "engine.near_tie_threshold=1"], "`engine.near_tie_threshold` is null"),
@@ -190,6 +244,24 @@ def test_what_the_engine_may_leave_to_chance_is_repeated(
 
     assert run("eval", repeat, ["manifest=original", *given]) == 2
     assert configured[0].items() >= engine.items()
+
+
+def test_data_of_any_task_may_have_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    identity = {"engine": {"replay": "near_ties"}, "conversation": "vicuna_v1"}
+    write_task(tmp_path / "run", "pope", [1.0], identity=identity, environment={"options": OPTIONS})
+    places = []
+
+    def plan(settings: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
+        places.append(str(specs["pope"].options["data_dir"]))
+        return 2
+
+    def repeat(config: DictConfig) -> int:
+        return rerun(read_settings(config, EvalConfig), read_given(config), plan)
+
+    words = ["manifest=run", "task=pope", "tasks.pope.data_dir=elsewhere"]
+    assert run("eval", repeat, words) == 2
+    assert places == ["elsewhere"]
 
 
 @pytest.mark.few_cases(4)

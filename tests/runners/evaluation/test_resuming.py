@@ -18,7 +18,14 @@ from llava.image_hash import hash_image
 from runners.errors import ConfigError, StoreError
 from runners.evaluation.identity import ModelIdentity
 from runners.evaluation.resuming import TaskRun
+from runners.options import program
+from runners.options.build import default_spec
 from runners.options.model import GenerationOptions
+from runners.options.register import register
+from runners.options.task_spec import TaskSpec
+from runners.score import score
+from runners.storage.summary import SummaryFile
+from tests.evals.small_data import write_mmvet
 from tests.runners.conftest import read_lines
 from tests.runners.task_runs import ENVIRONMENT, IDENTITY, build_task_run
 
@@ -119,6 +126,60 @@ def test_results_over_more_questions_follow_what_a_smaller_limit_answers(
     stored = json.loads((tmp_path / "run/custom/summary.json").read_text())
     assert (stored["num_questions"], stored["limit"], stored["num_answered"]) == (3, 3, 2)
     assert len(read_lines(tmp_path / "run/custom/scores.jsonl")) == 3
+
+
+@pytest.fixture
+def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaskSpec:
+    """MM-Vet, of which the run `run` below `results` holds two answers that a judge has graded."""
+    monkeypatch.chdir(tmp_path)
+    write_mmvet(tmp_path / "mmvet")
+    register()
+    spec = default_spec("mmvet")
+    assert spec is not None
+    spec = spec.with_options({"data_dir": str(tmp_path / "mmvet")})
+    finish_judged(spec)
+    replies = ["tasks.mmvet.replies=mmvet/grades.json", "tasks.mmvet.judge=j"]
+    assert program.run("score", score, ["run=run", "task=mmvet", *replies]) == 0
+    return spec
+
+
+def finish_judged(spec: TaskSpec, **options: Any) -> SummaryFile:
+    options = {"check_counts": False, **options}
+    with build_task_run(spec, Path("results/run"), **options) as task_run:
+        task_run.lock()
+        task_run.check(IDENTITY)
+        task_run.open()
+        answer_pending(task_run)
+        return task_run.finish(None)
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_scores_of_a_judge_are_shown_and_kept(
+    judged: TaskSpec, limit: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "runners")
+    path = Path("results/run/mmvet/summary.json")
+    before = path.read_bytes()
+    summary = finish_judged(judged, limit=limit)
+    assert (summary.metrics["score"], summary.num_questions) == (1.0, 2)
+    assert path.read_bytes() == before
+    assert "the table is over the first" not in caplog.text
+    told = "the table is over the 2 questions that a judge has scored, not the first 1"
+    assert (told in caplog.text) == (limit == 1)
+
+
+@pytest.mark.parametrize("name", ["summary.json", "scores.jsonl"])
+def test_edited_scores_of_a_judge_are_not_shown(
+    judged: TaskSpec, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = Path("results/run/mmvet") / name
+    path.write_text(path.read_text().replace("1.0", "0.9"))
+    before = path.read_bytes()
+    summary = finish_judged(judged)
+    assert (summary.metrics, summary.interval, summary.judge) == ({}, None, None)
+    assert f"{name} has changed since a judge scored the answers" in caplog.text
+    assert "runners.score run=run" in caplog.text
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(("retry_failed", "asked"), [(True, ["3"]), (False, [])])

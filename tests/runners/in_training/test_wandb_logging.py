@@ -54,6 +54,20 @@ def test_run_goes_to_its_project(
     assert capfd.readouterr().out == ""
 
 
+def test_figures_of_other_answers_are_not_sent(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    wandb = pytest.importorskip("wandb", reason="needs the extra `wandb`")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    folder = write_task(run_dir, "pope", scores_of_mean(0.25, 4))
+    answers = folder / "predictions.jsonl"
+    answers.write_text(answers.read_text().replace('"yes"', '"no"'))
+    with wandb.init(project="p") as run:
+        assert {name.split("/")[1] for name in wandb_logging.log_run(run_dir, run)} == {"gqa"}
+        assert list(run.config["eval"]["identity"]) == ["gqa"]
+    assert f"{folder} is edited" in caplog.text
+
+
 def test_stored_run_outlives_what_wandb_does_not_take(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

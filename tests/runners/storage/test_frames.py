@@ -23,7 +23,8 @@ from tests.runners.synthetic_runs import scores_of_mean, write_task
 def results(tmp_path: Path) -> Path:
     for run, mean in (("A", 0.5), ("B", 0.75)):
         write_task(tmp_path / run, "gqa", scores_of_mean(mean, 8))
-    write_task(tmp_path / "B", "pope", scores_of_mean(0.25, 4), num_failed={"error": 1})
+    part = {"limited": True, "environment": {"runner": {"shard": "2/4"}}}
+    write_task(tmp_path / "B", "pope", scores_of_mean(0.25, 4), num_failed={"error": 1}, **part)
     return tmp_path
 
 
@@ -36,10 +37,12 @@ def test_a_row_a_task_and_a_row_a_question(results: Path) -> None:
     assert list(runs.num_failed) == [0, 0, 1]
     assert runs["failures.error"][2] == 1
     assert (runs.interval_low < runs.score)[0]
+    assert list(runs.limited) == [False, False, True]
+    assert list(runs.shard.fillna("")) == ["", "", "2/4"]
     assert len(samples) == 20
     means = samples.groupby(["run", "task"]).score.mean()
     assert list(means) == list(runs.score)
-    assert samples.prompt[0] == "Question 0?" or samples.prompt[0].startswith("<image>")
+    assert samples.prompt[0] == "Question 0?"
 
 
 def test_some_runs_and_tasks_may_be_named(results: Path) -> None:
@@ -89,6 +92,25 @@ def test_figures_of_other_answers_are_left_out(
     assert dict(counts["count"]) == {"A": 0, "B": 8, "C": 0}
     assert "edited" in caplog.text
     assert "unreadable" in caplog.text
+
+
+def test_file_that_is_gone_costs_its_own_figures_only(
+    results: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (results / "A/gqa/scores.jsonl").unlink()
+    (results / "B/pope/trace.jsonl").unlink()
+    runs, samples = runners.read(results)
+    assert list(runs.score) == [0.5, 0.75, 0.25]  # each is that of its answers
+    assert list(samples.groupby("run").size()) == [8, 8]
+    assert samples[samples.run == "A"].score.isna().all()
+    assert samples[samples.run == "B"].score.notna().all()
+    assert list(samples[samples.run == "B"].task.unique()) == ["gqa"]
+    assert f"{results}/A/gqa/scores.jsonl does not exist" in caplog.text
+    assert f"4 answers in {results}/B/pope/predictions.jsonl are not as they were" in caplog.text
+    assert len(caplog.records) == 2
+    (results / "B/gqa/predictions.jsonl").unlink()
+    assert len(runners.read(results, runs="B", tasks="gqa").samples) == 0
+    assert f"{results}/B/gqa/predictions.jsonl is not there" in caplog.text
 
 
 def test_failures_have_their_cause(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from runners.storage.answer_lines import answer_line, failure_line, trace_line
 from runners.storage.answer_store import AnswerStore
 from runners.storage.asked import shard_samples
 from runners.storage.files import hash_data_files, sha256_of_json, write_jsonl
+from runners.storage.lock import FolderLock
 from runners.storage.manifest import Manifest, write_manifest
 from tests.evals.small_data import put_lines
 from tests.runners.conftest import read_lines
@@ -366,3 +367,46 @@ def test_merge_that_says_nothing_is_refused(
 ) -> None:
     assert program.run("score", score, options) == 2
     assert named in capsys.readouterr().err
+
+
+def test_joined_answers_are_left_to_who_writes_them_next(
+    task: Custom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_shards(task, 1, 2, 3)
+    path = Path("results/A/custom/predictions.jsonl")
+
+    class Wanted(FolderLock):
+        """Of a folder that another program writes to as soon as it is free."""
+
+        def release(self) -> None:
+            super().release()
+            with path.open("ab") as file:
+                file.write(b'{"question_id": ')
+
+    monkeypatch.setattr("runners.storage.merging.FolderLock", Wanted)
+    assert merge() == 0
+    assert path.read_bytes().endswith(b'\n{"question_id": ')
+    assert summary_of()["batch_check"]["recomputed"] == NUM_QUESTIONS
+
+
+def test_joined_run_without_figures_is_joined_again(
+    task: Custom, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_shards(task, 1, 2, 3)
+    assert merge() == 0
+    Path("results/A/custom/summary.json").unlink()
+    assert program.run("score", score, ["run=A"]) == 2
+    assert "python -m runners.score run=A merge=..." in capsys.readouterr().err
+    assert merge() == 0
+
+
+def test_imported_answers_are_no_part(task: Custom, capsys: pytest.CaptureFixture[str]) -> None:
+    put_shards(task, 1)
+    put_lines(Path("answers.jsonl"), [{"question_id": 0, "text": "0"}])
+    words = ["task=custom", "tasks.custom.questions=questions.jsonl", "tasks.custom.scorer=exact"]
+    words += ["tasks.custom.images=images", "predictions=answers.jsonl"]
+    assert program.run("score", score, [*words, "run=foreign"]) == 1
+    for parts in ("merge=[foreign]", f"merge=[{name_of(1)},foreign]"):
+        assert merge(parts=parts) == 2
+        assert "foreign/custom was imported from an answer file" in capsys.readouterr().err
+    assert not Path("results/A/custom").exists()

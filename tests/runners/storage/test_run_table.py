@@ -3,13 +3,18 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
+from runners.errors import StoreError
 from runners.storage import run_table
+from runners.storage.files import sha256_of_file
 from runners.storage.run_table import write_tables
 from runners.storage.summary import SummaryFile
+from tests.runners.synthetic_runs import write_task
 
 POINTS = {"accuracy": {"unit": "points", "largest": 2000.0}}
 
@@ -125,3 +130,86 @@ def test_tables_on_disk_hold_all_tasks_of_the_run(tmp_path: Path) -> None:
     markdown = (tmp_path / "summary.md").read_text()
     assert "| gqa | demo | accuracy | 75.00 | 70.00 to 80.00 | 1,200 / 1,200 | 0 |" in markdown
     assert "| gqa | demo | consistency | - |" in markdown
+
+
+def test_figures_that_are_not_those_of_the_answers_are_in_no_table(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("gqa", "pope", "mme", "vizwiz"):
+        write_task(tmp_path, name, [1.0, 0.0])
+    scores = tmp_path / "pope/scores.jsonl"
+    content = json.loads((tmp_path / "pope/summary.json").read_text())
+    content["hashes"]["scores"] = sha256_of_file(scores)
+    (tmp_path / "pope/summary.json").write_text(json.dumps(content))
+    scores.write_text(scores.read_text().replace("0.0", "1.0"))
+    (tmp_path / "mme/summary.json").write_text("{")
+    (tmp_path / "vizwiz/summary.json").unlink()
+    write_tables(tmp_path)
+    with (tmp_path / "summary.csv").open(newline="") as file:
+        assert {row["task"] for row in csv.DictReader(file)} == {"gqa"}
+    markdown = (tmp_path / "summary.md").read_text()
+    assert markdown.count("| gqa |") == 2
+    for name in ("pope", "mme", "vizwiz"):
+        assert f"| {name} |" not in markdown
+    assert "\npope is edited: its figures are not those of its answers" in markdown
+    assert "\nmme is unreadable: " in markdown
+    assert "\nvizwiz is unfinished: it has no figures yet.\n" in markdown
+    states = {
+        row["task"]: row["state"]
+        for row in json.loads((tmp_path / "run.json").read_text())["tasks"]
+    }
+    assert states == {
+        "gqa": "finished",
+        "pope": "edited",
+        "mme": "unreadable",
+        "vizwiz": "unfinished",
+    }
+    assert caplog.text.count("pope is edited") == 1
+    assert "vizwiz" not in caplog.text
+
+
+def test_part_of_a_split_is_told_in_every_table(tmp_path: Path) -> None:
+    write_task(tmp_path, "gqa", [1.0, 0.0])
+    write_task(tmp_path, "mme", [1.0, 0.0], limited=True, limit=2)
+    shard = {"runner": {"shard": "1/3"}}
+    write_task(tmp_path, "pope", [1.0, 0.0], limited=True, limit=None, environment=shard)
+    write_tables(tmp_path)
+    with (tmp_path / "summary.csv").open(newline="") as file:
+        told = {
+            row["task"]: (row["limited"], row["limit"], row["shard"])
+            for row in csv.DictReader(file)
+        }
+    assert told == {"gqa": ("False", "", ""), "mme": ("True", "2", ""), "pope": ("True", "", "1/3")}
+    rows = json.loads((tmp_path / "run.json").read_text())["tasks"]
+    told = {row["task"]: (row["limited"], row["limit"], row["shard"]) for row in rows}
+    assert told == {"gqa": (False, None, None), "mme": (True, 2, None), "pope": (True, None, "1/3")}
+    markdown = (tmp_path / "summary.md").read_text()
+    for name in ("mme", "pope"):
+        assert f"\n* {name}: only 2 questions of the split were asked.\n" in markdown
+    assert [line.count(" * |") for line in markdown.splitlines()[4:7]] == [0, 1, 1]
+
+
+def test_tables_wait_for_another_program_and_have_its_tasks(tmp_path: Path) -> None:
+    write_task(tmp_path, "gqa", [1.0, 0.0])
+    writing = Thread(target=write_tables, args=(tmp_path,))
+    with FileLock(tmp_path / ".run.json.lock"):
+        writing.start()
+        writing.join(0.2)
+        assert not (tmp_path / "run.json").exists()
+        write_task(tmp_path, "pope", [1.0, 0.0])
+    writing.join()
+    rows = json.loads((tmp_path / "run.json").read_text())["tasks"]
+    assert [row["task"] for row in rows] == ["gqa", "pope"]
+
+
+def test_program_that_keeps_the_tables_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_table, "_WAIT_S", 0.1)
+    write_task(tmp_path, "gqa", [1.0, 0.0])
+    with (
+        FileLock(tmp_path / ".run.json.lock"),
+        pytest.raises(StoreError, match=r"\.run\.json\.lock"),
+    ):
+        write_tables(tmp_path)
+    assert not (tmp_path / "run.json").exists()
