@@ -67,7 +67,7 @@ class FolderLock:
         real = Path(os.path.realpath(folder))  # so that two links to one folder have one lock
         self._path = real.with_name(f".{real.name}.lock")
         # What would stand in for it where a disk has no locks outlives a killed process.
-        self._lock = FileLock(self._path, timeout=0, fallback_to_soft=False)
+        self._lock = lock_at(self._path)
         self._held: os.stat_result | None = None
 
     def acquire(self) -> None:
