@@ -20,7 +20,7 @@ from runners.views.leaderboard.entries import printable
 
 _TOLD_IDENTITY = (
     *("conversation", "dtype", "vision_tower_dtype", "tf32", "quantization", "generation"),
-    *("seed", "prompt_version", "prompt_format"),
+    *("engine", "seed", "prompt_version", "prompt_format"),
 )
 """What is told of two identities when it differs; weights differ as a matter of course."""
 

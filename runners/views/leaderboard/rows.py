@@ -11,9 +11,9 @@ from evals.errors import DataError
 from evals.figures.statistics import clustered_standard_error, interval_of
 from evals.reading.images import IMAGE_PLACEHOLDER
 from runners.storage.stored import StoredTask, first_model_id
+from runners.views.definitions import unusual_definition
 from runners.views.leaderboard.board import Cell, Mark, Row
 from runners.views.leaderboard.columns import Column, Part, columns_of
-from runners.views.leaderboard.definitions import unusual_definition
 from runners.views.leaderboard.entries import Entry, RunEntries, printable
 from runners.views.leaderboard.marks import describe_setup, marks_of
 

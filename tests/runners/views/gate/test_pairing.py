@@ -99,6 +99,13 @@ def test_other_images_for_the_same_questions_are_refused(
     assert "about other images" in capsys.readouterr().err
 
 
+def test_another_engine_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    store("old", "gqa", right(40), identity={"engine": {"replay": "near_ties"}})
+    store("new", "gqa", right(40), identity={"engine": {"replay": "off"}})
+    assert gate() == 0
+    assert "the runs differ in engine.replay (near_ties, off)." in capsys.readouterr().out
+
+
 def put_traces(run: str, images: Sequence[Sequence[str]], **fields: Any) -> None:
     traces = [
         {"key": str(n), "attempts": 1, "image_sha256": [*of_one], "image_stat": [], **fields}
