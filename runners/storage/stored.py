@@ -110,9 +110,16 @@ class StoredTask:
         """The figures; None if there are none yet.
 
         Raises:
-            DataError: the file is no summary.
+            DataError: the file is no summary, or is that of a task of another name: the folder is
+                a copy, and its figures are none of this run.
         """
-        return read_summary(self.folder)
+        summary = read_summary(self.folder)
+        if summary is not None and summary.task != self.name and not is_set_aside(self.folder):
+            raise DataError(
+                f"{self.folder} holds the figures of {summary.task}, so it is a copy, or was "
+                "renamed. Move it out of the run, or give it that name again."
+            )
+        return summary
 
     @property
     def has_figures(self) -> bool:

@@ -30,7 +30,7 @@ def build_row(run: RunEntries, published: Mapping[str, Mapping[Column, float]]) 
     for model, setup, entry in zip(models, setups, run.entries, strict=True):
         told = [Mark(text=f"computed with {setup}", is_comparable=True)] if is_mixed else []
         for cell in _cells(entry, published.get(model, {}), told):
-            cells[cell.column] = cell  # of two folders with one benchmark the last one counts
+            cells[cell.column] = cell
     named = {model for model in models if model in published}
     return Row(
         name=run.name,

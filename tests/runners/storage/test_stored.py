@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from runners.storage.answer_lines import answer_id, is_answer_line
 from runners.storage.asked import asked_samples
 from runners.storage.files import sha256_of_json
 from runners.storage.lock import FolderLock
+from runners.storage.run_table import write_tables
 from runners.storage.stored import State, StoredTask, find_run, list_runs
 from runners.submit import submit
 from runners.views.report.page import to_json
@@ -202,6 +204,40 @@ def test_run_without_figures_is_unfinished(data: Data) -> None:
     stored = StoredTask(folder_of("A"))
     assert stored.state is State.UNFINISHED
     assert len(stored.answers.lines) == 3
+
+
+def test_a_copied_task_folder_has_no_figures_of_the_run(
+    pair: Data, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = folder_of("A")
+    copied = folder.with_name("custom (2)")
+    shutil.copytree(folder, copied)
+    content = json.loads((copied / "summary.json").read_text())
+    content["num_answered"] = 5
+    (copied / "summary.json").write_text(json.dumps(content))
+    told = f"{copied} holds the figures of custom, so it is a copy, or was renamed."
+    write_tables(RESULTS / "A")
+    assert told in caplog.text
+    lines = (RESULTS / "A/summary.csv").read_text().splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["task", "custom"]
+    rows = json.loads((RESULTS / "A/run.json").read_text())["tasks"]
+    assert [(row["task"], row["state"]) for row in rows] == [
+        ("custom", "finished"),
+        ("custom (2)", "unreadable"),
+    ]
+    options = ["results_dir=results", "output=board", "formats=[csv,md]"]
+    assert program.run("leaderboard", leaderboard, options) == 0
+    board = capsys.readouterr().out
+    assert told in board.partition("## Not finished")[2]
+    assert program.run("score", score, ["run=A"]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_folder_that_was_set_aside_keeps_its_figures(pair: Data) -> None:
+    folder = folder_of("A")
+    aside = folder.with_name("custom.old-1")
+    folder.rename(aside)
+    assert StoredTask(aside).state is State.FINISHED
 
 
 def test_untouched_run_is_finished(pair: Data) -> None:
