@@ -24,7 +24,7 @@ def setup_of(manifest: Manifest, spec: TaskSpec | None) -> list[str]:
 
     Args:
         manifest: What the answers are of.
-        spec: The task that was asked; None where that is not known.
+        spec: The task that was scored; None where that is not known.
     """
     return [part for part in _setup(manifest, spec) if part]
 

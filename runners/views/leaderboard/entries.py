@@ -11,7 +11,7 @@ from evals.errors import DataError
 from runners.errors import ConfigError
 from runners.options.task_spec import TaskSpec
 from runners.storage.manifest import Manifest
-from runners.storage.specs import read_spec
+from runners.storage.specs import scored_spec
 from runners.storage.stored import StoredRun, StoredTask
 from runners.storage.summary import SummaryFile
 
@@ -24,7 +24,7 @@ class Entry:
         stored: Where they are from.
         summary: The figures.
         manifest: What the answers are of; None if nothing readable says so.
-        spec: The task as it was asked; None if nothing readable says so.
+        spec: The task as it was scored; None if nothing readable says so.
     """
 
     stored: StoredTask
@@ -79,6 +79,7 @@ def read_entries(run: StoredRun) -> RunEntries:
             manifest = spec = None
             with suppress(ConfigError):  # a mark of the figures says that it cannot be read
                 manifest = task.manifest
-                spec = None if manifest is None else read_spec(manifest, task.folder)
+                if manifest is not None:
+                    spec = scored_spec(summary, manifest, task.folder)
             entries.append(Entry(stored=task, summary=summary, manifest=manifest, spec=spec))
     return RunEntries(folder=run.folder, name=name, entries=entries, unfinished=unfinished)

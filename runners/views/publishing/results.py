@@ -18,7 +18,7 @@ from runners.errors import ConfigError
 from runners.options.task_spec import TaskSpec
 from runners.storage.manifest import Manifest
 from runners.storage.run_table import render_causes, render_markdown, summary_rows
-from runners.storage.specs import read_spec
+from runners.storage.specs import scored_spec
 from runners.storage.stored import StoredTask
 from runners.storage.summary import SummaryFile
 from runners.views.definitions import is_present_definition, other_options, render_options
@@ -42,7 +42,7 @@ class Result:
     Attributes:
         summary: The figures.
         manifest: What the answers are of.
-        spec: The task as it was asked.
+        spec: The task as it was scored.
         location: The data set on the hub.
     """
 
@@ -116,7 +116,7 @@ def read_result(task: StoredTask) -> Result:
             f"{summary.num_questions:,} were asked."
         )
     try:
-        spec = read_spec(manifest, task.folder)
+        spec = scored_spec(summary, manifest, task.folder)
         location = spec.build().hub
     except (ConfigError, DataError) as error:
         raise ConfigError(f"{task.name} cannot be told from other benchmarks: {error}") from error

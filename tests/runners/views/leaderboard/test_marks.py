@@ -106,6 +106,35 @@ def test_marked_figure_is_compared_only_if_it_means_the_same(
         )
 
 
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_figure_of_other_options_than_the_run_had_is_not_stale(
+    is_kept: bool, tmp_path: Path, build: Build
+) -> None:
+    scored, run = {"normalization": "always"}, tmp_path / "results/mine"
+    folder = write_task(run, "vqav2", [1.0, 0.0], options=scored, split="demo")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    if is_kept:
+        summary = json.loads((folder / "summary.json").read_text())
+        summary["scored_as"] = dict(manifest["environment"]["task"])
+        (folder / "summary.json").write_text(json.dumps(summary))
+    manifest["environment"]["task"]["normalization"] = "official"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    notes = build().record("mine")["vqav2/demo/vqa_accuracy notes"]
+    options = "options other than the default: normalization='always'"
+    assert notes == options if is_kept else notes.startswith("stale: scored by vqa_always")
+
+
+@pytest.mark.parametrize("content", [5, {}, {"_target_": "os.system"}, {"_target_": 1}, []])
+def test_what_no_task_is_described_by_does_not_stop_the_leaderboard(
+    content: object, results: Path, build: Build
+) -> None:
+    path = results / "llava-v1.5-7b/gqa/summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "scored_as": content}))
+    built = build()
+    assert built.code == 0
+    assert "llava-v1.5-7b" in built.stdout
+
+
 @pytest.mark.parametrize(("judge", "is_comparable"), [("gpt-4-0613", True), ("gpt-4o", False)])
 def test_figure_by_another_judge_is_marked(
     judge: str, is_comparable: bool, tmp_path: Path, build: Build
