@@ -320,6 +320,14 @@ def judged(**record: Any) -> Callable[[Path], None]:
     return change
 
 
+def shown(pixels: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        traces = read_lines(folder / "trace.jsonl")
+        put_lines(folder / "trace.jsonl", [{**t, "image_sha256": [pixels]} for t in traces])
+
+    return change
+
+
 def leave(folder: Path) -> None:
     """Changes nothing."""
 
@@ -332,6 +340,8 @@ def leave(folder: Path) -> None:
         (leave, change_hash("prompts"), "questions"),
         (leave, change_hash("data"), "data files"),
         (leave, change_hash("scorer"), "definition of the metric"),
+        (shown("a"), shown("a"), ""),
+        (shown("a"), shown("b"), "images of the questions"),
         (judged(replies_sha256=["a"]), judged(replies_sha256=["b"]), ""),
         (judged(replies_sha256=["a"]), judged(replies_sha256=["a"], model="o"), "definition"),
     ],
