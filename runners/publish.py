@@ -22,16 +22,16 @@ from runners.options.publish import PublishConfig
 from runners.storage.files import write_atomic
 from runners.storage.stored import StoredRun, find_run
 from runners.views.publishing.results import (
+    CARD,
     FOLDER,
     Result,
+    clear,
     read_result,
     render_card,
     render_files,
 )
 
 logger = logging.getLogger(__name__)
-
-CARD = "model_card.md"
 
 
 def publish(config: DictConfig) -> int:
@@ -41,9 +41,18 @@ def publish(config: DictConfig) -> int:
     settings = read_settings(config, PublishConfig)
     with RunLog():
         run = find_run(settings.run, Path(settings.results_dir), "run")
+        _check_named(run, named)
+        output = Path(settings.output or run.folder / "hub")
+        foreign = clear(output)
         results = _read_results(run, named)
         files, card = render_files(results), render_card(results)
-        output = Path(settings.output or run.folder / "hub")
+        for path in foreign:
+            if path.name in files:
+                raise ConfigError(
+                    f"{path} is not from this program and would be replaced. Remove it, or give "
+                    "another folder with output=DIR."
+                )
+            logger.warning("%s is not from this program, and stays as it is", path)
         for name, content in files.items():
             write_atomic(output / FOLDER / name, content)
         write_atomic(output / CARD, card)
@@ -55,13 +64,16 @@ def publish(config: DictConfig) -> int:
         return _send(str(settings.repo), run.name, files, card, output)
 
 
-def _read_results(run: StoredRun, named: Sequence[str]) -> list[Result]:
-    """The benchmarks of a run; one that is named must be fit to be published, others are told."""
+def _check_named(run: StoredRun, named: Sequence[str]) -> None:
     if missing := [name for name in named if name not in run.tasks]:
         raise ConfigError(
             f"`task` names {missing[0]}, which {run.folder} does not have. There are: "
             f"{', '.join(run.tasks)}."
         )
+
+
+def _read_results(run: StoredRun, named: Sequence[str]) -> list[Result]:
+    """The benchmarks of a run; one that is named must be fit to be published, others are told."""
     results, refused = [], []
     for name in named or run.tasks:
         try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from evals.records import Sample
 from llava.conversation import declared_templates
-from llava.errors import CheckpointError
+from llava.errors import CheckpointError, ConversationError
 from llava.model.checkpoint import Checkpoint, inspect_checkpoint
 from llava.model.content_hash import cached_hash
 from llava.model.loaded_files import find_weights, hash_small_files
@@ -23,12 +24,16 @@ from runners.workers.messages import LoadModel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is evaluated; with the name of its conversation template, and why it is this one."""
+    """What is evaluated; with the name of its conversation template, and why it is this one.
+
+    `model_template` is the one that is taken where none is asked for; None where none is known.
+    """
 
     name: str
     checkpoint: Checkpoint
     template: str
     template_reason: str
+    model_template: str | None
 
     @property
     def marks_images(self) -> bool:
@@ -130,13 +135,26 @@ def inspect_subject(settings: SubjectConfig) -> Subject:
     model, name = settings.model, model_name(settings)
     checkpoint = inspect_checkpoint(model.path, model.base, name, model.revision)
     parent = Path(model.path).resolve().parent.name if Path(model.path).is_dir() else None
-    forced = settings.conversation.template
-    template, reason = resolve_conversation(
-        forced=forced,
+    forced, tokenizer = settings.conversation.template, load_checkpoint_tokenizer(checkpoint)
+    resolve = partial(
+        resolve_conversation,
         zoo=model.conversation,
         names=[name, parent, model.base, checkpoint.config.get("_name_or_path")],
-        tokenizer=None if forced else load_checkpoint_tokenizer(checkpoint),
+        tokenizer=tokenizer,
     )
+    template, reason = resolve(forced=forced)
+    model_template: str | None = template
+    if forced:
+        try:
+            model_template, _ = resolve(forced=None)
+        except ConversationError:
+            model_template = None
     if template in declared_templates():
-        stop_tokens(template, load_checkpoint_tokenizer(checkpoint))  # refused now, not by a worker
-    return Subject(name=name, checkpoint=checkpoint, template=template, template_reason=reason)
+        stop_tokens(template, tokenizer)  # refused now, not by a worker
+    return Subject(
+        name=name,
+        checkpoint=checkpoint,
+        template=template,
+        template_reason=reason,
+        model_template=model_template,
+    )

@@ -243,6 +243,10 @@ class Course:
                 "runner": self.settings.runner.to_json(),
                 "options": asdict(repeatable_options(self.settings)),
                 "load_report": dict(loaded.report),
+                "template": {
+                    "reason": subject.template_reason,
+                    "conversation": subject.model_template,
+                },
             },
         )
         return model, environment, loaded

@@ -144,8 +144,10 @@ def score_stored(
         spec.build(), {answer.key: answer for answer in given}, stored.folder, judge
     )
     only = _asked_keys(judgment.task, stored, origin, prompts_hash)
-    figures, scores = score_lines(judgment.task, answers.lines.values(), num_questions, only=only)
-    return _write(output, figures, scores, judgment, origin, path, prompts_hash)
+    scored = score_lines(judgment.task, answers.lines.values(), num_questions, only=only)
+    asked = None if stored.manifest is None else stored.manifest.environment.get("task")
+    scored_as = None if asked == spec.to_json() else spec
+    return _write(output, scored_as, scored, judgment, origin, path, prompts_hash)
 
 
 def _require_same_answer(task: Benchmark, stored: StoredTask) -> None:
@@ -210,18 +212,19 @@ def score_file(spec: TaskSpec, found: Import, output: Path, judge: JudgeOptions)
     else:
         scores = task.score(found.predictions)
         figures = summarize(task, scores, found.failures)
-    return _write(output, figures, scores, judgment, Origin(), found.path, None)
+    return _write(output, spec, (figures, scores), judgment, Origin(), found.path, None)
 
 
 def _write(
     folder: Path,
-    figures: Summary,
-    scores: list[Score],
+    scored_as: TaskSpec | None,
+    scored: tuple[Summary, list[Score]],
     judgment: Judgment,
     origin: Origin,
     answers: Path,
     prompts_hash: str | None,
 ) -> SummaryFile:
+    figures, scores = scored
     _tell(judgment, figures, [score.failure for score in scores if score.failure])
     hashes = Hashes(
         answers=sha256_of_file(answers),
@@ -233,6 +236,8 @@ def _write(
     summary = SummaryFile.of(
         figures, origin, hashes, is_judged=judgment.is_judged, judge=judgment.record
     )
+    if scored_as is not None:
+        summary = replace(summary, scored_as=scored_as.to_json())
     return write_results(folder, summary, scores)
 
 

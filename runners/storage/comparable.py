@@ -7,12 +7,14 @@ is what a comparison is about.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import Enum
 
 from evals.ranking import is_ranked
 from runners.storage.identity import UNKNOWN, differences
+from runners.storage.plain_lines import NO_IMAGES
 from runners.storage.stored import FinishedTask
 from runners.storage.summary import SummaryFile
 
@@ -103,6 +105,35 @@ def _unpaired(before: FinishedTask, after: FinishedTask) -> Iterator[Obstacle]:
             difference=Difference.IMAGES,
             message="the same questions are about other images in the one run than in the other.",
         )
+    elif others := _with_other_images(before, after, common):
+        yield Obstacle(
+            difference=Difference.IMAGES,
+            message=f"the images were others: {len(others):,} of the {len(common):,} questions "
+            f"that both runs were asked, such as {min(others)!r}, have other pixels in the one "
+            f"than in the other{_named_decoders(before, after)}. Evaluate both on the same image "
+            "files.",
+        )
+
+
+def num_without_known_images(task: FinishedTask, keys: AbstractSet[str]) -> int:
+    """Returns of how many questions it is not known which images they were asked about."""
+    return len(keys - task.stored.image_hashes.keys())
+
+
+def _with_other_images(
+    before: FinishedTask, after: FinishedTask, keys: AbstractSet[str]
+) -> list[str]:
+    """The questions that the runs were asked about other images, as far as both know theirs."""
+    first, second = before.stored.image_hashes, after.stored.image_hashes
+    known = [key for key in keys & first.keys() & second.keys() if first[key] != second[key]]
+    return [key for key in known if NO_IMAGES not in (first[key], second[key])]
+
+
+def _named_decoders(*tasks: FinishedTask) -> str:
+    """What read the images, where two versions of it may make other pixels of one file."""
+    stored = (task.manifest.environment.get("versions") for task in tasks)
+    named = [str(each.get("pillow")) for each in stored if isinstance(each, Mapping)]
+    return f" (read by Pillow {' and '.join(named)})" if len(set(named)) > 1 else ""
 
 
 def _scorer(summary: SummaryFile) -> object:

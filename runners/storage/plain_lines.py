@@ -13,15 +13,17 @@ import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from evals.reading.files import collection_paused
 from runners.storage.answer_lines import (
     ANSWER_ID_LENGTH,
     LineFacts,
     is_trace_line,
     line_facts,
 )
-from runners.storage.files import json_line, parse_line
+from runners.storage.files import is_there, json_line, parse_line
 
 _PLAIN = rb"[ !#-\[\]-~]*"
 _PROMPT = _PLAIN + rb'(?:\\(?:["\\bfnrt]|u[0-9a-f]{4})' + _PLAIN + rb")*"
@@ -47,10 +49,11 @@ _CANONICAL = (
 _TRACE = re.compile(
     rb'\{"key": "(' + _PLAIN + rb')", "min_margin": ' + _REAL + rb', "replayed": ' + _FLAG
     + rb', "flipped": ' + _FLAG + rb', "worker": (?:null|"' + _PLAIN + rb'"), "latency_s": ' + _REAL
-    + rb', "attempts": (' + _WHOLE + rb'), "image_sha256": ' + _list_of(rb'"[0-9a-f]{64}"')
-    + rb', "image_stat": (' + _list_of(rb"(?:null|" + _list_of(_WHOLE) + rb")")
+    + rb', "attempts": (' + _WHOLE + rb'), "image_sha256": (' + _list_of(rb'"[0-9a-f]{64}"')
+    + rb'), "image_stat": (' + _list_of(rb"(?:null|" + _list_of(_WHOLE) + rb")")
     + rb'), "line_sha256": "([0-9a-f]{64})"\}\n'
 )  # fmt: skip
+NO_IMAGES = b"[]"
 _NUM_ATTEMPTS = 4096  # kept by content: those of an image's questions are alike and stand together
 
 
@@ -73,12 +76,13 @@ class Attempt(NamedTuple):
 class TraceFacts(NamedTuple):
     """What is needed of a line of `trace.jsonl`: of which question, which line it names, the rest.
 
-    `line_sha256` is None where it names none.
+    `line_sha256` is None where it names none; `images` is the list of their hashes, as JSON.
     """
 
     key: str
     line_sha256: str | None
     attempt: Attempt
+    images: bytes
 
 
 def read_line(line: bytes, named: Mapping[str, str | None]) -> LineFacts | None:
@@ -110,16 +114,30 @@ def read_trace(line: bytes) -> TraceFacts | None:
     """Returns the facts of a line of a trace, with its line feed; None if it is none."""
     found = _TRACE.fullmatch(line)
     if found is not None:
-        key, replayed, flipped, number, stat, sha256 = found.groups()
+        key, replayed, flipped, number, images, stat, sha256 = found.groups()
         attempt = _plain_attempt(number, replayed, flipped, stat)
-        return TraceFacts(key.decode(), sha256.decode(), attempt)
+        return TraceFacts(key.decode(), sha256.decode(), attempt, images)
     record = parse_line(line)
     if record is None or not is_trace_line(record):
         return None
     sha256 = record.get("line_sha256")
-    return TraceFacts(
-        record["key"], sha256 if isinstance(sha256, str) else None, attempt_of(record)
-    )
+    named = sha256 if isinstance(sha256, str) else None
+    images = json.dumps(record["image_sha256"]).encode()
+    return TraceFacts(record["key"], named, attempt_of(record), images)
+
+
+def read_image_hashes(path: Path) -> dict[str, bytes]:
+    """Returns the hashes of the images that each question was asked about, by key.
+
+    They are those of the last attempt, as JSON: equal ones are equal images, and `NO_IMAGES` is
+    that of a failure and of a question without any. The file need not be there.
+    """
+    if not is_there(path):
+        return {}
+    shared: dict[bytes, bytes] = {}  # questions about one image are many
+    with path.open("rb") as file, collection_paused():
+        found = (read_trace(line) for line in file if line.endswith(b"\n"))
+        return {each.key: shared.setdefault(each.images, each.images) for each in found if each}
 
 
 def attempt_of(trace: Mapping[str, Any]) -> Attempt:

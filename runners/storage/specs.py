@@ -9,6 +9,7 @@ from runners.options.given import TaskChoice
 from runners.options.task_spec import TaskSpec
 from runners.storage.manifest import MANIFEST_FILE, Manifest
 from runners.storage.stored import StoredRun
+from runners.storage.summary import SummaryFile
 
 
 def read_run_specs(choice: TaskChoice, run: StoredRun) -> dict[str, TaskSpec]:
@@ -36,6 +37,17 @@ def read_run_specs(choice: TaskChoice, run: StoredRun) -> dict[str, TaskSpec]:
     if not stored:
         raise ConfigError(f"{run.folder} holds no task. Run runners.eval first, or check `run`.")
     return stored
+
+
+def scored_spec(summary: SummaryFile, manifest: Manifest, folder: Path) -> TaskSpec:
+    """Returns the task by whose rules figures were made, which need not be those of the run.
+
+    Raises:
+        ConfigError: neither the summary nor the manifest describes a task.
+    """
+    if summary.scored_as is not None:
+        return TaskSpec.from_json(summary.scored_as)
+    return read_spec(manifest, folder)
 
 
 def read_spec(manifest: Manifest, folder: Path) -> TaskSpec:

@@ -17,6 +17,7 @@ from runners.storage.answer_lines import is_good, is_trace_line, line_facts
 from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE
 from runners.storage.files import count_lines, read_intact_lines, sha256_of_file
 from runners.storage.manifest import MANIFEST_FILE, Manifest, read_manifest
+from runners.storage.plain_lines import read_image_hashes
 from runners.storage.summary import (
     SCORES_FILE,
     SUMMARY_FILE,
@@ -63,11 +64,13 @@ class FinishedTask:
         summary: The figures.
         manifest: What the answers are of.
         scores: The scores by key; empty where the answers could not be scored.
+        stored: Where it is from.
     """
 
     summary: SummaryFile
     manifest: Manifest
     scores: Mapping[str, StoredScore]
+    stored: StoredTask
 
 
 class StoredTask:
@@ -107,9 +110,16 @@ class StoredTask:
         """The figures; None if there are none yet.
 
         Raises:
-            DataError: the file is no summary.
+            DataError: the file is no summary, or is that of a task of another name: the folder is
+                a copy, and its figures are none of this run.
         """
-        return read_summary(self.folder)
+        summary = read_summary(self.folder)
+        if summary is not None and summary.task != self.name and not is_set_aside(self.folder):
+            raise DataError(
+                f"{self.folder} holds the figures of {summary.task}, so it is a copy, or was "
+                "renamed. Move it out of the run, or give it that name again."
+            )
+        return summary
 
     @property
     def has_figures(self) -> bool:
@@ -141,6 +151,11 @@ class StoredTask:
         num_foreign = sum(facts is None for facts, _ in lines)
         num_bad = num_foreign + len(known) - len(good)
         return StoredAnswers(lines=good, traces=traces, num_bad=num_bad)
+
+    @cached_property
+    def image_hashes(self) -> Mapping[str, bytes]:
+        """What tells the images of each question, see `read_image_hashes`; empty where unknown."""
+        return read_image_hashes(self.folder / TRACE_FILE)
 
     def require_answers(self) -> StoredAnswers:
         """Returns the answers that count.
@@ -243,7 +258,7 @@ class StoredTask:
                 f"{self.changed_files[0]} has changed since it was scored. Repeat the command that "
                 f"answers the questions, or score it again: python -m runners.score run={self.run}."
             )
-        return FinishedTask(summary=summary, manifest=manifest, scores=self.scores)
+        return FinishedTask(summary=summary, manifest=manifest, scores=self.scores, stored=self)
 
     @property
     def _remedy(self) -> str:

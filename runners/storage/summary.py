@@ -138,6 +138,8 @@ class SummaryFile(Summary):
         hashes: What the figures were made of.
         is_judged: Whether a judge scores the task, be it there or missing.
         judge: The judge whose replies were taken; None if there are none.
+        scored_as: The task by which it was scored, as `_target_` plus options; None where that is
+            the one that the manifest holds.
         is_edited: Whether the file that it was read from has other figures than were written.
     """
 
@@ -145,6 +147,7 @@ class SummaryFile(Summary):
     hashes: Hashes = field(default_factory=Hashes)
     is_judged: bool = False
     judge: JudgeRecord | None = None
+    scored_as: Mapping[str, object] | None = None
     is_edited: bool = False
 
     @classmethod
@@ -179,7 +182,8 @@ class SummaryFile(Summary):
             del content["judge"]
         elif self.judge is not None:
             content["judge"] = self.judge.to_json()
-        left_out = {name for name in ("imported", "batch_check") if content[name] is None}
+        optional = ("imported", "batch_check", "scored_as")
+        left_out = {name for name in optional if content[name] is None}
         return {name: value for name, value in content.items() if name not in left_out}
 
     @classmethod

@@ -10,7 +10,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 import yaml
-from huggingface_hub import parse_eval_result_entries
+from huggingface_hub import errors, parse_eval_result_entries
 
 from runners.options import program
 from runners.publish import publish
@@ -35,12 +35,10 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return calls
 
 
-def write(name: str, mean: float = 0.625, number: int = 400, **summary: Any) -> Path:
-    summary = {"expected_num_questions": number, **summary}
+def write(name: str, mean: float = 0.625, number: int = 400, **fields: Any) -> Path:
     identity = {"conversation": "vicuna_v1", "quantization": {"name": "nf4"}}
-    folder = write_task(
-        Path("results/A"), name, scores_of_mean(mean, number), identity=identity, **summary
-    )
+    fields = {"expected_num_questions": number, "identity": identity, **fields}
+    folder = write_task(Path("results/A"), name, scores_of_mean(mean, number), **fields)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["history"] = [{"started": "2026-01-15T10:30:00Z"}]
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -107,6 +105,59 @@ def test_failed_questions_are_noted() -> None:
     assert "10 without an answer count as wrong (image_missing 10)" in entry("gqa").notes
 
 
+def test_what_is_not_usual_is_noted() -> None:
+    write(
+        "gqa",
+        identity={
+            "conversation": "plain",
+            "tf32": True,
+            "generation": {"temperature": 1.0, "num_beams": 5, "max_new_tokens": 1},
+            "engine": {"replay": "off"},
+        },
+        environment={"template": {"conversation": "vicuna_v1"}},
+        options={"prompt_suffix": " ?"},
+    )
+    assert run() == 0
+    for part in (
+        *("plain, TF32", "temperature 1.0", "num_beams 5", "max_new_tokens 1", "replay off"),
+        "though the model has the template vicuna_v1",
+        "options other than the default: max_new_tokens=1, prompt_suffix=' ?'",
+    ):
+        assert part in entry("gqa").notes
+    card = Path("results/A/hub/model_card.md").read_text()
+    assert entry("gqa").notes in card
+
+
+def test_figures_of_an_earlier_call_do_not_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write("gqa")
+    write("pope")
+    assert run() == 0
+    hub = Path("results/A/hub")
+    other = {"dataset": {"id": "a/b", "task_id": "c"}, "value": 5, "notes": "by hand"}
+    (hub / ".eval_results/mine.yaml").write_text(yaml.safe_dump([other]))
+    (hub / ".eval_results/broken.yaml").write_text("a: [")
+    (hub / "README.md").write_text("## Evaluation results\n")
+    edit(folder)
+    assert run() == 0
+    kept = ["README.md", "broken.yaml", "mine.yaml", "model_card.md", "pope.yaml"]
+    assert sorted(path.name for path in hub.rglob("*.*") if path.is_file()) == kept
+    told = capsys.readouterr().err
+    for name in ("broken.yaml", "mine.yaml"):
+        assert f"{name} is not from this program, and stays" in told
+    assert run("task=gqa") == 2  # a refusal leaves no figure either
+    assert sorted(path.name for path in hub.rglob("*.*") if path.is_file()) == kept[:3]
+
+
+def test_result_of_other_origin_is_not_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    write("gqa")
+    path = Path("out/.eval_results/gqa.yaml")
+    path.parent.mkdir(parents=True)
+    path.write_text("- by hand\n")
+    assert run("output=out") == 2
+    assert "gqa.yaml is not from this program and would be replaced" in capsys.readouterr().err
+    assert path.read_text() == "- by hand\n"
+
+
 def edit(folder: Path) -> None:
     with (folder / "predictions.jsonl").open("a") as file:
         file.write("{}\n")
@@ -118,6 +169,7 @@ def edit(folder: Path) -> None:
         ({"limited": True, "limit": 400}, "Only a part of gqa"),
         ({"expected_num_questions": 12_578}, "12,578 questions as published"),
         ({"metrics": {}}, "has no score"),
+        ({"definition": "gqa_official/0"}, "scored by gqa_official/0 as it was then"),
     ],
 )
 def test_score_of_other_data_is_not_published(
@@ -162,7 +214,7 @@ def test_model_on_the_hub_must_be_named(
 
 @pytest.mark.parametrize(
     "error",
-    [huggingface_hub.errors.LocalTokenNotFoundError, huggingface_hub.errors.HTTPError],
+    [errors.LocalTokenNotFoundError, errors.HTTPError],
 )
 def test_files_stay_where_the_hub_does_not_take_them(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -68,6 +68,12 @@ def test_compressed_answers_are_found_under_the_plain_name(
     assert summary_of(tmp_path)["metrics"] == {"accuracy": 1.0}
 
 
+def test_summary_keeps_what_it_was_scored_with(options: list[str], tmp_path: Path) -> None:
+    write_answers(tmp_path / "answers.jsonl", QUESTIONS)
+    assert program.run("score", score, [*options, "tasks.custom.scorer=contains"]) == 0
+    assert summary_of(tmp_path)["scored_as"]["scorer"] == "contains"
+
+
 def test_missing_answers_count_as_wrong_and_make_it_incomplete(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from evals.errors import DataError
 from evals.figures.paired_tests import PairedComparison, compare_paired
 from runners.errors import ConfigError
-from runners.storage.comparable import obstacles
+from runners.storage.comparable import num_without_known_images, obstacles
 from runners.storage.identity import UNKNOWN, differences
 from runners.storage.run_table import render_metric
 from runners.storage.stored import FinishedTask, StoredRun
@@ -20,7 +20,7 @@ from runners.views.leaderboard.entries import printable
 
 _TOLD_IDENTITY = (
     *("conversation", "dtype", "vision_tower_dtype", "tf32", "quantization", "generation"),
-    *("seed", "prompt_version", "prompt_format"),
+    *("engine", "seed", "prompt_version", "prompt_format"),
 )
 """What is told of two identities when it differs; weights differ as a matter of course."""
 
@@ -169,6 +169,11 @@ def _remarks(before: FinishedTask, after: FinishedTask, num_common: int) -> Iter
             yield f"the {name} answered {answered:,} of {asked:,} questions; {others}"
         if side.summary.hashes.prompts == UNKNOWN:
             yield f"it is not known in which words the {name} was asked."
+        if unknown := num_without_known_images(side, before.scores.keys() & after.scores.keys()):
+            yield (
+                f"it is not known about which images the {name} was asked {unknown:,} of the "
+                f"{num_common:,} questions."
+            )
     codes = {side.summary.hashes.code for side in sides.values()}
     if None not in codes and len(codes) > 1:
         yield (

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from evals.errors import DataError
 from runners.errors import ConfigError
+from runners.options.task_spec import TaskSpec
 from runners.storage.manifest import Manifest
+from runners.storage.specs import scored_spec
 from runners.storage.stored import StoredRun, StoredTask
 from runners.storage.summary import SummaryFile
 
@@ -22,11 +24,13 @@ class Entry:
         stored: Where they are from.
         summary: The figures.
         manifest: What the answers are of; None if nothing readable says so.
+        spec: The task as it was scored; None if nothing readable says so.
     """
 
     stored: StoredTask
     summary: SummaryFile
     manifest: Manifest | None
+    spec: TaskSpec | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +76,10 @@ def read_entries(run: StoredRun) -> RunEntries:
         if summary is None:
             unfinished.append(f"{name}, {printable(task.name)}: {fault}")
         else:
-            manifest = None
+            manifest = spec = None
             with suppress(ConfigError):  # a mark of the figures says that it cannot be read
                 manifest = task.manifest
-            entries.append(Entry(stored=task, summary=summary, manifest=manifest))
+                if manifest is not None:
+                    spec = scored_spec(summary, manifest, task.folder)
+            entries.append(Entry(stored=task, summary=summary, manifest=manifest, spec=spec))
     return RunEntries(folder=run.folder, name=name, entries=entries, unfinished=unfinished)

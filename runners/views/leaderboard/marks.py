@@ -10,14 +10,16 @@ from runners.options.task_spec import TaskSpec
 from runners.storage.manifest import other_code
 from runners.storage.run_table import render_lack
 from runners.storage.stored import State
-from runners.views.leaderboard.board import Mark
-from runners.views.leaderboard.definitions import (
+from runners.views.definitions import (
     is_present_definition,
     needs_judge,
     other_options,
+    render_options,
     usual_judge,
 )
+from runners.views.leaderboard.board import Mark
 from runners.views.leaderboard.entries import Entry, printable
+from runners.views.setups import model_template, setup_of
 
 _HOW_CHANGED = {
     State.EDITED: "the stored answers, scores or figures were edited: they are others than those "
@@ -32,22 +34,12 @@ def marks_of(entry: Entry) -> list[Mark]:
 
 
 def describe_setup(entry: Entry) -> str:
-    """Returns what the answers were computed with, such as `float16, nf4`."""
-    identity = entry.manifest.identity if entry.manifest else {}
-    if "imported" in identity:
+    """Returns what the answers were computed with, such as `float16, vicuna_v1, nf4`."""
+    if entry.manifest is None:
+        return "unknown"
+    if entry.manifest.imported_sha256 is not None:
         return "imported"
-    parts = [str(identity.get("dtype") or "")]
-    if identity.get("tf32"):
-        parts.append("TF32")
-    quantization, generation = identity.get("quantization"), identity.get("generation")
-    if isinstance(quantization, dict):
-        parts.append(str(quantization.get("name")))
-    if isinstance(generation, dict):
-        if generation.get("temperature"):
-            parts.append(f"temperature {generation['temperature']}")
-        if generation.get("num_beams", 1) != 1:
-            parts.append(f"{generation['num_beams']} beams")
-    return printable(", ".join(part for part in parts if part)) or "unknown"
+    return printable(", ".join(setup_of(entry.manifest, entry.spec))) or "unknown"
 
 
 def _extent(entry: Entry) -> Iterator[Mark]:
@@ -72,9 +64,8 @@ def _extent(entry: Entry) -> Iterator[Mark]:
 def _origin(entry: Entry) -> Iterator[Mark]:
     """By which rules, and from which answers, the figure was made."""
     summary = entry.summary
-    try:
-        spec = TaskSpec.from_json(entry.manifest and entry.manifest.environment.get("task"))
-    except ConfigError:  # it names no task, or there is none
+    spec, manifest = entry.spec, entry.manifest
+    if spec is None or manifest is None:
         yield Mark(text="without a manifest: how it was answered and scored is not known")
         return
     if summary.metrics and not is_present_definition(spec, summary):
@@ -82,17 +73,17 @@ def _origin(entry: Entry) -> Iterator[Mark]:
             text=f"stale: scored by {printable(summary.definition)} as it was then, which is not "
             "the present definition; score it again with runners.score run=NAME"
         )
-    options = other_options(summary.task, spec)
-    if options:
-        shown = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        yield Mark(text=f"options other than the default: {printable(shown)}")
+    if options := other_options(summary.task, spec, manifest):
+        yield Mark(text=printable(render_options(options)))
+    if (template := model_template(manifest)) is not None:
+        used = manifest.identity["conversation"]
+        yield Mark(text=printable(f"asked in the template {used}, but the model has {template}"))
     judge, usual = summary.judge, usual_judge(summary.task)
     if judge is not None and usual not in (None, judge.model):
         yield Mark(
             text=f"judged by {printable(judge.model)}, where the published figures are by {usual}"
         )
-    history = entry.manifest.history if entry.manifest else ()
-    if any(other_code(*sessions) for sessions in pairwise(history)):
+    if any(other_code(*sessions) for sessions in pairwise(manifest.history)):
         text = "answered by several versions of the code, see `history` in its manifest.json"
         yield Mark(text=text, is_comparable=True)
     if entry.stored.changed_files:

@@ -11,9 +11,9 @@ from evals.errors import DataError
 from evals.figures.statistics import clustered_standard_error, interval_of
 from evals.reading.images import IMAGE_PLACEHOLDER
 from runners.storage.stored import StoredTask, first_model_id
+from runners.views.definitions import unusual_definition
 from runners.views.leaderboard.board import Cell, Mark, Row
 from runners.views.leaderboard.columns import Column, Part, columns_of
-from runners.views.leaderboard.definitions import unusual_definition
 from runners.views.leaderboard.entries import Entry, RunEntries, printable
 from runners.views.leaderboard.marks import describe_setup, marks_of
 
@@ -30,7 +30,7 @@ def build_row(run: RunEntries, published: Mapping[str, Mapping[Column, float]]) 
     for model, setup, entry in zip(models, setups, run.entries, strict=True):
         told = [Mark(text=f"computed with {setup}", is_comparable=True)] if is_mixed else []
         for cell in _cells(entry, published.get(model, {}), told):
-            cells[cell.column] = cell  # of two folders with one benchmark the last one counts
+            cells[cell.column] = cell
     named = {model for model in models if model in published}
     return Row(
         name=run.name,

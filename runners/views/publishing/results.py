@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
@@ -13,14 +15,22 @@ from evals.reading.hub import HubLocation
 from evals.records import Unit
 from runners.environment import installed_version
 from runners.errors import ConfigError
+from runners.options.task_spec import TaskSpec
 from runners.storage.manifest import Manifest
 from runners.storage.run_table import render_causes, render_markdown, summary_rows
-from runners.storage.specs import read_spec
+from runners.storage.specs import scored_spec
 from runners.storage.stored import StoredTask
 from runners.storage.summary import SummaryFile
+from runners.views.definitions import is_present_definition, other_options, render_options
+from runners.views.leaderboard.entries import printable
+from runners.views.setups import model_template, setup_of
 
 FOLDER = ".eval_results"
 """Where a model's repository on the hub has its results."""
+CARD = "model_card.md"
+_PROGRAM = "llava-evals"
+_SIGNED = re.compile(rf", {_PROGRAM}( \S+)?$", re.MULTILINE)
+_CARD_TITLE = "## Evaluation results\n"
 _DEFAULT_TASK = "default"
 """What the hub calls the task of a data set that has only one."""
 
@@ -32,11 +42,13 @@ class Result:
     Attributes:
         summary: The figures.
         manifest: What the answers are of.
+        spec: The task as it was scored.
         location: The data set on the hub.
     """
 
     summary: SummaryFile
     manifest: Manifest
+    spec: TaskSpec
     location: HubLocation
 
     @property
@@ -58,10 +70,11 @@ class Result:
 
     def notes(self) -> str:
         """Returns metric and definition, split and interval, and how the model was asked."""
-        of, identity = self.summary, self.manifest.identity
+        of = self.summary
         [row] = summary_rows([of])
         unit = {Unit.SHARE: " in percent", Unit.POINTS: " in points"}
-        quantization = identity.get("quantization")
+        options = other_options(of.task, self.spec, self.manifest)
+        template = model_template(self.manifest)
         told = [
             f"{of.primary_metric}{unit.get(of.scale(of.primary_metric).unit, '')}",
             f"definition {of.definition}",
@@ -73,13 +86,13 @@ class Result:
             if of.coverage < 1
             else "",
             f"judge {of.judge.model}" if of.judge else "",
-            f"template {identity['conversation']}" if "conversation" in identity else "",
-            str(identity.get("dtype") or ""),
-            str(quantization["name"]) if isinstance(quantization, dict) else "",
+            *setup_of(self.manifest, self.spec),
+            f"though the model has the template {template}" if template else "",
+            render_options(options) if options else "",
             "answers from elsewhere" if self.manifest.imported_sha256 else "",
-            f"llava-evals {installed_version('llava-evals') or ''}".strip(),
+            f"{_PROGRAM} {installed_version(_PROGRAM) or ''}".strip(),
         ]
-        return ", ".join(filter(None, told))
+        return printable(", ".join(filter(None, told)))
 
 
 def read_result(task: StoredTask) -> Result:
@@ -87,7 +100,7 @@ def read_result(task: StoredTask) -> Result:
 
     Raises:
         ConfigError: it is unfinished, edited, of a part of the data or of other data, has no score,
-            or its data are not on the hub.
+            or its data are not on the hub; or the present code means another figure by its name.
         DataError: a file is malformed.
     """
     finished = task.finished()
@@ -103,12 +116,18 @@ def read_result(task: StoredTask) -> Result:
             f"{summary.num_questions:,} were asked."
         )
     try:
-        location = read_spec(manifest, task.folder).build().hub
+        spec = scored_spec(summary, manifest, task.folder)
+        location = spec.build().hub
     except (ConfigError, DataError) as error:
         raise ConfigError(f"{task.name} cannot be told from other benchmarks: {error}") from error
+    if not is_present_definition(spec, summary):
+        raise ConfigError(
+            f"{task.name} was scored by {summary.definition} as it was then, which is not the "
+            f"present definition. Score it again: python -m runners.score run={task.run}."
+        )
     if location is None:
         raise ConfigError(f"No data set on the hub is known for {task.name} {summary.split}.")
-    return Result(summary=summary, manifest=manifest, location=location)
+    return Result(summary=summary, manifest=manifest, spec=spec, location=location)
 
 
 def render_files(results: Iterable[Result]) -> dict[str, str]:
@@ -129,4 +148,40 @@ def render_card(results: Sequence[Result]) -> str:
         link = f"[{row['task']}](https://huggingface.co/datasets/{repo})"
         rows.append({**row, "task": link, "definition": result.summary.definition})
     how = "\n".join(f"- {result.summary.task}: {result.notes()}" for result in results)
-    return f"## Evaluation results\n\n{render_markdown(rows)}\n{how}\n"
+    return f"{_CARD_TITLE}\n{render_markdown(rows)}\n{how}\n"
+
+
+def clear(output: Path) -> list[Path]:
+    """Removes what an earlier call has left in a folder; returns the results that it did not write.
+
+    A figure that is no longer published must not stay beside those that are. Whatever does not end
+    its notes with this program's name is somebody else's, and is left alone.
+    """
+    card = output / CARD
+    if card.is_file() and _is_own_card(_read(card)):
+        card.unlink()
+    foreign = []
+    for path in sorted((output / FOLDER).glob("*.yaml")):
+        if path.is_file() and _is_own_result(_read(path)):
+            path.unlink()
+        else:
+            foreign.append(path)
+    return foreign
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _is_own_card(text: str) -> bool:
+    return text.startswith(_CARD_TITLE) and _SIGNED.search(text) is not None
+
+
+def _is_own_result(text: str) -> bool:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return False
+    entries = content if isinstance(content, list) else []
+    notes = [str(each.get("notes")) if isinstance(each, dict) else "" for each in entries]
+    return bool(notes) and all(_SIGNED.search(note) for note in notes)

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from runners.storage.answer_lines import answer_id, is_answer_line
 from runners.storage.asked import asked_samples
 from runners.storage.files import sha256_of_json
 from runners.storage.lock import FolderLock
+from runners.storage.run_table import write_tables
 from runners.storage.stored import State, StoredTask, find_run, list_runs
 from runners.submit import submit
 from runners.views.report.page import to_json
@@ -204,6 +206,40 @@ def test_run_without_figures_is_unfinished(data: Data) -> None:
     assert len(stored.answers.lines) == 3
 
 
+def test_a_copied_task_folder_has_no_figures_of_the_run(
+    pair: Data, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = folder_of("A")
+    copied = folder.with_name("custom (2)")
+    shutil.copytree(folder, copied)
+    content = json.loads((copied / "summary.json").read_text())
+    content["num_answered"] = 5
+    (copied / "summary.json").write_text(json.dumps(content))
+    told = f"{copied} holds the figures of custom, so it is a copy, or was renamed."
+    write_tables(RESULTS / "A")
+    assert told in caplog.text
+    lines = (RESULTS / "A/summary.csv").read_text().splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["task", "custom"]
+    rows = json.loads((RESULTS / "A/run.json").read_text())["tasks"]
+    assert [(row["task"], row["state"]) for row in rows] == [
+        ("custom", "finished"),
+        ("custom (2)", "unreadable"),
+    ]
+    options = ["results_dir=results", "output=board", "formats=[csv,md]"]
+    assert program.run("leaderboard", leaderboard, options) == 0
+    board = capsys.readouterr().out
+    assert told in board.partition("## Not finished")[2]
+    assert program.run("score", score, ["run=A"]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_folder_that_was_set_aside_keeps_its_figures(pair: Data) -> None:
+    folder = folder_of("A")
+    aside = folder.with_name("custom.old-1")
+    folder.rename(aside)
+    assert StoredTask(aside).state is State.FINISHED
+
+
 def test_untouched_run_is_finished(pair: Data) -> None:
     assert {run.name: run.tasks["custom"].state for run in list_runs(RESULTS)} == {
         "A": State.FINISHED,
@@ -284,6 +320,14 @@ def judged(**record: Any) -> Callable[[Path], None]:
     return change
 
 
+def shown(pixels: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        traces = read_lines(folder / "trace.jsonl")
+        put_lines(folder / "trace.jsonl", [{**t, "image_sha256": [pixels]} for t in traces])
+
+    return change
+
+
 def leave(folder: Path) -> None:
     """Changes nothing."""
 
@@ -296,6 +340,8 @@ def leave(folder: Path) -> None:
         (leave, change_hash("prompts"), "questions"),
         (leave, change_hash("data"), "data files"),
         (leave, change_hash("scorer"), "definition of the metric"),
+        (shown("a"), shown("a"), ""),
+        (shown("a"), shown("b"), "images of the questions"),
         (judged(replies_sha256=["a"]), judged(replies_sha256=["b"]), ""),
         (judged(replies_sha256=["a"]), judged(replies_sha256=["a"], model="o"), "definition"),
     ],

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.evals.small_data import put_lines
 from tests.runners.gated_runs import right, store
 from tests.runners.views.gate.conftest import gate, verdict
 
@@ -94,6 +97,68 @@ def test_other_images_for_the_same_questions_are_refused(
     store("new", "gqa", right(30), questions_per_image=3)
     assert gate() == 2
     assert "about other images" in capsys.readouterr().err
+
+
+def test_another_engine_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    store("old", "gqa", right(40), identity={"engine": {"replay": "near_ties"}})
+    store("new", "gqa", right(40), identity={"engine": {"replay": "off"}})
+    assert gate() == 0
+    assert "the runs differ in engine.replay (near_ties, off)." in capsys.readouterr().out
+
+
+def put_traces(run: str, images: Sequence[Sequence[str]], **fields: Any) -> None:
+    traces = [
+        {"key": str(n), "attempts": 1, "image_sha256": [*of_one], "image_stat": [], **fields}
+        for n, of_one in enumerate(images)
+    ]
+    put_lines(Path("results", run, "gqa", "trace.jsonl"), traces)
+
+
+def test_runs_about_other_pictures_get_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    for run in ("old", "new"):
+        store(run, "gqa", right(30))
+    put_traces("old", [["a"]] * 28 + [[], []])
+    put_traces("new", [["a"]] * 20 + [["b"]] * 5 + [["a", "a"]] * 2 + [[], ["a"], []])
+    assert gate() == 2
+    error = capsys.readouterr().err
+    assert "7 of the 30 questions that both runs were asked, such as '20', have other" in error
+    assert "Pillow" not in error
+    assert not Path("results/new/regress-old").exists()
+
+
+def test_the_same_pictures_read_in_another_way_are_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for run, version in (("old", "10.1"), ("new", "13.0")):
+        folder = store(run, "gqa", right(30))
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["environment"]["versions"] = {"pillow": version}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        put_traces(run, [[run]] * 30)
+    assert gate() == 2
+    assert "(read by Pillow 10.1 and 13.0)" in capsys.readouterr().err
+
+
+def test_pictures_are_compared_on_the_questions_of_both(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store("old", "gqa", right(300))
+    store("new", "gqa", right(100), limited=True)
+    put_traces("old", [["a"]] * 100 + [["b"]] * 200)
+    put_traces("new", [["a"]] * 100, worker="ray-1")
+    assert gate() == 0
+    assert "about which images" not in capsys.readouterr().out
+
+
+def test_pictures_that_are_not_known_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for run in ("old", "new"):
+        store(run, "gqa", right(30))
+    put_traces("new", [["a"]] * 28)
+    assert gate() == 0
+    told = capsys.readouterr().out
+    for name, number in (("baseline", 30), ("candidate", 2)):
+        asked = f"which images the {name} was asked {number} of the 30 questions."
+        assert f"it is not known about {asked}" in told
 
 
 def test_replies_of_one_judge_are_no_other_definition() -> None:

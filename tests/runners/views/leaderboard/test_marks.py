@@ -4,12 +4,42 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runners.views.leaderboard.definitions import needs_judge
+from runners.views.definitions import needs_judge
 from tests.runners.synthetic_runs import scores_of_mean, write_task
 from tests.runners.views.leaderboard.conftest import Build
+
+
+def write_gqa(tmp_path: Path, **fields: Any) -> Path:
+    run = tmp_path / "results/llava-v1.5-7b"
+    # whose figures are published: a test may give other options
+    options = {"model": {"published": "llava-v1.5-7b"}}
+    if "options" in fields.get("environment", {}):
+        options["model"] |= fields["environment"]["options"]["model"]
+    environment = {**fields.pop("environment", {}), "options": options}
+    return write_task(run, "gqa", scores_of_mean(0.63, 100), environment=environment, **fields)
+
+
+@pytest.mark.parametrize(
+    ("used", "usual"),
+    [
+        ("vicuna_v1", "vicuna_v1"),
+        ("v1", "vicuna_v1"),  # another name of it
+        ("plain", None),  # a checkpoint of which nothing tells it
+        (None, "vicuna_v1"),
+    ],
+)
+def test_template_of_the_model_is_not_marked(
+    used: str | None, usual: str | None, tmp_path: Path, build: Build
+) -> None:
+    template = {"reason": "asked for", "conversation": usual}
+    write_gqa(tmp_path, identity={"conversation": used}, environment={"template": template})
+    record = build().record("llava-v1.5-7b")
+    assert record["gqa/testdev_balanced/accuracy notes"] == ""
+    assert record["gqa/testdev_balanced/accuracy difference"]
 
 
 @pytest.mark.few_cases(4)
@@ -33,13 +63,34 @@ from tests.runners.views.leaderboard.conftest import Build
         ({"hashes": {"scorer": "another"}}, "stale: scored by gqa_official/1", False),
         ({"options": {"prompt_suffix": " ?"}}, "other than the default: prompt_suffix=", False),
         ({"options": {"max_new_tokens": 5}}, "other than the default: max_new_tokens=5", False),
+        (
+            {"identity": {"generation": {"max_new_tokens": 1}}},
+            "other than the default: max_new_tokens=1",
+            False,
+        ),
+        (
+            {
+                "identity": {"conversation": "plain"},
+                "environment": {"template": {"conversation": "vicuna_v1"}},
+            },
+            "asked in the template plain, but the model has vicuna_v1",
+            False,
+        ),
+        (  # as earlier versions kept it
+            {
+                "identity": {"conversation": "plain"},
+                "environment": {"options": {"model": {"conversation": "vicuna_v1"}}},
+            },
+            "asked in the template plain, but the model has vicuna_v1",
+            False,
+        ),
         ({"imported": {"sha256": "x"}}, "answers were imported from a file", True),
     ],
 )
 def test_marked_figure_is_compared_only_if_it_means_the_same(
     fields: dict[str, object], note: str, is_comparable: bool, tmp_path: Path, build: Build
 ) -> None:
-    write_task(tmp_path / "results/llava-v1.5-7b", "gqa", scores_of_mean(0.63, 100), **fields)
+    write_gqa(tmp_path, **fields)
     built = build()
     record = built.record("llava-v1.5-7b")
     key = "gqa/testdev_balanced/accuracy"
@@ -53,6 +104,35 @@ def test_marked_figure_is_compared_only_if_it_means_the_same(
         assert note.partition("=")[0].replace("_", r"\_" if suffix == "tex" else "_") in built.text(
             suffix
         )
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_figure_of_other_options_than_the_run_had_is_not_stale(
+    is_kept: bool, tmp_path: Path, build: Build
+) -> None:
+    scored, run = {"normalization": "always"}, tmp_path / "results/mine"
+    folder = write_task(run, "vqav2", [1.0, 0.0], options=scored, split="demo")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    if is_kept:
+        summary = json.loads((folder / "summary.json").read_text())
+        summary["scored_as"] = dict(manifest["environment"]["task"])
+        (folder / "summary.json").write_text(json.dumps(summary))
+    manifest["environment"]["task"]["normalization"] = "official"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    notes = build().record("mine")["vqav2/demo/vqa_accuracy notes"]
+    options = "options other than the default: normalization='always'"
+    assert notes == options if is_kept else notes.startswith("stale: scored by vqa_always")
+
+
+@pytest.mark.parametrize("content", [5, {}, {"_target_": "os.system"}, {"_target_": 1}, []])
+def test_what_no_task_is_described_by_does_not_stop_the_leaderboard(
+    content: object, results: Path, build: Build
+) -> None:
+    path = results / "llava-v1.5-7b/gqa/summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "scored_as": content}))
+    built = build()
+    assert built.code == 0
+    assert "llava-v1.5-7b" in built.stdout
 
 
 @pytest.mark.parametrize(("judge", "is_comparable"), [("gpt-4-0613", True), ("gpt-4o", False)])

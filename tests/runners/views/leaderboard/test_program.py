@@ -113,8 +113,9 @@ def test_finished_run_of_the_program_is_a_row(demo_run: Finished, build: Build) 
     record = built.record("demo")
     summary = demo_run.json("results/demo/gqa/summary.json")
     assert float(record["gqa/demo/accuracy"]) == summary["metrics"]["accuracy"]
-    assert record["gqa/demo/accuracy notes"] == ""
-    assert record["setup"] == "float32"
+    assert record["gqa/demo/accuracy notes"] == "options other than the default: max_new_tokens=6"
+    template = demo_run.json("results/demo/gqa/manifest.json")["identity"]["conversation"]
+    assert record["setup"] == f"float32, {template}, max_new_tokens 6"
 
 
 def commands() -> list[str]:

@@ -36,7 +36,21 @@ def test_a_run_stands_beside_the_published_figure_with_interval_and_difference(
     [
         ({"quantization": {"name": "nf4"}}, "float16, nf4"),
         ({"dtype": "bfloat16"}, "bfloat16"),
-        ({"generation": {"temperature": 0.2, "num_beams": 3}}, "float16, temperature 0.2, 3 beams"),
+        ({"conversation": "vicuna_v1"}, "float16, vicuna_v1"),
+        (
+            {"generation": {"temperature": 0.2, "top_p": 0.9, "num_beams": 3}, "seed": 7},
+            "float16, temperature 0.2, top_p 0.9, num_beams 3, seed 7",
+        ),
+        ({"generation": {"temperature": 0.0, "max_new_tokens": 128}, "seed": 7}, "float16"),
+        ({"generation": {"max_new_tokens": 1}}, "float16, max_new_tokens 1"),
+        ({"engine": {"replay": "near_ties"}}, "float16"),
+        ({"engine": {"replay": "off"}}, "float16, replay off"),
+        (
+            {"engine": {"replay": "near_ties", "max_expected_flips": 5}, "tf32": True},
+            "float16, TF32, max_expected_flips 5",
+        ),
+        ({"vision_tower_dtype": "float16"}, "float16, vision tower float16"),
+        ({"vision_tower_dtype": "float16", "in_process": {}}, "float16"),
         ({"imported": "sha"}, "imported"),
     ],
 )

@@ -11,7 +11,9 @@ from runners.errors import ConfigError
 from runners.options.build import default_spec
 from runners.options.task_spec import TaskSpec
 from runners.scoring.judge import Judgment
+from runners.storage.manifest import Manifest
 from runners.storage.summary import SummaryFile
+from runners.views.setups import given_length
 
 _PLACES = frozenset({"data_dir", "source", "split", "check_counts", "judge", "replies", "answer"})
 """Options of a task that say where its data lie, or that a column or a mark of its own tells."""
@@ -24,16 +26,27 @@ def _default_options(task: str) -> Mapping[str, Any] | None:
     return None if spec is None else spec.options
 
 
-def other_options(task: str, spec: TaskSpec) -> dict[str, Any]:
-    """Returns the options in which a manifest's task differs from those that `task` has here."""
+def other_options(task: str, spec: TaskSpec, manifest: Manifest) -> dict[str, Any]:
+    """Returns the options in which a manifest's task differs from those that `task` has here.
+
+    The longest answer is one of them, whichever option gave it.
+    """
     defaults = _default_options(task)
     if defaults is None or task == "custom":  # of which no option is usual
         return {}
+    longest = given_length(manifest, spec)
+    given = {} if longest is None else {"max_new_tokens": longest}
     return {
         name: value
-        for name, value in sorted(spec.options.items())
+        for name, value in sorted({**spec.options, **given}.items())
         if name not in _PLACES and defaults.get(name) != value
     }
+
+
+def render_options(options: Mapping[str, object]) -> str:
+    """Returns what `other_options` found as text."""
+    shown = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    return f"options other than the default: {shown}"
 
 
 def is_present_definition(spec: TaskSpec, summary: SummaryFile) -> bool:

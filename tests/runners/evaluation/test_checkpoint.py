@@ -1,0 +1,39 @@
+"""The checkpoint under evaluation, as far as its files tell it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from runners.evaluation.checkpoint import inspect_subject
+from runners.options.model import ConversationConfig, ModelConfig, SubjectConfig
+
+
+@pytest.mark.parametrize(
+    ("folder", "zoo", "forced", "expected"),
+    [
+        ("llava-v1.5-mine", None, None, ("vicuna_v1", "vicuna_v1")),
+        ("llava-v1.5-mine", None, "plain", ("plain", "vicuna_v1")),
+        ("llava-v1.5-mine", "llava_v1", "plain", ("plain", "llava_v1")),
+        ("llava-gemma-mine", None, "plain", ("plain", None)),  # which its tokenizer contradicts
+    ],
+)
+def test_template_that_was_asked_for_stands_beside_that_of_the_model(
+    folder: str,
+    zoo: str | None,
+    forced: str | None,
+    expected: tuple[str, str | None],
+    tiny_checkpoint: Path,
+    tiny_tower: Path,
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(tiny_tower, tmp_path / tiny_tower.name)
+    path = shutil.copytree(tiny_checkpoint, tmp_path / folder)
+    settings = SubjectConfig(
+        model=ModelConfig(path=str(path), conversation=zoo),
+        conversation=ConversationConfig(template=forced),
+    )
+    subject = inspect_subject(settings)
+    assert (subject.template, subject.model_template) == expected
