@@ -36,7 +36,7 @@ from evals.reading.entries import files_of
 from evals.reading.own_questions import read_group, read_target
 from evals.reading.questions import Question, read_questions, sample_of
 from evals.reading.replies import JudgeRequest
-from evals.records import Aggregate, Judgment, Prediction, Sample, Score
+from evals.records import IN_RESULTS, Aggregate, Judgment, Prediction, Sample, Score
 from evals.scorers.judge import OWN_PROMPT, build_own_request, parse_grade
 from evals.scorers.own import SCORERS, check_options
 from evals.scorers.yes_no import binary_figures, count_missing_as_wrong
@@ -47,8 +47,6 @@ _UNSCORED = (
     "cannot be scored without a scorer. Set tasks.custom.scorer=exact and give every question an "
     "`answer`."
 )
-_TAKEN = ("question_id", "key", "cluster", "score", "answer")
-"""What lines of results hold in any case."""
 
 
 class _Details(NamedTuple):
@@ -100,7 +98,7 @@ def Custom(  # noqa: N802, PLR0913 - stored manifests and configurations name it
     }
     options = check_options(scorer, given)
     fields = (groups,) if isinstance(groups, str) else tuple(groups)
-    if taken := [field for field in fields if field in _TAKEN]:
+    if taken := [field for field in fields if field in IN_RESULTS]:
         raise ValueError(f"`groups` cannot be {taken[0]}, which results hold anyway. Rename it.")
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"`tolerance` must be a number from 0 on, but is {tolerance}.")
