@@ -13,7 +13,7 @@ from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec
 
-from evals.contract import PASSED, AtQuestionError, Contract, NoJudgmentError
+from evals.contract import PASSED, AtQuestionError, BenchmarkError, Contract, NoJudgmentError
 from evals.errors import DataError, MissingFileError
 from evals.grading import Grading, JudgeClient
 from evals.reading.answers import check_keys, match_by_id, prediction_of
@@ -80,7 +80,12 @@ def rebuildable(build: Callable[P, Benchmark]) -> Callable[P, Benchmark]:
     @wraps(build)
     def remember(*args: P.args, **options: P.kwargs) -> Benchmark:
         recipe = Recipe(f"{build.__module__}.{build.__qualname__}", options)
-        return replace(build(*args, **options), recipe=recipe)
+        built: object = build(*args, **options)
+        if not isinstance(built, Benchmark):
+            raise BenchmarkError(
+                f"{recipe.constructor} must return a `Benchmark`, but gives {built!r}."
+            )
+        return replace(built, recipe=recipe)
 
     vars(remember)[_MARK] = True
     return remember
