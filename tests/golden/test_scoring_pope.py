@@ -66,7 +66,7 @@ def test_later_release_is_recognized(real_folder):
     task = POPE(data_dir=real_folder)
     num_questions = len(task.samples())
     with pytest.raises(
-        DataError, match=r"later release with 3,000 random questions.*set questions="
+        DataError, match=r"later release with 3,000 random questions.*set tasks.pope.questions="
     ):
         task.releases["coco"].check("pope coco", num_questions)
     later = POPE(data_dir=real_folder, questions=9_000)

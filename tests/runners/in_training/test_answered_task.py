@@ -33,7 +33,7 @@ def test_answers_to_all_tasks_are_stored_where_the_scoring_of_one_breaks(
 ) -> None:
     task = replace(GQA(data_dir=demo_root / "gqa", split="demo"), judge=each(lambda *_: 2.0))
     other = VQAv2(data_dir=demo_root / "vqav2", split="demo")
-    with pytest.raises(BenchmarkError, match="`judge` of evals.tasks.gqa gives 2.0"):
+    with pytest.raises(BenchmarkError, match=r"`judge` of evals\.tasks\.gqa gives 2\.0"):
         ask(demo, [task, other], data=None, limit=4, output_dir=tmp_path / "run")
     for name in ("gqa", "vqav2"):
         assert len((tmp_path / "run" / name / "predictions.jsonl").read_text().splitlines()) == 4
