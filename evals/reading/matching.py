@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
 
-from evals.errors import DataError
+from evals.errors import ForeignAnswerError
 from evals.reading.images import IMAGE_PLACEHOLDER
 from evals.records import Prediction, Sample
 
@@ -157,7 +157,7 @@ def check_prompts(
         note: What is said of the benchmark's ids, if anything is to be.
 
     Raises:
-        DataError: a prompt is another question.
+        ForeignAnswerError: a prompt is another question.
     """
     bare = {key: text.removesuffix(suffix) for key, text in questions.items()}
     given = {key: answer.prompt for key, answer in answers.items() if answer.prompt.strip()}
@@ -191,12 +191,13 @@ def check_prompts(
         f", but that question is {bare[key][:120]!r}"
     )
     if foreign:
-        raise DataError(
+        raise ForeignAnswerError(
             f"{len(foreign):,} of {len(given):,} answers carry the prompt of another question than "
             f"{task} has under their id: {example}. "
             + (f"{note} " if note else "")
             + "Score them with the data of the release that was asked. If they do answer the "
-            "questions of their ids, leave `prompt` out of the answer lines."
+            "questions of their ids, leave `prompt` out of the answer lines.",
+            answers[key].question_id,
         )
     logger.warning(
         "%s: %d of %d answers carry a prompt that is not the question of their id, and are scored "
