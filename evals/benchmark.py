@@ -13,6 +13,7 @@ from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec
 
+from evals.contract import PASSED, AtQuestionError, BenchmarkError, Contract, NoJudgmentError
 from evals.errors import DataError, MissingFileError
 from evals.grading import Grading, JudgeClient
 from evals.reading.answers import check_keys, match_by_id, prediction_of
@@ -79,7 +80,12 @@ def rebuildable(build: Callable[P, Benchmark]) -> Callable[P, Benchmark]:
     @wraps(build)
     def remember(*args: P.args, **options: P.kwargs) -> Benchmark:
         recipe = Recipe(f"{build.__module__}.{build.__qualname__}", options)
-        return replace(build(*args, **options), recipe=recipe)
+        built: object = build(*args, **options)
+        if not isinstance(built, Benchmark):
+            raise BenchmarkError(
+                f"{recipe.constructor} must return a `Benchmark`, but gives {built!r}."
+            )
+        return replace(built, recipe=recipe)
 
     vars(remember)[_MARK] = True
     return remember
@@ -202,6 +208,11 @@ class Benchmark:
         """Task and split, for messages."""
         return f"{self.name} {self.split}"
 
+    @property
+    def _contract(self) -> Contract:
+        built = "" if self.recipe is None else self.recipe.constructor
+        return Contract(self.title, built.rpartition(".")[0])
+
     @cached_property
     def questions(self) -> Questions:
         """All questions of the split by key, in the benchmark's order, as `read` gives them.
@@ -209,7 +220,7 @@ class Benchmark:
         Raises:
             DataError: a file is missing or malformed, holds no question, or one of them twice.
         """
-        with collection_paused():
+        with collection_paused(), self._contract.running("read"):
             samples = self.read()
             questions = {sample.key: sample for sample in samples}
         if not questions:
@@ -221,7 +232,9 @@ class Benchmark:
 
     @cached_property
     def _asked(self) -> tuple[Sample, ...]:
-        samples = self.ask(self.questions)
+        questions = self.questions
+        with self._contract.running("ask"):
+            samples = self.ask(questions)
         if self.prompt_suffix != self.official_suffix:
             samples = [self._with_suffix(sample) for sample in samples]
         if self.letters is not None:
@@ -229,7 +242,8 @@ class Benchmark:
         return tuple(samples)
 
     def _choices_of(self, sample: Sample) -> tuple[str, ...]:
-        letters = () if self.letters is None else tuple(self.letters(sample))
+        with self._contract.running("letters"):
+            letters = () if self.letters is None else tuple(self.letters(sample))
         if not letters:
             raise DataError(
                 f"{self.title}: question {sample.question_id!r} has no option that could be "
@@ -274,16 +288,19 @@ class Benchmark:
     def _find_questions(
         self, answers: Iterable[Mapping[str, Any]], *, may_be_none: bool = False
     ) -> dict[str, Prediction]:
-        return match_by_id(
-            with_own_ids(answers, self.questions.values(), self.title),
-            {key: sample.question_id for key, sample in self.questions.items()},
-            task=self.title,
-            foreign_is_error=self.foreign_is_error,
-            may_be_none=may_be_none,
-            find=None if self.find is None else partial(self.find, self.questions),
-            note=self.ids_note,
-            repeat_mark=self.repeat_mark,
-        )
+        lines = with_own_ids(answers, self.questions.values(), self.title)
+        ids = {key: sample.question_id for key, sample in self.questions.items()}
+        with self._contract.running("find"):
+            return match_by_id(
+                lines,
+                ids,
+                task=self.title,
+                foreign_is_error=self.foreign_is_error,
+                may_be_none=may_be_none,
+                find=None if self.find is None else partial(self.find, self.questions),
+                note=self.ids_note,
+                repeat_mark=self.repeat_mark,
+            )
 
     def _check_prompts(self, questions: Questions, predictions: Predictions) -> None:
         """Checks that the prompts that answers carry are the questions of their keys.
@@ -323,23 +340,29 @@ class Benchmark:
         Raises:
             DataError: answers of the split cannot be scored here, a file is missing or malformed,
                 or a prediction's key is not of the split.
+            BenchmarkError: `judge` breaks, or gives what is no score.
         """
         judge = self._judge
         if judge is None:
             raise DataError(f"{self.title} {self.lack}")
         questions = self._questions_of(predictions)
-        with collection_paused():
-            return judge(questions, predictions)
+        with collection_paused(), self._contract.running("judge"):
+            return self._contract.check_scores(judge(questions, predictions), predictions)
 
     def aggregate(self, scores: Sequence[Score]) -> Aggregate:
         """The figures over any non-empty subset of the scores that `score` gave.
 
         Raises:
             ValueError: `scores` is empty.
+            BenchmarkError: `figures` breaks, or gives what are no figures.
         """
         if not scores:  # a figure over no questions does not exist
             raise ValueError("`scores` must hold at least one score, but is empty.")
-        return self.figures(scores)
+        with self._contract.running("figures"):
+            figures = self.figures(scores)
+        return self._contract.check_figures(
+            figures, scores, self.primary_metric, primary_is_mean=self.primary_is_mean
+        )
 
     def judge_requests(self, predictions: Predictions) -> dict[str, JudgeRequest]:
         """What the judge is asked first about each answer, by key.
@@ -407,7 +430,9 @@ class Benchmark:
         Raises:
             DataError: there is no server for the split, or the file cannot hold an answer.
         """
-        return self.require_upload().render(self._listed, texts)
+        upload, listed = self.require_upload(), self._listed
+        with self._contract.running("upload"):
+            return upload.render(listed, texts)
 
     @cached_property
     def _listed(self) -> Questions:
@@ -471,7 +496,16 @@ def each(one: Callable[[str, Sample], Judgment]) -> Judge:
         scores = []
         for key, sample in questions.items():
             prediction = predictions.get(key)
-            judgment = None if prediction is None else one(prediction.text, sample)
+            judgment = None
+            if prediction is not None:
+                try:
+                    judgment = one(prediction.text, sample)
+                except PASSED:
+                    raise
+                except Exception as error:
+                    raise AtQuestionError(sample.question_id, error) from error
+                if not isinstance(judgment, tuple) or len(judgment) != 2:
+                    raise NoJudgmentError(sample.question_id, judgment)
             scores.append(score_of(sample, judgment))
         return scores
 

@@ -13,6 +13,14 @@ class MissingFileError(DataError):
     """A file is not where it is expected; the message says where it is to be had."""
 
 
+class ForeignAnswerError(DataError):
+    """An answer is to no question of the split, or to another one; `question_id` is the first's."""
+
+    def __init__(self, message: str, question_id: str | int) -> None:
+        super().__init__(message)
+        self.question_id = question_id
+
+
 def check_choice(option: str, value: str, known: Iterable[str]) -> None:
     """Checks an option, named as in messages ("`split` of vqav2"), that has a few possible values.
 

@@ -131,6 +131,9 @@ class Score:
         }
 
 
+IN_RESULTS = frozenset(["question_id", "key", "cluster", "score", "answer"])
+"""What lines of results hold in any case, so that no breakdown field can be called so."""
+
 Judgment = tuple[float, str | None]
 """What an answer is worth, 0 to 1, and what was compared; None if nothing could be read."""
 
@@ -148,7 +151,7 @@ def score_of(sample: Sample, judgment: Judgment | None, details: Any = None) -> 
         key=sample.key,
         question_id=sample.question_id,
         cluster=sample.cluster,
-        value=value,
+        value=float(value) if isinstance(value, int) else value,
         answer=answer,
         answered=judgment is not None,
         groups=sample.groups,

@@ -7,12 +7,12 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from evals.errors import DataError
+from evals.errors import DataError, ForeignAnswerError
 from evals.reading.files import (
     collection_paused,
     describe_json_error,
@@ -20,7 +20,7 @@ from evals.reading.files import (
     iterate_lines,
     whole_json,
 )
-from evals.reading.matching import foreign_ids_message
+from evals.reading.matching import foreign_ids_message, plain_id
 from evals.records import Prediction
 
 logger = logging.getLogger(__name__)
@@ -39,11 +39,19 @@ class AnswerFile:
         answers: The answer lines in the order of the file, each with `question_id` and `text`.
         failed: Lines that record a failure instead of an answer (`metadata.error`).
         unreadable: One message for each line that is no answer, with file and line number.
+        numbers: The number of the line of each of the answers.
     """
 
     answers: list[dict[str, Any]]
     failed: list[dict[str, Any]]
     unreadable: list[str]
+    numbers: list[int] = field(default_factory=list)
+
+    def line_of(self, question_id: str | int) -> int | None:
+        """The number of the first line with an answer to a question, by one of its id's forms."""
+        plain = plain_id(str(question_id))
+        lines = zip(self.numbers, self.answers, strict=True)
+        return next((n for n, one in lines if plain_id(str(one["question_id"])) == plain), None)
 
     def complaints(self) -> list[str]:
         """What is said of unreadable lines: of many alike the first ones, and how many there are.
@@ -74,7 +82,7 @@ def read_answers(path: str | Path) -> AnswerFile:
     found = AnswerFile(answers=[], failed=[], unreadable=[])
     with collection_paused():
         for number, line in iterate_lines(path):
-            _sort_line(line, f"{path}:{number}", found)
+            _sort_line(line, path, number, found)
     if not found.answers and not found.failed:
         kind = whole_json(path)
         what = f"It is one JSON {kind}, but" if kind else "It"
@@ -86,7 +94,8 @@ def read_answers(path: str | Path) -> AnswerFile:
     return found
 
 
-def _sort_line(line: bytes, place: str, found: AnswerFile) -> None:
+def _sort_line(line: bytes, path: Path, number: int, found: AnswerFile) -> None:
+    place = f"{path}:{number}"
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deep
@@ -99,7 +108,11 @@ def _sort_line(line: bytes, place: str, found: AnswerFile) -> None:
         record["question_id"] = int(record["question_id"])
     metadata = record.get("metadata")
     is_failure = isinstance(metadata, dict) and metadata.get("error")
-    (found.failed if is_failure else found.answers).append(record)
+    if is_failure:
+        found.failed.append(record)
+    else:
+        found.answers.append(record)
+        found.numbers.append(number)
 
 
 def _problem(record: Any) -> str:
@@ -144,7 +157,7 @@ def match_by_id(  # noqa: PLR0913 - what is to be known of ids, and one exceptio
         repeat_mark: As of a benchmark.
 
     Raises:
-        DataError: an id is foreign, or all of them are, and must not be.
+        ForeignAnswerError: an id is foreign, or all of them are, and must not be.
     """
     predictions: dict[str, Prediction] = {}
     foreign: dict[str, None] = {}
@@ -160,7 +173,8 @@ def match_by_id(  # noqa: PLR0913 - what is to be known of ids, and one exceptio
                 key = next(new for new in numbered if new not in predictions)
             predictions[key] = prediction_of(key, answer, question_ids[base])
     if foreign and (foreign_is_error or not (predictions or may_be_none)):
-        raise DataError(foreign_ids_message(foreign, map(str, question_ids.values()), task, note))
+        message = foreign_ids_message(foreign, map(str, question_ids.values()), task, note)
+        raise ForeignAnswerError(message, next(iter(foreign)))
     if foreign:
         logger.warning(
             "%d ids are not of this split and are ignored, such as %s", len(foreign), min(foreign)

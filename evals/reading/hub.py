@@ -338,9 +338,10 @@ def _load(location: HubLocation) -> tuple[Any, Path | None]:
             loaded = datasets.load_dataset(location.repo, location.config, split=location.split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"The data set {location.title} cannot be read: {error} It is fetched from the hub "
-            "once; offline it must be in the cache of `datasets`, or as parquet files in the "
-            "benchmark's folder. Official files in that folder are read with data=playground."
+            f"The data set {location.title} cannot be read: {str(error).rstrip('. ')}. It is "
+            "fetched from the hub once; offline it must be in the cache of `datasets`, or as "
+            "parquet files in the benchmark's folder. Official files in that folder are read with "
+            "data=playground."
         ) from error
     finally:
         datasets.utils.logging.set_verbosity(quiet)

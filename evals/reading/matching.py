@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from difflib import SequenceMatcher
+from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
 
-from evals.errors import DataError
+from evals.errors import ForeignAnswerError
 from evals.reading.images import IMAGE_PLACEHOLDER
 from evals.records import Prediction, Sample
 
@@ -22,6 +24,10 @@ _NUMBER = re.compile(r"0*(\d+)(?:\.0+)?")
 _IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"])
 _WORD = re.compile(r"\w+")
 _SHOWN = 3
+_MANY = 0.05
+"""The share of the questions that may have a line by which a question is known."""
+_NEAR = 0.75
+"""The share of the words of a line that are the same in one that is worded otherwise."""
 
 
 def plain_id(text: str) -> str:
@@ -137,7 +143,10 @@ def check_prompts(
     """Checks the prompts that answers carry against the questions of their keys.
 
     Another suffix, an image placeholder, other white space and punctuation, and more words around
-    it leave a question the same. A prompt that is no question at all is told, and not refused.
+    it leave a question the same. What is not the same, but has a line of its question, is told and
+    not refused; so is one of a few that has most of a line, and a single word without a question
+    mark, which is no question. A line that many questions have, as a request for one word, does not
+    count. Any other prompt is another question.
 
     Args:
         answers: The answers by key; those without a prompt say nothing.
@@ -148,39 +157,47 @@ def check_prompts(
         note: What is said of the benchmark's ids, if anything is to be.
 
     Raises:
-        DataError: a prompt is another question of the split, or most of them have nothing to do
-            with the question of their id.
+        ForeignAnswerError: a prompt is another question.
     """
     bare = {key: text.removesuffix(suffix) for key, text in questions.items()}
     given = {key: answer.prompt for key, answer in answers.items() if answer.prompt.strip()}
     others = {key: text for key, text in given.items() if not _fits(text, bare[key], suffix)}
-    if others:
-        wordings = asked()
-        others = {
-            key: text
-            for key, text in others.items()
-            if key not in wordings or not _fits(text, wordings[key].removesuffix(suffix), suffix)
-        }
+    wordings = asked() if others else {}
+    others = {
+        key: text
+        for key, text in others.items()
+        if key not in wordings or not _fits(text, wordings[key].removesuffix(suffix), suffix)
+    }
     if not others:
         return
-    known = {" ".join(_lines(text)): key for key, text in bare.items()}
+    lines = {key: _lines(text) for key, text in bare.items()}
+    known = {" ".join(of_one) for of_one in lines.values()}
+    counts = Counter(line for of_one in lines.values() for line in set(of_one))
+    many = max(1, len(lines) * _MANY)
+    own = {key: [line for line in lines[key] if counts[line] <= many] for key in others}
+    said = {key: _lines(text.removesuffix(suffix)) for key, text in others.items()}
     swapped = [key for key, text in others.items() if _is_among(text, known)]
-    unrelated = [key for key, text in others.items() if not _shares_a_line(text, bare[key], suffix)]
-    # Which tells no question.
-    is_one_text = len(given) > 1 and len({others[key] for key in unrelated}) == 1
-    key = (swapped or list(others))[0]
+    unlike = [
+        key
+        for key, text in others.items()
+        if not _share_a_line(said[key], own[key]) and (_is_word(bare[key]) or not _is_word(text))
+    ]
+    if 2 * len(unlike) <= len(given):  # so that the others show how the same question is worded
+        unlike = [key for key in unlike if not _are_near(said[key], own[key])]
+    foreign = list(dict.fromkeys([*swapped, *unlike]))
+    key = (foreign or list(others))[0]
     example = (
         f"the answer with the id {answers[key].question_id!r} has the prompt {others[key][:120]!r}"
         f", but that question is {bare[key][:120]!r}"
     )
-    # Not all need be: in another language or release, some options are written alike by chance.
-    if swapped or (2 * len(unrelated) > len(given) and not is_one_text):
-        raise DataError(
-            f"{len(others):,} of {len(given):,} answers carry the prompt of another question than "
+    if foreign:
+        raise ForeignAnswerError(
+            f"{len(foreign):,} of {len(given):,} answers carry the prompt of another question than "
             f"{task} has under their id: {example}. "
             + (f"{note} " if note else "")
             + "Score them with the data of the release that was asked. If they do answer the "
-            "questions of their ids, leave `prompt` out of the answer lines."
+            "questions of their ids, leave `prompt` out of the answer lines.",
+            answers[key].question_id,
         )
     logger.warning(
         "%s: %d of %d answers carry a prompt that is not the question of their id, and are scored "
@@ -200,11 +217,24 @@ def _fits(prompt: str, question: str, suffix: str) -> bool:
     return _are_within(wanted, asked) or _are_within(asked, wanted)
 
 
-def _shares_a_line(prompt: str, question: str, suffix: str) -> bool:
-    asked, wanted = _lines(prompt.removesuffix(suffix)), _lines(question)
+def _share_a_line(asked: Sequence[str], wanted: Sequence[str]) -> bool:
     return any(_are_within([line], asked) for line in wanted) or any(
         _are_within([line], wanted) for line in asked
     )
+
+
+def _are_near(asked: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether most of the words of a line follow each other in one of others too."""
+    for one, other in product(map(str.split, asked), map(str.split, wanted)):
+        run = SequenceMatcher(None, one, other, autojunk=False).find_longest_match().size
+        if run >= _NEAR * min(len(one), len(other)):
+            return True
+    return False
+
+
+def _is_word(text: str) -> bool:
+    """Whether a text is a single word, of a script that parts words, and does not ask."""
+    return text.isascii() and "?" not in text and len(_WORD.findall(text)) < 2
 
 
 def _are_within(lines: Iterable[str], others: Iterable[str]) -> bool:
@@ -213,7 +243,7 @@ def _are_within(lines: Iterable[str], others: Iterable[str]) -> bool:
     return all(f" {line} " in text for line in lines)
 
 
-def _is_among(prompt: str, known: Mapping[str, str]) -> bool:
+def _is_among(prompt: str, known: Container[str]) -> bool:
     """Whether the first lines of a prompt are one of the known questions."""
     lines = _lines(prompt)
     return any(" ".join(lines[:number]) in known for number in range(1, len(lines) + 1))

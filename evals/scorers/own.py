@@ -48,7 +48,7 @@ def _cased(text: str, ignore_case: bool) -> str:
 
 def _regex(text: str, target: str, *, ignore_case: bool) -> Judgment:
     answer = text.strip()
-    found = re.search(target, answer, re.IGNORECASE if ignore_case else re.NOFLAG)
+    found = re.search(target, answer, re.IGNORECASE if ignore_case else 0)
     return float(found is not None), answer
 
 

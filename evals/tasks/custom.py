@@ -37,7 +37,7 @@ from evals.reading.images import image_in
 from evals.reading.own_questions import read_group, read_target
 from evals.reading.questions import Question, read_questions, sample_of
 from evals.reading.replies import JudgeRequest
-from evals.records import Aggregate, Judgment, Prediction, Sample, Score
+from evals.records import IN_RESULTS, Aggregate, Judgment, Prediction, Sample, Score
 from evals.scorers.judge import OWN_PROMPT, build_own_request, parse_grade
 from evals.scorers.own import SCORERS, check_options
 from evals.scorers.yes_no import binary_figures, count_missing_as_wrong
@@ -50,8 +50,6 @@ _UNSCORED = (
 )
 _VERSIONS = {"numeric": 2, "contains": 2, "regex": 2}
 """Of the definitions of scorers whose reading was mended, which gives other scores."""
-_TAKEN = ("question_id", "key", "cluster", "score", "answer")
-"""What lines of results hold in any case."""
 
 
 class _Details(NamedTuple):
@@ -103,7 +101,7 @@ def Custom(  # noqa: N802, PLR0913 - stored manifests and configurations name it
     }
     options = check_options(scorer, given)
     fields = (groups,) if isinstance(groups, str) else tuple(groups)
-    if taken := [field for field in fields if field in _TAKEN]:
+    if taken := [field for field in fields if field in IN_RESULTS]:
         raise ValueError(f"`groups` cannot be {taken[0]}, which results hold anyway. Rename it.")
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"`tolerance` must be a number from 0 on, but is {tolerance}.")

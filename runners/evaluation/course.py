@@ -68,6 +68,9 @@ class Problems:
         except kinds as error:
             self._found.append(error)
 
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
     def raise_all(self) -> None:
         """Raises what was kept, if anything was: a single error as it is, several as one."""
         if len(self._found) == 1:
@@ -292,11 +295,18 @@ class Course:
         return timings
 
     def _conclude(self, timings: Mapping[str, Timing]) -> int:
-        """Scores the tasks, prints and writes the tables; returns the exit code."""
-        summaries = []
+        """Scores the tasks, prints and writes the tables; returns the exit code.
+
+        Raises:
+            DataError: one of them cannot be scored; all others are.
+        """
+        summaries, problems = [], Problems()
         for task_run in self._task_runs:
-            with doing(f"scoring {task_run.name}"):
+            with problems.kept(DataError), doing(f"scoring {task_run.name}"):
                 summaries.append(task_run.finish(timings.get(task_run.name)))
+        if problems:
+            logger.warning("All answers are stored: the same command scores them without a model.")
+            problems.raise_all()
         write_tables(self._run_dir)
         print(f"{self._run_dir.name}\n{render_summaries(summaries, stdout_columns())}\n")
         note_figures({"run": self._run_dir.name})

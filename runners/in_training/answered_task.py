@@ -48,7 +48,7 @@ class AnsweredTask:
         return summary
 
     def store(self, task_run: TaskRun, model: ModelIdentity, environment: Environment) -> None:
-        """Writes a stored run into the folder that `task_run` has locked.
+        """Writes the answers of a stored run into the folder that `task_run` has locked.
 
         Raises:
             StoreError: the disk does not take it, or somebody removed the lock meanwhile.
@@ -58,7 +58,6 @@ class AnsweredTask:
         for sample in task_run.pending():
             given = self.results[sample.key]
             task_run.record(sample, given.result, given.worker)
-        task_run.finish(self.timing)
 
 
 def samples_of_rank(asked: AskedTask, ranks: Ranks) -> list[Sample]:

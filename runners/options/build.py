@@ -14,7 +14,7 @@ from llava.errors import reason_of
 from runners.errors import ConfigError
 from runners.options.complaints import did_you_mean, of_another, paragraph
 from runners.options.conf_files import read_choice
-from runners.options.include import check_declaration
+from runners.options.include import PACKAGE, check_declaration
 from runners.options.model import SubjectConfig
 from runners.options.register import cache_dir, register
 from runners.options.task_spec import TaskSpec
@@ -115,7 +115,7 @@ def read_chosen_specs(config: DictConfig) -> dict[str, TaskSpec]:
                 f"tasks.{name}.OPTION=VALUE."
             )
         specs[str(name)] = TaskSpec.from_json(content)
-    _check_distinct(specs)
+    _check_names(specs)
     return specs
 
 
@@ -157,10 +157,21 @@ def _ensure_demo_data(demo: DictConfig) -> Path:
         raise ConfigError(f"`data.demo` cannot be generated: {reason_of(error)}") from error
 
 
-def _check_distinct(specs: Mapping[str, TaskSpec]) -> None:
+def _check_names(specs: Mapping[str, TaskSpec]) -> None:
+    """Checks that each task has its own name, and one from an included folder that of its entry.
+
+    Raises:
+        ConfigError: one has not.
+    """
     named: dict[str, str] = {}
     for key, spec in specs.items():
         name = spec.build().name
+        if name != key and spec.target.startswith(f"{PACKAGE}."):
+            raise ConfigError(
+                f"`tasks.{key}` is called {name!r} by {spec.target}, but tables and folders must "
+                f"name it as the command line does. Write name={key!r} there, or `@package "
+                f"tasks.{name}` in the YAML."
+            )
         if (other := named.setdefault(name, key)) != key:
             raise ConfigError(
                 f"The tasks of a run must have different names, but `tasks.{other}` and "

@@ -8,8 +8,11 @@ from functools import cached_property
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from evals.contract import describe_error
+from evals.errors import DataError
 from llava.errors import reason_of
 from runners.errors import ConfigError
+from runners.options.conf_files import read_choice
 from runners.options.names import check_task_name
 from runners.options.targets import find_benchmark
 
@@ -64,8 +67,8 @@ class TaskSpec:
         """Returns the benchmark, the same one at every call; nothing is read yet.
 
         Raises:
-            ConfigError: there is no such benchmark, an option of it is wrong, or no folder can
-                have its name.
+            ConfigError: there is no such benchmark, an option of it is wrong, its constructor
+                breaks, or no folder can have its name, or another benchmark has it.
         """
         return self._task
 
@@ -73,13 +76,23 @@ class TaskSpec:
     def _task(self) -> Benchmark:
         build = find_benchmark(self.target)
         try:
+            signature(build).bind(**self.options)
+        except TypeError as error:
+            raise self._wrong_option(error) from error
+        try:
             task: Benchmark = build(**self.options)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except DataError:
+            raise
+        except ValueError as error:
+            raise self._wrong_option(error) from error
+        except Exception as error:
+            place = describe_error(error, self.target.rpartition(".")[0])
             raise ConfigError(
-                f"{self.target} cannot be built from its options: {reason_of(error)}. Correct "
-                "or remove that option."
+                f"{self.target} breaks while it is built: {place}. Correct the option that it "
+                "cannot take, or mend it there."
             ) from error
-        check_task_name(getattr(task, "name", None))
+        check_task_name(task.name)
+        self._check_own_name(task.name)
         for name, parameter in signature(build, eval_str=True).parameters.items():
             kind, value = parameter.annotation, self.options.get(name)
             if name in self.options and kind in (str, int) and type(value) is not kind:
@@ -88,3 +101,18 @@ class TaskSpec:
                     "or remove that option."
                 )
         return task
+
+    def _wrong_option(self, error: Exception) -> ConfigError:
+        return ConfigError(
+            f"{self.target} cannot be built from its options: {reason_of(error)}. Correct or "
+            "remove that option."
+        )
+
+    def _check_own_name(self, name: str) -> None:
+        """Checks that no other benchmark is known by a name, whose figures these would seem."""
+        known = read_choice("task", name)
+        if known is not None and known.get("_target_") not in (None, self.target):
+            raise ConfigError(
+                f"{self.target} gives a benchmark the name {name!r}, but that is the one of "
+                f"{known['_target_']}. Choose another name."
+            )

@@ -109,7 +109,7 @@ def _check_purpose(task: Benchmark, samples: Sequence[Sample]) -> Finding:
     """Tries what the files are for beside asking: scoring, judging or uploading."""
     action: Callable[[], object]
     if task.has_annotations:
-        purpose, action = "scoring", lambda: task.score({})  # reads all that scoring needs
+        purpose, action = "scoring", lambda: _score_one(task, samples)
     elif task.grading is not None:
         purpose, action = "judging", lambda: task.judge_requests(_answer_first(samples))
     elif task.upload is not None:
@@ -121,10 +121,18 @@ def _check_purpose(task: Benchmark, samples: Sequence[Sample]) -> Finding:
     return _try(purpose, action) or good
 
 
+def _score_one(task: Benchmark, samples: Sequence[Sample]) -> None:
+    """Reads all that scoring needs, and tries it on one answer, where no judge has to be asked."""
+    task.aggregate(task.score({} if task.grading else _answer_first(samples)))
+
+
 def _answer_first(samples: Sequence[Sample]) -> dict[str, Prediction]:
     return {
         sample.key: Prediction(
-            key=sample.key, question_id=sample.question_id, prompt=sample.prompt, text=""
+            key=sample.key,
+            question_id=sample.question_id,
+            prompt=sample.prompt,
+            text=sample.target if isinstance(sample.target, str) else "",
         )
         for sample in samples[:1]
     }

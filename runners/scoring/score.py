@@ -28,6 +28,7 @@ from runners.storage.summary import Hashes, Origin, SummaryFile, with_hashes, wr
 
 logger = logging.getLogger(__name__)
 
+_SHOWN = 3
 _SCORING = "evals"
 """The package whose code decides what an answer is worth."""
 
@@ -226,6 +227,7 @@ def _write(
 ) -> SummaryFile:
     figures, scores = scored
     _tell(judgment, figures, [score.failure for score in scores if score.failure])
+    _tell_missing(figures, scores)
     hashes = Hashes(
         answers=sha256_of_file(answers),
         prompts=prompts_hash,
@@ -264,6 +266,18 @@ def _tell(judgment: Judgment, summary: Summary, unjudged: Sequence[Failure]) -> 
         logger.error("Not scored: %s", judgment.missing)
     elif not judgment.task.has_annotations:
         logger.info("%s %s", judgment.task.title, judgment.task.lack)
+
+
+def _tell_missing(summary: Summary, scores: Sequence[Score]) -> None:
+    """Names some of the questions that have no answer."""
+    missing = [one.question_id for one in scores if not (one.answered or one.failure)]
+    if missing:
+        logger.warning(
+            "%s: %d questions have no answer and score 0, such as %s",
+            summary.task,
+            len(missing),
+            ", ".join(map(str, missing[:_SHOWN])),
+        )
 
 
 def _tell_unjudged(judgment: Judgment, summary: Summary, unjudged: Sequence[Failure]) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evals.benchmark import Benchmark
-from evals.errors import MissingFileError
+from evals.errors import DataError, ForeignAnswerError, MissingFileError
 from evals.reading.answers import AnswerFile, read_answers
 from evals.reading.files import find_file
 from evals.reading.matching import plain_id
@@ -61,8 +61,13 @@ def read_import(task: Benchmark, path: str) -> Import:
     found = find_file(Path(path))
     for line in answers.complaints():
         logger.warning("skipped: %s", line)
-    predictions = task.match(answers.answers)
-    _tell_repeated(answers)
+    try:
+        predictions = task.match(answers.answers)
+    except ForeignAnswerError as error:
+        number = answers.line_of(error.question_id)
+        place = found if number is None else f"{found}:{number}"
+        raise DataError(f"{place}: {error}") from error
+    _tell_repeated(task, answers)
     failures = {k: f for k, f in _read_failures(task, answers).items() if k not in predictions}
     names = {str(line["model_id"]) for line in answers.answers if line.get("model_id")}
     return Import(
@@ -75,15 +80,24 @@ def read_import(task: Benchmark, path: str) -> Import:
     )
 
 
-def _tell_repeated(answers: AnswerFile) -> None:
+def _tell_repeated(task: Benchmark, answers: AnswerFile) -> None:
     """Logs what the official scorers pass over in silence."""
-    asked = Counter(
-        (plain_id(str(line["question_id"])), str(line.get("prompt", "")))
-        for line in answers.answers
+    texts: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for line in answers.answers:
+        asked = plain_id(str(line["question_id"])), str(line.get("prompt", ""))
+        texts[asked].append(line["text"])
+    repeated = {asked: given for asked, given in texts.items() if len(given) > 1}
+    if not repeated:
+        return
+    differing = [name for (name, _), given in repeated.items() if len(set(given)) > 1]
+    same = [name for name, _ in repeated]
+    logger.warning(
+        "%d questions are answered more than once, such as %s; %s%s",
+        len(repeated),
+        (differing or same)[0],
+        "each of its answers counts" if task.repeat_mark else "the last answer counts",
+        f". The answers to {len(differing)} of them differ" if differing else "",
     )
-    repeated = sum(count > 1 for count in asked.values())
-    if repeated:
-        logger.warning("%d questions are answered more than once", repeated)
 
 
 def _read_failures(task: Benchmark, answers: AnswerFile) -> dict[str, Failure]:

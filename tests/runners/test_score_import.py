@@ -154,7 +154,7 @@ def test_own_answers_imported_are_comparable_with_their_run(
 
 
 def test_prompts_that_differ_or_are_not_there_are_unknown(options: list[str]) -> None:
-    for number, prompt in enumerate(("Colour?", "")):
+    for number, prompt in enumerate(("p", "")):
         write_answers(QUESTIONS, prompt=prompt)
         assert program.run("score", score, [*options, f"run=r{number}"]) == 0
         assert summary_of(f"r{number}")["hashes"]["prompts"] == "unknown"
@@ -377,4 +377,23 @@ def test_two_answers_under_two_forms_of_an_id_are_told(
 ) -> None:
     write_answers({"01": "red", "1.0": "blue", "2": "blue", "3": "green"})
     assert program.run("score", score, options) == 0
-    assert "1 questions are answered more than once" in caplog.text
+    assert "1 questions are answered more than once, such as 1; the last answer" in caplog.text
+    assert "The answers to 1 of them differ" in caplog.text
+
+
+def test_answer_that_is_foreign_or_missing_is_named(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("answers.jsonl").write_text('{"question_id": 1, "text": "a"}\n\nno\n')
+    with Path("answers.jsonl").open("a") as file:
+        file.write('{"question_id": 9, "text": "a"}\n')
+    assert program.run("score", score, options) == 2
+    assert "answers.jsonl:4: 1 question ids of the answers are not in" in capsys.readouterr().err
+    write_answers({"1": "red"}, {"question_id": 2, "text": "a", "prompt": "How many?"})
+    assert program.run("score", score, options) == 2
+    assert "answers.jsonl:2: 1 of 1 answers carry the prompt of" in capsys.readouterr().err
+    write_answers({"2": "red"}, {"question_id": 2, "text": "red"})
+    assert program.run("score", score, options) == 1
+    said = capsys.readouterr().err
+    assert "custom: 2 questions have no answer and score 0, such as 1, 3" in said
+    assert "1 questions are answered more than once, such as 2; the last answer counts\n" in said

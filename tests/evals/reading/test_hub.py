@@ -311,7 +311,7 @@ def test_text_only_problem_of_the_mirror_has_no_image(tmp_path):
 
 
 def test_mirror_that_cannot_be_had_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"lmms-lab/MME/test cannot be read.*data=playground"):
+    with pytest.raises(DataError, match=r"MME/test cannot be read.*\)\. It is .*data=playground"):
         _ = HubTable(HubLocation(repo="lmms-lab/MME", split="test"), tmp_path).rows
     missing = HubTable(HubLocation(repo="lmms-lab/MME", split="test"), tmp_path).image(0, "a")
     assert not missing.exists()

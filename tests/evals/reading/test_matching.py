@@ -72,16 +72,48 @@ def test_another_question_is_refused(prompts):
         check(prompts)
 
 
-def test_most_of_them_other_questions_are_refused_though_an_option_is_alike():
+def test_a_single_other_question_is_refused():
     prompts = {"1": "Ist die Katze rot?", "2": "Was ist es?\nA. a frog\nB. Eis", "3": "Und das?"}
-    with pytest.raises(DataError, match="3 of 3 answers carry the prompt of another question"):
-        check(prompts)
+    with pytest.raises(DataError, match="2 of 3 answers carry the prompt of another question"):
+        check(prompts)  # the option of the second is alike
+    with pytest.raises(DataError, match=r"1 of 3 answers .* the id 1 has the prompt"):
+        check({**QUESTIONS, "1": "Ist die Katze rot?"})
 
 
-def test_few_of_them_other_questions_are_told_and_scored(caplog):
-    check({**QUESTIONS, "1": "Ist die Katze rot?"})
-    check({"1": "p", "2": "p", "3": QUESTIONS["3"]})  # the same to all, which tells nothing
-    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+@pytest.mark.parametrize("number", [1, 2, 40])
+@pytest.mark.parametrize("asked", ["How many cups are there?", "Where?", "杯子在哪里"])
+def test_another_question_is_refused_though_all_questions_are_alike(number, asked):
+    """As where each is about another picture."""
+    keys = [str(n) for n in range(number)]
+    for own in ("How many squares are there?", "Count?"):
+        with pytest.raises(DataError, match=f"{number} of {number} answers carry the prompt"):
+            check(dict.fromkeys(keys, asked), questions=dict.fromkeys(keys, own))
+
+
+@pytest.mark.parametrize("number", [2, 40])
+def test_line_that_many_questions_have_makes_no_question_the_same(number):
+    """As the request for one word, where it is a part of the questions themselves."""
+    own = {str(n): f"What is on shelf {n}?\nAnswer in one word." for n in range(number)}
+    with pytest.raises(DataError, match=f"{number} of {number} answers carry the prompt"):
+        check({key: f"Who bought item {key}?\nAnswer in one word." for key in own}, questions=own)
+
+
+def test_few_of_them_in_another_wording_are_told_and_scored(caplog):
+    """As a question to which the data add the unit of its answer."""
+    own = {str(n): f"How large is part {n}?" for n in range(8)}
+    own |= {key: f"{own[key]} (Unit: cm)" for key in "03"}
+    asked = {str(n): f"Hint: Answer.\nQuestion: How large is part {n}?" for n in range(8)}
+    check(asked, questions=own)
+    assert "2 of 8 answers carry a prompt that is not the question" in caplog.text
+    with pytest.raises(DataError, match="1 of 8 answers carry the prompt of another"):
+        check(asked | {"3": "Question: What is part 3 for?"}, questions=own)
+    with pytest.raises(DataError, match="2 of 2 answers carry the prompt of another"):
+        check({key: asked[key] for key in "03"}, questions=own)
+
+
+def test_question_with_other_options_is_told_and_scored(caplog):
+    check({"2": "Which one is it?\nA. a frog\nB. steam"})
+    assert "1 of 1 answers carry a prompt that is not the question" in caplog.text
 
 
 def test_options_in_another_order_are_another_question():
@@ -94,7 +126,7 @@ def test_prompt_that_is_no_question_is_told_and_scored(caplog):
     check(dict.fromkeys(QUESTIONS, "p"))
     assert "3 of 3 answers carry a prompt that is not the question" in caplog.text
     caplog.clear()
-    check({"1": QUESTIONS["1"], "2": "Gibt es einen Frosch?"})
+    check({"1": QUESTIONS["1"], "2": "v1_0"})
     assert "1 of 2 answers carry a prompt" in caplog.text
 
 

@@ -127,7 +127,10 @@ def test_name_of_own_questions_is_text(name: str) -> None:
         (["tasks.custom.name=null"], "but is None"),
         (["tasks.custom.name=a/b"], "'a/b'"),
         (["tasks.custom.name=gqa.old-1"], "does not end in .old-N"),
-        (["tasks.custom.name=gqa"], "`tasks.custom` and `tasks.gqa` are both called 'gqa'"),
+        (
+            ["tasks.custom.name=gqa"],
+            "the name 'gqa', but that is the one of evals.tasks.gqa.GQA. Choose another",
+        ),
         (["+tasks.other._target_=evals.tasks.gqa.GQA", "+tasks.other.data_dir=x"], "`tasks.other`"),
     ],
 )

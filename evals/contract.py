@@ -1,0 +1,192 @@
+"""What a benchmark's functions have to give, checked before it counts, and where they break."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from evals.errors import DataError
+from evals.figures.metrics import mean_score
+from evals.records import IN_RESULTS, SHARE, Aggregate, Score
+
+_ROUNDING = 1e-9
+_NOT_THE_MEAN = 1e-6
+_SHOWN = 300
+PASSED = (DataError, MemoryError, PermissionError)
+"""What is no fault of a function: the message says what to do, or the programs do."""
+_ONE_BY_ONE = "A function that looks at one answer is given as judge=each(..)."
+
+
+class BenchmarkError(DataError):
+    """A function of a benchmark breaks, or gives what is no figure; the message names all of it."""
+
+
+class AtQuestionError(Exception):
+    """A judge broke at a question."""
+
+    def __init__(self, question_id: str | int, broken: Exception) -> None:
+        super().__init__(question_id, broken)
+        self.question_id = question_id
+        self.broken = broken
+
+
+class NoJudgmentError(Exception):
+    """What a judge gave for an answer is no judgment."""
+
+    def __init__(self, question_id: str | int, given: object) -> None:
+        super().__init__(question_id, given)
+        self.question_id = question_id
+        self.given = given
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What is said of a benchmark's functions where they do not keep to it.
+
+    Attributes:
+        title: Task and split.
+        module: The module of the constructor; empty where nobody knows.
+    """
+
+    title: str
+    module: str
+
+    @contextmanager
+    def running(self, function: str) -> Iterator[None]:
+        """While it is entered, what breaks is the fault of the function of that name.
+
+        Raises:
+            BenchmarkError: it broke.
+        """
+        try:
+            yield
+        except PASSED:
+            raise
+        except NoJudgmentError as error:
+            raise self._broken(
+                function,
+                f"gives {_shown(error.given)} for question {error.question_id!r}, but must give a "
+                "pair: the score, and the answer as it was compared",
+            ) from None
+        except Exception as error:
+            question, cause, hint = "", error, ""
+            if isinstance(error, AtQuestionError):
+                question, cause = f" at question {error.question_id!r}", error.broken
+            elif function == "judge" and isinstance(error, (AttributeError, TypeError)):
+                hint = f" {_ONE_BY_ONE}"
+            raise BenchmarkError(
+                f"{self.title}: `{function}` breaks{question}: "
+                f"{describe_error(cause, self.module)}. Mend it there.{hint}"
+            ) from error
+
+    def check_scores(self, scores: list[Score], given: Mapping[str, Any]) -> list[Score]:
+        """The scores that `judge` gave, if each can be one.
+
+        `given` are the answers by key.
+
+        Raises:
+            BenchmarkError: a value is no number from 0 to 1, an answer has no judgment, or a score
+                cannot be written.
+        """
+        if not isinstance(scores, list) or not all(isinstance(one, Score) for one in scores):
+            raise self._broken(
+                "judge",
+                f"gives {_shown(scores)}, but must give a list of `Score`. {_ONE_BY_ONE}",
+            )
+        for score in scores:
+            value, answer = score.value, score.answer
+            if not isinstance(value, float) or not -_ROUNDING <= value <= 1 + _ROUNDING:
+                problem = f"the score {_shown(value)}", "a score is a float from 0 to 1"
+            elif not score.answered and score.failure is None and score.key in given:
+                problem = "no judgment", "every answer must have one"
+            elif not (answer is None or isinstance(answer, str)):
+                problem = f"the answer {_shown(answer)}", "an answer is a text, or None if unread"
+            elif not IN_RESULTS.isdisjoint(score.groups):
+                taken = min(IN_RESULTS.intersection(score.groups))
+                problem = f"the group {taken!r}", "results hold that field anyway; rename it"
+            else:
+                continue
+            raise self._broken(
+                "judge", f"gives {problem[0]} for question {score.question_id!r}, but {problem[1]}"
+            )
+        return scores
+
+    def check_figures(
+        self, figures: Aggregate, scores: Sequence[Score], primary: str, *, primary_is_mean: bool
+    ) -> Aggregate:
+        """The figures over some scores, if each can be one.
+
+        Raises:
+            BenchmarkError: the primary metric is not among them or no plain mean, though it is to
+                be, or a figure is no number, or lies outside of its scale.
+        """
+        if not isinstance(figures, Aggregate):
+            raise self._broken("figures", f"gives {_shown(figures)}, but must give an `Aggregate`")
+        if primary not in figures.metrics:
+            raise self._broken(
+                "figures",
+                f"gives the metrics {', '.join(figures.metrics) or 'none'}, but the primary metric "
+                f"is {primary!r}; `primary_metric` must be one of them",
+            )
+        for name, value in figures.metrics.items():
+            self._check_figure(name, value, figures, "")
+        for field, table in figures.breakdowns.items():
+            for group, row in table.items():
+                for name, value in row.items():
+                    if name != "num_questions":
+                        self._check_figure(name, value, figures, f" of {field} {group!r}")
+        value = figures.metrics[primary] if primary_is_mean else None
+        mean = mean_score(scores)
+        if value is not None and mean is not None and abs(value - mean) > _NOT_THE_MEAN:
+            raise self._broken(
+                "figures",
+                f"gives {primary} = {value:.8g}, but the mean of the scores is {mean:.8g}. "
+                "With `primary_is_mean=False` the benchmark says that they differ, and gets the "
+                "interval of such a figure; a mean is not rounded",
+            )
+        return figures
+
+    def _check_figure(self, name: str, value: object, figures: Aggregate, where: str) -> None:
+        if value is None:
+            return
+        largest = figures.scales.get(name, SHARE).largest
+        limit = math.inf if largest is None else largest * (1 + _ROUNDING)
+        number = value if isinstance(value, (int, float)) and math.isfinite(value) else None
+        if number is not None and -_ROUNDING <= number <= limit:
+            return
+        scale = "" if largest is None else f" to {largest:g}"
+        way = (
+            ""
+            if name in figures.scales or number is None
+            else f"; what is no share of 1 needs Aggregate(scales={{{name!r}: Scale(..)}})"
+        )
+        raise self._broken(
+            "figures",
+            f"gives {name} = {_shown(value)}{where}, but it must be a number from 0{scale}, or "
+            f"None where there is none{way}",
+        )
+
+    def _broken(self, function: str, said: str) -> BenchmarkError:
+        of = f" of {self.module}" if self.module else ""
+        return BenchmarkError(f"{self.title}: `{function}`{of} {said.rstrip('.')}. Mend it.")
+
+
+def describe_error(error: BaseException, module: str) -> str:
+    """Kind, message and place of what broke: the last line that is of the module or beside it."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    package = module.rpartition(".")[0] or module
+    own = [
+        each for each in frames if f"{each[0].f_globals.get('__name__')}.".startswith(f"{package}.")
+    ]
+    places = [f" ({frame.f_code.co_filename}:{line})" for frame, line in own or frames]
+    said = " ".join(str(error).split())[:_SHOWN].rstrip(". ")
+    return f"{type(error).__name__}: {said}{places[-1] if places else ''}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

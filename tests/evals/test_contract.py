@@ -1,0 +1,157 @@
+"""What a benchmark's functions have to give, and what is said where they break."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from evals.benchmark import each, rebuildable
+from evals.contract import BenchmarkError
+from evals.errors import DataError
+from evals.records import Aggregate, Prediction, Scale, Unit
+from tests.evals.test_benchmark import answers, benchmark, sample
+
+
+def refused(task, *given):
+    """What is said of a benchmark once its answers are scored and summed up."""
+    with pytest.raises(BenchmarkError) as raised:
+        task.aggregate(task.score(task.match(answers(*(given or [(1, "a"), (2, "b")])))))
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def judging(judgment):
+    return benchmark("1", "2", judge=each(lambda *_: judgment))
+
+
+def summing(primary="accuracy", breakdowns=None, scales=None, **metrics):
+    figures = Aggregate(metrics=metrics, breakdowns=breakdowns or {}, scales=scales or {})
+    return benchmark("1", "2", primary_metric=primary, figures=lambda _: figures)
+
+
+@pytest.mark.parametrize("value", [2.0, -1.0, math.nan, math.inf, "1", None])
+def test_score_that_is_none_is_refused(value):
+    message = refused(judging((value, "a")))
+    assert f"letters test: `judge` gives the score {value!r} for question 1, but" in message
+
+
+@pytest.mark.parametrize("value", [True, 1, 1.0, 1 + 1e-12])
+def test_score_of_a_right_answer_may_be_a_whole_number(value):
+    task = judging((value, "a"))
+    scores = task.score(task.match(answers((1, "a"))))
+    assert [(type(score.value), score.value == pytest.approx(1)) for score in scores] == [
+        (float, True),
+        (float, False),
+    ]
+
+
+@pytest.mark.parametrize("given", [None, 1.0, (1.0,), "ab"])
+def test_judge_that_gives_no_pair_is_refused(given):
+    assert f"`judge` gives {given!r} for question 1, but must give a pair" in refused(
+        judging(given)
+    )
+
+
+def test_answer_without_a_judgment_is_refused():
+    def judge(questions, predictions):
+        return each(lambda *_: (1.0, "a"))(questions, {})
+
+    assert "gives no judgment for question 1" in refused(benchmark("1", judge=judge), (1, "a"))
+
+
+def test_judge_that_gives_no_list_of_scores_is_refused():
+    for given in (None, (1.0, "a"), [1.0]):
+        task = benchmark("1", judge=lambda *_, given=given: given)
+        assert f"`judge` gives {given!r}, but must give a list of `Score`" in refused(
+            task, (1, "a")
+        )
+
+
+def test_what_lines_of_results_cannot_hold_is_refused():
+    assert "gives the answer 5 for question 1, but an answer is a text" in refused(
+        judging((1.0, 5))
+    )
+    task = benchmark(read=lambda: [sample("1", groups={"score": "high"})])
+    assert "gives the group 'score' for question 1" in refused(task, (1, "a"))
+
+
+@pytest.mark.parametrize("value", [math.nan, 50.0, -0.5, "0.5"])
+def test_figure_that_is_no_share_is_refused(value):
+    told = f"`figures` gives accuracy = {value!r}, but it must be a number from 0 to 1"
+    assert told in refused(summing(accuracy=value))
+    table = {"kind": {"b": {"accuracy": value, "num_questions": 2}}}
+    told = f"`figures` gives accuracy = {value!r} of kind 'b', but it must be"
+    assert told in refused(summing(accuracy=0.5, breakdowns=table))
+
+
+def test_figure_is_a_number_of_its_own_scale():
+    points = {"points": Scale(unit=Unit.POINTS, largest=200.0)}
+    task = summing(accuracy=0.5, points=150.0, none=None, scales=points)
+    assert task.aggregate(task.score({"1": prediction("1", "a")})).metrics["points"] == 150
+    assert "points = 250.0, but it must be a number from 0 to 200" in refused(
+        summing(accuracy=0.5, points=250.0, scales=points)
+    )
+
+
+def prediction(key, text):
+    return Prediction(key=key, question_id=int(key), prompt="", text=text)
+
+
+def test_primary_metric_that_is_not_there_is_named():
+    assert "gives the metrics accuracy, but the primary metric is 'acuracy'" in refused(
+        summing("acuracy", accuracy=0.5)
+    )
+
+
+def test_primary_metric_that_is_no_mean_has_to_say_so():
+    task = summing(accuracy=0.5004)
+    assert "gives accuracy = 0.5004, but the mean of the scores is 0.5. With `primary_is_mean" in (
+        refused(task)
+    )
+    given = {key: prediction(key, "a") for key in "1"}
+    for other in (replace(task, primary_is_mean=False), summing(accuracy=None)):
+        assert other.aggregate(other.score(given))
+
+
+def test_function_that_breaks_is_named_with_question_and_line():
+    @rebuildable
+    def letters(**fields):
+        return benchmark("1", "2", **fields)
+
+    task = letters(judge=each(lambda text, question: (1 // (question.question_id - 2), text)))
+    message = refused(task)
+    assert "letters test: `judge` breaks at question 2: ZeroDivisionError: integer div" in message
+    assert f"({__file__}:" in message
+    assert message.endswith("Mend it there.")
+    message = refused(letters(judge=lambda text, _: (float(text.strip() == "a"), text)))
+    assert "`judge` breaks: AttributeError: 'dict' object has no attribute 'strip'" in message
+    assert "judge=each(..)" in message
+    assert "`figures` breaks: KeyError: 'yellow'" in refused(
+        letters(figures=lambda _: {}["yellow"])
+    )
+    for function in ("read", "ask"):
+        with pytest.raises(BenchmarkError, match=f"`{function}` breaks: .*test_contract.py:"):
+            letters(**{function: lambda *_: {}[1]}).samples()
+    with pytest.raises(BenchmarkError, match="`find` breaks: KeyError: 'image'"):
+        letters(find=lambda _, answer: answer["image"]).match(answers((1, "a")))
+
+
+def test_line_is_the_one_in_the_module_and_not_in_a_library():
+    @rebuildable
+    def letters():
+        return benchmark("1", judge=each(lambda text, _: (float(text), text)), read=read)
+
+    def read():
+        return [replace(sample("1"), groups=dict([1]))]
+
+    with pytest.raises(BenchmarkError, match=r"`read` breaks: TypeError: .*test_contract.py:"):
+        letters().samples()
+
+
+def test_error_that_says_what_to_do_passes():
+    def judge(text, question):
+        raise DataError("q.json:3 is odd. Mend it.")
+
+    task = benchmark("1", judge=each(judge))
+    with pytest.raises(DataError, match=r"^q\.json:3 is odd\. Mend it\.$"):
+        task.score({"1": prediction("1", "a")})

@@ -1,0 +1,125 @@
+"""A benchmark in a folder of one's own: what is said where its module is not as it has to be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.evals.small_data import put_lines
+from tests.runners.conftest import Shell
+
+MODULE = """
+from evals.benchmark import Benchmark, each, rebuildable
+from evals.figures.metrics import mean_figures
+from evals.records import Sample
+
+
+@rebuildable
+def Shapes(*, data_dir: str, colour: str = "red"):
+    return Benchmark(
+        name="shapes",
+        split="test",
+        definition="shapes/1",
+        primary_metric="accuracy",
+        max_new_tokens=2,
+        data_files=list,
+        read=_read,
+        judge=each(_judge),
+        figures=lambda scores: mean_figures(scores, "accuracy"),
+    )
+
+
+def _read():
+    return [
+        Sample(key=str(n), question_id=n, text="How many?", prompt="How many?", target=str(n))
+        for n in range(3)
+    ]
+
+
+def _judge(text, question):
+    return float(text == question.target), text
+"""
+YAML = "# @package tasks.shapes\n_target_: included.shapes.Shapes\ndata_dir: .\n"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    (tmp_path / "mine/task").mkdir(parents=True)
+    (tmp_path / "mine/task/shapes.yaml").write_text(YAML)
+    put_lines(tmp_path / "answers.jsonl", [{"question_id": n, "text": str(n)} for n in range(3)])
+    write(tmp_path)
+    return tmp_path
+
+
+def write(folder: Path, before: str = "", after: str = "") -> None:
+    assert MODULE.count(before) == 1 or not before
+    (folder / "mine/shapes.py").write_text(MODULE.replace(before, after) if before else MODULE)
+
+
+def refused(call: Shell, own: Path, before: str, after: str, program: str = "score") -> str:
+    write(own, before, after)
+    options = " predictions=answers.jsonl output=out" if program == "score" else ""
+    done = call(f"python -m runners.{program} include=mine task=shapes{options}", own)
+    assert done.code == 2
+    assert "this should not have happened" not in done.stderr
+    return done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("float(text == question.target), text", "100.0, text", "gives the score 100.0 for"),
+        ('(scores, "accuracy")', '(scores, "acc")', "but the primary metric is 'accuracy'"),
+        ("each(_judge)", "_judge", "`judge` breaks: AttributeError: 'dict' object has no attri"),
+        ("text == question", "text // question", "`judge` breaks at question 0: TypeError: unsup"),
+        ("target=str(n)", "target=1 // n", "`read` breaks: ZeroDivisionError: integer division"),
+        ("max_new_tokens=2", "max_new_token=2", "Shapes breaks while it is built: TypeError: "),
+        ("    return Benchmark(", "    Benchmark(", "must return a `Benchmark`, but gives None"),
+        ('name="shapes"', 'name="form"', "`tasks.shapes` is called 'form' by included.shapes.Sha"),
+        ('name="shapes"', 'name="gqa"', "the name 'gqa', but that is the one of evals.tasks.gqa"),
+    ],
+)
+def test_fault_of_a_module_is_bad_input_and_named(
+    call: Shell, own: Path, before: str, after: str, said: str
+) -> None:
+    told = refused(call, own, before, after)
+    assert said in told
+    if "breaks" in said:
+        assert f"{own}/mine/shapes.py:" in told
+    assert not (own / "out").exists()
+
+
+def test_option_that_a_constructor_does_not_have_is_told_from_its_own_mistake(
+    call: Shell, own: Path
+) -> None:
+    (own / "mine/task/shapes.yaml").write_text(YAML + "color: blue\n")
+    assert "unexpected keyword argument 'color'. Correct or remove that option" in refused(
+        call, own, "", ""
+    )
+
+
+def test_doctor_tries_one_answer(call: Shell, own: Path) -> None:
+    told = refused(call, own, "float(text == question.target)", "text", "doctor")
+    assert "WRONG   scoring: shapes test: `judge` of included.shapes gives the score '0'" in told
+
+
+def test_answers_stay_where_their_scoring_breaks(
+    shell: Shell, own: Path, demo_options: str
+) -> None:
+    write(own, "float(text == question.target), text", "None")
+    options = demo_options.replace("[gqa,vqav2]", "[shapes,gqa]").replace(
+        " data=", " limit=3 data="
+    )
+    command = f"python -m runners.eval include=mine {options} run=own"
+    broken = shell(command, own)
+    assert broken.code == 2, broken.stderr
+    assert "gives None for question 0, but must give a pair" in broken.stderr
+    assert "All answers are stored: the same command scores them" in broken.stderr
+    assert broken.json("results/own/gqa/summary.json")["num_answered"] == 3
+    assert not (own / "results/own/shapes/summary.json").exists()
+    write(own)
+    mended = shell(command, own)
+    assert mended.code == 0, mended.stderr
+    assert "no model is loaded" in mended.stderr
+    assert mended.json("results/own/shapes/summary.json")["num_answered"] == 3
