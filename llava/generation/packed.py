@@ -318,11 +318,7 @@ class PackedEngine:
         meter = PackMeter(self._model.device)
         features = self._encode(pack, prepared)
         meter.end_stage("encode")
-        questions = [
-            self._question(request, number, owner, prepared)
-            for number, row in enumerate(pack.rows)
-            for owner, request in enumerate(row.requests)
-        ]
+        questions = self._questions(pack, prepared)
         decoder = PackDecoder(
             self._model,
             pack,
@@ -337,17 +333,23 @@ class PackedEngine:
         self.stats.cache_bytes_moved += decoder.cache_bytes_moved
         return questions
 
-    def _question(self, request: Request, row: int, owner: int, prepared: Prepared) -> Question:
-        num_tokens = self._num_tokens(request, prepared)
-        generation = request.generation
-        return Question(
-            request=request,
-            row=row,
-            owner=owner,
-            position=num_tokens,
-            max_new_tokens=min(generation.max_new_tokens, self.sequential.room(num_tokens)),
-            sampling=SeededSampling(request.key, generation) if generation.do_sample else None,
-        )
+    def _questions(self, pack: Pack, prepared: Prepared) -> list[Question]:
+        questions = []
+        for number, row in enumerate(pack.rows):
+            for owner, request in enumerate(row.requests):
+                room = self.sequential.room(self._num_tokens(request, prepared))
+                generation = request.generation
+                question = Question(
+                    request=request,
+                    row=number,
+                    owner=owner,
+                    position=row.prefix_tokens,
+                    max_new_tokens=min(generation.max_new_tokens, room),
+                )
+                if generation.do_sample:
+                    question.sampling = SeededSampling(request.key, generation)
+                questions.append(question)
+        return questions
 
     def _encode(self, pack: Pack, prepared: Prepared) -> dict[str, torch.Tensor]:
         """(S, D) embeddings of each distinct image of a pack; images of one shape in one batch."""

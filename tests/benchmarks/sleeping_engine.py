@@ -91,11 +91,7 @@ class SleepingEngine(PackedEngine):
         )
         with self._log.open("a", encoding="utf-8") as log:
             print(json.dumps(asdict(when)), file=log)
-        questions = [
-            self._question(request, number, owner, prepared)
-            for number, row in enumerate(pack.rows)
-            for owner, request in enumerate(row.requests)
-        ]
+        questions = self._questions(pack, prepared)
         for question in questions:
             question.tokens, question.margins, question.tops = [2], [9.0], [9.0]
         return questions
