@@ -4,27 +4,121 @@ Every cache slot of a row has an owner: the shared prefix, one of the row's ques
 (padding). A token sees the prefix and the slots of its own question that come before it, so any
 number of questions lie side by side behind one prefix that is stored once.
 
-Legend: G rows, L cache slots, N new tokens of a row, D embedding width.
+Legend: G rows, G' those of a pass, H key-value heads, L cache slots, N new tokens of a row, D
+embedding width, d width of a head.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.nn.functional import pad
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicLayer
 
 from llava.generation.meter import PackMeter
-from llava.generation.slots import Place, SlotLayer
 
 PREFIX = -1
 NOBODY = -2
 _SLIDING = "sliding_attention"
 FLASH = "flash_attention_2"
 """Attention that takes no mask of its own; it reads prefixes, and `sdpa` the questions."""
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a pass reads and writes; one for all layers of a cache.
+
+    Attributes:
+        num_rows: Rows that there is memory for.
+        num_slots: Slots that each of them has memory for.
+        rows: Those that go through the model.
+        length: How many of their slots are in use.
+    """
+
+    num_rows: int
+    num_slots: int
+    rows: slice = field(default_factory=lambda: slice(0, 0))
+    length: int = 0
+
+
+class SlotLayer(DynamicLayer):
+    """A layer of a transformers cache in memory that is taken once.
+
+    One that is joined anew for each token copies everything that it holds. Here a token is written
+    behind what is there, in memory for as many slots as its pack was planned with; `keys` and
+    `values` are a part of it.
+
+    `num_bytes_moved` counts what was copied from one place in memory to another.
+
+    Args:
+        place: Says which part; whoever runs a pass sets it before and after.
+    """
+
+    _memory: list[torch.Tensor]  # keys and values, (G, H, slots, d) each
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self._place = place
+        self.num_bytes_moved = 0
+
+    def get_seq_length(self) -> int:
+        """Returns L, new slots not counted."""
+        return self._place.length
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Adds new slots; returns all keys and all values, (G', H, L + N, d) each.
+
+        Args:
+            key_states: (G', H, N, d).
+            value_states: (G', H, N, d).
+        """
+        place, new = self._place, (key_states, value_states)
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            sizes = (
+                (place.num_rows, each.shape[1], place.num_slots, each.shape[3]) for each in new
+            )
+            self._memory = [key_states.new_empty(size) for size in sizes]
+        elif missing := place.num_slots - self._memory[0].shape[2]:  # longer answers than planned
+            self.num_bytes_moved += sum(memory.nbytes for memory in self._memory)
+            self._memory = [pad(memory, (0, 0, 0, missing)) for memory in self._memory]
+        end = place.length + key_states.shape[2]
+        for memory, states in zip(self._memory, new, strict=True):
+            memory[place.rows, :, place.length : end] = states
+        self.keys, self.values = (memory[place.rows, :, :end] for memory in self._memory)
+        return self.keys, self.values
+
+    def move_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+        """Puts the first slots of some rows in the place of others."""
+        for memory in self._memory:
+            moved = memory[list(sources), :, :length]
+            memory[list(targets), :, :length] = moved
+            self.num_bytes_moved += moved.nbytes
+
+    def keep_slots(self, slots: torch.Tensor) -> None:
+        """Puts these slots first, in this order; slots: (G', L') int64 on any device."""
+        for memory in self._memory:
+            index = slots.to(memory.device)[:, None, :, None]
+            kept = memory[self._place.rows].take_along_dim(index, 2)
+            memory[self._place.rows, :, : slots.shape[1]] = kept
+            self.num_bytes_moved += kept.nbytes
+
+    def clear(self, slots: torch.Tensor, start: int) -> None:
+        """Makes zeros of slots that nothing was written to: what a mask hides has to be a number.
+
+        Args:
+            slots: (G', N) bool on any device, which of the slots from `start` on.
+            start: The first of them.
+        """
+        for memory in self._memory:
+            part = memory[self._place.rows, :, start : start + slots.shape[1]]
+            part.masked_fill_(slots.to(memory.device)[:, None, :, None], 0)
 
 
 class RowCache:
@@ -133,7 +227,7 @@ class RowCache:
             return
         # kept slots first, in their order; what a shorter row has beyond them is nobody's
         order = torch.argsort((~keep).long(), dim=1, stable=True)[:, :longest]
-        kept = slots.gather(2, order.expand(2, -1, -1))
+        kept = slots.take_along_dim(order[None], 2)
         self._slots[:, : len(rows), longest:] = NOBODY
         self._slots[:, : len(rows), :longest] = torch.where(keep.gather(1, order), kept, NOBODY)
         self._place.rows = slice(0, len(rows))
