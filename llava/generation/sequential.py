@@ -52,6 +52,9 @@ class SequentialEngine:
             prompts without one.
     """
 
+    max_tokens: int | None = None
+    """There are no packs."""
+
     def __init__(
         self,
         tokenizer: Any,
@@ -68,11 +71,6 @@ class SequentialEngine:
         self.max_total_tokens: int = max(context_len, self.max_prompt_tokens)
         self._turn_ends = stop_tokens(template, tokenizer) if template else []
         self._busy_s = 0.0
-
-    @property
-    def max_tokens(self) -> None:
-        """There are no packs."""
-        return
 
     @property
     def stops(self) -> frozenset[int]:
