@@ -383,12 +383,7 @@ class PackedEngine:
         flipped = again.token_ids != packed.token_ids
         self.stats.num_flipped += flipped
         if again.margins:
-            self.near_ties.measure(
-                (packed.token_ids, packed.margins),
-                question.tops,
-                (again.token_ids, again.margins),
-                is_due=is_due,
-            )
+            self.near_ties.measure(packed, question.tops, again, is_due=is_due)
         return replace(again, replayed=True, flipped=flipped)
 
     def _answer_again(self, request: Request, images: Sequence[PreparedImage]) -> Result:
