@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -131,17 +132,13 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         if tokens and tokens[0].startswith(_SPACE):
             tokens[0] = tokens[0][1:]
         special = set(self.all_special_tokens)
-        text, run, after_special = "", [], False
-        for i, token in enumerate(tokens):
-            if token not in special:
-                run.append(token)
-                after_special = False
-                continue
-            if self.legacy and i and not after_special:
-                text += " "
-            text += self.sp_model.decode(run) + token
-            run, after_special = [], True
-        return text + self.sp_model.decode(run)
+        runs = [(key, list(run)) for key, run in groupby(tokens, special.__contains__)]
+        text = ""
+        for number, (is_special, run) in enumerate(runs, 1):
+            if self.legacy and not is_special and number < len(runs):
+                text += " "  # before what a special token follows
+            text += "".join(run) if is_special else self.sp_model.decode(run)
+        return text
 
     def save_vocabulary(
         self, save_directory: str, filename_prefix: str | None = None
@@ -203,17 +200,11 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
             if self.convert_tokens_to_ids(token) >= self.vocab_size:
                 spaced.add(token)
         parts: list[str] = []
-        run: list[str] = []
-        for token in tokens:
-            if token not in spaced:
-                run.append(token)
-                continue
-            text = self.convert_tokens_to_string(run)
-            parts += [text, token] if text else [token]
-            run = []
-        if run:
-            parts.append(self.convert_tokens_to_string(run))
-        return " ".join(parts)
+        for is_spaced, group in groupby(tokens, spaced.__contains__):
+            run = list(group)
+            parts += run if is_spaced else [self.convert_tokens_to_string(run)]
+        # pieces that have no text get no space either, but at the end
+        return " ".join([*filter(None, parts[:-1]), *parts[-1:]])
 
 
 class MergeTableTokenizer(SentencePieceTokenizer):
