@@ -118,11 +118,8 @@ class NearTies:
     ) -> None:
         """Learns from one question answered in both ways.
 
-        Args:
-            packed: The packed answer.
-            tops: The largest logit at each of its steps.
-            alone: The answer alone.
-            is_due: Whether it was answered again just for this; see `note`.
+        `tops` are the largest logits of the packed answer, step by step. It `is_due` where it was
+        answered again just for this; see `note`.
         """
         changes = []
         both = zip(packed.token_ids, packed.margins, alone.token_ids, alone.margins, strict=False)

@@ -72,12 +72,7 @@ class SlotLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Adds new slots; returns all keys and all values, (G', H, L + N, d) each.
-
-        Args:
-            key_states: (G', H, N, d).
-            value_states: (G', H, N, d).
-        """
+        """Adds new slots, (G', H, N, d); returns all keys and values, (G', H, L + N, d) each."""
         place, new = self._place, (key_states, value_states)
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
