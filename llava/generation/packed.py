@@ -305,7 +305,7 @@ class PackedEngine:
         meter = PackMeter(self._model.device)
         features = self._encode(pack, prepared)
         meter.end_stage("encode")
-        questions = self._questions(pack, prepared)
+        questions = self._questions(pack)
         decoder = PackDecoder(
             self._model,
             pack,
@@ -320,11 +320,11 @@ class PackedEngine:
         self.stats.cache_bytes_moved += decoder.cache_bytes_moved
         return questions
 
-    def _questions(self, pack: Pack, prepared: Prepared) -> list[Question]:
+    def _questions(self, pack: Pack) -> list[Question]:
         questions = []
         for number, row in enumerate(pack.rows):
             for owner, request in enumerate(row.requests):
-                room = self.sequential.room(self._num_tokens(request, prepared))
+                room = self.sequential.room(len(request.prompt_ids) + row.image_tokens)
                 generation = request.generation
                 question = Question(
                     request=request,
