@@ -99,7 +99,10 @@ class PackDecoder:
         self._meter.end_stage("suffix")
         steps = 0
         while active:
-            active = self._take(active, self._decode(active))
+            numbers = {question.row for question in active}
+            rows = range(min(numbers), max(numbers) + 1)
+            newest = [question.tokens[-1:] for question in active]
+            active = self._take(active, self._extend(rows, active, newest))
             steps += 1
             if active and steps % COMPACT_EVERY == 0:
                 self._drop_finished(active)
@@ -134,12 +137,6 @@ class PackDecoder:
                 start = place + 1
             embeds.append(torch.cat([*parts, text[start:]]))
         return embeds
-
-    def _decode(self, active: Sequence[Question]) -> torch.Tensor:
-        """(N, D): hidden states after each active question's newest token."""
-        numbers = {question.row for question in active}
-        rows = range(min(numbers), max(numbers) + 1)
-        return self._extend(rows, active, [question.tokens[-1:] for question in active])
 
     def _extend(
         self, rows: range, questions: Sequence[Question], token_ids: Sequence[Sequence[int]]

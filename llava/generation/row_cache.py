@@ -76,10 +76,10 @@ class SlotLayer(DynamicLayer):
         place, new = self._place, (key_states, value_states)
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            sizes = (
-                (place.num_rows, each.shape[1], place.num_slots, each.shape[3]) for each in new
-            )
-            self._memory = [key_states.new_empty(size) for size in sizes]
+            self._memory = [
+                states.new_empty(place.num_rows, states.shape[1], place.num_slots, states.shape[3])
+                for states in new
+            ]
         elif missing := place.num_slots - self._memory[0].shape[2]:  # longer answers than planned
             self.num_bytes_moved += sum(memory.nbytes for memory in self._memory)
             self._memory = [pad(memory, (0, 0, 0, missing)) for memory in self._memory]
@@ -283,7 +283,10 @@ class RowCache:
         """Hidden states of new tokens (G', N, D); new: (2, G', N), their owners and positions."""
         start = self._length(rows)
         end = start + embeds.shape[1]
-        self._reserve(end)
+        if end > self._place.num_slots:  # answers longer than planned get half as much room again
+            missing = end + end // 2 - self._place.num_slots
+            self._place.num_slots += missing
+            self._slots = pad(self._slots, (0, missing), value=NOBODY)
         self._place.rows, self._place.length = slice(rows.start, rows.stop), start
         self._level(rows, start)
         outputs = self._inner(
@@ -307,13 +310,6 @@ class RowCache:
         unwritten = torch.arange(shortest, length) >= torch.tensor(lengths)[:, None]
         for layer in self.layers:
             layer.clear(unwritten, shortest)
-
-    def _reserve(self, num_slots: int) -> None:
-        """Has room for so many slots: half of them more where answers are longer than planned."""
-        if num_slots > self._place.num_slots:
-            missing = num_slots + num_slots // 2 - self._place.num_slots
-            self._place.num_slots += missing
-            self._slots = pad(self._slots, (0, missing), value=NOBODY)
 
     @contextmanager
     def _attention_with_masks(self) -> Iterator[None]:
