@@ -42,14 +42,12 @@ def resize_and_pad_image(image: Image.Image, target_resolution: Size) -> Image.I
     """Returns the image scaled to fit the target and centered on black."""
     width, height = image.size
     target_width, target_height = target_resolution
-    scale_width, scale_height = target_width / width, target_height / height
-    if scale_width < scale_height:
-        new_size = target_width, min(math.ceil(height * scale_width), target_height)
-    else:
-        new_size = min(math.ceil(width * scale_height), target_width), target_height
+    scale = min(target_width / width, target_height / height)
+    new_width = min(math.ceil(width * scale), target_width)
+    new_height = min(math.ceil(height * scale), target_height)
     padded = Image.new("RGB", target_resolution, (0, 0, 0))
-    corner = (target_width - new_size[0]) // 2, (target_height - new_size[1]) // 2
-    padded.paste(image.resize(new_size), corner)
+    corner = (target_width - new_width) // 2, (target_height - new_height) // 2
+    padded.paste(image.resize((new_width, new_height)), corner)
     return padded
 
 
