@@ -82,12 +82,11 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
             kwargs[f"{name}_token"] = _as_special(kwargs.get(f"{name}_token") or token)
         self.add_bos_token = add_bos_token
         self.add_eos_token = add_eos_token
-        self._added_pattern: re.Pattern[str] | None = None
+        self._cached_piece_id = lru_cache(_CACHED_PIECES)(self.convert_tokens_to_ids)
         super().__init__(
             legacy=self.legacy, add_bos_token=add_bos_token, add_eos_token=add_eos_token, **kwargs
         )
         self._num_unk_pieces = len(self.sp_model.encode(str(self.unk_token)))
-        self._cached_piece_id = lru_cache(_CACHED_PIECES)(self.convert_tokens_to_ids)
 
     @property
     def vocab_size(self) -> int:
@@ -108,7 +107,7 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         """Returns the pieces of a text; added and special tokens in it stay whole."""
         if not self.legacy and text:
             text = _SPACE + text.replace(_SPACE, " ")
-        if self._added_tokens().search(text):
+        if self._added_pattern.search(text):
             pieces = super().tokenize(text, **kwargs)
         else:
             pieces = self._tokenize(text) if text else []
@@ -157,20 +156,13 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         pieces = self.sp_model.encode(str(self.unk_token) + text, out_type=str)
         return pieces[self._num_unk_pieces :]
 
-    def _added_tokens(self) -> re.Pattern[str]:
-        """Matches any added or special token; built anew when tokens are added."""
-        if self._added_pattern is None:
-            tokens = {*self._added_tokens_encoder, *self.all_special_tokens}
-            self._added_pattern = re.compile("|".join(map(re.escape, sorted(tokens))))
-        return self._added_pattern
-
     def _add_tokens(
         self, new_tokens: list[str] | list[AddedToken], special_tokens: bool = False
     ) -> int:
         added = super()._add_tokens(new_tokens, special_tokens=special_tokens)
-        self._added_pattern = None
-        if hasattr(self, "_cached_piece_id"):
-            self._cached_piece_id.cache_clear()
+        tokens = map(re.escape, sorted(self._added_tokens_encoder))
+        self._added_pattern = re.compile("|".join(tokens))
+        self._cached_piece_id.cache_clear()
         return added
 
     def _convert_token_to_id(self, token: str) -> int:
