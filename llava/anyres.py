@@ -82,10 +82,9 @@ def resize_and_center_crop(image: Image.Image, side: int) -> Image.Image:
 
 def cut_tiles(image: Image.Image, side: int) -> list[Image.Image]:
     """Returns the square tiles that fit into the middle of an image, row by row."""
-    columns, rows = image.width // side, image.height // side
-    left, top = (image.width - columns * side) // 2, (image.height - rows * side) // 2
-    corners = ((left + x * side, top + y * side) for y in range(rows) for x in range(columns))
-    return [image.crop((x, y, x + side, y + side)) for x, y in corners]
+    width, height = (length - length % side for length in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return divide_to_patches(image.crop((left, top, left + width, top + height)), side)
 
 
 def unpad_image(features: torch.Tensor, original_size: tuple[int, int]) -> torch.Tensor:
