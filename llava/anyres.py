@@ -42,14 +42,12 @@ def resize_and_pad_image(image: Image.Image, target_resolution: Size) -> Image.I
     """Returns the image scaled to fit the target and centered on black."""
     width, height = image.size
     target_width, target_height = target_resolution
-    scale_width, scale_height = target_width / width, target_height / height
-    if scale_width < scale_height:
-        new_size = target_width, min(math.ceil(height * scale_width), target_height)
-    else:
-        new_size = min(math.ceil(width * scale_height), target_width), target_height
+    scale = min(target_width / width, target_height / height)
+    new_width = min(math.ceil(width * scale), target_width)
+    new_height = min(math.ceil(height * scale), target_height)
     padded = Image.new("RGB", target_resolution, (0, 0, 0))
-    corner = (target_width - new_size[0]) // 2, (target_height - new_size[1]) // 2
-    padded.paste(image.resize(new_size), corner)
+    corner = (target_width - new_width) // 2, (target_height - new_height) // 2
+    padded.paste(image.resize((new_width, new_height)), corner)
     return padded
 
 
@@ -84,10 +82,9 @@ def resize_and_center_crop(image: Image.Image, side: int) -> Image.Image:
 
 def cut_tiles(image: Image.Image, side: int) -> list[Image.Image]:
     """Returns the square tiles that fit into the middle of an image, row by row."""
-    columns, rows = image.width // side, image.height // side
-    left, top = (image.width - columns * side) // 2, (image.height - rows * side) // 2
-    corners = ((left + x * side, top + y * side) for y in range(rows) for x in range(columns))
-    return [image.crop((x, y, x + side, y + side)) for x, y in corners]
+    width, height = (length - length % side for length in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return divide_to_patches(image.crop((left, top, left + width, top + height)), side)
 
 
 def unpad_image(features: torch.Tensor, original_size: tuple[int, int]) -> torch.Tensor:

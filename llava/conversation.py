@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
@@ -58,7 +58,7 @@ class Conversation:
     @property
     def turn_end(self) -> str:
         """What ends the turn of the model, beside the end token; often empty."""
-        closes = self.sep if self.sep_style in _JOINED_ALIKE else ""
+        closes = self.sep if self.sep_style in _CLOSED_ALIKE else ""
         return (self.stop_str or "") + closes
 
     def append_message(self, role: str, message: Any) -> None:
@@ -76,28 +76,26 @@ class Conversation:
             ValueError: a format that needs it lacks the first user message.
         """
         turns = self._turns()
-        if join := _JOINED_ALIKE.get(self.sep_style):
-            return join(self, turns)
         if self.sep_style is SeparatorStyle.LLAMA_2:
             return self._join_llama_2(turns)
-        named = self.sep_style in (SeparatorStyle.SINGLE, SeparatorStyle.TWO)
-        plain = self.sep_style is SeparatorStyle.PLAIN
+        if self.sep_style is SeparatorStyle.LLAMA_3:
+            return self._join_llama_3(turns)
+        system, closed, opened = _FORMS[self.sep_style]
+        # LLaVA's own code ends an empty system text too
+        if self.system or (self.version != _DECLARED and self.sep_style not in _CLOSED_ALIKE):
+            prompt = system.format(system=self.system, sep=self.sep)
+        else:
+            prompt = ""
         alternates = self.sep_style in (SeparatorStyle.TWO, SeparatorStyle.PLAIN)
-        opens = self.system or self.version != _DECLARED  # LLaVA's code ends an empty text too
-        prompt = self.system + (self.sep if opens and not plain else "")
         for i, (role, text) in enumerate(turns):
-            label = "" if plain else f"{role}:" if named else role
-            if not text:
-                prompt += label
-                continue
             separator = self.sep2 if alternates and i % 2 else self.sep
-            if separator is None:
+            if text and separator is None:
                 raise ValueError(
                     f"`sep2` must be a string to close turn {i + 1} in style "
                     f"{self.sep_style.name}, but is None. Leave the last turn open or choose "
                     "another template."
                 )
-            prompt += label + (" " if named else "") + text + separator
+            prompt += (closed if text else opened).format(role=role, text=text, sep=separator)
         return prompt
 
     def _turns(self) -> list[tuple[str, str | None]]:
@@ -135,41 +133,27 @@ class Conversation:
                 prompt += f"{self.sep}[INST] {system}{text} [/INST]"
         return prompt.lstrip(self.sep)
 
-
-def _join_chatml(conversation: Conversation, turns: _Turns) -> str:
-    system, sep = conversation.system, conversation.sep
-    start = f"{system}{sep}\n" if system else ""
-    return start + "".join(
-        f"{role}\n{text}{sep}\n" if text else f"{role}\n" for role, text in turns
-    )
-
-
-def _join_gemma(conversation: Conversation, turns: _Turns) -> str:
-    return "".join(f"{role}{text}{conversation.sep}" if text else role for role, text in turns)
+    def _join_llama_3(self, turns: Sequence[tuple[str, str | None]]) -> str:
+        """The chat template of Llama 3; the turn of the model is always open at its end."""
+        header = "<|start_header_id|>{}<|end_header_id|>\n\n".format
+        said = [("system", self.system)] if self.system else []
+        said += [(role, text) for role, text in turns if text]
+        parts = [header(role) + text.strip() + self.sep for role, text in said]
+        return ("<|begin_of_text|>" if self.system else "") + "".join(parts) + header("assistant")
 
 
-def _join_llama_3(conversation: Conversation, turns: _Turns) -> str:
-    """The chat template of Llama 3; the turn of the model is always open at its end."""
-    said = [("system", conversation.system)] if conversation.system else []
-    said += [(role, text) for role, text in turns if text]
-    parts = (f"{_header(role)}{(text or '').strip()}{conversation.sep}" for role, text in said)
-    return "".join(
-        ("<|begin_of_text|>" if conversation.system else "", *parts, _header("assistant"))
-    )
-
-
-def _header(role: str) -> str:
-    return f"<|start_header_id|>{role}<|end_header_id|>\n\n"
-
-
-_Turns = Sequence[tuple[str, str | None]]
-_JOINED_ALIKE: Mapping[SeparatorStyle, Callable[[Conversation, _Turns], str]] = {
-    SeparatorStyle.CHATML: _join_chatml,
-    SeparatorStyle.GEMMA: _join_gemma,
-    SeparatorStyle.LLAMA_3: _join_llama_3,
+_FORMS = {
+    SeparatorStyle.SINGLE: ("{system}{sep}", "{role}: {text}{sep}", "{role}:"),
+    SeparatorStyle.TWO: ("{system}{sep}", "{role}: {text}{sep}", "{role}:"),
+    SeparatorStyle.MPT: ("{system}{sep}", "{role}{text}{sep}", "{role}"),
+    SeparatorStyle.PLAIN: ("{system}", "{text}{sep}", ""),
+    SeparatorStyle.CHATML: ("{system}{sep}\n", "{role}\n{text}{sep}\n", "{role}\n"),
+    SeparatorStyle.GEMMA: ("", "{role}{text}{sep}", "{role}"),
 }
-"""Styles in which all turns are written in one way."""
+"""How a style writes the system text, a turn, and a turn that is left open."""
 
+_CLOSED_ALIKE = (SeparatorStyle.CHATML, SeparatorStyle.GEMMA, SeparatorStyle.LLAMA_3)
+"""Styles in which every turn ends with the separator, and an empty system text is left out."""
 
 _CURIOUS_HUMAN = (
     "A chat between a curious human and an artificial intelligence assistant. "

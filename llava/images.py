@@ -140,10 +140,7 @@ def process_images(
     elif layout.mode == "pad":
         pixels = [_padded_pixels(image, image_processor) for image in images]
     else:
-        if not is_squashing(image_processor):
-            for image in images:
-                _refuse_narrow(image, resize_side(image_processor))
-        pixels = [_pixels(image, image_processor) for image in images]
+        pixels = [_cropped_pixels(image, image_processor) for image in images]
     if all(values.shape == pixels[0].shape for values in pixels):
         return torch.stack(pixels)
     return pixels
@@ -170,15 +167,16 @@ def _padded_pixels(image: Image.Image, processor: Any) -> torch.Tensor:
     return _pixels(square, processor)
 
 
-def _refuse_narrow(image: Image.Image, side: int) -> None:
-    """Checks that an image may be brought to a shorter side of `side` pixels."""
-    num_pixels = side * side * max(image.size) // min(image.size)
+def _cropped_pixels(image: Image.Image, processor: Any) -> torch.Tensor:
+    """An image through the processor, if it may be brought to the shorter side of that."""
+    num_pixels = resize_side(processor) ** 2 * max(image.size) // min(image.size)
     largest = 2 * (Image.MAX_IMAGE_PIXELS or num_pixels)  # as of images that PIL does not open
-    if num_pixels > largest:
+    if num_pixels > largest and not is_squashing(processor):
         raise ValueError(
             f"An image of {image.width} x {image.height} pixels would be enlarged to "
             f"{num_pixels:,} before it is cropped, which is more than {largest:,}."
         )
+    return _pixels(image, processor)
 
 
 def _pixels(image: Image.Image, processor: Any) -> torch.Tensor:

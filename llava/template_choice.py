@@ -48,18 +48,15 @@ def find_contradiction(template: str, tokenizer: Any) -> str | None:
     conversation = conv_templates[template]
     texts = (render_question(template, "?", 0), conversation.sep, conversation.sep2 or "")
     marks = dict.fromkeys(_MARKS.findall("".join(texts)))
-
-    def is_token(text: str) -> bool:
-        return _token_id(text, tokenizer) is not None
-
     for mark in marks:
-        if not is_token(mark):
+        if _token_id(mark, tokenizer) is None:
             return f"it has {mark!r}, which is no token of the tokenizer"
     end = str(tokenizer.eos_token)
     if "</s>" in marks and end != "</s>":
         return f"it ends turns with '</s>', but the tokenizer with {end!r}"
     for token in _ROLE_TOKENS:
-        if token not in marks and "<|im_start|>" not in marks and is_token(token):
+        has_one = marks.keys() & {token, "<|im_start|>"}
+        if not has_one and _token_id(token, tokenizer) is not None:
             return f"it begins turns with text, but the tokenizer has {token!r} for that"
     return None
 

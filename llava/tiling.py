@@ -74,20 +74,26 @@ class Layout:
             return self
         return Layout(mode="pad", closes_whole=self.closes_whole)
 
+    def grids(self, tile_side: int) -> list[Size]:
+        """Returns the numbers of columns and rows of tiles that an image may have; [] untiled."""
+        if self.mode == "anyres":
+            sizes = read_pinpoints(self.pinpoints or (), tile_side)
+            return [(width // tile_side, height // tile_side) for width, height in sizes]
+        if not self.is_tiled:
+            return []
+        cut, side = self.crop_side, self.split_side
+        if self.mode == "highres":
+            cut, side = self.highres_side, tile_side
+        return [(cut // side, cut // side)]
+
     def num_views(self, tile_side: int) -> int:
         """Returns how many views of an image the tower gets at most, that of all of it counted.
 
         >>> Layout(mode="anyres", pinpoints=[[336, 672], [672, 672]]).num_views(336)
         5
         """
-        if self.mode == "anyres" and self.pinpoints is not None:
-            sizes = read_pinpoints(self.pinpoints, tile_side)
-            return 1 + max(width * height // tile_side**2 for width, height in sizes)
-        if self.mode == "highres":
-            return 1 + (self.highres_side // tile_side) ** 2
-        if self.mode == "crop_split":
-            return (self.crop_side // self.split_side) ** 2
-        return 1
+        most = max((columns * rows for columns, rows in self.grids(tile_side)), default=0)
+        return most if self.mode == "crop_split" else 1 + most
 
     def num_read(self, tile_side: int) -> int:
         """Returns how many views' worth of features the language model reads at most."""
@@ -107,11 +113,7 @@ class Layout:
             return int(self.closes_whole)
         if not self.unpads or self.pools:
             return 0
-        rows = 2
-        if self.mode == "anyres" and self.pinpoints is not None:
-            sizes = read_pinpoints(self.pinpoints, tile_side)
-            rows = max(height for _, height in sizes) // tile_side
-        return rows * patches_per_side
+        return patches_per_side * max(rows for _, rows in self.grids(tile_side))
 
     def shrunk(self, height: int, width: int, side: int) -> Size | None:
         """Returns height and width to which a map of features is shrunk; None where it is not.
@@ -230,6 +232,7 @@ def read_pinpoints(grid_pinpoints: Pinpoints, tile_size: int | None = None) -> l
     [(336, 336), (672, 336)]
     """
     sizes: object = grid_pinpoints
+    cause: Exception | None = None
     if isinstance(grid_pinpoints, str):
         if (grids := _RANGE.fullmatch(grid_pinpoints.strip())) and tile_size:
             columns, rows, last_column, last_row = map(int, grids.groups())
@@ -239,9 +242,14 @@ def read_pinpoints(grid_pinpoints: Pinpoints, tile_size: int | None = None) -> l
             try:
                 sizes = ast.literal_eval(grid_pinpoints)
             except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-                raise ValueError(_wanted(grid_pinpoints, reason_of(error))) from error
+                sizes, cause = None, error
     if not isinstance(sizes, Sequence) or not sizes or not all(map(_is_size, sizes)):
-        raise ValueError(_wanted(grid_pinpoints))
+        told = f" ({reason_of(cause)})" if cause else ""
+        raise ValueError(
+            "`image_grid_pinpoints` must be a list of tiling sizes in pixels, such as [[336, 672], "
+            "[672, 336]], or a range of grids, such as (1x1),...,(6x6), but is "
+            f"{grid_pinpoints!r:.100}{told}."
+        ) from cause
     return [(int(width), int(height)) for width, height in sizes]
 
 
@@ -250,12 +258,4 @@ def _is_size(size: object) -> bool:
         isinstance(size, Sequence)
         and len(size) == 2
         and all(type(side) in (int, float) and side > 0 and side % 1 == 0 for side in size)
-    )
-
-
-def _wanted(value: object, reason: str = "") -> str:
-    told = f" ({reason})" if reason else ""
-    return (
-        "`image_grid_pinpoints` must be a list of tiling sizes in pixels, such as [[336, 672], "
-        f"[672, 336]], or a range of grids, such as (1x1),...,(6x6), but is {value!r:.100}{told}."
     )

@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -81,12 +82,11 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
             kwargs[f"{name}_token"] = _as_special(kwargs.get(f"{name}_token") or token)
         self.add_bos_token = add_bos_token
         self.add_eos_token = add_eos_token
-        self._added_pattern: re.Pattern[str] | None = None
+        self._cached_piece_id = lru_cache(_CACHED_PIECES)(self.convert_tokens_to_ids)
         super().__init__(
             legacy=self.legacy, add_bos_token=add_bos_token, add_eos_token=add_eos_token, **kwargs
         )
         self._num_unk_pieces = len(self.sp_model.encode(str(self.unk_token)))
-        self._cached_piece_id = lru_cache(_CACHED_PIECES)(self.convert_tokens_to_ids)
 
     @property
     def vocab_size(self) -> int:
@@ -107,7 +107,7 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         """Returns the pieces of a text; added and special tokens in it stay whole."""
         if not self.legacy and text:
             text = _SPACE + text.replace(_SPACE, " ")
-        if self._added_tokens().search(text):
+        if self._added_pattern.search(text):
             pieces = super().tokenize(text, **kwargs)
         else:
             pieces = self._tokenize(text) if text else []
@@ -131,17 +131,13 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         if tokens and tokens[0].startswith(_SPACE):
             tokens[0] = tokens[0][1:]
         special = set(self.all_special_tokens)
-        text, run, after_special = "", [], False
-        for i, token in enumerate(tokens):
-            if token not in special:
-                run.append(token)
-                after_special = False
-                continue
-            if self.legacy and i and not after_special:
-                text += " "
-            text += self.sp_model.decode(run) + token
-            run, after_special = [], True
-        return text + self.sp_model.decode(run)
+        runs = [(key, list(run)) for key, run in groupby(tokens, special.__contains__)]
+        text = ""
+        for number, (is_special, run) in enumerate(runs, 1):
+            if self.legacy and not is_special and number < len(runs):
+                text += " "  # before what a special token follows
+            text += "".join(run) if is_special else self.sp_model.decode(run)
+        return text
 
     def save_vocabulary(
         self, save_directory: str, filename_prefix: str | None = None
@@ -160,20 +156,13 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         pieces = self.sp_model.encode(str(self.unk_token) + text, out_type=str)
         return pieces[self._num_unk_pieces :]
 
-    def _added_tokens(self) -> re.Pattern[str]:
-        """Matches any added or special token; built anew when tokens are added."""
-        if self._added_pattern is None:
-            tokens = {*self._added_tokens_encoder, *self.all_special_tokens}
-            self._added_pattern = re.compile("|".join(map(re.escape, sorted(tokens))))
-        return self._added_pattern
-
     def _add_tokens(
         self, new_tokens: list[str] | list[AddedToken], special_tokens: bool = False
     ) -> int:
         added = super()._add_tokens(new_tokens, special_tokens=special_tokens)
-        self._added_pattern = None
-        if hasattr(self, "_cached_piece_id"):
-            self._cached_piece_id.cache_clear()
+        tokens = map(re.escape, sorted(self._added_tokens_encoder))
+        self._added_pattern = re.compile("|".join(tokens))
+        self._cached_piece_id.cache_clear()
         return added
 
     def _convert_token_to_id(self, token: str) -> int:
@@ -203,17 +192,11 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
             if self.convert_tokens_to_ids(token) >= self.vocab_size:
                 spaced.add(token)
         parts: list[str] = []
-        run: list[str] = []
-        for token in tokens:
-            if token not in spaced:
-                run.append(token)
-                continue
-            text = self.convert_tokens_to_string(run)
-            parts += [text, token] if text else [token]
-            run = []
-        if run:
-            parts.append(self.convert_tokens_to_string(run))
-        return " ".join(parts)
+        for is_spaced, group in groupby(tokens, spaced.__contains__):
+            run = list(group)
+            parts += run if is_spaced else [self.convert_tokens_to_string(run)]
+        # pieces that have no text get no space either, but at the end
+        return " ".join([*filter(None, parts[:-1]), *parts[-1:]])
 
 
 class MergeTableTokenizer(SentencePieceTokenizer):

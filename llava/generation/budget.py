@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,37 +35,14 @@ _SIGNS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceMemory:
-    """What a device has, in bytes.
+def room_on(device: torch.device) -> int:
+    """Returns the bytes of a CUDA device that this process may take beside what it has.
 
-    Attributes:
-        total: All of it.
-        free: What nobody has taken.
-        taken: What this process has taken.
-        share: The share of all that this process may take.
+    Others that share the device may still load their models, or have packs in it.
     """
-
-    total: int
-    free: int
-    taken: int
-    share: float = 1.0
-
-    @classmethod
-    def of(cls, device: torch.device) -> DeviceMemory:
-        """Returns what a CUDA device has now."""
-        free, total = torch.cuda.mem_get_info(device)
-        taken = torch.cuda.memory_reserved(device)
-        share = torch.cuda.get_per_process_memory_fraction(device)
-        return cls(total=total, free=free, taken=taken, share=share)
-
-    @property
-    def room(self) -> int:
-        """What this process may take beside what it has.
-
-        Others that share the device may still load their models, or have packs in it.
-        """
-        return max(0, min(self.free, int(self.total * self.share) - self.taken))
+    free, total = torch.cuda.mem_get_info(device)
+    share = torch.cuda.get_per_process_memory_fraction(device)
+    return max(0, min(free, int(total * share) - torch.cuda.memory_reserved(device)))
 
 
 def estimate_max_tokens(model: Any) -> int:
@@ -79,22 +55,21 @@ def estimate_max_tokens(model: Any) -> int:
         return CPU_MAX_TOKENS
     torch.cuda.empty_cache()  # what loading has kept counts as taken
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    return fit_tokens(model, {device: DeviceMemory.of(device) for device in devices})
+    return fit_tokens(model, {device: room_on(device) for device in devices})
 
 
-def fit_tokens(model: Any, memory: Mapping[torch.device, DeviceMemory]) -> int:
-    """Returns the cache slots that fit, by what each device of a model's parameters has."""
+def fit_tokens(model: Any, room: Mapping[torch.device, int]) -> int:
+    """Returns the cache slots that fit, by the bytes on each device of a model's parameters."""
     sizes: Counter[torch.device] = Counter()
     for parameter in model.parameters():
         sizes[parameter.device] += parameter.numel()
     tower = find_tower(model)
     fitting = []
-    for device, found in memory.items():
-        room = int(found.room * _SHARE_OF_FREE)
-        if tower is not None and tower.device == device:
-            room -= tower_bytes(tower)
+    for device, num_bytes in room.items():
+        taken = tower_bytes(tower) if tower is not None and tower.device == device else 0
         share_of_layers = sizes[device] / sizes.total()  # layers lie where their weights do
-        fitting.append(room // _bytes_per_token(model, tower, share_of_layers))
+        per_token = _bytes_per_token(model, tower, share_of_layers)
+        fitting.append((int(num_bytes * _SHARE_OF_FREE) - taken) // per_token)
     return max(MIN_TOKENS, min(GPU_MAX_TOKENS, *fitting))
 
 

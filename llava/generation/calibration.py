@@ -87,12 +87,8 @@ class Calibration:
     def threshold(self, num_questions: int, max_expected_flips: float, prior: float) -> float:
         """Returns the margin, in steps, below which answers have to be computed again.
 
-        Above it fewer tokens than `max_expected_flips` may be expected to change.
-
-        Args:
-            num_questions: Of the whole run.
-            max_expected_flips: See above.
-            prior: See `scale`.
+        Above it fewer tokens than `max_expected_flips` may be expected to change in the whole run
+        of `num_questions`. For `prior` see `scale`.
         """
         scale = self.scale(prior)
         to_come = num_questions / max(1, self.num_answers)  # for each that was seen

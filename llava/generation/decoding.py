@@ -33,7 +33,7 @@ class Question:
         request: What was asked.
         row: Its row in the pack.
         owner: Its number within the row.
-        position: Position of its next token.
+        position: Of the next token that it is fed; at first of the one behind the prefix.
         max_new_tokens: What the context leaves of the request's.
         sampling: Turns logits into scores whose largest is the sample; None for greedy.
         tokens: New tokens so far.
@@ -46,7 +46,7 @@ class Question:
     owner: int
     position: int
     max_new_tokens: int
-    sampling: SeededSampling | None
+    sampling: SeededSampling | None = None
     tokens: list[int] = field(default_factory=list)
     margins: list[float] = field(default_factory=list)
     tops: list[float] = field(default_factory=list)
@@ -99,7 +99,10 @@ class PackDecoder:
         self._meter.end_stage("suffix")
         steps = 0
         while active:
-            active = self._take(active, self._decode(active))
+            numbers = {question.row for question in active}
+            rows = range(min(numbers), max(numbers) + 1)
+            newest = [question.tokens[-1:] for question in active]
+            active = self._take(active, self._extend(rows, active, newest))
             steps += 1
             if active and steps % COMPACT_EVERY == 0:
                 self._drop_finished(active)
@@ -117,11 +120,7 @@ class PackDecoder:
             question.request.prompt_ids[self._pack.rows[question.row].prefix_length :].tolist()
             for question in questions
         ]
-        starts = [
-            question.position - len(suffix)
-            for question, suffix in zip(questions, suffixes, strict=True)
-        ]
-        return self._extend(rows, questions, suffixes, starts)
+        return self._extend(rows, questions, suffixes)
 
     def _prefix_embeds(self, rows: range) -> list[torch.Tensor]:
         """(L_i, D): each row's shared ids, image features in place of the placeholders."""
@@ -139,27 +138,10 @@ class PackDecoder:
             embeds.append(torch.cat([*parts, text[start:]]))
         return embeds
 
-    def _decode(self, active: Sequence[Question]) -> torch.Tensor:
-        """(N, D): hidden states after each active question's newest token."""
-        numbers = {question.row for question in active}
-        hidden = self._extend(
-            range(min(numbers), max(numbers) + 1),
-            active,
-            [question.tokens[-1:] for question in active],
-            [question.position for question in active],
-        )
-        for question in active:
-            question.position += 1
-        return hidden
-
     def _extend(
-        self,
-        rows: range,
-        questions: Sequence[Question],
-        token_ids: Sequence[Sequence[int]],
-        starts: Sequence[int],
+        self, rows: range, questions: Sequence[Question], token_ids: Sequence[Sequence[int]]
     ) -> torch.Tensor:
-        """Feeds questions their tokens, side by side in some rows, each from its start on.
+        """Feeds questions their tokens, side by side in some rows, each from its position on.
 
         Returns:
             (N, D) hidden states of each question's last token.
@@ -173,27 +155,24 @@ class PackDecoder:
         owners: list[list[int]] = [[] for _ in rows]
         positions: list[list[int]] = [[] for _ in rows]
         ends = []
-        for question, tokens, start in zip(questions, token_ids, starts, strict=True):
+        for question, tokens in zip(questions, token_ids, strict=True):
             row = question.row - rows.start
             ids[row] += tokens
             owners[row] += [question.owner] * len(tokens)
-            positions[row] += range(start, start + len(tokens))
+            positions[row] += range(question.position, question.position + len(tokens))
+            question.position += len(tokens)
             ends.append((row, len(ids[row]) - 1))
         length = max(map(len, ids))
-        index = self._index(ends, length)
-        hidden = self._cache.extend(
-            rows, _pad(ids, length, 0), _pad(owners, length, NOBODY), _pad(positions, length, 0)
-        )
+        # on its way before the pass is started: later it would wait for its end
+        index = torch.tensor([row * length + column for row, column in ends])
+        index = index.to(self._device, non_blocking=True)
+        padded = [
+            [[*row, *[padding] * (length - len(row))] for row in part]
+            for part, padding in ((ids, 0), (owners, NOBODY), (positions, 0))
+        ]
+        hidden = self._cache.extend(rows, torch.tensor(padded))
         # layers may lie on another device than the model's input
         return hidden.flatten(0, 1)[index.to(hidden.device)]
-
-    def _index(self, places: Sequence[tuple[int, int]], length: int) -> torch.Tensor:
-        """(N,) int64: (row, column) pairs as places in rows of a length, one after the other.
-
-        Goes to the device before the pass is started: later it would wait for its end.
-        """
-        flat = torch.tensor([row * length + column for row, column in places])
-        return flat.to(self._device, non_blocking=True)
 
     def _take(self, questions: Sequence[Question], hidden: torch.Tensor) -> list[Question]:
         """Appends each question's next token; returns those that go on. hidden: (N, D)."""
@@ -222,8 +201,3 @@ class PackDecoder:
         for question in active:
             alive[question.row, question.owner] = True
         self._cache.compact(alive.to(self._device))
-
-
-def _pad(rows: Sequence[Sequence[int]], length: int, value: int) -> torch.Tensor:
-    """(G, length) int64 on the CPU: rows of numbers, filled up on the right."""
-    return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -22,18 +23,14 @@ def set_arithmetic(*, tf32: bool) -> Callable[[], None]:
     would have TF32 in the patch embedding of a float32 tower. `sdpa` leaves cuDNN out, which builds
     a plan for every new shape (55 to 400 ms), and no two packs have the same shapes.
     """
-    before = [(owner, name, getattr(owner, name)) for owner, name in _precisions()]
-    cudnn_before = torch.backends.cuda.cudnn_sdp_enabled()
+    put_back = ExitStack()
     for owner, name in _precisions():
+        put_back.callback(setattr, owner, name, getattr(owner, name))
         setattr(owner, name, tf32 if name == "allow_tf32" else "tf32" if tf32 else "ieee")
-    torch.backends.cuda.enable_cudnn_sdp(False)
-
-    def put_back() -> None:
-        for owner, name, value in before:
-            setattr(owner, name, value)
-        torch.backends.cuda.enable_cudnn_sdp(cudnn_before)
-
-    return put_back
+    cuda: Any = torch.backends.cuda
+    put_back.callback(cuda.enable_cudnn_sdp, cuda.cudnn_sdp_enabled())
+    cuda.enable_cudnn_sdp(False)
+    return put_back.close
 
 
 def _precisions() -> list[tuple[Any, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -28,8 +29,8 @@ class PackMeter:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._shapes: Shapes = set()
-        self._num_computed = self._num_useful = 0
-        self._stages: list[tuple[str, int, int]] = []
+        self._passes = Stage()
+        self._stages: list[tuple[str, Stage]] = []
         self._marks = [self._now()]
 
     def count_pass(
@@ -44,27 +45,22 @@ class PackMeter:
             masked: Whether attention has a mask of its own.
         """
         num_rows, num_new = new
-        self._num_computed += num_rows * num_new
-        self._num_useful += num_useful
+        self._passes += Stage(num_computed=num_rows * num_new, num_useful=num_useful)
         self._shapes.add((num_rows, num_new, num_slots + num_new, masked))
 
     def end_stage(self, name: str) -> None:
         """Ends a stage: what was counted since the last one ended is its own."""
         self._marks.append(self._now())
-        self._stages.append((name, self._num_computed, self._num_useful))
-        self._num_computed = self._num_useful = 0
+        self._stages.append((name, self._passes))
+        self._passes = Stage()
 
     def add_to(self, report: EngineReport, shapes: Shapes) -> None:
         """Adds the pack to a report; `shapes` are all that the report's engine has met so far."""
         if self._device.type == "cuda":
             self._marks[-1].synchronize()
-        for i, (name, num_computed, num_useful) in enumerate(self._stages):
-            stage = Stage(
-                seconds=self._seconds(self._marks[i], self._marks[i + 1]),
-                num_computed=num_computed,
-                num_useful=num_useful,
-            )
-            setattr(report, name, getattr(report, name) + stage)
+        for (name, passes), marks in zip(self._stages, pairwise(self._marks), strict=True):
+            spent = Stage(seconds=self._seconds(*marks))
+            setattr(report, name, getattr(report, name) + passes + spent)
         shapes |= self._shapes
         report.num_attention_shapes = len(shapes)
 

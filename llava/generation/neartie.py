@@ -25,6 +25,7 @@ from llava.generation.calibration import (
     count_margins,
 )
 from llava.generation.devices import multiplies_in_tf32
+from llava.generation.request import Completion
 
 FLOAT32_THRESHOLD = 1e-3
 REPLAYS = ("near_ties", "all", "off")
@@ -113,23 +114,16 @@ class NearTies:
         )
 
     def measure(
-        self,
-        packed: tuple[Sequence[int], Sequence[float]],
-        tops: Sequence[float],
-        alone: tuple[Sequence[int], Sequence[float]],
-        *,
-        is_due: bool,
+        self, packed: Completion, tops: Sequence[float], alone: Completion, *, is_due: bool
     ) -> None:
         """Learns from one question answered in both ways.
 
-        Args:
-            packed: The tokens of the packed answer and their margins.
-            tops: The largest logit at each of its steps.
-            alone: The same as `packed` of the answer alone.
-            is_due: Whether it was answered again just for this; see `note`.
+        `tops` are the largest logits of the packed answer, step by step. It `is_due` where it was
+        answered again just for this; see `note`.
         """
         changes = []
-        for token, margin, other, other_margin in zip(*packed, *alone, strict=False):
+        both = zip(packed.token_ids, packed.margins, alone.token_ids, alone.margins, strict=False)
+        for token, margin, other, other_margin in both:
             same = token == other
             changes.append(abs(margin - other_margin) if same else margin + other_margin)
             if not same:
@@ -224,12 +218,11 @@ def top_two_among(
     rows = [row for row, few in enumerate(choices) if few]
     if not rows:
         return tokens, tops, margins
-    given = [choices[row] for row in rows]
-    width = max([2, *map(len, given)])
-    padded = torch.tensor([[*few, *few[:1] * (width - len(few))] for few in given])
-    is_padding = torch.arange(width) >= torch.tensor([[len(few)] for few in given])
-    among = scores[rows].float().gather(1, padded.to(scores.device))
-    among.masked_fill_(is_padding.to(scores.device), -torch.inf)
+    width = max(2, *(len(choices[row]) for row in rows))
+    padded = torch.tensor([[*choices[row], *[-1] * (width - len(choices[row]))] for row in rows])
+    padded = padded.to(scores.device)
+    among = scores[rows].float().gather(1, padded.clamp(min=0))
+    among.masked_fill_(padded < 0, -torch.inf)
     places, _, distances = top_two(among)
     for row, place, distance in zip(rows, places, distances, strict=True):
         tokens[row], margins[row] = choices[row][place], distance

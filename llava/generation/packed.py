@@ -200,7 +200,14 @@ class PackedEngine:
         """Starts preparing each distinct image of the next pack, if there is one."""
         if begun.packs:
             pack = begun.packs.popleft()
-            begun.ahead.append((pack, self._open_images(pack)))
+            sources = {image.key: image for request in pack.requests for image in request.images}
+            parts = self._image_processor, self._model.config
+            pin = self._model.device.type == "cuda"
+            images = {
+                key: self._threads.submit(prepare_images, [source], *parts, pin=pin)
+                for key, source in sources.items()
+            }
+            begun.ahead.append((pack, images))
 
     def probe(self, request: Request) -> ImageProbe | RequestFailure:
         """See `SequentialEngine.probe`."""
@@ -222,26 +229,11 @@ class PackedEngine:
             return 0
         return tower.num_patches * read_layout(vars(config)).num_read(tower.image_size)
 
-    def _open_images(self, pack: Pack) -> Images:
-        sources = {image.key: image for request in pack.requests for image in request.images}
-        config, pin = self._model.config, self._model.device.type == "cuda"
-        return {
-            key: self._threads.submit(
-                prepare_images, [source], self._image_processor, config, pin=pin
-            )
-            for key, source in sources.items()
-        }
-
     def _answer(self, pack: Pack, images: Images) -> Iterator[Result]:
         """Answers one pack; what cannot be answered becomes a failure of its question alone."""
         started = time.perf_counter()
-        prepared: Prepared = {}
-        broken: dict[str, BaseException] = {}
-        for key, future in images.items():
-            if (error := future.exception()) is not None:
-                broken[key] = error
-            else:
-                (prepared[key],) = future.result()
+        broken = {key: error for key, future in images.items() if (error := future.exception())}
+        prepared = {key: each.result()[0] for key, each in images.items() if key not in broken}
         self.stats.waited_s += time.perf_counter() - started
         outside = [
             result
@@ -249,16 +241,12 @@ class PackedEngine:
             if (result := self._answer_outside(request, prepared, broken)) is not None
         ]
         yield from outside
-        rows = without(pack, {result.key for result in outside})
-        if rows is not None:
-            sizes = {
-                image.key: self._model.num_image_tokens(
-                    prepared[image.key].pixel_values, prepared[image.key].size
-                )
-                for request in rows.requests
-                for image in request.images
-            }
-            for part in split_to_fit(with_image_tokens(rows, sizes), self._max_tokens):
+        rest = without(pack, {result.key for result in outside})
+        if rest is not None:
+            rest = with_image_tokens(
+                rest, lambda each: self._num_tokens(each, prepared) - len(each.prompt_ids)
+            )
+            for part in split_to_fit(rest, self._max_tokens):
                 yield from self._answer_prepared(part, prepared)
 
     def _answer_outside(
@@ -292,37 +280,32 @@ class PackedEngine:
                 logger.exception("a pack of %d questions failed", len(pack.requests))
         # outside the handler, which would keep the pack's tensors alive
         if questions is None:
-            instead = self._halved(pack, prepared) if is_too_large else None
-            yield from instead or self.sequential.run(pack.requests)
+            halves = self._halves(pack) if is_too_large else []
+            for half in halves:
+                yield from self._answer_prepared(half, prepared)
+            if not halves:
+                yield from self.sequential.run(pack.requests)
             return
         latency_s = (time.perf_counter() - started) / len(questions)
         for question in questions:
             yield self._result(question, prepared, latency_s)
 
-    def _halved(self, pack: Pack, prepared: Prepared) -> Iterator[Result]:
-        """Answers a pack that did not fit in two halves; one question that does not fit fails."""
-        if self._model.device.type == "cuda":
-            torch.cuda.empty_cache()
+    def _halves(self, pack: Pack) -> list[Pack]:
+        """A pack that did not fit in halves, after which others are smaller; [] of one question."""
+        torch.cuda.empty_cache()
         halves = halve(pack)
-        if not halves:
-            yield from self.sequential.run(pack.requests)
-            return
-        self.stats.num_halvings += 1
-        self._max_tokens = max(MIN_TOKENS, min(self._max_tokens, pack.cost // 2))
-        logger.warning("a pack of %d questions did not fit; halved", len(pack.requests))
-        for half in halves:
-            yield from self._answer_prepared(half, prepared)
+        if halves:
+            self.stats.num_halvings += 1
+            self._max_tokens = max(MIN_TOKENS, min(self._max_tokens, pack.cost // 2))
+            logger.warning("a pack of %d questions did not fit; halved", len(pack.requests))
+        return halves
 
     @torch.inference_mode()
     def _decode(self, pack: Pack, prepared: Prepared) -> list[Question]:
         meter = PackMeter(self._model.device)
         features = self._encode(pack, prepared)
         meter.end_stage("encode")
-        questions = [
-            self._question(request, number, owner, prepared)
-            for number, row in enumerate(pack.rows)
-            for owner, request in enumerate(row.requests)
-        ]
+        questions = self._questions(pack)
         decoder = PackDecoder(
             self._model,
             pack,
@@ -337,17 +320,23 @@ class PackedEngine:
         self.stats.cache_bytes_moved += decoder.cache_bytes_moved
         return questions
 
-    def _question(self, request: Request, row: int, owner: int, prepared: Prepared) -> Question:
-        num_tokens = self._num_tokens(request, prepared)
-        generation = request.generation
-        return Question(
-            request=request,
-            row=row,
-            owner=owner,
-            position=num_tokens,
-            max_new_tokens=min(generation.max_new_tokens, self.sequential.room(num_tokens)),
-            sampling=SeededSampling(request.key, generation) if generation.do_sample else None,
-        )
+    def _questions(self, pack: Pack) -> list[Question]:
+        questions = []
+        for number, row in enumerate(pack.rows):
+            for owner, request in enumerate(row.requests):
+                room = self.sequential.room(len(request.prompt_ids) + row.image_tokens)
+                generation = request.generation
+                question = Question(
+                    request=request,
+                    row=number,
+                    owner=owner,
+                    position=row.prefix_tokens,
+                    max_new_tokens=min(generation.max_new_tokens, room),
+                )
+                if generation.do_sample:
+                    question.sampling = SeededSampling(request.key, generation)
+                questions.append(question)
+        return questions
 
     def _encode(self, pack: Pack, prepared: Prepared) -> dict[str, torch.Tensor]:
         """(S, D) embeddings of each distinct image of a pack; images of one shape in one batch."""
@@ -394,12 +383,7 @@ class PackedEngine:
         flipped = again.token_ids != packed.token_ids
         self.stats.num_flipped += flipped
         if again.margins:
-            self.near_ties.measure(
-                (packed.token_ids, packed.margins),
-                question.tops,
-                (again.token_ids, again.margins),
-                is_due=is_due,
-            )
+            self.near_ties.measure(packed, question.tops, again, is_due=is_due)
         return replace(again, replayed=True, flipped=flipped)
 
     def _answer_again(self, request: Request, images: Sequence[PreparedImage]) -> Result:

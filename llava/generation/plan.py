@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -85,14 +85,8 @@ class Pack:
     @property
     def num_slots(self) -> int:
         """Cache slots of each row: prefixes are padded, and so is what comes behind them."""
-        prefix, suffix, new = map(
-            max,
-            zip(
-                *((r.prefix_tokens, r.suffix_tokens, r.num_new_tokens) for r in self.rows),
-                strict=True,
-            ),
-        )
-        return prefix + suffix + new
+        sizes = ((row.prefix_tokens, row.suffix_tokens, row.num_new_tokens) for row in self.rows)
+        return sum(map(max, zip(*sizes, strict=True)))
 
     @property
     def cost(self) -> int:
@@ -165,11 +159,10 @@ def split_passes(rows: Sequence[Row], max_tokens: int | None) -> list[range]:
 
 
 def _fit_a_pass(rows: Sequence[Row], max_tokens: int | None) -> bool:
-    if len({row.suffix_tokens > 0 for row in rows}) > 1:
-        return False
-    if max_tokens is not None and len(rows) * max(row.num_tokens for row in rows) > max_tokens:
-        return False
-    return padded_share(rows) <= MAX_PADDED
+    are_alike = len({row.suffix_tokens > 0 for row in rows}) == 1
+    num_tokens = len(rows) * max(row.num_tokens for row in rows)
+    fit = max_tokens is None or num_tokens <= max_tokens
+    return are_alike and fit and padded_share(rows) <= MAX_PADDED
 
 
 def padded_share(rows: Sequence[Row]) -> float:
@@ -199,25 +192,17 @@ def split_to_fit(pack: Pack, max_tokens: int) -> list[Pack]:
     return parts or [pack]
 
 
-def with_image_tokens(pack: Pack, num_tokens: Mapping[str, int]) -> Pack:
-    """Returns a pack with the sizes of its images, by key; planning takes the usual one."""
-    rows = []
-    for row in pack.rows:
-        images = sum(num_tokens[image.key] - 1 for image in row.requests[0].images)
-        rows.append(replace(row, image_tokens=images))
+def with_image_tokens(pack: Pack, image_tokens: Callable[[Request], int]) -> Pack:
+    """Returns a pack with the `image_tokens` that its rows have; planning takes the usual ones."""
+    rows = (replace(row, image_tokens=image_tokens(row.requests[0])) for row in pack.rows)
     return Pack(rows=tuple(rows))
 
 
 def without(pack: Pack, keys: Collection[str]) -> Pack | None:
     """Returns a pack without some requests; None if nothing is left."""
-    if not keys:
-        return pack
-    rows = []
-    for row in pack.rows:
-        kept = tuple(request for request in row.requests if request.key not in keys)
-        if kept:
-            rows.append(replace(row, requests=kept))
-    return Pack(rows=tuple(rows)) if rows else None
+    kept = ((row, [each for each in row.requests if each.key not in keys]) for row in pack.rows)
+    rows = tuple(replace(row, requests=tuple(requests)) for row, requests in kept if requests)
+    return Pack(rows=rows) if rows else None
 
 
 def prefix_end(ids: Ids) -> int:
@@ -286,9 +271,8 @@ def _room(request: Request) -> int:
 
 def _shared_length(group: Sequence[Request]) -> int:
     """Leading ids that all prompts of a group have in common, leaving each at least one more."""
-    shortest = min(len(request.prompt_ids) for request in group)
     first = group[0].prompt_ids
-    shared = min(shortest - 1, len(first))
+    shared = min(len(request.prompt_ids) for request in group) - 1
     for request in group[1:]:
         differing = np.flatnonzero(first[:shared] != request.prompt_ids[:shared])
         if len(differing):

@@ -60,9 +60,7 @@ class WholeImage:
 def lay_out(request: Request, config: Any) -> Request:
     """Returns a request with its images as the evaluation of its checkpoint has them seen.
 
-    Args:
-        request: The question; may have been laid out before.
-        config: Of the model.
+    It may have been laid out before, by the same configuration of the model.
     """
     images, layout = request.images, read_layout(vars(config))
     each = layout.of_each(len(images))

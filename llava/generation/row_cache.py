@@ -4,26 +4,116 @@ Every cache slot of a row has an owner: the shared prefix, one of the row's ques
 (padding). A token sees the prefix and the slots of its own question that come before it, so any
 number of questions lie side by side behind one prefix that is stored once.
 
-Legend: G rows, L cache slots, N new tokens of a row, D embedding width.
+Legend: G rows, G' those of a pass, H key-value heads, L cache slots, N new tokens of a row, D
+embedding width, d width of a head.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache
+from torch.nn.functional import pad
+from transformers.cache_utils import Cache, DynamicLayer
 
 from llava.generation.meter import PackMeter
-from llava.generation.slots import Place, SlotLayer
 
 PREFIX = -1
 NOBODY = -2
 _SLIDING = "sliding_attention"
 FLASH = "flash_attention_2"
 """Attention that takes no mask of its own; it reads prefixes, and `sdpa` the questions."""
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a pass reads and writes; one for all layers of a cache.
+
+    Attributes:
+        num_rows: Rows that there is memory for.
+        num_slots: Slots that each of them has memory for.
+        rows: Those that go through the model.
+        length: How many of their slots are in use.
+    """
+
+    num_rows: int
+    num_slots: int
+    rows: slice = field(default_factory=lambda: slice(0, 0))
+    length: int = 0
+
+
+class SlotLayer(DynamicLayer):
+    """A layer of a transformers cache in memory that is taken once.
+
+    One that is joined anew for each token copies everything that it holds. Here a token is written
+    behind what is there, in memory for as many slots as its pack was planned with; `keys` and
+    `values` are a part of it.
+
+    `num_bytes_moved` counts what was copied from one place in memory to another.
+
+    Args:
+        place: Says which part; whoever runs a pass sets it before and after.
+    """
+
+    _memory: list[torch.Tensor]  # keys and values, (G, H, slots, d) each
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self._place = place
+        self.num_bytes_moved = 0
+
+    def get_seq_length(self) -> int:
+        """Returns L, new slots not counted."""
+        return self._place.length
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Adds new slots, (G', H, N, d); returns all keys and values, (G', H, L + N, d) each."""
+        place, new = self._place, (key_states, value_states)
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._memory = [
+                states.new_empty(place.num_rows, states.shape[1], place.num_slots, states.shape[3])
+                for states in new
+            ]
+        elif missing := place.num_slots - self._memory[0].shape[2]:  # longer answers than planned
+            self.num_bytes_moved += sum(memory.nbytes for memory in self._memory)
+            self._memory = [pad(memory, (0, 0, 0, missing)) for memory in self._memory]
+        end = place.length + key_states.shape[2]
+        for memory, states in zip(self._memory, new, strict=True):
+            memory[place.rows, :, place.length : end] = states
+        self.keys, self.values = (memory[place.rows, :, :end] for memory in self._memory)
+        return self.keys, self.values
+
+    def move_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+        """Puts the first slots of some rows in the place of others."""
+        for memory in self._memory:
+            moved = memory[list(sources), :, :length]
+            memory[list(targets), :, :length] = moved
+            self.num_bytes_moved += moved.nbytes
+
+    def keep_slots(self, slots: torch.Tensor) -> None:
+        """Puts these slots first, in this order; slots: (G', L') int64 on any device."""
+        for memory in self._memory:
+            index = slots.to(memory.device)[:, None, :, None]
+            kept = memory[self._place.rows].take_along_dim(index, 2)
+            memory[self._place.rows, :, : slots.shape[1]] = kept
+            self.num_bytes_moved += kept.nbytes
+
+    def clear(self, slots: torch.Tensor, start: int) -> None:
+        """Makes zeros of slots that nothing was written to: what a mask hides has to be a number.
+
+        Args:
+            slots: (G', N) bool on any device, which of the slots from `start` on.
+            start: The first of them.
+        """
+        for memory in self._memory:
+            part = memory[self._place.rows, :, start : start + slots.shape[1]]
+            part.masked_fill_(slots.to(memory.device)[:, None, :, None], 0)
 
 
 class RowCache:
@@ -46,8 +136,8 @@ class RowCache:
         self._device = model.device
         self._window: int | None = getattr(model.config, "sliding_window", None)
         # where layers differ in what they see, each kind has a mask by its name
-        kinds = getattr(model.config, "layer_types", None)
-        self._kinds: frozenset[str] = frozenset(kinds or ())
+        kinds = getattr(model.config, "layer_types", None) or (None,)
+        self._windows = {kind: self._window if kind in (None, _SLIDING) else None for kind in kinds}
         self._last_position = 0
         self._place = Place(num_rows, num_slots)
         self.layers = [SlotLayer(self._place) for _ in range(model.config.num_hidden_layers)]
@@ -56,9 +146,7 @@ class RowCache:
         self._lengths = [0] * num_rows
         # Whether every slot is the prefix's or its row's only question's: its next token sees all.
         self._is_full = [True] * num_rows
-        size = num_rows, num_slots
-        self._owners = torch.full(size, NOBODY, device=self._device)
-        self._positions = torch.zeros(size, dtype=torch.long, device=self._device)
+        self._slots = torch.full((2, num_rows, num_slots), NOBODY, device=self._device)
 
     def prefill(self, rows: range, embeds: Sequence[torch.Tensor]) -> torch.Tensor:
         """Computes the prefixes of rows; returns hidden states of their last tokens (G', D).
@@ -72,37 +160,34 @@ class RowCache:
         ends = torch.tensor(lengths).to(self._device, non_blocking=True)
         padded = torch.nn.utils.rnn.pad_sequence(list(embeds), batch_first=True)
         steps = torch.arange(padded.shape[1], device=self._device).expand(len(embeds), -1)
-        owners = torch.where(steps < ends[:, None], PREFIX, NOBODY)
+        slots = torch.stack((torch.where(steps < ends[:, None], PREFIX, NOBODY), steps))
         self._meter.count_pass(padded.shape[:2], 0, sum(lengths), masked=False)
         # padding comes last, so plain causal attention keeps it from every token that counts
-        hidden = self._forward(rows, padded, owners, steps)
+        hidden = self._forward(rows, padded, slots)
         for row, length in zip(rows, lengths, strict=True):
             self._is_full[row] = length == padded.shape[1]
         ends = ends.to(hidden.device)
         return hidden[torch.arange(len(embeds), device=hidden.device), ends - 1]
 
-    def extend(
-        self, rows: range, ids: torch.Tensor, owners: torch.Tensor, positions: torch.Tensor
-    ) -> torch.Tensor:
+    def extend(self, rows: range, tokens: torch.Tensor) -> torch.Tensor:
         """Computes new tokens of questions; returns their hidden states (G', N, D).
 
         Args:
             rows: G' of the rows.
-            ids: (G', N) int64 tokens; all three tensors on the CPU.
-            owners: (G', N) int64, the question within the row, or `NOBODY` for padding.
-            positions: (G', N) int64, counted from the start of each question's prompt.
+            tokens: (3, G', N) int64 on the CPU: ids; the question of each within the row, or
+                `NOBODY` for padding; positions, counted from the start of each question's prompt.
         """
+        _, owners, positions = tokens
         sees_all = self._sees_all(rows, owners, positions)
         num_useful = int((owners != NOBODY).sum())
         self._meter.count_pass(owners.shape, self._length(rows), num_useful, masked=not sees_all)
-        stacked = torch.stack((ids, owners, positions)).to(self._device, non_blocking=True)
-        ids, owners, positions = stacked.unbind()
-        embeds = self._embed(ids)
+        tokens = tokens.to(self._device, non_blocking=True)
+        embeds, new = self._embed(tokens[0]), tokens[1:]
         if sees_all:
-            return self._forward(rows, embeds, owners, positions)
-        masks = self._masks(rows, owners, positions, embeds.dtype)
+            return self._forward(rows, embeds, new)
+        masks = self._masks(rows, new, embeds.dtype)
         with self._attention_with_masks():
-            return self._forward(rows, embeds, owners, positions, masks)
+            return self._forward(rows, embeds, new, masks)
 
     def keep_rows(self, rows: Sequence[int]) -> dict[int, int]:
         """Makes some rows the first ones, in place of others; returns where each lies then."""
@@ -114,8 +199,7 @@ class RowCache:
         length = self._length(sources)
         for layer in self.layers:
             layer.move_rows(sources, targets, length)
-        for tensor in (self._owners, self._positions):
-            tensor[targets] = tensor[sources]
+        self._slots[:, targets] = self._slots[:, sources]
         for source, target in moves:
             self._lengths[target] = self._lengths[source]
             self._is_full[target] = self._is_full[source]
@@ -129,7 +213,8 @@ class RowCache:
         """
         rows = range(len(alive))
         length = self._length(rows)
-        owners, positions = self._used(rows, length)
+        slots = self._used(rows, length)
+        owners = slots[0]
         of_alive = (owners >= 0) & alive.gather(1, owners.clamp(min=0))
         keep = (owners == PREFIX) | of_alive
         longest = int(keep.sum(1).max())
@@ -137,10 +222,9 @@ class RowCache:
             return
         # kept slots first, in their order; what a shorter row has beyond them is nobody's
         order = torch.argsort((~keep).long(), dim=1, stable=True)[:, :longest]
-        kept = torch.where(keep.gather(1, order), owners.gather(1, order), NOBODY)
-        self._positions[: len(rows), :longest] = positions.gather(1, order)
-        self._owners[: len(rows), :longest] = kept
-        self._owners[: len(rows), longest:] = NOBODY
+        kept = slots.take_along_dim(order[None], 2)
+        self._slots[:, : len(rows), longest:] = NOBODY
+        self._slots[:, : len(rows), :longest] = torch.where(keep.gather(1, order), kept, NOBODY)
         self._place.rows = slice(0, len(rows))
         for layer in self.layers:
             layer.keep_slots(order)
@@ -161,59 +245,58 @@ class RowCache:
     def _length(self, rows: Iterable[int]) -> int:
         return max(self._lengths[row] for row in rows)
 
-    def _used(self, rows: range, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Owners and positions of rows, (G', L) each."""
-        places = slice(rows.start, rows.stop), slice(0, length)
-        return self._owners[places], self._positions[places]
+    def _used(self, rows: range, length: int) -> torch.Tensor:
+        """(2, G', L): owners and positions of rows."""
+        return self._slots[:, rows.start : rows.stop, :length]
 
     def _masks(
-        self, rows: range, owners: torch.Tensor, positions: torch.Tensor, dtype: torch.dtype
-    ) -> torch.Tensor | dict[str, torch.Tensor]:
-        """What each new token sees, as attention takes it; by kind of layer where they differ."""
-        if not self._kinds:
-            visible = self._visible(rows, owners, positions, self._window)
-            return self._as_taken(visible, dtype)
-        windows = {kind: self._window if kind == _SLIDING else None for kind in self._kinds}
-        return {
-            kind: self._as_taken(self._visible(rows, owners, positions, window), dtype)
-            for kind, window in windows.items()
-        }
+        self, rows: range, new: torch.Tensor, dtype: torch.dtype
+    ) -> torch.Tensor | dict[str | None, torch.Tensor]:
+        """What each new token sees, as attention takes it; by kind of layer where they differ.
 
-    def _visible(
-        self, rows: range, owners: torch.Tensor, positions: torch.Tensor, window: int | None
-    ) -> torch.Tensor:
+        `sdpa` takes a bool mask on every device, but on a GPU makes numbers of it in each layer.
+        """
+        masks = {kind: self._visible(rows, new, window) for kind, window in self._windows.items()}
+        is_eager = self._inner.config._attn_implementation == "eager"  # noqa: SLF001
+        if is_eager or self._device.type != "cpu":
+            masks = {kind: mask_as_numbers(mask, dtype) for kind, mask in masks.items()}
+        return masks.get(None, masks)
+
+    def _visible(self, rows: range, new: torch.Tensor, window: int | None) -> torch.Tensor:
         """(G', 1, N, L + N) bool: what each new token sees."""
-        used_owners, used_positions = self._used(rows, self._length(rows))
-        slot_owners = torch.cat((used_owners, owners), dim=1)[:, None, :]
-        slot_positions = torch.cat((used_positions, positions), dim=1)[:, None, :]
-        own = slot_owners == owners[:, :, None]
-        visible = (slot_owners == PREFIX) | (own & (slot_positions <= positions[:, :, None]))
+        used = self._used(rows, self._length(rows))
+        slot_owners, slot_positions = torch.cat((used, new), dim=2)[:, :, None]
+        owners, positions = new[..., None]
+        own = slot_owners == owners
+        visible = (slot_owners == PREFIX) | (own & (slot_positions <= positions))
         if window is not None:
-            visible &= positions[:, :, None] - slot_positions < window
+            visible &= positions - slot_positions < window
         return visible[:, None]
 
     def _forward(
         self,
         rows: range,
         embeds: torch.Tensor,
-        owners: torch.Tensor,
-        positions: torch.Tensor,
-        mask: torch.Tensor | dict[str, torch.Tensor] | None = None,
+        new: torch.Tensor,
+        mask: torch.Tensor | dict[str | None, torch.Tensor] | None = None,
     ) -> torch.Tensor:
+        """Hidden states of new tokens (G', N, D); new: (2, G', N), their owners and positions."""
         start = self._length(rows)
         end = start + embeds.shape[1]
-        self._reserve(end)
+        if end > self._place.num_slots:  # answers longer than planned get half as much room again
+            missing = end + end // 2 - self._place.num_slots
+            self._place.num_slots += missing
+            self._slots = pad(self._slots, (0, missing), value=NOBODY)
         self._place.rows, self._place.length = slice(rows.start, rows.stop), start
         self._level(rows, start)
         outputs = self._inner(
             inputs_embeds=embeds,
             attention_mask=mask,
-            position_ids=positions,
+            position_ids=new[1],
             past_key_values=self._cache,
             use_cache=True,
         )
-        self._owners[rows.start : rows.stop, start:end] = owners
-        self._positions[rows.start : rows.stop, start:end] = positions
+        self._slots[:, rows.start : rows.stop, start:end] = new
         for row in rows:
             self._lengths[row] = end
         return outputs.last_hidden_state
@@ -227,15 +310,6 @@ class RowCache:
         unwritten = torch.arange(shortest, length) >= torch.tensor(lengths)[:, None]
         for layer in self.layers:
             layer.clear(unwritten, shortest)
-
-    def _reserve(self, num_slots: int) -> None:
-        """Has room for so many slots: half of them more where answers are longer than planned."""
-        missing = num_slots + num_slots // 2 - self._place.num_slots
-        if num_slots <= self._place.num_slots:
-            return
-        self._place.num_slots += missing
-        self._owners = torch.nn.functional.pad(self._owners, (0, missing), value=NOBODY)
-        self._positions = torch.nn.functional.pad(self._positions, (0, missing))
 
     @contextmanager
     def _attention_with_masks(self) -> Iterator[None]:
@@ -254,16 +328,6 @@ class RowCache:
         finally:
             for config, name in chosen:
                 config._attn_implementation = name  # noqa: SLF001
-
-    def _as_taken(self, mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """The mask as attention takes it: bool on a CPU, else 0 and the dtype's lowest value.
-
-        `sdpa` takes a bool mask on every device, but on a GPU makes numbers of it in each layer.
-        """
-        eager = self._inner.config._attn_implementation == "eager"  # noqa: SLF001
-        if mask.device.type == "cpu" and not eager:
-            return mask
-        return mask_as_numbers(mask, dtype)
 
 
 def mask_as_numbers(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -52,6 +52,9 @@ class SequentialEngine:
             prompts without one.
     """
 
+    max_tokens: int | None = None
+    """There are no packs."""
+
     def __init__(
         self,
         tokenizer: Any,
@@ -68,11 +71,6 @@ class SequentialEngine:
         self.max_total_tokens: int = max(context_len, self.max_prompt_tokens)
         self._turn_ends = stop_tokens(template, tokenizer) if template else []
         self._busy_s = 0.0
-
-    @property
-    def max_tokens(self) -> None:
-        """There are no packs."""
-        return
 
     @property
     def stops(self) -> frozenset[int]:
@@ -198,12 +196,8 @@ class SequentialEngine:
     ) -> Completion:
         """Returns the record of an answer.
 
-        Args:
-            request: The question.
-            tokens: The new tokens, the end token included if it was reached.
-            images: Of the question.
-            margins: Distance of the two largest scores at each step; empty if not measured.
-            latency_s: Seconds that the answer took.
+        Its `tokens` are the new ones, the end token included if it was reached; `margins` are the
+        distances of the two largest scores at each step, none if they are not measured.
         """
         return Completion(
             key=request.key,
@@ -271,10 +265,7 @@ class SequentialEngine:
             options["images"] = self._encode(request, images, {} if encoded is None else encoded)
         if self._turn_ends:
             options["eos_token_id"] = sorted(self.stops)
-        if generation.do_sample:
-            options["logits_processor"] = LogitsProcessorList(
-                [SeededSampling(request.key, generation)]
-            )
+        samplings = [SeededSampling(request.key, generation)] if generation.do_sample else []
         room = self.room(self.num_tokens(request, images))
         output = self.model.generate(
             ids[None].to(self.model.device),
@@ -282,6 +273,7 @@ class SequentialEngine:
             do_sample=False,
             num_beams=generation.num_beams,
             max_new_tokens=min(generation.max_new_tokens, room),
+            logits_processor=LogitsProcessorList(samplings),
             streamer=streamer,
             return_dict_in_generate=True,
             output_logits=not generation.do_sample,

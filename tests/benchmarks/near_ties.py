@@ -33,7 +33,6 @@ from tests.checkpoints import LoadedModel
 from tests.demo_questions import NUM_IMAGES, demo_items, load_demo
 
 CHECKOUT = Path(__file__).parents[2]
-Tokens = tuple[Sequence[int], Sequence[float]]
 THRESHOLDS = (0.0, *(2.0**k for k in range(-10, 3)))
 
 
@@ -52,10 +51,9 @@ class Answered:
     sequential: Completion
 
     @property
-    def both(self) -> tuple[Tokens, tuple[float, ...], Tokens]:
+    def both(self) -> tuple[Completion, tuple[float, ...], Completion]:
         """What `NearTies.measure` takes."""
-        packed, alone = self.packed, self.sequential
-        return (packed.token_ids, packed.margins), self.tops, (alone.token_ids, alone.margins)
+        return self.packed, self.tops, self.sequential
 
     @property
     def differs(self) -> bool:

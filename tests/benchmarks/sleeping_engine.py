@@ -80,7 +80,7 @@ class SleepingEngine(PackedEngine):
         if self._is_ahead:
             super().prepare(requests)
 
-    def _decode(self, pack: Pack, prepared: dict[str, PreparedImage]) -> list[Question]:
+    def _decode(self, pack: Pack, _: dict[str, PreparedImage]) -> list[Question]:
         start = time.monotonic()
         time.sleep(self._seconds_per_row * len(pack.rows))
         when = PackTime(
@@ -91,11 +91,7 @@ class SleepingEngine(PackedEngine):
         )
         with self._log.open("a", encoding="utf-8") as log:
             print(json.dumps(asdict(when)), file=log)
-        questions = [
-            self._question(request, number, owner, prepared)
-            for number, row in enumerate(pack.rows)
-            for owner, request in enumerate(row.requests)
-        ]
+        questions = self._questions(pack)
         for question in questions:
             question.tokens, question.margins, question.tops = [2], [9.0], [9.0]
         return questions

@@ -12,9 +12,9 @@ from llava.generation.budget import (
     CPU_MAX_TOKENS,
     GPU_MAX_TOKENS,
     MIN_TOKENS,
-    DeviceMemory,
     estimate_max_tokens,
     fit_tokens,
+    room_on,
     tower_bytes,
 )
 from llava.model.multimodal_encoder.vision_tower import find_tower
@@ -24,22 +24,27 @@ CPU = torch.device("cpu")
 MIB = 2**20
 
 
-def free(number: int) -> dict[torch.device, DeviceMemory]:
+def free(number: int) -> dict[torch.device, int]:
     """A device, as which the model's own counts, with so many free bytes."""
-    return {CPU: DeviceMemory(total=2**40, free=number, taken=0)}
+    return {CPU: number}
 
 
 @pytest.mark.parametrize(
-    ("memory", "room"),
+    ("free", "share", "room"),
     [
-        (DeviceMemory(total=100, free=60, taken=30), 60),  # others have 10
-        (DeviceMemory(total=100, free=60, taken=30, share=0.5), 20),  # the other loads later
-        (DeviceMemory(total=100, free=15, taken=30, share=0.5), 15),  # the other has more
-        (DeviceMemory(total=100, free=60, taken=30, share=0.25), 0),
+        (60, 1.0, 60),  # others have 10
+        (60, 0.5, 20),  # the other loads later
+        (15, 0.5, 15),  # the other has more
+        (60, 0.25, 0),
     ],
 )
-def test_room_is_what_is_free_of_the_own_share(memory: DeviceMemory, room: int) -> None:
-    assert memory.room == room
+def test_room_is_what_is_free_of_the_own_share(
+    free: int, share: float, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (free, 100))
+    monkeypatch.setattr("torch.cuda.get_per_process_memory_fraction", lambda _: share)
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: 30)
+    assert room_on(torch.device("cuda:0")) == room
 
 
 def test_pack_on_a_cpu_has_a_fixed_size(tiny_model: LoadedModel) -> None:
@@ -57,11 +62,8 @@ def test_pack_grows_with_memory_between_its_bounds(tiny_model: LoadedModel) -> N
     assert max(steps) - min(steps) <= 1  # in proportion to what is left beside the tower
 
 
-def test_two_workers_on_a_device_plan_for_half_each(tiny_model: LoadedModel) -> None:
-    total, taken = 400 * MIB, 10 * MIB
-    alone = DeviceMemory(total=total, free=total - taken, taken=taken)
-    shared = DeviceMemory(total=total, free=total - taken, taken=taken, share=0.5)
-    one, half = (fit_tokens(tiny_model.model, {CPU: memory}) for memory in (alone, shared))
+def test_half_the_room_is_planned_for_less_than_half(tiny_model: LoadedModel) -> None:
+    one, half = (fit_tokens(tiny_model.model, free(room * MIB)) for room in (390, 190))
     assert MIN_TOKENS < 2 * half < one < GPU_MAX_TOKENS
 
 
@@ -93,8 +95,8 @@ def test_language_model_without_a_tower_needs_less(tiny_model: LoadedModel) -> N
 
 def test_device_with_more_layers_decides(tiny_model: LoadedModel) -> None:
     meta = torch.device("meta")
-    memory = DeviceMemory(total=2**40, free=100 * MIB, taken=0)
+    room = 100 * MIB
     # all weights lie on the first, so that the second has room for more tokens
-    both = fit_tokens(tiny_model.model, {CPU: memory, meta: memory})
-    assert both == fit_tokens(tiny_model.model, {CPU: memory})
-    assert both < fit_tokens(tiny_model.model, {meta: memory})
+    both = fit_tokens(tiny_model.model, {CPU: room, meta: room})
+    assert both == fit_tokens(tiny_model.model, {CPU: room})
+    assert both < fit_tokens(tiny_model.model, {meta: room})

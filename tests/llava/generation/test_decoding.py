@@ -53,7 +53,6 @@ def decode(
             owner=owner,
             position=len(request.prompt_ids),
             max_new_tokens=request.generation.max_new_tokens,
-            sampling=None,
         )
         for number, row in enumerate(pack.rows)
         for owner, request in enumerate(row.requests)

@@ -15,15 +15,29 @@ from llava.generation.calibration import (
     count_margins,
 )
 from llava.generation.neartie import FLOAT32_THRESHOLD, NearTies
+from llava.generation.request import Completion
 
 SIXTEENTH = 2.0**-4
 """A step of bfloat16, which has 8 bits of precision, between 8 and 16."""
 
 
+def answer(token_ids: list[int], margins: list[float]) -> Completion:
+    return Completion(
+        key="q",
+        token_ids=tuple(token_ids),
+        text="",
+        finish_reason="length",
+        num_prompt_tokens=1,
+        min_margin=min(margins),
+        latency_s=0.0,
+        margins=tuple(margins),
+    )
+
+
 def learn(near_ties: NearTies, changes: list[float], top: float = 10.0) -> NearTies:
     """The same object after a question of one token for each change."""
     for change in changes:
-        near_ties.measure(([5], [1.0]), [top], ([5], [1.0 + change]), is_due=True)
+        near_ties.measure(answer([5], [1.0]), [top], answer([5], [1.0 + change]), is_due=True)
     return near_ties
 
 
@@ -102,7 +116,7 @@ def test_logit_that_is_nearly_zero_has_no_tiny_steps() -> None:
 def test_a_flip_counts_with_both_margins_and_ends_the_comparison() -> None:
     near_ties = NearTies(torch.float16)
     tops = [10.0, 10.0]
-    near_ties.measure(([5, 9], [0.1, 7.0]), tops, ([6, 1], [0.2, 1.0]), is_due=False)
+    near_ties.measure(answer([5, 9], [0.1, 7.0]), tops, answer([6, 1], [0.2, 1.0]), is_due=False)
     step = 2.0**3 * torch.finfo(torch.float16).eps
     assert near_ties.calibration.largest_changes == (pytest.approx(0.3 / step),)
     assert near_ties.calibration.num_changes == 1
@@ -111,7 +125,7 @@ def test_a_flip_counts_with_both_margins_and_ends_the_comparison() -> None:
 
 def test_changes_that_are_no_numbers_are_not_learnt() -> None:
     near_ties = NearTies(torch.float16)
-    near_ties.measure(([5], [math.nan]), [10.0], ([5], [1.0]), is_due=True)
+    near_ties.measure(answer([5], [math.nan]), [10.0], answer([5], [1.0]), is_due=True)
     assert near_ties.calibration == Calibration(num_measured=1)
 
 
