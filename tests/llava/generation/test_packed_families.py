@@ -83,6 +83,7 @@ def test_log_says_nothing_where_questions_are_packed(
     tiny_tower: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = load(make_family(tmp_path / "llava-tiny", tiny_tower, "qwen2"))
+    caplog.clear()
     PackedEngine(*model)
     assert not caplog.records
     model.model.generation_config.repetition_penalty = 1.5
