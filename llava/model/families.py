@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from llava.model.rules import (
@@ -83,7 +82,7 @@ class Family:
     llava_types: tuple[str, ...]
     rules: Mapping[str, Rule] = field(default_factory=lambda: _DECODER)
     needed: tuple[str, ...] = _SIZES
-    defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     inner: str = "model"
     embeddings: str = "model.embed_tokens.weight"
     is_tied: bool = False

@@ -19,16 +19,15 @@ from llava.model.tower_kinds import KINDS
 from llava.tiling import ASPECT_RATIOS_IN_WORDS, is_aspect_ratio
 
 _SELECT_FEATURES = {"default": "patch", "full": "cls_patch"}
+_FIRST: Mapping[str, Any] = {
+    "text_type": "llama",
+    "vision_feature_select_strategy": "default",
+    "vision_feature_layer": -2,
+}
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "llava": {
-        "text_type": "llama",
-        "vision_feature_select_strategy": "default",
-        "vision_feature_layer": -2,
-    },
+    "llava": _FIRST,
     "llava_next": {
-        "text_type": "llama",
-        "vision_feature_select_strategy": "default",
-        "vision_feature_layer": -2,
+        **_FIRST,
         "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
     },
     "llava_onevision": {
