@@ -264,13 +264,12 @@ def build_skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
     try:
         config = config_class(**fields)
         with torch.device("meta"):
-            skeleton: PreTrainedModel = model_class(config)
+            return model_class(config)
     except _REFUSED as error:
         raise CheckpointError(
             f"{checkpoint.config_file} does not describe a model: {reason_of(error)}. "
             "Take the config.json that was saved with the checkpoint."
         ) from error
-    return skeleton
 
 
 def _classes_of(checkpoint: Checkpoint) -> tuple[Any, Any]:

@@ -127,8 +127,7 @@ def _cached_digests(path: Path, cache_dir: Path) -> dict[str, str] | None:
         return None
     if not isinstance(entry, dict) or entry.get("state") != _file_state(path):
         return None
-    digests: dict[str, str] = entry["digests"]
-    return digests
+    return entry["digests"]
 
 
 def _remember(

@@ -52,8 +52,7 @@ class LlavaMetaModel(_LanguageModel):
 
     def get_vision_tower(self) -> VisionTower | None:
         """Returns the vision tower; None for a model without images."""
-        tower: VisionTower | None = getattr(self, "vision_tower", None)
-        return tower
+        return getattr(self, "vision_tower", None)
 
 
 class LlavaMetaForCausalLM(_LanguageModel):

@@ -137,7 +137,7 @@ class VisionTower(nn.Module):
     @property
     def layers(self) -> nn.ModuleList:
         """Its layers up to the selected one."""
-        layers: nn.ModuleList = self.model.encoder.layers
+        layers = self.model.encoder.layers
         return layers[: count_layers(self.select_layer, len(layers))]
 
     def forward(
@@ -174,8 +174,7 @@ class VisionTower(nn.Module):
 
     def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, H, W) to what the first layer takes, (B, P, D_v) or one row more."""
-        embedded: torch.Tensor = self.model.embeddings(pixels)
-        return embedded
+        return self.model.embeddings(pixels)
 
     @property
     def dtype(self) -> torch.dtype:
