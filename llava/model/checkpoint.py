@@ -14,8 +14,7 @@ from typing import Any
 from llava.errors import CheckpointError
 from llava.model.adapter_facts import ADAPTER_CONFIG, check_adapter_files
 from llava.model.facts import check_generation, read_facts
-from llava.model.families import FAMILIES, MODEL_TYPES, Family
-from llava.model.foreign import refuse_foreign
+from llava.model.families import FAMILIES, MODEL_TYPES, Family, refuse_foreign
 from llava.model.kinds import (
     NON_LORA_FILE,
     CheckpointKind,
