@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from llava.errors import CheckpointError, reason_of
-from llava.model.adapter_facts import lacks_saved, read_adapter_config
+from llava.model.kinds import lacks_saved, read_adapter_config
 from llava.model.native import trained_names
 from llava.model.weights import is_computed, is_of_tower, listed, read_tensors, require_shapes
 

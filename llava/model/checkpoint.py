@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import CheckpointError
-from llava.model.adapter_facts import ADAPTER_CONFIG, check_adapter_files
 from llava.model.facts import check_generation, read_facts
 from llava.model.families import FAMILIES, MODEL_TYPES, Family, refuse_foreign
 from llava.model.kinds import (
+    ADAPTER_CONFIG,
     NON_LORA_FILE,
     CheckpointKind,
+    check_adapter_files,
     compare_base,
     compare_projector,
     find_trained_files,

@@ -1,6 +1,7 @@
 """What the files of a checkpoint folder make of it: a model, or what was trained over a base.
 
-Also whether a base is the model that an adapter or projector was trained on. Imports no torch.
+Also what an adapter's adapter_config.json may say, that its files hold what it names, and whether a
+base is the model that an adapter or projector was trained on. Imports no torch.
 """
 
 from __future__ import annotations
@@ -13,15 +14,26 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import CheckpointError
-from llava.model.adapter_facts import ADAPTER_CONFIG
 from llava.model.families import MODEL_TYPES
 from llava.model.locate import has_weight_files, read_config, read_json_object, read_strings
 from llava.model.native import is_native_config
+from llava.model.rules import (
+    FLAG,
+    NULL,
+    OFF,
+    POSITIVE,
+    TEXT,
+    Rule,
+    check_fields,
+    list_of,
+    one_of,
+    whole,
+)
 from llava.names import identity_of
 
 logger = logging.getLogger(__name__)
 
-
+ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 NON_LORA_FILE = "non_lora_trainables.bin"
 PROJECTOR_FILE = "mm_projector.bin"
@@ -32,9 +44,43 @@ _OF_A_BASE = (
 )
 """What no training changes of a language model and no tensor shows."""
 
-
 _ALIKE = {"llama", "mistral"}
 """Language models that compute the same: LLaVA trains the latter by the former's classes too."""
+
+
+def _object_of(rule: Rule) -> Rule:
+    return Rule(
+        f"an object of {rule.words}",
+        lambda value: isinstance(value, dict) and all(map(rule.holds, value.values())),
+    )
+
+
+_COMMON: Mapping[str, Rule] = {
+    "bias": one_of("none", "all", "lora_only", "boft_only"),
+    "modules_to_save": list_of(TEXT) | NULL,
+    **dict.fromkeys(("target_modules", "exclude_modules"), TEXT | list_of(TEXT) | NULL),
+    "fan_in_fan_out": FLAG,
+    "rank_pattern": _object_of(whole()) | NULL,
+    "alpha_pattern": _object_of(POSITIVE) | NULL,
+}
+_LORA: Mapping[str, Rule] = {
+    "r": whole(),
+    "lora_alpha": POSITIVE,
+    **dict.fromkeys(("use_rslora", "use_dora", "lora_bias", "ensure_weight_tying"), FLAG),
+    # what cannot be merged, or needs other code
+    **dict.fromkeys(("alora_invocation_tokens", "layer_replication", "megatron_config"), NULL),
+    "use_qalora": OFF,
+}
+_MERGEABLE: Mapping[str, tuple[Mapping[str, Rule], tuple[str, ...]]] = {
+    "LORA": (_LORA, ("r", "lora_alpha")),
+    "ADALORA": ({"lora_alpha": POSITIVE}, ("lora_alpha",)),
+    "LOHA": ({"r": whole(), "alpha": POSITIVE}, ("r", "alpha")),
+    "LOKR": ({"r": whole(), "alpha": POSITIVE}, ("r", "alpha")),
+    "IA3": ({}, ()),
+    "OFT": ({}, ()),
+    "BOFT": ({}, ()),
+}
+"""What peft can merge into weights: the rules of each kind, and the fields that it needs."""
 
 
 class CheckpointKind(Enum):
@@ -52,14 +98,13 @@ def kind_of(folder: Path, base: Path | None) -> CheckpointKind:
     config = read_config(folder) if (folder / "config.json").is_file() else {}
     is_llava = str(config.get("model_type")).startswith("llava") or "mm_vision_tower" in config
     if (folder / ADAPTER_CONFIG).is_file():
-        adapter = read_json_object(folder / ADAPTER_CONFIG, "Download the adapter again.")
-        _require_base(folder, base, "an adapter", adapter.get("base_model_name_or_path"))
+        _require_base(folder, base, "an adapter")
         with_projector = (is_llava and not is_native_config(config)) or (
             folder / NON_LORA_FILE
         ).is_file()
         return CheckpointKind.LLAVA_LORA if with_projector else CheckpointKind.PLAIN_ADAPTER
     if (folder / PROJECTOR_FILE).is_file() and not has_weight_files(folder):
-        _require_base(folder, base, "a projector without a language model", None)
+        _require_base(folder, base, "a projector without a language model")
         return CheckpointKind.PROJECTOR
     inner = [] if config else sorted(path.parent for path in folder.glob(f"*/{ADAPTER_CONFIG}"))
     if inner:
@@ -100,7 +145,7 @@ def _recorded_base(folder: Path) -> tuple[str, str]:
         file, key = ADAPTER_CONFIG, "base_model_name_or_path"
     if not (folder / file).is_file():
         return "", ""
-    recorded = read_json_object(folder / file, "Download it again.").get(key)
+    recorded = read_json_object(folder / file, "Download the adapter again.").get(key)
     return recorded if isinstance(recorded, str) else "", f"`{key}` in {folder / file}"
 
 
@@ -165,9 +210,10 @@ def _warn(message: str) -> None:
     logger.warning("%s", message)
 
 
-def _require_base(folder: Path, base: Path | None, what: str, hint: str | None) -> None:
+def _require_base(folder: Path, base: Path | None, what: str) -> None:
     if base is None:
-        trained_on = f" It was trained on {hint!r}." if hint else ""
+        recorded, _ = _recorded_base(folder)
+        trained_on = f" It was trained on {recorded!r}." if recorded else ""
         raise CheckpointError(
             f"{folder} holds {what}: it needs the model that it was trained on.{trained_on} Give "
             "its folder or hub id with `model.base=`."
@@ -186,11 +232,9 @@ def find_trained_files(kind: CheckpointKind, folder: Path) -> tuple[Path, ...]:
             f"{folder / ADAPTER_CONFIG} is there, but neither {' nor '.join(ADAPTER_FILES)}. "
             "Download the adapter again."
         )
-    if kind is CheckpointKind.PLAIN_ADAPTER:
-        return (adapters[0],)
     if (folder / NON_LORA_FILE).is_file():
         return adapters[0], folder / NON_LORA_FILE
-    if not holds_projector(adapters[0]):
+    if kind is CheckpointKind.LLAVA_LORA and not holds_projector(adapters[0]):
         raise CheckpointError(
             f"{folder / NON_LORA_FILE} is missing: it holds the projector that was trained with "
             "the adapter. Without it the model cannot see. Copy it from the training's output."
@@ -205,3 +249,47 @@ def holds_projector(adapter: Path) -> bool:
         CheckpointError: the file cannot be read.
     """
     return any(part in name for name in read_strings(adapter) for part in _PROJECTOR_NAMES)
+
+
+def read_adapter_config(folder: Path) -> Mapping[str, Any]:
+    """Returns the content of an adapter's adapter_config.json, every field of it understood.
+
+    Raises:
+        CheckpointError: it cannot be read, or a field has a value that is not known.
+    """
+    path = folder / ADAPTER_CONFIG
+    config = read_json_object(path, "Download the adapter again.")
+    kind = config.get("peft_type")
+    if not isinstance(kind, str) or kind not in _MERGEABLE:
+        raise CheckpointError(
+            f"`peft_type` must be one of {', '.join(_MERGEABLE)}, but is {kind!r:.100} in {path}: "
+            "other adapters cannot be merged here. Merge it with peft where it was trained, and "
+            "give the merged model."
+        )
+    rules, needed = _MERGEABLE[kind]
+    check_fields(dict.fromkeys(needed) | config, {**_COMMON, **rules}, path)
+    return config
+
+
+def check_adapter_files(folder: Path, files: Iterable[Path]) -> None:
+    """Checks an adapter's configuration, and that its files hold every module that it saved whole.
+
+    Raises:
+        CheckpointError: a field is not understood, or a module is in none of the files.
+    """
+    config, files = read_adapter_config(folder), list(files)
+    saved = config.get("modules_to_save") or ()
+    names = [name for file in files for name in read_strings(file)] if saved else []
+    for module in saved:
+        if not any(f"{module}." in name for name in names):
+            raise lacks_saved(module, "", folder, files)
+
+
+def lacks_saved(module: str, tensors: str, folder: Path, files: Iterable[Path]) -> CheckpointError:
+    """Returns the error for a module that an adapter saved whole and that is not all there."""
+    what = f"lack {tensors}" if tensors else "hold nothing of it"
+    return CheckpointError(
+        f"`modules_to_save` in {folder / ADAPTER_CONFIG} names {module}, but "
+        f"{', '.join(map(str, files))} {what}: the base's would answer in its place. Copy the "
+        "adapter from the output of its training again."
+    )
