@@ -36,10 +36,9 @@ from llava.model.locate import (
     resolve_model_path,
 )
 from llava.model.native import NATIVE_TYPES, is_native_config, translate_config
-from llava.model.processor_facts import processor_files
 from llava.model.quantized_weights import find_packing, refuse_quantized, stored_names
 from llava.model.rules import one_of, unknown_value
-from llava.model.tower_facts import find_tower, is_tower_tuned, read_image_facts
+from llava.model.tower_facts import find_tower, is_tower_tuned, processor_files, read_image_facts
 from llava.model.tower_kinds import Tower
 from llava.names import identity_of
 from llava.tiling import Layout, read_layout

@@ -13,9 +13,8 @@ import torch
 from torch import nn
 
 from llava.errors import CheckpointError
-from llava.model.processor_facts import processor_fields
 from llava.model.tower import read_tower_tensors
-from llava.model.tower_facts import is_tower_tuned, read_tower
+from llava.model.tower_facts import is_tower_tuned, processor_fields, read_tower
 from llava.model.tower_kinds import count_layers
 
 MAX_IMAGES = 32
