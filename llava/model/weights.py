@@ -21,10 +21,10 @@ from llava.model.locate import read_strings, refuse_lfs_pointer, unreadable
 from llava.model.quantized_weights import refuse_quantized
 from llava.model.rules import unknown_value
 
-# what torch.load answers damaged files with
+# what torch and safetensors answer damaged files with
 _DAMAGED = (
     *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError),
-    *(AssertionError, struct.error, zipfile.BadZipFile),
+    *(AssertionError, struct.error, zipfile.BadZipFile, SafetensorError),
 )
 
 _SHOWN = 5
@@ -58,7 +58,7 @@ def read_tensors(files: Iterable[Path], *, packed: bool = False) -> dict[str, to
     """
     tensors: dict[str, torch.Tensor] = {}
     for path in files:
-        stored = _read_safetensors(path) if path.suffix == ".safetensors" else _read_bin(path)
+        stored = _read_file(path)
         found = {_WRAPPERS.sub("", name): tensor for name, tensor in stored.items()}
         if len(found) < len(stored):
             raise CheckpointError(
@@ -121,17 +121,11 @@ def is_computed(name: str) -> bool:
     return bool(_COMPUTED.search(name))
 
 
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+def _read_file(path: Path) -> dict[str, torch.Tensor]:
     try:
         refuse_lfs_pointer(path)
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise unreadable(path, error) from error
-
-
-def _read_bin(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        refuse_lfs_pointer(path)
+        if path.suffix == ".safetensors":
+            return load_file(path)
         # only the zip format of torch.save can be mapped; older files are read whole
         content = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
@@ -279,9 +273,7 @@ def _describe_missing(
     missing: list[str], unexpected: list[str], total: int, checkpoint: Checkpoint
 ) -> str:
     folder, config = checkpoint.language_dir, checkpoint.config_file
-    others = ""
-    if unexpected:
-        others = f" It holds others that have no place: {listed(unexpected)}."
+    others = f" It holds others that have no place: {listed(unexpected)}." if unexpected else ""
     if checkpoint.trained_files and all(map(_PROJECTOR.search, missing)):
         files = ", ".join(map(str, checkpoint.trained_files))
         return (
@@ -289,23 +281,16 @@ def _describe_missing(
             f"Without them the model cannot see.{others} Copy non_lora_trainables.bin or "
             "mm_projector.bin from the output of the training."
         )
+    what, remedy = f"of the {total} tensors that {config} asks for", checkpoint.remedy
     if all(map(is_of_tower, missing)):
-        if checkpoint.native:
-            return (
-                f"{folder} lacks {len(missing)} tensors of the vision tower, which its "
-                f"`vision_config` describes in {config}: {listed(missing)}.{others} Download it "
-                f"again, or {checkpoint.remedy}."
-            )
-        return (
-            f"{folder} lacks {len(missing)} tensors of the vision tower, which "
-            f"`unfreeze_mm_vision_tower` or `mm_tunable_parts` in {config} says was trained: "
-            f"{listed(missing)}.{others} Download it again, or correct the field if the tower was "
-            "frozen."
-        )
+        what = f"tensors of the vision tower, which its `vision_config` describes in {config}"
+        if not checkpoint.native:
+            fields = "`unfreeze_mm_vision_tower` or `mm_tunable_parts`"
+            what = f"tensors of the vision tower, which {fields} in {config} says was trained"
+            remedy = "correct the field if the tower was frozen"
     return (
-        f"{folder} lacks {len(missing)} of the {total} tensors that {config} asks "
-        f"for: {listed(missing)}. Without them the model would answer at random.{others} Download "
-        f"it again, or {checkpoint.remedy}."
+        f"{folder} lacks {len(missing)} {what}: {listed(missing)}. Without them the model would "
+        f"answer at random.{others} Download it again, or {remedy}."
     )
 
 
