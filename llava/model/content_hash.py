@@ -40,23 +40,33 @@ def combine_digests(digests: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(sorted(digests.items()))).encode()).hexdigest()
 
 
-def hash_weight_files(files: Iterable[Path], cache_dir: Path | None = None) -> str:
+def hash_weight_files(files: Iterable[Path]) -> str:
     """Returns the sha256 (hex) of the tensors in weight files; sharding makes no difference.
 
-    Digests are remembered in `cache_dir`; None is `llava-evals/digests` in the user's cache folder.
+    Digests are remembered in `llava-evals/digests` in the user's cache folder.
 
     Raises:
         CheckpointError: a file cannot be read or is being written to, or a weight is NaN or
             infinite.
     """
-    cache_dir = cache_dir or _default_cache_dir()
     digests: dict[str, str] = {}
     for path in files:
-        digests |= _cached_digests(path, cache_dir) or _read_digests(path, cache_dir)
+        digests |= _cached_digests(path) or _read_digests(path)
     return combine_digests(digests)
 
 
-def _read_digests(path: Path, cache_dir: Path) -> dict[str, str]:
+def cached_hash(files: Iterable[Path]) -> str | None:
+    """Returns what `hash_weight_files` would, if every file is in the cache; imports no torch."""
+    digests: dict[str, str] = {}
+    for path in files:
+        found = _cached_digests(path)
+        if found is None:
+            return None
+        digests |= found
+    return combine_digests(digests)
+
+
+def _read_digests(path: Path) -> dict[str, str]:
     """The digests of a file by its tensors' names, remembered for the next time."""
     from llava.model.weights import read_tensors
 
@@ -68,19 +78,8 @@ def _read_digests(path: Path, cache_dir: Path) -> dict[str, str]:
         raise CheckpointError(
             f"{path} was written to while it was read. Start again once it is complete."
         )
-    _remember(path, state, digests, cache_dir)
+    _remember(path, {"state": state, "digests": digests})
     return digests
-
-
-def cached_hash(files: Iterable[Path], cache_dir: Path | None = None) -> str | None:
-    """Returns what `hash_weight_files` would, if every file is in the cache; imports no torch."""
-    digests: dict[str, str] = {}
-    for path in files:
-        found = _cached_digests(path, cache_dir or _default_cache_dir())
-        if found is None:
-            return None
-        digests |= found
-    return combine_digests(digests)
 
 
 def _require_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
@@ -92,11 +91,6 @@ def _require_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
                 f"{name} in {path} holds NaN or infinite values: every answer would be noise. The "
                 "training diverged or the conversion failed; take an earlier checkpoint."
             )
-
-
-def _default_cache_dir() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "llava-evals" / "digests"
 
 
 def state_of(stat: os.stat_result) -> list[int]:
@@ -115,31 +109,29 @@ def _file_state(path: Path) -> dict[str, Any]:
     return {"version": _CACHE_VERSION, "path": str(real), **state}
 
 
-def _entry_path(path: Path, cache_dir: Path) -> Path:
-    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
-    return cache_dir / f"{name}.json"
+def _entry_path(path: Path) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "llava-evals/digests")
+    return cache / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()}.json"
 
 
-def _cached_digests(path: Path, cache_dir: Path) -> dict[str, str] | None:
+def _cached_digests(path: Path) -> dict[str, str] | None:
     try:
-        entry = json.loads(_entry_path(path, cache_dir).read_text(encoding="utf-8"))
+        entry = json.loads(_entry_path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    if not isinstance(entry, dict) or entry.get("state") != _file_state(path):
-        return None
-    return entry["digests"]
+    is_valid = isinstance(entry, dict) and entry.get("state") == _file_state(path)
+    return entry["digests"] if is_valid else None
 
 
-def _remember(
-    path: Path, state: Mapping[str, Any], digests: Mapping[str, str], cache_dir: Path
-) -> None:
+def _remember(path: Path, entry: Mapping[str, Any]) -> None:
     """Writes a cache entry atomically; two processes at once write the same."""
+    place = _entry_path(path)
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=cache_dir, suffix=".tmp", delete=False
+            "w", encoding="utf-8", dir=place.parent, suffix=".tmp", delete=False
         ) as file:
-            json.dump({"state": state, "digests": digests}, file)
-        Path(file.name).replace(_entry_path(path, cache_dir))
+            json.dump(entry, file)
+        Path(file.name).replace(place)
     except OSError as error:
-        logger.warning("digests of %s are not remembered in %s: %s", path, cache_dir, error)
+        logger.warning("digests of %s are not remembered in %s: %s", path, place.parent, error)
