@@ -42,7 +42,6 @@ from llava.model.native import rename_tensor
 from llava.model.quantization import Quantization
 from llava.model.rules import unknown_value
 from llava.model.stored_quantized import drop_idle_biases, read_unpacked
-from llava.model.tower import require_frozen_tower, tower_tensors
 from llava.model.weights import (
     LoadReport,
     drop_idle_newline,
@@ -50,6 +49,8 @@ from llava.model.weights import (
     is_of_tower,
     match_tensors,
     read_tensors,
+    require_frozen_tower,
+    tower_tensors,
 )
 from llava.tokenizer import load_checkpoint_tokenizer
 

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from llava.errors import CheckpointError
-from llava.model.tower import read_tower_tensors
 from llava.model.tower_facts import is_tower_tuned, processor_fields, read_tower
 from llava.model.tower_kinds import count_layers
+from llava.model.weights import read_tower_tensors
 
 MAX_IMAGES = 32
 """Images or tiles that go through the tower together: more gain nothing and take its memory."""
