@@ -20,7 +20,6 @@ from llava.model.weights import is_computed, is_of_tower, listed, read_tensors, 
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<part>A|B|embedding_A|embedding_B)(\.weight)?")
 _ADAPTER_PART = re.compile(r"\.(?=(lora|ia3|hada|lokr|oft|boft|vera|randlora|shira|trainable)_)")
 _PEFT_PREFIX = "base_model.model."
-_SHOWN = 3
 
 # what peft answers a configuration with that it cannot follow
 _REFUSED = (ValueError, TypeError, KeyError, RuntimeError, OSError, AttributeError, re.error)
@@ -223,8 +222,8 @@ def check_adapter(adapter: Adapter, expected: Mapping[str, torch.Size]) -> None:
     if homeless:
         raise CheckpointError(
             f"{len(homeless)} matrices of the adapter in {adapter.file} belong to weights that the "
-            f"model does not have, such as {', '.join(sorted(homeless)[:_SHOWN])}: the adapter was "
-            "trained on another model. Give that model with `model.base=`."
+            f"model does not have, such as {min(homeless)}: the adapter was trained on "
+            "another model. Give that model with `model.base=`."
         )
 
 
@@ -262,11 +261,11 @@ def merge_adapter(model: Any, adapter: Adapter) -> Any:
     places = {name.replace(".base_layer.", ".") for name in applied}
     places -= {_PEFT_PREFIX + name for name in adapter.whole}
     if tensors.keys() != places:
-        differing = sorted(tensors.keys() ^ places)
+        differing = tensors.keys() ^ places
         raise CheckpointError(
             f"The adapter in {folder} was not applied completely: {len(tensors.keys() - places)} "
             f"of its tensors found no place and {len(places - tensors.keys())} places found no "
-            f"tensor, such as {', '.join(differing[:_SHOWN])}. Download the adapter again."
+            f"tensor, such as {min(differing)}. Download the adapter again."
         )
     return peft_model.eval().merge_and_unload()
 

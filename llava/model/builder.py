@@ -59,12 +59,10 @@ logger = logging.getLogger(__name__)
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # what the library answers a configuration with that it cannot follow
 _REFUSED = (TypeError, ValueError, AttributeError, OSError, KeyError, StrictDataclassError)
-_INHERITED_OPTIONS = frozenset(
-    {
-        *("repetition_penalty", "no_repeat_ngram_size", "length_penalty", "early_stopping"),
-        *("min_length", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),
-    }
-)
+_INHERITED_OPTIONS = {
+    *("repetition_penalty", "no_repeat_ngram_size", "length_penalty", "early_stopping"),
+    *("min_length", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),
+}
 """Options of generation that a model's configuration may hold and that requests do not have."""
 
 
@@ -120,10 +118,10 @@ def load_pretrained_model(  # noqa: PLR0913, PLR0917 - the reference's signature
         "dtype": _resolve_dtype(dtype, checkpoint, on_cuda=on_cuda),
         "device_map": device_map if device == "cuda" else {"": device},
     }
-    if use_flash_attn or attn_implementation is not None:
-        options["attn_implementation"] = (
-            "flash_attention_2" if use_flash_attn else attn_implementation
-        )
+    if use_flash_attn:
+        attn_implementation = "flash_attention_2"
+    if attn_implementation is not None:
+        options["attn_implementation"] = attn_implementation
     if max_memory is not None:
         options["max_memory"] = dict(max_memory)
     if sum((quantization is not None, load_8bit, load_4bit)) > 1:

@@ -44,9 +44,8 @@ from llava.names import identity_of
 from llava.tiling import Layout, read_layout
 
 DEFAULT_CONTEXT_LEN = 2048
-_AMBIGUOUS_TYPE = "llava"
 _REFERENCE_FAMILIES = ("mistral", "mpt", "llama")
-"""What a LLaVA of the ambiguous type may be on, in the order in which hints are looked for."""
+"""What a LLaVA of the type `llava` may be on, in the order in which hints are looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,7 +353,7 @@ def _family_of(config: Mapping[str, Any], path: Path, name: str, base: Path | No
             words = f"{family.prefix}ForCausalLM, as `model_type` is {model_type}"
             raise unknown_value("architectures", words, config["architectures"], path)
         return family
-    if model_type != _AMBIGUOUS_TYPE:
+    if model_type != "llava":
         raise CheckpointError(
             f"`model_type` must be one of {', '.join((*MODEL_TYPES, *NATIVE_TYPES))}, but is "
             f"{model_type!r} in {path}. Other models cannot be loaded."

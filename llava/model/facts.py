@@ -44,9 +44,7 @@ _LLAVA_FIELD = re.compile(
     r"(mm|image|tokenizer|tune|freeze|unfreeze|use_mm)_\w+|vision_tower|max_sequence_length|"
     r"s2(_scales)?"
 )
-_TUNABLE = frozenset(
-    {"", "mm_vision_tower", "mm_vision_resampler", "mm_mlp_adapter", "mm_language_model"}
-)
+_TUNABLE = {"", "mm_vision_tower", "mm_vision_resampler", "mm_mlp_adapter", "mm_language_model"}
 _TOKENS = whole(0) | list_of(whole(0)) | NULL
 _SPECIAL_IDS: Mapping[str, Rule] = {
     **dict.fromkeys(("pad_token_id", "bos_token_id"), TOKEN_ID | NULL),
@@ -171,14 +169,12 @@ _TOKENIZER: Mapping[str, Rule] = {
     "tokenizer_class": TEXT | NULL,
 }
 # what cannot change an answer; the library's own types for these are narrow
-_WITHOUT_EFFECT = frozenset(
-    {
-        *("initializer_range", "pretraining_tp", "attention_dropout", "resid_pdrop"),
-        *("emb_pdrop", "embd_pdrop"),
-    }
-)
+_WITHOUT_EFFECT = {
+    *("initializer_range", "pretraining_tp", "attention_dropout", "resid_pdrop"),
+    *("emb_pdrop", "embd_pdrop"),
+}
 # fields that a class of the library takes without declaring them
-_NOT_DECLARED = frozenset({"rope_theta", "rope_scaling", "partial_rotary_factor", "architectures"})
+_NOT_DECLARED = {"rope_theta", "rope_scaling", "partial_rotary_factor", "architectures"}
 
 
 def read_facts(

@@ -89,10 +89,9 @@ def describe_other_files(began: Hashes, found: Hashes) -> str:
     >>> describe_other_files(began, {"checkpoint": {"config.json": "c"}})
     'config.json of the checkpoint, tokenizer.json of the checkpoint'
     """
-    roles = [*began, *(role for role in found if role not in began)]
     return ", ".join(
         f"{name} of the {role}"
-        for role in roles
+        for role in {**began, **found}
         for name in sorted(began.get(role, {}).keys() | found.get(role, {}).keys())
         if began.get(role, {}).get(name) != found.get(role, {}).get(name)
     )

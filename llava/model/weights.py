@@ -268,12 +268,12 @@ def require_shapes(
     Raises:
         CheckpointError: a tensor has another shape.
     """
-    odd = {name: list(t.shape) for name, t in tensors.items() if t.shape != expected[name]}
-    for name, shape in odd.items():
+    odd = [name for name, tensor in tensors.items() if tensor.shape != expected[name]]
+    if odd:
+        found, asked = list(tensors[odd[0]].shape), list(expected[odd[0]])
         raise CheckpointError(
             f"{len(odd)} tensors of {holder} have another shape than {config} asks for, such as "
-            f"{name}: {shape} instead of {list(expected[name])}. The two do not belong together: "
-            f"{remedy}."
+            f"{odd[0]}: {found} instead of {asked}. The two do not belong together: {remedy}."
         )
 
 
