@@ -15,6 +15,7 @@ from llava.model.families import Family
 from llava.model.locate import read_json_object
 from llava.model.rules import (
     ANY_TEXT,
+    ASPECT_RATIO,
     DECIMAL,
     FLAG,
     NULL,
@@ -33,12 +34,7 @@ from llava.model.rules import (
     unknown_value,
     whole,
 )
-from llava.tiling import (
-    ASPECT_RATIOS_IN_WORDS,
-    MERGE_TYPES_IN_WORDS,
-    is_aspect_ratio,
-    merge_parts,
-)
+from llava.tiling import MERGE_TYPES_IN_WORDS, merge_parts
 
 _LLAVA_FIELD = re.compile(
     r"(mm|image|tokenizer|tune|freeze|unfreeze|use_mm)_\w+|vision_tower|max_sequence_length|"
@@ -65,7 +61,7 @@ _SCALES = matching(
 )
 _PARTS = Rule(f"a list of {', '.join(sorted(_TUNABLE - {''}))}, with commas between", _names_parts)
 _LLAVA: Mapping[str, Rule] = {
-    "image_aspect_ratio": Rule(f"one of {ASPECT_RATIOS_IN_WORDS}", is_aspect_ratio),
+    "image_aspect_ratio": ASPECT_RATIO,
     "mm_patch_merge_type": Rule(MERGE_TYPES_IN_WORDS, lambda value: merge_parts(value) is not None),
     "mm_projector_type": matching(
         r"linear|identity|mlp[1-9]\d?x_gelu", "linear, identity or mlp<depth>x_gelu"
@@ -75,8 +71,7 @@ _LLAVA: Mapping[str, Rule] = {
     "mm_hidden_size": whole(),
     **dict.fromkeys(("mm_vision_tower", "vision_tower"), TEXT | NULL),
     **dict.fromkeys(("mm_use_im_start_end", "mm_use_im_patch_token"), FLAG | NULL),
-    **dict.fromkeys(("unfreeze_mm_vision_tower", "s2"), FLAG | NULL),
-    "image_newline_of_each": FLAG | NULL,
+    **dict.fromkeys(("unfreeze_mm_vision_tower", "s2", "image_newline_of_each"), FLAG | NULL),
     "mm_tunable_parts": _PARTS | NULL,
     "s2_scales": _SCALES | NULL,
     **dict.fromkeys(("tokenizer_model_max_length", "max_sequence_length"), whole() | NULL),

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from llava.model.families import FAMILIES
-from llava.model.rules import NULL, OBJECT, PAIRS, Rule, check_fields, one_of, unknown_value
+from llava.model.rules import ASPECT_RATIO, NULL, OBJECT, PAIRS, check_fields, one_of
 from llava.model.tower_facts import vision_part
 from llava.model.tower_kinds import KINDS
-from llava.tiling import ASPECT_RATIOS_IN_WORDS, is_aspect_ratio
 
 _SELECT_FEATURES = {"default": "patch", "full": "cls_patch"}
 _FIRST: Mapping[str, Any] = {
@@ -49,7 +48,7 @@ _RULES = {
     "multimodal_projector_bias": one_of(True),
     "image_grid_pinpoints": PAIRS | NULL,
     "use_image_newline_parameter": one_of(True),
-    "vision_aspect_ratio": Rule(f"one of {ASPECT_RATIOS_IN_WORDS}", is_aspect_ratio),
+    "vision_aspect_ratio": ASPECT_RATIO,
 }
 
 _TENSOR_NAMES = (
@@ -123,8 +122,7 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     defaults = _DEFAULTS[config["model_type"]]
     text_type = text.get("model_type", defaults["text_type"])
     known = one_of(*(name for name, family in FAMILIES.items() if family.defaults))
-    if not known.holds(text_type):
-        raise unknown_value("text_config.model_type", known.words, text_type, path)
+    check_fields({"model_type": text_type}, {"model_type": known}, path, "text_config.")
     text = {**FAMILIES[text_type].defaults, **text}
     stated = {**defaults, **config}
     fields = text | {

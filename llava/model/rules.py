@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import CheckpointError
+from llava.tiling import ASPECT_RATIOS_IN_WORDS, is_aspect_ratio
 
 _LARGEST = 2**31 - 1
 _MOST_LAYERS = 1000
@@ -83,6 +84,7 @@ EPSILON = Rule(
     "a positive number written as a decimal, such as 1e-05",
     lambda value: type(value) is float and POSITIVE.holds(value),
 )
+ASPECT_RATIO = Rule(f"one of {ASPECT_RATIOS_IN_WORDS}", is_aspect_ratio)
 NULL = one_of(None)
 OFF = one_of(False, None)
 TOKEN_ID = whole(-_LARGEST)
