@@ -1,7 +1,10 @@
-"""Identity of a checkpoint by the content of its tensors, whatever files they lie in.
+"""Identity of a checkpoint: what its files hold, by role, and whether they are still the same.
 
-Hashing reads every byte, so the digests of a file are remembered in a cache under the file's real
-path, inode, size and times: what was written to in place is hashed anew.
+Tensors are known by their content, whatever files they lie in. Hashing reads every byte, so the
+digests of a file are remembered in a cache under the file's real path, inode, size and times: what
+was written to in place is hashed anew. Whoever loads a model, which is put together from many
+files, notes their states before, and compares what is there afterwards: then what was hashed is
+what was read.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llava.errors import CheckpointError
+from llava.model.checkpoint import Checkpoint, inspect_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +27,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CACHE_VERSION = 1
+
+Hashes = Mapping[str, Mapping[str, str | None]]
+"""Hashes (hex) by the role of a folder (`checkpoint`, `base`, `adapter`, `tower`) and by file name,
+where `weights` stands for all tensors of a role."""
+
+FileStates = Mapping[Path, tuple[str, list[int]]]
+"""Real place and state of each file."""
 
 
 def digest_tensor(name: str, tensor: torch.Tensor) -> str:
@@ -135,3 +146,78 @@ def _remember(path: Path, entry: Mapping[str, Any]) -> None:
         Path(file.name).replace(place)
     except OSError as error:
         logger.warning("digests of %s are not remembered in %s: %s", path, place.parent, error)
+
+
+def find_weights(checkpoint: Checkpoint) -> dict[str, list[Path]]:
+    """Returns the files with weights by folder role; `adapter` is what lies over a base."""
+    files = {
+        "checkpoint" if checkpoint.base is None else "base": list(checkpoint.weight_files),
+        "adapter": list(checkpoint.trained_files),
+        "tower": checkpoint.tower_files,
+    }
+    return {role: paths for role, paths in files.items() if paths}
+
+
+def hash_small_files(checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
+    """Returns the hashes of all files but those with weights, by folder role and name."""
+    hashes: dict[str, dict[str, str]] = {}
+    roles = {checkpoint.base: "base", checkpoint.path: "checkpoint"}
+    with_weights = {path for paths in find_weights(checkpoint).values() for path in paths}
+    for path in checkpoint.files:
+        if path not in with_weights:
+            content_hash = hashlib.sha256(path.read_bytes()).hexdigest()
+            hashes.setdefault(roles.get(path.parent, "tower"), {})[path.name] = content_hash
+    return hashes
+
+
+def read_states(checkpoint: Checkpoint) -> FileStates:
+    """Returns by which the files can be told from what is put or written there later."""
+    return {path: (str(path.resolve()), state_of(path.stat())) for path in checkpoint.files}
+
+
+def require_unchanged(checkpoint: Checkpoint, states: FileStates) -> None:
+    """Checks that nothing was written to or replaced since `read_states` gave these.
+
+    Raises:
+        CheckpointError: something was; the message names files where these tell it.
+    """
+    base = None if checkpoint.base is None else str(checkpoint.base)
+    found = inspect_checkpoint(str(checkpoint.path), base, checkpoint.name)
+    now = read_states(found)
+    changed = sorted(str(p) for p in states.keys() | now.keys() if states.get(p) != now.get(p))
+    if changed or found != checkpoint:
+        raise CheckpointError(
+            f"The files of {checkpoint.name} were written to while they were read "
+            f"({', '.join(changed) or checkpoint.path}), so it is not known what was loaded. Start "
+            "again once they are complete."
+        )
+
+
+def hash_loaded(checkpoint: Checkpoint, states: FileStates) -> dict[str, dict[str, str]]:
+    """Returns the hashes of everything that was loaded since `read_states` gave these states.
+
+    Raises:
+        CheckpointError: a file was written to or replaced since.
+    """
+    hashes = hash_small_files(checkpoint)
+    for role, paths in find_weights(checkpoint).items():
+        hashes.setdefault(role, {})["weights"] = hash_weight_files(paths)
+    require_unchanged(checkpoint, states)
+    return hashes
+
+
+def describe_other_files(began: Hashes, found: Hashes) -> str:
+    """Returns which files hold something else than those that a run began with.
+
+    >>> describe_other_files({"tower": {"weights": "a"}}, {"tower": {"weights": "b"}})
+    'weights of the tower'
+    >>> began = {"checkpoint": {"config.json": "a", "tokenizer.json": "b"}}
+    >>> describe_other_files(began, {"checkpoint": {"config.json": "c"}})
+    'config.json of the checkpoint, tokenizer.json of the checkpoint'
+    """
+    return ", ".join(
+        f"{name} of the {role}"
+        for role in {**began, **found}
+        for name in sorted(began.get(role, {}).keys() | found.get(role, {}).keys())
+        if began.get(role, {}).get(name) != found.get(role, {}).get(name)
+    )
