@@ -71,8 +71,7 @@ def read_adapter(file: Path, rename: Callable[[str], str]) -> Adapter:
         name = stored.removeprefix(_PEFT_PREFIX).replace(".default", "")
         module, *part = _ADAPTER_PART.split(name, maxsplit=1)[::2]
         if part:
-            target = rename(f"{module}.").removesuffix(".")
-            targets[module] = target
+            targets[module] = target = rename(module)
             parts[f"{target}.{part[0]}"] = tensor
         elif ".original_module." not in name:
             whole[rename(_unwrapped(name))] = tensor

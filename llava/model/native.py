@@ -7,7 +7,6 @@ model and tower described inside one config.json. Imports no torch.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,27 +50,22 @@ _RULES = {
     "vision_aspect_ratio": ASPECT_RATIO,
 }
 
-_TENSOR_NAMES = (
-    (r"(model\.)?vision_tower\.(vision_model\.)?", "model.vision_tower.vision_tower.vision_model."),
-    (r"(model\.)?multi_modal_projector\.linear_1\.", "model.mm_projector.0."),
-    (r"(model\.)?multi_modal_projector\.linear_2\.", "model.mm_projector.2."),
-    (r"(model\.)?image_newline$", "model.image_newline"),
-    (r"language_model\.lm_head\.", "lm_head."),
-    (r"language_model\.model\.", "model."),
-    (r"model\.language_model\.", "model."),
-)
-
-_TRAINED_NAMES = (
-    (r"model\.vision_tower\.vision_tower\.vision_model\.", "vision_tower.vision_model."),
-    (r"model\.vision_tower\.vision_tower\.vision_model\.", "model.vision_tower.vision_model."),
-    (r"model\.vision_tower\.vision_tower\.vision_model\.", "model.vision_tower."),
-    (r"(model\.)mm_projector\.0(?=\.|$)", r"\1multi_modal_projector.linear_1"),
-    (r"(model\.)mm_projector\.2(?=\.|$)", r"\1multi_modal_projector.linear_2"),
-    (r"model\.(?!vision_tower|mm_projector)", "model.language_model."),
-    (r"model\.(?!vision_tower|mm_projector)", "language_model.model."),
-    (r"lm_head", "language_model.lm_head"),
-)
-"""The same the other way round, for each version of transformers."""
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    "model.vision_tower.vision_tower.vision_model.": (
+        *("model.vision_tower.vision_model.", "vision_tower.vision_model."),
+        *("model.vision_tower.", "vision_tower."),
+    ),
+    "model.mm_projector.0.": (
+        *("model.multi_modal_projector.linear_1.", "multi_modal_projector.linear_1."),
+    ),
+    "model.mm_projector.2.": (
+        *("model.multi_modal_projector.linear_2.", "multi_modal_projector.linear_2."),
+    ),
+    "model.image_newline.": ("model.image_newline.", "image_newline."),
+    "lm_head.": ("language_model.lm_head.",),
+    "model.": ("model.language_model.", "language_model.model."),
+}
+"""How names begin in the original format, and in versions of transformers."""
 
 
 def is_native_config(config: Mapping[str, Any]) -> bool:
@@ -83,16 +77,18 @@ def is_native_config(config: Mapping[str, Any]) -> bool:
 
 
 def rename_tensor(name: str) -> str:
-    """Returns the original format's name of a tensor.
+    """Returns the original format's name of a tensor or module.
 
     >>> rename_tensor("multi_modal_projector.linear_2.bias")
     'model.mm_projector.2.bias'
     >>> rename_tensor("language_model.model.norm.weight")
     'model.norm.weight'
     """
-    for pattern, replacement in _TENSOR_NAMES:
-        if match := re.match(pattern, name):
-            return replacement + name[match.end() :]
+    dotted = f"{name}."  # as beginnings are, that of a whole name too
+    for own, others in _NAMES.items():
+        for other in others:
+            if dotted.startswith(other):
+                return f"{own}{dotted.removeprefix(other)}".removesuffix(".")
     return name
 
 
@@ -102,8 +98,12 @@ def trained_names(name: str) -> list[str]:
     >>> trained_names("model.norm")
     ['model.language_model.norm', 'language_model.model.norm', 'model.norm']
     """
-    found = (re.subn(rf"^{old}", new, name) for old, new in _TRAINED_NAMES)
-    return [*(renamed for renamed, number in found if number), name]
+    dotted = f"{name}."
+    for own, others in _NAMES.items():
+        if dotted.startswith(own):
+            rest = dotted.removeprefix(own)
+            return [*(f"{other}{rest}".removesuffix(".") for other in others), name]
+    return [name]
 
 
 def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
