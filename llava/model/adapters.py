@@ -160,11 +160,7 @@ def require_saved_modules(
     trained: Mapping[Path, Mapping[str, torch.Tensor]],
     expected: Iterable[str],
 ) -> None:
-    """Checks that `trained` holds all `expected` names of each module that an adapter saved whole.
-
-    Raises:
-        CheckpointError: a tensor is in none of the files.
-    """
+    """Raises CheckpointError if `trained` lacks a tensor of a module that was saved whole."""
     held = {name for part in trained.values() for name in part}
     lacking = sorted(name for name in expected if name not in held)
     for module in adapter.config.get("modules_to_save") or ():
@@ -174,11 +170,7 @@ def require_saved_modules(
 
 
 def require_whole_projector(file: Path, trained: Iterable[str], expected: Iterable[str]) -> None:
-    """Checks that a file with some of the projector's tensors has them all.
-
-    Raises:
-        CheckpointError: the rest would be the base's.
-    """
+    """Raises CheckpointError if a file holds the projector in part; the rest is the base's."""
     held = {name for name in trained if ".mm_projector." in name}
     lacking = sorted({name for name in expected if ".mm_projector." in name} - held)
     if held and lacking:
@@ -189,11 +181,7 @@ def require_whole_projector(file: Path, trained: Iterable[str], expected: Iterab
 
 
 def check_adapter(adapter: Adapter, expected: Mapping[str, torch.Size]) -> None:
-    """Checks that every matrix of an adapter fits a weight of the model.
-
-    Raises:
-        CheckpointError: a matrix fits no weight, in name or in shape.
-    """
+    """Raises CheckpointError if a matrix fits no weight of the model, in name or in shape."""
     homeless = []
     for name, tensor in adapter.parts.items():
         match = _LORA.fullmatch(name)

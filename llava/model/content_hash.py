@@ -176,11 +176,7 @@ def read_states(checkpoint: Checkpoint) -> FileStates:
 
 
 def require_unchanged(checkpoint: Checkpoint, states: FileStates) -> None:
-    """Checks that nothing was written to or replaced since `read_states` gave these.
-
-    Raises:
-        CheckpointError: something was; the message names files where these tell it.
-    """
+    """Raises CheckpointError if something was written to or replaced since `read_states`."""
     base = None if checkpoint.base is None else str(checkpoint.base)
     found = inspect_checkpoint(str(checkpoint.path), base, checkpoint.name)
     now = read_states(found)

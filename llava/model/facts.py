@@ -254,11 +254,7 @@ def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str, num_pairs: int
 def check_generation(
     generation: Mapping[str, Any], num_tokens: int, path: Path, prefix: str = ""
 ) -> None:
-    """Checks the options of generation in a generation_config.json or config.json.
-
-    Raises:
-        CheckpointError: an option has a value that is not known, or names no token.
-    """
+    """Raises CheckpointError if an option of generation is not known, or names no token."""
     check_fields(generation, _GENERATION, path, prefix)
     for name in _NAMES_TOKENS:
         if any(token >= num_tokens for token in _tokens_in(generation.get(name))):

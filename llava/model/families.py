@@ -224,11 +224,7 @@ elsewhere."""
 
 
 def refuse_foreign(config: Mapping[str, Any], path: Path) -> None:
-    """Checks that a config.json describes none of the models that run elsewhere.
-
-    Raises:
-        CheckpointError: it does; the message says what it is and which code evaluates it.
-    """
+    """Raises CheckpointError, saying where it runs, if a config.json describes another model."""
     model_type = str(config.get("model_type"))
     signs = {f"`model_type` is {model_type!r}": model_type}
     signs |= {f"it has `{field}`": known for field, known in _SIGNS.items() if config.get(field)}

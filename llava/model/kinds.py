@@ -122,7 +122,7 @@ def kind_of(folder: Path, base: Path | None) -> CheckpointKind:
 
 
 def require_model(base: Path) -> None:
-    """Checks that what is given as a base is no adapter or projector itself."""
+    """Raises CheckpointError if what is given as a base is an adapter or projector itself."""
     if has_weight_files(base):
         return
     for file, what in ((ADAPTER_CONFIG, "a LoRA adapter"), (PROJECTOR_FILE, "a projector")):
@@ -272,11 +272,7 @@ def read_adapter_config(folder: Path) -> Mapping[str, Any]:
 
 
 def check_adapter_files(folder: Path, files: Iterable[Path]) -> None:
-    """Checks an adapter's configuration, and that its files hold every module that it saved whole.
-
-    Raises:
-        CheckpointError: a field is not understood, or a module is in none of the files.
-    """
+    """Raises CheckpointError if a field is not understood, or no file has a module saved whole."""
     config, files = read_adapter_config(folder), list(files)
     saved = config.get("modules_to_save") or ()
     names = [name for file in files for name in read_strings(file)] if saved else []

@@ -142,11 +142,9 @@ def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def refuse_lfs_pointer(path: Path) -> None:
-    """Checks that a file is not what lies in a clone where its Git LFS content was not fetched.
+    """Raises CheckpointError for what lies in a clone where Git LFS content was not fetched.
 
-    Raises:
-        CheckpointError: it is.
-        OSError: it cannot be read.
+    OSError if the file cannot be read.
     """
     with path.open("rb") as file:
         is_pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER

@@ -144,11 +144,7 @@ def find_packing(names: Iterable[str], folder: Path, files: Sequence[Path]) -> P
 
 
 def refuse_quantized(names: Iterable[str], folder: Path) -> None:
-    """Checks that no tensor belongs to weights that are stored quantized.
-
-    Raises:
-        CheckpointError: one does.
-    """
+    """Raises CheckpointError if a tensor belongs to weights that are stored quantized."""
     label, name = _find_mark(names)
     if label:
         raise CheckpointError(_refusal(label, name, folder))

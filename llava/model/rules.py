@@ -98,12 +98,9 @@ ACTIVATION = one_of(
 def check_fields(
     fields: Mapping[str, Any], rules: Mapping[str, Rule], path: Path, prefix: str = ""
 ) -> None:
-    """Checks the fields that a JSON object has by their names' rules.
+    """Raises CheckpointError if a field that a JSON object has is not what its name's rule says.
 
     `prefix` says where in the file the object is, `text_config.` for instance.
-
-    Raises:
-        CheckpointError: a field is not what its rule says.
     """
     for name, rule in rules.items():
         if name in fields and not rule.holds(fields[name]):

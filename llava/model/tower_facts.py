@@ -112,12 +112,9 @@ def vision_part(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def check_tower(part: Mapping[str, Any], path: Path, prefix: str = "") -> None:
-    """Checks the vision part of a tower's configuration.
+    """Raises CheckpointError if a tower is of an unknown kind, or a field's value is not known.
 
     `prefix` says where in the file it is; empty for a tower's own file, which states all sizes.
-
-    Raises:
-        CheckpointError: it is a tower of an unknown kind, or a field has a value that is not known.
     """
     model_type = part.get("model_type", CLIP)
     if not one_of(*KINDS).holds(model_type):
@@ -355,12 +352,9 @@ def processor_files(folder: Path, tower: Tower) -> list[Path]:
 
 
 def check_processor(folder: Path, config: Mapping[str, Any], tower: Tower) -> None:
-    """Checks how images are prepared for a tower, where a file in its folder says so.
+    """Raises CheckpointError if a folder's image processor is of another kind than the tower.
 
-    The checkpoint's `config` may have them made square before.
-
-    Raises:
-        CheckpointError: it is the processor of another kind, or makes images of another size.
+    Or if it makes images of another size. The checkpoint's `config` may have them squared before.
     """
     if not tower.follows_files:
         return

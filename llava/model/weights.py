@@ -99,11 +99,7 @@ def _require_values(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
 
 
 def require_numbers(tensors: Mapping[str, torch.Tensor], place: Path) -> None:
-    """Checks that tensors of a file or folder hold the numbers that weights have.
-
-    Raises:
-        CheckpointError: some hold whole numbers or bytes, as quantized weights do.
-    """
+    """Raises CheckpointError if tensors hold whole numbers or bytes, as quantized weights do."""
     for name, tensor in tensors.items():
         # whole numbers and bytes would be taken for weights as they stand
         is_number = tensor.is_floating_point() and tensor.element_size() > 1
@@ -263,11 +259,7 @@ def require_shapes(
     config: Path,
     remedy: str,
 ) -> None:
-    """Checks that tensors of a file or folder have the shapes of a model that `config` describes.
-
-    Raises:
-        CheckpointError: a tensor has another shape.
-    """
+    """Raises CheckpointError if a tensor of `holder` has another shape than `config` asks for."""
     odd = [name for name, tensor in tensors.items() if tensor.shape != expected[name]]
     if odd:
         found, asked = list(tensors[odd[0]].shape), list(expected[odd[0]])
@@ -347,13 +339,10 @@ def read_tower_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def require_frozen_tower(tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> None:
-    """Checks that what a checkpoint holds of a frozen tower is a copy of the tower's own files.
+    """Raises CheckpointError if a checkpoint holds another tower than the tower's own files do.
 
-    These count then. Where a checkpoint holds other values, the tower was trained. `tensors` are
-    the checkpoint's, of which no field says so, by their names in the model.
-
-    Raises:
-        CheckpointError: the values differ, and no field says that the tower was frozen.
+    Where a field says that the tower was frozen, its own files count, with a warning. `tensors` are
+    the checkpoint's, of which no field says that it was trained, by their names in the model.
     """
     held = {n: t for n, t in tensors.items() if is_of_tower(n) and not is_computed(n)}
     if not held or not checkpoint.is_multimodal:
