@@ -22,6 +22,7 @@ from llava.model.kinds import (
     compare_base,
     compare_projector,
     find_trained_files,
+    holds_part,
     kind_of,
     require_model,
 )
@@ -32,7 +33,6 @@ from llava.model.locate import (
     has_weight_files,
     read_config,
     read_json_object,
-    read_strings,
     resolve_model_path,
 )
 from llava.model.native import NATIVE_TYPES, is_native_config, translate_config
@@ -116,9 +116,8 @@ class Checkpoint:
         if self.tower_dir is None:
             return []
         is_inside = self.tower_dir in {self.path, self.base}
-        if self.tower_in_checkpoint and (
-            is_inside or not any(map(_holds_tower, self.trained_files))
-        ):
+        over_own = not is_inside and holds_part(self.trained_files, "vision_tower.")
+        if self.tower_in_checkpoint and not over_own:
             return []
         return find_weight_files(self.tower_dir)
 
@@ -222,11 +221,6 @@ def context_len_of(config: Mapping[str, Any], family: Family | None) -> int:
     if family is None or not family.is_original or config.get("mm_tunable_parts") is not None:
         default = config.get("max_position_embeddings", default)
     return int(config.get("max_sequence_length") or default)
-
-
-def _holds_tower(trained: Path) -> bool:
-    """Whether a file of what was trained over a base holds anything of the vision tower."""
-    return any("vision_tower." in name for name in read_strings(trained))
 
 
 def inspect_checkpoint(

@@ -7,7 +7,7 @@ base is the model that an adapter or projector was trained on. Imports no torch.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -248,7 +248,16 @@ def holds_projector(adapter: Path) -> bool:
     Raises:
         CheckpointError: the file cannot be read.
     """
-    return any(part in name for name in read_strings(adapter) for part in _PROJECTOR_NAMES)
+    return holds_part([adapter], *_PROJECTOR_NAMES)
+
+
+def holds_part(files: Iterable[Path], *parts: str) -> bool:
+    """Whether the name of a tensor in weight files holds one of these parts.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+    """
+    return any(part in name for file in files for name in read_strings(file) for part in parts)
 
 
 def read_adapter_config(folder: Path) -> Mapping[str, Any]:
@@ -271,13 +280,10 @@ def read_adapter_config(folder: Path) -> Mapping[str, Any]:
     return config
 
 
-def check_adapter_files(folder: Path, files: Iterable[Path]) -> None:
+def check_adapter_files(folder: Path, files: Sequence[Path]) -> None:
     """Raises CheckpointError if a field is not understood, or no file has a module saved whole."""
-    config, files = read_adapter_config(folder), list(files)
-    saved = config.get("modules_to_save") or ()
-    names = [name for file in files for name in read_strings(file)] if saved else []
-    for module in saved:
-        if not any(f"{module}." in name for name in names):
+    for module in read_adapter_config(folder).get("modules_to_save") or ():
+        if not holds_part(files, f"{module}."):
             raise lacks_saved(module, "", folder, files)
 
 

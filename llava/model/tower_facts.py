@@ -140,15 +140,15 @@ def _unknown_kind(name: str, model_type: object, path: Path) -> CheckpointError:
     )
 
 
-def read_tiles(config: Mapping[str, Any], tile_size: int, path: Path) -> list[list[int]] | None:
-    """Returns the tiling sizes of a configuration in pixels; None where there are none.
+def read_tiles(config: Mapping[str, Any], tile_size: int, path: Path) -> dict[str, Any]:
+    """Returns the tiling sizes of a configuration, the field in pixels; empty if there are none.
 
     Raises:
         CheckpointError: they are missing, unreadable or not made of whole tiles.
     """
     if not str(config.get("image_aspect_ratio")).startswith("anyres"):
         _check_fixed_tiles(config, tile_size, path)
-        return None
+        return {}
     written = config.get("image_grid_pinpoints")
     try:
         sizes = read_pinpoints(written, tile_size)  # type: ignore[arg-type]
@@ -161,7 +161,7 @@ def read_tiles(config: Mapping[str, Any], tile_size: int, path: Path) -> list[li
             "or a range of grids, such as (1x1),...,(6x6), because images are tiled"
         )
         raise unknown_value("image_grid_pinpoints", words, written, path) from error
-    return [list(size) for size in sizes]
+    return {"image_grid_pinpoints": [list(size) for size in sizes]}
 
 
 def _check_fixed_tiles(config: Mapping[str, Any], tile_size: int, path: Path) -> None:
@@ -207,11 +207,8 @@ def read_image_facts(
             f"`mm_hidden_size` is {known} in {config_path}. Use the tower that the checkpoint was "
             "trained with."
         )
-    facts: dict[str, Any] = {}
-    if tower.kind.is_sized_by_name:
-        facts[NAMED_IMAGE_SIZE] = tower.image_size
-    sizes = read_tiles(config, tower.image_size, config_path)
-    return facts if sizes is None else facts | {"image_grid_pinpoints": sizes}
+    named = {NAMED_IMAGE_SIZE: tower.image_size} if tower.kind.is_sized_by_name else {}
+    return named | read_tiles(config, tower.image_size, config_path)
 
 
 def find_tower(
