@@ -115,10 +115,10 @@ class Checkpoint:
         """
         if self.tower_dir is None:
             return []
-        is_inside = self.tower_dir in {self.path, self.base}
-        over_own = not is_inside and holds_part(self.trained_files, "vision_tower.")
-        if self.tower_in_checkpoint and not over_own:
-            return []
+        if self.tower_in_checkpoint:
+            is_inside = self.tower_dir in {self.path, self.base}
+            if is_inside or not holds_part(self.trained_files, "vision_tower."):
+                return []
         return find_weight_files(self.tower_dir)
 
     @property
