@@ -20,6 +20,9 @@ from llava.model.weights import is_computed, is_of_tower, listed, read_tensors, 
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<part>A|B|embedding_A|embedding_B)(\.weight)?")
 _ADAPTER_PART = re.compile(r"\.(?=(lora|ia3|hada|lokr|oft|boft|vera|randlora|shira|trainable)_)")
 _PEFT_PREFIX = "base_model.model."
+_EMBEDDINGS = ("embed_tokens.weight", "transformer.wte.weight")
+_TABLES = ("embed_tokens", "wte", "lm_head")
+_MAX_ADDED_ROWS = 3  # LLaVA adds tokens for a patch and for the start and end of an image
 
 # what peft answers a configuration with that it cannot follow
 _REFUSED = (ValueError, TypeError, KeyError, RuntimeError, OSError, AttributeError, re.error)
@@ -137,13 +140,6 @@ def override_tensors(
         )
     require_shapes(fitting, expected, file, config, remedy)
     tensors.update(fitting)
-
-
-_MAX_ADDED_ROWS = 3
-"""LLaVA adds tokens for a patch and for the start and end of an image."""
-
-_EMBEDDINGS = ("embed_tokens.weight", "transformer.wte.weight")
-_TABLES = ("embed_tokens", "wte", "lm_head")
 
 
 def grow_rows(tensor: torch.Tensor, num_rows: int) -> torch.Tensor:

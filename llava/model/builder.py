@@ -140,10 +140,9 @@ def load_pretrained_model(  # noqa: PLR0913, PLR0917 - the reference's signature
     logger.info("loaded %s: %s", checkpoint.path, model.load_report)
     if not checkpoint.is_multimodal:
         return tokenizer, model, None, checkpoint.context_len
-    tower_dtype = None
     if vision_tower_dtype is not None:
-        tower_dtype = _resolve_dtype(vision_tower_dtype, checkpoint, on_cuda=on_cuda)
-    tower = _load_tower(model, checkpoint, tower_dtype)
+        vision_tower_dtype = _resolve_dtype(vision_tower_dtype, checkpoint, on_cuda=on_cuda)
+    tower = _load_tower(model, checkpoint, vision_tower_dtype)
     return tokenizer, model, tower.image_processor, checkpoint.context_len
 
 
@@ -165,7 +164,7 @@ def _build_model(
     if quantized_by == "GPTQ":
         drop_idle_biases(tensors, expected)
     _lay_over(tensors, adapter, trained, expected, checkpoint)
-    drop_idle_newline(tensors, expected, checkpoint.config, checkpoint.config_file)
+    drop_idle_newline(tensors, expected, checkpoint)
     if config.tie_word_embeddings and has_own_head(tensors, checkpoint.family.embeddings):
         words = "false, as the weights have a head of their own"
         raise unknown_value("tie_word_embeddings", words, True, checkpoint.config_file)
@@ -347,10 +346,8 @@ def _resolve_dtype(
         return dtype
     if dtype is None:
         return torch.float16 if on_cuda else torch.float32
-    name = dtype
-    if dtype == "auto":
-        stored = checkpoint.config.get("torch_dtype") or checkpoint.config.get("dtype")
-        name = stored or "float32"
+    stored = checkpoint.config.get("torch_dtype") or checkpoint.config.get("dtype") or "float32"
+    name = stored if dtype == "auto" else dtype
     if name not in _DTYPES:
         raise ValueError(f"`dtype` must be auto, {', '.join(_DTYPES)}, but is {dtype!r}.")
     return _DTYPES[name]

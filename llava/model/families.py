@@ -209,9 +209,8 @@ FOREIGN: tuple[tuple[tuple[str, ...], str, str], ...] = (
 )
 """Each `model_type` in small letters with `_` for `-`, what the model is, and where it runs."""
 
-_STEMS = frozenset({"cambrian", "moe_llava", "bunny", "video_llava", "tinyllava", "tiny_llava"})
+_STEMS = {"cambrian", "moe_llava", "bunny", "video_llava", "tinyllava", "tiny_llava"}
 """Those that have more words behind them: `cambrian_llama`, `bunny-phi3`."""
-
 
 _SIGNS = {
     **dict.fromkeys(("llm_cfg", "vision_tower_cfg", "mm_projector_cfg"), "vila"),

@@ -15,16 +15,9 @@ from llava.errors import CheckpointError, reason_of
 
 _SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 _INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-
-_LLM_AWQ_FILES = "*-v2.pt"
-"""llm-awq writes its quantized weights so, beside a config.json."""
-
-_OLD_FORMAT_PICKLES = 4
-"""In a file of torch from before the zip format: two numbers, the machine's facts, the content."""
-
-_MAX_HEADER = 100_000_000
-"""Bytes that safetensors allows for names and shapes."""
-
+_LLM_AWQ_FILES = "*-v2.pt"  # as llm-awq calls its quantized weights, beside a config.json
+_OLD_FORMAT_PICKLES = 4  # before torch's zip format: two numbers, the machine's facts, the content
+_MAX_HEADER = 100_000_000  # bytes that safetensors allows for names and shapes
 _LFS_POINTER = b"version https://git-lfs"
 
 TOKENIZER_MODEL_FILES = ("tokenizer.model", "tokenizer.json")

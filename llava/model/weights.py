@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -190,24 +189,17 @@ def has_own_head(tensors: Mapping[str, torch.Tensor], embeddings: str) -> bool:
 def drop_idle_newline(
     tensors: dict[str, torch.Tensor],
     expected: Mapping[str, torch.Size],
-    config: Mapping[str, Any],
-    config_file: Path,
+    checkpoint: Checkpoint,
 ) -> None:
     """Leaves out, in place, the newline that a model had before it was trained without one.
-
-    Args:
-        tensors: The checkpoint's tensors by name.
-        expected: The model's shapes by name.
-        config: The checkpoint's configuration.
-        config_file: Where it stands, for messages.
 
     Raises:
         CheckpointError: the configuration does not say whether rows are closed by a newline.
     """
     for name in [name for name in tensors.keys() - expected.keys() if _NEWLINE.search(name)]:
-        if "mm_patch_merge_type" not in config:
+        if "mm_patch_merge_type" not in checkpoint.config:
             words = f"stated, such as spatial_unpad, as the weights hold {name}"
-            raise unknown_value("mm_patch_merge_type", words, None, config_file)
+            raise unknown_value("mm_patch_merge_type", words, None, checkpoint.config_file)
         del tensors[name]
 
 
