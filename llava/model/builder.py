@@ -250,7 +250,11 @@ def build_skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
     Raises:
         CheckpointError: the configuration does not describe a model.
     """
-    config_class, model_class = _classes_of(checkpoint)
+    name = checkpoint.family.name
+    if checkpoint.is_multimodal:
+        name = checkpoint.family.llava_types[0]
+        importlib.import_module(f"llava.model.language_model.{name}")  # which registers its classes
+    config_class = CONFIG_MAPPING[name]
     own, base = (frozenset(c.__dataclass_fields__) for c in (config_class, PreTrainedConfig))
     fields = kept_fields(checkpoint.config, own, base)
     if checkpoint.tower_dir is not None:
@@ -262,22 +266,12 @@ def build_skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
     try:
         config = config_class(**fields)
         with torch.device("meta"):
-            return model_class(config)
+            return MODEL_FOR_CAUSAL_LM_MAPPING[config_class](config)
     except _REFUSED as error:
         raise CheckpointError(
             f"{checkpoint.config_file} does not describe a model: {reason_of(error)}. "
             "Take the config.json that was saved with the checkpoint."
         ) from error
-
-
-def _classes_of(checkpoint: Checkpoint) -> tuple[Any, Any]:
-    """The classes of configuration and model; those of other families are not imported."""
-    name = checkpoint.family.name
-    if checkpoint.is_multimodal:
-        name = checkpoint.family.llava_types[0]
-        importlib.import_module(f"llava.model.language_model.{name}")  # which registers them
-    config_class = CONFIG_MAPPING[name]
-    return config_class, MODEL_FOR_CAUSAL_LM_MAPPING[config_class]
 
 
 def _read_trained(

@@ -32,7 +32,6 @@ from llava.model.locate import (
     find_weight_files,
     has_weight_files,
     read_config,
-    read_json_object,
     resolve_model_path,
 )
 from llava.model.native import NATIVE_TYPES, is_native_config, translate_config
@@ -269,9 +268,7 @@ def inspect_checkpoint(
     config |= _inherited(config, base_dir)
     if not in_memory:
         find_tokenizer_file(language_dir)
-    text = "text_config." if translated else ""
-    check_generation(config, config["vocab_size"], config_path, text)
-    _check_generation_file(config, language_dir)
+    check_generation(config, config_path, "text_config." if translated else "", language_dir)
     weight_files = () if in_memory else _readable_weight_files(language_dir)
     tower_dir = tower = None
     if config.get("model_type") not in FAMILIES or config.get("mm_vision_tower"):
@@ -297,13 +294,6 @@ def inspect_checkpoint(
         tower_dir=tower_dir,
         tower=tower,
     )
-
-
-def _check_generation_file(config: Mapping[str, Any], folder: Path) -> None:
-    path = folder / "generation_config.json"
-    if path.is_file():
-        content = read_json_object(path, "Copy it from the original checkpoint, or remove it.")
-        check_generation(content, config["vocab_size"], path)
 
 
 def _readable_weight_files(folder: Path) -> tuple[Path, ...]:

@@ -251,15 +251,23 @@ def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str, num_pairs: int
         raise unknown_value(f"{prefix}low_freq_factor", words, low, path)
 
 
-def check_generation(
-    generation: Mapping[str, Any], num_tokens: int, path: Path, prefix: str = ""
-) -> None:
-    """Raises CheckpointError if an option of generation is not known, or names no token."""
-    check_fields(generation, _GENERATION, path, prefix)
-    for name in _NAMES_TOKENS:
-        if any(token >= num_tokens for token in _tokens_in(generation.get(name))):
-            words = f"of the vocabulary, below {num_tokens}"
-            raise unknown_value(prefix + name, words, generation[name], path)
+def check_generation(config: Mapping[str, Any], path: Path, prefix: str, folder: Path) -> None:
+    """Raises CheckpointError if an option of generation is not known, or names no token.
+
+    Options may stand in a config.json, with the prefix, and in the generation_config.json of the
+    language model's folder.
+    """
+    found, num_tokens = [(config, path, prefix)], config["vocab_size"]
+    file = folder / "generation_config.json"
+    if file.is_file():
+        remedy = "Copy it from the original checkpoint, or remove it."
+        found.append((read_json_object(file, remedy), file, ""))
+    for generation, place, at in found:
+        check_fields(generation, _GENERATION, place, at)
+        for name in _NAMES_TOKENS:
+            if any(token >= num_tokens for token in _tokens_in(generation.get(name))):
+                words = f"of the vocabulary, below {num_tokens}"
+                raise unknown_value(f"{at}{name}", words, generation[name], place)
 
 
 def kept_options(generation: Mapping[str, Any]) -> dict[str, Any]:

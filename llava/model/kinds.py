@@ -156,25 +156,16 @@ def compare_base(folder: Path, base: str, base_dir: Path) -> None:
         CheckpointError: it was trained on another kind of language model.
     """
     recorded, field = _recorded_base(folder)
-    given = {identity_of(path) for path in (base, str(base_dir), str(base_dir.resolve()))}
-    if recorded and identity_of(recorded) not in given:
+    names = {identity_of(path) for path in (base, str(base_dir), str(base_dir.resolve()))}
+    if recorded and identity_of(recorded) not in names:
         _warn(
             f"`model.base` is {base}, but {field} says that {folder.name} was trained on "
             f"{recorded!r}. Over another model it gives worse answers, without a sign. Give that "
             "model, unless yours is the same under another name."
         )
-    if (folder / "config.json").is_file() and (base_dir / "config.json").is_file():
-        _compare_shapes(folder, base, read_config(folder), read_config(base_dir))
-
-
-def _compare_shapes(
-    folder: Path, base: str, own: Mapping[str, Any], given: Mapping[str, Any]
-) -> None:
-    """Warns where the config.json that a training wrote describes another base than is given.
-
-    Raises:
-        CheckpointError: the base is another kind of language model.
-    """
+    if not all((place / "config.json").is_file() for place in (folder, base_dir)):
+        return
+    own, given = read_config(folder), read_config(base_dir)
     families = [MODEL_TYPES.get(str(each.get("model_type"))) for each in (own, given)]
     kinds = {family.name for family in families if family is not None}
     if len(kinds) > 1 and kinds != _ALIKE:
