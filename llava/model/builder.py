@@ -44,7 +44,6 @@ from llava.model.rules import unknown_value
 from llava.model.stored_quantized import drop_idle_biases, read_unpacked
 from llava.model.weights import (
     LoadReport,
-    drop_idle_newline,
     has_own_head,
     is_of_tower,
     match_tensors,
@@ -164,7 +163,6 @@ def _build_model(
     if quantized_by == "GPTQ":
         drop_idle_biases(tensors, expected)
     _lay_over(tensors, adapter, trained, expected, checkpoint)
-    drop_idle_newline(tensors, expected, checkpoint)
     if config.tie_word_embeddings and has_own_head(tensors, checkpoint.family.embeddings):
         words = "false, as the weights have a head of their own"
         raise unknown_value("tie_word_embeddings", words, True, checkpoint.config_file)

@@ -186,16 +186,12 @@ def has_own_head(tensors: Mapping[str, torch.Tensor], embeddings: str) -> bool:
     return head.shape != table.shape or not torch.equal(head, table.to(head))
 
 
-def drop_idle_newline(
+def _drop_idle_newline(
     tensors: dict[str, torch.Tensor],
     expected: Mapping[str, torch.Size],
     checkpoint: Checkpoint,
 ) -> None:
-    """Leaves out, in place, the newline that a model had before it was trained without one.
-
-    Raises:
-        CheckpointError: the configuration does not say whether rows are closed by a newline.
-    """
+    """Leaves out, in place, the newline that a model had before it was trained without one."""
     for name in [name for name in tensors.keys() - expected.keys() if _NEWLINE.search(name)]:
         if "mm_patch_merge_type" not in checkpoint.config:
             words = f"stated, such as spatial_unpad, as the weights hold {name}"
@@ -220,8 +216,10 @@ def match_tensors(
         checkpoint: Where the tensors come from.
 
     Raises:
-        CheckpointError: a tensor is missing, has another shape, or has no place in the model.
+        CheckpointError: a tensor is missing, has another shape, or has no place in the model, or
+            the configuration does not say whether rows are closed by the newline that is there.
     """
+    _drop_idle_newline(tensors, expected, checkpoint)
     config = checkpoint.config_file
     computed = [name for name in tensors if name not in expected and is_computed(name)]
     frozen = not any(map(is_of_tower, expected))
@@ -233,8 +231,10 @@ def match_tensors(
     if missing:
         raise CheckpointError(_describe_missing(missing, unexpected, len(expected), checkpoint))
     if unexpected:
+        name = unexpected[0]  # which the file may have under another
+        files = (file for file in checkpoint.weight_files if name in read_strings(file))
         raise CheckpointError(
-            f"{_holder(unexpected[0], checkpoint)} holds {len(unexpected)} tensors that have no "
+            f"{next(files, checkpoint.language_dir)} holds {len(unexpected)} tensors that have no "
             f"place in the model that {config} describes: {listed(unexpected)}. The two do not "
             f"belong together: {checkpoint.remedy}."
         )
@@ -284,12 +284,6 @@ def _describe_missing(
         f"{folder} lacks {len(missing)} {what}: {listed(missing)}. Without them the model would "
         f"answer at random.{others} Download it again, or {remedy}."
     )
-
-
-def _holder(name: str, checkpoint: Checkpoint) -> Path:
-    """The file with a tensor; the folder where the file has it under another name."""
-    files = (file for file in checkpoint.weight_files if name in read_strings(file))
-    return next(files, checkpoint.language_dir)
 
 
 def listed(names: Sequence[str]) -> str:
