@@ -34,6 +34,7 @@ from llava.model.rules import (
     unknown_value,
     whole,
 )
+from llava.model.tower_facts import tuned_parts
 from llava.tiling import MERGE_TYPES_IN_WORDS, merge_parts
 
 _LLAVA_FIELD = re.compile(
@@ -46,20 +47,13 @@ _SPECIAL_IDS: Mapping[str, Rule] = {
     **dict.fromkeys(("pad_token_id", "bos_token_id"), TOKEN_ID | NULL),
     "eos_token_id": _TOKENS,
 }
-
-
-def _names_parts(value: object) -> bool:
-    """Whether a value names parts of a model as LLaVA-NeXT's training does, in text or a list."""
-    named = value.split(",") if isinstance(value, str) else value
-    return isinstance(named, list) and all(
-        isinstance(part, str) and part.strip() in _TUNABLE for part in named
-    )
-
-
 _SCALES = matching(
     r"[1-9]\d*(, *[1-9]\d*)*", "whole numbers with commas between, such as 336,672,1008"
 )
-_PARTS = Rule(f"a list of {', '.join(sorted(_TUNABLE - {''}))}, with commas between", _names_parts)
+_PARTS = Rule(
+    f"a list of {', '.join(sorted(_TUNABLE - {''}))}, with commas between",
+    lambda value: isinstance(value, (str, list)) and _TUNABLE.issuperset(tuned_parts(value)),
+)
 _LLAVA: Mapping[str, Rule] = {
     "image_aspect_ratio": ASPECT_RATIO,
     "mm_patch_merge_type": Rule(MERGE_TYPES_IN_WORDS, lambda value: merge_parts(value) is not None),

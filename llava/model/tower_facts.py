@@ -6,7 +6,7 @@ torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -184,11 +184,14 @@ def is_tower_tuned(config: Mapping[str, Any]) -> bool:
     >>> is_tower_tuned({"mm_tunable_parts": "mm_mlp_adapter,mm_vision_tower"})
     True
     """
-    parts = config.get("mm_tunable_parts") or ""
-    named = parts.split(",") if isinstance(parts, str) else parts
-    return bool(config.get("unfreeze_mm_vision_tower")) or (
-        "mm_vision_tower" in [str(part).strip() for part in named]
-    )
+    parts = tuned_parts(config.get("mm_tunable_parts") or "")
+    return bool(config.get("unfreeze_mm_vision_tower")) or "mm_vision_tower" in parts
+
+
+def tuned_parts(value: str | Iterable[object]) -> list[str]:
+    """Returns the parts of a model that LLaVA-NeXT's training names, in text or a list."""
+    named = value.split(",") if isinstance(value, str) else value
+    return [str(part).strip() for part in named]
 
 
 def read_image_facts(
