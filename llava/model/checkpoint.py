@@ -159,11 +159,6 @@ class Checkpoint:
         return "max_sequence_length" if is_stated else "max_position_embeddings"
 
     @property
-    def num_image_tokens(self) -> int:
-        """Embeddings of an image that is not tiled; 0 for a plain language model."""
-        return 0 if self.tower is None else self.tower.num_features
-
-    @property
     def num_views(self) -> int:
         """How many views of an image the tower gets: 1, or the most that tiling can give."""
         return 1 if self.tower is None else self.layout.num_views(self.tower.image_size)
@@ -173,7 +168,7 @@ class Checkpoint:
         """Embeddings of an image in the largest layout; 0 for a plain language model."""
         if self.tower is None:
             return 0
-        return self.num_image_tokens * self.layout.num_read(self.tower.image_size)
+        return self.tower.num_features * self.layout.num_read(self.tower.image_size)
 
     def image_tokens(self, num_images: int) -> tuple[int, int]:
         """Returns the fewest and the most embeddings of each of so many images of one question.
@@ -184,8 +179,9 @@ class Checkpoint:
             return 0, 0
         side, layout = self.tower.image_size, self.layout.of_each(num_images)
         newlines = layout.most_newlines(side, self.tower.num_patches_per_side)
-        most = self.num_image_tokens * layout.num_read(side) + newlines
-        return most if layout.num_views(side) == 1 else self.num_image_tokens, most
+        least = self.tower.num_features
+        most = least * layout.num_read(side) + newlines
+        return most if layout.num_views(side) == 1 else least, most
 
     @property
     def layout(self) -> Layout:
