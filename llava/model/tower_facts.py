@@ -91,7 +91,7 @@ def read_tower(folder: Path, config: Mapping[str, Any]) -> Tower:
     """
     whole_config, path = read_config(folder), folder / "config.json"
     if "vision_config" not in whole_config:
-        check_tower(whole_config, path)
+        _check_tower(whole_config, path)
         return describe_tower(whole_config, config)
     part = vision_part(whole_config, path)
     inside = whole_config.get("model_type", "clip") not in _PART_TYPES
@@ -107,15 +107,12 @@ def vision_part(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     check_fields(config, {"vision_config": OBJECT}, path)
     default = _DEFAULT_TYPES.get(str(config.get("model_type")), CLIP)
     part = {"model_type": default, **config["vision_config"]}
-    check_tower(part, path, "vision_config.")
+    _check_tower(part, path, "vision_config.")
     return {**KINDS[part["model_type"]].defaults, **part}
 
 
-def check_tower(part: Mapping[str, Any], path: Path, prefix: str = "") -> None:
-    """Raises CheckpointError if a tower is of an unknown kind, or a field's value is not known.
-
-    `prefix` says where in the file it is; empty for a tower's own file, which states all sizes.
-    """
+def _check_tower(part: Mapping[str, Any], path: Path, prefix: str = "") -> None:
+    """Checks a tower's fields; without a prefix in its own file, which states all sizes."""
     model_type = part.get("model_type", CLIP)
     if not one_of(*KINDS).holds(model_type):
         raise _unknown_kind(f"{prefix}model_type", model_type, path)
@@ -140,12 +137,8 @@ def _unknown_kind(name: str, model_type: object, path: Path) -> CheckpointError:
     )
 
 
-def read_tiles(config: Mapping[str, Any], tile_size: int, path: Path) -> dict[str, Any]:
-    """Returns the tiling sizes of a configuration, the field in pixels; empty if there are none.
-
-    Raises:
-        CheckpointError: they are missing, unreadable or not made of whole tiles.
-    """
+def _read_tiles(config: Mapping[str, Any], tile_size: int, path: Path) -> dict[str, Any]:
+    """The field of tiling sizes, in pixels and of whole tiles; nothing where none are asked for."""
     if not str(config.get("image_aspect_ratio")).startswith("anyres"):
         _check_fixed_tiles(config, tile_size, path)
         return {}
@@ -202,7 +195,7 @@ def read_image_facts(
     Raises:
         CheckpointError: the tower does not go with the configuration or its image processor.
     """
-    check_processor(tower_dir, config, tower)
+    _check_processor(tower_dir, config, tower)
     width, known = tower.hidden_size, config.get("mm_hidden_size")
     if width != known:
         raise CheckpointError(
@@ -211,7 +204,7 @@ def read_image_facts(
             "trained with."
         )
     named = {NAMED_IMAGE_SIZE: tower.image_size} if tower.kind.is_sized_by_name else {}
-    return named | read_tiles(config, tower.image_size, config_path)
+    return named | _read_tiles(config, tower.image_size, config_path)
 
 
 def find_tower(
@@ -308,13 +301,10 @@ def _check_layers(folder: Path, tower: Tower) -> None:
         raise unknown_value("num_hidden_layers", words, stated, folder / "config.json")
 
 
-def read_processor(folder: Path) -> tuple[dict[str, Any], Path, str]:
-    """Returns how images are prepared for a tower, the file that says so, and where in it.
+def _read_processor(folder: Path) -> tuple[dict[str, Any], Path, str]:
+    """How images are prepared for a tower, the file that says so, and where in it.
 
     Today's processor_config.json counts where it says so, and preprocessor_config.json elsewhere.
-
-    Raises:
-        CheckpointError: neither says so, or a file cannot be read.
     """
     newer, older = (folder / name for name in _PROCESSOR_FILES)
     remedy = "Download the vision tower again."
@@ -339,7 +329,7 @@ def processor_fields(folder: Path, tower: Tower) -> dict[str, Any]:
     if tower.kind.normalization is not None and not tower.follows_files:
         mean, std = tower.kind.normalization
         return sizes | {"image_mean": mean, "image_std": std}
-    processor, _, _ = read_processor(folder)
+    processor, _, _ = _read_processor(folder)
     known = (*_PROCESSED, "image_processor_type", "do_center_crop", *_PIXELS)
     return {k: v for k, v in processor.items() if k in known} | (sizes if tower.scales else {})
 
@@ -348,17 +338,14 @@ def processor_files(folder: Path, tower: Tower) -> list[Path]:
     """Returns the files that may say how images are prepared for a tower; none where code does."""
     if not tower.follows_files:
         return []
-    return [folder / _PROCESSOR_FILES[1], read_processor(folder)[1]]
+    return [folder / _PROCESSOR_FILES[1], _read_processor(folder)[1]]
 
 
-def check_processor(folder: Path, config: Mapping[str, Any], tower: Tower) -> None:
-    """Raises CheckpointError if a folder's image processor is of another kind than the tower.
-
-    Or if it makes images of another size. The checkpoint's `config` may have them squared before.
-    """
+def _check_processor(folder: Path, config: Mapping[str, Any], tower: Tower) -> None:
+    """Checks that a folder's image processor makes what its tower takes, or of squared images."""
     if not tower.follows_files:
         return
-    processor, path, prefix = read_processor(folder)
+    processor, path, prefix = _read_processor(folder)
     side, square = tower.image_size, _square(tower.image_size)
     words = f"{side}, the tower's `image_size`, in height and width"
     if tower.kind.squashes:
