@@ -342,7 +342,7 @@ def processor_files(folder: Path, tower: Tower) -> list[Path]:
 
 
 def _check_processor(folder: Path, config: Mapping[str, Any], tower: Tower) -> None:
-    """Checks that a folder's image processor makes what its tower takes, or of squared images."""
+    """Checks that a folder's image processor prepares images as its tower takes them."""
     if not tower.follows_files:
         return
     processor, path, prefix = _read_processor(folder)
