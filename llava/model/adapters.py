@@ -13,14 +13,16 @@ from typing import Any
 import torch
 
 from llava.errors import CheckpointError, reason_of
-from llava.model.adapter_facts import lacks_saved, read_adapter_config
+from llava.model.kinds import lacks_saved, read_adapter_config
 from llava.model.native import trained_names
 from llava.model.weights import is_computed, is_of_tower, listed, read_tensors, require_shapes
 
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<part>A|B|embedding_A|embedding_B)(\.weight)?")
 _ADAPTER_PART = re.compile(r"\.(?=(lora|ia3|hada|lokr|oft|boft|vera|randlora|shira|trainable)_)")
 _PEFT_PREFIX = "base_model.model."
-_SHOWN = 3
+_EMBEDDINGS = ("embed_tokens.weight", "transformer.wte.weight")
+_TABLES = ("embed_tokens", "wte", "lm_head")
+_MAX_ADDED_ROWS = 3  # LLaVA adds tokens for a patch and for the start and end of an image
 
 # what peft answers a configuration with that it cannot follow
 _REFUSED = (ValueError, TypeError, KeyError, RuntimeError, OSError, AttributeError, re.error)
@@ -72,8 +74,7 @@ def read_adapter(file: Path, rename: Callable[[str], str]) -> Adapter:
         name = stored.removeprefix(_PEFT_PREFIX).replace(".default", "")
         module, *part = _ADAPTER_PART.split(name, maxsplit=1)[::2]
         if part:
-            target = rename(f"{module}.").removesuffix(".")
-            targets[module] = target
+            targets[module] = target = rename(module)
             parts[f"{target}.{part[0]}"] = tensor
         elif ".original_module." not in name:
             whole[rename(_unwrapped(name))] = tensor
@@ -141,13 +142,6 @@ def override_tensors(
     tensors.update(fitting)
 
 
-_MAX_ADDED_ROWS = 3
-"""LLaVA adds tokens for a patch and for the start and end of an image."""
-
-_EMBEDDINGS = ("embed_tokens.weight", "transformer.wte.weight")
-_TABLES = ("embed_tokens", "wte", "lm_head")
-
-
 def grow_rows(tensor: torch.Tensor, num_rows: int) -> torch.Tensor:
     """Returns (num_rows, D): new rows are the mean of the old, as the reference starts them."""
     missing = num_rows - tensor.shape[0]
@@ -162,11 +156,7 @@ def require_saved_modules(
     trained: Mapping[Path, Mapping[str, torch.Tensor]],
     expected: Iterable[str],
 ) -> None:
-    """Checks that `trained` holds all `expected` names of each module that an adapter saved whole.
-
-    Raises:
-        CheckpointError: a tensor is in none of the files.
-    """
+    """Raises CheckpointError if `trained` lacks a tensor of a module that was saved whole."""
     held = {name for part in trained.values() for name in part}
     lacking = sorted(name for name in expected if name not in held)
     for module in adapter.config.get("modules_to_save") or ():
@@ -176,11 +166,7 @@ def require_saved_modules(
 
 
 def require_whole_projector(file: Path, trained: Iterable[str], expected: Iterable[str]) -> None:
-    """Checks that a file with some of the projector's tensors has them all.
-
-    Raises:
-        CheckpointError: the rest would be the base's.
-    """
+    """Raises CheckpointError if a file holds the projector in part; the rest is the base's."""
     held = {name for name in trained if ".mm_projector." in name}
     lacking = sorted({name for name in expected if ".mm_projector." in name} - held)
     if held and lacking:
@@ -191,11 +177,7 @@ def require_whole_projector(file: Path, trained: Iterable[str], expected: Iterab
 
 
 def check_adapter(adapter: Adapter, expected: Mapping[str, torch.Size]) -> None:
-    """Checks that every matrix of an adapter fits a weight of the model.
-
-    Raises:
-        CheckpointError: a matrix fits no weight, in name or in shape.
-    """
+    """Raises CheckpointError if a matrix fits no weight of the model, in name or in shape."""
     homeless = []
     for name, tensor in adapter.parts.items():
         match = _LORA.fullmatch(name)
@@ -223,8 +205,8 @@ def check_adapter(adapter: Adapter, expected: Mapping[str, torch.Size]) -> None:
     if homeless:
         raise CheckpointError(
             f"{len(homeless)} matrices of the adapter in {adapter.file} belong to weights that the "
-            f"model does not have, such as {', '.join(sorted(homeless)[:_SHOWN])}: the adapter was "
-            "trained on another model. Give that model with `model.base=`."
+            f"model does not have, such as {min(homeless)}: the adapter was trained on "
+            "another model. Give that model with `model.base=`."
         )
 
 
@@ -262,11 +244,11 @@ def merge_adapter(model: Any, adapter: Adapter) -> Any:
     places = {name.replace(".base_layer.", ".") for name in applied}
     places -= {_PEFT_PREFIX + name for name in adapter.whole}
     if tensors.keys() != places:
-        differing = sorted(tensors.keys() ^ places)
+        differing = tensors.keys() ^ places
         raise CheckpointError(
             f"The adapter in {folder} was not applied completely: {len(tensors.keys() - places)} "
             f"of its tensors found no place and {len(places - tensors.keys())} places found no "
-            f"tensor, such as {', '.join(differing[:_SHOWN])}. Download the adapter again."
+            f"tensor, such as {min(differing)}. Download the adapter again."
         )
     return peft_model.eval().merge_and_unload()
 

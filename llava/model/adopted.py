@@ -30,14 +30,10 @@ NATIVE_CLASSES = (
 )
 """The classes of transformers that can be adopted."""
 
-_CONFIG, _GENERATION, _PROCESSOR = (
-    *("config.json", "generation_config.json"),
-    "preprocessor_config.json",
-)
 _IN_MEMORY = {
-    _CONFIG: "the model's `config`",
-    _GENERATION: "the model's `generation_config`",
-    _PROCESSOR: "the image processor",
+    "config.json": "the model's `config`",
+    "generation_config.json": "the model's `generation_config`",
+    "preprocessor_config.json": "the image processor",
 }
 """What a file of a saved model holds of one that is in memory."""
 
@@ -85,12 +81,8 @@ def _describe(model: Any, image_processor: Any, folder: Path) -> None:
     """Writes what a folder of the saved model would hold beside weights and tokenizer."""
     fields = json.loads(model.config.to_json_string())
     fields.pop("quantization_config", None)  # of files: the modules are as they are
-    content = {
-        _CONFIG: json.dumps(fields),
-        _GENERATION: model.generation_config.to_json_string(),
-        _PROCESSOR: image_processor.to_json_string(),
-    }
-    for name, text in content.items():
+    others = (part.to_json_string() for part in (model.generation_config, image_processor))
+    for name, text in zip(_IN_MEMORY, (json.dumps(fields), *others), strict=True):
         (folder / name).write_text(text, encoding="utf-8")
 
 

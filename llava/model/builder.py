@@ -42,14 +42,14 @@ from llava.model.native import rename_tensor
 from llava.model.quantization import Quantization
 from llava.model.rules import unknown_value
 from llava.model.stored_quantized import drop_idle_biases, read_unpacked
-from llava.model.tower import require_frozen_tower, tower_tensors
 from llava.model.weights import (
     LoadReport,
-    drop_idle_newline,
     has_own_head,
     is_of_tower,
     match_tensors,
     read_tensors,
+    require_frozen_tower,
+    tower_tensors,
 )
 from llava.tokenizer import load_checkpoint_tokenizer
 
@@ -58,12 +58,10 @@ logger = logging.getLogger(__name__)
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # what the library answers a configuration with that it cannot follow
 _REFUSED = (TypeError, ValueError, AttributeError, OSError, KeyError, StrictDataclassError)
-_INHERITED_OPTIONS = frozenset(
-    {
-        *("repetition_penalty", "no_repeat_ngram_size", "length_penalty", "early_stopping"),
-        *("min_length", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),
-    }
-)
+_INHERITED_OPTIONS = {
+    *("repetition_penalty", "no_repeat_ngram_size", "length_penalty", "early_stopping"),
+    *("min_length", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),
+}
 """Options of generation that a model's configuration may hold and that requests do not have."""
 
 
@@ -119,10 +117,10 @@ def load_pretrained_model(  # noqa: PLR0913, PLR0917 - the reference's signature
         "dtype": _resolve_dtype(dtype, checkpoint, on_cuda=on_cuda),
         "device_map": device_map if device == "cuda" else {"": device},
     }
-    if use_flash_attn or attn_implementation is not None:
-        options["attn_implementation"] = (
-            "flash_attention_2" if use_flash_attn else attn_implementation
-        )
+    if use_flash_attn:
+        attn_implementation = "flash_attention_2"
+    if attn_implementation is not None:
+        options["attn_implementation"] = attn_implementation
     if max_memory is not None:
         options["max_memory"] = dict(max_memory)
     if sum((quantization is not None, load_8bit, load_4bit)) > 1:
@@ -141,10 +139,9 @@ def load_pretrained_model(  # noqa: PLR0913, PLR0917 - the reference's signature
     logger.info("loaded %s: %s", checkpoint.path, model.load_report)
     if not checkpoint.is_multimodal:
         return tokenizer, model, None, checkpoint.context_len
-    tower_dtype = None
     if vision_tower_dtype is not None:
-        tower_dtype = _resolve_dtype(vision_tower_dtype, checkpoint, on_cuda=on_cuda)
-    tower = _load_tower(model, checkpoint, tower_dtype)
+        vision_tower_dtype = _resolve_dtype(vision_tower_dtype, checkpoint, on_cuda=on_cuda)
+    tower = _load_tower(model, checkpoint, vision_tower_dtype)
     return tokenizer, model, tower.image_processor, checkpoint.context_len
 
 
@@ -166,7 +163,6 @@ def _build_model(
     if quantized_by == "GPTQ":
         drop_idle_biases(tensors, expected)
     _lay_over(tensors, adapter, trained, expected, checkpoint)
-    drop_idle_newline(tensors, expected, checkpoint.config, checkpoint.config_file)
     if config.tie_word_embeddings and has_own_head(tensors, checkpoint.family.embeddings):
         words = "false, as the weights have a head of their own"
         raise unknown_value("tie_word_embeddings", words, True, checkpoint.config_file)
@@ -252,7 +248,11 @@ def build_skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
     Raises:
         CheckpointError: the configuration does not describe a model.
     """
-    config_class, model_class = _classes_of(checkpoint)
+    name = checkpoint.family.name
+    if checkpoint.is_multimodal:
+        name = checkpoint.family.llava_types[0]
+        importlib.import_module(f"llava.model.language_model.{name}")  # which registers its classes
+    config_class = CONFIG_MAPPING[name]
     own, base = (frozenset(c.__dataclass_fields__) for c in (config_class, PreTrainedConfig))
     fields = kept_fields(checkpoint.config, own, base)
     if checkpoint.tower_dir is not None:
@@ -264,23 +264,12 @@ def build_skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
     try:
         config = config_class(**fields)
         with torch.device("meta"):
-            skeleton: PreTrainedModel = model_class(config)
+            return MODEL_FOR_CAUSAL_LM_MAPPING[config_class](config)
     except _REFUSED as error:
         raise CheckpointError(
             f"{checkpoint.config_file} does not describe a model: {reason_of(error)}. "
             "Take the config.json that was saved with the checkpoint."
         ) from error
-    return skeleton
-
-
-def _classes_of(checkpoint: Checkpoint) -> tuple[Any, Any]:
-    """The classes of configuration and model; those of other families are not imported."""
-    name = checkpoint.family.name
-    if checkpoint.is_multimodal:
-        name = checkpoint.family.llava_types[0]
-        importlib.import_module(f"llava.model.language_model.{name}")  # which registers them
-    config_class = CONFIG_MAPPING[name]
-    return config_class, MODEL_FOR_CAUSAL_LM_MAPPING[config_class]
 
 
 def _read_trained(
@@ -349,10 +338,8 @@ def _resolve_dtype(
         return dtype
     if dtype is None:
         return torch.float16 if on_cuda else torch.float32
-    name = dtype
-    if dtype == "auto":
-        stored = checkpoint.config.get("torch_dtype") or checkpoint.config.get("dtype")
-        name = stored or "float32"
+    stored = checkpoint.config.get("torch_dtype") or checkpoint.config.get("dtype") or "float32"
+    name = stored if dtype == "auto" else dtype
     if name not in _DTYPES:
         raise ValueError(f"`dtype` must be auto, {', '.join(_DTYPES)}, but is {dtype!r}.")
     return _DTYPES[name]

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import CheckpointError
-from llava.model.adapter_facts import ADAPTER_CONFIG, check_adapter_files
 from llava.model.facts import check_generation, read_facts
-from llava.model.families import FAMILIES, MODEL_TYPES, Family
-from llava.model.foreign import refuse_foreign
+from llava.model.families import FAMILIES, MODEL_TYPES, Family, refuse_foreign
 from llava.model.kinds import (
+    ADAPTER_CONFIG,
     NON_LORA_FILE,
     CheckpointKind,
+    check_adapter_files,
     compare_base,
     compare_projector,
     find_trained_files,
+    holds_part,
     kind_of,
     require_model,
 )
@@ -31,23 +32,19 @@ from llava.model.locate import (
     find_weight_files,
     has_weight_files,
     read_config,
-    read_json_object,
-    read_strings,
     resolve_model_path,
 )
 from llava.model.native import NATIVE_TYPES, is_native_config, translate_config
-from llava.model.processor_facts import processor_files
 from llava.model.quantized_weights import find_packing, refuse_quantized, stored_names
 from llava.model.rules import one_of, unknown_value
-from llava.model.tower_facts import find_tower, is_tower_tuned, read_image_facts
+from llava.model.tower_facts import find_tower, is_tower_tuned, processor_files, read_image_facts
 from llava.model.tower_kinds import Tower
 from llava.names import identity_of
 from llava.tiling import Layout, read_layout
 
 DEFAULT_CONTEXT_LEN = 2048
-_AMBIGUOUS_TYPE = "llava"
 _REFERENCE_FAMILIES = ("mistral", "mpt", "llama")
-"""What a LLaVA of the ambiguous type may be on, in the order in which hints are looked for."""
+"""What a LLaVA of the type `llava` may be on, in the order in which hints are looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,11 +114,10 @@ class Checkpoint:
         """
         if self.tower_dir is None:
             return []
-        is_inside = self.tower_dir in {self.path, self.base}
-        if self.tower_in_checkpoint and (
-            is_inside or not any(map(_holds_tower, self.trained_files))
-        ):
-            return []
+        if self.tower_in_checkpoint:
+            is_inside = self.tower_dir in {self.path, self.base}
+            if is_inside or not holds_part(self.trained_files, "vision_tower."):
+                return []
         return find_weight_files(self.tower_dir)
 
     @property
@@ -163,11 +159,6 @@ class Checkpoint:
         return "max_sequence_length" if is_stated else "max_position_embeddings"
 
     @property
-    def num_image_tokens(self) -> int:
-        """Embeddings of an image that is not tiled; 0 for a plain language model."""
-        return 0 if self.tower is None else self.tower.num_features
-
-    @property
     def num_views(self) -> int:
         """How many views of an image the tower gets: 1, or the most that tiling can give."""
         return 1 if self.tower is None else self.layout.num_views(self.tower.image_size)
@@ -177,7 +168,7 @@ class Checkpoint:
         """Embeddings of an image in the largest layout; 0 for a plain language model."""
         if self.tower is None:
             return 0
-        return self.num_image_tokens * self.layout.num_read(self.tower.image_size)
+        return self.tower.num_features * self.layout.num_read(self.tower.image_size)
 
     def image_tokens(self, num_images: int) -> tuple[int, int]:
         """Returns the fewest and the most embeddings of each of so many images of one question.
@@ -188,8 +179,9 @@ class Checkpoint:
             return 0, 0
         side, layout = self.tower.image_size, self.layout.of_each(num_images)
         newlines = layout.most_newlines(side, self.tower.num_patches_per_side)
-        most = self.num_image_tokens * layout.num_read(side) + newlines
-        return most if layout.num_views(side) == 1 else self.num_image_tokens, most
+        least = self.tower.num_features
+        most = least * layout.num_read(side) + newlines
+        return most if layout.num_views(side) == 1 else least, most
 
     @property
     def layout(self) -> Layout:
@@ -224,11 +216,6 @@ def context_len_of(config: Mapping[str, Any], family: Family | None) -> int:
     if family is None or not family.is_original or config.get("mm_tunable_parts") is not None:
         default = config.get("max_position_embeddings", default)
     return int(config.get("max_sequence_length") or default)
-
-
-def _holds_tower(trained: Path) -> bool:
-    """Whether a file of what was trained over a base holds anything of the vision tower."""
-    return any("vision_tower." in name for name in read_strings(trained))
 
 
 def inspect_checkpoint(
@@ -277,9 +264,7 @@ def inspect_checkpoint(
     config |= _inherited(config, base_dir)
     if not in_memory:
         find_tokenizer_file(language_dir)
-    text = "text_config." if translated else ""
-    check_generation(config, config["vocab_size"], config_path, text)
-    _check_generation_file(config, language_dir)
+    check_generation(config, config_path, "text_config." if translated else "", language_dir)
     weight_files = () if in_memory else _readable_weight_files(language_dir)
     tower_dir = tower = None
     if config.get("model_type") not in FAMILIES or config.get("mm_vision_tower"):
@@ -305,13 +290,6 @@ def inspect_checkpoint(
         tower_dir=tower_dir,
         tower=tower,
     )
-
-
-def _check_generation_file(config: Mapping[str, Any], folder: Path) -> None:
-    path = folder / "generation_config.json"
-    if path.is_file():
-        content = read_json_object(path, "Copy it from the original checkpoint, or remove it.")
-        check_generation(content, config["vocab_size"], path)
 
 
 def _readable_weight_files(folder: Path) -> tuple[Path, ...]:
@@ -355,7 +333,7 @@ def _family_of(config: Mapping[str, Any], path: Path, name: str, base: Path | No
             words = f"{family.prefix}ForCausalLM, as `model_type` is {model_type}"
             raise unknown_value("architectures", words, config["architectures"], path)
         return family
-    if model_type != _AMBIGUOUS_TYPE:
+    if model_type != "llava":
         raise CheckpointError(
             f"`model_type` must be one of {', '.join((*MODEL_TYPES, *NATIVE_TYPES))}, but is "
             f"{model_type!r} in {path}. Other models cannot be loaded."

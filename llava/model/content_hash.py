@@ -1,7 +1,10 @@
-"""Identity of a checkpoint by the content of its tensors, whatever files they lie in.
+"""Identity of a checkpoint: what its files hold, by role, and whether they are still the same.
 
-Hashing reads every byte, so the digests of a file are remembered in a cache under the file's real
-path, inode, size and times: what was written to in place is hashed anew.
+Tensors are known by their content, whatever files they lie in. Hashing reads every byte, so the
+digests of a file are remembered in a cache under the file's real path, inode, size and times: what
+was written to in place is hashed anew. Whoever loads a model, which is put together from many
+files, notes their states before, and compares what is there afterwards: then what was hashed is
+what was read.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llava.errors import CheckpointError
+from llava.model.checkpoint import Checkpoint, inspect_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +27,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CACHE_VERSION = 1
+
+Hashes = Mapping[str, Mapping[str, str | None]]
+"""Hashes (hex) by the role of a folder (`checkpoint`, `base`, `adapter`, `tower`) and by file name,
+where `weights` stands for all tensors of a role."""
+
+FileStates = Mapping[Path, tuple[str, list[int]]]
+"""Real place and state of each file."""
 
 
 def digest_tensor(name: str, tensor: torch.Tensor) -> str:
@@ -40,23 +51,33 @@ def combine_digests(digests: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(sorted(digests.items()))).encode()).hexdigest()
 
 
-def hash_weight_files(files: Iterable[Path], cache_dir: Path | None = None) -> str:
+def hash_weight_files(files: Iterable[Path]) -> str:
     """Returns the sha256 (hex) of the tensors in weight files; sharding makes no difference.
 
-    Digests are remembered in `cache_dir`; None is `llava-evals/digests` in the user's cache folder.
+    Digests are remembered in `llava-evals/digests` in the user's cache folder.
 
     Raises:
         CheckpointError: a file cannot be read or is being written to, or a weight is NaN or
             infinite.
     """
-    cache_dir = cache_dir or _default_cache_dir()
     digests: dict[str, str] = {}
     for path in files:
-        digests |= _cached_digests(path, cache_dir) or _read_digests(path, cache_dir)
+        digests |= _cached_digests(path) or _read_digests(path)
     return combine_digests(digests)
 
 
-def _read_digests(path: Path, cache_dir: Path) -> dict[str, str]:
+def cached_hash(files: Iterable[Path]) -> str | None:
+    """Returns what `hash_weight_files` would, if every file is in the cache; imports no torch."""
+    digests: dict[str, str] = {}
+    for path in files:
+        found = _cached_digests(path)
+        if found is None:
+            return None
+        digests |= found
+    return combine_digests(digests)
+
+
+def _read_digests(path: Path) -> dict[str, str]:
     """The digests of a file by its tensors' names, remembered for the next time."""
     from llava.model.weights import read_tensors
 
@@ -68,19 +89,8 @@ def _read_digests(path: Path, cache_dir: Path) -> dict[str, str]:
         raise CheckpointError(
             f"{path} was written to while it was read. Start again once it is complete."
         )
-    _remember(path, state, digests, cache_dir)
+    _remember(path, {"state": state, "digests": digests})
     return digests
-
-
-def cached_hash(files: Iterable[Path], cache_dir: Path | None = None) -> str | None:
-    """Returns what `hash_weight_files` would, if every file is in the cache; imports no torch."""
-    digests: dict[str, str] = {}
-    for path in files:
-        found = _cached_digests(path, cache_dir or _default_cache_dir())
-        if found is None:
-            return None
-        digests |= found
-    return combine_digests(digests)
 
 
 def _require_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
@@ -92,11 +102,6 @@ def _require_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
                 f"{name} in {path} holds NaN or infinite values: every answer would be noise. The "
                 "training diverged or the conversion failed; take an earlier checkpoint."
             )
-
-
-def _default_cache_dir() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "llava-evals" / "digests"
 
 
 def state_of(stat: os.stat_result) -> list[int]:
@@ -115,32 +120,100 @@ def _file_state(path: Path) -> dict[str, Any]:
     return {"version": _CACHE_VERSION, "path": str(real), **state}
 
 
-def _entry_path(path: Path, cache_dir: Path) -> Path:
-    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
-    return cache_dir / f"{name}.json"
+def _entry_path(path: Path) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "llava-evals/digests")
+    return cache / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()}.json"
 
 
-def _cached_digests(path: Path, cache_dir: Path) -> dict[str, str] | None:
+def _cached_digests(path: Path) -> dict[str, str] | None:
     try:
-        entry = json.loads(_entry_path(path, cache_dir).read_text(encoding="utf-8"))
+        entry = json.loads(_entry_path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    if not isinstance(entry, dict) or entry.get("state") != _file_state(path):
-        return None
-    digests: dict[str, str] = entry["digests"]
-    return digests
+    is_valid = isinstance(entry, dict) and entry.get("state") == _file_state(path)
+    return entry["digests"] if is_valid else None
 
 
-def _remember(
-    path: Path, state: Mapping[str, Any], digests: Mapping[str, str], cache_dir: Path
-) -> None:
+def _remember(path: Path, entry: Mapping[str, Any]) -> None:
     """Writes a cache entry atomically; two processes at once write the same."""
+    place = _entry_path(path)
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=cache_dir, suffix=".tmp", delete=False
+            "w", encoding="utf-8", dir=place.parent, suffix=".tmp", delete=False
         ) as file:
-            json.dump({"state": state, "digests": digests}, file)
-        Path(file.name).replace(_entry_path(path, cache_dir))
+            json.dump(entry, file)
+        Path(file.name).replace(place)
     except OSError as error:
-        logger.warning("digests of %s are not remembered in %s: %s", path, cache_dir, error)
+        logger.warning("digests of %s are not remembered in %s: %s", path, place.parent, error)
+
+
+def find_weights(checkpoint: Checkpoint) -> dict[str, list[Path]]:
+    """Returns the files with weights by folder role; `adapter` is what lies over a base."""
+    files = {
+        "checkpoint" if checkpoint.base is None else "base": list(checkpoint.weight_files),
+        "adapter": list(checkpoint.trained_files),
+        "tower": checkpoint.tower_files,
+    }
+    return {role: paths for role, paths in files.items() if paths}
+
+
+def hash_small_files(checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
+    """Returns the hashes of all files but those with weights, by folder role and name."""
+    hashes: dict[str, dict[str, str]] = {}
+    roles = {checkpoint.base: "base", checkpoint.path: "checkpoint"}
+    with_weights = {path for paths in find_weights(checkpoint).values() for path in paths}
+    for path in checkpoint.files:
+        if path not in with_weights:
+            content_hash = hashlib.sha256(path.read_bytes()).hexdigest()
+            hashes.setdefault(roles.get(path.parent, "tower"), {})[path.name] = content_hash
+    return hashes
+
+
+def read_states(checkpoint: Checkpoint) -> FileStates:
+    """Returns by which the files can be told from what is put or written there later."""
+    return {path: (str(path.resolve()), state_of(path.stat())) for path in checkpoint.files}
+
+
+def require_unchanged(checkpoint: Checkpoint, states: FileStates) -> None:
+    """Raises CheckpointError if something was written to or replaced since `read_states`."""
+    base = None if checkpoint.base is None else str(checkpoint.base)
+    found = inspect_checkpoint(str(checkpoint.path), base, checkpoint.name)
+    now = read_states(found)
+    changed = sorted(str(p) for p in states.keys() | now.keys() if states.get(p) != now.get(p))
+    if changed or found != checkpoint:
+        raise CheckpointError(
+            f"The files of {checkpoint.name} were written to while they were read "
+            f"({', '.join(changed) or checkpoint.path}), so it is not known what was loaded. Start "
+            "again once they are complete."
+        )
+
+
+def hash_loaded(checkpoint: Checkpoint, states: FileStates) -> dict[str, dict[str, str]]:
+    """Returns the hashes of everything that was loaded since `read_states` gave these states.
+
+    Raises:
+        CheckpointError: a file was written to or replaced since.
+    """
+    hashes = hash_small_files(checkpoint)
+    for role, paths in find_weights(checkpoint).items():
+        hashes.setdefault(role, {})["weights"] = hash_weight_files(paths)
+    require_unchanged(checkpoint, states)
+    return hashes
+
+
+def describe_other_files(began: Hashes, found: Hashes) -> str:
+    """Returns which files hold something else than those that a run began with.
+
+    >>> describe_other_files({"tower": {"weights": "a"}}, {"tower": {"weights": "b"}})
+    'weights of the tower'
+    >>> began = {"checkpoint": {"config.json": "a", "tokenizer.json": "b"}}
+    >>> describe_other_files(began, {"checkpoint": {"config.json": "c"}})
+    'config.json of the checkpoint, tokenizer.json of the checkpoint'
+    """
+    return ", ".join(
+        f"{name} of the {role}"
+        for role in {**began, **found}
+        for name in sorted(began.get(role, {}).keys() | found.get(role, {}).keys())
+        if began.get(role, {}).get(name) != found.get(role, {}).get(name)
+    )

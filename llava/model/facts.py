@@ -15,6 +15,7 @@ from llava.model.families import Family
 from llava.model.locate import read_json_object
 from llava.model.rules import (
     ANY_TEXT,
+    ASPECT_RATIO,
     DECIMAL,
     FLAG,
     NULL,
@@ -33,41 +34,28 @@ from llava.model.rules import (
     unknown_value,
     whole,
 )
-from llava.tiling import (
-    ASPECT_RATIOS_IN_WORDS,
-    MERGE_TYPES_IN_WORDS,
-    is_aspect_ratio,
-    merge_parts,
-)
+from llava.model.tower_facts import tuned_parts
+from llava.tiling import MERGE_TYPES_IN_WORDS, merge_parts
 
 _LLAVA_FIELD = re.compile(
     r"(mm|image|tokenizer|tune|freeze|unfreeze|use_mm)_\w+|vision_tower|max_sequence_length|"
     r"s2(_scales)?"
 )
-_TUNABLE = frozenset(
-    {"", "mm_vision_tower", "mm_vision_resampler", "mm_mlp_adapter", "mm_language_model"}
-)
+_TUNABLE = {"", "mm_vision_tower", "mm_vision_resampler", "mm_mlp_adapter", "mm_language_model"}
 _TOKENS = whole(0) | list_of(whole(0)) | NULL
 _SPECIAL_IDS: Mapping[str, Rule] = {
     **dict.fromkeys(("pad_token_id", "bos_token_id"), TOKEN_ID | NULL),
     "eos_token_id": _TOKENS,
 }
-
-
-def _names_parts(value: object) -> bool:
-    """Whether a value names parts of a model as LLaVA-NeXT's training does, in text or a list."""
-    named = value.split(",") if isinstance(value, str) else value
-    return isinstance(named, list) and all(
-        isinstance(part, str) and part.strip() in _TUNABLE for part in named
-    )
-
-
 _SCALES = matching(
     r"[1-9]\d*(, *[1-9]\d*)*", "whole numbers with commas between, such as 336,672,1008"
 )
-_PARTS = Rule(f"a list of {', '.join(sorted(_TUNABLE - {''}))}, with commas between", _names_parts)
+_PARTS = Rule(
+    f"a list of {', '.join(sorted(_TUNABLE - {''}))}, with commas between",
+    lambda value: isinstance(value, (str, list)) and _TUNABLE.issuperset(tuned_parts(value)),
+)
 _LLAVA: Mapping[str, Rule] = {
-    "image_aspect_ratio": Rule(f"one of {ASPECT_RATIOS_IN_WORDS}", is_aspect_ratio),
+    "image_aspect_ratio": ASPECT_RATIO,
     "mm_patch_merge_type": Rule(MERGE_TYPES_IN_WORDS, lambda value: merge_parts(value) is not None),
     "mm_projector_type": matching(
         r"linear|identity|mlp[1-9]\d?x_gelu", "linear, identity or mlp<depth>x_gelu"
@@ -77,8 +65,7 @@ _LLAVA: Mapping[str, Rule] = {
     "mm_hidden_size": whole(),
     **dict.fromkeys(("mm_vision_tower", "vision_tower"), TEXT | NULL),
     **dict.fromkeys(("mm_use_im_start_end", "mm_use_im_patch_token"), FLAG | NULL),
-    **dict.fromkeys(("unfreeze_mm_vision_tower", "s2"), FLAG | NULL),
-    "image_newline_of_each": FLAG | NULL,
+    **dict.fromkeys(("unfreeze_mm_vision_tower", "s2", "image_newline_of_each"), FLAG | NULL),
     "mm_tunable_parts": _PARTS | NULL,
     "s2_scales": _SCALES | NULL,
     **dict.fromkeys(("tokenizer_model_max_length", "max_sequence_length"), whole() | NULL),
@@ -171,14 +158,12 @@ _TOKENIZER: Mapping[str, Rule] = {
     "tokenizer_class": TEXT | NULL,
 }
 # what cannot change an answer; the library's own types for these are narrow
-_WITHOUT_EFFECT = frozenset(
-    {
-        *("initializer_range", "pretraining_tp", "attention_dropout", "resid_pdrop"),
-        *("emb_pdrop", "embd_pdrop"),
-    }
-)
+_WITHOUT_EFFECT = {
+    *("initializer_range", "pretraining_tp", "attention_dropout", "resid_pdrop"),
+    *("emb_pdrop", "embd_pdrop"),
+}
 # fields that a class of the library takes without declaring them
-_NOT_DECLARED = frozenset({"rope_theta", "rope_scaling", "partial_rotary_factor", "architectures"})
+_NOT_DECLARED = {"rope_theta", "rope_scaling", "partial_rotary_factor", "architectures"}
 
 
 def read_facts(
@@ -260,19 +245,23 @@ def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str, num_pairs: int
         raise unknown_value(f"{prefix}low_freq_factor", words, low, path)
 
 
-def check_generation(
-    generation: Mapping[str, Any], num_tokens: int, path: Path, prefix: str = ""
-) -> None:
-    """Checks the options of generation in a generation_config.json or config.json.
+def check_generation(config: Mapping[str, Any], path: Path, prefix: str, folder: Path) -> None:
+    """Raises CheckpointError if an option of generation is not known, or names no token.
 
-    Raises:
-        CheckpointError: an option has a value that is not known, or names no token.
+    Options may stand in a config.json, with the prefix, and in the generation_config.json of the
+    language model's folder.
     """
-    check_fields(generation, _GENERATION, path, prefix)
-    for name in _NAMES_TOKENS:
-        if any(token >= num_tokens for token in _tokens_in(generation.get(name))):
-            words = f"of the vocabulary, below {num_tokens}"
-            raise unknown_value(prefix + name, words, generation[name], path)
+    found, num_tokens = [(config, path, prefix)], config["vocab_size"]
+    file = folder / "generation_config.json"
+    if file.is_file():
+        remedy = "Copy it from the original checkpoint, or remove it."
+        found.append((read_json_object(file, remedy), file, ""))
+    for generation, place, at in found:
+        check_fields(generation, _GENERATION, place, at)
+        for name in _NAMES_TOKENS:
+            if any(token >= num_tokens for token in _tokens_in(generation.get(name))):
+                words = f"of the vocabulary, below {num_tokens}"
+                raise unknown_value(f"{at}{name}", words, generation[name], place)
 
 
 def kept_options(generation: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,29 +7,11 @@ fused row, D embedding width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FusedBatch:
-    """Rows of equal length, ready for the language model.
-
-    Attributes:
-        inputs_embeds: (B, L, D), zero vectors where a row is padded.
-        attention_mask: (B, L) bool, False where a row is padded.
-        position_ids: (B, L) int64, counted from each row's first token, 0 where it is padded.
-        labels: (B, L) int64, `IGNORE_INDEX` over images and padding.
-    """
-
-    inputs_embeds: torch.Tensor
-    attention_mask: torch.Tensor
-    position_ids: torch.Tensor
-    labels: torch.Tensor
 
 
 def fuse_row(
@@ -93,14 +75,19 @@ def pad_rows(
     *,
     padding_side: str,
     max_length: int | None,
-) -> FusedBatch:
-    """Returns rows brought to the length of the longest.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns rows brought to the length of the longest, ready for the language model.
 
     Args:
         embeds: (L_i, D) each.
         labels: (L_i,) each.
         padding_side: `left` or `right`; ValueError for anything else.
         max_length: Longer rows lose their end; None for no limit.
+
+    Returns:
+        Embeddings (B, L, D), attention mask (B, L) bool, position ids (B, L) int64, counted from
+        each row's first token, and labels (B, L) int64. Where a row is padded they are zero
+        vectors, False, 0 and `IGNORE_INDEX`.
     """
     if padding_side not in ("left", "right"):
         raise ValueError(f"`padding_side` must be left or right, but is {padding_side!r}.")
@@ -111,9 +98,5 @@ def pad_rows(
     def padded(rows: list[torch.Tensor], value: int = 0) -> torch.Tensor:
         return pad_sequence(rows, batch_first=True, padding_value=value, padding_side=padding_side)
 
-    return FusedBatch(
-        inputs_embeds=padded(embeds),
-        attention_mask=padded([torch.ones_like(row, dtype=torch.bool) for row in places]),
-        position_ids=padded(places),
-        labels=padded(labels, IGNORE_INDEX),
-    )
+    mask = padded([torch.ones_like(row, dtype=torch.bool) for row in places])
+    return padded(embeds), mask, padded(places), padded(labels, IGNORE_INDEX)

@@ -1,27 +1,39 @@
 """What the files of a checkpoint folder make of it: a model, or what was trained over a base.
 
-Also whether a base is the model that an adapter or projector was trained on. Imports no torch.
+Also what an adapter's adapter_config.json may say, that its files hold what it names, and whether a
+base is the model that an adapter or projector was trained on. Imports no torch.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from llava.errors import CheckpointError
-from llava.model.adapter_facts import ADAPTER_CONFIG
 from llava.model.families import MODEL_TYPES
 from llava.model.locate import has_weight_files, read_config, read_json_object, read_strings
 from llava.model.native import is_native_config
+from llava.model.rules import (
+    FLAG,
+    NULL,
+    OFF,
+    POSITIVE,
+    TEXT,
+    Rule,
+    check_fields,
+    list_of,
+    one_of,
+    whole,
+)
 from llava.names import identity_of
 
 logger = logging.getLogger(__name__)
 
-
+ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 NON_LORA_FILE = "non_lora_trainables.bin"
 PROJECTOR_FILE = "mm_projector.bin"
@@ -32,9 +44,43 @@ _OF_A_BASE = (
 )
 """What no training changes of a language model and no tensor shows."""
 
-
 _ALIKE = {"llama", "mistral"}
 """Language models that compute the same: LLaVA trains the latter by the former's classes too."""
+
+
+def _object_of(rule: Rule) -> Rule:
+    return Rule(
+        f"an object of {rule.words}",
+        lambda value: isinstance(value, dict) and all(map(rule.holds, value.values())),
+    )
+
+
+_COMMON: Mapping[str, Rule] = {
+    "bias": one_of("none", "all", "lora_only", "boft_only"),
+    "modules_to_save": list_of(TEXT) | NULL,
+    **dict.fromkeys(("target_modules", "exclude_modules"), TEXT | list_of(TEXT) | NULL),
+    "fan_in_fan_out": FLAG,
+    "rank_pattern": _object_of(whole()) | NULL,
+    "alpha_pattern": _object_of(POSITIVE) | NULL,
+}
+_LORA: Mapping[str, Rule] = {
+    "r": whole(),
+    "lora_alpha": POSITIVE,
+    **dict.fromkeys(("use_rslora", "use_dora", "lora_bias", "ensure_weight_tying"), FLAG),
+    # what cannot be merged, or needs other code
+    **dict.fromkeys(("alora_invocation_tokens", "layer_replication", "megatron_config"), NULL),
+    "use_qalora": OFF,
+}
+_MERGEABLE: Mapping[str, tuple[Mapping[str, Rule], tuple[str, ...]]] = {
+    "LORA": (_LORA, ("r", "lora_alpha")),
+    "ADALORA": ({"lora_alpha": POSITIVE}, ("lora_alpha",)),
+    "LOHA": ({"r": whole(), "alpha": POSITIVE}, ("r", "alpha")),
+    "LOKR": ({"r": whole(), "alpha": POSITIVE}, ("r", "alpha")),
+    "IA3": ({}, ()),
+    "OFT": ({}, ()),
+    "BOFT": ({}, ()),
+}
+"""What peft can merge into weights: the rules of each kind, and the fields that it needs."""
 
 
 class CheckpointKind(Enum):
@@ -52,14 +98,13 @@ def kind_of(folder: Path, base: Path | None) -> CheckpointKind:
     config = read_config(folder) if (folder / "config.json").is_file() else {}
     is_llava = str(config.get("model_type")).startswith("llava") or "mm_vision_tower" in config
     if (folder / ADAPTER_CONFIG).is_file():
-        adapter = read_json_object(folder / ADAPTER_CONFIG, "Download the adapter again.")
-        _require_base(folder, base, "an adapter", adapter.get("base_model_name_or_path"))
+        _require_base(folder, base, "an adapter")
         with_projector = (is_llava and not is_native_config(config)) or (
             folder / NON_LORA_FILE
         ).is_file()
         return CheckpointKind.LLAVA_LORA if with_projector else CheckpointKind.PLAIN_ADAPTER
     if (folder / PROJECTOR_FILE).is_file() and not has_weight_files(folder):
-        _require_base(folder, base, "a projector without a language model", None)
+        _require_base(folder, base, "a projector without a language model")
         return CheckpointKind.PROJECTOR
     inner = [] if config else sorted(path.parent for path in folder.glob(f"*/{ADAPTER_CONFIG}"))
     if inner:
@@ -77,7 +122,7 @@ def kind_of(folder: Path, base: Path | None) -> CheckpointKind:
 
 
 def require_model(base: Path) -> None:
-    """Checks that what is given as a base is no adapter or projector itself."""
+    """Raises CheckpointError if what is given as a base is an adapter or projector itself."""
     if has_weight_files(base):
         return
     for file, what in ((ADAPTER_CONFIG, "a LoRA adapter"), (PROJECTOR_FILE, "a projector")):
@@ -100,7 +145,7 @@ def _recorded_base(folder: Path) -> tuple[str, str]:
         file, key = ADAPTER_CONFIG, "base_model_name_or_path"
     if not (folder / file).is_file():
         return "", ""
-    recorded = read_json_object(folder / file, "Download it again.").get(key)
+    recorded = read_json_object(folder / file, "Download the adapter again.").get(key)
     return recorded if isinstance(recorded, str) else "", f"`{key}` in {folder / file}"
 
 
@@ -111,25 +156,16 @@ def compare_base(folder: Path, base: str, base_dir: Path) -> None:
         CheckpointError: it was trained on another kind of language model.
     """
     recorded, field = _recorded_base(folder)
-    given = {identity_of(path) for path in (base, str(base_dir), str(base_dir.resolve()))}
-    if recorded and identity_of(recorded) not in given:
+    names = {identity_of(path) for path in (base, str(base_dir), str(base_dir.resolve()))}
+    if recorded and identity_of(recorded) not in names:
         _warn(
             f"`model.base` is {base}, but {field} says that {folder.name} was trained on "
             f"{recorded!r}. Over another model it gives worse answers, without a sign. Give that "
             "model, unless yours is the same under another name."
         )
-    if (folder / "config.json").is_file() and (base_dir / "config.json").is_file():
-        _compare_shapes(folder, base, read_config(folder), read_config(base_dir))
-
-
-def _compare_shapes(
-    folder: Path, base: str, own: Mapping[str, Any], given: Mapping[str, Any]
-) -> None:
-    """Warns where the config.json that a training wrote describes another base than is given.
-
-    Raises:
-        CheckpointError: the base is another kind of language model.
-    """
+    if not all((place / "config.json").is_file() for place in (folder, base_dir)):
+        return
+    own, given = read_config(folder), read_config(base_dir)
     families = [MODEL_TYPES.get(str(each.get("model_type"))) for each in (own, given)]
     kinds = {family.name for family in families if family is not None}
     if len(kinds) > 1 and kinds != _ALIKE:
@@ -165,9 +201,10 @@ def _warn(message: str) -> None:
     logger.warning("%s", message)
 
 
-def _require_base(folder: Path, base: Path | None, what: str, hint: str | None) -> None:
+def _require_base(folder: Path, base: Path | None, what: str) -> None:
     if base is None:
-        trained_on = f" It was trained on {hint!r}." if hint else ""
+        recorded, _ = _recorded_base(folder)
+        trained_on = f" It was trained on {recorded!r}." if recorded else ""
         raise CheckpointError(
             f"{folder} holds {what}: it needs the model that it was trained on.{trained_on} Give "
             "its folder or hub id with `model.base=`."
@@ -186,11 +223,9 @@ def find_trained_files(kind: CheckpointKind, folder: Path) -> tuple[Path, ...]:
             f"{folder / ADAPTER_CONFIG} is there, but neither {' nor '.join(ADAPTER_FILES)}. "
             "Download the adapter again."
         )
-    if kind is CheckpointKind.PLAIN_ADAPTER:
-        return (adapters[0],)
     if (folder / NON_LORA_FILE).is_file():
         return adapters[0], folder / NON_LORA_FILE
-    if not holds_projector(adapters[0]):
+    if kind is CheckpointKind.LLAVA_LORA and not holds_projector(adapters[0]):
         raise CheckpointError(
             f"{folder / NON_LORA_FILE} is missing: it holds the projector that was trained with "
             "the adapter. Without it the model cannot see. Copy it from the training's output."
@@ -204,4 +239,50 @@ def holds_projector(adapter: Path) -> bool:
     Raises:
         CheckpointError: the file cannot be read.
     """
-    return any(part in name for name in read_strings(adapter) for part in _PROJECTOR_NAMES)
+    return holds_part([adapter], *_PROJECTOR_NAMES)
+
+
+def holds_part(files: Iterable[Path], *parts: str) -> bool:
+    """Whether the name of a tensor in weight files holds one of these parts.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+    """
+    return any(part in name for file in files for name in read_strings(file) for part in parts)
+
+
+def read_adapter_config(folder: Path) -> Mapping[str, Any]:
+    """Returns the content of an adapter's adapter_config.json, every field of it understood.
+
+    Raises:
+        CheckpointError: it cannot be read, or a field has a value that is not known.
+    """
+    path = folder / ADAPTER_CONFIG
+    config = read_json_object(path, "Download the adapter again.")
+    kind = config.get("peft_type")
+    if not isinstance(kind, str) or kind not in _MERGEABLE:
+        raise CheckpointError(
+            f"`peft_type` must be one of {', '.join(_MERGEABLE)}, but is {kind!r:.100} in {path}: "
+            "other adapters cannot be merged here. Merge it with peft where it was trained, and "
+            "give the merged model."
+        )
+    rules, needed = _MERGEABLE[kind]
+    check_fields(dict.fromkeys(needed) | config, {**_COMMON, **rules}, path)
+    return config
+
+
+def check_adapter_files(folder: Path, files: Sequence[Path]) -> None:
+    """Raises CheckpointError if a field is not understood, or no file has a module saved whole."""
+    for module in read_adapter_config(folder).get("modules_to_save") or ():
+        if not holds_part(files, f"{module}."):
+            raise lacks_saved(module, "", folder, files)
+
+
+def lacks_saved(module: str, tensors: str, folder: Path, files: Iterable[Path]) -> CheckpointError:
+    """Returns the error for a module that an adapter saved whole and that is not all there."""
+    what = f"lack {tensors}" if tensors else "hold nothing of it"
+    return CheckpointError(
+        f"`modules_to_save` in {folder / ADAPTER_CONFIG} names {module}, but "
+        f"{', '.join(map(str, files))} {what}: the base's would answer in its place. Copy the "
+        "adapter from the output of its training again."
+    )

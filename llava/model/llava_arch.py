@@ -52,8 +52,7 @@ class LlavaMetaModel(_LanguageModel):
 
     def get_vision_tower(self) -> VisionTower | None:
         """Returns the vision tower; None for a model without images."""
-        tower: VisionTower | None = getattr(self, "vision_tower", None)
-        return tower
+        return getattr(self, "vision_tower", None)
 
 
 class LlavaMetaForCausalLM(_LanguageModel):
@@ -197,7 +196,7 @@ class LlavaMetaForCausalLM(_LanguageModel):
             *(fuse_row(*row, embed_tokens) for row in zip(rows, row_labels, dealt, strict=True)),
             strict=True,
         )
-        batch = pad_rows(
+        inputs_embeds, mask, places, padded_labels = pad_rows(
             embeds,
             fused_labels,
             padding_side=getattr(self.config, "tokenizer_padding_side", "right"),
@@ -205,11 +204,11 @@ class LlavaMetaForCausalLM(_LanguageModel):
         )
         return (
             None,
-            None if position_ids is None else batch.position_ids,
-            None if attention_mask is None else batch.attention_mask.to(attention_mask.dtype),
+            None if position_ids is None else places,
+            None if attention_mask is None else mask.to(attention_mask.dtype),
             past_key_values,
-            batch.inputs_embeds,
-            None if labels is None else batch.labels,
+            inputs_embeds,
+            None if labels is None else padded_labels,
         )
 
     def forward(  # noqa: PLR0913, PLR0917 - transformers' signature and two more

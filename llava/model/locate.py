@@ -15,16 +15,9 @@ from llava.errors import CheckpointError, reason_of
 
 _SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 _INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-
-_LLM_AWQ_FILES = "*-v2.pt"
-"""llm-awq writes its quantized weights so, beside a config.json."""
-
-_OLD_FORMAT_PICKLES = 4
-"""In a file of torch from before the zip format: two numbers, the machine's facts, the content."""
-
-_MAX_HEADER = 100_000_000
-"""Bytes that safetensors allows for names and shapes."""
-
+_LLM_AWQ_FILES = "*-v2.pt"  # as llm-awq calls its quantized weights, beside a config.json
+_OLD_FORMAT_PICKLES = 4  # before torch's zip format: two numbers, the machine's facts, the content
+_MAX_HEADER = 100_000_000  # bytes that safetensors allows for names and shapes
 _LFS_POINTER = b"version https://git-lfs"
 
 TOKENIZER_MODEL_FILES = ("tokenizer.model", "tokenizer.json")
@@ -142,11 +135,9 @@ def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def refuse_lfs_pointer(path: Path) -> None:
-    """Checks that a file is not what lies in a clone where its Git LFS content was not fetched.
+    """Raises CheckpointError for what lies in a clone where Git LFS content was not fetched.
 
-    Raises:
-        CheckpointError: it is.
-        OSError: it cannot be read.
+    OSError if the file cannot be read.
     """
     with path.open("rb") as file:
         is_pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER

@@ -7,28 +7,25 @@ model and tower described inside one config.json. Imports no torch.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llava.model.families import FAMILIES
-from llava.model.rules import NULL, OBJECT, PAIRS, Rule, check_fields, one_of, unknown_value
+from llava.model.rules import ASPECT_RATIO, NULL, OBJECT, PAIRS, check_fields, one_of
 from llava.model.tower_facts import vision_part
 from llava.model.tower_kinds import KINDS
-from llava.tiling import ASPECT_RATIOS_IN_WORDS, is_aspect_ratio
 
 _SELECT_FEATURES = {"default": "patch", "full": "cls_patch"}
+_FIRST: Mapping[str, Any] = {
+    "text_type": "llama",
+    "vision_feature_select_strategy": "default",
+    "vision_feature_layer": -2,
+}
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "llava": {
-        "text_type": "llama",
-        "vision_feature_select_strategy": "default",
-        "vision_feature_layer": -2,
-    },
+    "llava": _FIRST,
     "llava_next": {
-        "text_type": "llama",
-        "vision_feature_select_strategy": "default",
-        "vision_feature_layer": -2,
+        **_FIRST,
         "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
     },
     "llava_onevision": {
@@ -50,30 +47,25 @@ _RULES = {
     "multimodal_projector_bias": one_of(True),
     "image_grid_pinpoints": PAIRS | NULL,
     "use_image_newline_parameter": one_of(True),
-    "vision_aspect_ratio": Rule(f"one of {ASPECT_RATIOS_IN_WORDS}", is_aspect_ratio),
+    "vision_aspect_ratio": ASPECT_RATIO,
 }
 
-_TENSOR_NAMES = (
-    (r"(model\.)?vision_tower\.(vision_model\.)?", "model.vision_tower.vision_tower.vision_model."),
-    (r"(model\.)?multi_modal_projector\.linear_1\.", "model.mm_projector.0."),
-    (r"(model\.)?multi_modal_projector\.linear_2\.", "model.mm_projector.2."),
-    (r"(model\.)?image_newline$", "model.image_newline"),
-    (r"language_model\.lm_head\.", "lm_head."),
-    (r"language_model\.model\.", "model."),
-    (r"model\.language_model\.", "model."),
-)
-
-_TRAINED_NAMES = (
-    (r"model\.vision_tower\.vision_tower\.vision_model\.", "vision_tower.vision_model."),
-    (r"model\.vision_tower\.vision_tower\.vision_model\.", "model.vision_tower.vision_model."),
-    (r"model\.vision_tower\.vision_tower\.vision_model\.", "model.vision_tower."),
-    (r"(model\.)mm_projector\.0(?=\.|$)", r"\1multi_modal_projector.linear_1"),
-    (r"(model\.)mm_projector\.2(?=\.|$)", r"\1multi_modal_projector.linear_2"),
-    (r"model\.(?!vision_tower|mm_projector)", "model.language_model."),
-    (r"model\.(?!vision_tower|mm_projector)", "language_model.model."),
-    (r"lm_head", "language_model.lm_head"),
-)
-"""The same the other way round, for each version of transformers."""
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    "model.vision_tower.vision_tower.vision_model.": (
+        *("model.vision_tower.vision_model.", "vision_tower.vision_model."),
+        *("model.vision_tower.", "vision_tower."),
+    ),
+    "model.mm_projector.0.": (
+        *("model.multi_modal_projector.linear_1.", "multi_modal_projector.linear_1."),
+    ),
+    "model.mm_projector.2.": (
+        *("model.multi_modal_projector.linear_2.", "multi_modal_projector.linear_2."),
+    ),
+    "model.image_newline.": ("model.image_newline.", "image_newline."),
+    "lm_head.": ("language_model.lm_head.",),
+    "model.": ("model.language_model.", "language_model.model."),
+}
+"""How names begin in the original format, and in versions of transformers."""
 
 
 def is_native_config(config: Mapping[str, Any]) -> bool:
@@ -85,16 +77,18 @@ def is_native_config(config: Mapping[str, Any]) -> bool:
 
 
 def rename_tensor(name: str) -> str:
-    """Returns the original format's name of a tensor.
+    """Returns the original format's name of a tensor or module.
 
     >>> rename_tensor("multi_modal_projector.linear_2.bias")
     'model.mm_projector.2.bias'
     >>> rename_tensor("language_model.model.norm.weight")
     'model.norm.weight'
     """
-    for pattern, replacement in _TENSOR_NAMES:
-        if match := re.match(pattern, name):
-            return replacement + name[match.end() :]
+    dotted = f"{name}."  # as beginnings are, that of a whole name too
+    for own, others in _NAMES.items():
+        for other in others:
+            if dotted.startswith(other):
+                return f"{own}{dotted.removeprefix(other)}".removesuffix(".")
     return name
 
 
@@ -104,8 +98,12 @@ def trained_names(name: str) -> list[str]:
     >>> trained_names("model.norm")
     ['model.language_model.norm', 'language_model.model.norm', 'model.norm']
     """
-    found = (re.subn(rf"^{old}", new, name) for old, new in _TRAINED_NAMES)
-    return [*(renamed for renamed, number in found if number), name]
+    dotted = f"{name}."
+    for own, others in _NAMES.items():
+        if dotted.startswith(own):
+            rest = dotted.removeprefix(own)
+            return [*(f"{other}{rest}".removesuffix(".") for other in others), name]
+    return [name]
 
 
 def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -124,8 +122,7 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     defaults = _DEFAULTS[config["model_type"]]
     text_type = text.get("model_type", defaults["text_type"])
     known = one_of(*(name for name, family in FAMILIES.items() if family.defaults))
-    if not known.holds(text_type):
-        raise unknown_value("text_config.model_type", known.words, text_type, path)
+    check_fields({"model_type": text_type}, {"model_type": known}, path, "text_config.")
     text = {**FAMILIES[text_type].defaults, **text}
     stated = {**defaults, **config}
     fields = text | {

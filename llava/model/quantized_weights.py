@@ -86,7 +86,6 @@ _RULES: Mapping[str, Mapping[str, Rule]] = {
         "sparsity_config": _NOTHING | Rule("dense", lambda value: value == {"format": "dense"}),
     },
 }
-_BITS = {"pack-quantized": (4, 8), "int-quantized": (8,), "float-quantized": (8,)}
 _LLM_AWQ_NAME = re.compile(r"-w4-g(32|64|128|256)\b[^/]*v2\.pt$")
 
 
@@ -142,11 +141,7 @@ def find_packing(names: Iterable[str], folder: Path, files: Sequence[Path]) -> P
 
 
 def refuse_quantized(names: Iterable[str], folder: Path) -> None:
-    """Checks that no tensor belongs to weights that are stored quantized.
-
-    Raises:
-        CheckpointError: one does.
-    """
+    """Raises CheckpointError if a tensor belongs to weights that are stored quantized."""
     label, name = _find_mark(names)
     if label:
         raise CheckpointError(_refusal(label, name, folder))
@@ -195,7 +190,7 @@ def _scheme(block: Mapping[str, Any], source: Path) -> dict[str, Any]:
     scheme: dict[str, Any] = next(iter(block["config_groups"].values()))["weights"]
     is_float = block["format"] == "float-quantized"
     rules = {
-        "num_bits": one_of(*_BITS[block["format"]]),
+        "num_bits": one_of(4, 8) if block["format"] == "pack-quantized" else one_of(8),
         "type": one_of("float" if is_float else "int"),
         "symmetric": one_of(True) if is_float else FLAG,
         "strategy": one_of("group", "channel", "tensor"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import CheckpointError
+from llava.tiling import ASPECT_RATIOS_IN_WORDS, is_aspect_ratio
 
 _LARGEST = 2**31 - 1
 _MOST_LAYERS = 1000
@@ -83,6 +84,7 @@ EPSILON = Rule(
     "a positive number written as a decimal, such as 1e-05",
     lambda value: type(value) is float and POSITIVE.holds(value),
 )
+ASPECT_RATIO = Rule(f"one of {ASPECT_RATIOS_IN_WORDS}", is_aspect_ratio)
 NULL = one_of(None)
 OFF = one_of(False, None)
 TOKEN_ID = whole(-_LARGEST)
@@ -96,12 +98,9 @@ ACTIVATION = one_of(
 def check_fields(
     fields: Mapping[str, Any], rules: Mapping[str, Rule], path: Path, prefix: str = ""
 ) -> None:
-    """Checks the fields that a JSON object has by their names' rules.
+    """Raises CheckpointError if a field that a JSON object has is not what its name's rule says.
 
     `prefix` says where in the file the object is, `text_config.` for instance.
-
-    Raises:
-        CheckpointError: a field is not what its rule says.
     """
     for name, rule in rules.items():
         if name in fields and not rule.holds(fields[name]):

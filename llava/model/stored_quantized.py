@@ -91,12 +91,12 @@ class _Layer:
             raise self.refusal(part, "be there", "is missing")
         return self.parts[part]
 
-    def matrix(self, part: str) -> tuple[int, int]:
-        """The shape of a part that must be a matrix."""
-        shape = list(self.get(part).shape)
+    def matrix(self, part: str, dtype: torch.dtype) -> torch.Tensor:
+        """A part that must be a matrix of a dtype, whatever its shape."""
+        shape = tuple(self.get(part).shape)
         if len(shape) != 2:
-            raise self.refusal(part, "be a matrix", f"has shape {shape}")
-        return shape[0], shape[1]
+            raise self.refusal(part, "be a matrix", f"has shape {list(shape)}")
+        return self.take(part, shape, dtype)
 
     def take(self, part: str, shape: tuple[int, ...], *dtypes: torch.dtype) -> torch.Tensor:
         """A part, which must have this shape and one of these dtypes."""
@@ -181,11 +181,10 @@ def _scaled(
 def _unpack_gptq(layer: _Layer) -> torch.Tensor:
     """`qweight` (W, O) is packed along the inputs, `qzeros` (G, W) along the outputs."""
     bits, size = layer.option("bits"), layer.option("group_size")
-    num_words, num_outputs = layer.matrix("qweight")
-    num_inputs = num_words * 32 // bits
+    words = layer.matrix("qweight", torch.int32)
+    num_inputs = len(words) * 32 // bits
     size = num_inputs if size == -1 else size
-    shape = ceil(num_inputs / size), num_outputs
-    words = layer.take("qweight", (num_words, num_outputs), torch.int32)
+    shape = ceil(num_inputs / size), words.shape[1]
     values = _values(words.t(), bits, num_inputs)
     zeros, scales = _gptq_zeros(layer, shape, bits), layer.floats("scales", shape)
     groups = layer.groups("g_idx", num_inputs, size, free=layer.option("desc_act"))
@@ -215,10 +214,10 @@ def _gptq_zeros(layer: _Layer, shape: tuple[int, int], bits: int) -> torch.Tenso
 
 def _unpack_awq(layer: _Layer) -> torch.Tensor:
     """`qweight` (I, W) and `qzeros` (G, W) are packed along the outputs, in a kernel's order."""
-    (num_inputs, num_words), size = layer.matrix("qweight"), layer.option("group_size")
+    words, size = layer.matrix("qweight", torch.int32), layer.option("group_size")
+    num_inputs, num_words = words.shape
     size = num_inputs if size == -1 else size
     num_outputs, num_groups = 8 * num_words, layer.num_groups("qweight", num_inputs, size)
-    words = layer.take("qweight", (num_inputs, num_words), torch.int32)
     stored = layer.take("qzeros", (num_groups, num_words), torch.int32)
     values, zeros = (  # a word holds the outputs 0 2 4 6 1 3 5 7
         _values(packed, 4, num_outputs).unflatten(1, (-1, 2, 4)).transpose(2, 3).flatten(1)
@@ -230,7 +229,8 @@ def _unpack_awq(layer: _Layer) -> torch.Tensor:
 
 def _unpack_llm_awq(layer: _Layer) -> torch.Tensor:
     """`qweight` (O/4, I) has four outputs a word; scales and `scaled_zeros` have rows to spare."""
-    (num_rows, num_inputs), size = layer.matrix("qweight"), layer.option("group_size")
+    words, size = layer.matrix("qweight", torch.int16), layer.option("group_size")
+    num_rows, num_inputs = words.shape
     num_groups = layer.num_groups("qweight", num_inputs, size)
     layer.num_groups("qweight", num_inputs, 64)
     multiple = 8 * max(1, 128 // size)
@@ -238,7 +238,6 @@ def _unpack_llm_awq(layer: _Layer) -> torch.Tensor:
     scales, zeros = layer.floats("scales", shape), layer.floats("scaled_zeros", shape)
     if not scales[:num_groups].all() or scales[num_groups:].any():
         raise layer.refusal("scales", f"have {num_groups} groups", "has another number of them")
-    words = layer.take("qweight", (num_rows, num_inputs), torch.int16)
     values = torch.stack([words >> shift & 15 for shift in (0, 4, 8, 12)], dim=-1)
     # by 64 inputs of four outputs each; of 32 inputs pairs are spread, and of 8 the odd ones last
     values = values.view(num_rows, -1, 4, 64).transpose(1, 2).reshape(4 * num_rows, -1, 4, 2, 4)
@@ -252,7 +251,7 @@ def _unpack_bnb_8(layer: _Layer) -> torch.Tensor:
     """`weight` (O, I) int8 in 127ths of each output's largest magnitude, `SCB` (O,)."""
     if "weight_format" in layer.parts and layer.take("weight_format", (), torch.uint8) != 0:
         raise layer.refusal("weight_format", "be 0, by rows", "is not")
-    values = layer.take("weight", layer.matrix("weight"), torch.int8)
+    values = layer.matrix("weight", torch.int8)
     return values * layer.floats("SCB", values.shape[:1])[:, None] / 127
 
 
@@ -305,9 +304,9 @@ def _unpack_compressed(layer: _Layer) -> torch.Tensor:
         shape = num_outputs, ceil(num_inputs * bits / 32)
         values = _signed(layer.take("weight_packed", shape, torch.int32), bits, num_inputs)
     else:
-        num_outputs, num_inputs = layer.matrix("weight")
         kind = torch.int8 if layer.option("type") == "int" else torch.float8_e4m3fn
-        values = layer.take("weight", (num_outputs, num_inputs), kind)
+        values = layer.matrix("weight", kind)
+        num_outputs, num_inputs = values.shape
     size = layer.option("group_size") if layer.option("strategy") == "group" else num_inputs
     shape = num_outputs, layer.num_groups("weight_scale", num_inputs, size)
     if layer.option("strategy") == "tensor":

@@ -1,19 +1,38 @@
 """The vision tower of a checkpoint: its folder, and what its JSON files may say.
 
-What decides how images are seen is read here, before anything is loaded. Imports no torch.
+What decides how images are prepared and seen is read here, before anything is loaded. Imports no
+torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from llava.errors import CheckpointError
-from llava.model.locate import find_weight_files, read_config, resolve_vision_tower
-from llava.model.processor_facts import check_processor
+from llava.model.locate import (
+    find_weight_files,
+    read_config,
+    read_json_object,
+    resolve_vision_tower,
+)
 from llava.model.quantized_weights import stored_names
-from llava.model.rules import NULL, OBJECT, check_fields, one_of, unknown_value, whole
+from llava.model.rules import (
+    FLAG,
+    NULL,
+    NUMBER,
+    OBJECT,
+    OFF,
+    POSITIVE,
+    Rule,
+    check_fields,
+    list_of,
+    matching,
+    one_of,
+    unknown_value,
+    whole,
+)
 from llava.model.tower_kinds import (
     CLIP,
     DEFAULT_SCALES,
@@ -31,6 +50,35 @@ _PART_TYPES = {"clip": CLIP, "siglip": SIGLIP}
 """`model_type` of a model of images and texts, and of the vision part that it has."""
 _DEFAULT_TYPES = _PART_TYPES | {"llava_onevision": SIGLIP}
 
+_PROCESSED: Mapping[str, Rule] = {
+    "do_resize": one_of(True),
+    **dict.fromkeys(("do_rescale", "do_normalize"), FLAG),
+    "do_convert_rgb": FLAG | NULL,
+    "resample": whole(0, 5),
+    "rescale_factor": POSITIVE,
+    "image_mean": list_of(NUMBER, 3, 3),
+    "image_std": list_of(POSITIVE, 3, 3),
+}
+_CROPPED = {
+    "image_processor_type": matching(
+        "(CLIP|Llava|LlavaNext)(ImageProcessor(Fast|Pil)?|FeatureExtractor)",
+        "a CLIP image processor",
+    ),
+    "do_center_crop": FLAG,
+    "size": Rule(
+        'a whole number or {"shortest_edge": <pixels>}',
+        lambda size: whole().holds(size.get("shortest_edge") if isinstance(size, dict) else size),
+    ),
+}
+_SQUASHED = {
+    "image_processor_type": matching(
+        "(Siglip|LlavaOnevision)ImageProcessor(Fast|Pil)?", "a SigLIP image processor"
+    ),
+    "do_center_crop": OFF,
+}
+_PIXELS = ("size", "crop_size")
+_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+
 
 def read_tower(folder: Path, config: Mapping[str, Any]) -> Tower:
     """Returns the tower of a folder as a checkpoint uses it.
@@ -43,7 +91,7 @@ def read_tower(folder: Path, config: Mapping[str, Any]) -> Tower:
     """
     whole_config, path = read_config(folder), folder / "config.json"
     if "vision_config" not in whole_config:
-        check_tower(whole_config, path)
+        _check_tower(whole_config, path)
         return describe_tower(whole_config, config)
     part = vision_part(whole_config, path)
     inside = whole_config.get("model_type", "clip") not in _PART_TYPES
@@ -59,18 +107,12 @@ def vision_part(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     check_fields(config, {"vision_config": OBJECT}, path)
     default = _DEFAULT_TYPES.get(str(config.get("model_type")), CLIP)
     part = {"model_type": default, **config["vision_config"]}
-    check_tower(part, path, "vision_config.")
+    _check_tower(part, path, "vision_config.")
     return {**KINDS[part["model_type"]].defaults, **part}
 
 
-def check_tower(part: Mapping[str, Any], path: Path, prefix: str = "") -> None:
-    """Checks the vision part of a tower's configuration.
-
-    `prefix` says where in the file it is; empty for a tower's own file, which states all sizes.
-
-    Raises:
-        CheckpointError: it is a tower of an unknown kind, or a field has a value that is not known.
-    """
+def _check_tower(part: Mapping[str, Any], path: Path, prefix: str = "") -> None:
+    """Checks a tower's fields; without a prefix in its own file, which states all sizes."""
     model_type = part.get("model_type", CLIP)
     if not one_of(*KINDS).holds(model_type):
         raise _unknown_kind(f"{prefix}model_type", model_type, path)
@@ -95,15 +137,11 @@ def _unknown_kind(name: str, model_type: object, path: Path) -> CheckpointError:
     )
 
 
-def read_tiles(config: Mapping[str, Any], tile_size: int, path: Path) -> list[list[int]] | None:
-    """Returns the tiling sizes of a configuration in pixels; None where there are none.
-
-    Raises:
-        CheckpointError: they are missing, unreadable or not made of whole tiles.
-    """
+def _read_tiles(config: Mapping[str, Any], tile_size: int, path: Path) -> dict[str, Any]:
+    """The field of tiling sizes, in pixels and of whole tiles; nothing where none are asked for."""
     if not str(config.get("image_aspect_ratio")).startswith("anyres"):
         _check_fixed_tiles(config, tile_size, path)
-        return None
+        return {}
     written = config.get("image_grid_pinpoints")
     try:
         sizes = read_pinpoints(written, tile_size)  # type: ignore[arg-type]
@@ -116,7 +154,7 @@ def read_tiles(config: Mapping[str, Any], tile_size: int, path: Path) -> list[li
             "or a range of grids, such as (1x1),...,(6x6), because images are tiled"
         )
         raise unknown_value("image_grid_pinpoints", words, written, path) from error
-    return [list(size) for size in sizes]
+    return {"image_grid_pinpoints": [list(size) for size in sizes]}
 
 
 def _check_fixed_tiles(config: Mapping[str, Any], tile_size: int, path: Path) -> None:
@@ -139,11 +177,14 @@ def is_tower_tuned(config: Mapping[str, Any]) -> bool:
     >>> is_tower_tuned({"mm_tunable_parts": "mm_mlp_adapter,mm_vision_tower"})
     True
     """
-    parts = config.get("mm_tunable_parts") or ""
-    named = parts.split(",") if isinstance(parts, str) else parts
-    return bool(config.get("unfreeze_mm_vision_tower")) or (
-        "mm_vision_tower" in [str(part).strip() for part in named]
-    )
+    parts = tuned_parts(config.get("mm_tunable_parts") or "")
+    return bool(config.get("unfreeze_mm_vision_tower")) or "mm_vision_tower" in parts
+
+
+def tuned_parts(value: str | Iterable[object]) -> list[str]:
+    """Returns the parts of a model that LLaVA-NeXT's training names, in text or a list."""
+    named = value.split(",") if isinstance(value, str) else value
+    return [str(part).strip() for part in named]
 
 
 def read_image_facts(
@@ -154,7 +195,7 @@ def read_image_facts(
     Raises:
         CheckpointError: the tower does not go with the configuration or its image processor.
     """
-    check_processor(tower_dir, config, tower)
+    _check_processor(tower_dir, config, tower)
     width, known = tower.hidden_size, config.get("mm_hidden_size")
     if width != known:
         raise CheckpointError(
@@ -162,11 +203,8 @@ def read_image_facts(
             f"`mm_hidden_size` is {known} in {config_path}. Use the tower that the checkpoint was "
             "trained with."
         )
-    facts: dict[str, Any] = {}
-    if tower.kind.is_sized_by_name:
-        facts[NAMED_IMAGE_SIZE] = tower.image_size
-    sizes = read_tiles(config, tower.image_size, config_path)
-    return facts if sizes is None else facts | {"image_grid_pinpoints": sizes}
+    named = {NAMED_IMAGE_SIZE: tower.image_size} if tower.kind.is_sized_by_name else {}
+    return named | _read_tiles(config, tower.image_size, config_path)
 
 
 def find_tower(
@@ -261,3 +299,67 @@ def _check_layers(folder: Path, tower: Tower) -> None:
     if found and max(found) + 1 != stated:
         words = f"{max(found) + 1}, as the weights beside it have so many layers"
         raise unknown_value("num_hidden_layers", words, stated, folder / "config.json")
+
+
+def _read_processor(folder: Path) -> tuple[dict[str, Any], Path, str]:
+    """How images are prepared for a tower, the file that says so, and where in it.
+
+    Today's processor_config.json counts where it says so, and preprocessor_config.json elsewhere.
+    """
+    newer, older = (folder / name for name in _PROCESSOR_FILES)
+    remedy = "Download the vision tower again."
+    if newer.is_file():
+        inner = read_json_object(newer, remedy).get("image_processor")
+        check_fields({"image_processor": inner}, {"image_processor": OBJECT | NULL}, newer)
+        if inner is not None:
+            return inner, newer, "image_processor."
+    return read_json_object(older, remedy), older, ""
+
+
+def processor_fields(folder: Path, tower: Tower) -> dict[str, Any]:
+    """Returns the options of the image processor that goes with a tower, and no others.
+
+    Raises:
+        CheckpointError: the folder has no file that says so, or it cannot be read.
+    """
+    side = tower.pixel_size
+    sizes: dict[str, Any] = {"size": _square(side)}
+    if not tower.kind.squashes:
+        sizes = {"size": {"shortest_edge": side}, "crop_size": _square(side)}
+    if tower.kind.normalization is not None and not tower.follows_files:
+        mean, std = tower.kind.normalization
+        return sizes | {"image_mean": mean, "image_std": std}
+    processor, _, _ = _read_processor(folder)
+    known = (*_PROCESSED, "image_processor_type", "do_center_crop", *_PIXELS)
+    return {k: v for k, v in processor.items() if k in known} | (sizes if tower.scales else {})
+
+
+def processor_files(folder: Path, tower: Tower) -> list[Path]:
+    """Returns the files that may say how images are prepared for a tower; none where code does."""
+    if not tower.follows_files:
+        return []
+    return [folder / _PROCESSOR_FILES[1], _read_processor(folder)[1]]
+
+
+def _check_processor(folder: Path, config: Mapping[str, Any], tower: Tower) -> None:
+    """Checks that a folder's image processor prepares images as its tower takes them."""
+    if not tower.follows_files:
+        return
+    processor, path, prefix = _read_processor(folder)
+    side, square = tower.image_size, _square(tower.image_size)
+    words = f"{side}, the tower's `image_size`, in height and width"
+    if tower.kind.squashes:
+        # stated, as the known classes differ in what they take otherwise
+        stated: dict[str, Any] = dict.fromkeys(("size", "image_mean", "image_std"))
+        own = {**_SQUASHED, "size": Rule(words, lambda size: size == square)}
+    else:
+        # what the file leaves out is of the size that CLIP has at first
+        stated = dict.fromkeys(_PIXELS, 224 if side == 224 else None)
+        own = {**_CROPPED, "crop_size": Rule(words, lambda crop: crop in (side, square))}
+        if config.get("image_aspect_ratio") in (None, "square"):
+            own["do_center_crop"] = one_of(True)
+    check_fields(stated | processor, {**_PROCESSED, **own}, path, prefix)
+
+
+def _square(side: int) -> dict[str, int]:
+    return {"height": side, "width": side}

@@ -1,7 +1,11 @@
-"""Weight files to tensors, without ever running code from them, and every tensor accounted for."""
+"""Weight files to tensors, without ever running code from them, and every tensor accounted for.
+
+What a checkpoint holds of its vision tower is held against the tower's own files.
+"""
 
 from __future__ import annotations
 
+import logging
 import pickle
 import re
 import struct
@@ -9,7 +13,6 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -17,14 +20,16 @@ from safetensors.torch import load_file
 
 from llava.errors import CheckpointError, reason_of
 from llava.model.checkpoint import Checkpoint
-from llava.model.locate import read_strings, refuse_lfs_pointer, unreadable
+from llava.model.locate import find_weight_files, read_strings, refuse_lfs_pointer, unreadable
 from llava.model.quantized_weights import refuse_quantized
 from llava.model.rules import unknown_value
 
-# what torch.load answers damaged files with
+logger = logging.getLogger(__name__)
+
+# what torch and safetensors answer damaged files with
 _DAMAGED = (
     *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError),
-    *(AssertionError, struct.error, zipfile.BadZipFile),
+    *(AssertionError, struct.error, zipfile.BadZipFile, SafetensorError),
 )
 
 _SHOWN = 5
@@ -32,6 +37,9 @@ _SHOWN = 5
 # Tensors that older versions saved and that are computed today.
 _COMPUTED = re.compile(r"(rotary_emb\.inv_freq|embeddings\.position_ids)$")
 _TOWER = re.compile(r"(^|\.)vision_tower\.")
+_VISION_PART = re.compile(
+    r"(vision_model\.)?(?P<rest>(embeddings|pre_layrnorm|encoder|post_layernorm|head)\..+)"
+)
 _NEWLINE = re.compile(r"(^|\.)image_newline$")
 _PROJECTOR = re.compile(r"(^|\.)(mm_projector\.|image_newline$)")
 
@@ -58,7 +66,7 @@ def read_tensors(files: Iterable[Path], *, packed: bool = False) -> dict[str, to
     """
     tensors: dict[str, torch.Tensor] = {}
     for path in files:
-        stored = _read_safetensors(path) if path.suffix == ".safetensors" else _read_bin(path)
+        stored = _read_file(path)
         found = {_WRAPPERS.sub("", name): tensor for name, tensor in stored.items()}
         if len(found) < len(stored):
             raise CheckpointError(
@@ -90,11 +98,7 @@ def _require_values(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
 
 
 def require_numbers(tensors: Mapping[str, torch.Tensor], place: Path) -> None:
-    """Checks that tensors of a file or folder hold the numbers that weights have.
-
-    Raises:
-        CheckpointError: some hold whole numbers or bytes, as quantized weights do.
-    """
+    """Raises CheckpointError if tensors hold whole numbers or bytes, as quantized weights do."""
     for name, tensor in tensors.items():
         # whole numbers and bytes would be taken for weights as they stand
         is_number = tensor.is_floating_point() and tensor.element_size() > 1
@@ -121,17 +125,11 @@ def is_computed(name: str) -> bool:
     return bool(_COMPUTED.search(name))
 
 
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+def _read_file(path: Path) -> dict[str, torch.Tensor]:
     try:
         refuse_lfs_pointer(path)
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise unreadable(path, error) from error
-
-
-def _read_bin(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        refuse_lfs_pointer(path)
+        if path.suffix == ".safetensors":
+            return load_file(path)
         # only the zip format of torch.save can be mapped; older files are read whole
         content = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
@@ -188,27 +186,16 @@ def has_own_head(tensors: Mapping[str, torch.Tensor], embeddings: str) -> bool:
     return head.shape != table.shape or not torch.equal(head, table.to(head))
 
 
-def drop_idle_newline(
+def _drop_idle_newline(
     tensors: dict[str, torch.Tensor],
     expected: Mapping[str, torch.Size],
-    config: Mapping[str, Any],
-    config_file: Path,
+    checkpoint: Checkpoint,
 ) -> None:
-    """Leaves out, in place, the newline that a model had before it was trained without one.
-
-    Args:
-        tensors: The checkpoint's tensors by name.
-        expected: The model's shapes by name.
-        config: The checkpoint's configuration.
-        config_file: Where it stands, for messages.
-
-    Raises:
-        CheckpointError: the configuration does not say whether rows are closed by a newline.
-    """
+    """Leaves out, in place, the newline that a model had before it was trained without one."""
     for name in [name for name in tensors.keys() - expected.keys() if _NEWLINE.search(name)]:
-        if "mm_patch_merge_type" not in config:
+        if "mm_patch_merge_type" not in checkpoint.config:
             words = f"stated, such as spatial_unpad, as the weights hold {name}"
-            raise unknown_value("mm_patch_merge_type", words, None, config_file)
+            raise unknown_value("mm_patch_merge_type", words, None, checkpoint.config_file)
         del tensors[name]
 
 
@@ -229,8 +216,10 @@ def match_tensors(
         checkpoint: Where the tensors come from.
 
     Raises:
-        CheckpointError: a tensor is missing, has another shape, or has no place in the model.
+        CheckpointError: a tensor is missing, has another shape, or has no place in the model, or
+            the configuration does not say whether rows are closed by the newline that is there.
     """
+    _drop_idle_newline(tensors, expected, checkpoint)
     config = checkpoint.config_file
     computed = [name for name in tensors if name not in expected and is_computed(name)]
     frozen = not any(map(is_of_tower, expected))
@@ -242,8 +231,10 @@ def match_tensors(
     if missing:
         raise CheckpointError(_describe_missing(missing, unexpected, len(expected), checkpoint))
     if unexpected:
+        name = unexpected[0]  # which the file may have under another
+        files = (file for file in checkpoint.weight_files if name in read_strings(file))
         raise CheckpointError(
-            f"{_holder(unexpected[0], checkpoint)} holds {len(unexpected)} tensors that have no "
+            f"{next(files, checkpoint.language_dir)} holds {len(unexpected)} tensors that have no "
             f"place in the model that {config} describes: {listed(unexpected)}. The two do not "
             f"belong together: {checkpoint.remedy}."
         )
@@ -260,18 +251,13 @@ def require_shapes(
     config: Path,
     remedy: str,
 ) -> None:
-    """Checks that tensors of a file or folder have the shapes of a model that `config` describes.
-
-    Raises:
-        CheckpointError: a tensor has another shape.
-    """
-    shapes = [name for name in tensors if tensors[name].shape != expected[name]]
-    if shapes:
-        name = shapes[0]
+    """Raises CheckpointError if a tensor of `holder` has another shape than `config` asks for."""
+    odd = [name for name, tensor in tensors.items() if tensor.shape != expected[name]]
+    if odd:
+        found, asked = list(tensors[odd[0]].shape), list(expected[odd[0]])
         raise CheckpointError(
-            f"{len(shapes)} tensors of {holder} have another shape than {config} asks for, such as "
-            f"{name}: {list(tensors[name].shape)} instead of {list(expected[name])}. The two do "
-            f"not belong together: {remedy}."
+            f"{len(odd)} tensors of {holder} have another shape than {config} asks for, such as "
+            f"{odd[0]}: {found} instead of {asked}. The two do not belong together: {remedy}."
         )
 
 
@@ -279,9 +265,7 @@ def _describe_missing(
     missing: list[str], unexpected: list[str], total: int, checkpoint: Checkpoint
 ) -> str:
     folder, config = checkpoint.language_dir, checkpoint.config_file
-    others = ""
-    if unexpected:
-        others = f" It holds others that have no place: {listed(unexpected)}."
+    others = f" It holds others that have no place: {listed(unexpected)}." if unexpected else ""
     if checkpoint.trained_files and all(map(_PROJECTOR.search, missing)):
         files = ", ".join(map(str, checkpoint.trained_files))
         return (
@@ -289,33 +273,97 @@ def _describe_missing(
             f"Without them the model cannot see.{others} Copy non_lora_trainables.bin or "
             "mm_projector.bin from the output of the training."
         )
+    what, remedy = f"of the {total} tensors that {config} asks for", checkpoint.remedy
     if all(map(is_of_tower, missing)):
-        if checkpoint.native:
-            return (
-                f"{folder} lacks {len(missing)} tensors of the vision tower, which its "
-                f"`vision_config` describes in {config}: {listed(missing)}.{others} Download it "
-                f"again, or {checkpoint.remedy}."
-            )
-        return (
-            f"{folder} lacks {len(missing)} tensors of the vision tower, which "
-            f"`unfreeze_mm_vision_tower` or `mm_tunable_parts` in {config} says was trained: "
-            f"{listed(missing)}.{others} Download it again, or correct the field if the tower was "
-            "frozen."
-        )
+        what = f"tensors of the vision tower, which its `vision_config` describes in {config}"
+        if not checkpoint.native:
+            fields = "`unfreeze_mm_vision_tower` or `mm_tunable_parts`"
+            what = f"tensors of the vision tower, which {fields} in {config} says was trained"
+            remedy = "correct the field if the tower was frozen"
     return (
-        f"{folder} lacks {len(missing)} of the {total} tensors that {config} asks "
-        f"for: {listed(missing)}. Without them the model would answer at random.{others} Download "
-        f"it again, or {checkpoint.remedy}."
+        f"{folder} lacks {len(missing)} {what}: {listed(missing)}. Without them the model would "
+        f"answer at random.{others} Download it again, or {remedy}."
     )
-
-
-def _holder(name: str, checkpoint: Checkpoint) -> Path:
-    """The file with a tensor; the folder where the file has it under another name."""
-    files = (file for file in checkpoint.weight_files if name in read_strings(file))
-    return next(files, checkpoint.language_dir)
 
 
 def listed(names: Sequence[str]) -> str:
     """Returns the first few names, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
+
+
+def tower_tensors(checkpoint: Checkpoint, *, with_unused: bool = False) -> dict[str, torch.Tensor]:
+    """Returns the tensors of the tower's own files, by their names in the model.
+
+    `with_unused` are those too which the tower is built without.
+
+    Raises:
+        CheckpointError: the files are missing or cannot be read.
+    """
+    tower = checkpoint.tower
+    if checkpoint.tower_dir is None or tower is None:
+        return {}
+    return {
+        f"{checkpoint.family.inner}.vision_tower.vision_tower.{tower.kind.prefix}{name}": tensor
+        for name, tensor in read_tower_tensors(checkpoint.tower_dir).items()
+        if with_unused or tower.has_place_for(name)
+    }
+
+
+def read_tower_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Returns the tensors of the vision model in a tower's folder, by their names in it.
+
+    Raises:
+        CheckpointError: the files are missing or cannot be read.
+    """
+    found = {}
+    for name, tensor in read_tensors(find_weight_files(folder)).items():
+        match = _VISION_PART.fullmatch(name)  # a whole CLIP or SigLIP holds a text model too
+        if match and not is_computed(name):
+            found[match["rest"]] = tensor
+    return found
+
+
+def require_frozen_tower(tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> None:
+    """Raises CheckpointError if a checkpoint holds another tower than the tower's own files do.
+
+    Where a field says that the tower was frozen, its own files count, with a warning. `tensors` are
+    the checkpoint's, of which no field says that it was trained, by their names in the model.
+    """
+    held = {n: t for n, t in tensors.items() if is_of_tower(n) and not is_computed(n)}
+    if not held or not checkpoint.is_multimodal:
+        return
+    own = tower_tensors(checkpoint, with_unused=True)
+    differing = [name for name in held if not _is_copy(name, held, own)]
+    if not differing:
+        return
+    seen = (
+        f"{len(differing)} of the {len(held)} tensors that {checkpoint.language_dir} holds of the "
+        f"vision tower, such as {differing[0]}, have other values than in {checkpoint.tower_dir}"
+    )
+    field, config = "`unfreeze_mm_vision_tower`", checkpoint.config_file
+    parts = checkpoint.config.get("mm_tunable_parts")
+    if checkpoint.config.get("unfreeze_mm_vision_tower") is None and parts is None:
+        raise CheckpointError(
+            f"{seen}: the tower was trained, or it is another one. Set {field} in {config} to true "
+            "to evaluate with the checkpoint's tower, or to false for the tower's own files."
+        )
+    stated = f"{field} is false" if parts is None else "`mm_tunable_parts` does not name the tower"
+    logger.warning(
+        "%s, and the latter are used, as %s in %s. If the tower was trained, set %s to true.",
+        *(seen, stated, config, field),
+    )
+
+
+def _is_copy(name: str, held: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a tensor is the tower's own, rounded as training and saving may have rounded it."""
+    if name not in own or own[name].shape != held[name].shape:
+        return False
+    tensor, original = held[name], own[name]
+    dtypes = (torch.float32, torch.bfloat16, torch.float16)
+    # the tower's files may be the coarser ones
+    return any(
+        torch.equal(original.to(dtype).to(tensor.dtype), tensor)
+        or torch.equal(tensor.to(dtype).to(original.dtype), original)
+        for dtype in dtypes
+    )

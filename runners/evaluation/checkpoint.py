@@ -11,8 +11,7 @@ from evals.records import Sample
 from llava.conversation import declared_templates
 from llava.errors import CheckpointError, ConversationError
 from llava.model.checkpoint import Checkpoint, inspect_checkpoint
-from llava.model.content_hash import cached_hash
-from llava.model.loaded_files import find_weights, hash_small_files
+from llava.model.content_hash import cached_hash, find_weights, hash_small_files
 from llava.template_choice import resolve_conversation, stop_tokens
 from llava.tokenizer import load_checkpoint_tokenizer
 from runners.evaluation.prompts import PromptRenderer

@@ -12,7 +12,7 @@ from pathlib import Path
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
 from llava.generation.calibration import Calibration
-from llava.model.loaded_files import (
+from llava.model.content_hash import (
     FileStates,
     describe_other_files,
     read_states,

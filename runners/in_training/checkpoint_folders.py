@@ -12,9 +12,9 @@ from pathlib import Path
 
 from evals.reading.files import visible
 from llava.errors import CheckpointError
-from llava.model.adapter_facts import ADAPTER_CONFIG
 from llava.model.content_hash import state_of
 from llava.model.kinds import (
+    ADAPTER_CONFIG,
     ADAPTER_FILES,
     NON_LORA_FILE,
     PROJECTOR_FILE,

@@ -19,7 +19,7 @@ from llava.generation.request import (
     Request,
     RequestFailure,
 )
-from llava.model.loaded_files import Hashes, describe_other_files
+from llava.model.content_hash import Hashes, describe_other_files
 from runners.errors import ConfigError, WorkerError
 from runners.options.engine import EngineOptions
 from runners.options.runner import RunnerOptions

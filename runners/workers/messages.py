@@ -11,7 +11,7 @@ from evals.records import Failure
 from llava.conversation import Conversation
 from llava.generation.calibration import Briefing
 from llava.generation.request import Completion, EngineReport, ImageProbe, Request
-from llava.model.loaded_files import Hashes
+from llava.model.content_hash import Hashes
 from runners.options.engine import EngineOptions
 from runners.options.model import QuantizationConfig
 

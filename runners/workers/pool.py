@@ -21,7 +21,7 @@ from typing import TypeVar
 from evals.records import Cause, Failure
 from llava.generation.calibration import Briefing, Calibration
 from llava.generation.request import EngineReport, ImageProbe, Request
-from llava.model.loaded_files import Hashes
+from llava.model.content_hash import Hashes
 from runners.environment import num_cores
 from runners.errors import ConfigError, RemoteError, WorkerError
 from runners.workers.dealing import Dealer

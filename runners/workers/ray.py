@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from evals.records import Cause, Failure
 from llava.generation.calibration import Briefing, Calibration
 from llava.generation.request import EngineReport, ImageProbe, Request
-from llava.model.loaded_files import Hashes
+from llava.model.content_hash import Hashes
 from runners.errors import ConfigError, WorkerError
 from runners.workers.dealing import Dealer
 from runners.workers.interface import Result, merge_reports, require_same_files

@@ -12,7 +12,7 @@ from typing import Any
 from evals.records import Failure
 from llava.generation.calibration import Briefing
 from llava.generation.request import Completion, EngineReport, ImageProbe, Request
-from llava.model.loaded_files import Hashes
+from llava.model.content_hash import Hashes
 from runners.workers.interface import from_engine
 from runners.workers.messages import LoadModel, ModelLoaded, Ready, WorkItem
 from runners.workers.process import Seat, prepare_process

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from llava.model.families import FAMILIES, Family
-from llava.model.foreign import FOREIGN
+from llava.model.families import FAMILIES, FOREIGN, Family
 from llava.model.native import NATIVE_TYPES
 from llava.model.quantized_weights import PARTS
 from llava.model.tower_kinds import KINDS

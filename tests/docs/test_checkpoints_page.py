@@ -9,7 +9,7 @@ import pytest
 
 from llava.errors import CheckpointError
 from llava.model.checkpoint import inspect_checkpoint
-from llava.model.foreign import FOREIGN
+from llava.model.families import FOREIGN
 from tests.docs.checkpoints_page import PAGE, render
 
 SIGNS = [

@@ -20,8 +20,7 @@ class CLIPVisionTower(VisionTower):
     processor_class = CLIPImageProcessorPil
 
     def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
-        embedded: torch.Tensor = self.model.pre_layrnorm(self.model.embeddings(pixels))
-        return embedded
+        return self.model.pre_layrnorm(self.model.embeddings(pixels))
 
 
 class CLIPVisionTowerS2(CLIPVisionTower):

@@ -58,8 +58,7 @@ class _Attention(nn.Module):
             for rows in (self.q_norm(query), self.k_norm(key), value)
         )
         mixed = scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
-        output: torch.Tensor = self.proj(mixed)
-        return output
+        return self.proj(mixed)
 
 
 class _Layer(nn.Module):

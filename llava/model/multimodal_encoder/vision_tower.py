@@ -13,10 +13,9 @@ import torch
 from torch import nn
 
 from llava.errors import CheckpointError
-from llava.model.processor_facts import processor_fields
-from llava.model.tower import read_tower_tensors
-from llava.model.tower_facts import is_tower_tuned, read_tower
+from llava.model.tower_facts import is_tower_tuned, processor_fields, read_tower
 from llava.model.tower_kinds import count_layers
+from llava.model.weights import read_tower_tensors
 
 MAX_IMAGES = 32
 """Images or tiles that go through the tower together: more gain nothing and take its memory."""
@@ -137,7 +136,7 @@ class VisionTower(nn.Module):
     @property
     def layers(self) -> nn.ModuleList:
         """Its layers up to the selected one."""
-        layers: nn.ModuleList = self.model.encoder.layers
+        layers = self.model.encoder.layers
         return layers[: count_layers(self.select_layer, len(layers))]
 
     def forward(
@@ -174,8 +173,7 @@ class VisionTower(nn.Module):
 
     def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, H, W) to what the first layer takes, (B, P, D_v) or one row more."""
-        embedded: torch.Tensor = self.model.embeddings(pixels)
-        return embedded
+        return self.model.embeddings(pixels)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -10,9 +10,10 @@ from llava.errors import CheckpointError
 from llava.model.content_hash import cached_hash, hash_weight_files
 
 
-@pytest.fixture
-def cache(tmp_path):
-    return tmp_path / "cache"
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "llava-evals" / "digests"
 
 
 @pytest.fixture
@@ -30,14 +31,14 @@ def flip_last_byte(path):
         file.write(bytes([byte ^ 1]))
 
 
-def test_hash_is_remembered(weights, cache):
-    assert cached_hash([weights], cache) is None
-    found = hash_weight_files([weights], cache)
-    assert cached_hash([weights], cache) == found
+def test_hash_is_remembered(weights):
+    assert cached_hash([weights]) is None
+    found = hash_weight_files([weights])
+    assert cached_hash([weights]) == found
 
 
-def test_file_overwritten_in_place_with_its_old_time_is_hashed_again(weights, cache):
-    before = hash_weight_files([weights], cache)
+def test_file_overwritten_in_place_with_its_old_time_is_hashed_again(weights):
+    before = hash_weight_files([weights])
     stat = weights.stat()
     flip_last_byte(weights)
     os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -47,39 +48,39 @@ def test_file_overwritten_in_place_with_its_old_time_is_hashed_again(weights, ca
         stat.st_mtime_ns,
         stat.st_ino,
     )
-    assert cached_hash([weights], cache) is None
-    assert hash_weight_files([weights], cache) != before
+    assert cached_hash([weights]) is None
+    assert hash_weight_files([weights]) != before
 
 
-def test_file_replaced_by_one_of_its_size_and_time_is_hashed_again(weights, cache, tmp_path):
-    before = hash_weight_files([weights], cache)
+def test_file_replaced_by_one_of_its_size_and_time_is_hashed_again(weights, tmp_path):
+    before = hash_weight_files([weights])
     stat = weights.stat()
     other = tmp_path / "other.safetensors"
     other.write_bytes(weights.read_bytes())
     flip_last_byte(other)
     os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     other.replace(weights)
-    assert cached_hash([weights], cache) is None
-    assert hash_weight_files([weights], cache) != before
+    assert cached_hash([weights]) is None
+    assert hash_weight_files([weights]) != before
 
 
-def test_sharding_and_names_of_files_make_no_difference(weights, cache, tmp_path):
+def test_sharding_and_names_of_files_make_no_difference(weights, tmp_path):
     shards = [tmp_path / "1.safetensors", tmp_path / "2.safetensors"]
     save_file({"b": torch.zeros(3)}, shards[0])
     save_file({"a": torch.ones(4, 4)}, shards[1])
-    assert hash_weight_files(shards, cache) == hash_weight_files([weights], cache)
+    assert hash_weight_files(shards) == hash_weight_files([weights])
 
 
 def test_cache_that_is_spoiled_is_not_believed(weights, cache):
-    found = hash_weight_files([weights], cache)
+    found = hash_weight_files([weights])
     [entry] = cache.iterdir()
     entry.write_text(entry.read_text()[:-9])
-    assert cached_hash([weights], cache) is None
-    assert hash_weight_files([weights], cache) == found
+    assert cached_hash([weights]) is None
+    assert hash_weight_files([weights]) == found
 
 
-def test_weights_that_are_no_numbers_are_refused(cache, tmp_path):
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({"a": torch.tensor([1.0, float("nan")])}, path)
     with pytest.raises(CheckpointError, match="NaN or infinite"):
-        hash_weight_files([path], cache)
+        hash_weight_files([path])

@@ -108,15 +108,12 @@ LABELS = [row(11, 12, 13), row(14), row(15, 16)]
 
 
 def padded(**options):
-    batch = pad_rows(ROWS, LABELS, **{"padding_side": "right", "max_length": None, **options})
-    assert batch.attention_mask.dtype == torch.bool
-    assert torch.equal(batch.inputs_embeds[..., 0], -batch.inputs_embeds[..., 1])
-    return (
-        batch.inputs_embeds[..., 0].int().tolist(),
-        batch.attention_mask.int().tolist(),
-        batch.position_ids.tolist(),
-        batch.labels.tolist(),
+    embeds, mask, positions, labels = pad_rows(
+        ROWS, LABELS, **{"padding_side": "right", "max_length": None, **options}
     )
+    assert mask.dtype == torch.bool
+    assert torch.equal(embeds[..., 0], -embeds[..., 1])
+    return embeds[..., 0].int().tolist(), mask.int().tolist(), positions.tolist(), labels.tolist()
 
 
 def test_rows_are_padded_on_the_right():
@@ -150,11 +147,11 @@ def test_limit_above_the_longest_row_changes_nothing():
 
 
 def test_empty_row_is_all_padding():
-    batch = pad_rows(
+    _, mask, _, labels = pad_rows(
         [ROWS[0], ROWS[0][:0]], [row(1, 2, 3), row()], padding_side="left", max_length=None
     )
-    assert batch.attention_mask.tolist() == [[True] * 3, [False] * 3]
-    assert batch.labels[1].tolist() == [IGN] * 3
+    assert mask.tolist() == [[True] * 3, [False] * 3]
+    assert labels[1].tolist() == [IGN] * 3
 
 
 def test_other_padding_sides_are_refused():

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from llava.errors import CheckpointError
 from llava.model.checkpoint import Checkpoint, inspect_checkpoint
-from llava.model.loaded_files import (
+from llava.model.content_hash import (
     describe_other_files,
     find_weights,
     hash_loaded,

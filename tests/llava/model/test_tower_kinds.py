@@ -67,7 +67,7 @@ def check_counts(folder: Path, num_features: int) -> None:
     with torch.no_grad():
         (features,) = model.image_features(pixels, None)
     assert features.shape == (num_features, model.config.hidden_size)
-    assert checkpoint.num_image_tokens == num_features
+    assert checkpoint.tower.num_features == num_features
     assert model.num_image_tokens(pixels[0], image.size) == num_features
 
 
@@ -350,7 +350,7 @@ def native_siglip(folder: Path, **fields: Any) -> Path:
 def test_siglip_inside_a_checkpoint_follows_its_files(tmp_path: Path) -> None:
     folder = native_siglip(tmp_path / "llava-hf")
     checkpoint = inspect_checkpoint(str(folder))
-    assert checkpoint.num_image_tokens == 4
+    assert checkpoint.tower.num_features == 4
     assert checkpoint.tower is not None
     assert checkpoint.tower.num_layers == 3
     assert folder / "preprocessor_config.json" in checkpoint.files

@@ -141,7 +141,7 @@ def samples() -> list[Sample]:
 def test_tokens_are_those_that_the_engine_would_compute(
     subject: Subject, samples: list[Sample]
 ) -> None:
-    renderer, num_image_tokens = subject.build_renderer(), subject.checkpoint.num_image_tokens
+    renderer, num_image_tokens = subject.build_renderer(), subject.checkpoint.tower.num_features
     plan = plan_task("gqa", samples, renderer, subject)
     requests = [renderer.build_request(sample, GenerationConfig()) for sample in samples]
     requests = [request for request in requests if isinstance(request, Request)]
@@ -191,7 +191,7 @@ def test_tiled_images_count_with_the_most_tiles(subject: Subject, samples: list[
 def test_prompts_that_the_run_would_refuse_are_told(
     field: str, subject: Subject, samples: list[Sample]
 ) -> None:
-    renderer, image = subject.build_renderer(), subject.checkpoint.num_image_tokens
+    renderer, image = subject.build_renderer(), subject.checkpoint.tower.num_features
     lengths = [
         len(renderer.tokenize(sample)) + len(sample.images) * (image - 1) for sample in samples
     ]

@@ -22,7 +22,7 @@ from llava.generation.request import (
     ImageProbe,
     Request,
 )
-from llava.model.loaded_files import Hashes
+from llava.model.content_hash import Hashes
 from runners.errors import ConfigError, WorkerError
 from runners.evaluation.work import cut_into_pieces
 from runners.lab.bench.workloads import build_workload
