@@ -39,14 +39,17 @@ def print_list(words: Sequence[str]) -> int:
     """
     kind, *options = words or [""]
     if kind not in _LISTS:
+        found = f", but is followed by {kind!r}" if kind else ""
         raise ConfigError(
-            f"`{COMMAND} list` must be followed by one of {', '.join(_LISTS)}, but is followed by "
-            f"{kind!r}."
+            f"`{COMMAND} list` must be followed by one of {', '.join(_LISTS)}{found}."
         )
     options, folders = split_include(options)
     use_folders(folders)
     register()
-    given = read_plain(options, {"results_dir": "results"} if kind == "runs" else {})
+    # `include` has been taken out, unless it is written in another way
+    given = read_plain(
+        options, {"include": "", **({"results_dir": "results"} if kind == "runs" else {})}
+    )
     for line in _LISTS[kind](given):
         print(line)
     return COMPLETE

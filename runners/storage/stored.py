@@ -27,7 +27,6 @@ from runners.storage.summary import (
     read_summary,
 )
 
-
 _OF_A_CHECKPOINT = ("config.json", "adapter_config.json")
 
 
