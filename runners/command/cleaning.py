@@ -62,8 +62,10 @@ def clean(words: Sequence[str]) -> int:
         size = f"{size_of(each.folder) / 1e6:,.1f} MB"
         print(f"{'kept' if each.kept else size:>12}  {each.folder}: {each.kept or each.what}")
     if caches and what == _SET_ASIDE:
-        size = sum(size_of(each.folder) for each in caches) / 1e6
-        print(f"Caches, shared by all results: {size:,.1f} MB in {cache_dir()}; see what=caches.")
+        megabytes = sum(size_of(each.folder) for each in caches) / 1e6
+        print(
+            f"Caches, shared by all results: {megabytes:,.1f} MB in {cache_dir()}; see what=caches."
+        )
     removable = [each.folder for each in found if not each.kept]
     if not removable:
         print("There is nothing to remove.")

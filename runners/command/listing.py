@@ -117,6 +117,8 @@ def _runs(given: Mapping[str, str]) -> Iterator[str]:
 def _of_run(task: StoredTask) -> tuple[str, ...]:
     summary, manifest = task.summary, task.manifest
     score, answered = "", f"{task.num_lines:,}"
+    if summary is None and manifest is not None and manifest.num_questions is not None:
+        answered = f"{answered} / {manifest.num_questions:,}"
     if summary is not None:
         score = render_metric(summary, summary.primary_metric) if summary.metrics else "none"
         answered = f"{summary.num_answered:,} / {summary.num_questions:,}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
 from llava.names import get_model_name_from_path
-from runners.environment import COMMAND
+from runners.environment import called
 from runners.errors import BAD_INPUT, COMPLETE, INCOMPLETE, ConfigError, WorkerError
 from runners.evaluation.checkpoint import inspect_subject
 from runners.evaluation.identity import identify_checkpoint
@@ -240,7 +240,7 @@ class Watch:
 
     def _way_out(self, folder: Path) -> str:
         """What can be done where a message offers options that a watch does not take."""
-        by_hand = shlex.join([COMMAND, "eval", *self._options(folder)])
+        by_hand = shlex.join([*called("runners.eval"), *self._options(folder)])
         return mask_secrets(
             "A watch takes no run= and no overwrite=: where these are the remedy, start it with "
             f"another results_dir=DIR, or give them by hand to: {by_hand}"

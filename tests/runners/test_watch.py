@@ -397,7 +397,7 @@ def test_weights_whose_hash_is_not_known_are_read_before_an_evaluation_is_told(
     assert in_process(f"{options} quiet=true", workspace, monkeypatch) == 1
     said = capfd.readouterr().err
     assert "A watch takes no run= and no overwrite=" in said
-    assert "by hand to: llava-evals eval task=custom" in said
+    assert "by hand to: python -m runners.eval task=custom" in said
 
 
 @pytest.mark.slow

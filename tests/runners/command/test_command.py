@@ -112,6 +112,9 @@ def test_runs_are_listed_with_how_to_go_on(results: Path, capsys: Say) -> None:
     unfinished(results / "killed" / "pope", begun)
     swept = "python -m runners.eval -m task=pope limit=1,2 overwrite=true"
     unfinished(results / "swept" / "pope", swept)
+    content = json.loads((results / "swept" / "pope" / "manifest.json").read_text())
+    content["history"] = [{"num_questions": 20}]
+    (results / "swept" / "pope" / "manifest.json").write_text(json.dumps(content))
     unfinished(results / "strange" / "pope", "llava-evals eval; touch /tmp/x")
     unfinished(results / "foreign" / "pope", "rm -r .")
     (results / "broken" / "gqa").mkdir(parents=True)
@@ -123,6 +126,8 @@ def test_runs_are_listed_with_how_to_go_on(results: Path, capsys: Say) -> None:
     assert rows["done"][:3] == ["done", "gqa", "finished"]
     assert {"75.00", "4"} <= set(rows["done"])
     assert rows["killed"][2] == "unfinished"
+    assert rows["killed"][-2] == "3"  # of how many, manifests of earlier versions do not say
+    assert rows["swept"][-4:-1] == ["3", "/", "20"]
     assert rows["broken"][2] == "unreadable"
     assert "killed, pope: go on with python -m runners.eval task=pope 'run=my run'\n" in said
     assert f"swept, pope: go on with {swept}\n" in said
