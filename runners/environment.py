@@ -74,16 +74,18 @@ def to_go_on(words: Sequence[str], *, is_swept: bool) -> list[str]:
     return [word for word in words if is_swept or word.lstrip("+").split("=")[0] != "overwrite"]
 
 
-def _in_a_shell(module: str, options: Sequence[str]) -> str:
-    """A program started again as this process was: by the command, or as a module."""
+def called(module: str) -> list[str]:
+    """Returns the words that start a program as this process was: by the command, or a module."""
     started, name = Path(sys.argv[0]), module.rpartition(".")[2]
     if started.stem == COMMAND:
-        program = [COMMAND, name]
-    elif started.parent.name == COMMAND.replace("-", "_"):
-        program = ["python", "-m", started.parent.name, name]
-    else:
-        program = ["python", "-m", module]
-    return mask_secrets(shlex.join([*program, *options]))
+        return [COMMAND, name]
+    if started.parent.name == COMMAND.replace("-", "_"):
+        return ["python", "-m", started.parent.name, name]
+    return ["python", "-m", module]
+
+
+def _in_a_shell(module: str, options: Sequence[str]) -> str:
+    return mask_secrets(shlex.join([*called(module), *options]))
 
 
 def describe_environment() -> dict[str, object]:

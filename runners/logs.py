@@ -101,6 +101,13 @@ class _ConsoleHandler(logging.Handler):
         tqdm.write(text, file=sys.stderr)
 
 
+def tell(message: str, level: int = logging.ERROR) -> None:
+    """Prints on stderr what is no line of a log; as an object where `log=json` was typed."""
+    is_json = any(word.lstrip("+") == f"log={JSON}" for word in sys.argv[1:])
+    handler = _ConsoleHandler(quiet=False, form=JSON if is_json else PLAIN)
+    handler.emit(logging.LogRecord("runners", level, "", 0, message, None, None))
+
+
 class _JsonFormatter(logging.Formatter):
     """Writes a line as a JSON object: time, level, logger, message, and numbers if it has any."""
 

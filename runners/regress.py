@@ -18,6 +18,7 @@ from runners.errors import DISK_FULL, ConfigError
 from runners.logs import RunLog, doing, stdout_columns
 from runners.options import program
 from runners.options.build import read_settings
+from runners.options.names import VERDICT
 from runners.options.regress import RegressConfig
 from runners.storage.files import write_atomic, write_json
 from runners.storage.stored import find_run
@@ -51,7 +52,7 @@ def _compare(named: Sequence[str], settings: RegressConfig) -> int:
         find_run(getattr(settings, option), Path(settings.results_dir), option)
         for option in ("baseline", "candidate")
     )
-    output = Path(settings.output or candidate.folder / f"regress-{baseline.name}")
+    output = Path(settings.output or candidate.folder / f"{VERDICT}{baseline.name}")
     _clear(output)
     with doing("comparing the scores"):
         pairs, uncompared = pair_runs(baseline, candidate, named, seed=settings.seed)

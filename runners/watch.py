@@ -19,7 +19,7 @@ from runners.logs import RunLog
 from runners.options import program
 from runners.options.build import read_settings, read_task_specs
 from runners.options.watch import WatchConfig
-from runners.options.words import escape_interpolations, is_multirun
+from runners.options.words import escape_interpolations, is_multirun, spell_out_flags
 from runners.signals import Interruption
 
 _OWN_OPTIONS = frozenset({"dir", "poll_s", "quiet_s", "once"})
@@ -59,7 +59,8 @@ def watch(config: DictConfig) -> int:
             f"`dir` must be a folder, but {settings.dir!r} is none. Check the path, or make the "
             "folder that the training will write into."
         )
-    with RunLog(), Interruption() as interruption, interruption.patience("the watch ends"):
+    log = RunLog(quiet=settings.quiet, form=settings.log)
+    with log, Interruption() as interruption, interruption.patience("the watch ends"):
         specs = {spec.build().name: spec for spec in read_task_specs(config).values()}
         for spec in specs.values():
             spec.build().samples()  # to see that the questions are there
@@ -71,7 +72,7 @@ def _name_of(word: str) -> str:
     return word.partition("=")[0].lstrip("+~")
 
 
-main = partial(program.main, "watch", watch)
+main = partial(program.main, "watch", watch, spell_out_flags)
 
 if __name__ == "__main__":
     main()

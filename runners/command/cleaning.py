@@ -1,8 +1,9 @@
 """`llava-evals clean`: what can be removed without a loss, shown first and removed when agreed.
 
-That is what `overwrite=true` set aside, as soon as each of its answers and of a judge's replies has
-another in its place, and what the cache holds, which is made again when it is needed. What nothing
-has replaced, and runs as they stand, are never among it.
+That is what `overwrite=true` set aside in the results, as soon as each of its answers and of a
+judge's replies has another in its place; and, where that is asked for, what the user's cache holds
+for all results, which is made again when it is needed. What nothing has replaced, and runs as they
+stand, are never among it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from runners.storage.answer_lines import is_failure
 from runners.storage.files import read_intact_lines
 from runners.storage.stored import StoredTask
 
-_OPTIONS = {"results_dir": "results", "yes": "false"}
+_SET_ASIDE, _CACHES, _ALL = KINDS = ("set_aside", "caches", "all")
+_OPTIONS = {"results_dir": "results", "what": _SET_ASIDE, "yes": "false"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +52,20 @@ def clean(words: Sequence[str]) -> int:
     given = read_plain(words, _OPTIONS)
     if given["yes"] not in ("true", "false"):
         raise ConfigError(f"`yes` must be true or false, but is {given['yes']!r}.")
-    found = [*_set_aside(Path(given["results_dir"])), *_caches(Path(cache_dir()))]
+    what = given["what"]
+    if what not in KINDS:
+        raise ConfigError(f"`what` must be one of {', '.join(KINDS)}, but is {what!r}.")
+    set_aside = () if what == _CACHES else _set_aside(Path(given["results_dir"]))
+    caches = list(_caches(Path(cache_dir())))
+    found = [*set_aside, *(() if what == _SET_ASIDE else caches)]
     for each in found:
         size = f"{size_of(each.folder) / 1e6:,.1f} MB"
         print(f"{'kept' if each.kept else size:>12}  {each.folder}: {each.kept or each.what}")
+    if caches and what == _SET_ASIDE:
+        megabytes = sum(size_of(each.folder) for each in caches) / 1e6
+        print(
+            f"Caches, shared by all results: {megabytes:,.1f} MB in {cache_dir()}; see what=caches."
+        )
     removable = [each.folder for each in found if not each.kept]
     if not removable:
         print("There is nothing to remove.")

@@ -11,6 +11,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from runners.command.cleaning import KINDS
 from runners.command.names import COMMANDS, PROGRAMS
 from runners.environment import COMMAND
 from runners.errors import COMPLETE, ConfigError
@@ -80,7 +81,7 @@ def _candidates(before: Sequence[str], last: str) -> Iterator[str]:
     elif before[0] == "list":
         yield from _LISTS if len(before) == 1 else ("results_dir=", "include=")
     elif before[0] == "clean":
-        yield from ("results_dir=", "yes=true")
+        yield from ("results_dir=", "yes=true", *(f"what={kind}" for kind in KINDS))
     elif before[0] == "completion":
         yield _SHELL
     elif before[0] in PROGRAMS:

@@ -39,14 +39,17 @@ def print_list(words: Sequence[str]) -> int:
     """
     kind, *options = words or [""]
     if kind not in _LISTS:
+        found = f", but is followed by {kind!r}" if kind else ""
         raise ConfigError(
-            f"`{COMMAND} list` must be followed by one of {', '.join(_LISTS)}, but is followed by "
-            f"{kind!r}."
+            f"`{COMMAND} list` must be followed by one of {', '.join(_LISTS)}{found}."
         )
     options, folders = split_include(options)
     use_folders(folders)
     register()
-    given = read_plain(options, {"results_dir": "results"} if kind == "runs" else {})
+    # `include` has been taken out, unless it is written in another way
+    given = read_plain(
+        options, {"include": "", **({"results_dir": "results"} if kind == "runs" else {})}
+    )
     for line in _LISTS[kind](given):
         print(line)
     return COMPLETE
@@ -114,6 +117,8 @@ def _runs(given: Mapping[str, str]) -> Iterator[str]:
 def _of_run(task: StoredTask) -> tuple[str, ...]:
     summary, manifest = task.summary, task.manifest
     score, answered = "", f"{task.num_lines:,}"
+    if summary is None and manifest is not None and manifest.num_questions is not None:
+        answered = f"{answered} / {manifest.num_questions:,}"
     if summary is not None:
         score = render_metric(summary, summary.primary_metric) if summary.metrics else "none"
         answered = f"{summary.num_answered:,} / {summary.num_questions:,}"

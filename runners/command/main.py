@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
-from runners.command.names import COMMANDS, PROGRAMS, USAGE
-from runners.environment import COMMAND, installed_version
+from runners.command.names import COMMANDS, DETAILS, PROGRAMS, USAGE
+from runners.environment import COMMAND, installed_version, source_hash
 from runners.errors import BAD_INPUT, COMPLETE, INTERRUPTED, ConfigError
 
 _VERSIONS_OF = (COMMAND, "torch", "transformers")
@@ -40,9 +40,11 @@ def _run(name: str, options: list[str]) -> int:
     if name in ("--version", "-V", "version"):
         for package in _VERSIONS_OF:
             print(package, installed_version(package) or "is not installed")
+        print("source", source_hash())
         return COMPLETE
     if name in USAGE and {"--help", "-h"} & set(options):
-        print(f"{COMMAND} {name} {USAGE[name]}\n\n{COMMANDS[name]}")
+        told = [f"{COMMAND} {name} {USAGE[name]}", COMMANDS[name], DETAILS.get(name)]
+        print("\n\n".join(filter(None, told)))
         return COMPLETE
     run = _own_commands().get(name)
     if run is None:

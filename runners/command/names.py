@@ -22,12 +22,21 @@ PROGRAMS = {
 """What each program does; it is `runners.<name>`."""
 COMMANDS = {
     "list": "tasks, models, templates or runs",
-    "clean": "removes what was set aside, and caches; asks first",
+    "clean": "removes what was set aside, or caches; asks first",
     "completion": f'prints what completes words by tab: eval "$({COMMAND} completion bash)"',
 }
 USAGE = {
     "list": "tasks|models|templates|runs [include=DIR] [results_dir=results]",
-    "clean": "[results_dir=results] [yes=false]",
+    "clean": "[what=set_aside|caches|all] [results_dir=results] [yes=false]",
     "completion": "bash",
 }
 """What each of these takes."""
+DETAILS = {
+    "clean": """\
+  what=set_aside  folders that overwrite=true put out of the way in results_dir, if each of
+                  their answers has another in its place
+  what=caches     demo data, hashes of weights and exit codes of sweeps in the user's cache,
+                  which all results and projects share; made again when needed
+  what=all        both""",
+}
+"""What is to be said of them beside that."""

@@ -21,7 +21,10 @@ def read_plain(words: Sequence[str], defaults: Mapping[str, str]) -> dict[str, s
     for word in words:
         name, equals, value = word.partition("=")
         if name not in values or not equals:
-            meant = did_you_mean(name, defaults) or f"There are: {'=, '.join(defaults)}=."
+            plain = name.lstrip("-").replace("-", "_")
+            meant = did_you_mean(plain, defaults) or f"There are: {'=, '.join(defaults)}=."
+            if plain in defaults:
+                meant = f"Write `{plain}={value or 'VALUE'}`."
             raise ConfigError(f"`{word}` is no option. {meant}")
         values[name] = value
     return values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -96,8 +95,7 @@ def run_course(settings: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
                 )
                 return course.run()
         except KeyboardInterrupt:
-            is_begun = course is not None and course.is_begun
-            print(f"Stopped. To go on: {_resume_command(is_begun=is_begun)}", file=sys.stderr)
+            logger.warning("%s", _stopped([] if course is None else course.task_runs))
             return interruption.exit_code
 
 
@@ -109,6 +107,7 @@ class Course:
         specs: The benchmarks by their key in `tasks`.
         resources: What is closed when the run is over, the tasks' folders and the workers.
         since_s: Age of this process when the run began, 0 if the process began with it.
+        task_runs: The benchmarks on disk, as far as they have been looked at.
     """
 
     settings: EvalConfig
@@ -121,21 +120,16 @@ class Course:
     def __post_init__(self) -> None:
         self._run_dir = Path(self.settings.results_dir) / run_name(self.settings)
         self._workers = build_workers(self.settings.runner)
-        self._task_runs: list[TaskRun] = []
+        self.task_runs: list[TaskRun] = []
         self._states: FileStates = {}
         self._source = source_hash()  # of what is imported here, before it can be changed
         self.resources.callback(self._workers.close)
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether every task has been opened."""
-        return bool(self._task_runs) and all(task_run.is_open for task_run in self._task_runs)
 
     def run(self) -> int:
         """Returns the exit code: 0, 1 with failures, 130 or 143 if interrupted."""
         if self.settings.dry_run:
             subject = self._inspect()
-            tasks = [task_run.asked for task_run in self._task_runs]
+            tasks = [task_run.asked for task_run in self.task_runs]
             told = f"conversation template {subject.template}: {subject.template_reason}"
             print(f"{self._run_dir.name}\n{told}\n{describe_run(subject, tasks, self.settings)}")
             return COMPLETE
@@ -150,12 +144,12 @@ class Course:
         with doing("reading stored answers"):
             self._open(subject, model)
         timings: dict[str, Timing] = {}
-        if any(task_run.pending() for task_run in self._task_runs):
+        if any(task_run.pending() for task_run in self.task_runs):
             timings = self._ask(subject, *self._load(subject, model))
         else:
             logger.info("every question has been asked before; no model is loaded")
         if self.interruption.requested:
-            logger.warning("Stopped. To go on: %s", _resume_command(is_begun=True))
+            logger.warning("%s", _stopped(self.task_runs))
             return self.interruption.exit_code
         return self._conclude(timings)
 
@@ -175,9 +169,9 @@ class Course:
                 )
                 if not settings.dry_run:
                     task_run.require_images()
-                self._task_runs.append(task_run)
+                self.task_runs.append(task_run)
         problems.raise_all()
-        for task_run in self._task_runs:
+        for task_run in self.task_runs:
             with problems.kept(CheckpointError, ConfigError):
                 subject.require_vision(task_run.name, task_run.asked.samples)
                 subject.require_choices(task_run.asked.samples)
@@ -190,20 +184,23 @@ class Course:
 
     def _open(self, subject: Subject, model: ModelIdentity) -> None:
         """Takes the tasks' folders, and reads what lies there if this run may go on with it."""
-        for task_run in self._task_runs:
+        for task_run in self.task_runs:
             self.resources.enter_context(task_run)
             task_run.lock()
         self._check(model)
         self.log.attach(self._run_dir)
         logger.info("%s", command(PROGRAM))
         logger.info("conversation template %s: %s", subject.template, subject.template_reason)
-        for task_run in self._task_runs:
+        for task_run in self.task_runs:
             task_run.open()
+            total = len(task_run.asked.samples)
+            if stored := total - task_run.num_unanswered():
+                logger.info("%s: %d of %d answers are there", task_run.name, stored, total)
 
     def _check(self, model: ModelIdentity) -> None:
         """Checks that every task may go on; what is in the way comes in one message."""
         problems = Problems()
-        for task_run in self._task_runs:
+        for task_run in self.task_runs:
             with problems.kept(ConfigError):
                 task_run.check(model)
         problems.raise_all()
@@ -267,12 +264,12 @@ class Course:
         timings: dict[str, Timing] = {}
         if self.settings.canary == "on":
             with doing("asking a few questions with and without their image"):
-                check_canary(self._workers, renderer, self._task_runs)
-        measured = (task_run.measured_before(environment) for task_run in self._task_runs)
+                check_canary(self._workers, renderer, self.task_runs)
+        measured = (task_run.measured_before(environment) for task_run in self.task_runs)
         known = next((calibration for calibration in measured if calibration is not None), None)
         known = known or Calibration()
-        total = sum(len(task_run.asked.samples) for task_run in self._task_runs)
-        num_pending = sum(len(task_run.pending()) for task_run in self._task_runs)
+        total = sum(len(task_run.asked.samples) for task_run in self.task_runs)
+        num_pending = sum(len(task_run.pending()) for task_run in self.task_runs)
         self._workers.brief(total, known)  # the bound is the whole run's, not each session's
         with Progress(total, total - num_pending) as progress, self.interruption.patience():
             asker = Asker(
@@ -285,7 +282,7 @@ class Course:
                 load_s=loaded.load_s,
                 since_s=self.since_s,
             )
-            for task_run in self._task_runs:
+            for task_run in self.task_runs:
                 if not task_run.pending() or self.interruption.requested:
                     continue
                 task_run.begin(model, environment)
@@ -300,25 +297,27 @@ class Course:
         Raises:
             DataError: one of them cannot be scored; all others are.
         """
-        summaries, problems = [], Problems()
-        for task_run in self._task_runs:
+        scored, problems = [], Problems()
+        for task_run in self.task_runs:
             with problems.kept(DataError), doing(f"scoring {task_run.name}"):
-                summaries.append(task_run.finish(timings.get(task_run.name)))
+                scored.append((task_run, task_run.finish(timings.get(task_run.name))))
+        summaries = [summary for _, summary in scored]
+        write_tables(self._run_dir)
+        if summaries:
+            print(f"{self._run_dir.name}\n{render_summaries(summaries, stdout_columns())}\n")
+        note_figures({"run": self._run_dir.name})
+        note_figures({row["task"]: row["score"] for row in summary_rows(summaries)})
         if problems:
             logger.warning("All answers are stored: the same command scores them without a model.")
             problems.raise_all()
-        write_tables(self._run_dir)
-        print(f"{self._run_dir.name}\n{render_summaries(summaries, stdout_columns())}\n")
-        note_figures({"run": self._run_dir.name})
-        note_figures({row["task"]: row["score"] for row in summary_rows(summaries)})
-        for task_run, summary in zip(self._task_runs, summaries, strict=True):
+        for task_run, summary in scored:
             if not task_run.asked.task.has_annotations and summary.judge is None:
                 _say_who_scores(task_run)
         logger.info("results in %s", self._run_dir)
         max_failures = self.settings.max_failures
         too_many = [
             f"{task_run.name} {number:,}"
-            for task_run in self._task_runs
+            for task_run in self.task_runs
             if (number := task_run.num_unanswered()) > max_failures
         ]
         if not too_many:
@@ -332,8 +331,16 @@ class Course:
         return INCOMPLETE
 
 
-def _resume_command(*, is_begun: bool) -> str:
-    return resume_command(PROGRAM, is_begun=is_begun, is_swept=is_swept_job())
+def _stopped(task_runs: Sequence[TaskRun]) -> str:
+    """What is said of a run that was interrupted: how much is stored, and how to go on."""
+    is_begun = bool(task_runs) and all(task_run.is_open for task_run in task_runs)
+    told = ""
+    if is_begun:
+        total = sum(len(task_run.asked.samples) for task_run in task_runs)
+        stored = total - sum(task_run.num_unanswered() for task_run in task_runs)
+        told = f" {stored:,} of {total:,} answers are stored."
+    command_line = resume_command(PROGRAM, is_begun=is_begun, is_swept=is_swept_job())
+    return f"Stopped.{told} To go on: {command_line}"
 
 
 def _say_who_scores(task_run: TaskRun) -> None:

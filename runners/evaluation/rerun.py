@@ -6,7 +6,7 @@ with the resolved values of its identity they say everything that can change an 
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from llava.conversation import conv_templates
 from llava.generation.calibration import MAX_EXPECTED_FLIPS
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.identity import engine_identity
+from runners.logs import tell
 from runners.options.build import read_stored
 from runners.options.engine import PackedOptions
 from runners.options.eval import EvalConfig
@@ -133,7 +134,8 @@ def rerun(
     folder = Path(repeated.results_dir, run_name(repeated))
     if not settings.overwrite:
         _require_something_to_repeat(originals, folder)
-    print(f"repeating {originals[0].folder.parent} as {folder}", file=sys.stderr)
+    if not settings.quiet:
+        tell(f"repeating {originals[0].folder.parent} as {folder}", logging.INFO)
     code = evaluate(repeated, specs)
     if settings.dry_run or code not in (COMPLETE, INCOMPLETE):
         return code

@@ -174,7 +174,12 @@ class TaskRun:
         """Writes the manifest before the first answer of this session, then the missing images."""
         session, spec = environment.to_json(), self.asked.spec
         self._tell_other_code(session)
-        begun = {"started": now(), "num_stored": len(self._answers.lines), **session}
+        begun = {
+            "started": now(),
+            "num_stored": len(self._answers.lines),
+            "num_questions": len(self.asked.samples),
+            **session,
+        }
         manifest = Manifest(
             identity=self.asked.identity(model),
             environment={**session, "task": None if spec is None else spec.to_json()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import extract_model_from_parallel
-from peft import PeftModel
 
 from llava.generation.devices import set_arithmetic
 from llava.model.adopted import NATIVE_CLASSES, adopt, is_adoptable
@@ -33,7 +33,7 @@ def unwrap_model(model: Any) -> Any:
     while inner is not model:
         inner = model
         model = extract_model_from_parallel(model, keep_torch_compile=False)
-        if isinstance(model, PeftModel):
+        if _is_of_peft(model):
             if model.active_peft_config.is_prompt_learning:
                 raise ValueError(
                     "`model` must not learn prompts, but is a PeftModel with "
@@ -42,6 +42,15 @@ def unwrap_model(model: Any) -> Any:
                 )
             model = model.get_base_model()
     return model
+
+
+def _is_of_peft(model: Any) -> bool:
+    """Whether peft put adapters around a model; then whoever made it has imported peft.
+
+    Importing it takes seconds, and has bitsandbytes tell of kernels that it lacks.
+    """
+    peft = sys.modules.get("peft")
+    return peft is not None and isinstance(model, peft.PeftModel)
 
 
 def as_known_class(model: Any, image_processor: Any) -> Any:

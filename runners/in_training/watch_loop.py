@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
 from llava.names import get_model_name_from_path
-from runners.errors import BAD_INPUT, COMPLETE, INCOMPLETE, ConfigError
+from runners.environment import called
+from runners.errors import BAD_INPUT, COMPLETE, INCOMPLETE, ConfigError, WorkerError
 from runners.evaluation.checkpoint import inspect_subject
 from runners.evaluation.identity import identify_checkpoint
 from runners.evaluation.questions import AskedTask
@@ -24,14 +27,15 @@ from runners.in_training.checkpoint_folders import (
     last_change_s,
     what_is_missing,
 )
+from runners.logs import mask_secrets
 from runners.options.names import run_name
 from runners.options.task_spec import TaskSpec
 from runners.options.watch import WatchConfig
-from runners.options.words import quote_literally
+from runners.options.words import quote_if_read
 from runners.signals import Interruption
-from runners.storage.identity import UNKNOWN
 from runners.storage.lock import FolderLock
 from runners.storage.stored import StoredTask
+from runners.workers.interface import build_workers
 
 logger = logging.getLogger(__name__)
 
@@ -123,14 +127,16 @@ class Watch:
             return False
         missing = what_is_missing(folder, base)
         if missing:
-            self._tell(folder, f"not evaluated, because it is incomplete: {missing}")
+            told = f"not evaluated, because it is incomplete: {missing}"
+            self._tell(folder, told, logging.WARNING)
             self._failed.add(folder)
             return True
         settings = self._settings_of(folder)
         try:
             is_evaluated = self._is_evaluated(settings)
         except ConfigError as error:
-            logger.error("%s: not evaluated: %s", folder, error)
+            way_out = f"\n{self._way_out(folder)}" if "run=NAME" in str(error) else ""
+            logger.error("%s: not evaluated: %s%s", folder, error, way_out)
             self._failed.add(folder)
             self._retry.pop(folder, None)  # it would be refused again
         else:
@@ -183,19 +189,18 @@ class Watch:
             return False
         try:
             subject = inspect_subject(settings)
-            model = identify_checkpoint(subject, settings, _leave_unknown)
+            model = identify_checkpoint(subject, settings, partial(_hash_weights, settings))
             tasks = [
                 # built anew, because the data may have changed since the last look
                 TaskRun(AskedTask(spec.with_options({}).build(), settings, spec), run_dir)
                 for spec in self.specs.values()
             ]
-        except (CheckpointError, ConversationError, ConfigError, DataError):
+        except (CheckpointError, ConversationError, ConfigError, DataError, WorkerError):
             return False  # the evaluation says what is wrong
         try:
             for task in tasks:
                 task.check(model, "or keep these results elsewhere with results_dir=DIR")
-            is_known = not any(UNKNOWN in hashes.values() for hashes in model.files.values())
-            return is_known and all(task.is_done(settings.max_failures) for task in tasks)
+            return all(task.is_done(settings.max_failures) for task in tasks)
         except DataError:
             return False
 
@@ -206,14 +211,8 @@ class Watch:
             self._tell(folder, f"another process is writing its run {name}")
             return False
         logger.info("%s: evaluating as run %s", folder, name)
-        code = self.interruption.run(
-            [
-                *(sys.executable, "-m", "llava_evals", "eval", *self.words),
-                "model=checkpoint",
-                f"model.path={quote_literally(str(folder))}",
-                f"run={quote_literally(name)}",
-            ]
-        )
+        options = [*self._options(folder), f"run={quote_if_read(name)}"]
+        code = self.interruption.run([sys.executable, "-m", "llava_evals", "eval", *options])
         if self.interruption.requested:
             return False
         if code == BAD_INPUT and self._is_busy(name):
@@ -227,12 +226,25 @@ class Watch:
             f"in {retry.wait_s:,.0f} s, or when the checkpoint, its vision tower or base changes"
         )
         logger.error(
-            "%s: the evaluation %s%s",
+            "%s: the evaluation %s%s%s",
             folder,
             f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}",
             "" if self.settings.once else f"; it is tried again {again}",
+            f". {self._way_out(folder)}" if code == BAD_INPUT else "",
         )
         return True
+
+    def _options(self, folder: Path) -> list[str]:
+        """The options of a checkpoint's evaluation, without the name of its run."""
+        return [*self.words, "model=checkpoint", f"model.path={quote_if_read(str(folder))}"]
+
+    def _way_out(self, folder: Path) -> str:
+        """What can be done where a message offers options that a watch does not take."""
+        by_hand = shlex.join([*called("runners.eval"), *self._options(folder)])
+        return mask_secrets(
+            "A watch takes no run= and no overwrite=: where these are the remedy, start it with "
+            f"another results_dir=DIR, or give them by hand to: {by_hand}"
+        )
 
     def _succeed(self, folder: Path, what: str) -> None:
         self._failed.discard(folder)
@@ -244,11 +256,11 @@ class Watch:
         run_dir = Path(self.settings.results_dir) / name
         return any(FolderLock(run_dir / task).is_taken() for task in self.specs)
 
-    def _tell(self, folder: Path, what: str) -> None:
+    def _tell(self, folder: Path, what: str, level: int = logging.INFO) -> None:
         """Says something about a checkpoint unless it was the last thing that was said of it."""
         if self._told.get(folder) != what:
             self._told[folder] = what
-            logger.info("%s: %s", folder, what)
+            logger.log(level, "%s: %s", folder, what)
 
 
 def checkpoint_name(root: Path, folder: Path) -> str:
@@ -265,6 +277,13 @@ def checkpoint_name(root: Path, folder: Path) -> str:
     return get_model_name_from_path(str(folder.resolve()))
 
 
-def _leave_unknown(files: Mapping[str, object]) -> dict[str, str]:
-    """The hashes of weights that were not read before, which takes torch."""
-    return dict.fromkeys(files, UNKNOWN)
+def _hash_weights(settings: WatchConfig, files: Mapping[str, Sequence[Path]]) -> Mapping[str, str]:
+    """The hashes of weights that were not read on this machine before."""
+    read = ", ".join(str(path.parent) for path in {paths[0] for paths in files.values()})
+    logger.info("%s: reading the weights, to see whether the stored answers are theirs", read)
+    workers = build_workers(settings.runner)
+    try:
+        workers.start(settings.device)
+        return workers.hash_weights(files)
+    finally:
+        workers.close()

@@ -6,7 +6,6 @@ import difflib
 import errno
 import os
 import re
-import sys
 import traceback
 from collections.abc import Iterable
 from dataclasses import fields
@@ -16,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from runners.errors import DISK_FULL, WriteError
-from runners.logs import mask_secrets
+from runners.logs import tell
 from runners.options.engine import ENGINES
 from runners.options.runner import RUNNERS
 
@@ -43,8 +42,8 @@ _MERGING = re.compile(r"Error merging override (?P<override>.*)", re.DOTALL)
 def report(error: BaseException, message: str | None = None) -> None:
     """Prints what is said of an error on stderr, with its traceback if that was asked for."""
     if os.environ.get(FULL_ERROR) == "1":
-        print(mask_secrets("".join(traceback.format_exception(error))), file=sys.stderr)
-    print(mask_secrets(message or paragraph(error)), file=sys.stderr)
+        tell("".join(traceback.format_exception(error)))
+    tell(message or paragraph(error))
 
 
 def paragraph(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from omegaconf import MISSING as MUST_BE_GIVEN
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runners.environment import called
 from runners.errors import ConfigError
 from runners.options.benchmark_options import OPTION_TEXTS
 from runners.options.component import Component
@@ -76,7 +77,9 @@ def render_help(program: str, schema: type, argv: Sequence[str] = ()) -> str:
         name: next((w.partition("=")[2] for w in argv if w.startswith(f"{name}=")), default)
         for name, default in groups.items()
     }
-    blocks = [str(config.hydra.help.header).rstrip()]
+    module = f"runners.{program}"
+    here = " ".join(called(module))
+    blocks = [str(config.hydra.help.header).rstrip().replace(f"python -m {module}", here)]
     if groups:
         blocks.append("Choices, as NAME=CHOICE, with what is chosen by default:")
         blocks += [_group(name, default, argv) for name, default in groups.items()]

@@ -22,6 +22,10 @@ _OF_A_TASK = ".old-99999"
 _SET_ASIDE = re.compile(r"\.old-\d+$")
 
 
+VERDICT = "regress-"
+"""What the folder of a verdict over a run is called, in front of the name of the baseline."""
+
+
 def is_set_aside(folder: Path) -> bool:
     """Whether a folder holds the results of a task that `overwrite=true` put out of the way.
 

@@ -8,6 +8,7 @@ error is one paragraph on stderr; `HYDRA_FULL_ERROR=1` adds the traceback.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -43,7 +44,7 @@ from runners.errors import (
     WorkerError,
     WriteError,
 )
-from runners.logs import mask_secrets
+from runners.logs import mask_secrets, tell
 from runners.options.complaints import (
     FORBIDDEN,
     FULL_ERROR,
@@ -104,17 +105,17 @@ def main(
 def _does_the_work(rank: int, count: int) -> bool:
     """Whether this process is the one of several that works; says so."""
     if rank == 0:
-        print(
+        tell(
             f"torchrun, accelerate launch or another launcher started this program {count} times. "
             "This process does all of the work, on every GPU of its machine, and the others end. "
             "Leave the launcher out.",
-            file=sys.stderr,
+            logging.WARNING,
         )
     else:
-        print(
+        tell(
             f"Process {rank} of {count} of torchrun or another launcher ends: process 0 does all "
             "of the work. Leave the launcher out.",
-            file=sys.stderr,
+            logging.WARNING,
         )
     return rank == 0
 
@@ -219,7 +220,7 @@ class _Jobs:
         if is_swept:
             name = f"Job {HydraConfig.get().job.num + 1} of the sweep"
             overrides = " ".join(HydraConfig.get().overrides.task)
-            print(mask_secrets(f"{name}: {overrides}"), file=sys.stderr)
+            tell(f"{name}: {overrides}", logging.INFO)
         self.running = True
         take_figures()  # of a job that was none of this sweep
         with _command_line(self._argv[1:]), _environment(FULL_ERROR, self._full_error):
@@ -229,8 +230,7 @@ class _Jobs:
             self.codes.append(code)
             return
         if code != COMPLETE:
-            told = f"{name} ended with exit code {code}: {overrides}"
-            self._failures.append(mask_secrets(told))
+            self._failures.append(f"{name} ended with exit code {code}: {overrides}")
         ended = EndedJob(
             num=HydraConfig.get().job.num,
             code=code,
@@ -245,9 +245,9 @@ class _Jobs:
     def tell_failures(self) -> None:
         """Says at the end of a sweep which of its jobs did not end with 0; hours lie between."""
         for line in self._failures:
-            print(line, file=sys.stderr)
+            tell(line)
         if self._num_not_begun:
-            print(f"Jobs of the sweep not begun: {self._num_not_begun}", file=sys.stderr)
+            tell(f"Jobs of the sweep not begun: {self._num_not_begun}")
 
     def _run(self, config: DictConfig) -> int:
         try:
@@ -325,7 +325,4 @@ def _report_unexpected(
 ) -> None:
     """The excepthook of the programs: a defect is one paragraph too."""
     report(error)
-    print(
-        f"({kind.__name__}: this should not have happened. Set {FULL_ERROR}=1 for the traceback.)",
-        file=sys.stderr,
-    )
+    tell(f"({kind.__name__}: this should not have happened. Set {FULL_ERROR}=1 for the traceback.)")

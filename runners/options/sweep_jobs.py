@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import shutil
-import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from runners.errors import COMPLETE
+from runners.logs import tell
 
 _figures: dict[str, str] = {}
 
@@ -102,7 +105,7 @@ class RemoteJobs:
         jobs = [EndedJob(**json.loads(files[num].read_bytes())) for num in sorted(files)]
         for job in jobs:
             told = f"Job {job.num + 1} of the sweep ended with exit code {job.code}"
-            print(told, file=sys.stderr)
+            tell(told, logging.INFO if job.code == COMPLETE else logging.ERROR)
         shutil.rmtree(self._folder)
         return jobs
 

@@ -27,6 +27,7 @@ _LISTS = frozenset({Kind.PATHS, Kind.NAMES, Kind.PARTS})
 
 _KEY = re.compile(r"^(?P<mark>\+{0,2})(?P<key>[\w.]+)=(?P<value>.*)$", re.DOTALL)
 _QUOTES = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+_PLAIN = re.compile(r"[\w./=+@-]+")
 _QUOTED = re.compile(_QUOTES, re.DOTALL)
 _OUTSIDE_QUOTES = re.compile(rf"""(?:[^,'"]|{_QUOTES}|['"])+""", re.DOTALL)
 _LIST = re.compile(r"\[(?P<elements>.*)\]", re.DOTALL)
@@ -124,6 +125,16 @@ def quote_literally(value: str) -> str:
     'it\'s \${seed}'
     """
     return _quote(escape_interpolations(value))
+
+
+def quote_if_read(value: str) -> str:
+    r"""Returns a path or name as one types it, in quotes where anything in it would be syntax.
+
+    >>> quote_if_read("/out/llava=mine"), quote_if_read("null"), quote_if_read("${seed}")
+    ('/out/llava=mine', "'null'", "'\\${seed}'")
+    """
+    is_plain = _PLAIN.fullmatch(value) is not None and value != "null"
+    return value if is_plain else quote_literally(value)
 
 
 def escape_interpolations(value: str) -> str:

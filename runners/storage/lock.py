@@ -6,6 +6,7 @@ import errno
 import itertools
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from runners.errors import DISK_FULL, ConfigError, StoreError
 from runners.logs import LOG_FILE
+from runners.options.names import VERDICT
 from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE
 from runners.storage.files import (
     SPOILED_SUFFIX,
@@ -182,9 +184,16 @@ class FolderLock:
 
 
 def set_aside(folder: Path) -> None:
-    """Renames a task's folder, if it is there, to the first free `<task>.old-N`."""
+    """Renames a task's folder, if it is there, to the first free `<task>.old-N`.
+
+    The gate's verdicts over the run go with the answers that they are about.
+    """
     if not folder.exists():
         return
+    for verdict in sorted(folder.parent.glob(f"{VERDICT}*")):
+        if verdict.is_dir() and not (verdict / MANIFEST_FILE).exists():
+            shutil.move(verdict, folder / verdict.name)  # a linked folder is on another disk
+            logger.info("%s is of replaced answers and goes with them", verdict)
     names = (folder.with_name(f"{folder.name}.old-{number}") for number in itertools.count(1))
     aside = next(name for name in names if not os.path.lexists(name))
     folder.rename(aside)

@@ -86,6 +86,12 @@ class Manifest:
         return begun.get("started") or begun.get("imported")
 
     @property
+    def num_questions(self) -> int | None:
+        """How many questions the last session had, answered ones included; None if unknown."""
+        found = self.history[-1].get("num_questions") if self.history else None
+        return found if type(found) is int else None
+
+    @property
     def last_session(self) -> str | None:
         """When the last session on the run began."""
         last = self.history[-1] if self.history else {}

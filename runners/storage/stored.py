@@ -27,6 +27,8 @@ from runners.storage.summary import (
     read_summary,
 )
 
+_OF_A_CHECKPOINT = ("config.json", "adapter_config.json")
+
 
 class State(str, Enum):
     """What a stored task is good for.
@@ -328,6 +330,12 @@ def find_run(name: str, results_dir: Path, option: str) -> StoredRun:
     for folder in (results_dir / name, Path(name)):
         if name not in ("", ".", "..") and folder.is_dir():
             if not (run := read_run(folder)).tasks:
+                if any((folder / name).is_file() for name in _OF_A_CHECKPOINT):
+                    raise ConfigError(
+                        f"`{option}` must name a run, but {folder} is a checkpoint. Evaluate it "
+                        f"first, and give the name of that run: python -m runners.eval "
+                        f"model.path={folder} task=NAME run=RUN, then {option}=RUN."
+                    )
                 raise ConfigError(
                     f"{folder} holds no task with answers. Check `{option}`: it names a run, not a "
                     "task of it."

@@ -348,6 +348,32 @@ def test_narrow_screens_scroll_in_one_direction(
             assert page.locator("#detail").evaluate("pane => pane.scrollWidth <= pane.clientWidth")
 
 
+@pytest.fixture(scope="module")
+def long_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four runs whose names are as long as those of real checkpoints."""
+    folder = tmp_path_factory.mktemp("long")
+    data = write_data(folder / "data", [{"question_id": "one", "text": "Why?", "answer": "so"}])
+    names = [f"checkpoints-stage2-bfloat16-lora-r128-v{number}" for number in range(4)]
+    for name in names:
+        write_run(folder / "results" / name, data, [Reply("so")])
+    return write_report(folder, f"runs=[{','.join(names)}]")
+
+
+@pytest.mark.parametrize("width", [390, 800, 1101, 1300, 1360])
+def test_long_names_of_runs_leave_room_for_the_rest(
+    width: int, long_page: Path, new_page: NewPage
+) -> None:
+    page = new_page(viewport={"width": width, "height": 800})
+    open_page(page, long_page, "#questions")
+    page.locator("#row-0").click()
+    assert page.locator(".card").count() == 4
+    sticks_out = "all => all.filter(each => each.scrollWidth > each.clientWidth).length"
+    for box in (".card", "#detail", "#filter-panel"):
+        assert page.locator(box).evaluate_all(sticks_out) == 0, box
+    tabs = "all => all.map(each => each.getClientRects().length + each.offsetHeight)"
+    assert max(page.locator(".bar nav a").evaluate_all(tabs)) < 40  # one line each
+
+
 def test_question_covers_the_list_on_a_phone_and_gives_it_back(
     pair_page: Path, new_page: NewPage
 ) -> None:

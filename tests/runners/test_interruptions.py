@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from runners.storage.stored import StoredTask
 from tests.faults.engines import held
 from tests.runners.conftest import (
     TIMEOUT_S,
@@ -94,6 +96,7 @@ def test_interrupted_run_goes_on_to_the_same_bytes(
         assert not (results / task / "summary.json").exists()
     finished = shell(command, tmp_path)
     assert finished.code == 0
+    assert re.search(r"vqav2: \d+ of \d+ answers are there", finished.stderr)
     assert finished.stdout == demo_run.stdout
     assert promised_bytes(tmp_path / "results/demo") == promised_bytes(
         demo_run.workspace / "results/demo"
@@ -165,6 +168,13 @@ def test_item_in_flight_is_finished_and_stored_and_no_other_is_begun(
     assert program.returncode == code, said
     assert "To go on: python -m runners.eval" in said
     assert "overwrite" not in said.partition("To go on: ")[2]  # it would set these answers aside
+    log, number = (tmp_path / "results/demo/run.log").read_text(), len(read_lines(answers))
+    both = re.search(rf"Stopped. {number} of (\d+) answers are stored. To go on: ", said)
+    assert both
+    assert both[0] in log
+    listed = StoredTask(answers.parent).manifest
+    assert listed is not None
+    assert number <= (listed.num_questions or 0) < int(both[1])
     expected = read_lines(demo_run.workspace / "results/demo/gqa/predictions.jsonl")
     keys = [line["metadata"]["key"] for line in read_lines(answers)]
     assert sorted(keys) == sorted(line["metadata"]["key"] for line in expected)

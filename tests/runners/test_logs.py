@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from runners.errors import ConfigError
 from runners.logs import LOG_FILE, NUMBERS, RunLog, doing, is_drawn, lines_only
+from runners.options.complaints import report
 
 logger = logging.getLogger("runners.test")
 
@@ -85,6 +87,20 @@ def test_each_line_may_be_an_object(capsys: pytest.CaptureFixture[str]) -> None:
         "num_done": 3,
     }
     assert (second["level"], second["message"]) == ("error", '"quoted" api_key=***')
+
+
+def test_errors_are_objects_where_lines_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = ConfigError("100% wrong: http://me:pw@host.\nLeave it out.")
+    monkeypatch.setattr(sys, "argv", ["eval", "task=gqa", "++log=json"])
+    report(error)
+    told = json.loads(capsys.readouterr().err)
+    assert told["level"] == "error"
+    assert told["message"] == "100% wrong: http://***@host.\nLeave it out."
+    monkeypatch.setattr(sys, "argv", ["eval", "task=gqa"])
+    report(error)
+    assert capsys.readouterr().err == f"{told['message']}\n"
 
 
 def test_nothing_is_drawn_where_only_lines_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

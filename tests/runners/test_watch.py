@@ -339,11 +339,65 @@ def test_wrong_option_stops_before_anything_is_evaluated(
     assert not (workspace / "results").exists()
 
 
+@pytest.mark.parametrize("options", ["log=json", "log=json quiet=true"])
+def test_each_line_of_a_watch_is_an_object(
+    options: str,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for folder, level in (("runs", "warning"), ("nowhere", "error")):
+        in_process(f"dir={folder} {OPTIONS} once=true {options}", workspace, monkeypatch)
+        lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        assert lines[-1]["level"] == level
+        assert len(lines) == 1 or "quiet" not in options
+
+
+def test_quiet_watch_tells_of_an_incomplete_checkpoint(
+    save: Save, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (save("llava-v1.5-a") / "tokenizer.model").unlink()
+    options = f"dir=runs {OPTIONS} once=true quiet_s=0 quiet=true"
+    assert in_process(options, workspace, monkeypatch) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_nothing_there_is_nothing_to_do(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert in_process(f"dir=runs {OPTIONS} once=true", workspace, monkeypatch) == 0
     assert "there is no checkpoint in runs" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_weights_whose_hash_is_not_known_are_read_before_an_evaluation_is_told(
+    save: Save,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """As after `clean`, or on another machine; a nightly job tells nothing of it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(workspace / "cache"))
+    save("llava-v1.5-a")
+    options = f"dir=runs {OPTIONS} once=true quiet_s=0"
+    assert in_process(options, workspace, monkeypatch) == 0
+    assert "model.path=runs/llava-v1.5-a run=llava-v1.5-a" in capfd.readouterr().err
+    for option, said in (("log=json", "evaluated before, as run"), ("quiet=true", "")):
+        shutil.rmtree(workspace / "cache" / "llava-evals" / "digests")
+        assert in_process(f"{options} {option}", workspace, monkeypatch) == 0
+        told = capfd.readouterr()
+        assert told.out == ""
+        assert said in told.err
+        assert "evaluating" not in told.err
+        assert all(json.loads(line)["level"] == "info" for line in told.err.splitlines())
+        assert bool(told.err) == bool(said)
+
+    summary = workspace / "results" / "llava-v1.5-a-max_new_tokens2" / "custom" / "manifest.json"
+    summary.write_text("{")
+    assert in_process(f"{options} quiet=true", workspace, monkeypatch) == 1
+    said = capfd.readouterr().err
+    assert "A watch takes no run= and no overwrite=" in said
+    assert "by hand to: python -m runners.eval task=custom" in said
 
 
 @pytest.mark.slow

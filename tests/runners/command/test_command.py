@@ -15,7 +15,7 @@ import pytest
 from runners.command import main as command
 from runners.command.completion import completions
 from runners.command.names import COMMANDS, PROGRAMS
-from runners.environment import resume_command
+from runners.environment import resume_command, source_hash
 from runners.options.register import SCHEMAS
 from runners.scoring.judge import OPENAI_URL, _folder_name
 from runners.scoring.replies import run_path
@@ -51,6 +51,7 @@ def test_version_imports_no_torch(capsys: Say) -> None:
     )
     told = dict(line.split() for line in done.stdout.splitlines())
     assert done.returncode == 0
+    assert told.pop("source") == source_hash()
     assert told == {name: version(name) for name in ("llava-evals", "torch", "transformers")}
 
 
@@ -60,10 +61,15 @@ def test_version_imports_no_torch(capsys: Say) -> None:
         (["evla"], "Did you mean `llava-evals eval`?"),
         (["train-demo"], "Did you mean `llava-evals train_demo`?"),
         (["task=gqa"], "`llava-evals eval task=gqa`"),
-        (["list"], "tasks, models, templates, runs"),
+        (["list"], "one of tasks, models, templates, runs.\n"),
+        (["list", "task"], "runs, but is followed by 'task'.\n"),
+        (["list", "tasks", "--include=mine"], "Write `include=mine`."),
+        (["list", "runs", "--results-dir"], "Write `results_dir=VALUE`."),
+        (["list", "tasks", "x=y"], "There are: include=.\n"),
         (["list", "runs", "result_dir=x"], "Did you mean `results_dir`?"),
         (["list", "models", "include=nowhere"], "`include` must name a folder"),
         (["clean", "yes=maybe"], "`yes` must be true or false"),
+        (["clean", "what=cache"], "set_aside, caches, all"),
         (["completion", "tcsh"], "not in 'tcsh'"),
     ],
 )
@@ -106,6 +112,9 @@ def test_runs_are_listed_with_how_to_go_on(results: Path, capsys: Say) -> None:
     unfinished(results / "killed" / "pope", begun)
     swept = "python -m runners.eval -m task=pope limit=1,2 overwrite=true"
     unfinished(results / "swept" / "pope", swept)
+    content = json.loads((results / "swept" / "pope" / "manifest.json").read_text())
+    content["history"] = [{"num_questions": 20}]
+    (results / "swept" / "pope" / "manifest.json").write_text(json.dumps(content))
     unfinished(results / "strange" / "pope", "llava-evals eval; touch /tmp/x")
     unfinished(results / "foreign" / "pope", "rm -r .")
     (results / "broken" / "gqa").mkdir(parents=True)
@@ -117,6 +126,8 @@ def test_runs_are_listed_with_how_to_go_on(results: Path, capsys: Say) -> None:
     assert rows["done"][:3] == ["done", "gqa", "finished"]
     assert {"75.00", "4"} <= set(rows["done"])
     assert rows["killed"][2] == "unfinished"
+    assert rows["killed"][-2] == "3"  # of how many, manifests of earlier versions do not say
+    assert rows["swept"][-4:-1] == ["3", "/", "20"]
     assert rows["broken"][2] == "unreadable"
     assert "killed, pope: go on with python -m runners.eval task=pope 'run=my run'\n" in said
     assert f"swept, pope: go on with {swept}\n" in said
@@ -242,13 +253,31 @@ def to_clean(results: Path) -> dict[str, Path]:
     }
 
 
+@pytest.mark.parametrize(
+    ("what", "removed"),
+    [
+        ([], {"replaced"}),
+        (["what=set_aside"], {"replaced"}),
+        (["what=caches"], {"demo"}),
+        (["what=all"], {"replaced", "demo"}),
+    ],
+)
+def test_clean_empties_the_cache_of_all_projects_only_when_asked(
+    what: list[str], removed: set[str], results: Path, capsys: Say
+) -> None:
+    folders = to_clean(results)
+    assert command.main(["clean", "results_dir=results", "yes=true", *what]) == 0
+    assert {name for name, folder in folders.items() if not folder.is_dir()} == removed
+    assert ("shared by all results" in capsys.readouterr().out) == ("demo" not in removed)
+
+
 @pytest.mark.parametrize(("answer", "is_removed"), [("y\n", True), ("n\n", False), ("", False)])
 def test_clean_asks_and_keeps_what_nothing_replaced(
     answer: str, is_removed: bool, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: Say
 ) -> None:
     folders = to_clean(results)
     monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
-    assert command.main(["clean"]) == 0
+    assert command.main(["clean", "what=all"]) == 0
     said = capsys.readouterr().out
     assert f"{folders['larger'].name}: gqa has nothing for 2 of its answers" in said
     left = {name for name, folder in folders.items() if folder.is_dir()}
@@ -290,6 +319,7 @@ def test_clean_unasked(results: Path, capsys: Say) -> None:
         (["eval", "log="], {"log=plain", "log=json"}),
         (["regress", "mo"], set()),
         (["list", "te"], {"templates"}),
+        (["clean", "what=a"], {"what=all"}),
         (["nothing", "x"], set()),
     ],
 )

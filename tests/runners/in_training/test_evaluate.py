@@ -146,6 +146,21 @@ def test_wrong_options_are_named(demo: LoadedModel, options: dict[str, Any], mes
         ask(demo, options.pop("tasks", "gqa"), **options)
 
 
+def test_evaluation_in_training_lets_no_library_talk() -> None:
+    """As bitsandbytes does of kernels that it lacks, once peft imports it."""
+    code = (
+        "import runners, torch; from tests.demo_questions import load_demo\n"
+        "demo = load_demo(torch.float32)\n"
+        "runners.evaluate(demo.model, demo.tokenizer, demo.image_processor, 'gqa', data='demo', "
+        "limit=2, conversation='vicuna_v1', quiet=True)"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    assert finished.stdout == ""
+    assert "Failed to load" not in finished.stderr
+
+
 def test_importing_the_package_imports_nothing() -> None:
     code = "import sys, runners; print([n for n in ('torch', 'hydra') if n in sys.modules])"
     finished = subprocess.run(

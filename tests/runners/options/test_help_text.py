@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,12 @@ def test_every_benchmark_shows_its_options() -> None:
                 assert name == "_target_" or f"tasks.{task}.{name}" in described, (task, name)
         else:
             assert "tasks.scienceqa.split=" in shown
+
+
+def test_program_is_shown_as_it_was_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    for started, shown in {
+        "/venv/bin/llava-evals": "llava-evals watch dir=CHECKPOINTS task=gqa\n",
+        "/site/runners/watch.py": "python -m runners.watch dir=CHECKPOINTS task=gqa\n",
+    }.items():
+        monkeypatch.setattr(sys, "argv", [started, "--help"])
+        assert shown in render_help("watch", SCHEMAS["watch"])

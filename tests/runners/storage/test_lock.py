@@ -138,6 +138,17 @@ def test_name_that_a_dangling_link_has_is_not_free(tmp_path: Path) -> None:
     assert (tmp_path / "gqa.old-2").is_dir()
 
 
+def test_verdicts_go_with_the_answers_that_they_are_about(tmp_path: Path) -> None:
+    for name in ("gqa", "pope", "regress-old", "regress-task"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "regress-old" / "verdict.json").write_text('{"verdict": "fail"}')
+    (tmp_path / "regress-task" / "manifest.json").write_text("{}")  # a benchmark of that name
+    set_aside(tmp_path / "gqa")
+    set_aside(tmp_path / "pope")
+    assert (tmp_path / "gqa.old-1" / "regress-old" / "verdict.json").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"gqa.old-1", "pope.old-1", "regress-task"}
+
+
 def test_folder_is_taken_under_each_of_its_names(tmp_path: Path) -> None:
     folder, link = tmp_path / "disk/gqa", tmp_path / "run/gqa"
     folder.mkdir(parents=True)

@@ -490,3 +490,11 @@ def test_an_answer_that_comes_while_files_are_read_passes_for_no_edited_one(
     monkeypatch.setattr(stored, "read_intact_lines", interrupted)
     answers = StoredTask(folder_of("A")).answers
     assert (len(answers.lines), answers.num_bad) == (7, 0)
+
+
+@pytest.mark.parametrize("file", ["config.json", "adapter_config.json"])
+def test_checkpoint_in_place_of_a_run_is_told_how_to_become_one(file: str, tmp_path: Path) -> None:
+    (tmp_path / file).write_text("{}")
+    told = f"{tmp_path} is a checkpoint.*eval model.path={tmp_path} task=NAME run=RUN.*baseline=RUN"
+    with pytest.raises(ConfigError, match=told):
+        find_run(str(tmp_path), RESULTS, "baseline")
