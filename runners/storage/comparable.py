@@ -76,6 +76,14 @@ def _obstacles(
             message=f"the scores are by other definitions ({_named_scorer(first)} and "
             f"{_named_scorer(second)}). {remedy}",
         )
+    elif None not in (codes := [s.hashes.included_code for s in (first, second)]) and (
+        codes[0] != codes[1]
+    ):
+        yield Obstacle(
+            difference=Difference.SCORER,
+            message=f"the scores are by two versions of the included code ({first.definition} "
+            "both times). Score both runs again: runners.score run=NAME include=DIR.",
+        )
     if bool(before.scores) != bool(after.scores):
         yield Obstacle(
             difference=Difference.SCORES,
@@ -86,7 +94,8 @@ def _obstacles(
         changed = differences(
             before.manifest.identity.get("data") or {}, after.manifest.identity.get("data") or {}
         )
-        files = ", ".join(changed) or "the files"
+        scored = first.other_data or second.other_data  # the one was scored again, with others
+        files = ", ".join(changed or scored) or "the files"
         yield Obstacle(
             difference=Difference.DATA,
             message=f"the data differ ({files}; split {first.split} and {second.split}). Evaluate "

@@ -32,7 +32,7 @@ _UNBROKEN = "\u00a0"
 """Stands for a space at which no line is broken."""
 _FAILURES = ("num_failed", "failures")
 _WAIT_S = 60.0
-_PART = ("limited", "limit", "shard")
+_PART = ("limited", "limit", "shard", "other_data")
 
 
 def summary_rows(summaries: Iterable[SummaryFile]) -> list[dict[str, str]]:
@@ -175,6 +175,7 @@ def _figures(of: SummaryFile) -> dict[str, object]:
         "num_failed": sum(of.num_failed.values()),
         "limited": of.origin.limited,
         "limit": of.origin.limit,
+        "other_data": ", ".join(of.other_data) or None,
         "metrics": dict(of.metrics),
         "failures": dict(of.num_failed),
     }
@@ -229,16 +230,16 @@ def _summary_row(summary: SummaryFile) -> dict[str, str]:
         "task": summary.task,
         "split": summary.split,
         "metric": metric if summary.metrics else "none",
-        # The star leads to the remark below: a figure over a part is not to be quoted as it is.
-        "score": render_metric(summary, metric) + (" *" if _is_partial(summary) else ""),
+        # The star leads to the remark below: such a figure is not to be quoted as it is.
+        "score": render_metric(summary, metric) + (" *" if _has_remark(summary) else ""),
         "95% interval": " to ".join(ends),
         "answered": f"{summary.num_answered:,} / {summary.num_questions:,}",
         "failed": f"{sum(summary.num_failed.values()):,}",
     }
 
 
-def _is_partial(of: SummaryFile) -> bool:
-    return of.coverage < 1 or of.origin.limited
+def _has_remark(of: SummaryFile) -> bool:
+    return of.coverage < 1 or of.origin.limited or bool(of.other_data)
 
 
 def _remarks(summaries: Iterable[SummaryFile]) -> Iterator[str]:
@@ -248,6 +249,8 @@ def _remarks(summaries: Iterable[SummaryFile]) -> Iterator[str]:
         if of.coverage < 1:
             what = render_lack(of)
             yield f"* {of.task}: {render_coverage(of.coverage)} of the questions {what}."
+        if of.other_data:
+            yield f"* {of.task}: {of.on_other_data}."
         if of.num_unparsed:
             judged = ", or from what the judge says about them" if of.is_judged else ""
             yield f"{of.task}: nothing could be read from {of.num_unparsed:,} answers{judged}."

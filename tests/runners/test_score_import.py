@@ -11,7 +11,10 @@ import pytest
 from evals.tasks.custom import Custom
 from evals.tasks.seedbench import SeedBench
 from runners.errors import ConfigError
+from runners.leaderboard import leaderboard
 from runners.options import program
+from runners.publish import publish
+from runners.regress import regress
 from runners.score import score
 from runners.storage.importing import read_import
 from tests.evals.small_data import SMALL_DATA, put_json, put_lines, write_mmvet
@@ -378,3 +381,44 @@ def test_two_answers_under_two_forms_of_an_id_are_told(
     write_answers({"01": "red", "1.0": "blue", "2": "blue", "3": "green"})
     assert program.run("score", score, options) == 0
     assert "1 questions are answered more than once" in caplog.text
+
+
+def test_figure_on_changed_data_is_marked_wherever_it_stands(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_answers(QUESTIONS)
+    for name in ("before", "after"):
+        assert program.run("score", score, [*options, f"run={name}"]) == 0
+    assert "other_data" not in summary_of("after")
+    put_lines(
+        tmp_path / "questions.jsonl",
+        [{"question_id": q, "text": "Color?", "answer": "red"} for q in QUESTIONS],
+    )
+    words = ["run=after"]
+    assert program.run("score", score, words) == 0
+    told = capsys.readouterr()
+    assert "33.33 *" in told.out
+    assert "scored with data other than it was asked with (questions.jsonl)" in told.err
+    assert summary_of("after")["other_data"] == ["questions.jsonl"]
+    assert program.run("leaderboard", leaderboard, ["formats=[csv]", "best=bold"]) == 0
+    board = capsys.readouterr().out
+    assert "(a) scored with data other" in board
+    cells = [line.split("|")[2:4] for line in board.splitlines() if line.startswith("| after ")]
+    assert "33.3 (" in str(cells)
+    runs = ["baseline=before", "candidate=after"]
+    assert program.run("regress", regress, runs) == 2
+    assert "the data differ (questions.jsonl" in capsys.readouterr().err
+    shutil.copytree("results/after", "results/again")
+    assert program.run("regress", regress, ["baseline=after", "candidate=again"]) == 0
+    assert "baseline is scored with data other" in capsys.readouterr().out
+    assert program.run("publish", publish, words) == 2
+    assert "scored with data other" in capsys.readouterr().err
+    # The same content under another name is no other.
+    put_lines(
+        tmp_path / "questions.jsonl",
+        [{"question_id": q, "text": "Color?", "answer": a} for q, a in QUESTIONS.items()],
+    )
+    shutil.move("questions.jsonl", "moved.jsonl")
+    moved = "tasks.custom.questions=moved.jsonl"
+    assert program.run("score", score, [*words, "task=custom", moved]) == 0
+    assert "other_data" not in summary_of("after")

@@ -21,7 +21,7 @@ from runners.storage.run_table import render_causes, render_markdown, summary_ro
 from runners.storage.specs import scored_spec
 from runners.storage.stored import StoredTask
 from runners.storage.summary import SummaryFile
-from runners.views.definitions import is_present_definition, other_options, render_options
+from runners.views.definitions import not_present, other_options, render_options
 from runners.views.leaderboard.entries import printable
 from runners.views.setups import model_template, setup_of
 
@@ -107,6 +107,8 @@ def read_result(task: StoredTask) -> Result:
     summary, manifest = finished.summary, finished.manifest
     if summary.metrics.get(summary.primary_metric) is None:
         raise ConfigError(f"{task.name} {summary.split} has no score.")
+    if summary.on_other_data:
+        raise ConfigError(f"{task.name} {summary.split} is {summary.on_other_data}.")
     expected = summary.expected_num_questions
     if summary.origin.limited or manifest.shard is not None:
         raise ConfigError(f"Only a part of {task.name} {summary.split} was asked.")
@@ -120,11 +122,8 @@ def read_result(task: StoredTask) -> Result:
         location = spec.build().hub
     except (ConfigError, DataError) as error:
         raise ConfigError(f"{task.name} cannot be told from other benchmarks: {error}") from error
-    if not is_present_definition(spec, summary):
-        raise ConfigError(
-            f"{task.name} was scored by {summary.definition} as it was then, which is not the "
-            f"present definition. Score it again: python -m runners.score run={task.run}."
-        )
+    if told := not_present(spec, summary):
+        raise ConfigError(f"{task.name} is not published, {told.replace('NAME', task.run)}.")
     if location is None:
         raise ConfigError(f"No data set on the hub is known for {task.name} {summary.split}.")
     return Result(summary=summary, manifest=manifest, spec=spec, location=location)

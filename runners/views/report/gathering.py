@@ -181,6 +181,8 @@ def _notes(task: ShownTask | None) -> Iterator[str]:
     if summary.coverage < 1:
         what = render_lack(summary)
         yield f"{summary.num_answered:,} of {summary.num_questions:,} questions {what}."
+    if summary.on_other_data:
+        yield f"{summary.on_other_data}."
     if summary.origin.limited:
         yield "only the first questions of the split were asked."
 
