@@ -103,4 +103,4 @@ def _lack(entry: Entry) -> Iterator[Mark]:
     except ConfigError:  # it names no task, or one that is no more
         yield Mark(text="was not scored")
     else:
-        yield Mark(text=f"the split {task.lack}")
+        yield Mark(text=f"the split {task.lack.removesuffix('.')}")

@@ -43,26 +43,26 @@ class Result:
         summary: The figures.
         manifest: What the answers are of.
         spec: The task as it was scored.
-        location: The data set on the hub.
+        location: The data set on the hub; None where there is none, so that no file is written.
     """
 
     summary: SummaryFile
     manifest: Manifest
     spec: TaskSpec
-    location: HubLocation
+    location: HubLocation | None
 
     @property
     def file_name(self) -> str:
         """The file in `FOLDER` that holds it."""
         return f"{self.summary.task}.yaml"
 
-    def entry(self) -> EvalResultEntry:
+    def entry(self, location: HubLocation) -> EvalResultEntry:
         """Returns it as the hub's own library has it, with what decided the figure as notes."""
         of = self.summary
         value = of.scale(of.primary_metric).in_print(of.metrics[of.primary_metric] or 0.0)
         return EvalResultEntry(
-            dataset_id=self.location.repo,
-            task_id=self.location.config or _DEFAULT_TASK,
+            dataset_id=location.repo,
+            task_id=location.config or _DEFAULT_TASK,
             value=round(value, 2 if of.scale(of.primary_metric).unit is not Unit.NUMBER else 4),
             date=self.manifest.started,
             notes=self.notes(),
@@ -99,8 +99,8 @@ def read_result(task: StoredTask) -> Result:
     """Returns a benchmark of a run, if its score is one of the published data.
 
     Raises:
-        ConfigError: it is unfinished, edited, of a part of the data or of other data, has no score,
-            or its data are not on the hub; or the present code means another figure by its name.
+        ConfigError: it is unfinished, edited, of a part of the data or of other data, or has no
+            score; or the present code means another figure by its name.
         DataError: a file is malformed.
     """
     finished = task.finished()
@@ -124,18 +124,19 @@ def read_result(task: StoredTask) -> Result:
         raise ConfigError(f"{task.name} cannot be told from other benchmarks: {error}") from error
     if told := not_present(spec, summary):
         raise ConfigError(f"{task.name} is not published, {told.replace('NAME', task.run)}.")
-    if location is None:
-        raise ConfigError(f"No data set on the hub is known for {task.name} {summary.split}.")
     return Result(summary=summary, manifest=manifest, spec=spec, location=location)
 
 
 def render_files(results: Iterable[Result]) -> dict[str, str]:
-    """Returns the content of each file by its name in `FOLDER`."""
+    """Returns the content of each file by its name in `FOLDER`, as far as there is a data set."""
     return {
         result.file_name: yaml.safe_dump(
-            eval_result_entries_to_yaml([result.entry()]), sort_keys=False, allow_unicode=True
+            eval_result_entries_to_yaml([result.entry(result.location)]),
+            sort_keys=False,
+            allow_unicode=True,
         )
         for result in results
+        if result.location is not None
     }
 
 
@@ -143,9 +144,10 @@ def render_card(results: Sequence[Result]) -> str:
     """Returns the table for the model card, in Markdown."""
     rows = []
     for result, row in zip(results, summary_rows(r.summary for r in results), strict=True):
-        repo = result.location.repo
-        link = f"[{row['task']}](https://huggingface.co/datasets/{repo})"
-        rows.append({**row, "task": link, "definition": result.summary.definition})
+        name = printable(row["task"])
+        if result.location is not None:
+            name = f"[{name}](https://huggingface.co/datasets/{result.location.repo})"
+        rows.append({**row, "task": name, "definition": printable(result.summary.definition)})
     how = "\n".join(f"- {result.summary.task}: {result.notes()}" for result in results)
     return f"{_CARD_TITLE}\n{render_markdown(rows)}\n{how}\n"
 
