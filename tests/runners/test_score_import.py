@@ -422,3 +422,42 @@ def test_figure_on_changed_data_is_marked_wherever_it_stands(
     moved = "tasks.custom.questions=moved.jsonl"
     assert program.run("score", score, [*words, "task=custom", moved]) == 0
     assert "other_data" not in summary_of("after")
+
+
+def test_changed_code_of_an_included_benchmark_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_lines(tmp_path / "q.jsonl", [{"question_id": 1, "text": "Color?", "answer": "red"}])
+    module = tmp_path / "own/mine.py"
+    (tmp_path / "own/task").mkdir(parents=True)
+    (tmp_path / "own/task/mine.yaml").write_text(
+        "# @package tasks.mine\n_target_: included.mine.Mine\nquestions: q.jsonl\n"
+    )
+    module.write_text(
+        "from dataclasses import replace\n"
+        "from evals.benchmark import each, rebuildable\n"
+        "from evals.tasks.custom import Custom as _Custom\n"
+        "@rebuildable\n"
+        "def Mine(*, questions: str):\n"
+        "    own = _Custom(questions=questions, scorer='exact')\n"
+        "    judge = each(lambda text, one: (1.0, text))\n"
+        "    return replace(own, name='mine', definition='mine/1', judge=judge)\n"
+    )
+    put_lines(Path("answers.jsonl"), [{"question_id": 1, "text": "blue"}])
+    words = ["task=mine", "include=own", "predictions=answers.jsonl", "run=r"]
+    assert program.run("score", score, words) == 0
+
+    def notes(*options: str) -> str:
+        words = ["published=none", "formats=[csv]", *options]
+        assert program.run("leaderboard", leaderboard, words) == 0
+        return capsys.readouterr().out.partition("## Notes")[2]
+
+    assert "cannot be checked: scored by mine.py" in notes()
+    assert "stale" not in notes() + notes("include=own")
+    assert "cannot be checked" not in notes("include=own")
+    module.write_text(module.read_text().replace("(1.0, text)", "(0.0, text)"))
+    assert "stale: scored by the included code as it was then" in notes("include=own")
+    assert program.run("publish", publish, ["run=r", "include=own"]) == 2
+    assert "stale: scored by the included code" in capsys.readouterr().err
+    assert program.run("score", score, ["run=r", "include=own"]) == 0
+    assert "stale" not in notes("include=own")
