@@ -153,7 +153,7 @@ class SummaryFile(Summary):
     hashes: Hashes = field(default_factory=Hashes)
     is_judged: bool = False
     judge: JudgeRecord | None = None
-    scored_as: Mapping[str, object] | None = None
+    scored_as: Mapping[str, Any] | None = None
     other_data: Sequence[str] = ()
     is_edited: bool = False
 
