@@ -132,7 +132,7 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
         if any(word in ("--help", "-h") for word in argv):
             print(render_help(config_name, schema, argv), flush=True)
             return COMPLETE
-        argv = choose_stored(argv, schema)
+        argv = choose_stored(argv, config_name)
         if mistakes := find_mistakes(argv, config_name, schema):
             raise ConfigError("\n".join(mistakes))
         with (

@@ -9,29 +9,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from runners.options.conf_files import list_choices, read_choice
+from runners.options.words import is_multirun
 
 _CHOICE = "task="
+_READERS = frozenset({"publish", "regress", "report", "score", "view"})
 _RUNS = ("run", "runs", "baseline", "candidate")
 _NAME = re.compile(r"[A-Za-z_][\w-]*")
-_FILE = "manifest.json"
 
 
-def choose_stored(argv: Sequence[str], schema: type) -> list[str]:
-    """Returns the command line with the benchmarks that only stored runs have as entries.
-
-    Args:
-        argv: The command line.
-        schema: The options of the program.
-    """
-    names = {field.name for field in fields(schema)}
+def choose_stored(argv: Sequence[str], program: str) -> list[str]:
+    """Returns a command line in which the benchmarks that only stored runs have are entries."""
     makes_a_run = any(word.startswith("predictions=") for word in argv)
-    if "results_dir" not in names or makes_a_run or not names & {*_RUNS, "port"}:
+    if program not in _READERS or makes_a_run or is_multirun(argv):
         return list(argv)
     chosen = [word.removeprefix(_CHOICE) for word in argv if word.startswith(_CHOICE)]
     parts = [p.strip().strip("'\"") for value in chosen for p in value.strip("[]").split(",")]
@@ -68,6 +62,4 @@ def _is_stored(name: str, argv: Sequence[str]) -> bool:
     results = Path(given.get("results_dir", "results").strip("'\"")).expanduser()
     runs = ",".join(given.get(option, "").strip("[]") for option in _RUNS).split(",")
     named = [Path(run.strip().strip("'\"")).expanduser() for run in runs if run.strip()]
-    return any(results.glob(f"*/{name}/{_FILE}")) or any(
-        (run / name / _FILE).is_file() for run in named
-    )
+    return any((run / name).is_dir() for run in (*results.glob("*"), *named))

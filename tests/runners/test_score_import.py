@@ -13,6 +13,7 @@ from evals.tasks.seedbench import SeedBench
 from runners.errors import ConfigError
 from runners.leaderboard import leaderboard
 from runners.options import program
+from runners.options.stored_names import choose_stored
 from runners.publish import publish
 from runners.regress import regress
 from runners.report import report
@@ -415,7 +416,7 @@ def test_figure_on_changed_data_is_marked_wherever_it_stands(
     assert "baseline is scored with data other" in capsys.readouterr().out
     assert program.run("publish", publish, words) == 2
     assert "scored with data other" in capsys.readouterr().err
-    # The same content under another name is no other.
+    # Put back, under whatever name, it is no other.
     put_lines(
         tmp_path / "questions.jsonl",
         [{"question_id": q, "text": "Color?", "answer": a} for q, a in QUESTIONS.items()],
@@ -513,3 +514,6 @@ def test_benchmark_of_another_run_alone_is_not_there(
     assert program.run("report", report, ["runs=plain", "task=menus"]) == 2
     assert "no answers to menus in results/plain" in capsys.readouterr().err
     assert program.run("score", score, ["run=plain", "task=custom"]) == 0
+    for words in (["task=custom"], ["task=menus"]):  # what asks takes none from other runs
+        assert choose_stored(words, "eval") == words
+    assert choose_stored(["-m", "task=menus"], "score") == ["-m", "task=menus"]
