@@ -46,6 +46,11 @@ def publish(config: DictConfig) -> int:
         foreign = clear(output)
         results = _read_results(run, named)
         files, card = render_files(results), render_card(results)
+        if settings.create_pr and not files:
+            raise ConfigError(
+                "`create_pr` has nothing to send: no benchmark of the run is on a data set of the "
+                "hub. Leave it out; model_card.md is written without it."
+            )
         for path in foreign:
             if path.name in files:
                 raise ConfigError(
@@ -57,7 +62,9 @@ def publish(config: DictConfig) -> int:
             write_atomic(output / FOLDER / name, content)
         write_atomic(output / CARD, card)
         print(card)
-        logger.info("written to %s: %s, and %s", output / FOLDER, ", ".join(files), CARD)
+        logger.info(
+            "written to %s: %s", output, ", ".join([*(f"{FOLDER}/{f}" for f in files), CARD])
+        )
         if not settings.create_pr:
             logger.info("nothing was sent; create_pr=true opens a pull request")
             return COMPLETE
@@ -77,9 +84,17 @@ def _read_results(run: StoredRun, named: Sequence[str]) -> list[Result]:
     results, refused = [], []
     for name in named or run.tasks:
         try:
-            results.append(read_result(run.tasks[name]))
+            result = read_result(run.tasks[name])
         except (ConfigError, DataError) as error:
             refused.append(str(error))
+            continue
+        results.append(result)
+        if result.location is None:
+            where = f"no data set on the hub is known for {name} {result.summary.split}"
+            if named:
+                refused.append(f"{where}.")
+            else:
+                logger.warning("%s: it is in %s alone", where, CARD)
     if refused and (named or not results):
         raise ConfigError(f"{run.folder} cannot be published: {' '.join(refused)}")
     for reason in refused:

@@ -21,6 +21,7 @@ from runners.evaluation.identity import ModelIdentity
 from runners.evaluation.images import ImageFiles
 from runners.evaluation.provenance import Environment, Timing, near_tie_rule
 from runners.evaluation.questions import AskedTask
+from runners.scoring.score import included_code
 from runners.storage.answer_lines import is_failure
 from runners.storage.answer_store import AnswerStore
 from runners.storage.files import sha256_of_json
@@ -33,6 +34,7 @@ from runners.storage.manifest import (
     read_manifest,
     write_manifest,
 )
+from runners.storage.run_table import render_metric
 from runners.storage.stored import State, StoredTask
 from runners.storage.summary import SummaryFile, read_summary, write_results
 
@@ -120,6 +122,8 @@ class TaskRun:
             return False
         scorer = sha256_of_json(asked.task.definition)
         if summary.judge is None and summary.hashes.scorer != scorer:
+            return False
+        if summary.hashes.included_code not in (None, included_code(asked.task)):
             return False
         lines, traces = stored.answers.lines, stored.answers.traces
         answered = [s for s in asked.samples if s.key in lines and not is_failure(lines[s.key])]
@@ -245,6 +249,7 @@ class TaskRun:
         content, scores = self._summarize(self.asked.limit, stored, timing)
         if stored is not None and stored.judge and stored.hashes.answers == content.hashes.answers:
             return self._judged(stored, content)
+        self._tell_other_figures(stored, content)
         written = content
         if stored is not None and len(before) > len(self.asked.samples):
             logger.info(
@@ -324,6 +329,25 @@ class TaskRun:
                 self.folder,
                 len(self._answers.lines),
                 told,
+            )
+
+    def _tell_other_figures(self, stored: SummaryFile | None, content: SummaryFile) -> None:
+        """Says that the same answers come to other figures, as other code scores them."""
+        if stored is None or stored.hashes.code in (None, content.hashes.code):
+            return
+        before, after = (
+            (each.hashes.answers, each.hashes.data, each.num_questions)
+            for each in (stored, content)
+        )
+        if before == after and stored.metrics != content.metrics:
+            metric = content.primary_metric
+            logger.warning(
+                "%s was scored by another version of the scoring code: the same answers came to "
+                "%s %s by it, and come to %s now",
+                self.folder,
+                metric,
+                render_metric(stored, metric),
+                render_metric(content, metric),
             )
 
     def _has(self, key: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -28,6 +29,7 @@ from runners.options.model import ConversationConfig
 
 PACKAGE = "included"
 _OPTION = "include="
+_WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 _in_use: list[Path] = []
 _declared: dict[str, ConversationConfig] = {}
 
@@ -42,17 +44,36 @@ def included_modules() -> dict[str, Path]:
     return {path.stem: path for folder in _in_use for path in sorted(folder.glob("*.py"))}
 
 
+def is_included(target: str) -> bool:
+    """Whether a constructor is in a module of somebody's own, be its folder named or not."""
+    return target.startswith(f"{PACKAGE}.")
+
+
+def is_at_hand(target: str) -> bool:
+    """Whether the module of a constructor is there: always, unless its folder is not included."""
+    return not is_included(target) or target.split(".")[1] in included_modules()
+
+
 def hash_included(target: str) -> str:
-    """Returns a hash of the included modules, which may import each other; empty for other targets.
+    """Returns a hash of an included module and of those that it names; empty for other targets.
+
+    Modules that have nothing to do with it may be included beside it, or not.
 
     Args:
         target: The dotted name of a benchmark's constructor.
     """
-    if not target.startswith(f"{PACKAGE}."):
+    if not is_included(target):
         return ""
+    modules, found = included_modules(), dict[str, bytes]()
+    names = [target.split(".")[1]]
+    while names:
+        name = names.pop()
+        if name in modules and name not in found:
+            found[name] = modules[name].read_bytes()
+            names += [word.decode() for word in _WORD.findall(found[name])]
     digest = hashlib.sha256()
-    for name, path in sorted(included_modules().items()):
-        digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    for name, content in sorted(found.items()):
+        digest.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -30,6 +30,7 @@ class LeaderboardConfig:
             beside the published row of its model.
         best: `bold` marks the best figure of a column, `none` marks nothing.
         formats: Which files are written.
+        include: Folders with benchmarks of your own.
     """
 
     results_dir: str = path_option("results")
@@ -41,6 +42,7 @@ class LeaderboardConfig:
     sort: str | None = option(None, allowed="benchmark, name, or null")
     best: str = option("bold", choices=_BEST)
     formats: Any = option(lambda: list(FORMATS), allowed=f"some of [{','.join(FORMATS)}]")
+    include: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("models", "tasks", "published", "formats"):

@@ -10,7 +10,12 @@ from typing import Any, cast
 from evals.benchmark import is_constructor
 from llava.errors import reason_of
 from runners.errors import ConfigError
-from runners.options.include import PACKAGE, included_folders, included_modules
+from runners.options.include import (
+    PACKAGE,
+    included_folders,
+    included_modules,
+    is_included,
+)
 
 _BENCHMARK = re.compile(rf"(?:evals\.tasks|{PACKAGE})\.[a-z]\w*\.[A-Za-z]\w*")
 
@@ -37,8 +42,7 @@ def find_benchmark(target: str) -> Callable[..., Any]:
             user includes, defines and marks.
     """
     match = _BENCHMARK.fullmatch(target)
-    is_included = target.startswith(f"{PACKAGE}.")
-    find = _locate_included if is_included else locate
+    find = _locate_included if is_included(target) else locate
     found = find(target) if match else None
     # What a module merely imports or helps itself with is no benchmark: `evals.tasks.gqa.Path`.
     if match is None or not is_constructor(found) or _full_name(found) != target:

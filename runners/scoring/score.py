@@ -147,8 +147,30 @@ def score_stored(
     only = _asked_keys(judgment.task, stored, origin, prompts_hash)
     scored = score_lines(judgment.task, answers.lines.values(), num_questions, only=only)
     asked = None if stored.manifest is None else stored.manifest.environment.get("task")
-    scored_as = None if asked == spec.to_json() else spec
-    return _write(output, scored_as, scored, judgment, origin, path, prompts_hash)
+    summary = _summary(scored, judgment, origin, path, prompts_hash)
+    summary = replace(summary, other_data=_other_data(judgment.task, stored))
+    if asked != spec.to_json():
+        summary = replace(summary, scored_as=spec.to_json())
+    if summary.on_other_data:
+        logger.warning(
+            "%s is %s. The figure is marked, and not compared with those on the data of before; "
+            "run=NEW of runners.eval asks the questions anew.",
+            stored.folder,
+            summary.on_other_data,
+        )
+    return write_results(output, summary, scored[1])
+
+
+def _other_data(task: Benchmark, stored: StoredTask) -> tuple[str, ...]:
+    """The data files whose content is none of those that the questions were asked with.
+
+    Fewer files are no others: scoring needs less than asking does.
+    """
+    known = None if stored.manifest is None else stored.manifest.identity.get("data")
+    if not isinstance(known, Mapping):
+        return ()
+    now = hash_data_files(task.data_files())
+    return tuple(name for name, digest in now.items() if digest not in known.values())
 
 
 def _require_same_answer(task: Benchmark, stored: StoredTask) -> None:
@@ -213,12 +235,11 @@ def score_file(spec: TaskSpec, found: Import, output: Path, judge: JudgeOptions)
     else:
         scores = task.score(found.predictions)
         figures = summarize(task, scores, found.failures)
-    return _write(output, spec, (figures, scores), judgment, Origin(), found.path, None)
+    summary = _summary((figures, scores), judgment, Origin(), found.path, None)
+    return write_results(output, replace(summary, scored_as=spec.to_json()), scores)
 
 
-def _write(
-    folder: Path,
-    scored_as: TaskSpec | None,
+def _summary(
     scored: tuple[Summary, list[Score]],
     judgment: Judgment,
     origin: Origin,
@@ -235,18 +256,19 @@ def _write(
         scorer=judgment.scorer_hash,
         code=_code(judgment.task),
     )
-    summary = SummaryFile.of(
+    return SummaryFile.of(
         figures, origin, hashes, is_judged=judgment.is_judged, judge=judgment.record
     )
-    if scored_as is not None:
-        summary = replace(summary, scored_as=scored_as.to_json())
-    return write_results(folder, summary, scores)
 
 
 def _code(task: Benchmark) -> str:
     """A hash of the code that scores, that of an included benchmark too."""
-    own = hash_included(task.recipe.constructor) if task.recipe is not None else ""
-    return "-".join(filter(None, [source_hash(_SCORING), own]))
+    return "-".join(filter(None, [source_hash(_SCORING), included_code(task)]))
+
+
+def included_code(task: Benchmark) -> str:
+    """Returns a hash of the code of an included benchmark; empty for another one."""
+    return "" if task.recipe is None else hash_included(task.recipe.constructor)
 
 
 def _tell(judgment: Judgment, summary: Summary, unjudged: Sequence[Failure]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from evals.ranking import is_ranked
-from runners.storage.identity import UNKNOWN, differences
+from runners.storage.identity import UNKNOWN, describe_differences, differences
 from runners.storage.plain_lines import NO_IMAGES
 from runners.storage.stored import FinishedTask
 from runners.storage.summary import SummaryFile
@@ -64,8 +64,7 @@ def _obstacles(
     if UNKNOWN not in prompts and prompts[0] != prompts[1]:
         yield Obstacle(
             difference=Difference.PROMPTS,
-            message="the questions were put in other words. Evaluate both runs with the same "
-            "prompts, such as `prompt_suffix` of the task.",
+            message=_other_questions(before, after, names),
         )
     if _scorer(first) != _scorer(second):
         remedy = "Score one of the runs again with runners.score."
@@ -75,6 +74,14 @@ def _obstacles(
             difference=Difference.SCORER,
             message=f"the scores are by other definitions ({_named_scorer(first)} and "
             f"{_named_scorer(second)}). {remedy}",
+        )
+    elif None not in (codes := [s.hashes.included_code for s in (first, second)]) and (
+        codes[0] != codes[1]
+    ):
+        yield Obstacle(
+            difference=Difference.SCORER,
+            message=f"the scores are by two versions of the included code ({first.definition} "
+            "both times). Score both runs again: runners.score run=NAME include=DIR.",
         )
     if bool(before.scores) != bool(after.scores):
         yield Obstacle(
@@ -86,7 +93,8 @@ def _obstacles(
         changed = differences(
             before.manifest.identity.get("data") or {}, after.manifest.identity.get("data") or {}
         )
-        files = ", ".join(changed) or "the files"
+        scored = first.other_data or second.other_data  # the one was scored again, with others
+        files = ", ".join(changed or scored) or "the files"
         yield Obstacle(
             difference=Difference.DATA,
             message=f"the data differ ({files}; split {first.split} and {second.split}). Evaluate "
@@ -94,6 +102,29 @@ def _obstacles(
         )
     elif before.scores and after.scores:
         yield from _unpaired(before, after)
+
+
+def _other_questions(before: FinishedTask, after: FinishedTask, names: tuple[str, str]) -> str:
+    """In what questions of other hashes differ, as far as what is stored tells."""
+    lines, others = before.stored.answers.lines, after.stored.answers.lines
+    common = lines.keys() & others.keys()
+    differing = any(lines[key]["prompt"] != others[key]["prompt"] for key in common)
+    first, second = (task.manifest.environment.get("task") for task in (before, after))
+    options = {}
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        options = differences(first, second, f"tasks.{before.summary.task}.")
+    places = (f"in the {names[0]}", f"in the {names[1]}")
+    said = f" ({describe_differences(options, places)})" if options else ""
+    if differing or not common or any(name.endswith(".prompt_suffix") for name in options):
+        return (
+            f"the questions were put in other words{said}. Evaluate both runs with the same "
+            "prompts, such as `prompt_suffix` of the task."
+        )
+    return (
+        f"the words of the {len(common):,} questions that both answered are the same, but images "
+        f"have other names, or the split has other questions beside them{said}. Evaluate both runs "
+        "on the same question files."
+    )
 
 
 def _unpaired(before: FinishedTask, after: FinishedTask) -> Iterator[Obstacle]:

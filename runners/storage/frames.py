@@ -25,7 +25,7 @@ _OF_A_RUN = (
     *("run", "task", "split", "state", "metric", "score", "unit"),
     *("interval_low", "interval_high"),
     *("num_questions", "num_answered", "coverage", "num_failed", "num_unparsed"),
-    *("limited", "limit", "shard"),
+    *("limited", "limit", "shard", "other_data"),
     *("definition", "model", "conversation", "dtype", "quantization", "started", "folder"),
 )
 _OF_A_SAMPLE = (

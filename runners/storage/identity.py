@@ -85,14 +85,16 @@ def is_of_data(name: str) -> bool:
     return name == "prompts" or name.partition(".")[0] == "data"
 
 
-def describe_differences(differing: Mapping[str, tuple[Any, Any]]) -> str:
+def describe_differences(
+    differing: Mapping[str, tuple[Any, Any]], places: tuple[str, str] = ("there", "here")
+) -> str:
     """Returns the fields that `differences` found, with both values, as text.
 
     >>> describe_differences({"seed": (0, 1)})
     '`seed` is 0 there and 1 here'
     """
     return "; ".join(
-        f"`{name}` is {_shown(before)} there and {_shown(now)} here"
+        f"`{name}` is {_shown(before)} {places[0]} and {_shown(now)} {places[1]}"
         for name, (before, now) in differing.items()
     )
 

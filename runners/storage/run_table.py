@@ -7,6 +7,7 @@ import logging
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -30,9 +31,11 @@ _COUNTS = ("num_questions", "num_answered", "coverage", "num_unparsed")
 _ENDS = ("interval_low", "interval_high")
 _UNBROKEN = "\u00a0"
 """Stands for a space at which no line is broken."""
+_MOST_GROUPS = 8
+"""More of them would be a table; the report has it."""
 _FAILURES = ("num_failed", "failures")
 _WAIT_S = 60.0
-_PART = ("limited", "limit", "shard")
+_PART = ("limited", "limit", "shard", "other_data")
 
 
 def summary_rows(summaries: Iterable[SummaryFile]) -> list[dict[str, str]]:
@@ -47,6 +50,7 @@ def render_summaries(summaries: Sequence[SummaryFile], columns: int = sys.maxsiz
     """
     lines = [render_columns(summary_rows(summaries)), ""]
     for summary in summaries:  # in no column: each benchmark has other metrics
+        told = list(_by_group(summary))
         further = [
             f"{name} {render_metric(summary, name)}".replace(" ", _UNBROKEN)
             for name, value in summary.metrics.items()
@@ -54,9 +58,26 @@ def render_summaries(summaries: Sequence[SummaryFile], columns: int = sys.maxsiz
         ]
         if further:
             line = f"{summary.task}: {', '.join(further)}"
-            lines.append(fit(line, columns).replace(_UNBROKEN, " "))
+            told.insert(0, line)
+        lines += [fit(line, columns).replace(_UNBROKEN, " ") for line in told]
     lines += [fit(remark, columns) for remark in _remarks(summaries)]
     return "\n".join(lines).rstrip()
+
+
+def _by_group(of: SummaryFile) -> Iterator[str]:
+    """The metric that counts by the groups of each field, where they are few."""
+    for field, groups in of.breakdowns.items():
+        shown = {
+            group: replace(of, metrics=figures)
+            for group, figures in groups.items()
+            if figures.get(of.primary_metric) is not None
+        }
+        if 1 < len(shown) <= _MOST_GROUPS:
+            parts = (
+                f"{group} {render_metric(one, of.primary_metric)}".replace(" ", _UNBROKEN)
+                for group, one in shown.items()
+            )
+            yield f"{of.task} by {field}: {', '.join(parts)}"
 
 
 def write_tables(run_dir: Path) -> None:
@@ -103,6 +124,7 @@ def _write_tables(run_dir: Path) -> None:
     rounded = render_markdown([dict(zip(_NAMES, row, strict=True)) for row in shown])
     text = f"# {run_dir.name}\n\n{render_markdown(summary_rows(summaries))}\n{rounded}"
     told = [
+        *(line.replace(_UNBROKEN, " ") for of in summaries for line in _by_group(of)),
         *_remarks(summaries),
         *(f"{row['task']} {lack}." for row in rows if (lack := _lack(row))),
     ]
@@ -175,6 +197,7 @@ def _figures(of: SummaryFile) -> dict[str, object]:
         "num_failed": sum(of.num_failed.values()),
         "limited": of.origin.limited,
         "limit": of.origin.limit,
+        "other_data": ", ".join(of.other_data) or None,
         "metrics": dict(of.metrics),
         "failures": dict(of.num_failed),
     }
@@ -229,16 +252,16 @@ def _summary_row(summary: SummaryFile) -> dict[str, str]:
         "task": summary.task,
         "split": summary.split,
         "metric": metric if summary.metrics else "none",
-        # The star leads to the remark below: a figure over a part is not to be quoted as it is.
-        "score": render_metric(summary, metric) + (" *" if _is_partial(summary) else ""),
+        # The star leads to the remark below: such a figure is not to be quoted as it is.
+        "score": render_metric(summary, metric) + (" *" if _has_remark(summary) else ""),
         "95% interval": " to ".join(ends),
         "answered": f"{summary.num_answered:,} / {summary.num_questions:,}",
         "failed": f"{sum(summary.num_failed.values()):,}",
     }
 
 
-def _is_partial(of: SummaryFile) -> bool:
-    return of.coverage < 1 or of.origin.limited
+def _has_remark(of: SummaryFile) -> bool:
+    return of.coverage < 1 or of.origin.limited or bool(of.other_data)
 
 
 def _remarks(summaries: Iterable[SummaryFile]) -> Iterator[str]:
@@ -248,6 +271,8 @@ def _remarks(summaries: Iterable[SummaryFile]) -> Iterator[str]:
         if of.coverage < 1:
             what = render_lack(of)
             yield f"* {of.task}: {render_coverage(of.coverage)} of the questions {what}."
+        if of.other_data:
+            yield f"* {of.task}: {of.on_other_data}."
         if of.num_unparsed:
             judged = ", or from what the judge says about them" if of.is_judged else ""
             yield f"{of.task}: nothing could be read from {of.num_unparsed:,} answers{judged}."

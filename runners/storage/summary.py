@@ -73,6 +73,11 @@ class Hashes:
     code: str | None = None
     figures: str | None = None
 
+    @property
+    def included_code(self) -> str | None:
+        """The part of `code` that is of an included benchmark; empty for others."""
+        return None if self.code is None else self.code.partition("-")[2]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
@@ -140,6 +145,7 @@ class SummaryFile(Summary):
         judge: The judge whose replies were taken; None if there are none.
         scored_as: The task by which it was scored, as `_target_` plus options; None where that is
             the one that the manifest holds.
+        other_data: The data files that it was scored with, but not asked with.
         is_edited: Whether the file that it was read from has other figures than were written.
     """
 
@@ -147,7 +153,8 @@ class SummaryFile(Summary):
     hashes: Hashes = field(default_factory=Hashes)
     is_judged: bool = False
     judge: JudgeRecord | None = None
-    scored_as: Mapping[str, object] | None = None
+    scored_as: Mapping[str, Any] | None = None
+    other_data: Sequence[str] = ()
     is_edited: bool = False
 
     @classmethod
@@ -163,6 +170,15 @@ class SummaryFile(Summary):
         """Returns what `summary.json` holds of figures and answers."""
         parts = {part.name: getattr(figures, part.name) for part in fields(Summary)}
         return cls(**parts, origin=origin, hashes=hashes, is_judged=is_judged, judge=judge)
+
+    @property
+    def on_other_data(self) -> str:
+        """What is to be said where the data have changed since the questions were asked, or empty.
+
+        The figure is none to be held against those on the data of before.
+        """
+        files = ", ".join(self.other_data)
+        return f"scored with data other than it was asked with ({files})" if files else ""
 
     @property
     def is_complete(self) -> bool:
@@ -184,6 +200,8 @@ class SummaryFile(Summary):
             content["judge"] = self.judge.to_json()
         optional = ("imported", "batch_check", "scored_as")
         left_out = {name for name in optional if content[name] is None}
+        if not content["other_data"]:
+            left_out.add("other_data")
         return {name: value for name, value in content.items() if name not in left_out}
 
     @classmethod

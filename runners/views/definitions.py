@@ -9,6 +9,7 @@ from typing import Any
 from evals.ranking import is_ranked
 from runners.errors import ConfigError
 from runners.options.build import default_spec
+from runners.options.include import hash_included, is_at_hand
 from runners.options.task_spec import TaskSpec
 from runners.scoring.judge import Judgment
 from runners.storage.manifest import Manifest
@@ -49,8 +50,32 @@ def render_options(options: Mapping[str, object]) -> str:
     return f"options other than the default: {shown}"
 
 
-def is_present_definition(spec: TaskSpec, summary: SummaryFile) -> bool:
-    """Whether the code at hand would make the stored figures of a manifest's task again."""
+def not_present(spec: TaskSpec, summary: SummaryFile) -> str:
+    """Returns why the code at hand might not make the stored figures of a task again.
+
+    One sentence without its full stop, with what to do; empty if nothing is known against it.
+    """
+    if not is_at_hand(spec.target):
+        module = spec.target.split(".")[1]
+        return (
+            f"cannot be checked: scored by {module}.py in a folder of somebody's own; name it with "
+            "include=DIR"
+        )
+    code = summary.hashes.included_code
+    if code and code != hash_included(spec.target):
+        return (
+            "stale: scored by the included code as it was then, which has changed; score it again "
+            "with runners.score run=NAME include=DIR"
+        )
+    if not _is_present_definition(spec, summary):
+        return (
+            f"stale: scored by {summary.definition} as it was then, which is not the present "
+            "definition; score it again with runners.score run=NAME"
+        )
+    return ""
+
+
+def _is_present_definition(spec: TaskSpec, summary: SummaryFile) -> bool:
     judge = summary.judge
     try:
         task = spec.build()

@@ -46,6 +46,7 @@ FOLLOWED_ELSEWHERE = {
     "The data set ... cannot be read": "evals/reading/test_hub.py",
     "rows are numbered over all of them": "evals/reading/test_hub.py",
     "The parts of ... cannot be joined": "runners/storage/test_merging.py",
+    "scored with data other than it was asked with": "runners/test_score_import.py",
 }
 """Rows about a model, a mirror or the parts of a run: where tests meet both message and remedy."""
 

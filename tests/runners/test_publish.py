@@ -190,7 +190,8 @@ def test_what_cannot_be_published_is_named_beside_the_rest(
     assert run() == 0
     told = capsys.readouterr().err
     assert "predictions.jsonl has changed" in told
-    assert "No data set on the hub is known for mmvet" in told
+    assert "no data set on the hub is known for mmvet" in told
+    assert "| mmvet |" in Path("results/A/hub/model_card.md").read_text()
     assert [path.name for path in Path("results/A/hub/.eval_results").iterdir()] == ["pope.yaml"]
     assert run("task=[gqa,pope]") == 2
     assert run("task=mme") == 2
@@ -229,3 +230,17 @@ def test_files_stay_where_the_hub_does_not_take_them(
     assert "hf auth login" in told
     assert "hf_abc" not in told
     assert entry("gqa").value == 62.5
+
+
+def test_run_on_no_data_set_of_the_hub_has_a_card(
+    sent: Sequence[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("gqa", options={"split": "demo"}, split="demo")
+    assert run() == 0
+    assert "no data set on the hub is known for gqa demo" in capsys.readouterr().err
+    assert "| gqa | demo | accuracy | 62.50 |" in Path("results/A/hub/model_card.md").read_text()
+    assert not Path("results/A/hub/.eval_results").exists()
+    assert run("repo=me/mine", "create_pr=true") == 2
+    assert "nothing to send" in capsys.readouterr().err
+    assert run("task=gqa") == 2
+    assert not sent

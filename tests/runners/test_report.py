@@ -308,7 +308,16 @@ def test_unfinished_run_is_shown_without_scores(data: Data) -> None:
     page = Page("results/A/report.html")
     assert [page.outcome(key) for key in "12"] == ["unscored", "failed"]
     assert len(page.task["rows"]) == 2
-    assert "not finished; 2 answers so far" in page.task["notes"][0]
+    assert "not finished; 2 of 4 answers so far" in page.task["notes"][0]
+
+
+def test_unfinished_run_was_not_asked_other_questions(data: Data) -> None:
+    write_run(Path("results/A"), data, [Reply("thing 1")] * 4)
+    write_run(Path("results/B"), data, [Reply("thing 1"), None, None, None], finished=False)
+    assert make("runs=[A,B]") == 0
+    notes = " ".join(Page("results/A/report-B.html").task["notes"])
+    assert "B: not finished; 1 of 4 answers so far" in notes
+    assert "same questions" not in notes
 
 
 @pytest.mark.few_cases(5)

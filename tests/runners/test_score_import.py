@@ -11,9 +11,15 @@ import pytest
 from evals.tasks.custom import Custom
 from evals.tasks.seedbench import SeedBench
 from runners.errors import ConfigError
+from runners.leaderboard import leaderboard
 from runners.options import program
+from runners.options.stored_names import choose_stored
+from runners.publish import publish
+from runners.regress import regress
+from runners.report import report
 from runners.score import score
 from runners.storage.importing import read_import
+from runners.storage.stored import StoredTask
 from tests.evals.small_data import SMALL_DATA, put_json, put_lines, write_mmvet
 from tests.runners.conftest import Finished, read_lines
 from tests.runners.task_runs import IDENTITY, build_task_run
@@ -397,3 +403,136 @@ def test_answer_that_is_foreign_or_missing_is_named(
     said = capsys.readouterr().err
     assert "custom: 2 questions have no answer and score 0, such as 1, 3" in said
     assert "1 questions are answered more than once, such as 2; the last answer counts\n" in said
+
+
+def test_figure_on_changed_data_is_marked_wherever_it_stands(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_answers(QUESTIONS)
+    for name in ("before", "after"):
+        assert program.run("score", score, [*options, f"run={name}"]) == 0
+    assert "other_data" not in summary_of("after")
+    put_lines(
+        tmp_path / "questions.jsonl",
+        [{"question_id": q, "text": "Color?", "answer": "red"} for q in QUESTIONS],
+    )
+    words = ["run=after"]
+    assert program.run("score", score, words) == 0
+    told = capsys.readouterr()
+    assert "33.33 *" in told.out
+    assert "scored with data other than it was asked with (questions.jsonl)" in told.err
+    assert summary_of("after")["other_data"] == ["questions.jsonl"]
+    assert program.run("leaderboard", leaderboard, ["formats=[csv]", "best=bold"]) == 0
+    board = capsys.readouterr().out
+    assert "(a) scored with data other" in board
+    cells = [line.split("|")[2:4] for line in board.splitlines() if line.startswith("| after ")]
+    assert "33.3 (" in str(cells)
+    runs = ["baseline=before", "candidate=after"]
+    assert program.run("regress", regress, runs) == 2
+    assert "the data differ (questions.jsonl" in capsys.readouterr().err
+    shutil.copytree("results/after", "results/again")
+    assert program.run("regress", regress, ["baseline=after", "candidate=again"]) == 0
+    assert "baseline is scored with data other" in capsys.readouterr().out
+    assert program.run("publish", publish, words) == 2
+    assert "scored with data other" in capsys.readouterr().err
+    # Put back, under whatever name, it is no other.
+    put_lines(
+        tmp_path / "questions.jsonl",
+        [{"question_id": q, "text": "Color?", "answer": a} for q, a in QUESTIONS.items()],
+    )
+    shutil.move("questions.jsonl", "moved.jsonl")
+    moved = "tasks.custom.questions=moved.jsonl"
+    assert program.run("score", score, [*words, "task=custom", moved]) == 0
+    assert "other_data" not in summary_of("after")
+
+
+def test_changed_code_of_an_included_benchmark_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_lines(tmp_path / "q.jsonl", [{"question_id": 1, "text": "Color?", "answer": "red"}])
+    module = tmp_path / "own/mine.py"
+    (tmp_path / "own/task").mkdir(parents=True)
+    (tmp_path / "own/task/mine.yaml").write_text(
+        "# @package tasks.mine\n_target_: included.mine.Mine\nquestions: q.jsonl\n"
+    )
+    module.write_text(
+        "from dataclasses import replace\n"
+        "from evals.benchmark import each, rebuildable\n"
+        "from evals.tasks.custom import Custom as _Custom\n"
+        "@rebuildable\n"
+        "def Mine(*, questions: str):\n"
+        "    own = _Custom(questions=questions, scorer='exact')\n"
+        "    judge = each(lambda text, one: (1.0, text))\n"
+        "    return replace(own, name='mine', definition='mine/1', judge=judge)\n"
+    )
+    put_lines(Path("answers.jsonl"), [{"question_id": 1, "text": "blue"}])
+    words = ["task=mine", "include=own", "predictions=answers.jsonl", "run=r"]
+    assert program.run("score", score, words) == 0
+
+    def notes(*options: str) -> str:
+        words = ["published=none", "formats=[csv]", *options]
+        assert program.run("leaderboard", leaderboard, words) == 0
+        return capsys.readouterr().out.partition("## Notes")[2]
+
+    assert "cannot be checked: scored by mine.py" in notes()
+    assert "stale" not in notes() + notes("include=own")
+    assert "cannot be checked" not in notes("include=own")
+    module.write_text(module.read_text().replace("(1.0, text)", "(0.0, text)"))
+    assert "stale: scored by the included code as it was then" in notes("include=own")
+    assert program.run("publish", publish, ["run=r", "include=own"]) == 2
+    assert "stale: scored by the included code" in capsys.readouterr().err
+    assert program.run("score", score, ["run=r", "include=own"]) == 0
+    assert "stale" not in notes("include=own")
+
+
+def test_run_scored_by_other_options_is_read_again(options: list[str]) -> None:
+    write_answers(QUESTIONS)
+    assert program.run("score", score, options) == 0
+    others = ["run=foreign", "task=custom", "tasks.custom.scorer=contains"]
+    assert program.run("score", score, others) == 0
+    stored = StoredTask(Path("results/foreign/custom"))
+    assert stored.summary is not None
+    assert stored.summary.scored_as is not None
+    assert stored.summary.scored_as["ignore_case"] is False
+    assert program.run("score", score, ["run=foreign"]) == 0
+
+
+def test_benchmark_is_chosen_by_the_name_that_a_run_has_for_it(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_answers(QUESTIONS)
+    for name in ("one", "other"):
+        words = [*options, "tasks.custom.name=menus", f"run={name}"]
+        assert program.run("score", score, words) == 0
+    capsys.readouterr()
+    for words in (["run=one"], ["run=results/one"]):
+        assert program.run("score", score, [*words, "task=menus"]) == 0
+        assert "\nmenus " in capsys.readouterr().out
+    changed = ["run=one", "task=[menus]", "tasks.menus.scorer=contains"]
+    assert program.run("score", score, changed) == 0
+    assert summary_of("one", "menus")["definition"].startswith("custom_contains/")
+    assert program.run("score", score, ["run=one", "task=menus"]) == 0
+    runs = ["baseline=one", "candidate=other"]
+    assert program.run("regress", regress, [*runs, "task=menus"]) == 0
+    assert program.run("report", report, ["runs=[one,other]", "task=menus"]) == 0
+    assert "results/one/report-other.html" in capsys.readouterr().out
+    assert program.run("score", score, ["run=one", "task=nothing"]) == 2
+    assert "There is no task nothing" in capsys.readouterr().err
+    assert program.run("score", score, [*options, "task=menus", "run=third"]) == 2
+
+
+def test_benchmark_of_another_run_alone_is_not_there(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_answers(QUESTIONS)
+    assert program.run("score", score, [*options, "tasks.custom.name=menus"]) == 0
+    assert program.run("score", score, [*options, "run=plain"]) == 0
+    capsys.readouterr()
+    assert program.run("score", score, ["run=plain", "task=menus"]) == 2
+    assert "results/plain has no menus" in capsys.readouterr().err
+    assert program.run("report", report, ["runs=plain", "task=menus"]) == 2
+    assert "no answers to menus in results/plain" in capsys.readouterr().err
+    assert program.run("score", score, ["run=plain", "task=custom"]) == 0
+    for words in (["task=custom"], ["task=menus"]):  # what asks takes none from other runs
+        assert choose_stored(words, "eval") == words
+    assert choose_stored(["-m", "task=menus"], "score") == ["-m", "task=menus"]

@@ -109,6 +109,8 @@ def _judge(pair: Pair, p_adjusted: float, settings: RegressConfig, level: float)
         verdict = FAIL
     elif pair.is_unchanged or (bound is not None and bound <= allowed):
         verdict = PASS
+        if pair.is_unchanged:
+            remarks = (*remarks, f"{pair.task}: no answer differs, as they were compared.")
     else:
         verdict = UNDECIDED
         reason = _why_undecided(found, bound, allowed, detectable, alpha)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -162,18 +163,9 @@ def _remarks(before: FinishedTask, after: FinishedTask, num_common: int) -> Iter
             f"compared on the {num_common:,} questions that both runs were asked; the baseline was "
             f"asked {len(before.scores):,}, the candidate {len(after.scores):,}."
         )
+    common = before.scores.keys() & after.scores.keys()
     for name, side in sides.items():
-        answered, asked = side.summary.num_answered, side.summary.num_questions
-        if answered < asked:
-            others = "the others count as wrong."
-            yield f"the {name} answered {answered:,} of {asked:,} questions; {others}"
-        if side.summary.hashes.prompts == UNKNOWN:
-            yield f"it is not known in which words the {name} was asked."
-        if unknown := num_without_known_images(side, before.scores.keys() & after.scores.keys()):
-            yield (
-                f"it is not known about which images the {name} was asked {unknown:,} of the "
-                f"{num_common:,} questions."
-            )
+        yield from _remarks_on(name, side, common)
     codes = {side.summary.hashes.code for side in sides.values()}
     if None not in codes and len(codes) > 1:
         yield (
@@ -196,6 +188,23 @@ def _remarks(before: FinishedTask, after: FinishedTask, num_common: int) -> Iter
         yield (
             f"tested is the mean score of the questions, not its {metric}, which is {first} in the "
             f"baseline and {second} in the candidate."
+        )
+
+
+def _remarks_on(name: str, side: FinishedTask, common: AbstractSet[str]) -> Iterator[str]:
+    """What has to be known of one of the runs."""
+    answered, asked = side.summary.num_answered, side.summary.num_questions
+    if answered < asked:
+        others = "the others count as wrong."
+        yield f"the {name} answered {answered:,} of {asked:,} questions; {others}"
+    if side.summary.on_other_data:
+        yield f"the {name} is {printable(side.summary.on_other_data)}."
+    if side.summary.hashes.prompts == UNKNOWN:
+        yield f"it is not known in which words the {name} was asked."
+    if unknown := num_without_known_images(side, common):
+        yield (
+            f"it is not known about which images the {name} was asked {unknown:,} of the "
+            f"{len(common):,} questions."
         )
 
 

@@ -11,8 +11,8 @@ from runners.storage.manifest import other_code
 from runners.storage.run_table import render_lack
 from runners.storage.stored import State
 from runners.views.definitions import (
-    is_present_definition,
     needs_judge,
+    not_present,
     other_options,
     render_options,
     usual_judge,
@@ -68,13 +68,12 @@ def _origin(entry: Entry) -> Iterator[Mark]:
     if spec is None or manifest is None:
         yield Mark(text="without a manifest: how it was answered and scored is not known")
         return
-    if summary.metrics and not is_present_definition(spec, summary):
-        yield Mark(
-            text=f"stale: scored by {printable(summary.definition)} as it was then, which is not "
-            "the present definition; score it again with runners.score run=NAME"
-        )
+    if summary.metrics and (told := not_present(spec, summary)):
+        yield Mark(text=printable(told))
     if options := other_options(summary.task, spec, manifest):
         yield Mark(text=printable(render_options(options)))
+    if summary.on_other_data:
+        yield Mark(text=printable(summary.on_other_data))
     if (template := model_template(manifest)) is not None:
         used = manifest.identity["conversation"]
         yield Mark(text=printable(f"asked in the template {used}, but the model has {template}"))
@@ -104,4 +103,4 @@ def _lack(entry: Entry) -> Iterator[Mark]:
     except ConfigError:  # it names no task, or one that is no more
         yield Mark(text="was not scored")
     else:
-        yield Mark(text=f"the split {task.lack}")
+        yield Mark(text=f"the split {task.lack.removesuffix('.')}")

@@ -21,7 +21,7 @@ from runners.storage.run_table import render_causes, render_markdown, summary_ro
 from runners.storage.specs import scored_spec
 from runners.storage.stored import StoredTask
 from runners.storage.summary import SummaryFile
-from runners.views.definitions import is_present_definition, other_options, render_options
+from runners.views.definitions import not_present, other_options, render_options
 from runners.views.leaderboard.entries import printable
 from runners.views.setups import model_template, setup_of
 
@@ -43,26 +43,26 @@ class Result:
         summary: The figures.
         manifest: What the answers are of.
         spec: The task as it was scored.
-        location: The data set on the hub.
+        location: The data set on the hub; None where there is none, so that no file is written.
     """
 
     summary: SummaryFile
     manifest: Manifest
     spec: TaskSpec
-    location: HubLocation
+    location: HubLocation | None
 
     @property
     def file_name(self) -> str:
         """The file in `FOLDER` that holds it."""
         return f"{self.summary.task}.yaml"
 
-    def entry(self) -> EvalResultEntry:
+    def entry(self, location: HubLocation) -> EvalResultEntry:
         """Returns it as the hub's own library has it, with what decided the figure as notes."""
         of = self.summary
         value = of.scale(of.primary_metric).in_print(of.metrics[of.primary_metric] or 0.0)
         return EvalResultEntry(
-            dataset_id=self.location.repo,
-            task_id=self.location.config or _DEFAULT_TASK,
+            dataset_id=location.repo,
+            task_id=location.config or _DEFAULT_TASK,
             value=round(value, 2 if of.scale(of.primary_metric).unit is not Unit.NUMBER else 4),
             date=self.manifest.started,
             notes=self.notes(),
@@ -99,14 +99,16 @@ def read_result(task: StoredTask) -> Result:
     """Returns a benchmark of a run, if its score is one of the published data.
 
     Raises:
-        ConfigError: it is unfinished, edited, of a part of the data or of other data, has no score,
-            or its data are not on the hub; or the present code means another figure by its name.
+        ConfigError: it is unfinished, edited, of a part of the data or of other data, or has no
+            score; or the present code means another figure by its name.
         DataError: a file is malformed.
     """
     finished = task.finished()
     summary, manifest = finished.summary, finished.manifest
     if summary.metrics.get(summary.primary_metric) is None:
         raise ConfigError(f"{task.name} {summary.split} has no score.")
+    if summary.on_other_data:
+        raise ConfigError(f"{task.name} {summary.split} is {summary.on_other_data}.")
     expected = summary.expected_num_questions
     if summary.origin.limited or manifest.shard is not None:
         raise ConfigError(f"Only a part of {task.name} {summary.split} was asked.")
@@ -120,23 +122,21 @@ def read_result(task: StoredTask) -> Result:
         location = spec.build().hub
     except (ConfigError, DataError) as error:
         raise ConfigError(f"{task.name} cannot be told from other benchmarks: {error}") from error
-    if not is_present_definition(spec, summary):
-        raise ConfigError(
-            f"{task.name} was scored by {summary.definition} as it was then, which is not the "
-            f"present definition. Score it again: python -m runners.score run={task.run}."
-        )
-    if location is None:
-        raise ConfigError(f"No data set on the hub is known for {task.name} {summary.split}.")
+    if told := not_present(spec, summary):
+        raise ConfigError(f"{task.name} is not published, {told.replace('NAME', task.run)}.")
     return Result(summary=summary, manifest=manifest, spec=spec, location=location)
 
 
 def render_files(results: Iterable[Result]) -> dict[str, str]:
-    """Returns the content of each file by its name in `FOLDER`."""
+    """Returns the content of each file by its name in `FOLDER`, as far as there is a data set."""
     return {
         result.file_name: yaml.safe_dump(
-            eval_result_entries_to_yaml([result.entry()]), sort_keys=False, allow_unicode=True
+            eval_result_entries_to_yaml([result.entry(result.location)]),
+            sort_keys=False,
+            allow_unicode=True,
         )
         for result in results
+        if result.location is not None
     }
 
 
@@ -144,9 +144,10 @@ def render_card(results: Sequence[Result]) -> str:
     """Returns the table for the model card, in Markdown."""
     rows = []
     for result, row in zip(results, summary_rows(r.summary for r in results), strict=True):
-        repo = result.location.repo
-        link = f"[{row['task']}](https://huggingface.co/datasets/{repo})"
-        rows.append({**row, "task": link, "definition": result.summary.definition})
+        name = printable(row["task"])
+        if result.location is not None:
+            name = f"[{name}](https://huggingface.co/datasets/{result.location.repo})"
+        rows.append({**row, "task": name, "definition": printable(result.summary.definition)})
     how = "\n".join(f"- {result.summary.task}: {result.notes()}" for result in results)
     return f"{_CARD_TITLE}\n{render_markdown(rows)}\n{how}\n"
 

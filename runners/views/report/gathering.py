@@ -53,6 +53,10 @@ def gather(
             places = " nor in ".join(str(run.folder) for run in stored_runs)
             raise ConfigError(f"There are no answers to {name} in {places}. Check `task`.")
         tasks[name] = by_run
+    if not tasks:
+        places = " nor in ".join(str(run.folder) for run in stored_runs)
+        named = ", ".join(choice.stored)
+        raise ConfigError(f"There are no answers to {named} in {places}. Check `task`.")
     labels = [run.name for run in stored_runs]
     if len(set(labels)) < len(labels):  # two folders of one name
         labels = [str(run.folder) for run in stored_runs]
@@ -164,7 +168,7 @@ def _targets(sample: Sample) -> tuple[tuple[str, int], ...]:
 def _notes(task: ShownTask | None) -> Iterator[str]:
     """What has to be known of one run."""
     if task is None:
-        yield "was not asked this benchmark."
+        yield "has no answers to this benchmark."
         return
     if task.data_changed:
         yield "the data files have changed since the run; questions and targets are today's."
@@ -173,7 +177,8 @@ def _notes(task: ShownTask | None) -> Iterator[str]:
         yield f"{num_bad:,} {edited}"
     summary = task.summary
     if summary is None:
-        yield task.fault or f"not finished; {len(task.lines):,} answers so far, not scored."
+        asked = f" of {num:,}" if (num := task.num_asked) else ""
+        yield task.fault or f"not finished; {len(task.lines):,}{asked} answers so far, not scored."
         return
     if task.stored.changed_files:
         names = " and ".join(path.name for path in task.stored.changed_files)
@@ -181,6 +186,8 @@ def _notes(task: ShownTask | None) -> Iterator[str]:
     if summary.coverage < 1:
         what = render_lack(summary)
         yield f"{summary.num_answered:,} of {summary.num_questions:,} questions {what}."
+    if summary.on_other_data:
+        yield f"{summary.on_other_data}."
     if summary.origin.limited:
         yield "only the first questions of the split were asked."
 
@@ -196,7 +203,8 @@ def _incomparable(before: ShownTask, after: ShownTask) -> Iterator[str]:
         if found := obstacles(*both, ("first", "second")):
             differing = " and the ".join(obstacle.difference.value for obstacle in found)
             yield f"differ in the {differing}."
-    if before.lines.keys() != after.lines.keys():
+    is_whole = before.summary is not None and after.summary is not None
+    if is_whole and before.lines.keys() != after.lines.keys():
         yield "were not asked the same questions."
 
 

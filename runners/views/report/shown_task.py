@@ -14,6 +14,7 @@ from evals.records import Cause, Sample
 from llava.conversation import conv_templates, render_question
 from runners.options.task_spec import TaskSpec
 from runners.storage.answer_lines import is_failure, read_failure
+from runners.storage.asked import asked_samples
 from runners.storage.files import hash_data_files, sha256_of_json
 from runners.storage.identity import PROMPT_VERSION, differences, prompt_format
 from runners.storage.manifest import Manifest
@@ -108,6 +109,13 @@ class ShownTask:
     def lines(self) -> Mapping[str, Mapping[str, Any]]:
         """The answers that are as they were written, by key."""
         return self.stored.answers.lines
+
+    @property
+    def num_asked(self) -> int:
+        """How many questions the run asks; 0 where its data cannot be read."""
+        limit = self.manifest.limit
+        samples = list(self.data.samples.values())
+        return len(asked_samples(samples, limit, self.manifest.shard))
 
     @property
     def data_changed(self) -> bool:

@@ -321,6 +321,26 @@ def test_answers_of_other_code_are_said(
     assert [session["source"] for session in content["history"]] == ["a", "b"]
 
 
+def test_other_figures_of_the_same_answers_are_said(
+    questions: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "custom/summary.json"
+    for code in (None, "another"):
+        with opened(questions, tmp_path) as task_run, caplog.at_level("WARNING"):
+            answer_pending(task_run)
+            task_run.finish(None)
+        assert "scoring code" not in caplog.text
+        content = json.loads(path.read_text())
+        content["metrics"]["accuracy"] = 0.25
+        content["hashes"]["code"] = code or content["hashes"]["code"]
+        path.write_text(json.dumps(content))
+    with opened(questions, tmp_path) as task_run, caplog.at_level("WARNING"):
+        task_run.finish(None)
+    assert "another version of the scoring code: the same answers came to accuracy 25.00" in (
+        caplog.text
+    )
+
+
 def test_other_data_under_the_same_name_are_told_by_their_options(
     questions: Path, tmp_path: Path
 ) -> None:

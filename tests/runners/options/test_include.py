@@ -221,6 +221,14 @@ def test_code_that_scores_is_known_by_its_content(own: Path) -> None:
     assert hash_included("evals.tasks.gqa.GQA") == ""
 
 
+def test_code_that_scores_is_the_same_whatever_else_is_included(own: Path, tmp_path: Path) -> None:
+    use_folders([own])
+    before = hash_included("included.mine.Mine")
+    other = write(tmp_path / "other", quantization__mine="name: nf4\n", further="X = 1\n")
+    use_folders([own, other])
+    assert hash_included("included.mine.Mine") == before
+
+
 @pytest.mark.parametrize(
     ("files", "said"),
     [

@@ -213,3 +213,11 @@ def test_program_that_keeps_the_tables_is_named(
     ):
         write_tables(tmp_path)
     assert not (tmp_path / "run.json").exists()
+
+
+def test_figures_by_few_groups_stand_below() -> None:
+    many = {str(n): {"accuracy": 0.5} for n in range(9)}
+    few = {"a": {"accuracy": 0.5, "num_questions": 2}, "b": {"accuracy": 1.0}}
+    shown = render_summaries([summary(breakdowns={"kind": few, "size": many})])
+    assert "gqa by kind: a 50.00, b 100.00" in shown
+    assert "by size" not in shown

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.runners.gated_runs import right, store
@@ -114,10 +116,15 @@ def test_identical_answers_to_a_part_of_the_questions_prove_nothing_about_anothe
     assert gate(candidate="same") == 0
 
 
-def test_identical_answers_to_all_questions_pass_however_few() -> None:
+def test_identical_answers_to_all_questions_pass_however_few(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     store("old", "gqa", right(20, 5))
     store("new", "gqa", right(20, 5))
     assert gate() == 0
+    page = Path("results/new/regress-old/verdict.md").read_text()
+    for said in (capsys.readouterr().out, page):
+        assert "gqa: no answer differs" in said
 
 
 def test_other_answers_of_the_same_score_are_not_identical() -> None:

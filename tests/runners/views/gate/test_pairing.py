@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from runners.storage.files import sha256_of_file, sha256_of_json
 from tests.evals.small_data import put_lines
+from tests.runners.conftest import read_lines
 from tests.runners.gated_runs import right, store
+from tests.runners.synthetic_runs import write_task
 from tests.runners.views.gate.conftest import gate, verdict
 
 
@@ -183,3 +186,49 @@ def test_scores_by_other_code_are_told(
     store("new", "gqa", right(40), hashes={} if code is None else {"code": code})
     assert gate() == 0
     assert ("two versions of the scoring code" in capsys.readouterr().out) == is_told
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ("Question 1?", "the words of the 4 questions that both answered are the same, but images"),
+        ("Another?", "the questions were put in other words"),
+    ],
+)
+def test_refusal_says_whether_words_or_images_differ(
+    prompt: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run in ("old", "new"):
+        options = {"source": "files" if run == "old" else "hub"}
+        folder = write_task(Path("results", run), "gqa", right(4), options=options)
+        summary = json.loads((folder / "summary.json").read_text())
+        lines = read_lines(folder / "predictions.jsonl")
+        for line in lines:
+            line["prompt"] = prompt if run == "new" else "Question 1?"
+        put_lines(folder / "predictions.jsonl", lines)
+        traces = read_lines(folder / "trace.jsonl")
+        hashes = {line["metadata"]["key"]: sha256_of_json(line) for line in lines}
+        put_lines(
+            folder / "trace.jsonl",
+            [trace | {"line_sha256": hashes[trace["key"]]} for trace in traces],
+        )
+        summary["hashes"] |= {
+            "prompts": run,
+            "answers": sha256_of_file(folder / "predictions.jsonl"),
+        }
+        (folder / "summary.json").write_text(json.dumps(summary))
+    assert gate() == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert '`tasks.gqa.source` is "files" in the baseline and "hub" in the candidate' in error
+
+
+@pytest.mark.parametrize(("code", "expected"), [("x-b", 2), ("y-a", 0)])
+def test_figures_by_two_versions_of_included_code_are_not_compared(
+    code: str, expected: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store("old", "gqa", right(30), hashes={"code": "x-a"})
+    store("new", "gqa", right(30), hashes={"code": code})
+    assert gate() == expected
+    said = "".join(capsys.readouterr())
+    assert ("two versions of the included code" in said) == bool(expected)

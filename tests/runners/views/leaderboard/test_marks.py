@@ -171,7 +171,7 @@ def test_answers_that_are_newer_than_their_figures_are_told(results: Path, build
 @pytest.mark.parametrize(
     ("name", "fields", "note"),
     [
-        ("vqav2", {"metrics": {}, "interval": None}, "for the server with runners.submit."),
+        ("vqav2", {"metrics": {}, "interval": None}, "for the server with runners.submit.\n"),
         (
             "mathvista",
             {"metrics": {}, "interval": None, "options": {"split": "test"}},
@@ -181,6 +181,11 @@ def test_answers_that_are_newer_than_their_figures_are_told(results: Path, build
             "vqav2",
             {"metrics": {}, "interval": None, "environment": {"task": None}},
             "was not scored",
+        ),
+        (
+            "custom",
+            {"metrics": {}, "interval": None, "options": {"questions": "q.jsonl"}},
+            "the split cannot be scored without a scorer. Set tasks.custom.scorer=exact",
         ),
         ("mmvet", {"metrics": {}, "interval": None}, "waits for its judge"),
         ("scienceqa", {"metrics": {"accuracy": 0.7, "accuracy_image": None}}, "cannot be computed"),
