@@ -94,8 +94,6 @@ def _score(choice: TaskChoice, settings: ScoreConfig) -> int:
         run = find_run(str(settings.run), Path(settings.results_dir), "run")
         run_dir = run.folder
         specs = read_run_specs(choice, run)
-        if not specs:
-            raise ConfigError(f"{run_dir} has no {', '.join(choice.stored)}. Check `task`.")
         _check_judge(specs, settings)
         for name in specs:  # before any is scored
             _read_asked(StoredTask(run_dir / name))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from runners.options.build import read_chosen_specs
 from runners.options.task_spec import TaskSpec
@@ -34,12 +34,10 @@ class TaskChoice:
 
     Attributes:
         specs: By their key in `tasks`; empty where none is named.
-        stored: The names of others, which only stored runs know.
         given: What the command line says.
     """
 
     specs: Mapping[str, TaskSpec] = field(default_factory=dict)
-    stored: Sequence[str] = ()
     given: GivenOptions = field(default_factory=GivenOptions)
 
     def over(self, find_stored: Callable[[str], TaskSpec | None]) -> dict[str, TaskSpec]:
@@ -56,9 +54,6 @@ class TaskChoice:
             stored = None if moved else find_stored(folder)
             given = self.given.tasks.get(key, {})
             specs[folder] = spec if stored is None else stored.with_options(given)
-        for name in self.stored:
-            if (found := find_stored(name)) is not None:
-                specs[name] = found.with_options(self.given.tasks.get(name, {}))
         return specs
 
 
@@ -87,12 +82,4 @@ def read_task_choice(config: DictConfig) -> TaskChoice:
         ConfigError: a benchmark is described by something else than options, or two would share a
             folder.
     """
-    given = read_given(config)
-    entries = {str(name): entry for name, entry in config.tasks.items()}
-    stored = [
-        name for name, of in entries.items() if OmegaConf.is_dict(of) and "_target_" not in of
-    ]
-    with open_dict(config.tasks):
-        for name in stored:
-            del config.tasks[name]
-    return TaskChoice(specs=read_chosen_specs(config), stored=stored, given=given)
+    return TaskChoice(specs=read_chosen_specs(config), given=read_given(config))

@@ -57,7 +57,6 @@ from runners.options.help_text import render_help
 from runners.options.include import split_include, use_folders
 from runners.options.mistakes import find_mistakes
 from runners.options.register import SCHEMAS, cache_dir, register
-from runners.options.stored_names import choose_stored
 from runners.options.sweep_jobs import (
     EndedJob,
     RemoteJobs,
@@ -133,7 +132,6 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
         if any(word in ("--help", "-h") for word in argv):
             print(render_help(config_name, schema, argv), flush=True)
             return COMPLETE
-        argv = choose_stored(argv, config_name)
         if mistakes := find_mistakes(argv, config_name, schema):
             raise ConfigError("\n".join(mistakes))
         with (

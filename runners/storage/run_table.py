@@ -50,15 +50,13 @@ def render_summaries(summaries: Sequence[SummaryFile], columns: int = sys.maxsiz
     """
     lines = [render_columns(summary_rows(summaries)), ""]
     for summary in summaries:  # in no column: each benchmark has other metrics
-        told = list(_by_group(summary))
         further = [
             f"{name} {render_metric(summary, name)}".replace(" ", _UNBROKEN)
             for name, value in summary.metrics.items()
             if name != summary.primary_metric and value is not None
         ]
-        if further:
-            line = f"{summary.task}: {', '.join(further)}"
-            told.insert(0, line)
+        metrics = [f"{summary.task}: {', '.join(further)}"]
+        told = metrics if further else _by_group(summary)
         lines += [fit(line, columns).replace(_UNBROKEN, " ") for line in told]
     lines += [fit(remark, columns) for remark in _remarks(summaries)]
     return "\n".join(lines).rstrip()

@@ -31,7 +31,7 @@ def read_run_specs(choice: TaskChoice, run: StoredRun) -> dict[str, TaskSpec]:
         manifest = None if task is None else task.manifest
         return None if manifest is None else read_spec(manifest, run.folder / name)
 
-    if choice.specs or choice.stored:
+    if choice.specs:
         return choice.over(find)
     stored = {name: spec for name in run.tasks if (spec := find(name)) is not None}
     if not stored:

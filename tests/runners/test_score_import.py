@@ -13,10 +13,8 @@ from evals.tasks.seedbench import SeedBench
 from runners.errors import ConfigError
 from runners.leaderboard import leaderboard
 from runners.options import program
-from runners.options.stored_names import choose_stored
 from runners.publish import publish
 from runners.regress import regress
-from runners.report import report
 from runners.score import score
 from runners.storage.importing import read_import
 from runners.storage.stored import StoredTask
@@ -495,44 +493,3 @@ def test_run_scored_by_other_options_is_read_again(options: list[str]) -> None:
     assert stored.summary.scored_as is not None
     assert stored.summary.scored_as["ignore_case"] is False
     assert program.run("score", score, ["run=foreign"]) == 0
-
-
-def test_benchmark_is_chosen_by_the_name_that_a_run_has_for_it(
-    options: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_answers(QUESTIONS)
-    for name in ("one", "other"):
-        words = [*options, "tasks.custom.name=menus", f"run={name}"]
-        assert program.run("score", score, words) == 0
-    capsys.readouterr()
-    for words in (["run=one"], ["run=results/one"]):
-        assert program.run("score", score, [*words, "task=menus"]) == 0
-        assert "\nmenus " in capsys.readouterr().out
-    changed = ["run=one", "task=[menus]", "tasks.menus.scorer=contains"]
-    assert program.run("score", score, changed) == 0
-    assert summary_of("one", "menus")["definition"].startswith("custom_contains/")
-    assert program.run("score", score, ["run=one", "task=menus"]) == 0
-    runs = ["baseline=one", "candidate=other"]
-    assert program.run("regress", regress, [*runs, "task=menus"]) == 0
-    assert program.run("report", report, ["runs=[one,other]", "task=menus"]) == 0
-    assert "results/one/report-other.html" in capsys.readouterr().out
-    assert program.run("score", score, ["run=one", "task=nothing"]) == 2
-    assert "There is no task nothing" in capsys.readouterr().err
-    assert program.run("score", score, [*options, "task=menus", "run=third"]) == 2
-
-
-def test_benchmark_of_another_run_alone_is_not_there(
-    options: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_answers(QUESTIONS)
-    assert program.run("score", score, [*options, "tasks.custom.name=menus"]) == 0
-    assert program.run("score", score, [*options, "run=plain"]) == 0
-    capsys.readouterr()
-    assert program.run("score", score, ["run=plain", "task=menus"]) == 2
-    assert "results/plain has no menus" in capsys.readouterr().err
-    assert program.run("report", report, ["runs=plain", "task=menus"]) == 2
-    assert "no answers to menus in results/plain" in capsys.readouterr().err
-    assert program.run("score", score, ["run=plain", "task=custom"]) == 0
-    for words in (["task=custom"], ["task=menus"]):  # what asks takes none from other runs
-        assert choose_stored(words, "eval") == words
-    assert choose_stored(["-m", "task=menus"], "score") == ["-m", "task=menus"]

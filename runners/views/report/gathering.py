@@ -53,10 +53,6 @@ def gather(
             places = " nor in ".join(str(run.folder) for run in stored_runs)
             raise ConfigError(f"There are no answers to {name} in {places}. Check `task`.")
         tasks[name] = by_run
-    if not tasks:
-        places = " nor in ".join(str(run.folder) for run in stored_runs)
-        named = ", ".join(choice.stored)
-        raise ConfigError(f"There are no answers to {named} in {places}. Check `task`.")
     labels = [run.name for run in stored_runs]
     if len(set(labels)) < len(labels):  # two folders of one name
         labels = [str(run.folder) for run in stored_runs]
