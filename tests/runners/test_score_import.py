@@ -486,7 +486,7 @@ def test_changed_code_of_an_included_benchmark_is_told(
 def test_run_scored_by_other_options_is_read_again(options: list[str]) -> None:
     write_answers(QUESTIONS)
     assert program.run("score", score, options) == 0
-    others = ["run=foreign", "task=custom", "tasks.custom.scorer=contains"]
+    others = [*options[:2], "run=foreign", "tasks.custom.scorer=contains"]
     assert program.run("score", score, others) == 0
     stored = StoredTask(Path("results/foreign/custom"))
     assert stored.summary is not None

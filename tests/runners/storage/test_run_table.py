@@ -218,6 +218,8 @@ def test_program_that_keeps_the_tables_is_named(
 def test_figures_by_few_groups_stand_below() -> None:
     many = {str(n): {"accuracy": 0.5} for n in range(9)}
     few = {"a": {"accuracy": 0.5, "num_questions": 2}, "b": {"accuracy": 1.0}}
-    shown = render_summaries([summary(breakdowns={"kind": few, "size": many})])
+    breakdowns = {"kind": few, "size": many}
+    shown = render_summaries([summary(breakdowns=breakdowns, metrics={"accuracy": 0.75})])
     assert "gqa by kind: a 50.00, b 100.00" in shown
     assert "by size" not in shown
+    assert " by " not in render_summaries([summary(breakdowns=breakdowns)])  # metrics tell enough
