@@ -101,6 +101,7 @@ def test_answer_alone_goes_to_stdout(shell: Shell, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_libraries_say_nothing_of_what_an_adapter_does_not_need(
     shell: Shell, tmp_path: Path
 ) -> None:

@@ -160,6 +160,7 @@ def test_transformers_answers_what_the_engine_answers(
     assert {result.key: result.token_ids for result in theirs.run(requests)} == expected
 
 
+@pytest.mark.slow
 def test_random_models_are_sure_of_most_answers(words: list[int]) -> None:
     parts = build_model("random-25m", device="cpu", dtype=torch.float32, tower_dtype=None)
     requests = build_workload("vqav2", 8, words, 0)

@@ -43,6 +43,7 @@ def test_letters_are_stored_and_scored(ranked: Finished) -> None:
     assert ranked.json("results/packed/scienceqa/manifest.json")["identity"]["answer"] == "rank"
 
 
+@pytest.mark.slow
 def test_sequential_engine_ends_in_the_same_bytes_after_an_interruption(
     ranked: Finished, shell: Shell
 ) -> None:

@@ -143,6 +143,7 @@ def test_checkpoints_are_evaluated_once_when_they_are_whole(
     assert "runners.eval" not in again.stderr
 
 
+@pytest.mark.slow
 def test_checkpoint_is_left_alone_until_it_has_been_quiet(
     begin: Begin, save: Save, workspace: Path
 ) -> None:

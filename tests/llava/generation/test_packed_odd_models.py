@@ -111,15 +111,14 @@ def short_questions(model: LoadedModel, seeds: range) -> list[Request]:
     return [replace(r, key=f"{i}", generation=short) for i, r in enumerate(requests)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("quantization", "fewest"),
     [
         (Quantization(kind="nf4"), 12),
-        pytest.param(
-            Quantization(kind="nf4", compute_dtype=torch.bfloat16), 12, marks=pytest.mark.slow
-        ),
+        (Quantization(kind="nf4", compute_dtype=torch.bfloat16), 12),
         # what int8 rounds off a token hangs on the others beside it: nearly every answer may change
-        pytest.param(Quantization(kind="int8"), 0, marks=pytest.mark.slow),
+        (Quantization(kind="int8"), 0),
     ],
     ids=["nf4", "nf4 in bfloat16", "int8"],
 )

@@ -146,6 +146,7 @@ def test_wrong_options_are_named(demo: LoadedModel, options: dict[str, Any], mes
         ask(demo, options.pop("tasks", "gqa"), **options)
 
 
+@pytest.mark.slow
 def test_evaluation_in_training_lets_no_library_talk() -> None:
     """As bitsandbytes does of kernels that it lacks, once peft imports it."""
     code = (

@@ -188,6 +188,7 @@ def slow_server() -> Iterator[ChatServer]:
         yield server
 
 
+@pytest.mark.slow
 def test_two_processes_cannot_ask_the_same_judge(
     mmvet: Path, tmp_path: Path, start: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
