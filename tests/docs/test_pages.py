@@ -36,7 +36,7 @@ VARIABLES = {
     "NAME": "mine",
     "CHECKPOINT": "out/llava-v1.5-mine",
 }
-OTHER_PROGRAMS = {"cat", "cp", "echo", "exec", "hf", "ls", "mkdir", "sbatch", "srun"}
+OTHER_PROGRAMS = {"[", "cat", "cp", "echo", "exec", "hf", "ls", "mkdir", "sbatch", "srun"}
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`((?:python -m runners\.|llava-evals )[^`]+)`")
 
@@ -81,6 +81,7 @@ def commands() -> list[Any]:
     for page in PAGES:
         text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
         inline = [line for line in _INLINE.findall(text) if len(line.split()) > 3]
+        inline = [line for line in inline if "..." not in line.split()]
         script = "\n".join([*blocks(page, "bash"), *inline])
         for words in statements(script):
             call = tuple(as_module(without_assignments(words)))
