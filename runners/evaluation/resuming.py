@@ -26,7 +26,12 @@ from runners.storage.answer_lines import is_failure
 from runners.storage.answer_store import AnswerStore
 from runners.storage.files import sha256_of_json
 from runners.storage.identity import OTHER_PLACE, check_identity, differences, is_of_data
-from runners.storage.lock import FolderLock, explaining_disk_errors, set_aside
+from runners.storage.lock import (
+    FolderLock,
+    explaining_disk_errors,
+    move_verdicts,
+    set_aside,
+)
 from runners.storage.manifest import (
     Manifest,
     amend_environment,
@@ -191,6 +196,8 @@ class TaskRun:
         )
         with self._writing():
             write_manifest(self.folder, manifest)
+            if (self.folder / SUMMARY_FILE).exists():
+                move_verdicts(self.folder)
         self._record_missing_images()
 
     def measured_before(self, here: Environment) -> Calibration | None:

@@ -184,21 +184,24 @@ class FolderLock:
 
 
 def set_aside(folder: Path) -> None:
-    """Renames a task's folder, if it is there, to the first free `<task>.old-N`.
-
-    The gate's verdicts over the run go with the answers that they are about.
-    """
+    """Renames a task's folder, if it is there, to the first free `<task>.old-N`, with verdicts."""
     if not folder.exists():
         return
-    for verdict in sorted(folder.parent.glob(f"{VERDICT}*")):
-        if verdict.is_dir() and not (verdict / MANIFEST_FILE).exists():
-            shutil.move(verdict, folder / verdict.name)  # a linked folder is on another disk
-            logger.info("%s is of replaced answers and goes with them", verdict)
+    move_verdicts(folder)
     names = (folder.with_name(f"{folder.name}.old-{number}") for number in itertools.count(1))
     aside = next(name for name in names if not os.path.lexists(name))
     folder.rename(aside)
     sync_folder(folder.parent)
     logger.info("%s is kept as %s", folder, aside)
+
+
+def move_verdicts(folder: Path) -> None:
+    """Moves the gate's verdicts over a run into a task's folder, as its answers are others now."""
+    for verdict in sorted(folder.parent.glob(f"{VERDICT}*")):
+        if verdict.is_dir() and not (verdict / MANIFEST_FILE).exists():
+            shutil.rmtree(folder / verdict.name, ignore_errors=True)
+            shutil.move(verdict, folder / verdict.name)  # a linked folder is on another disk
+            logger.info("%s is over earlier answers, and is now in %s", verdict, folder)
 
 
 @contextmanager
