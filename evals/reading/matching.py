@@ -146,7 +146,7 @@ def check_prompts(
     it leave a question the same. What is not the same, but has a line of its question, is told and
     not refused; so is one of a few that has most of a line, and a single word without a question
     mark, which is no question. A line that many questions have, as a request for one word, does not
-    count. Any other prompt is another question.
+    count, unless it is the one that asks. Any other prompt is another question.
 
     Args:
         answers: The answers by key; those without a prompt say nothing.
@@ -174,7 +174,7 @@ def check_prompts(
     known = {" ".join(of_one) for of_one in lines.values()}
     counts = Counter(line for of_one in lines.values() for line in set(of_one))
     many = max(1, len(lines) * _MANY)
-    own = {key: [line for line in lines[key] if counts[line] <= many] for key in others}
+    own = {key: _telling(bare[key], counts, many) for key in others}
     said = {key: _lines(text.removesuffix(suffix)) for key, text in others.items()}
     swapped = [key for key, text in others.items() if _is_among(text, known)]
     unlike = [
@@ -215,6 +215,20 @@ def _fits(prompt: str, question: str, suffix: str) -> bool:
         return True
     asked, wanted = _lines(prompt.removesuffix(suffix)), _lines(question)
     return _are_within(wanted, asked) or _are_within(asked, wanted)
+
+
+def _telling(question: str, counts: Mapping[str, int], many: float) -> list[str]:
+    """The lines by which a question is known: those that few have, or else the one that asks.
+
+    `counts` says how many questions have a line, `many` how many of them are too many.
+    """
+    lines = _lines(question)
+    if few := [line for line in lines if counts[line] <= many]:
+        return few
+    rarest = min((counts[line] for line in lines), default=0)
+    asking = {words for line in question.split("\n") if "?" in line for words in _lines(line)}
+    rare = (line for line in lines if counts[line] == rarest)
+    return sorted(rare, key=lambda line: line not in asking)[:1]
 
 
 def _share_a_line(asked: Sequence[str], wanted: Sequence[str]) -> bool:

@@ -191,3 +191,16 @@ def test_ignored_ids_are_told(caplog):
     with caplog.at_level(logging.WARNING):
         match_by_id(rows, {"1": 1}, task="t", foreign_is_error=False)
     assert "1 ids are not of this split and are ignored, such as 9" in caplog.text
+
+
+@pytest.mark.parametrize("distinct", [1, 2, 8])
+@pytest.mark.parametrize(
+    "form", ["{}\nAnswer with a number.", "Look closely.\nQuestion: {}\nShort answer:"]
+)
+def test_question_that_many_ask_is_the_same_with_another_request(distinct, form, caplog):
+    asked = [f"How many things of kind {n} are there?" for n in range(distinct)]
+    own = {str(n): f"{asked[n % distinct]}\nAnswer in one word." for n in range(40)}
+    check({key: form.format(own[key].split("\n")[0]) for key in own}, questions=own)
+    assert "40 of 40 answers carry a prompt that is not the question" in caplog.text
+    with pytest.raises(DataError, match="40 of 40 answers carry the prompt of another question"):
+        check(dict.fromkeys(own, "Who made it?\nAnswer in one word."), questions=own)
