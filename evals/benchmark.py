@@ -221,7 +221,7 @@ class Benchmark:
             DataError: a file is missing or malformed, holds no question, or one of them twice.
         """
         with collection_paused(), self._contract.running("read"):
-            samples = self.read()
+            samples = list(self.read())
             questions = {sample.key: sample for sample in samples}
         if not questions:
             raise DataError(f"{self.title} has no question. Fetch its files again.")

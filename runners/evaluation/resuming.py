@@ -196,7 +196,7 @@ class TaskRun:
         )
         with self._writing():
             write_manifest(self.folder, manifest)
-            if (self.folder / SUMMARY_FILE).exists():
+            if StoredTask(self.folder).has_figures:
                 move_verdicts(self.folder)
         self._record_missing_images()
 

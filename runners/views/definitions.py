@@ -19,6 +19,9 @@ from runners.views.setups import given_length
 _PLACES = frozenset({"data_dir", "source", "split", "check_counts", "judge", "replies", "answer"})
 """Options of a task that say where its data lie, or that a column or a mark of its own tells."""
 
+_OWN = "custom_"
+"""What the definitions of own questions begin with, whatever their task is called."""
+
 
 @cache
 def _default_options(task: str) -> Mapping[str, Any] | None:
@@ -91,9 +94,10 @@ def _is_present_definition(spec: TaskSpec, summary: SummaryFile) -> bool:
 def unusual_definition(task: str, summary: SummaryFile) -> str:
     """Returns the definition of figures that stand in a column of their own, else nothing.
 
-    They are those of ranked answers, and those by a judge where the usual ones need none.
+    They are those of ranked answers, those of own questions, for which no scorer is the usual, and
+    those by a judge where the usual ones need none.
     """
-    if is_ranked(summary.definition):
+    if is_ranked(summary.definition) or summary.definition.startswith(_OWN):
         return summary.definition
     is_usual = summary.judge is None or task == "custom" or needs_judge(task)
     return "" if is_usual else summary.definition

@@ -493,3 +493,17 @@ def test_run_scored_by_other_options_is_read_again(options: list[str]) -> None:
     assert stored.summary.scored_as is not None
     assert stored.summary.scored_as["ignore_case"] is False
     assert program.run("score", score, ["run=foreign"]) == 0
+
+
+def test_scorers_of_own_questions_have_a_column_each(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_answers(QUESTIONS)
+    for name, scorer in (("one", "exact"), ("other", "contains")):
+        words = [*options, f"tasks.custom.scorer={scorer}", f"run={name}"]
+        assert program.run("score", score, words) == 0
+    capsys.readouterr()
+    assert program.run("leaderboard", leaderboard, ["published=none", "formats=[csv]"]) == 0
+    [head] = [line for line in capsys.readouterr().out.splitlines() if "| Setup" in line]
+    assert "custom questions (custom_exact/1)" in head
+    assert "custom questions (custom_contains/2)" in head

@@ -210,8 +210,8 @@ def test_answer_stays_when_its_image_goes(
     failing, staying = (record.getMessage() for record in caplog.records[:2])
     assert failing.startswith("custom: 1 of 4 questions have images")
     assert failing.endswith(
-        f"gone.png does not exist. It was looked for at {tmp_path}/images/gone.png.) "
-        "They count as failed."
+        f"gone.png does not exist. It was looked for at {tmp_path}/images/gone.png.) They count "
+        f"as failed. Their folder is tasks.custom.images={tmp_path}/images."
     )
     assert staying.startswith("custom: 2 of 4 questions have images")
     assert staying.endswith("Their stored answers stay.")
@@ -425,3 +425,16 @@ def test_data_that_change_between_reading_and_hashing_are_refused(
         questions.write_text(questions.read_text() + "\n")
         with pytest.raises(DataError, match="written to while they were read"):
             _ = task_run.asked.data_hashes
+
+
+def test_verdict_over_a_run_that_grows_is_moved_away(questions: Path, tmp_path: Path) -> None:
+    verdict = tmp_path / "run/regress-old/verdict.json"
+    for limit, is_there in ((2, False), (2, True), (None, False)):
+        if is_there:
+            verdict.parent.mkdir()
+            verdict.write_text('{"verdict": "pass"}')
+        with opened(questions, tmp_path / "run", limit=limit) as task_run:
+            answer_pending(task_run)
+            assert verdict.exists() == is_there
+            task_run.finish(None)
+    assert (tmp_path / "run/custom/regress-old/verdict.json").is_file()
