@@ -171,6 +171,19 @@ class Benchmark:
     letters: Callable[[Sample], Sequence[str]] | None = None
     recipe: Recipe | None = None
 
+    def __post_init__(self) -> None:
+        """Raises a `BenchmarkError` where a value that is used later is of another type."""
+        for name in ("data_files", "read", "ask", "figures"):
+            if not callable(given := getattr(self, name)):
+                raise BenchmarkError(
+                    f"{self.title}: `{name}` must be a function, but is {given!r:.200}. Mend it."
+                )
+        if type(self.max_new_tokens) is not int or self.max_new_tokens < 1:
+            raise BenchmarkError(
+                f"{self.title}: `max_new_tokens` must be a whole number from 1, but is "
+                f"{self.max_new_tokens!r:.200}. Mend it."
+            )
+
     @property
     def has_annotations(self) -> bool:
         """Whether answers of this split can be scored here.

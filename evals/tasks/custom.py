@@ -139,19 +139,18 @@ def Custom(  # noqa: N802, PLR0913 - stored manifests and configurations name it
 
 
 def _refuse_misnamed(lines: Sequence[Question], folder: Path) -> None:
-    """Refuses questions whose images are named in another field, and which would be asked blindly.
+    """Refuses a question whose image is named in another field, and which would be asked blindly.
 
     Raises:
-        DataError: no question has an `image`, and another field of the first names one.
+        DataError: it has no `image`, and another field names a file in the folder.
     """
-    if any(line.image_names for line in lines):
-        return
-    for field, value in lines[0].fields.items():
-        if isinstance(value, str) and image_in(folder, value).exists():
-            raise DataError(
-                f"{lines[0].where}: `{field}` names a file in {folder}, but no question has an "
-                "`image`, so that none would be seen. Rename the field."
-            )
+    for line in lines:
+        for field, value in () if line.image_names else line.fields.items():
+            if isinstance(value, str) and image_in(folder, value).exists():
+                raise DataError(
+                    f"{line.where} has no `image`, but `{field}` names a file in {folder}, which "
+                    "would not be seen. Call the field `image`, or take it out of the line."
+                )
 
 
 def _grading(judge: str, replies: str | Path | Sequence[str | Path] | None) -> Grading:

@@ -115,8 +115,7 @@ def _check_purpose(task: Benchmark, samples: Sequence[Sample]) -> Finding:
     elif task.upload is not None:
         purpose, action = "upload", task.submission_ids
     else:
-        text = "scoring: this split has no annotations; its questions can only be answered"
-        return Finding(State.NOTE, text)
+        return Finding(State.NOTE, f"scoring: {task.title} {task.lack}")
     good = Finding(State.GOOD, f"{purpose}: all files are there")
     return _try(purpose, action) or good
 

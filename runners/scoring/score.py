@@ -154,7 +154,7 @@ def score_stored(
     if summary.on_other_data:
         logger.warning(
             "%s is %s. The figure is marked, and not compared with those on the data of before; "
-            "run=NEW of runners.eval asks the questions anew.",
+            "a new run, run=NEW, has the answers belong to these.",
             stored.folder,
             summary.on_other_data,
         )

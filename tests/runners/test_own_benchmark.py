@@ -74,6 +74,7 @@ def refused(call: Shell, own: Path, before: str, after: str, program: str = "sco
         ("each(_judge)", "_judge", "`judge` breaks: AttributeError: 'dict' object has no attri"),
         ("text == question", "text // question", "`judge` breaks at question 0: TypeError: unsup"),
         ("target=str(n)", "target=1 // n", "`read` breaks: ZeroDivisionError: integer division"),
+        ("max_new_tokens=2", "max_new_tokens='2'", "`max_new_tokens` must be a whole number from"),
         ("max_new_tokens=2", "max_new_token=2", "Shapes breaks while it is built: TypeError: "),
         ("    return Benchmark(", "    Benchmark(", "must return a `Benchmark`, but gives None"),
         ('name="shapes"', 'name="form"', "`tasks.shapes` is called 'form' by included.shapes.Sha"),

@@ -78,7 +78,7 @@ class Result:
         told = [
             f"{of.primary_metric}{unit.get(of.scale(of.primary_metric).unit, '')}",
             f"definition {of.definition}",
-            f"split {of.split}",
+            f"split {of.split}" + (" (generated data)" if of.split == "demo" else ""),
             f"{of.num_questions:,} questions",
             f"95% interval {row['95% interval']}" if of.interval else "",
             f"{of.num_questions - of.num_answered:,} without an answer count as wrong "

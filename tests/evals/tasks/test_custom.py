@@ -70,7 +70,7 @@ def test_image_that_another_field_names_is_not_passed_over(tmp_path):
     task = custom(tmp_path, {"picture": "a.png"}, images=tmp_path)
     assert not task.samples()[0].images
     (tmp_path / "a.png").touch()
-    with pytest.raises(DataError, match=r"`picture` names a file in .*Rename the field"):
+    with pytest.raises(DataError, match=r"`picture` names a file in .*Call the field `image`"):
         custom(tmp_path, {"picture": "a.png"}, images=tmp_path).samples()
 
 
