@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import signature
@@ -79,6 +79,7 @@ class TaskSpec:
             signature(build).bind(**self.options)
         except TypeError as error:
             raise self._wrong_option(error) from error
+        self._check_types(build)
         try:
             task: Benchmark = build(**self.options)
         except DataError:
@@ -93,6 +94,9 @@ class TaskSpec:
             ) from error
         check_task_name(task.name)
         self._check_own_name(task.name)
+        return task
+
+    def _check_types(self, build: Callable[..., Any]) -> None:
         for name, parameter in signature(build, eval_str=True).parameters.items():
             kind, value = parameter.annotation, self.options.get(name)
             if name in self.options and kind in (str, int) and type(value) is not kind:
@@ -100,7 +104,6 @@ class TaskSpec:
                     f"`{name}` of {self.target} must be {kind.__name__}, but is {value!r}. Correct "
                     "or remove that option."
                 )
-        return task
 
     def _wrong_option(self, error: Exception) -> ConfigError:
         return ConfigError(
