@@ -249,8 +249,8 @@ _V1_MMTAG = Conversation(system=_MMTAG, roles=_USER, version="v1_mmtag", **_TWO)
 _QWEN_1_5 = Conversation(system="<|im_start|>system\nYou are a helpful assistant.", **_QWEN)
 
 conv_templates: dict[str, Conversation] = {
-    "default": _VICUNA_V0,
     "v0": _VICUNA_V0,
+    "default": _VICUNA_V0,
     "vicuna_v1": _VICUNA_V1,
     "v1": _VICUNA_V1,
     "llama_2": Conversation(system=_LLAMA_2_SYSTEM, sep="<s>", **_LLAMA_2),
@@ -321,7 +321,7 @@ conv_templates: dict[str, Conversation] = {
     ),
 }
 """Every template by its name; copy one before adding turns. Of several names of one template, the
-first is the one that runs are known by."""
+first is the one that runs are known by, see `first_name`."""
 
 _BUILT_IN = frozenset(conv_templates)
 _DECLARED = "declared"
@@ -382,6 +382,16 @@ def declare_template(
         version=_DECLARED,
         stops=tuple(stops),
     )
+
+
+def first_name(template: str) -> str:
+    """Returns the first of the names that a template has; an unknown name as it is.
+
+    >>> first_name("v1"), first_name("no such")
+    ('vicuna_v1', 'no such')
+    """
+    wanted = conv_templates.get(template)
+    return next((name for name, one in conv_templates.items() if one == wanted), template)
 
 
 def declared_templates() -> dict[str, Conversation]:

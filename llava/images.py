@@ -169,9 +169,11 @@ def _padded_pixels(image: Image.Image, processor: Any) -> torch.Tensor:
 
 def _cropped_pixels(image: Image.Image, processor: Any) -> torch.Tensor:
     """An image through the processor, if it may be brought to the shorter side of that."""
+    if is_squashing(processor):
+        return _pixels(image, processor)
     num_pixels = resize_side(processor) ** 2 * max(image.size) // min(image.size)
     largest = 2 * (Image.MAX_IMAGE_PIXELS or num_pixels)  # as of images that PIL does not open
-    if num_pixels > largest and not is_squashing(processor):
+    if num_pixels > largest:
         raise ValueError(
             f"An image of {image.width} x {image.height} pixels would be enlarged to "
             f"{num_pixels:,} before it is cropped, which is more than {largest:,}."

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from llava.conversation import conv_templates, render_question
+from llava.conversation import conv_templates, first_name, render_question
 from llava.errors import ConversationError
 
 _NAME_RULES: tuple[tuple[str, str | None], ...] = (
@@ -139,9 +139,7 @@ def _choose_template(forced: str | None, zoo: str | None, names: list[str]) -> t
                 f"`conversation` must be one of {', '.join(conv_templates)}, but is {template!r} "
                 f"({reason}). Choose one of these, or `auto`."
             )
-        first = next(
-            name for name, one in conv_templates.items() if one == conv_templates[template]
-        )
+        first = first_name(template)
         return first, reason if first == template else f"{reason} as {template}"
     matches = ((rule, name) for name in names for rule in _NAME_RULES if _occurs(rule[0], name))
     (pattern, template), name = next(matches, (("", None), ""))

@@ -273,12 +273,13 @@ def non_lora_trainables_missing(shop: Workshop) -> Broken:
 
 def base_missing_for_lora(shop: Workshop) -> Broken:
     folder = make_lora(shop.home / "llava-lora", shop.llava())
-    return Broken(folder, r"trained on 'the-base'.*`model\.base=`")
+    return Broken(folder, r"`base_model_name_or_path` in .*'the-base'.*`model\.base=`")
 
 
 def base_missing_for_projector(shop: Workshop) -> Broken:
     folder = make_projector(shop.home / "llava-pretrain", shop.llava())
-    return Broken(folder, r"`model\.base=`")
+    edit_config(folder, _name_or_path="the-base")
+    return Broken(folder, r"a projector .*`_name_or_path` in .*'the-base'.*`model\.base=`")
 
 
 def base_of_another_family(shop: Workshop) -> Broken:

@@ -100,7 +100,7 @@ def check_options(scorer: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if value and name not in SCORERS[scorer].options:
             takers = [other for other in SCORERS if name in SCORERS[other].options]
             raise ValueError(
-                f"`{name}` is of scorer={', '.join(takers)}, but `scorer` is {scorer}. Leave it "
-                "out, or set another scorer."
+                f"`{name}` is an option of {' and '.join(takers)}, but `scorer` is {scorer}. Leave "
+                "it out, or set another scorer."
             )
     return {name: given[name] for name in SCORERS[scorer].options}

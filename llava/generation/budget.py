@@ -59,7 +59,7 @@ def estimate_max_tokens(model: Any) -> int:
 
 
 def fit_tokens(model: Any, room: Mapping[torch.device, int]) -> int:
-    """Returns the cache slots that fit, by the bytes on each device of a model's parameters."""
+    """Returns the cache slots that fit into the bytes that may still be taken on each device."""
     sizes: Counter[torch.device] = Counter()
     for parameter in model.parameters():
         sizes[parameter.device] += parameter.numel()

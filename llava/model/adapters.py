@@ -166,7 +166,7 @@ def require_saved_modules(
 
 
 def require_whole_projector(file: Path, trained: Iterable[str], expected: Iterable[str]) -> None:
-    """Raises CheckpointError if a file holds the projector in part; the rest is the base's."""
+    """Raises CheckpointError if a file has part of the projector; the rest would be the base's."""
     held = {name for name in trained if ".mm_projector." in name}
     lacking = sorted({name for name in expected if ".mm_projector." in name} - held)
     if held and lacking:

@@ -173,15 +173,16 @@ class Checkpoint:
     def image_tokens(self, num_images: int) -> tuple[int, int]:
         """Returns the fewest and the most embeddings of each of so many images of one question.
 
-        Newlines are counted among the most.
+        Newlines are counted among the most; tiles without the whole image may be cut to any few.
         """
         if self.tower is None:
             return 0, 0
         side, layout = self.tower.image_size, self.layout.of_each(num_images)
         newlines = layout.most_newlines(side, self.tower.num_patches_per_side)
-        least = self.tower.num_features
-        most = least * layout.num_read(side) + newlines
-        return most if layout.num_views(side) == 1 else least, most
+        most = self.tower.num_features * layout.num_read(side) + newlines
+        if layout.num_views(side) == 1:
+            return most, most
+        return self.tower.num_features if layout.keeps_base else 0, most
 
     @property
     def layout(self) -> Layout:

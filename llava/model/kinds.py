@@ -145,7 +145,7 @@ def _recorded_base(folder: Path) -> tuple[str, str]:
         file, key = ADAPTER_CONFIG, "base_model_name_or_path"
     if not (folder / file).is_file():
         return "", ""
-    recorded = read_json_object(folder / file, "Download the adapter again.").get(key)
+    recorded = read_json_object(folder / file, "Download it again.").get(key)
     return recorded if isinstance(recorded, str) else "", f"`{key}` in {folder / file}"
 
 
@@ -203,11 +203,11 @@ def _warn(message: str) -> None:
 
 def _require_base(folder: Path, base: Path | None, what: str) -> None:
     if base is None:
-        recorded, _ = _recorded_base(folder)
-        trained_on = f" It was trained on {recorded!r}." if recorded else ""
+        recorded, field = _recorded_base(folder)
+        told = f" According to {field}, that is {recorded!r}." if recorded else ""
         raise CheckpointError(
-            f"{folder} holds {what}: it needs the model that it was trained on.{trained_on} Give "
-            "its folder or hub id with `model.base=`."
+            f"{folder} holds {what}: it needs the model that it was trained on.{told} Give its "
+            "folder or hub id with `model.base=`."
         )
 
 

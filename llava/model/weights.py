@@ -231,7 +231,7 @@ def match_tensors(
     if missing:
         raise CheckpointError(_describe_missing(missing, unexpected, len(expected), checkpoint))
     if unexpected:
-        name = unexpected[0]  # which the file may have under another
+        name = unexpected[0]  # a file may hold it under another name
         files = (file for file in checkpoint.weight_files if name in read_strings(file))
         raise CheckpointError(
             f"{next(files, checkpoint.language_dir)} holds {len(unexpected)} tensors that have no "
@@ -274,15 +274,17 @@ def _describe_missing(
             "mm_projector.bin from the output of the training."
         )
     what, remedy = f"of the {total} tensors that {config} asks for", checkpoint.remedy
+    result = " Without them the model would answer at random."
     if all(map(is_of_tower, missing)):
+        result = ""
         what = f"tensors of the vision tower, which its `vision_config` describes in {config}"
         if not checkpoint.native:
             fields = "`unfreeze_mm_vision_tower` or `mm_tunable_parts`"
             what = f"tensors of the vision tower, which {fields} in {config} says was trained"
             remedy = "correct the field if the tower was frozen"
     return (
-        f"{folder} lacks {len(missing)} {what}: {listed(missing)}. Without them the model would "
-        f"answer at random.{others} Download it again, or {remedy}."
+        f"{folder} lacks {len(missing)} {what}: {listed(missing)}.{result}{others} "
+        f"Download it again, or {remedy}."
     )
 
 

@@ -345,8 +345,5 @@ def _stopped(task_runs: Sequence[TaskRun]) -> str:
 
 def _say_who_scores(task_run: TaskRun) -> None:
     """Says what becomes of answers that cannot be scored here."""
-    task, way = task_run.asked.task, task_run.asked.task.lack
-    if task.grading is not None:
-        run = task_run.folder.parent.name
-        way = f"is scored by a judge: runners.score run={run} judge=openai"
-    logger.info("%s %s The answers are in %s", task.title, way, task_run.folder)
+    task = task_run.asked.task
+    logger.info("%s %s The answers are in %s.", task.title, task.lack, task_run.folder)

@@ -17,6 +17,7 @@ from llava.generation.calibration import MAX_EXPECTED_FLIPS
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.evaluation.identity import engine_identity
 from runners.logs import tell
+from runners.options.benchmark_options import path_options
 from runners.options.build import read_stored
 from runners.options.engine import PackedOptions
 from runners.options.eval import EvalConfig
@@ -125,7 +126,7 @@ def rerun(
         ConfigError: there is no manifest, it does not say enough, or other options contradict it.
     """
     originals = _read_originals(Path(str(settings.manifest)))
-    _check_not_contradicted(given, settings.tasks, [each.folder.name for each in originals])
+    _check_not_contradicted(given, settings.tasks, originals)
     repeated = _configure(settings, given, originals)
     specs = {
         original.folder.name: original.spec.with_options(given.tasks.get(original.folder.name, {}))
@@ -193,10 +194,15 @@ def _read_original(stored: StoredTask) -> Original:
 
 
 def _check_not_contradicted(
-    given: GivenOptions, chosen: Collection[str], tasks: Sequence[str]
+    given: GivenOptions, chosen: Collection[str], originals: Sequence[Original]
 ) -> None:
     """Checks that every option that is given has a meaning beside the manifest of these tasks."""
-    moved = {f"tasks.{name}.data_dir" for name in tasks}
+    tasks = [original.folder.name for original in originals]
+    moved = {
+        f"tasks.{original.folder.name}.{option}"
+        for original in originals
+        for option in path_options(original.spec.target)
+    }
     # Hydra takes an option of a task only where that is chosen.
     repeated = {"model", *(["task"] if set(chosen) == set(tasks) else [])}
     contradicting = sorted(

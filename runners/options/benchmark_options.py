@@ -61,15 +61,30 @@ def kind_of_benchmark_option(name: str, argv: Sequence[str]) -> Kind | None:
     except ConfigError:
         return None  # what is wrong with it is said when the benchmark is built
     parameter = inspect.signature(constructor, eval_str=True).parameters.get(option)
-    if parameter is None:
-        return None
+    return None if parameter is None else _kind_of(parameter)
+
+
+def path_options(target: str) -> list[str]:
+    """Returns the options of a benchmark that say where files or folders lie.
+
+    >>> path_options("evals.tasks.gqa.GQA")
+    ['data_dir']
+
+    Raises:
+        ConfigError: `target` names no benchmark.
+    """
+    parameters = inspect.signature(find_benchmark(target), eval_str=True).parameters
+    return [name for name, each in parameters.items() if _kind_of(each) in (Kind.PATH, Kind.PATHS)]
+
+
+def _kind_of(parameter: inspect.Parameter) -> Kind | None:
     annotation = parameter.annotation
     is_union = get_origin(annotation) in (Union, UnionType)
     members = get_args(annotation) if is_union else (annotation,)
     if Path in members:
         is_list = any(get_origin(member) is Sequence for member in members)
         return Kind.PATHS if is_list else Kind.PATH
-    return _BY_NAME.get(option)
+    return _BY_NAME.get(parameter.name)
 
 
 # Without slots, since a class that inherits from two can have those of one only.

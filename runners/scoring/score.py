@@ -153,8 +153,8 @@ def score_stored(
         summary = replace(summary, scored_as=spec.to_json())
     if summary.on_other_data:
         logger.warning(
-            "%s is %s. The figure is marked, and not compared with those on the data of before; "
-            "a new run, run=NEW, has the answers belong to these.",
+            "%s is %s. The figure is marked, and is not compared with figures on the earlier data. "
+            "For one that is, evaluate the model again on these data, under another run=NAME.",
             stored.folder,
             summary.on_other_data,
         )

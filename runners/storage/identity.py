@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from evals.records import Sample
-from llava.conversation import conv_templates, render_question
+from llava.conversation import conv_templates, first_name, render_question
 from runners.errors import ConfigError
 from runners.storage.files import sha256_of_json, sha256_of_json_list
 
@@ -104,7 +104,8 @@ def differences(
 ) -> dict[str, tuple[Any, Any]]:
     """Returns the dotted names of fields that differ, with both values; unknown ones are equal.
 
-    So are those that a manifest lacks because it is of an earlier version.
+    So are those that a manifest lacks because it is of an earlier version, and two names of one
+    conversation template.
 
     >>> differences({"seed": 0, "data": {"a": 1}}, {"seed": 0, "data": {"a": 2}})
     {'data.a': (1, 2)}
@@ -112,11 +113,13 @@ def differences(
     found: dict[str, tuple[Any, Any]] = {}
     for name in [*stored, *(name for name in current if name not in stored)]:
         before, now = stored.get(name), current.get(name)
+        if name == "conversation":  # earlier versions recorded the name that was typed
+            before, now = _first_name(before), _first_name(now)
         is_unknown = name in _ADDED_LATER and None in (before, now)
         if is_unknown or UNKNOWN in (before, now) or before == now:
             continue
         cause = _FOLLOWS.get(name)
-        if cause is not None and stored.get(cause) != current.get(cause):
+        if cause and differences({cause: stored.get(cause)}, {cause: current.get(cause)}):
             continue
         if name in LATER_FILES and name not in stored:
             continue
@@ -125,6 +128,10 @@ def differences(
         else:
             found[prefix + name] = (before, now)
     return found
+
+
+def _first_name(template: Any) -> Any:
+    return first_name(template) if isinstance(template, str) else template
 
 
 def _shown(value: Any) -> str:

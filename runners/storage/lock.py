@@ -199,8 +199,10 @@ def move_verdicts(folder: Path) -> None:
     """Moves the gate's verdicts over a run into a task's folder, as its answers are others now."""
     for verdict in sorted(folder.parent.glob(f"{VERDICT}*")):
         if verdict.is_dir() and not (verdict / MANIFEST_FILE).exists():
-            shutil.rmtree(folder / verdict.name, ignore_errors=True)
-            shutil.move(verdict, folder / verdict.name)  # a linked folder is on another disk
+            target = folder / verdict.name
+            if target.exists():
+                shutil.rmtree(target)
+            shutil.move(verdict, target)  # a linked folder is on another disk
             logger.info("%s is over earlier answers, and is now in %s", verdict, folder)
 
 

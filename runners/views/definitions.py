@@ -99,7 +99,7 @@ def unusual_definition(task: str, summary: SummaryFile) -> str:
     """
     if is_ranked(summary.definition) or summary.definition.startswith(_OWN):
         return summary.definition
-    is_usual = summary.judge is None or task == "custom" or needs_judge(task)
+    is_usual = summary.judge is None or needs_judge(task)
     return "" if is_usual else summary.definition
 
 

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from llava.conversation import conv_templates
+from llava.conversation import first_name
 from runners.errors import ConfigError
 from runners.options.model import GenerationOptions
 from runners.options.task_spec import TaskSpec
-from runners.storage.identity import prompt_format
 from runners.storage.manifest import Manifest
 
 _USUAL_ENGINE = {"replay": "near_ties"}
@@ -69,10 +68,8 @@ def model_template(manifest: Manifest) -> str | None:
     """
     used, model = manifest.identity.get("conversation"), manifest.options.get("model")
     usual = _mapping(manifest.environment.get("template") or model).get("conversation")
-    if used is None or usual in (None, used):
+    if None in (used, usual) or first_name(str(usual)) == first_name(str(used)):
         return None
-    if {usual, used} <= conv_templates.keys() and prompt_format(usual) == prompt_format(used):
-        return None  # two names of one template
     return str(usual)
 
 

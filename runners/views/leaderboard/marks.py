@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from runners.errors import ConfigError
-from runners.options.task_spec import TaskSpec
 from runners.storage.manifest import other_code
 from runners.storage.run_table import render_lack
 from runners.storage.stored import State
@@ -99,8 +98,7 @@ def _lack(entry: Entry) -> Iterator[Mark]:
         yield Mark(text="waits for its judge: runners.score run=NAME judge=openai")
         return
     try:
-        task = TaskSpec.from_json(entry.manifest and entry.manifest.environment.get("task")).build()
-    except ConfigError:  # it names no task, or one that is no more
-        yield Mark(text="was not scored")
-    else:
-        yield Mark(text=f"the split {task.lack.removesuffix('.')}")
+        lack = "" if entry.spec is None else entry.spec.build().lack
+    except ConfigError:  # the task is no more
+        lack = ""
+    yield Mark(text=f"the split {lack.removesuffix('.')}" if lack else "was not scored")

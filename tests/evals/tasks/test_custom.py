@@ -223,9 +223,12 @@ def test_numbers_may_be_off_by_the_tolerance(tmp_path, text, value):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scorer": "numeric", "ignore_case": True}, "`ignore_case` is of scorer=exact, contains"),
-        ({"scorer": "exact", "tolerance": 0.1}, "`tolerance` is of scorer=numeric, but"),
-        ({"scorer": "exact", "judge": "gpt-4"}, "`judge` is of scorer=judge"),
+        (
+            {"scorer": "numeric", "ignore_case": True},
+            "`ignore_case` is an option of exact and contains and",
+        ),
+        ({"scorer": "exact", "tolerance": 0.1}, "`tolerance` is an option of numeric, but"),
+        ({"scorer": "exact", "judge": "gpt-4"}, "`judge` is an option of judge, but"),
         ({"scorer": "numeric", "tolerance": -1.0}, "`tolerance` must be a number from 0 on"),
         ({"scorer": "numeric", "tolerance": float("nan")}, "`tolerance` must be a number"),
         ({"groups": "answer"}, "`groups` cannot be answer"),

@@ -51,7 +51,7 @@ def decode(
             request=request,
             row=number,
             owner=owner,
-            position=len(request.prompt_ids),
+            position=row.prefix_tokens,
             max_new_tokens=request.generation.max_new_tokens,
         )
         for number, row in enumerate(pack.rows)

@@ -189,6 +189,19 @@ def test_every_field_of_the_tower(
     check_mutations(folder, tmp_path / tiny_tower.name / file, name, logits_of)
 
 
+def test_images_that_are_not_cropped_must_be_square_already(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    edit(folder, image_aspect_ratio="pad")
+    expected = logits_of(folder)
+    edit(tmp_path / tiny_tower.name, "preprocessor_config.json", do_center_crop=False)
+    assert torch.equal(logits_of(folder), expected)
+    edit(folder, image_aspect_ratio="square")
+    with pytest.raises(CheckpointError, match="`do_center_crop` must be true, but is False"):
+        inspect_checkpoint(str(folder))
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

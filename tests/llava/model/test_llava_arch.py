@@ -1,5 +1,6 @@
 """The model: images among token embeddings, losses, and answers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from llava.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from llava.images import process_images
 from llava.model.builder import load_pretrained_model
+from llava.model.checkpoint import inspect_checkpoint
 from llava.model.language_model.llava_llama import (
     LlavaConfig,
     LlavaLlamaForCausalLM,
@@ -188,6 +190,34 @@ def test_tiled_image_takes_as_many_embeddings_as_it_has_features(anyres_model, s
         features = anyres_model.model.image_features(images, [size])
     assert anyres_model.model.num_image_tokens(images[0], size) == len(features[0])
     assert len(features[0]) == num_tokens
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"image_aspect_ratio": "pad"},
+        {"image_grid_pinpoints": [[56, 168], [112, 56], [168, 168]]},
+        {"image_grid_pinpoints": "(1x1),...,(2x3)", "mm_patch_merge_type": "spatial_unpad_nobase"},
+        {"image_grid_pinpoints": [[112, 168]], "mm_patch_merge_type": "spatial_maxpool2x2"},
+        {"image_grid_pinpoints": "(1x1),...,(3x3)", "image_aspect_ratio": "anyres_max_2"},
+        {"image_grid_pinpoints": "56,112", "image_aspect_ratio": "highres"},
+    ],
+    ids=["pad", "three rows", "nobase", "pooled", "at most 2", "highres"],
+)
+def test_checkpoint_tells_the_fewest_and_most_embeddings_of_an_image(
+    fields, tiny_checkpoint, tiny_model, monkeypatch
+):
+    tiled = {"image_aspect_ratio": "anyres", "mm_patch_merge_type": "spatial_unpad"} | fields
+    checkpoint = inspect_checkpoint(str(tiny_checkpoint))
+    least, most = replace(checkpoint, config=checkpoint.config | tiled).image_tokens(1)
+    for name, value in tiled.items():
+        monkeypatch.setattr(tiny_model.model.config, name, value, raising=False)
+    numbers = []
+    for size in [(56, 56), (168, 168), (400, 90), (90, 400), (3000, 20), (20, 3000)]:
+        (pixels,) = pixels_of(tiny_model, picture(0, size))
+        numbers.append(tiny_model.model.num_image_tokens(pixels, size))
+    assert least <= min(numbers)
+    assert max(numbers) <= most
 
 
 def test_class_token_counts_where_it_is_a_feature(tiny_model, monkeypatch):

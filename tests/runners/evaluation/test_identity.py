@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from evals.benchmark import GENERATE, RANK
-from llava.conversation import conv_templates
+from llava.conversation import conv_templates, first_name
 from llava.generation.request import GenerationConfig
 from llava.template_choice import _NAME_RULES, resolve_conversation
 from runners.evaluation.identity import ModelIdentity, compose_identity, engine_identity
@@ -57,6 +57,24 @@ def test_template_that_is_edited_is_another_one(
     assert list(differences(before, now)) == ["prompt_format"]
     del before["prompt_format"]  # as in manifests of earlier versions
     assert not differences(before, now)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("v1", "vicuna_v1"), ("qwen_2", "qwen_1_5"), ("default", "v0")]
+)
+def test_names_of_one_template_are_one(
+    one: str, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = compose_identity(replace(MODEL, conversation=one), **QUESTIONS)
+    now = compose_identity(replace(MODEL, conversation=other), **QUESTIONS)
+    assert not differences(before, now)
+    different = compose_identity(replace(MODEL, conversation="llama_2"), **QUESTIONS)
+    assert differences(before, different) == {"conversation": (first_name(one), "llama_2")}
+    edited = replace(conv_templates[other], sep="?")  # and both of its names
+    for name in (one, other):
+        monkeypatch.setitem(conv_templates, name, edited)
+    now = compose_identity(replace(MODEL, conversation=other), **QUESTIONS)
+    assert list(differences(before, now)) == ["prompt_format"]
 
 
 def test_templates_with_one_text_are_one_format() -> None:

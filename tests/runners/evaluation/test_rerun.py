@@ -246,20 +246,38 @@ def test_what_the_engine_may_leave_to_chance_is_repeated(
     assert configured[0].items() >= engine.items()
 
 
-def test_data_of_any_task_may_have_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("task", "options", "moved"),
+    [
+        ("pope", {}, "data_dir"),
+        ("custom", {"questions": "q.jsonl", "images": "pictures"}, "questions"),
+        ("custom", {"questions": "q.jsonl", "images": "pictures"}, "images"),
+    ],
+)
+def test_data_of_any_task_may_have_moved(
+    task: str,
+    options: dict[str, str],
+    moved: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(tmp_path)
     identity = {"engine": {"replay": "near_ties"}, "conversation": "vicuna_v1"}
-    write_task(tmp_path / "run", "pope", [1.0], identity=identity, environment={"options": OPTIONS})
+    kept = {"options": OPTIONS}
+    write_task(tmp_path / "run", task, [1.0], options=options, identity=identity, environment=kept)
     places = []
 
     def plan(settings: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
-        places.append(str(specs["pope"].options["data_dir"]))
+        places.append(str(specs[task].options[moved]))
         return 2
 
     def repeat(config: DictConfig) -> int:
         return rerun(read_settings(config, EvalConfig), read_given(config), plan)
 
-    words = ["manifest=run", "task=pope", "tasks.pope.data_dir=elsewhere"]
+    words = ["manifest=run", f"task={task}"]
+    words += [
+        f"tasks.{task}.{name}={value}" for name, value in {**options, moved: "elsewhere"}.items()
+    ]
     assert run("eval", repeat, words) == 2
     assert places == ["elsewhere"]
 
