@@ -218,12 +218,12 @@ def _unknown(name: str, words: str, value: object) -> ValueError:
     )
 
 
-def read_pinpoints(grid_pinpoints: Pinpoints, tile_size: int | None = None) -> list[Size]:
+def read_pinpoints(grid_pinpoints: Pinpoints, tile_size: int) -> list[Size]:
     """Returns the tiling sizes of a config: a list, a list as text, or LLaVA-NeXT's range of grids.
 
     Args:
         grid_pinpoints: `[[336, 672], ...]`, the same as text, or `(1x1),...,(6x6)` in tiles.
-        tile_size: Side of a tile in pixels, needed for a range.
+        tile_size: Side of a tile in pixels, in which a range counts.
 
     Raises:
         ValueError: it is none of these, or holds something else than pairs of whole numbers.
@@ -234,7 +234,7 @@ def read_pinpoints(grid_pinpoints: Pinpoints, tile_size: int | None = None) -> l
     sizes: object = grid_pinpoints
     cause: Exception | None = None
     if isinstance(grid_pinpoints, str):
-        if (grids := _RANGE.fullmatch(grid_pinpoints.strip())) and tile_size:
+        if grids := _RANGE.fullmatch(grid_pinpoints.strip()):
             columns, rows, last_column, last_row = map(int, grids.groups())
             numbers = product(range(columns, last_column + 1), range(rows, last_row + 1))
             sizes = [(width * tile_size, height * tile_size) for width, height in numbers]

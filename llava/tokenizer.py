@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import sentencepiece
 from tokenizers import decoders, pre_tokenizers
@@ -22,11 +22,10 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_PATCH_TOKEN
 from llava.errors import CheckpointError, reason_of
+from llava.model.checkpoint import Checkpoint
 from llava.model.facts import read_tokenizer_config
+from llava.model.kinds import CheckpointKind
 from llava.model.locate import find_tokenizer_file, read_config, refuse_lfs_pointer
-
-if TYPE_CHECKING:
-    from llava.model.checkpoint import Checkpoint
 
 _SPACE = "▁"
 _MODEL_FILE = "tokenizer.model"
@@ -126,9 +125,21 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         return begin + token_ids_0 + end + second
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
-        """Returns the text of pieces; special tokens are written as they are."""
-        tokens = list(tokens)
-        if tokens and tokens[0].startswith(_SPACE):
+        """Returns the text of tokens, with a space on both sides of those that are not pieces."""
+        spaced = self._added_tokens_encoder.keys() - set(self.all_special_tokens)
+        for token in self.extra_special_tokens:
+            if self.convert_tokens_to_ids(token) >= self.vocab_size:
+                spaced.add(token)
+        parts: list[str] = []
+        for is_spaced, group in groupby(tokens, spaced.__contains__):
+            run = list(group)
+            parts += run if is_spaced else [self._text_of_pieces(run)]
+        # pieces that have no text get no space either, but at the end
+        return " ".join([*filter(None, parts[:-1]), *parts[-1:]])
+
+    def _text_of_pieces(self, tokens: list[str]) -> str:
+        """The text of pieces; special tokens are written as they are."""
+        if tokens[0].startswith(_SPACE):
             tokens[0] = tokens[0][1:]
         special = set(self.all_special_tokens)
         runs = [(key, list(run)) for key, run in groupby(tokens, special.__contains__)]
@@ -172,31 +183,10 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         return self.sp_model.id_to_piece(index)
 
     def _decode(
-        self,
-        token_ids: int | list[int],
-        skip_special_tokens: bool = False,
-        clean_up_tokenization_spaces: bool | None = None,
-        **_: Any,
+        self, token_ids: int | list[int], skip_special_tokens: bool = False, **kwargs: Any
     ) -> str:
-        ids = [token_ids] if isinstance(token_ids, int) else list(token_ids)
-        text = self._text_of(self.convert_ids_to_tokens(ids, skip_special_tokens))
-        clean_up = clean_up_tokenization_spaces
-        if clean_up is None:
-            clean_up = self.clean_up_tokenization_spaces
-        return self.clean_up_tokenization(text) if clean_up else text
-
-    def _text_of(self, tokens: list[str]) -> str:
-        """The text of tokens, with a space on both sides of those that are not pieces."""
-        spaced = self._added_tokens_encoder.keys() - set(self.all_special_tokens)
-        for token in self.extra_special_tokens:
-            if self.convert_tokens_to_ids(token) >= self.vocab_size:
-                spaced.add(token)
-        parts: list[str] = []
-        for is_spaced, group in groupby(tokens, spaced.__contains__):
-            run = list(group)
-            parts += run if is_spaced else [self.convert_tokens_to_string(run)]
-        # pieces that have no text get no space either, but at the end
-        return " ".join([*filter(None, parts[:-1]), *parts[-1:]])
+        ids = [token_ids] if isinstance(token_ids, int) else token_ids
+        return super()._decode(ids, skip_special_tokens, **kwargs)
 
 
 class MergeTableTokenizer(SentencePieceTokenizer):
@@ -221,20 +211,13 @@ class MergeTableTokenizer(SentencePieceTokenizer):
         return super()._add_tokens(new_tokens, special_tokens=special_tokens)
 
     def _decode(
-        self,
-        token_ids: int | list[int],
-        skip_special_tokens: bool = False,
-        *args: Any,
-        **kwargs: Any,
+        self, token_ids: int | list[int], skip_special_tokens: bool = False, **kwargs: Any
     ) -> str:
-        ids = [token_ids] if isinstance(token_ids, int) else list(token_ids)
+        ids = [token_ids] if isinstance(token_ids, int) else token_ids
         if skip_special_tokens:
             special = {i for i, token in self._added_tokens_decoder.items() if token.special}
             ids = [i for i in ids if i not in special]
-        return super()._decode(ids, skip_special_tokens, *args, **kwargs)
-
-    def _text_of(self, tokens: list[str]) -> str:
-        return self.convert_tokens_to_string(tokens)
+        return super()._decode(ids, skip_special_tokens, **kwargs)
 
 
 def load_tokenizer(folder: str | Path, *, merge_table: bool = False) -> PreTrainedTokenizerBase:
@@ -268,8 +251,6 @@ def load_checkpoint_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase
     Raises:
         CheckpointError: the tokenizer cannot be read.
     """
-    from llava.model.kinds import CheckpointKind
-
     # the reference goes by the name: a Mistral called otherwise gets the tokenizer of LLaMA
     is_mistral = checkpoint.family.name == "mistral" and "mistral" in checkpoint.name.lower()
     complete = checkpoint.kind is CheckpointKind.LLAVA

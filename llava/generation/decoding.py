@@ -19,6 +19,7 @@ from llava.generation.plan import Pack, split_passes
 from llava.generation.request import Request
 from llava.generation.row_cache import NOBODY, RowCache
 from llava.generation.sampling import SeededSampling, sampled
+from llava.model.fusion import fuse
 
 COMPACT_EVERY = 16
 """Decoding steps between looks at how much of the cache belongs to finished questions: what is
@@ -130,12 +131,9 @@ class PackDecoder:
         texts = self._embed(ids.to(self._device, non_blocking=True)).split(list(map(len, shared)))
         embeds = []
         for row, row_ids, text in zip(chosen, shared, texts, strict=True):
-            parts, start = [], 0
             places = np.flatnonzero(row_ids == IMAGE_TOKEN_INDEX).tolist()
-            for place, image in zip(places, row.requests[0].images, strict=True):
-                parts += [text[start:place], self._features[image.key].to(text)]
-                start = place + 1
-            embeds.append(torch.cat([*parts, text[start:]]))
+            images = [self._features[image.key] for image in row.requests[0].images]
+            embeds.append(fuse(text, places, images))
         return embeds
 
     def _extend(

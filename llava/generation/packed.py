@@ -26,7 +26,7 @@ from llava.generation.decoding import PackDecoder, Question
 from llava.generation.meter import PackMeter, Shapes
 from llava.generation.neartie import near_ties_of
 from llava.generation.plan import Pack, halve, plan_packs, split_to_fit, with_image_tokens, without
-from llava.generation.preprocess import PreparedImage, lay_out, prepare_images
+from llava.generation.preprocess import PreparedImage, lay_out, prepare_image
 from llava.generation.request import (
     Completion,
     EngineReport,
@@ -64,7 +64,7 @@ _GROWING_ROPE = ("dynamic", "longrope")
 """Rotary embeddings of all rows of a pass that depend on the longest of them."""
 
 Result = Completion | RequestFailure
-Images = Mapping[str, "Future[list[PreparedImage]]"]
+Images = Mapping[str, "Future[PreparedImage]"]
 Prepared = dict[str, PreparedImage]
 
 
@@ -122,7 +122,7 @@ class PackedEngine:
         self._shapes: Shapes = set()
         self._model = model
         self._image_processor = image_processor
-        self._max_tokens = max_tokens or estimate_max_tokens(model)
+        self.max_tokens = max_tokens or estimate_max_tokens(model)
         self._max_rows = max_rows
         self._max_pass_tokens = CPU_PASS_TOKENS if model.device.type == "cpu" else None
         usual_threads = 2 if model.device.type == "cpu" else min(8, max(2, torch.get_num_threads()))
@@ -134,11 +134,6 @@ class PackedEngine:
         if why:
             logger.warning("questions are answered one by one, which is slower: %s", why)
         self._packs_model = not why
-
-    @property
-    def max_tokens(self) -> int:
-        """Cache slots that a pack may take."""
-        return self._max_tokens
 
     def run(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Yields one completion or failure a request, pack by pack."""
@@ -186,7 +181,7 @@ class PackedEngine:
         alone = [request for request in laid_out if not self._can_pack(request)]
         packs = plan_packs(
             [request for request in laid_out if self._can_pack(request)],
-            max_tokens=self._max_tokens,
+            max_tokens=self.max_tokens,
             max_rows=self._max_rows,
             num_image_tokens=self._usual_image_tokens(),
             width=self._model.config.hidden_size,
@@ -204,7 +199,7 @@ class PackedEngine:
             parts = self._image_processor, self._model.config
             pin = self._model.device.type == "cuda"
             images = {
-                key: self._threads.submit(prepare_images, [source], *parts, pin=pin)
+                key: self._threads.submit(prepare_image, source, *parts, pin=pin)
                 for key, source in sources.items()
             }
             begun.ahead.append((pack, images))
@@ -233,7 +228,7 @@ class PackedEngine:
         """Answers one pack; what cannot be answered becomes a failure of its question alone."""
         started = time.perf_counter()
         broken = {key: error for key, future in images.items() if (error := future.exception())}
-        prepared = {key: each.result()[0] for key, each in images.items() if key not in broken}
+        prepared = {key: each.result() for key, each in images.items() if key not in broken}
         self.stats.waited_s += time.perf_counter() - started
         outside = [
             result
@@ -246,7 +241,7 @@ class PackedEngine:
             rest = with_image_tokens(
                 rest, lambda each: self._num_tokens(each, prepared) - len(each.prompt_ids)
             )
-            for part in split_to_fit(rest, self._max_tokens):
+            for part in split_to_fit(rest, self.max_tokens):
                 yield from self._answer_prepared(part, prepared)
 
     def _answer_outside(
@@ -296,7 +291,7 @@ class PackedEngine:
         halves = halve(pack)
         if halves:
             self.stats.num_halvings += 1
-            self._max_tokens = max(MIN_TOKENS, min(self._max_tokens, pack.cost // 2))
+            self.max_tokens = max(MIN_TOKENS, min(self.max_tokens, pack.cost // 2))
             logger.warning("a pack of %d questions did not fit; halved", len(pack.requests))
         return halves
 
@@ -326,15 +321,15 @@ class PackedEngine:
             for owner, request in enumerate(row.requests):
                 room = self.sequential.room(len(request.prompt_ids) + row.image_tokens)
                 generation = request.generation
+                sampling = SeededSampling(request.key, generation) if generation.do_sample else None
                 question = Question(
                     request=request,
                     row=number,
                     owner=owner,
                     position=row.prefix_tokens,
                     max_new_tokens=min(generation.max_new_tokens, room),
+                    sampling=sampling,
                 )
-                if generation.do_sample:
-                    question.sampling = SeededSampling(request.key, generation)
                 questions.append(question)
         return questions
 
@@ -373,10 +368,7 @@ class PackedEngine:
             return packed
         started = time.perf_counter()
         again = self._answer_again(request, images)
-        replay_s = time.perf_counter() - started
-        self.stats.replay_s += replay_s
-        if is_due:
-            self.stats.calibration_s += replay_s
+        self.stats.replay_s += time.perf_counter() - started
         self.stats.num_replayed += 1
         if isinstance(again, RequestFailure):
             return again

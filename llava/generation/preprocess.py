@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -84,27 +83,22 @@ class PreparedImage:
     sha256: str
 
 
-def prepare_images(
-    sources: Sequence[ImageSource], image_processor: Any, config: Any, *, pin: bool = False
-) -> list[PreparedImage]:
-    """Returns the images opened and preprocessed.
+def prepare_image(
+    source: ImageSource, image_processor: Any, config: Any, *, pin: bool = False
+) -> PreparedImage:
+    """Returns an image opened and preprocessed.
 
     Args:
-        sources: Where they come from.
+        source: Where it comes from.
         image_processor: Of the vision tower.
         config: Of the model; says how an image is laid out.
         pin: Whether pixels lie in memory from which they go to a CUDA device beside its work.
 
     Raises:
-        RequestError: an image is missing or unreadable.
-        MemoryError: there is not enough memory to decode an image.
+        RequestError: the image is missing or unreadable.
+        MemoryError: there is not enough memory to decode it.
     """
-    return [_prepare(source, image_processor, config, pin=pin) for source in sources]
-
-
-def _prepare(source: ImageSource, image_processor: Any, config: Any, *, pin: bool) -> PreparedImage:
-    image, seen = _open(source), source.of if isinstance(source, BlankImage) else source
-    whole = seen if isinstance(seen, WholeImage) else None
+    image, whole = _open(source), source if isinstance(source, WholeImage) else None
     try:
         [values] = process_images([image], image_processor, _PADDED if whole else config)
     except (OSError, ValueError) as error:

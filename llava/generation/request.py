@@ -241,7 +241,6 @@ class EngineReport:
         waited_s: Seconds spent waiting for images.
         busy_s: Seconds of answering, waiting not counted, replays included.
         replay_s: Seconds of computing again, calibration included.
-        calibration_s: Of these, the seconds for measuring alone.
     """
 
     calibration: Calibration = field(default_factory=Calibration)
@@ -260,7 +259,6 @@ class EngineReport:
     waited_s: float = 0.0
     busy_s: float = 0.0
     replay_s: float = 0.0
-    calibration_s: float = 0.0
 
     @property
     def padding_share(self) -> float:

@@ -15,8 +15,8 @@ from transformers import LogitsProcessorList
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.generation.budget import has_lost_device, is_out_of_memory
 from llava.generation.calibration import Briefing
-from llava.generation.neartie import top_two, top_two_among
-from llava.generation.preprocess import BlankImage, PreparedImage, lay_out, prepare_images
+from llava.generation.neartie import top_two_among
+from llava.generation.preprocess import BlankImage, PreparedImage, lay_out, prepare_image
 from llava.generation.request import (
     Completion,
     EngineReport,
@@ -146,12 +146,14 @@ class SequentialEngine:
         start = time.perf_counter()
         request = lay_out(request, self.model.config)
         if images is None:
-            images = prepare_images(request.images, self.image_processor, self.model.config)
+            images = self._prepare(request)
         output, tokens = self._generate(request, images, streamer, encoded)
-        if request.choices:
-            tokens, tops, margins = top_two_among(output.logits[0], [request.choices])
-        else:
-            tops, margins = _decisions(output, request.generation)
+        steps = output.scores if request.generation.do_sample else output.logits  # (1, V) a step
+        tops: list[float] = []
+        margins: list[float] = []
+        if request.generation.num_beams == 1:  # of beams they are not measured
+            found, tops, margins = top_two_among(torch.cat(steps), [request.choices] * len(steps))
+            tokens = found if request.choices else tokens
         length = next((i + 1 for i, token in enumerate(tokens) if token in self.stops), len(tokens))
         if not all(map(math.isfinite, tops[:length])):
             raise RequestError(
@@ -164,8 +166,7 @@ class SequentialEngine:
     @torch.inference_mode()
     def probe(self, request: Request) -> ImageProbe | RequestFailure:
         """Returns what a request's images do to the beginning of its greedy answer."""
-        request = lay_out(request, self.model.config)
-        blank = replace(request, images=tuple(BlankImage(image) for image in request.images))
+        blank = replace(request, images=tuple(map(BlankImage, request.images)))
         try:
             (logits, text), (blank_logits, blank_text) = map(self._begin, (request, blank))
         except RequestError as error:
@@ -180,11 +181,14 @@ class SequentialEngine:
 
     def _begin(self, request: Request) -> tuple[torch.Tensor, str]:
         """(V,) float32 logits of the first new token, and the first words of the greedy answer."""
-        images = prepare_images(request.images, self.image_processor, self.model.config)
         generation = GenerationConfig(max_new_tokens=PROBE_TOKENS)
-        greedy = replace(request, generation=generation, choices=())
-        output, tokens = self._generate(greedy, images)
+        greedy = replace(lay_out(request, self.model.config), generation=generation, choices=())
+        output, tokens = self._generate(greedy, self._prepare(greedy))
         return output.logits[0][0].float(), self._text(greedy, tokens)
+
+    def _prepare(self, request: Request) -> list[PreparedImage]:
+        parts = self.image_processor, self.model.config
+        return [prepare_image(image, *parts) for image in request.images]
 
     def completion(
         self,
@@ -300,12 +304,3 @@ class SequentialEngine:
             )
             encoded[keys] = EncodedImages(features)
         return encoded[keys]
-
-
-def _decisions(output: Any, generation: GenerationConfig) -> tuple[list[float], list[float]]:
-    """The largest score at each step and its margin; none with beams."""
-    steps = output.scores if generation.do_sample else output.logits  # (1, V) a step
-    if generation.num_beams > 1 or not steps:
-        return [], []
-    _, tops, margins = top_two(torch.cat(list(steps)))
-    return tops, margins

@@ -26,14 +26,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 Hashes = Mapping[str, Mapping[str, str | None]]
 """Hashes (hex) by the role of a folder (`checkpoint`, `base`, `adapter`, `tower`) and by file name,
 where `weights` stands for all tensors of a role."""
 
-FileStates = Mapping[Path, tuple[str, list[int]]]
-"""Real place and state of each file."""
+FileState = list[int | str]
+"""Version of the cache, and real place and state of a file."""
+
+FileStates = Mapping[Path, FileState]
 
 
 def digest_tensor(name: str, tensor: torch.Tensor) -> str:
@@ -113,11 +115,9 @@ def state_of(stat: os.stat_result) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
-def _file_state(path: Path) -> dict[str, Any]:
+def _file_state(path: Path) -> FileState:
     real = path.resolve()
-    names = ("size", "mtime_ns", "ctime_ns", "inode")
-    state = dict(zip(names, state_of(real.stat()), strict=True))
-    return {"version": _CACHE_VERSION, "path": str(real), **state}
+    return [_CACHE_VERSION, str(real), *state_of(real.stat())]
 
 
 def _entry_path(path: Path) -> Path:
@@ -172,7 +172,7 @@ def hash_small_files(checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
 
 def read_states(checkpoint: Checkpoint) -> FileStates:
     """Returns by which the files can be told from what is put or written there later."""
-    return {path: (str(path.resolve()), state_of(path.stat())) for path in checkpoint.files}
+    return {path: _file_state(path) for path in checkpoint.files}
 
 
 def require_unchanged(checkpoint: Checkpoint, states: FileStates) -> None:

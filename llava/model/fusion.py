@@ -28,19 +28,20 @@ def fuse_row(
         image_features: One (P, D) for each placeholder.
         embed_tokens: Token ids (N,) to embeddings (N, D).
     """
-    places = (input_ids == IMAGE_TOKEN_INDEX).nonzero()[:, 0].tolist()
-    text = embed_tokens(input_ids[input_ids != IMAGE_TOKEN_INDEX])
-    embeds: list[torch.Tensor] = []
-    fused_labels: list[torch.Tensor] = []
-    start = taken = 0
-    for place, features in zip(places, image_features, strict=True):
-        embeds += [text[taken : taken + place - start], features.to(text)]
-        fused_labels += [labels[start:place], labels.new_full(features.shape[:1], IGNORE_INDEX)]
-        taken += place - start
+    is_image = input_ids == IMAGE_TOKEN_INDEX
+    places = is_image.nonzero()[:, 0].tolist()
+    text = embed_tokens(input_ids.masked_fill(is_image, 0))
+    ignored = [labels.new_full(features.shape[:1], IGNORE_INDEX) for features in image_features]
+    return fuse(text, places, image_features), fuse(labels, places, ignored)
+
+
+def fuse(row: torch.Tensor, places: Sequence[int], images: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Returns a row (S, ...) as (L, ...): an image (P, ...) instead of what is at each place."""
+    parts, start = [], 0
+    for place, image in zip(places, images, strict=True):
+        parts += [row[start:place], image.to(row)]
         start = place + 1
-    embeds.append(text[taken:])
-    fused_labels.append(labels[start:])
-    return torch.cat(embeds), torch.cat(fused_labels)
+    return torch.cat([*parts, row[start:]])
 
 
 def assign_images(

@@ -99,9 +99,8 @@ def kind_of(folder: Path, base: Path | None) -> CheckpointKind:
     is_llava = str(config.get("model_type")).startswith("llava") or "mm_vision_tower" in config
     if (folder / ADAPTER_CONFIG).is_file():
         _require_base(folder, base, "an adapter")
-        with_projector = (is_llava and not is_native_config(config)) or (
-            folder / NON_LORA_FILE
-        ).is_file()
+        is_original = is_llava and not is_native_config(config)
+        with_projector = is_original or (folder / NON_LORA_FILE).is_file()
         return CheckpointKind.LLAVA_LORA if with_projector else CheckpointKind.PLAIN_ADAPTER
     if (folder / PROJECTOR_FILE).is_file() and not has_weight_files(folder):
         _require_base(folder, base, "a projector without a language model")

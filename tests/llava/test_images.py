@@ -245,7 +245,7 @@ def test_image_is_scaled_to_fit_and_centered_on_black(size, target, box):
     ],
 )
 def test_pinpoints_may_be_text(written, sizes):
-    assert read_pinpoints(written) == sizes
+    assert read_pinpoints(written, SIDE) == sizes
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_end_of_a_turn_ends_an_answer_where_the_template_has_one(
     named = model.tokenizer.convert_tokens_to_ids("<|im_end|>")
     # the third token of the answer is called what ends a turn of Qwen's
     model.tokenizer.convert_tokens_to_ids = lambda text: third if text == "<|im_end|>" else named
-    model.tokenizer.convert_ids_to_tokens = lambda *_: "<|im_end|>"
+    model.tokenizer.convert_ids_to_tokens = lambda *_, **__: "<|im_end|>"
     for engine in (SequentialEngine, PackedEngine):
         (cut,) = engine(*model, "qwen_1_5").run([request])
         assert cut.token_ids == whole.token_ids[:3]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from llava.generation.preprocess import prepare_images
+from llava.generation.preprocess import prepare_image
 from llava.generation.request import RequestError
 from llava.images import process_images
 
@@ -33,11 +33,8 @@ def saved(path, size=(60, 40), color=(200, 10, 20), mode="RGB"):
 
 
 def prepared(loaded, *sources):
-    return prepare_images(sources, loaded.image_processor, loaded.model.config)
-
-
-def test_no_images_are_no_images(tiny_model):
-    assert prepared(tiny_model) == []
+    parts = loaded.image_processor, loaded.model.config
+    return [prepare_image(source, *parts) for source in sources]
 
 
 def test_images_come_in_order_with_their_sizes(tiny_model, tmp_path):
@@ -141,11 +138,11 @@ class RaisingProcessor:
 def test_what_is_not_the_fault_of_the_image_is_not_put_down_to_it(tiny_model, tmp_path, error):
     source, config = saved(tmp_path / "a.png"), tiny_model.model.config
     with pytest.raises(type(error)) as caught:
-        prepare_images([source], RaisingProcessor(error), config)
+        prepare_image(source, RaisingProcessor(error), config)
     assert caught.value is error
 
 
-def test_of_several_images_only_the_one_that_cannot_be_prepared_is_named(tiny_model, tmp_path):
-    sources = [saved(tmp_path / "a.png"), saved(tmp_path / "b.png")]
+def test_image_that_cannot_be_prepared_is_named(tiny_model, tmp_path):
+    source, config = saved(tmp_path / "a.png"), tiny_model.model.config
     with pytest.raises(RequestError, match=r"^a\.png: too narrow$"):
-        prepare_images(sources, RaisingProcessor(ValueError("too narrow")), tiny_model.model.config)
+        prepare_image(source, RaisingProcessor(ValueError("too narrow")), config)

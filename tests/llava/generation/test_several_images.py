@@ -19,7 +19,7 @@ from transformers import (
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.generation.packed import PackedEngine
-from llava.generation.preprocess import lay_out, prepare_images
+from llava.generation.preprocess import lay_out, prepare_image
 from llava.generation.request import Completion, Request
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
@@ -111,7 +111,8 @@ def test_native_onevision_sees_images_as_transformers_does(
         expected = native.theirs(**inputs).logits[0, -1]
         answer = native.theirs.generate(**inputs, do_sample=False, max_new_tokens=8)
     laid_out = lay_out(request, native.ours.model.config)
-    images = prepare_images(laid_out.images, native.ours.image_processor, native.ours.model.config)
+    parts = native.ours.image_processor, native.ours.model.config
+    images = [prepare_image(image, *parts) for image in laid_out.images]
     with torch.no_grad():
         logits = native.ours.model(
             input_ids=torch.from_numpy(request.prompt_ids).long()[None],

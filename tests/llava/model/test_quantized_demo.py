@@ -84,10 +84,10 @@ def min_cosine(first: Any, second: Any, requests: list[Request]) -> float:
 
 
 def last_logits(loaded: Any, request: Request) -> torch.Tensor:
-    from llava.generation.preprocess import prepare_images
+    from llava.generation.preprocess import prepare_image
 
     _, model, image_processor, _ = loaded
-    images = prepare_images(request.images, image_processor, model.config)
+    images = [prepare_image(image, image_processor, model.config) for image in request.images]
     arguments = {"images": None}
     if images:
         pixels = torch.stack([image.pixel_values for image in images]).to(model.dtype)
