@@ -211,7 +211,10 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
     return Aggregate(
         metrics=metrics,
         breakdowns=break_down_all(scores, _FIELDS, "accuracy"),
-        scales={"distribution": Scale(unit=Unit.NUMBER, largest=None)},
+        scales={
+            "distribution": Scale(unit=Unit.NUMBER, largest=None),
+            "grounding": Scale(largest=None),  # overlapping objects count as often
+        },
     )
 
 
