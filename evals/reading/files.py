@@ -191,7 +191,7 @@ def iterate_json_list(path: Path, field: str, origin: str = "") -> Iterator[tupl
     number, place = -1, f"{path}: {field}"
     with _faults_named(path):
         text = _read_utf8(path).decode()
-        for number, entry in enumerate(_iterate_list(text, _find_list(text, field))):
+        for number, entry in enumerate(_iterate_list(text, field)):
             yield f"{place}[{number}]", entry
     if number < 0:
         raise DataError(f"{path}: `{field}` is empty. Fetch the file again.")
@@ -223,17 +223,21 @@ def _find_list(text: str, field: str) -> int:
     raise _FaultError(f"{wanted} lacks `{field}`. {remedy}")
 
 
-def _iterate_list(text: str, position: int) -> Iterator[Any]:
-    position = _skip_space(text, position)
-    if text[position : position + 1] == "]":
-        return
-    while True:
+def _iterate_list(text: str, field: str) -> Iterator[Any]:
+    position = _skip_space(text, _find_list(text, field))
+    is_first = True
+    while text[position : position + 1] != "]":
+        if not is_first:
+            position = _skip_space(text, _expect(text, position, ","))
         entry, position = _DECODER.raw_decode(text, position)
         yield entry
-        position = _skip_space(text, position)
-        if text[position : position + 1] == "]":
-            return
-        position = _skip_space(text, _expect(text, position, ","))
+        position, is_first = _skip_space(text, position), False
+    before = f'{{"{field}": 0'  # as if the object began here: a cut file has no end, a doubled two
+    try:
+        json.loads(before + text[position + 1 :], object_pairs_hook=_unique_names)
+    except json.JSONDecodeError as error:
+        place = position + 1 + error.pos - len(before)
+        raise json.JSONDecodeError(error.msg, text, place) from error
 
 
 def _expect(text: str, position: int, mark: str) -> int:

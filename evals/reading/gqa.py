@@ -5,14 +5,17 @@ Format and rules: the Stanford `eval.py` as in junayednaushad/Relation-Network-V
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from evals.errors import DataError
-from evals.reading.files import find_optional, read_json, require, require_id
+from evals.reading.files import check_unique, find_optional, read_json, require, require_id
 from evals.reading.hub import HubTable
 from evals.reading.images import ImageSource
 from evals.reading.questions import SHORT_ANSWER_SUFFIX
@@ -33,14 +36,14 @@ class GQADetails:
         entailed: Ids of other questions whose answers follow from this one's.
         global_group: Its group for the distribution figure, if it has one.
         asks_common: Whether it asks what two things have in common.
-        object_ids: The objects that the question and its full answer speak of.
+        object_ids: The objects that the question and its full answer speak of; None if unknown.
     """
 
     is_balanced: bool
     entailed: tuple[str, ...]
     global_group: str | None
     asks_common: bool
-    object_ids: tuple[str, ...]
+    object_ids: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,16 +80,18 @@ class GQAEvidence:
         """The attention on the question's objects; None if unknown.
 
         Raises:
-            DataError: a file lacks the question, its image or one of its objects.
+            DataError: a file lacks the question, its image or one of its objects, or a number.
         """
-        if self.attentions is None or self.scenes is None:
+        object_ids = question.details.object_ids
+        if self.attentions is None or self.scenes is None or object_ids is None:
             return None
         image_id = question.cluster.removesuffix(".jpg")
         scene = require(self.scenes, image_id, dict, str(self.paths[1]))
         where = f"{self.paths[1]}: image {image_id}"
-        regions = [_region(scene, object_id, where) for object_id in question.details.object_ids]
+        regions = [_region(scene, object_id, where) for object_id in object_ids]
         attention = require(self.attentions, question.key, list, str(self.paths[2]))
-        if not all(isinstance(row, list) and len(row) == len(attention) for row in attention):
+        rows = [row for row in attention if isinstance(row, list) and len(row) == len(attention)]
+        if not rows or len(rows) < len(attention) or not all(map(_is_finite, chain(*rows))):
             raise DataError(
                 f"{self.paths[2]}: the attention of question {question.key} must be a square grid "
                 "of numbers. Write the file again."
@@ -100,7 +105,13 @@ def _region(scene: Mapping[str, Any], object_id: str, where: str) -> Box:
     x, y, w, h = (require(box, side, (int, float), where) for side in ("x", "y", "w", "h"))
     if width < 1 or height < 1:
         raise DataError(f"{where} must have a size, but is {width} x {height}. Mend the entry.")
+    if not all(map(_is_finite, (x, y, w, h))):
+        raise DataError(f"{where}: the box of object {object_id} must be numbers. Mend the entry.")
     return x / width, y / height, (x + w) / width, (y + h) / height
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and abs(value) < math.inf
 
 
 def read_gqa_questions(path: Path, origin: str) -> list[Sample]:
@@ -166,10 +177,10 @@ def read_gqa_evidence(choices: Path, scenes: Path, attentions: Path) -> GQAEvide
     if maps is not None:
         if not isinstance(maps, list):
             raise DataError(f"{where} must be a list of attention maps. Write the file again.")
-        maps = {
-            str(require_id(entry, "questionId", where)): require(entry, "attention", list, where)
-            for entry in maps
-        }
+        keys = [str(require_id(entry, "questionId", where)) for entry in maps]
+        check_unique(keys, where)
+        found = [require(entry, "attention", list, where) for entry in maps]
+        maps = dict(zip(keys, found, strict=True))
     return GQAEvidence(paths=paths, choices=content[0], scenes=content[1], attentions=maps)
 
 
@@ -178,7 +189,6 @@ def _parse_question(key: str, record: Any, where: str) -> Sample:
     groups = require(record, "groups", dict, where)
     question = require(record, "question", str, where)
     annotations = require(record, "annotations", dict, where)
-    objects = (annotations.get(part) or {} for part in ("question", "fullAnswer"))
     text = question + SHORT_ANSWER_SUFFIX
     return Sample(
         key=key,
@@ -195,12 +205,17 @@ def _parse_question(key: str, record: Any, where: str) -> Sample:
         },
         details=GQADetails(
             is_balanced=require(record, "isBalanced", bool, where),
-            entailed=tuple(require(record, "entailed", list, where)),
-            global_group=require(groups, "global", (str, type(None)), f"{where}: `groups`"),
+            entailed=tuple(map(str, require(record, "entailed", list, where))),
+            global_group=require(groups, "global", (str, NoneType), f"{where}: `groups`"),
             asks_common="Common" in require(types, "detailed", str, f"{where}: `types`"),
-            object_ids=tuple(name for names in objects for name in names.values()),
+            object_ids=_object_ids(annotations, f"{where}: `annotations`") if annotations else None,
         ),
     )
+
+
+def _object_ids(annotations: dict[str, Any], where: str) -> tuple[str, ...]:
+    parts = [require(annotations, part, dict, where) for part in ("question", "fullAnswer")]
+    return tuple(map(str, chain.from_iterable(part.values() for part in parts)))
 
 
 def _num_steps(program: list[Any], where: str) -> int:

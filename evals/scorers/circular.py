@@ -55,8 +55,8 @@ def _letter_among_words(text: str, options: Mapping[str, str]) -> str | None:
 
 
 def _letter_by_text(text: str, options: Mapping[str, str]) -> str | None:
-    text = text.lower()
-    if len(text) > 2 * sum(map(len, options.values())):
+    text, named = text.lower(), {letter: option.lower() for letter, option in options.items()}
+    if len(text) > 2 * sum(map(len, named.values())):
         return None  # a long answer names options without choosing them
-    letters = [letter for letter, option in options.items() if option.lower() in text]
+    letters = [letter for letter, option in named.items() if option in text]
     return letters[0] if len(letters) == 1 else None

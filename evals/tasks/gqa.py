@@ -30,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 
 from evals.benchmark import Benchmark, Predictions, Questions, rebuildable
@@ -183,7 +184,7 @@ def _judge(
             "valid": evidence.is_choice(question, answer, "valid"),
             "plausible": evidence.is_choice(question, answer, "plausible"),
             "grounding": evidence.grounding(question),
-            **_consistency(question, questions, correct),
+            "consistency": _consistency(question, questions, correct),
         }
         judgment = None if answer is None else (correct[key], answer)
         scores.append(score_of(question, judgment, details))
@@ -198,7 +199,7 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
         "accuracy": mean_score(scores),
         "binary": mean_score(binary),
         "open": mean_score(opened),
-        "consistency": _mean_consistency(scores),
+        "consistency": mean_of_all(chain(*(score.details["consistency"] for score in scores))),
         "validity": mean_of_all(score.details["valid"] for score in scores),
         "plausibility": mean_of_all(score.details["plausible"] for score in scores),
         "grounding": mean_of_all(score.details["grounding"] for score in scores),
@@ -211,31 +212,26 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
     return Aggregate(
         metrics=metrics,
         breakdowns=break_down_all(scores, _FIELDS, "accuracy"),
-        scales={"distribution": Scale(unit=Unit.NUMBER, largest=None)},
+        scales={
+            "distribution": Scale(unit=Unit.NUMBER, largest=None),
+            "grounding": Scale(largest=None),  # overlapping objects count as often
+        },
     )
 
 
 def _consistency(
     question: Sample, questions: Questions, correct: Mapping[str, float]
-) -> dict[str, float | bool | None]:
+) -> list[float | None]:
     """The share of right answers among entailed questions, where the question is right itself.
 
-    It is not known if an entailed question is not in the file, or if it has no answer and is not
+    It is None if an entailed question is not in the file, or if it has no answer and is not
     balanced: a balanced one without an answer is wrong and counted as missing, others are not.
     """
     others = [key for key in question.details.entailed if key != question.key]
     if not correct.get(question.key) or not others:
-        return {"consistency": None, "consistency_is_known": True}
+        return []
     known = all(
         key in correct or (key in questions and questions[key].details.is_balanced)
         for key in others
     )
-    value = mean(correct.get(key, 0.0) for key in others) if known else None
-    return {"consistency": value, "consistency_is_known": known}
-
-
-def _mean_consistency(scores: Sequence[Score]) -> float | None:
-    if not all(score.details["consistency_is_known"] for score in scores):
-        return None
-    values = (score.details["consistency"] for score in scores)
-    return mean(value for value in values if value is not None)
+    return [mean(correct.get(key, 0.0) for key in others) if known else None]

@@ -30,7 +30,7 @@ from evals.errors import check_choice
 from evals.figures.metrics import group_by, mean
 from evals.grading import Graded, Grading, ask_or_name, details_of, find_replies
 from evals.reading.entries import list_entries, mirror_entries
-from evals.reading.files import find_all, read_json
+from evals.reading.files import find_all, read_json, require
 from evals.reading.hallusionbench import parse_entry
 from evals.reading.hub import HubLocation, find_table, releases_here
 from evals.reading.releases import Release
@@ -79,6 +79,8 @@ def HallusionBench(  # noqa: N802 - stored manifests and configurations name it 
 
     def read() -> list[Sample]:
         entries = [entry for table in tables for entry in mirror_entries(table)]
+        for entry in entries[: len(tables[0].rows)] if tables else ():  # those of the table `image`
+            require(entry.record, "filename", str, entry.place)
         if lacking:
             content = read_json(path, lacking[0].serves_for(ORIGIN, *lacking[1:]))
             entries = list_entries(content, path, folder)

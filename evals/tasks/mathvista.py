@@ -119,8 +119,11 @@ def _parse(entry: Entry, style: str, *, is_annotated: bool) -> Sample:
     unit = require(record, "unit", (str, NoneType), where)
     text = word_question(require(record, "question", str, where), unit, form.choices, kind, style)
     answer = require(record, "answer", (str, NoneType), where)
-    if is_annotated and not answer:
-        raise DataError(f"{where}: `answer` is empty. Fetch the file again.")
+    if is_annotated and (not answer or (form.choices and answer not in form.choices)):
+        asked = "one of the choices" if form.choices else "a text"
+        raise DataError(
+            f"{where}: `answer` must be {asked}, but is {answer!r:.80}. Fetch the file again."
+        )
     metadata = require(record, "metadata", dict, where)
     groups = {name: require(metadata, name, str, where) for name in _FIELDS}
     types = {name: record[name] for name in ("question_type", "answer_type")}

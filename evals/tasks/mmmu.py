@@ -148,4 +148,4 @@ def _render(questions: Questions, texts: Mapping[str, str]) -> bytes:
     letters = _letters(questions, texts)
     drawn = _draw(questions, letters)
     answers = {key: letters.get(key) or drawn.get(key) or texts[key] for key in questions}
-    return json.dumps(answers, ensure_ascii=False).encode()
+    return json.dumps(answers).encode()

@@ -45,7 +45,7 @@ from evals.reading.entries import (
     question_about,
     reword,
 )
-from evals.reading.files import read_json, require, require_id
+from evals.reading.files import check_unique, read_json, require, require_id
 from evals.reading.hub import HubLocation, find_mirror
 from evals.reading.questions import LETTER_SUFFIX
 from evals.reading.releases import LLAVA_ORIGIN, Release
@@ -105,6 +105,7 @@ def SeedBench(  # noqa: N802 - stored manifests and configurations name it so
         else:
             content = read_json(path, ORIGIN)
             types = require(content, "question_type", dict, str(path))
+            check_unique(map(str, types.values()), f"{path}: question_type")
             names = {number: name for name, number in types.items()}
             entries = file_entries(content, "questions", path, folder)
             samples = [_parse(entry, names) for entry in entries]

@@ -69,6 +69,10 @@ def test_place_names_the_entry_and_the_file_may_be_compressed(tmp_path):
         ("{}", "but lacks `items`"),
         ('{"items": []}', "`items` is empty"),
         ('{"items": ["\\', r"is not JSON"),
+        ('{"items": [1],\n"a": [2', r"a\.json:2 is not JSON"),
+        ('{"items": [1]', r"a\.json:1 is not JSON: Expecting ',' delimiter \(column 14\)"),
+        ('{"items": [1]}\n{"items": [2]}', r"a\.json:2 is not JSON: Extra data"),
+        ('{"items": [1], "items": [2]}', r"a\.json holds 'items' twice in one object"),
     ],
 )
 def test_broken_file_is_located(tmp_path, content, message):

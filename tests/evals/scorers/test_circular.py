@@ -40,6 +40,10 @@ def test_policy_reads_letters_then_sentences_then_texts(text, letter):
     assert infer_choice(text, OPTIONS) == letter
 
 
+def test_length_of_options_is_that_in_lower_case():
+    assert infer_choice("it is i\u0307?", {"A": "\u0130", "B": "\u0130z"}) == "A"
+
+
 @given(st.text(), st.dictionaries(st.sampled_from("ABCD"), st.text(max_size=9)))
 def test_any_text_gives_a_letter_or_nothing(text, options):
     assert infer_choice(text, options) in (None, "Z", *"ABCD")

@@ -129,6 +129,36 @@ def test_attention_and_scenes_give_grounding(tmp_path):
     assert got["grounding"] == pytest.approx(0.3)
 
 
+def test_overlapping_objects_count_as_often_in_grounding(tmp_path):
+    box = {"x": 0, "y": 0, "w": 4, "h": 4}
+    scenes = {"n1": {"width": 4, "height": 4, "objects": {"7": box, "8": box}}}
+    objects = {"question": {"0": "7"}, "answer": {}, "fullAnswer": {"1": 8}}
+    folder = write(
+        tmp_path,
+        {"1": entry("cup", annotations=objects)},
+        sceneGraphs=scenes,
+        attentions=[{"questionId": 1, "attention": [[0.75]]}],
+    )
+    assert metrics(GQA(data_dir=folder, split="demo"), q1="cup")["grounding"] == 1.5
+
+
+def test_grounding_is_unknown_where_no_objects_are_named(tmp_path):
+    scenes = {"n1": {"width": 4, "height": 4, "objects": {}}}
+    folder = write(
+        tmp_path,
+        {"1": entry("cup", annotations={})},
+        sceneGraphs=scenes,
+        attentions=[{"questionId": "1", "attention": [[1.0]]}],
+    )
+    assert metrics(GQA(data_dir=folder, split="demo"), q1="cup")["grounding"] is None
+
+
+def test_entailed_ids_match_as_text(tmp_path):
+    questions = {"1": entry("cup", entailed=[1, 2]), "2": entry("red")}
+    task = GQA(data_dir=write(tmp_path, questions), split="demo")
+    assert metrics(task, q1="cup", q2="red")["consistency"] == 1.0
+
+
 def test_val_reads_all_questions(tmp_path):
     choices = {key: {"valid": ["cup"], "plausible": []} for key in QUESTIONS}
     write(tmp_path, split="val_all", choices=choices)
@@ -173,6 +203,8 @@ def test_foreign_answers_are_ignored_unless_all_are(tmp_path):
         ({"types": {"structural": "query"}}, "`types` lacks the field"),
         ({"groups": {}}, "`groups` lacks the field `global`"),
         ({"semantic": [{"operation": "select"}]}, "lacks the field `argument`"),
+        ({"annotations": {"question": {}}}, "`annotations` lacks the field `fullAnswer`"),
+        ({"annotations": {"question": [], "fullAnswer": {}}}, "`question` must be dict"),
     ],
 )
 def test_broken_question_is_named(tmp_path, change, message):
@@ -216,6 +248,21 @@ def test_choices_without_a_question_are_named(tmp_path):
         (None, {"1": []}, "must be a list of attention maps"),
         (None, [{"questionId": "1"}], "lacks the field `attention`"),
         (None, [{"questionId": "1", "attention": [[0.5, 0.5]]}], "must be a square grid"),
+        (None, [{"questionId": "1", "attention": [[float("nan")]]}], "must be a square grid"),
+        (None, [{"questionId": "1", "attention": [["0.5"]]}], "must be a square grid"),
+        (None, [{"questionId": "1", "attention": []}], "must be a square grid"),
+        (None, [{"questionId": q, "attention": [[1.0]]} for q in ("1", 1)], "'1' occurs twice"),
+        (
+            {
+                "n1": {
+                    "width": 4,
+                    "height": 4,
+                    "objects": {"1": {"x": float("nan"), "y": 0, "w": 1, "h": 1}},
+                }
+            },
+            None,
+            "image n1: the box of object 1 must be numbers",
+        ),
     ],
 )
 def test_broken_evidence_is_named(tmp_path, scenes, attentions, message):

@@ -83,6 +83,16 @@ def test_tables_are_the_same_questions(folder, tmp_path):
         assert len(HallusionBench(data_dir=place, split=split).data_files()) in (1, 2)
 
 
+@pytest.mark.parametrize("split", ["image", "all"])
+def test_row_of_the_table_of_images_must_name_one(tmp_path, split):
+    rows = [{**record, "image": None} for record in hallusionbench_records()]
+    rows[1]["filename"] = None
+    put_parquet(tmp_path / "data/image-00000-of-00001.parquet", rows[:3])
+    put_parquet(tmp_path / "data/non_image-00000-of-00001.parquet", rows[3:])
+    with pytest.raises(DataError, match="image: row 1: `filename` must be str, but is null"):
+        HallusionBench(data_dir=tmp_path, split=split).score({})
+
+
 @pytest.mark.parametrize(
     ("there", "wanted"),
     [

@@ -136,7 +136,11 @@ def test_test_split_has_no_answers(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"answer": ""}, "`answer` is empty"),
+        ({"answer": ""}, "`answer` must be a text, but is ''"),
+        (
+            {"question_type": "multi_choice", "choices": ["4", "9"], "answer": "5"},
+            "`answer` must be one of the choices, but is '5'",
+        ),
         ({"question_type": "open"}, "but are open and integer"),
         ({"question_type": "multi_choice"}, "`choices` must be list"),
         ({"question_type": "multi_choice", "choices": []}, "but are multi_choice and no choices"),

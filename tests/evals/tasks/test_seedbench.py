@@ -32,6 +32,13 @@ def test_kind_without_questions_has_no_figure(tmp_path):
     assert task.aggregate(task.score({})).metrics["accuracy_video"] is None
 
 
+def test_one_number_for_two_types_is_refused(tmp_path):
+    types = {**TYPES, "Instance Location": 2}
+    put_json(tmp_path / "SEED-Bench.json", {"questions": seed_records(), "question_type": types})
+    with pytest.raises(DataError, match=r"question_type: the id '2' occurs twice"):
+        SeedBench(data_dir=tmp_path).score({})
+
+
 def test_question_file_of_llava_names_the_images(tmp_path):
     write_seedbench(tmp_path)
     lines = [
