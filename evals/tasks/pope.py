@@ -240,7 +240,8 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
         for category, group in group_by(scores, "category").items()
     }
     return Aggregate(
-        metrics={"f1": mean_of_all(table.get(category, {}).get("f1") for category in CATEGORIES)},
+        metrics={"f1": mean_of_all(row["f1"] for row in table.values())},
         breakdowns={"category": table},
         num_unparsed=sum(score.details.is_unparsed for score in scores),
+        averaged_groups=frozenset(table),
     )

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from evals.figures.metrics import group_by, mean_of_all, mean_score
 from evals.figures.statistics import Z_95, clustered_standard_error
 from evals.figures.summary import summarize, summarize_unscored
 from evals.grading import Graded
 from evals.reading.mme import CATEGORIES
 from evals.reading.releases import Release
-from evals.records import Aggregate, Failure, Prediction, Score
+from evals.records import Failure, Prediction, Score
 from evals.tasks.custom import Custom
 from evals.tasks.gqa import GQA
 from evals.tasks.llavabench import LLaVABench
@@ -306,16 +305,9 @@ def test_cut_groups_and_figures_that_hang_on_one_image_have_no_interval(tmp_path
     assert summarize(POPE(data_dir=tmp_path), pope_scores(1), {}).interval is None
 
 
-def mean_over_those_there(scores):
-    groups = group_by(scores, "category")
-    mean = mean_of_all(map(mean_score, groups.values()))
-    return Aggregate(metrics={"f1": mean}, averaged_groups=frozenset(groups))
-
-
-@pytest.mark.parametrize("changes", [{}, {"figures": mean_over_those_there}])
 @pytest.mark.parametrize(("num_images", "has_interval"), [(1, False), (2, True)])
 def test_mean_over_categories_has_no_interval_if_one_of_them_hangs_on_an_image(
-    tmp_path, num_images, has_interval, changes
+    tmp_path, num_images, has_interval
 ):
     last = list(OBJECT_CATEGORIES)[-1]
     scores = [
@@ -323,7 +315,7 @@ def test_mean_over_categories_has_no_interval_if_one_of_them_hangs_on_an_image(
         for score in pope_scores(20)
         if score.groups["category"] != last or int(score.cluster) < num_images
     ]
-    summary = summarize(replace(POPE(data_dir=tmp_path), **changes), scores, {})
+    summary = summarize(POPE(data_dir=tmp_path), scores, {})
     assert summary.metrics["f1"] is not None
     assert (summary.interval is not None) is has_interval
 

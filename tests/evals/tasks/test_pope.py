@@ -37,14 +37,6 @@ def test_figure_without_a_positive_prediction_is_null(task):
     }
 
 
-def test_mean_over_fewer_categories_is_no_figure(task):
-    scores = task.score(task.match(answers(task, *["yes", "no"] * 3)))
-    assert task.aggregate(scores).metrics == {"f1": 1.0}
-    first = task.aggregate(scores[:2])  # as with limit=2
-    assert first.metrics == {"f1": None}
-    assert [row["f1"] for row in first.breakdowns["category"].values()] == [1.0]
-
-
 def test_missing_answer_never_counts_as_a_right_no(task):
     right = answers(task, *["yes", "no"] * 3)
     figures = task.aggregate(task.score(task.match([right[0], *right[2:]])))
