@@ -178,7 +178,9 @@ def _build_model(
         report = replace(report, num_adapter=len(adapter.parts))
         # what is to be quantized may be too large for the device before it is
         place = {} if quantization is None else {"device_map": {"": "cpu"}}
-        merged = merge_adapter(_from_tensors(model_class, tensors, options | place), adapter)
+        held = {name for part in trained.values() for name in part}
+        base = _from_tensors(model_class, tensors, options | place)
+        merged = merge_adapter(base, adapter, held)
         if quantization is None:
             return finish_model(merged, checkpoint), report
         tensors = merged.state_dict()
