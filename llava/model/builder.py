@@ -258,7 +258,7 @@ def build_skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
     own, base = (frozenset(c.__dataclass_fields__) for c in (config_class, PreTrainedConfig))
     fields = kept_fields(checkpoint.config, own, base)
     if checkpoint.tower_dir is not None:
-        fields["mm_vision_tower"] = str(checkpoint.tower_dir)
+        fields["mm_vision_tower"] = str(checkpoint.tower_dir.absolute())
     if isinstance(fields.get("attn_config"), dict):
         # MPT's attention as in the reference's transformers 4.37, which knows no `clip_qkv`;
         # dropout, which must be a whole number by now, has no effect on answers
