@@ -186,6 +186,8 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         self, token_ids: int | list[int], skip_special_tokens: bool = False, **kwargs: Any
     ) -> str:
         ids = [token_ids] if isinstance(token_ids, int) else token_ids
+        # a model may have rows for more tokens than there are; they have no text
+        ids = [i for i in ids if i < self.vocab_size or i in self._added_tokens_decoder]
         return super()._decode(ids, skip_special_tokens, **kwargs)
 
 

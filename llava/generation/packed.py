@@ -257,6 +257,8 @@ class PackedEngine:
             self.sequential.room(self._num_tokens(request, prepared))
         except RequestError as too_long:
             return too_long.failure(request.key)
+        except (RuntimeError, ValueError, ArithmeticError):  # the other engine logs what is wrong
+            return self.sequential.answer(request)
         return None
 
     def _num_tokens(self, request: Request, prepared: Prepared) -> int:

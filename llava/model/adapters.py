@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +50,8 @@ class Adapter:
 
     @property
     def trains_tower(self) -> bool:
-        """Whether something in it was trained in the vision tower."""
-        return any(map(is_of_tower, (*self.parts, *self.whole)))
+        """Whether matrices lie in the vision tower; biases that were saved all do not say so."""
+        return any(map(is_of_tower, self.parts))
 
     def parts_tables(self) -> bool:
         """Whether head and embeddings, one in the base, were trained apart from each other."""
@@ -210,10 +210,10 @@ def check_adapter(adapter: Adapter, expected: Mapping[str, torch.Size]) -> None:
         )
 
 
-def merge_adapter(model: Any, adapter: Adapter) -> Any:
+def merge_adapter(model: Any, adapter: Adapter, held: Collection[str]) -> Any:
     """Returns the model with an adapter's matrices merged into its (unquantized) weights.
 
-    The adapter's whole tensors are in the model already.
+    `held` are the tensors that stand for the base's, which are in the model already.
 
     Raises:
         CheckpointError: the adapter cannot be applied, or not all of it.
@@ -240,9 +240,11 @@ def merge_adapter(model: Any, adapter: Adapter) -> Any:
             "`target_modules` in its adapter_config.json "
             f"({adapter.config.get('target_modules')}) and `model.base=`."
         ) from error
-    # the biases that were trained beside the matrices lie among the whole tensors
+    # the biases that were trained beside the matrices are in the model, but for a frozen tower's
     places = {name.replace(".base_layer.", ".") for name in applied}
-    places -= {_PEFT_PREFIX + name for name in adapter.whole}
+    places -= {_PEFT_PREFIX + name for name in held}
+    if not any(map(is_of_tower, (*adapter.parts, *held))):
+        places = {name for name in places if not is_of_tower(name)}
     if tensors.keys() != places:
         differing = tensors.keys() ^ places
         raise CheckpointError(
@@ -258,7 +260,6 @@ def _aim(config: Any, model: Any, adapter: Adapter) -> None:
     from peft.utils.other import get_pattern_key
 
     config.inference_mode = True
-    config.modules_to_save = None  # whole tensors, which the model has by now
     if any(trained != target for trained, target in adapter.targets.items()):
         # the configuration goes by the names of the training, and so do its exceptions
         for name in ("rank_pattern", "alpha_pattern"):
@@ -269,15 +270,22 @@ def _aim(config: Any, model: Any, adapter: Adapter) -> None:
             config.feedforward_modules = _named_by(config, model, adapter, "feedforward_modules")
         config.target_modules = _named_by(config, model, adapter, "target_modules")
         config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
+        config.modules_to_save = None
         return
-    if not adapter.trains_tower:
-        # target modules are matched by suffix, and a tower's have the same names
-        excluded = config.exclude_modules or []
-        if isinstance(excluded, str):
-            config.exclude_modules = rf"({excluded})|.*vision_tower.*"
-        else:
-            names = [name for name, _ in model.named_modules() if is_of_tower(f"{name}.")]
-            config.exclude_modules = [*excluded, *names]
+    saved, config.modules_to_save = config.modules_to_save or (), None  # the model has them by now
+    # target modules are matched by suffix: a tower's have the same names, and peft lays no matrices
+    # on what it saves whole
+    names = [
+        name
+        for name, _ in model.named_modules()
+        if (not adapter.trains_tower and is_of_tower(f"{name}."))
+        or any(re.match(rf"(.*\.)?{module}(\.|$)", name) for module in saved)
+    ]
+    excluded = config.exclude_modules or []
+    if isinstance(excluded, str):
+        config.exclude_modules = "|".join((f"({excluded})", *map(re.escape, names)))
+    else:
+        config.exclude_modules = [*excluded, *names]
 
 
 def _named_by(config: Any, model: Any, adapter: Adapter, field: str) -> set[str]:

@@ -178,7 +178,9 @@ def _build_model(
         report = replace(report, num_adapter=len(adapter.parts))
         # what is to be quantized may be too large for the device before it is
         place = {} if quantization is None else {"device_map": {"": "cpu"}}
-        merged = merge_adapter(_from_tensors(model_class, tensors, options | place), adapter)
+        held = {name for part in trained.values() for name in part}
+        base = _from_tensors(model_class, tensors, options | place)
+        merged = merge_adapter(base, adapter, held)
         if quantization is None:
             return finish_model(merged, checkpoint), report
         tensors = merged.state_dict()
@@ -256,7 +258,7 @@ def build_skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
     own, base = (frozenset(c.__dataclass_fields__) for c in (config_class, PreTrainedConfig))
     fields = kept_fields(checkpoint.config, own, base)
     if checkpoint.tower_dir is not None:
-        fields["mm_vision_tower"] = str(checkpoint.tower_dir)
+        fields["mm_vision_tower"] = str(checkpoint.tower_dir.absolute())
     if isinstance(fields.get("attn_config"), dict):
         # MPT's attention as in the reference's transformers 4.37, which knows no `clip_qkv`;
         # dropout, which must be a whole number by now, has no effect on answers

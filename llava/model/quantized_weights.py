@@ -190,7 +190,7 @@ def _scheme(block: Mapping[str, Any], source: Path) -> dict[str, Any]:
     scheme: dict[str, Any] = next(iter(block["config_groups"].values()))["weights"]
     is_float = block["format"] == "float-quantized"
     rules = {
-        "num_bits": one_of(4, 8) if block["format"] == "pack-quantized" else one_of(8),
+        "num_bits": one_of(2, 4, 8) if block["format"] == "pack-quantized" else one_of(8),
         "type": one_of("float" if is_float else "int"),
         "symmetric": one_of(True) if is_float else FLAG,
         "strategy": one_of("group", "channel", "tensor"),

@@ -323,6 +323,8 @@ def _unpack_compressed(layer: _Layer) -> torch.Tensor:
 def _compressed_zeros(layer: _Layer, shape: tuple[int, int], bits: int) -> torch.Tensor:
     """(O, G) of integers, packed along the outputs; older versions do not pack them."""
     part, (num_outputs, num_groups) = "weight_zero_point", shape
+    if layer.option("strategy") == "tensor":
+        return layer.take(part, (1,), torch.int8).expand(shape)
     if layer.packing.method == "int-quantized" or layer.get(part).dtype == torch.int8:
         return layer.take(part, shape, torch.int8)
     words = layer.take(part, (ceil(num_outputs * bits / 32), num_groups), torch.int32)

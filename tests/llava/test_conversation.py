@@ -228,6 +228,10 @@ def test_every_template_renders_a_question(name):
         ("llava-v1.5-7b", "vicuna_v1"),
         ("llava-v1.5-13b-lora", "vicuna_v1"),
         ("llava-v1.6-vicuna-13b", "vicuna_v1"),
+        ("llava-1.5-7b-hf", "vicuna_v1"),
+        ("my-llava-1.5-13b-lora", "vicuna_v1"),
+        ("llava-next-interleave-qwen-7b", "qwen_1_5"),
+        ("llava-interleave-qwen-0.5b-hf", "qwen_1_5"),
         ("LLaVA-Lightning-7B-delta-v1-1", "llava_v1"),
         ("LLaVA-Lightning-MPT-7B-preview", "mpt"),
         ("LLaVA-V1.5-7B", "vicuna_v1"),
@@ -258,6 +262,7 @@ def test_template_follows_from_the_name(name, template):
     "name",
     [
         "mine-v12",
+        "llava-1.55-x",
         "llava-v10",
         "llava-v1.7",
         "llava-v1.55-x",

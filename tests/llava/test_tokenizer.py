@@ -144,6 +144,16 @@ def test_decoding_keeps_special_tokens_if_asked_to(tokenizer):
     assert tokenizer.decode([BOS, EOS], skip_special_tokens=True) == ""
 
 
+@pytest.mark.parametrize("kind", [SentencePieceTokenizer, MergeTableTokenizer])
+def test_row_of_a_model_that_has_no_token_has_no_text(folder, kind):
+    tokenizer = kind.from_pretrained(str(folder))
+    ids = tokenizer("a red dog").input_ids
+    for skip in (True, False):
+        text = tokenizer.decode(ids, skip_special_tokens=skip)
+        unknown = [len(tokenizer), *ids, len(tokenizer) + 63]
+        assert tokenizer.decode(unknown, skip_special_tokens=skip) == text
+
+
 def test_spaces_before_punctuation_are_not_cleaned_up(tokenizer):
     text = "Yes , it is n't ."
     assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text

@@ -10,12 +10,12 @@ import pytest
 
 from llava.conversation import conv_templates
 from llava.generation.packed import PackedEngine
-from llava.generation.request import GenerationConfig, ImageProbe
+from llava.generation.request import GenerationConfig, ImageProbe, RequestFailure
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from llava.model.families import FAMILIES
 from tests.checkpoints import LoadedModel
-from tests.llava.generation.test_packed import Picture, build_request, random_requests
+from tests.llava.generation.test_packed import SIZES, Picture, build_request, random_requests
 from tests.variants import FAMILY_FIELDS, make_family
 
 
@@ -118,6 +118,30 @@ def test_several_images_are_padded_where_one_is_tiled_up_to_a_limit(
         assert lengths["two"] == len(requests[1].prompt_ids) - 2 + 2 * num_patches
         assert lengths["one"] > len(requests[0].prompt_ids) - 1 + 2 * num_patches
     assert alone["two"].token_ids == together["two"].token_ids
+
+
+def test_image_that_would_be_shrunk_to_nothing_fails_its_own_questions_alone(
+    tiny_tower: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SIZES, "thread", (10, 200))
+    tiles = {"image_aspect_ratio": "anyres_max_1", "mm_patch_merge_type": "spatial_unpad"}
+    folder = make_family(
+        tmp_path / "llava-tiny", tiny_tower, "qwen2", **tiles, image_grid_pinpoints=[[56, 504]]
+    )
+    model = load(folder)
+    opened: Counter[str] = Counter()
+    requests = [
+        build_request(model, name, "<image>\nWhat?", [Picture(name, opened)])
+        for name in ("wide", "thread", "tall")
+    ]
+    engines = SequentialEngine(*model), PackedEngine(*model, replay="off")
+    alone, together = ({result.key: result for result in e.run(requests)} for e in engines)
+    for key, answer in alone.items():
+        if key == "thread":
+            assert isinstance(answer, RequestFailure)
+            assert together[key] == answer
+        else:
+            assert together[key].token_ids == answer.token_ids
 
 
 def test_end_of_a_turn_ends_an_answer_where_the_template_has_one(

@@ -109,8 +109,9 @@ def test_adapter_with_a_projector_needs_no_second_file(
         {"target_modules": r".*language_model.*\.(v_proj|o_proj)"},
         {"target_modules": ["q_proj", "linear_1"], "alpha_pattern": {"language_model.*q_proj": 2}},
         {"target_modules": ["up_proj"], "modules_to_save": ["multi_modal_projector"]},
+        {"target_modules": ["up_proj", "linear_1"], "modules_to_save": ["multi_modal_projector"]},
     ],
-    ids=["language", "projector and tower", "saved projector"],
+    ids=["language", "projector and tower", "saved projector", "saved and named as a target"],
 )
 def test_adapter_over_transformers_own_format(
     tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path, options: dict[str, Any]
@@ -317,8 +318,12 @@ def edit_adapter(folder: Path, **fields: Any) -> None:
         {"target_modules": LANGUAGE, "trainable_token_indices": [5, 6]},
         {"target_modules": LANGUAGE, "bias": "all"},
         {"target_modules": ["mm_projector.0", "o_proj"], "bias": "lora_only"},
+        {"target_modules": ["q_proj", "lm_head"], "modules_to_save": ["lm_head"]},
     ],
-    ids=["head", "embeddings", "saved embeddings", "saved head", "tokens", "biases", "lora biases"],
+    ids=[
+        *("head", "embeddings", "saved embeddings", "saved head", "tokens", "biases"),
+        *("lora biases", "saved and named as a target"),
+    ],
 )
 def test_adapter_answers_as_it_did_in_training(
     tiny_tower: Path, tmp_path: Path, options: dict[str, Any]
@@ -340,6 +345,31 @@ def test_adapter_answers_as_it_did_in_training(
     expected = logits_of((tokenizer, tuned.eval(), image_processor, 0))
     answer = logits_of(load(tmp_path / "adapter", base))
     torch.testing.assert_close(answer, expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("over_llava", [True, False])
+def test_all_biases_are_saved_beside_matrices_on_the_language_model_alone(
+    tiny_checkpoint: Path, tmp_path: Path, over_llava: bool
+) -> None:
+    """LLaVA's training lays the matrices before there is a tower, and saves all biases after."""
+    base = tiny_checkpoint if over_llava else make_base(tmp_path / "vicuna-tiny", tiny_checkpoint)
+    folder = make_lora(tmp_path / "llava-lora", tiny_checkpoint)
+    edit_config(folder, mm_vision_tower=str(tiny_checkpoint.parent / "clip-tiny-56"))
+    expected = logits_of(load(folder, base))
+    edit_adapter(folder, bias="all")
+    torch.testing.assert_close(logits_of(load(folder, base)), expected)
+    file = folder / "adapter_model.bin"
+    own = load_file(tiny_checkpoint.parent / "clip-tiny-56/model.safetensors")
+    tower = "base_model.model.model.vision_tower.vision_tower."
+    biases = {f"{tower}{name}": t for name, t in own.items() if name.endswith(".bias")}
+    torch.save(torch.load(file, weights_only=True) | biases, file)
+    torch.testing.assert_close(logits_of(load(folder, base)), expected)
+    lost = {
+        n: t for n, t in torch.load(file, weights_only=True).items() if "k_proj.lora_B" not in n
+    }
+    torch.save(lost, file)
+    with pytest.raises(CheckpointError, match="not applied completely"):
+        load(folder, base)
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,15 @@ def test_auto_class_answers_with_images(folders: dict[str, Path], name: str) -> 
     assert torch.equal(logits_of((tokenizer, auto, image_processor, context_len)), expected)
 
 
+def test_checkpoint_in_transformers_own_format_may_be_given_by_a_relative_path(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_native(tmp_path / "models/llava-1.5-hf", tiny_checkpoint, tiny_tower)
+    expected = logits_of(load(folder))
+    monkeypatch.chdir(tmp_path)
+    assert torch.equal(logits_of(load(folder.relative_to(tmp_path))), expected)
+
+
 def test_content_hash_does_not_depend_on_the_files(
     tiny_tower: Path, folders: dict[str, Path], tmp_path: Path
 ) -> None:

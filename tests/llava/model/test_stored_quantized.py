@@ -106,7 +106,7 @@ def test_llm_awq_is_read_exactly(size: int, num_inputs: int, tmp_path: Path) -> 
     assert torch.equal(found, stored.dense)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize(("strategy", "size"), [("group", 32), ("channel", None), ("channel", -1)])
 @pytest.mark.parametrize("zeros", ["none", "packed", "as they are"])
 def test_packed_compressed_tensors_are_read_exactly(
@@ -148,6 +148,21 @@ def test_whole_bytes_of_compressed_tensors_are_read_exactly(
     scheme = {"num_bits": 8, "strategy": strategy, "symmetric": symmetric}
     block = compressed("int-quantized", **scheme, group_size=32 if strategy == "group" else None)
     block["config_groups"]["group_0"]["input_activations"] = {"dynamic": True, "num_bits": 8}
+    assert torch.equal(unpacked(tmp_path, stored, block), stored.dense)
+
+
+@pytest.mark.parametrize("form", ["pack-quantized", "int-quantized"])
+def test_one_zero_of_a_whole_weight_is_not_packed(tmp_path: Path, form: str) -> None:
+    store = {
+        "pack-quantized": lambda one: pack_quantized(one, 8, symmetric=False, packed_zeros=False),
+        "int-quantized": lambda one: int_quantized(one, symmetric=False),
+    }[form]
+    layer = quantize(random(24, 61), 8, 61, symmetric=False)
+    scale, zero = torch.tensor([0.25]).half(), torch.tensor([101])
+    stored = store(layer._replace(zeros=zero.expand(24, 1), scales=scale.expand(24, 1)))
+    stored.parts["weight_scale"] = scale
+    stored.parts["weight_zero_point"] = stored.parts["weight_zero_point"][0].clone()
+    block = compressed(form, num_bits=8, strategy="tensor", symmetric=False)
     assert torch.equal(unpacked(tmp_path, stored, block), stored.dense)
 
 

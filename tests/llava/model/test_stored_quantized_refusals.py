@@ -146,7 +146,10 @@ def test_parts_of_gptq_that_are_missing_or_damaged_are_refused(
 
 SCHEMES: list[tuple[dict[str, Any], str]] = [
     ({"num_bits": 8}, r"weight_packed .* be int32 of shape \[64, 16\]"),
-    ({"num_bits": 3}, "`quantization_config.config_groups.*.weights.num_bits` must be one of 4, 8"),
+    (
+        {"num_bits": 3},
+        "`quantization_config.config_groups.*.weights.num_bits` must be one of 2, 4, 8",
+    ),
     ({"group_size": 16}, r"weight_scale .* of shape \[64, 4\]"),
     ({"group_size": None}, "weights.group_size` must be a whole number >= 1, but is None"),
     ({"strategy": "block"}, "weights.strategy` must be one of group, channel, tensor, but is"),
