@@ -103,7 +103,7 @@ def test_newest_briefing_decides_whichever_waited(
     assert isinstance(next_message(worker), Ready)
     worker.send(order(tiny_checkpoint, PackedOptions(), "bfloat16"))
     assert isinstance(next_message(worker), ModelLoaded)
-    worker.send(item(1, *map(str, range(40)), max_new_tokens=60))
+    worker.send(item(1, *map(str, range(20)), max_new_tokens=40))
     for num_questions in (10, 10**9):  # both come while the first item is computed
         worker.send(Briefing(num_questions=num_questions, num_to_measure=0))
     worker.send(item(2, "e"))
