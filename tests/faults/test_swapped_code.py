@@ -16,7 +16,7 @@ from tests.runners.conftest import CHECKOUT, Finished
 def test_code_that_changes_before_a_worker_has_loaded_stops_the_run(
     shell: Callable[[str, Path], Finished], tmp_path: Path
 ) -> None:
-    for name in ("llava", "evals", "runners", "conf"):
+    for name in ("llava", "evals", "runners", "conf", "llava_evals"):
         shutil.copytree(CHECKOUT / name, tmp_path / name)
     (tmp_path / "program.py").write_text(PROGRAM)
     other, code = tmp_path / "other.py", tmp_path / "evals/reading/images.py"
