@@ -133,7 +133,7 @@ def Custom(  # noqa: N802, PLR0913 - stored manifests and configurations name it
         judge=judge_one and each(lambda text, one: judge_one(text, one.target, **options)),
         figures=partial(_figures, metric, fields, is_binary=scorer == "yes_no"),
         grading=grading,
-        without_images=f"They are looked for in tasks.custom.images={folder}." if images else "",
+        without_images=f"Images are looked for in tasks.custom.images={folder}." if images else "",
         unscored=_UNSCORED if grading is None else "",
     )
 

@@ -211,7 +211,7 @@ def test_answer_stays_when_its_image_goes(
     assert failing.startswith("custom: 1 of 4 questions have images")
     assert failing.endswith(
         f"gone.png does not exist. It was looked for at {tmp_path}/images/gone.png.) They count "
-        f"as failed. They are looked for in tasks.custom.images={tmp_path}/images."
+        f"as failed. Images are looked for in tasks.custom.images={tmp_path}/images."
     )
     assert staying.startswith("custom: 2 of 4 questions have images")
     assert staying.endswith("Their stored answers stay.")
