@@ -279,7 +279,7 @@ def _aim(config: Any, model: Any, adapter: Adapter) -> None:
         name
         for name, _ in model.named_modules()
         if (not adapter.trains_tower and is_of_tower(f"{name}."))
-        or any(re.match(rf"(.*\.)?{module}(\.|$)", name) for module in saved)
+        or any(re.match(rf"(.*\.)?{re.escape(module)}(\.|$)", name) for module in saved)
     ]
     excluded = config.exclude_modules or []
     if isinstance(excluded, str):
