@@ -48,11 +48,11 @@ class JudgeClient(Protocol):
 class Graded(NamedTuple):
     """What the figures over graded answers need beside the question's details.
 
-    That is the judge's replies, one a run, empty where it gave none; no reply for a question
+    That is the judge's replies, one a run, None where it gave none; no reply for a question
     without an answer, or with one that needs no judge.
     """
 
-    replies: Sequence[str]
+    replies: Sequence[str | None]
     question: Any
 
 
@@ -70,8 +70,8 @@ class Grading:
         prompt: What every call says, whatever the question; it belongs to the definition.
         request: What the judge is asked about an answer, if so many of its replies could not be
             read before.
-        grade: What an answer to a question is worth, by the replies of all runs; none where the
-            answer needs no judge.
+        grade: What an answer to a question is worth, by the replies of all runs, None where the
+            judge gave none, which is worth nothing; no reply where the answer needs no judge.
         needs_judge: Whether the judge is asked about an answer to a question.
         is_readable: Whether a reply says what is wanted. Where one does not, the judge is asked
             again, and at last the answer counts as not judged.
@@ -83,7 +83,7 @@ class Grading:
     model: str
     prompt: str
     request: Callable[[Sample, Prediction, int], JudgeRequest]
-    grade: Callable[[str, Sample, Sequence[str]], Judgment]
+    grade: Callable[[str, Sample, Sequence[str | None]], Judgment]
     remedy: str
     needs_judge: Callable[[str, Sample], bool] = _always
     is_readable: Callable[[str], bool] = bool
@@ -156,7 +156,7 @@ class Grading:
         for key, sample in questions.items():
             given = replies.get(key, [])
             _check_categories(given, sample, title)
-            texts = [reply.content for reply in given]
+            texts = [None if reply.failure else reply.content for reply in given]
             prediction = predictions.get(key)
             judgment = None if prediction is None else self.grade(prediction.text, sample, texts)
             score = score_of(sample, judgment, Graded(texts, sample.details))

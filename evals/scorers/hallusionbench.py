@@ -73,13 +73,17 @@ Answer = tuple[Place, Sequence[bool]]
 asked; nothing where there is no answer."""
 
 
-def is_held_right(reply: str, place: Place) -> bool:
-    """Whether an answer is right by a judge's reply.
+def is_held_right(reply: str | None, place: Place) -> bool:
+    """Whether an answer is right by a judge's reply; never if it gave none.
 
     >>> place = Place("VS", "map", set_id="1", figure_id="0", question_id="0", visual_input="0")
     >>> is_held_right("unclear", place), is_held_right("incorrect", place)
     (True, False)
+    >>> is_held_right(None, place)
+    False
     """
+    if reply is None:
+        return False
     verdict = read_verdict(reply)
     return verdict == "correct" or (verdict == "unclear" and place.lacks_image)
 

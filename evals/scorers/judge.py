@@ -63,14 +63,14 @@ def build_own_request(question: str, target: str, answer: str, attempt: int = 0)
     return JudgeRequest(prompt=prompt, temperature=0.5 * attempt, max_tokens=_MAX_GRADE)
 
 
-def parse_grade(reply: str) -> float | None:
-    r"""The grade in a judge's reply to MM-Vet or to own questions, None if it gives none.
+def parse_grade(reply: str | None) -> float | None:
+    r"""The grade in a judge's reply to MM-Vet or to own questions, None if there is none.
 
     >>> parse_grade("0.5 because"), parse_grade("1\n"), parse_grade("0.5,"), parse_grade("2")
     (0.5, 1.0, None, None)
     """
     try:
-        grade = float(reply.split(" ", maxsplit=1)[0].strip())
+        grade = float((reply or "").split(" ", maxsplit=1)[0].strip())
     except ValueError:
         return None
     return grade if 0 <= grade <= 1 else None
@@ -123,8 +123,8 @@ def parse_score(reply: str) -> tuple[float, float]:
         return UNREADABLE_PAIR
 
 
-def read_points(review: str) -> tuple[float, float] | None:
-    r"""The points of reference and model in a review, 0 to 10; None if it does not give both.
+def read_points(review: str | None) -> tuple[float, float] | None:
+    r"""The points of reference and model in a review, 0 to 10; None if they are not both there.
 
     Where the official script reads a pair, it is that pair. It also reads what the script misses
     for a space more or less: officially such a review counts -1 to -1, which is a tie.
@@ -132,6 +132,7 @@ def read_points(review: str) -> tuple[float, float] | None:
     >>> read_points("8 9\nBoth are fine."), read_points("8, 6"), read_points("80 60")
     ((8.0, 9.0), (8.0, 6.0), None)
     """
+    review = review or ""
     pair = parse_score(review)
     if pair == UNREADABLE_PAIR:
         pair = parse_score(" ".join(review.split("\n", maxsplit=1)[0].replace(",", " ").split()))

@@ -170,7 +170,7 @@ def _request(question: Sample, prediction: Prediction, attempt: int) -> JudgeReq
     return build_own_request(question.text, question.target, prediction.text, attempt)
 
 
-def _grade(text: str, _: Sample, replies: Sequence[str]) -> Judgment:
+def _grade(text: str, _: Sample, replies: Sequence[str | None]) -> Judgment:
     return mean(parse_grade(reply) or 0.0 for reply in replies) or 0.0, text
 
 

@@ -127,10 +127,11 @@ def _request(question: Sample, prediction: Prediction, _: int) -> JudgeRequest:
     return build_request(question.text, question.target.reference, prediction.text)
 
 
-def _grade(_: str, question: Sample, replies: Sequence[str]) -> Judgment:
+def _grade(_: str, question: Sample, replies: Sequence[str | None]) -> Judgment:
     """The share of the judge's runs that hold the answer to be right, and the first verdict."""
     rights = [is_held_right(reply, question.details) for reply in replies]
-    return mean(rights) or 0.0, read_verdict(replies[0])
+    first = replies[0]
+    return mean(rights) or 0.0, None if first is None else read_verdict(first)
 
 
 def _figures(scores: Sequence[Score]) -> Aggregate:

@@ -125,7 +125,7 @@ def _read_texts(path: Path, key_field: str, text_field: str) -> Mapping[str, str
     return texts
 
 
-def _grade(replies: Sequence[str]) -> float:
+def _grade(replies: Sequence[str | None]) -> float:
     """The points that the model got, as a share of the most that it can get; 0 without any."""
     pairs = filter(None, map(read_points, replies))
     return (mean(model for _, model in pairs) or 0.0) / _MAX_POINTS

@@ -137,7 +137,7 @@ def _parse(entry: Entry, style: str, *, is_annotated: bool) -> Sample:
     )
 
 
-def _grade(text: str, question: Sample, replies: Sequence[str]) -> Judgment:
+def _grade(text: str, question: Sample, replies: Sequence[str | None]) -> Judgment:
     """The share of the judge's runs that make the answer right, and what the first one makes it.
 
     An answer that is read directly makes its own one reply.
@@ -145,7 +145,7 @@ def _grade(text: str, question: Sample, replies: Sequence[str]) -> Judgment:
     answer, form = question.target
     direct = read_directly(text, form)
     extracted = replies if direct is None else [direct]
-    answers = [normalize_extraction(extraction, form) for extraction in extracted]
+    answers = [None if one is None else normalize_extraction(one, form) for one in extracted]
     return mean(one == answer for one in answers) or 0.0, answers[0]
 
 

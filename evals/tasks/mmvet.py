@@ -119,7 +119,7 @@ def _request(question: Sample, prediction: Prediction, attempt: int) -> JudgeReq
     return build_mmvet_request(question.text, question.target, prediction.text, attempt)
 
 
-def _grades(replies: Iterable[str]) -> list[float]:
+def _grades(replies: Iterable[str | None]) -> list[float]:
     """The grades in replies, 0 where there is none."""
     return [parse_grade(reply) or 0.0 for reply in replies]
 

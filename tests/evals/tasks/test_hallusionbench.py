@@ -153,6 +153,17 @@ def test_missing_reply_is_an_error_and_a_failed_one_is_not_judged(folder):
     assert scores[1].failure.cause == "judge_refused"
 
 
+def test_reply_that_failed_is_no_unclear_one(folder):
+    rights = [["correct"] * 2] * 3
+    task = judged(folder, *rights, [None, "?"], split="all")
+    scores = answer(task, "yes", "no", "no", "no")
+    assert [(s.value, s.answer, s.answered) for s in scores[2:]] == [
+        (1.0, "correct", True),
+        (0.5, None, False),  # an unclear answer is right here, where nothing is shown
+    ]
+    assert task.aggregate(scores).metrics["aAcc"] == 0.875
+
+
 def test_judge_is_asked_about_each_answer_in_its_words(folder):
     task = HallusionBench(data_dir=folder)
     matched = task.match([{"question_id": KEYS[0], "text": "Maybe"}])

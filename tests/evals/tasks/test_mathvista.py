@@ -76,6 +76,11 @@ def test_empty_reply_is_the_choice_that_is_shortest(folder):
     assert (scores[0].answer, scores[0].answered) == ("No", True)
 
 
+def test_reply_that_failed_is_no_choice(folder):
+    scores = answer(judged(folder, {"1": [None]}), ["I do not know"])
+    assert (scores[0].value, scores[0].answer, scores[0].answered) == (0.0, None, False)
+
+
 def test_judge_is_not_asked_here(folder):
     task = MathVista(data_dir=folder)
     matched = task.match([{"question_id": "2", "text": "twelve"}])
