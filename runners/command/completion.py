@@ -5,6 +5,7 @@ The shell hands over the line as it is typed (`COMP_LINE`, `COMP_POINT`) and get
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
@@ -57,6 +58,7 @@ def print_script(words: Sequence[str]) -> int:
 
 def complete(_words: Sequence[str]) -> int:
     """Prints the words that can stand where the cursor is; returns the exit code."""
+    logging.disable()  # a warning would stand in the line that is being typed
     line = os.environ.get("COMP_LINE", "")
     typed = line[: int(os.environ.get("COMP_POINT") or len(line))]
     words = [*typed.split(), *([""] if typed[-1:].isspace() else [])]

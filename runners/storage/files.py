@@ -118,6 +118,22 @@ def naming_file(path: Path) -> Iterator[None]:
         raise WriteError(error.errno, error.strerror, str(path)) from error
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """While it is entered, an error of the disk says that a stored file cannot be read.
+
+    Args:
+        path: The file, or the folder that it lies in.
+
+    Raises:
+        ConfigError: it cannot be read: a run may be somebody else's.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{error.filename or path} cannot be read: {error.strerror}.") from error
+
+
 def _replace(path: Path, pieces: Iterable[bytes]) -> None:
     make_folder(path.parent)
     _remove_old_scratch(path)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from runners.errors import ConfigError
 from runners.options.names import is_set_aside
 from runners.storage.answer_lines import is_good, is_trace_line, line_facts
 from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE
-from runners.storage.files import count_lines, read_intact_lines, sha256_of_file
+from runners.storage.files import count_lines, read_intact_lines, readable, sha256_of_file
 from runners.storage.manifest import MANIFEST_FILE, Manifest, read_manifest
 from runners.storage.plain_lines import read_image_hashes
 from runners.storage.summary import (
@@ -26,6 +27,8 @@ from runners.storage.summary import (
     read_scores,
     read_summary,
 )
+
+logger = logging.getLogger(__name__)
 
 _OF_A_CHECKPOINT = ("config.json", "adapter_config.json")
 
@@ -105,7 +108,8 @@ class StoredTask:
         Raises:
             ConfigError: the file is no manifest, or answers lie there without one.
         """
-        return read_manifest(self.folder)
+        with readable(self.manifest_path):
+            return read_manifest(self.folder)
 
     @cached_property
     def summary(self) -> SummaryFile | None:
@@ -131,18 +135,20 @@ class StoredTask:
     @property
     def num_lines(self) -> int:
         """How many whole lines of answers are stored, whatever they are worth."""
-        return count_lines(self.answers_path)
+        with readable(self.answers_path):
+            return count_lines(self.answers_path)
 
     @cached_property
     def answers(self) -> StoredAnswers:
         """The answers that count, as far as a program that may be writing them has come."""
-        # Before the traces, each of which is written before its line.
-        lines = [(line_facts(line), line) for line in read_intact_lines(self.answers_path)]
-        traces = {
-            line["key"]: line
-            for line in read_intact_lines(self.folder / TRACE_FILE)
-            if is_trace_line(line)
-        }
+        with readable(self.folder):
+            # Before the traces, each of which is written before its line.
+            lines = [(line_facts(line), line) for line in read_intact_lines(self.answers_path)]
+            traces = {
+                line["key"]: line
+                for line in read_intact_lines(self.folder / TRACE_FILE)
+                if is_trace_line(line)
+            }
         if self.manifest is not None and self.manifest.imported_sha256 is not None:
             # answers that come from elsewhere have no traces
             named: dict[str, object] = {facts.key: facts.sha256 for facts, _ in lines if facts}
@@ -157,7 +163,8 @@ class StoredTask:
     @cached_property
     def image_hashes(self) -> Mapping[str, bytes]:
         """What tells the images of each question, see `read_image_hashes`; empty where unknown."""
-        return read_image_hashes(self.folder / TRACE_FILE)
+        with readable(self.folder):
+            return read_image_hashes(self.folder / TRACE_FILE)
 
     def require_answers(self) -> StoredAnswers:
         """Returns the answers that count.
@@ -286,8 +293,14 @@ class StoredRun:
 
 
 def read_run(folder: Path) -> StoredRun:
-    """Returns what lies in a run's folder, which may be nothing."""
-    return StoredRun(folder=folder, tasks={path.name: StoredTask(path) for path in _tasks(folder)})
+    """Returns what lies in a run's folder, which may be nothing.
+
+    Raises:
+        ConfigError: this user may not look into it.
+    """
+    with readable(folder):
+        tasks = {path.name: StoredTask(path) for path in _tasks(folder)}
+    return StoredRun(folder=folder, tasks=tasks)
 
 
 def find_tasks(path: Path) -> list[StoredTask]:
@@ -305,15 +318,25 @@ def find_tasks(path: Path) -> list[StoredTask]:
 def list_runs(results_dir: Path) -> list[StoredRun]:
     """Returns the runs in a folder by name; folders that hold no run are passed over.
 
+    So are those that this user may not look into, with a warning.
+
     Raises:
-        ConfigError: the folder does not exist.
+        ConfigError: the folder does not exist, or cannot be read.
     """
     if not results_dir.is_dir():
         raise ConfigError(
             f"`results_dir` must be a folder with runs, but {results_dir} is none. Run "
             "runners.eval first, or name another with results_dir=DIR."
         )
-    return [run for folder in _folders(results_dir) if (run := read_run(folder)).tasks]
+    runs = []
+    with readable(results_dir):
+        folders = _folders(results_dir)
+    for folder in folders:
+        try:
+            runs.append(read_run(folder))
+        except ConfigError as error:
+            _warn_once(f"{error} It is passed over.")
+    return [run for run in runs if run.tasks]
 
 
 def find_run(name: str, results_dir: Path, option: str) -> StoredRun:
@@ -375,8 +398,14 @@ def _folders(parent: Path) -> list[Path]:
     return sorted(found, key=lambda path: os.fsencode(path.name))
 
 
+@cache
+def _warn_once(message: str) -> None:
+    logger.warning("%s", message)  # a live view lists the runs again and again
+
+
 def _hash(path: Path) -> str | None:
-    return sha256_of_file(path) if path.is_file() else None
+    with readable(path):
+        return sha256_of_file(path) if path.is_file() else None
 
 
 def _is_in_zoo(name: str) -> bool:

@@ -203,6 +203,38 @@ def test_what_may_not_be_read_or_written_is_bad_input(name: str, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_runs_that_may_not_be_read_cost_their_own_figures(tmp_path: Path) -> None:
+    write_questions(tmp_path)
+    store_answers(tmp_path)
+    for name in ("closed", "task", "manifest", "answers"):
+        shutil.copytree(tmp_path / "run", tmp_path / name)
+    places = ("closed", "task/custom", "manifest/custom/manifest.json")
+    for place in (*places, "answers/custom/predictions.jsonl"):
+        (tmp_path / place).chmod(0)
+    script = (
+        "import runners; frame = runners.read('.').runs\n"
+        "print(*(f'{row.run}:{row.state}' for row in frame.itertuples()))"
+    )
+    listed = run_unprivileged(
+        "-m", "llava_evals", "list", "runs", "results_dir=.", workspace=tmp_path
+    )
+    board = run_unprivileged("-m", "runners.leaderboard", "results_dir=.", workspace=tmp_path)
+    read = run_unprivileged("-c", script, workspace=tmp_path)
+    index = run_unprivileged(
+        "-m", "runners.report", "runs=all", "results_dir=.", workspace=tmp_path
+    )
+    for place in places[:2]:
+        (tmp_path / place).chmod(0o755)
+    assert "answers:unreadable manifest:unreadable run:finished" in read.stdout, read.stderr
+    assert (listed.code, board.code, read.code) == (0, 0, 0)
+    assert index.code == 2
+    assert (tmp_path / "run/report.html").exists()
+    for program in (listed, board, read, index):
+        assert "closed cannot be read: Permission denied. It is passed over." in program.stderr
+        assert "Traceback" not in program.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["run", "run/custom/trace.jsonl", "questions.jsonl"])
 def test_program_says_what_may_not_be_read_or_written(name: str, tmp_path: Path) -> None:
     check = as_stored(tmp_path)

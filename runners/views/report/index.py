@@ -138,8 +138,9 @@ def _last_session(task: StoredTask) -> str:
 
 
 def _index_task(task: StoredTask) -> IndexedTask:
-    score, answered = "", f"{task.num_lines:,}"
+    score = answered = ""
     try:
+        answered = f"{task.num_lines:,}"
         if (summary := task.summary) is not None:
             score = render_metric(summary, summary.primary_metric)
             answered = f"{summary.num_answered:,} / {summary.num_questions:,}"
