@@ -13,6 +13,7 @@ from evals.scorers.choice import LETTERS
 from evals.scorers.number import whole_number
 
 _ALLOWED: Mapping[str, Sequence[str]] = {"yes_no": ("yes", "no"), "choice": tuple(LETTERS)}
+_NOT_BLANK = "a text that is not blank"
 _AS_WRITTEN = ("contains", "regex")
 """Scorers to whose targets white space at the ends belongs."""
 
@@ -26,12 +27,10 @@ def read_target(line: Question, scorer: str) -> Any:
     if scorer == "none":
         return None
     if scorer == "vqa_accuracy" or (scorer == "anls" and "answers" in line.fields):
-        return _read_answers(line)
+        return _read_answers(line, 2 if scorer == "vqa_accuracy" else 1)
     target = _read_answer(line)
     if scorer not in _AS_WRITTEN:
         target = target.strip()
-    if scorer == "anls":
-        return [target]
     if scorer == "numeric" and (number := whole_number(target)) is not None:
         return number
     if scorer == "yes_no":
@@ -41,7 +40,7 @@ def read_target(line: Question, scorer: str) -> Any:
             f"{line.where}: the target must be {problem} for scorer={scorer}, but is {target!r}. "
             "Mend the line."
         )
-    return target
+    return [target] if scorer == "anls" else target
 
 
 def _problem(target: str, scorer: str) -> str:
@@ -51,8 +50,8 @@ def _problem(target: str, scorer: str) -> str:
         return f"one of {', '.join(allowed)}"
     if scorer == "numeric":
         return "a number"
-    if scorer in _AS_WRITTEN and not target.strip():  # almost every answer holds it
-        return "a text that is not blank"
+    if not target.strip():  # an empty cell of a table; almost every answer holds it
+        return _NOT_BLANK
     if scorer == "regex":
         try:
             re.compile(target)
@@ -74,25 +73,30 @@ def _read_answer(line: Question) -> str:
     )
 
 
-def _read_answers(line: Question) -> list[str]:
+def _read_answers(line: Question, at_least: int) -> list[str]:
+    """The answers of several people. By VQA's rule one of them alone is worth nothing."""
     answers = line.fields.get("answers")
-    if not isinstance(answers, list) or not answers or not all(isinstance(a, str) for a in answers):
+    texts = answers if isinstance(answers, list) else []
+    if not all(isinstance(text, str) for text in texts):
+        texts = []
+    if len(texts) < at_least or not any(text.strip() for text in texts):
+        number = "one text" if at_least == 1 else "two texts"
         raise DataError(
-            f"{line.where} lacks `answers`, a list of at least one text. Add it, or choose another "
-            "tasks.custom.scorer."
+            f"{line.where} lacks `answers`, a list of at least {number}, not all of them blank. "
+            "Add it, or choose another tasks.custom.scorer."
         )
-    return answers
+    return texts
 
 
 def read_group(line: Question, field: str) -> str | None:
-    """The group that a field of a question puts it in; None, which is null there, for no group.
+    """The group that a field of a question puts it in; None, null or blank there, for no group.
 
     Raises:
         DataError: the field is missing, or holds what is no name of a group.
     """
     value = line.fields.get(field, [])
     if value is None or isinstance(value, str):
-        return value
+        return value if value and value.strip() else None
     if isinstance(value, int):  # true and false too
         return str(value).lower()
     raise DataError(

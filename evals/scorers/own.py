@@ -14,7 +14,6 @@ from evals.scorers.exact import score_exact
 from evals.scorers.number import last_number
 from evals.scorers.relaxed import score_relaxed
 from evals.scorers.vqa_accuracy import score_vqa
-from evals.scorers.yes_no import parse_pope
 
 
 class OwnScorer(NamedTuple):
@@ -22,7 +21,7 @@ class OwnScorer(NamedTuple):
 
     Attributes:
         judge: What an answer is worth, given the answer, its target and the options by name; None
-            where nothing is scored, or a judge model does it.
+            where nothing is scored, a judge model does it, or POPE's rule.
         metric: What the mean of the scores is called.
         options: The names of the options that it takes.
     """
@@ -64,11 +63,6 @@ def _relaxed(text: str, target: str) -> Judgment:
     return score_relaxed(answer, target), answer
 
 
-def _yes_no(text: str, target: str) -> Judgment:
-    answer = parse_pope(text)
-    return score_exact(answer, target), answer
-
-
 def _choice(text: str, target: str) -> Judgment:
     letter = parse_choice(text)
     return float(letter == target), letter
@@ -83,7 +77,7 @@ SCORERS: Mapping[str, OwnScorer] = {
     "vqa_accuracy": OwnScorer(score_vqa, "vqa_accuracy"),
     "anls": OwnScorer(score_anls, "anls"),
     "relaxed": OwnScorer(_relaxed, "relaxed_accuracy"),
-    "yes_no": OwnScorer(_yes_no),
+    "yes_no": OwnScorer(None),
     "choice": OwnScorer(_choice),
     "judge": OwnScorer(None, "score", options=("judge", "replies")),
 }

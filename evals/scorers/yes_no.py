@@ -6,7 +6,10 @@ is `eval_tool/calculation.py` in BradyFU/Awesome-Multimodal-Large-Language-Model
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from evals.records import Prediction, Sample, Score, score_of
 
 _NEGATIONS = frozenset(["No", "no", "not"])
 
@@ -32,6 +35,32 @@ def says_yes_or_no(text: str, answer: str) -> bool:
     (False, False)
     """
     return answer == "no" or "yes" in text.lower()
+
+
+class YesNo(NamedTuple):
+    """The label of a question, and whether its answer was read as yes for want of a no."""
+
+    label: str
+    is_unparsed: bool
+
+
+def judge_yes_no(
+    questions: Mapping[str, Sample], predictions: Mapping[str, Prediction]
+) -> list[Score]:
+    """One score a question, by POPE's reading of its answer; the details are a `YesNo`.
+
+    As in the official script, any target but `no` is a yes.
+    """
+    scores = []
+    for key, question in questions.items():
+        label, judgment, is_unparsed = "no" if question.target == "no" else "yes", None, False
+        if key in predictions:
+            text = predictions[key].text
+            answer = parse_pope(text)
+            judgment = (float(answer == label), answer)
+            is_unparsed = not says_yes_or_no(text, answer)
+        scores.append(score_of(question, judgment, YesNo(label, is_unparsed)))
+    return scores
 
 
 def parse_mme(text: str) -> str:

@@ -22,13 +22,13 @@ Published: nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evals.benchmark import Benchmark, Questions, as_read, each, rebuildable
+from evals.benchmark import Benchmark, Judge, Questions, as_read, each, rebuildable
 from evals.errors import DataError, check_choice
 from evals.figures.metrics import break_down_all, count_unread, mean, mean_score
 from evals.grading import Graded, Grading, ask_or_name, find_replies
@@ -40,7 +40,7 @@ from evals.reading.replies import JudgeRequest
 from evals.records import IN_RESULTS, Aggregate, Judgment, Prediction, Sample, Score
 from evals.scorers.judge import OWN_PROMPT, build_own_request, parse_grade
 from evals.scorers.own import SCORERS, check_options
-from evals.scorers.yes_no import binary_figures, count_missing_as_wrong
+from evals.scorers.yes_no import binary_figures, count_missing_as_wrong, judge_yes_no
 
 _JUDGE = "gpt-4o-mini"
 _MAX_ATTEMPTS = 3
@@ -106,7 +106,7 @@ def Custom(  # noqa: N802, PLR0913 - stored manifests and configurations name it
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"`tolerance` must be a number from 0 on, but is {tolerance}.")
     path, folder = Path(questions), Path(images or "")
-    judge_one, metric = SCORERS[scorer].judge, SCORERS[scorer].metric
+    metric = SCORERS[scorer].metric
     grading = _grading(judge or _JUDGE, replies) if scorer == "judge" else None
     settings = "".join(
         f"_{option}" if value is True else f"_{option}_{value}"
@@ -130,12 +130,19 @@ def Custom(  # noqa: N802, PLR0913 - stored manifests and configurations name it
         data_files=files_of(None, path),
         read=read,
         ask=_refuse_images if images is None else as_read,
-        judge=judge_one and each(lambda text, one: judge_one(text, one.target, **options)),
+        judge=_judge(scorer, options),
         figures=partial(_figures, metric, fields, is_binary=scorer == "yes_no"),
         grading=grading,
         without_images=f"Images are looked for in tasks.custom.images={folder}." if images else "",
         unscored=_UNSCORED if grading is None else "",
     )
+
+
+def _judge(scorer: str, options: Mapping[str, Any]) -> Judge | None:
+    if scorer == "yes_no":
+        return judge_yes_no
+    judge = SCORERS[scorer].judge
+    return judge and each(lambda text, question: judge(text, question.target, **options))
 
 
 def _refuse_misnamed(lines: Sequence[Question], folder: Path) -> None:
@@ -146,7 +153,10 @@ def _refuse_misnamed(lines: Sequence[Question], folder: Path) -> None:
     """
     for line in lines:
         for field, value in () if line.image_names else line.fields.items():
-            if isinstance(value, str) and image_in(folder, value).exists():
+            values = value if isinstance(value, list) else [value]
+            named = [name for name in values if isinstance(name, str)]
+            named += [Path(name).name for name in named if Path(name).is_absolute()]
+            if any(image_in(folder, name).exists() for name in named):
                 raise DataError(
                     f"{line.where} has no `image`, but `{field}` names a file in {folder}, which "
                     "would not be seen. Call the field `image`, or take it out of the line."
@@ -198,16 +208,17 @@ def _figures(
     metric: str, fields: Sequence[str], scores: Sequence[Score], *, is_binary: bool
 ) -> Aggregate:
     """The mean of the scores, also by group, and of answers that are yes or no POPE's figures."""
-    metrics = {metric: mean_score(scores)}
+    metrics, num_unread = {metric: mean_score(scores)}, count_unread(scores)
     if is_binary:
+        num_unread = sum(score.details.is_unparsed for score in scores)
         figures = binary_figures(
-            count_missing_as_wrong(score.answer, score.details.target) for score in scores
+            count_missing_as_wrong(score.answer, score.details.label) for score in scores
         )
         metrics |= {name: figures[name] for name in ("precision", "recall", "f1", "yes_ratio")}
     return Aggregate(
         metrics=metrics,
         breakdowns=break_down_all(scores, fields, metric),
-        num_unparsed=count_unread(scores) + sum(map(_has_unread_grade, scores)),
+        num_unparsed=num_unread + sum(map(_has_unread_grade, scores)),
     )
 
 

@@ -2,7 +2,7 @@
 
 Files, in `data_dir`: `coco/coco_pope_{random,popular,adversarial}.json` with one JSON object a
 line, images in `val2014/`; LLaVA's `llava_pope_test.jsonl` gives prompts, ids and order where it is
-there. Mirror: `lmms-lab/POPE` (9,000 questions).
+there, of the release with 8,910 questions. Mirror: `lmms-lab/POPE` (9,000 questions).
 
 One question: `{"question_id": 1, "image": "COCO_val2014_000000310196.jpg", "text": "Is there a
 snowboard in the image?", "label": "yes"}`; the prompt: the question and a line that asks for a
@@ -24,9 +24,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-from evals.benchmark import Benchmark, Predictions, Questions, rebuildable
+from evals.benchmark import Benchmark, rebuildable
 from evals.errors import DataError, check_choice
 from evals.figures.metrics import group_by, mean_of_all
 from evals.reading.entries import Entry, files_of, mirror_entries, question_about
@@ -35,12 +34,11 @@ from evals.reading.hub import HubLocation, HubTable, find_mirror
 from evals.reading.images import image_in
 from evals.reading.questions import SHORT_ANSWER_SUFFIX, read_questions
 from evals.reading.releases import LLAVA_ORIGIN, Release
-from evals.records import Aggregate, Sample, Score, score_of
+from evals.records import Aggregate, Sample, Score
 from evals.scorers.yes_no import (
     binary_figures,
     count_missing_as_wrong,
-    parse_pope,
-    says_yes_or_no,
+    judge_yes_no,
 )
 
 Content = tuple[str, str, str]
@@ -59,15 +57,19 @@ _LATER = (
 _EARLIER = (
     "that is the release of the published figures. Set tasks.pope.questions=8910 to evaluate on it."
 )
+_PROMPTS = "llava_pope_test.jsonl"
+_NUM_ASKED_BY_LLAVA = 8_910
+"""Its file is of this release; the questions of the other one are asked in the same words."""
 _DEFINITIONS = {"8910": "pope_llava/1", "9000": "pope_llava_9000/1"}
 
 
 def _release(num_questions: int, origin: str, other_releases: Mapping[int, str]) -> Release:
+    prompts = {_PROMPTS: LLAVA_ORIGIN} if num_questions == _NUM_ASKED_BY_LLAVA else {}
     labels = {f"coco/coco_pope_{category}.json": origin for category in CATEGORIES}
     return Release(
         num_questions=num_questions,
         num_images=500,
-        files={**labels, "llava_pope_test.jsonl": LLAVA_ORIGIN, "val2014": COCO_ORIGIN},
+        files={**labels, **prompts, "val2014": COCO_ORIGIN},
         other_releases=other_releases,
         renumbered=frozenset(other_releases),
     )
@@ -96,12 +98,12 @@ def POPE(  # noqa: N802 - stored manifests and configurations name it so
     release = str(questions)  # stored manifests may hold a number or a text
     check_choice("`questions` of pope", release, _RELEASES)
     folder = Path(data_dir)
-    prompts = folder / "llava_pope_test.jsonl"
+    prompts = folder / _PROMPTS if _PROMPTS in _RELEASES[release].files else None
     mirrors = {name: find_mirror("pope", source, table, folder) for name, table in _TABLES.items()}
 
     def data_files() -> list[Path]:
         finders = [files_of(mirror, _labels(folder, name)) for name, mirror in mirrors.items()]
-        found = find_all([prompts] if source == "files" else [])
+        found = find_all([prompts] if prompts and source == "files" else [])
         return found + [path for find in finders for path in find()]
 
     def read() -> list[Sample]:
@@ -109,7 +111,7 @@ def POPE(  # noqa: N802 - stored manifests and configurations name it so
         for category, mirror in mirrors.items():
             entries = _lines(folder, category) if mirror is None else _rows(mirror, category)
             _parse(entries, category, labeled)
-        if source == "files" and find_optional(prompts):
+        if prompts and source == "files" and find_optional(prompts):
             return _join(prompts, labeled)
         return list(labeled.values())
 
@@ -122,7 +124,7 @@ def POPE(  # noqa: N802 - stored manifests and configurations name it so
         max_new_tokens=max_new_tokens,
         data_files=data_files,
         read=read,
-        judge=_judge,
+        judge=judge_yes_no,
         figures=_figures,
         releases={"coco": _RELEASES[release]},
         official_suffix=SHORT_ANSWER_SUFFIX,
@@ -180,7 +182,6 @@ def _parse(entries: Iterable[Entry], category: str, labeled: dict[Content, Sampl
             question + SHORT_ANSWER_SUFFIX,
             target=label,
             groups={"category": category},
-            details="no" if label == "no" else "yes",
         )
 
 
@@ -209,26 +210,6 @@ def _join(prompts: Path, labeled: Mapping[Content, Sample]) -> list[Sample]:
             f"{prompts.parent / 'coco'}. Both must be of one release ({ORIGIN})."
         )
     return list(joined.values())
-
-
-class _Details(NamedTuple):
-    """The label of a question, and whether its answer was read as yes for want of a no."""
-
-    label: str
-    is_unparsed: bool
-
-
-def _judge(questions: Questions, predictions: Predictions) -> list[Score]:
-    scores = []
-    for key, question in questions.items():
-        label, judgment, is_unparsed = question.details, None, False
-        if key in predictions:
-            text = predictions[key].text
-            answer = parse_pope(text)
-            judgment = (float(answer == label), answer)
-            is_unparsed = not says_yes_or_no(text, answer)
-        scores.append(score_of(question, judgment, _Details(label, is_unparsed)))
-    return scores
 
 
 def _figures(scores: Sequence[Score]) -> Aggregate:

@@ -70,8 +70,9 @@ def test_image_that_another_field_names_is_not_passed_over(tmp_path):
     task = custom(tmp_path, {"picture": "a.png"}, images=tmp_path)
     assert not task.samples()[0].images
     (tmp_path / "a.png").touch()
-    with pytest.raises(DataError, match=r"`picture` names a file in .*Call the field `image`"):
-        custom(tmp_path, {"picture": "a.png"}, images=tmp_path).samples()
+    for fields in ({"picture": "a.png"}, {"picture": ["a.png"]}, {"picture": "/elsewhere/a.png"}):
+        with pytest.raises(DataError, match=r"`picture` names a file in .*Call the field `image`"):
+            custom(tmp_path, fields, images=tmp_path).samples()
 
 
 def test_image_without_folder_is_refused(tmp_path):
@@ -127,7 +128,6 @@ def score_of(folder, scorer, fields, text):
         ("vqa_accuracy", {"answers": ["cat"] * 2 + ["dog"] * 8}, "A cat.", 0.6, "cat"),
         ("vqa_accuracy", {"answers": ["yes"] * 3}, "Yes", 0.0, "Yes"),
         ("yes_no", {"label": "No"}, "No, there is none", 1.0, "no"),
-        ("yes_no", {"answer": "yes"}, "maybe", 1.0, "yes"),
         ("choice", {"answer": "B"}, "B. a frog", 1.0, "B"),
         ("choice", {"answer": "B"}, "b", 0.0, None),
         ("contains", {"answer": "cat"}, " a cat. ", 1.0, "a cat."),
@@ -160,6 +160,12 @@ def test_named_scorers_read_answers_as_the_benchmarks_do(
     assert figures.num_unparsed == (answer is None)
 
 
+def test_yes_that_only_lacks_a_no_is_counted_as_unread(tmp_path):
+    for text, num_unread in (("Yes, it is", 0), ("maybe", 1), ("", 1)):
+        value, answer, figures = score_of(tmp_path, "yes_no", {"answer": "yes"}, text)
+        assert (value, answer, figures.num_unparsed) == (1.0, "yes", num_unread)
+
+
 def test_yes_no_has_the_figures_of_pope(tmp_path):
     _, _, figures = score_of(tmp_path, "yes_no", {"label": "yes"}, "yes")
     assert figures.metrics == {
@@ -175,7 +181,12 @@ def test_yes_no_has_the_figures_of_pope(tmp_path):
     ("scorer", "fields", "message"),
     [
         ("vqa_accuracy", {"answer": "cat"}, "lacks `answers`, a list"),
-        ("vqa_accuracy", {"answers": []}, "lacks `answers`, a list"),
+        ("vqa_accuracy", {"answers": ["cat"]}, "lacks `answers`, a list of at least two texts"),
+        ("vqa_accuracy", {"answers": ["", " "]}, "lacks `answers`, .* not all of them blank"),
+        ("exact", {"answer": " "}, "must be a text that is not blank for scorer=exact"),
+        ("anls", {"answer": ""}, "must be a text that is not blank for scorer=anls"),
+        ("relaxed", {"answer": ""}, "must be a text that is not blank for scorer=relaxed"),
+        ("judge", {"label": ""}, "must be a text that is not blank for scorer=judge"),
         ("yes_no", {"label": "perhaps"}, "must be one of yes, no for scorer=yes_no"),
         ("choice", {"label": "F"}, "must be one of A, B, C, D, E"),
         ("anls", {"answers": []}, "lacks `answers`, a list"),
@@ -242,7 +253,7 @@ def test_option_that_does_not_fit_is_refused(tmp_path, options, message):
 def test_figures_are_told_by_own_fields(tmp_path):
     lines = [
         {"question_id": n, "text": "t", "answer": "a", "kind": kind, "hard": n < 2}
-        for n, kind in enumerate(["menu", "menu", 10, 9, None])
+        for n, kind in enumerate(["menu", "menu", 10, 9, None, " "])
     ]
     task = Custom(questions=write(tmp_path, lines), scorer="exact", groups=["kind", "hard"])
     scores = task.score(task.match([{"question_id": n, "text": "a"} for n in (0, 2, 4)]))
@@ -254,7 +265,7 @@ def test_figures_are_told_by_own_fields(tmp_path):
             "10": {"accuracy": 1.0, "num_questions": 1},
         },
         "hard": {
-            "false": {"accuracy": pytest.approx(2 / 3), "num_questions": 3},
+            "false": {"accuracy": 0.5, "num_questions": 4},
             "true": {"accuracy": 0.5, "num_questions": 2},
         },
     }

@@ -112,6 +112,16 @@ def test_answers_without_prompts_to_the_other_release_are_told_by_their_number(t
         task.match(lines[1:])
 
 
+def test_file_of_llava_is_of_the_release_that_it_asks(task, tmp_path):
+    put_lines(tmp_path / "llava_pope_test.jsonl", [])
+    with pytest.raises(DataError, match=r"llava_pope_test\.jsonl"):
+        task.samples()
+    later = POPE(data_dir=tmp_path, questions=9000)
+    assert len(later.samples()) == 6
+    assert {path.parent.name for path in later.data_files()} == {"coco"}
+    assert "llava_pope_test.jsonl" not in later.releases["coco"].files
+
+
 def test_yes_for_want_of_a_no_is_counted(task):
     number = len(task.samples())
     texts = ["Yes, it is", "No.", "NO", "", *["yes"] * (number - 4)]
