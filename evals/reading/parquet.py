@@ -13,7 +13,8 @@ from evals.errors import DataError
 BYTES = ("binary", "large_binary")
 """The Arrow types of bytes, by name."""
 
-_SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)\.parquet")
+_SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)(-[0-9a-f]+)?\.parquet")
+"""Some are named with a hash of their content."""
 
 
 def read_columns(path: Path, images: Collection[str]) -> list[dict[str, Any]]:
@@ -70,6 +71,8 @@ def check_shards(files: Sequence[Path]) -> None:
     for path in files:
         if named := _SHARD.fullmatch(path.name):
             shards = found[str(path.parent / named[1])].setdefault(int(named[3]), set())
+            if int(named[2]) in shards:
+                raise DataError(f"{path} is there under two names. Remove the older one.")
             shards.add(int(named[2]))
     for table, sizes in found.items():
         if len(sizes) > 1:

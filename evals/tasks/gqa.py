@@ -36,8 +36,7 @@ from pathlib import Path
 from evals.benchmark import Benchmark, Predictions, Questions, rebuildable
 from evals.errors import DataError
 from evals.figures.metrics import break_down_all, mean, mean_of_all, mean_score
-from evals.reading.entries import files_of
-from evals.reading.files import find_optional
+from evals.reading.files import find_all, find_optional
 from evals.reading.gqa import (
     GQAEvidence,
     mirror_images,
@@ -45,7 +44,7 @@ from evals.reading.gqa import (
     read_gqa_mirror,
     read_gqa_questions,
 )
-from evals.reading.hub import HubLocation, find_mirror
+from evals.reading.hub import HubLocation, HubTable, find_mirror
 from evals.reading.images import ImageSource, image_in
 from evals.reading.questions import (
     SHORT_ANSWER_SUFFIX,
@@ -93,7 +92,7 @@ def GQA(  # noqa: N802 - stored manifests and configurations name it so
     evidence = [folder / "data" / f"{part}_{kind}.json" for kind in _EVIDENCE]
     hub_split = split.split("_", maxsplit=1)[0]
     tables = [
-        HubLocation(repo="lmms-lab/GQA", config=f"{split}_{kind}", split=hub_split)
+        HubLocation(repo="lmms-lab/GQA", config=f"{stem}_{kind}", split=hub_split)
         for kind in ("instructions", "images")
     ]
     mirror, images = (find_mirror("gqa", source, table, folder) for table in tables)
@@ -108,7 +107,7 @@ def GQA(  # noqa: N802 - stored manifests and configurations name it so
         definition="gqa_official/1",
         primary_metric="accuracy",
         max_new_tokens=max_new_tokens,
-        data_files=files_of(mirror, prompts, path, *evidence),
+        data_files=partial(_data_files, (mirror, images), (prompts, path), evidence),
         read=read,
         ask=partial(
             _ask, prompts=None if mirror else prompts, official=path, find_image=find_image
@@ -121,6 +120,15 @@ def GQA(  # noqa: N802 - stored manifests and configurations name it so
         foreign_is_error=False,
         grouped_metrics=frozenset(["consistency"]),
     )
+
+
+def _data_files(
+    tables: Sequence[HubTable | None], files: Sequence[Path], evidence: Sequence[Path]
+) -> list[Path]:
+    """The files with the questions, or the tables with them and their images, and the evidence."""
+    there = [table for table in tables if table is not None]
+    found = [path for table in there for path in table.data_files()] if there else find_all(files)
+    return found + find_all(evidence)
 
 
 def _ask(

@@ -271,6 +271,22 @@ def test_mirror_is_asked_and_scored_like_the_files(mirror, tmp_path):
     assert task.data_files()
 
 
+def test_images_and_evidence_are_among_the_files_of_gqa(tmp_path):
+    put_json(tmp_path / "data/testdev_choices.json", {})
+    assert {path.parent.name for path in gqa(tmp_path)[0].data_files()} == {
+        *("testdev_balanced_instructions", "testdev_balanced_images", "data")
+    }
+
+
+def test_validation_questions_of_gqa_are_all_of_them(tmp_path):
+    gqa(tmp_path)
+    for kind in ("instructions", "images"):
+        place = tmp_path / f"testdev_balanced_{kind}"
+        (place / "testdev-00000-of-00001.parquet").rename(place / "val-00000-of-00001.parquet")
+        place.rename(tmp_path / f"val_all_{kind}")
+    assert len(GQA(data_dir=tmp_path, source="hub", split="val").samples()) == 2
+
+
 @pytest.mark.parametrize("mirror", NEWER, ids=lambda mirror: mirror.__name__)
 def test_table_and_official_files_are_one_benchmark(mirror, tmp_path):
     build, write = NEWER[mirror]
@@ -417,6 +433,17 @@ def test_missing_shard_is_named(tmp_path):
     put_shards(tmp_path, range(3))
     with pytest.raises(DataError, match="tables of 1 and 2 files"):
         _ = find_table("t", "hub", TABLE, tmp_path).rows
+
+
+def test_shard_whose_name_ends_in_a_hash_is_one_too(tmp_path):
+    put_shards(tmp_path, range(3), of=2)
+    (path,) = tmp_path.glob("data/*.parquet")
+    path.rename(path.with_name(f"{path.stem}-725687bf7a18d64b.parquet"))
+    with pytest.raises(DataError, match="are 1 of 2 files: number 1"):
+        _ = find_table("t", "files", TABLE, tmp_path).rows
+    put_shards(tmp_path, range(3), range(3, 5))
+    with pytest.raises(DataError, match="is there under two names"):
+        _ = find_table("t", "files", TABLE, tmp_path).rows
 
 
 def test_rows_are_read_without_datasets_and_its_copy_of_the_images(tmp_path, monkeypatch):
