@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from evals.errors import DataError, MissingFileError
 from evals.reading.entries import Entry, question_about
 from evals.reading.files import iterate_lines, require, visible
-from evals.reading.images import image_in
+from evals.reading.images import IMAGE_PLACEHOLDER, image_in
 from evals.reading.questions import SHORT_ANSWER_SUFFIX, read_question_lines, without_prompts
 from evals.records import Sample
 
@@ -39,8 +39,12 @@ def bare_question(text: str) -> str:
     'Is it red?'
     >>> bare_question("Is it red?\nAnswer the question using a single word or phrase.")
     'Is it red?'
+    >>> bare_question("<image>\nIs it red?")
+    'Is it red?'
     """
-    return text.replace(SHORT_ANSWER_SUFFIX.strip(), "").replace(YES_NO_REQUEST, "").strip()
+    for said in (IMAGE_PLACEHOLDER, SHORT_ANSWER_SUFFIX.strip(), YES_NO_REQUEST):
+        text = text.replace(said, "")
+    return text.strip()
 
 
 def question_key(question_id: str, text: str) -> str:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from evals.errors import DataError
 from evals.reading.files import read_json, require, require_id
+from evals.reading.images import IMAGE_PLACEHOLDER
 from evals.reading.questions import SHORT_ANSWER_SUFFIX, check_same_ids, read_question_lines
 from evals.records import Sample
 
@@ -66,6 +67,7 @@ def question_of_prompt(prompt: str) -> str | None:
     >>> question_of_prompt("OCR tokens: a. Question: Why? Short answer:")
     'Why?'
     """
+    prompt = prompt.removeprefix(IMAGE_PLACEHOLDER).lstrip()
     if prompt.startswith("OCR tokens: "):
         _, found, rest = prompt.partition("Question: ")
         question, ended, _ = rest.partition(" Short answer:")

@@ -68,6 +68,8 @@ def test_answers_are_matched_by_prompt_whatever_its_suffix(folder):
     assert len(task.match([line])) == 1
     released = {**line, "prompt": "Is it existence?  Please answer yes or no."}
     assert task.match([released]).keys() == task.match([line]).keys()
+    placed = {**line, "prompt": f"<image>\n{line['prompt']}"}
+    assert task.match([placed]).keys() == task.match([line]).keys()
     with pytest.raises(DataError, match="each must carry the prompt"):
         task.match([{**line, "prompt": "Is it a cat?"}])
 

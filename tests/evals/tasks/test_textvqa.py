@@ -26,6 +26,8 @@ def folder(tmp_path):
         ("What?\nReference OCR token: " + SUFFIX, "What?"),
         ("Reference OCR token: a\nWhat?" + SUFFIX, "What?"),
         ("OCR tokens: a, b. Question: What? Short answer:", "What?"),
+        ("<image>\nReference OCR token: a\nWhat?" + SUFFIX, "What?"),
+        ("<image>\nOCR tokens: a. Question: What? Short answer:", "What?"),
         ("OCR tokens: a. What?", None),
         ("What?", None),
         ("", None),
