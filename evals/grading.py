@@ -145,12 +145,13 @@ class Grading:
             DataError: replies are missing, of another judge or about other questions, or a file is
             malformed.
         """
-        stored = read_replies(self.replies)
+        needing = self._needing(questions, predictions)
+        stored = read_replies(self.replies) if needing else []
         if any(reply.request_sha256 for reply in stored):
             requests = self.requests(questions, predictions)
         else:  # replies that do not say what was asked need no files for that
             unknown = JudgeRequest(prompt="", temperature=0.0, max_tokens=0)
-            requests = dict.fromkeys(self._needing(questions, predictions), unknown)
+            requests = dict.fromkeys(needing, unknown)
         replies = select_replies(stored, requests, judge=self.model, task=title, remedy=self.remedy)
         scores = []
         for key, sample in questions.items():

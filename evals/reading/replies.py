@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -85,21 +85,28 @@ def hash_request(request: JudgeRequest) -> str:
 def read_replies(paths: Sequence[str | Path]) -> list[JudgeReply]:
     """The replies in one or several files.
 
-    A `.json` file holds MM-Vet's grades, an object with lists of models and contents by question.
-    A JSONL file holds this project's replies, or LLaVA-Bench's reviews, one run a file: the first
-    such file is run 0.
+    A `.json` file holds MM-Vet's grades, an object with lists of models and contents by question,
+    or MathVista's answers with an `extraction` each. A JSONL file holds this project's replies, or
+    LLaVA-Bench's reviews, one run a file: the first such file is run 0. A file that answers again
+    what one before it has answered in the same run is of further runs, whatever its lines say.
 
     Raises:
         DataError: a file is missing or malformed.
     """
-    replies = []
+    replies: list[JudgeReply] = []
+    there: set[tuple[int, str]] = set()
     for run, path in enumerate(paths):
         found = find_file(path)
         if found.name.removesuffix(".gz").endswith(".json"):
-            replies += _read_grades(found)
+            read = _read_grades(found)
         else:
             lines = read_jsonl(found)
-            replies += [_parse_line(f"{found}:{n}", record, run) for n, record in lines]
+            read = [_parse_line(f"{found}:{n}", record, run) for n, record in lines]
+        if any((reply.run, reply.question_id) in there for reply in read):
+            num_runs = 1 + max(run for run, _ in there)
+            read = [replace(reply, run=num_runs + reply.run) for reply in read]
+        there.update((reply.run, reply.question_id) for reply in read)
+        replies += read
     if not replies:
         raise DataError(f"{', '.join(map(str, paths))} holds no reply. Check the path.")
     return replies
@@ -112,6 +119,10 @@ def _read_grades(path: Path) -> list[JudgeReply]:
     replies = []
     for key, record in content.items():
         where = f"{path}: {key}"
+        if isinstance(record, dict) and "extraction" in record:
+            text = require(record, "extraction", (str, NoneType), where)
+            replies.append(JudgeReply(question_id=key, run=0, model="", **_said(text, where)))
+            continue
         models = require(record, "model", list, where)
         contents = require(record, "content", list, where)
         if len(models) != len(contents):
@@ -127,8 +138,8 @@ def _parse_line(where: str, record: dict[str, Any], run: int) -> JudgeReply:
     return JudgeReply(
         question_id=str(require_id(record, "question_id", where)),
         run=require(record, "run", int, where) if "run" in record else run,
-        model=str(record.get("model", "")),
-        request_sha256=str(record.get("request_sha256", "")),
+        model=str(record.get("model") or ""),
+        request_sha256=str(record.get("request_sha256") or ""),
         category=str(record.get("category") or "").removeprefix(_CATEGORY_PREFIX),
         **_said(require(record, "content", (str, NoneType), where), where, record.get("error")),
     )
@@ -168,7 +179,7 @@ def select_replies(
             raise DataError(
                 f"{task}: a stored reply is of the judge {reply.model!r}, but `judge` is "
                 f"{judge!r}. Scores of different judges cannot be compared; name the one that gave "
-                "the replies."
+                "the replies as tasks.NAME.judge=MODEL."
             )
         request = requests.get(reply.question_id)
         if request and reply.request_sha256 in ("", hash_request(request)):

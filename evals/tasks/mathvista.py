@@ -47,8 +47,8 @@ RELEASES: Mapping[str, Release] = {
     for split, number in {"testmini": 1_000, "test": 5_141}.items()
 }
 _REMEDY = (
-    f"Have extract_answer.py of {ORIGIN} ask the judge, and name a file with all of its replies as "
-    f"tasks.{NAME}.replies=FILE."
+    f"Have extract_answer.py of {ORIGIN} ask the judge, and name the file that it writes as "
+    f"tasks.{NAME}.replies=FILE, and the judge as tasks.{NAME}.judge=MODEL."
 )
 _FIELDS = ("language", "source", "category", "task", "context", "grade")
 

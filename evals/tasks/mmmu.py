@@ -144,8 +144,11 @@ def _figures(scores: Sequence[Score]) -> Aggregate:
 
 
 def _render(questions: Questions, texts: Mapping[str, str]) -> bytes:
-    """One object of letters and open answers by id; a letter that cannot be read is drawn."""
-    letters = _letters(questions, texts)
+    """One object of letters and open answers by id; a letter that cannot be read is drawn.
+
+    An answer that is missing or blank stays so: nothing is made up for it.
+    """
+    letters = _letters(questions, {key: text for key, text in texts.items() if text.strip()})
     drawn = _draw(questions, letters)
     answers = {key: letters.get(key) or drawn.get(key) or texts[key] for key in questions}
     return json.dumps(answers).encode()

@@ -294,6 +294,9 @@ class OpenAIJudge:
             raise _PassingError(f"{self._public(error)}{cause}") from error
         except TimeoutError as error:
             raise _PassingError(f"{error} (judge.timeout_s)") from error
+        except UnicodeEncodeError as error:
+            told = f"the question or the answer is no Unicode text: {self._public(error)}"
+            raise UnansweredError(told, Cause.JUDGE_REFUSED) from error
         except (self._openai.APIError, OSError, ValueError, RecursionError) as error:
             raise _PassingError(f"the reply is malformed: {self._public(error)}") from error
 

@@ -37,6 +37,41 @@ def test_each_review_file_is_a_run(tmp_path):
     ]
 
 
+def test_file_that_answers_again_is_another_run(tmp_path):
+    first, second, rest = (tmp_path / f"{name}.jsonl" for name in ("first", "second", "rest"))
+    for path, keys in ((first, ["a", "b"]), (second, ["a", "b"]), (rest, ["c"])):
+        lines = [asdict(reply(key=key, content=path.stem)) for key in keys]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [(x.question_id, x.run) for x in read_replies([first, second])] == [
+        *(("a", 0), ("b", 0)),
+        *(("a", 1), ("b", 1)),
+    ]
+    assert [x.run for x in read_replies([first, rest])] == [0, 0, 0]  # one run in two files
+
+
+def test_grades_of_another_file_are_another_run(tmp_path):
+    paths = [tmp_path / f"grades{number}.json" for number in range(2)]
+    for path in paths:
+        path.write_text(json.dumps({"v1_0": {"model": ["j", "j"], "content": ["0.5", "1"]}}))
+    assert [x.run for x in read_replies(paths)] == [0, 1, 2, 3]
+
+
+def test_extractions_of_mathvista_are_replies(tmp_path):
+    path = tmp_path / "output.json"
+    records = {"1": {"response": "It is B", "extraction": "B"}, "2": {"extraction": None}}
+    path.write_text(json.dumps(records))
+    first, second = read_replies([path])
+    assert (first.question_id, first.run, first.model, first.content) == ("1", 0, "", "B")
+    assert second.failure is not None
+
+
+def test_fields_that_say_nothing_may_be_null(tmp_path):
+    path = tmp_path / "replies.jsonl"
+    line = {"question_id": "v1_0", "model": None, "content": "1", "request_sha256": None}
+    path.write_text(json.dumps(line))
+    assert select([*read_replies([path]), reply(key="v1_1")])["v1_0"] == ["1"]
+
+
 def test_replies_come_by_question_and_run():
     replies = [reply(run=run, key=key, content=f"{run}") for run in (1, 0) for key in REQUESTS]
     assert select(replies) == {"v1_0": ["0", "1"], "v1_1": ["0", "1"]}

@@ -153,6 +153,9 @@ def test_test_split_is_uploaded_with_drawn_letters(tmp_path):
     assert upload.suffix == ".json"
     with pytest.raises(DataError, match="have no answer"):
         build_submission(task, AnswerFile(answers=lines[:2], failed=[], unreadable=[]))
+    partly = AnswerFile(answers=[{**lines[1], "text": " "}], failed=[], unreadable=[])
+    upload = build_submission(task, partly, allow_missing=True)
+    assert {text.strip() for text in json.loads(upload.content).values()} == {""}
     with pytest.raises(DataError, match="no server"):
         MMMU(data_dir=tmp_path).require_upload()
 

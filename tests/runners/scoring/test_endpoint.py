@@ -222,6 +222,17 @@ def test_refusal_of_one_answer_leaves_the_others_judged(
     assert len(capsys.readouterr().err) < 5_000
 
 
+def test_answer_that_cannot_be_sent_is_a_failure_of_its_question(
+    mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text(path.read_text().replace("Answer 0.", "Answer \\ud83d."))
+    with ChatServer(otherwise=lambda _: completion("1.0")) as server:
+        assert program.run("score", score, options("mmvet", mmvet, *judged(server))) == 1
+    assert summary_of(tmp_path)["num_failed"] == {"judge_refused": 1}
+    assert "gave no reply" not in capsys.readouterr().err
+
+
 def test_endpoint_that_forbids_every_call_is_soon_left_alone(
     bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,6 +62,19 @@ def test_judge_whose_examples_are_not_here_is_not_asked(
     assert summary_of(tmp_path, "mathvista")["num_unparsed"] == 3
 
 
+def test_judge_who_is_not_needed_is_not_asked(data: Path, tmp_path: Path) -> None:
+    write_mathvista(tmp_path / "data")
+    texts = ["Yes", "12", "1.2", "1.25", "[1, 2]"]
+    answers = [{"question_id": n, "text": text} for n, text in enumerate(texts, start=1)]
+    put_lines(tmp_path / "answers.jsonl", [*answers[:4]])
+    with ChatServer() as server:
+        argv = options("mathvista", data, *judged(server))
+        assert program.run("score", score, argv) == 1  # one has no answer
+    assert not server.requests
+    assert summary_of(tmp_path, "mathvista")["metrics"]["accuracy"] == pytest.approx(3 / 5)
+    assert program.run("score", score, options("mathvista", data)) == 1
+
+
 def test_judge_grades_own_questions_beside_their_targets(tmp_path: Path) -> None:
     question = {"question_id": 1, "text": "What is it?", "answer": "a cat", "kind": "pets"}
     put_lines(tmp_path / "own.jsonl", [question])
