@@ -24,7 +24,7 @@ from evals.tasks.textvqa import TextVQA
 from evals.tasks.vizwiz import VizWiz
 from evals.tasks.vqav2 import VQAv2
 from tests.evals.small_data import mmbench_rows, pope_records, seed_records, textvqa_records
-from tests.evals.small_files import cell, encode, picture, put_parquet
+from tests.evals.small_files import cell, encode, picture, put_json, put_parquet
 from tests.evals.small_newer import (
     chartqa_records,
     docvqa_records,
