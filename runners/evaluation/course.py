@@ -308,7 +308,10 @@ class Course:
         note_figures({"run": self._run_dir.name})
         note_figures({row["task"]: row["score"] for row in summary_rows(summaries)})
         if problems:
-            logger.warning("All answers are stored: the same command scores them without a model.")
+            logger.warning(
+                "All answers are stored: the same command%s scores them without a model.",
+                self._other_options(),
+            )
             problems.raise_all()
         for task_run, summary in scored:
             if not task_run.asked.task.has_annotations and summary.judge is None:
@@ -324,11 +327,16 @@ class Course:
             return COMPLETE
         logger.error(
             "Incomplete: questions without an answer, more than max_failures=%d: %s. The same "
-            "command asks them again.",
+            "command%s asks them again.",
             max_failures,
             ", ".join(too_many),
+            self._other_options(),
         )
         return INCOMPLETE
+
+    def _other_options(self) -> str:
+        """What the same command is to be given to go on, in a sentence."""
+        return " with overwrite=false" if self.settings.overwrite else ""
 
 
 def _stopped(task_runs: Sequence[TaskRun]) -> str:

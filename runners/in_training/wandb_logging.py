@@ -107,7 +107,8 @@ def log_to_project(run_dir: Path, project: str, *, quiet: bool = False) -> int:
             log_run(run_dir, run)
     except (wandb.Error, OSError) as error:  # the run itself is complete and stored
         logger.error(
-            "W&B has not taken %s: %s. The results are in %s; the same command sends them again.",
+            "W&B has not taken %s: %s. The results are in %s; the same command sends them again, "
+            "with overwrite=false if it had overwrite=true.",
             run_dir.name,
             error,
             run_dir,
