@@ -310,7 +310,7 @@ class Course:
         if problems:
             logger.warning(
                 "All answers are stored: the same command%s scores them without a model.",
-                self._other_options(),
+                self._with(),
             )
             problems.raise_all()
         for task_run, summary in scored:
@@ -330,13 +330,14 @@ class Course:
             "command%s asks them again.",
             max_failures,
             ", ".join(too_many),
-            self._other_options(),
+            self._with(*(() if self.settings.retry_failed else ("retry_failed=true",))),
         )
         return INCOMPLETE
 
-    def _other_options(self) -> str:
-        """What the same command is to be given to go on, in a sentence."""
-        return " with overwrite=false" if self.settings.overwrite else ""
+    def _with(self, *options: str) -> str:
+        """Behind "the same command": what it needs to go on, beside what is given here."""
+        needed = [*(["overwrite=false"] if self.settings.overwrite else []), *options]
+        return f" with {' '.join(needed)}" if needed else ""
 
 
 def _stopped(task_runs: Sequence[TaskRun]) -> str:

@@ -241,6 +241,9 @@ def test_failed_questions_are_recorded_and_counted(
     tolerant = call(f"{command} retry_failed=false max_failures=2", tmp_path)
     assert tolerant.code == 0
     assert "model loaded" not in tolerant.stderr
+    left = call(f"{command} retry_failed=false", tmp_path)
+    assert left.code == 1
+    assert "The same command with retry_failed=true asks them again." in left.stderr
 
 
 @pytest.mark.slow
