@@ -224,19 +224,30 @@ def _join(
 
 
 def _tell_missing(sources: Sequence[Part], name: str, missing: Sequence[str]) -> None:
-    """Names the parts and the questions that are not there."""
+    """Names the parts, lines and questions that are not there."""
+    for part in sources:
+        if part.answers.num_bad:
+            logger.error(
+                "%d lines of %s are not as they were written, or their lines in %s are missing, "
+                "and do not count. Copy that folder again with all its files, and join the parts "
+                "again.",
+                part.answers.num_bad,
+                part.folder / PREDICTIONS_FILE,
+                TRACE_FILE,
+            )
     shards = [shard for part in sources if (shard := part.manifest.shard)]
     for count in sorted({shard.count for shard in shards}):
         there = {shard.index for shard in shards if shard.count == count}
         gone = [f"{i}/{count}" for i in range(1, count + 1) if i not in there]
         if missing and gone:
             logger.error("%s: no part %s of the run is given", name, ", ".join(gone))
-    if missing:
-        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+    bad = set().union(*(part.answers.bad_keys for part in sources))
+    if unasked := [key for key in missing if key not in bad]:
+        shown = ", ".join(unasked[:_SHOWN]) + (", ..." if len(unasked) > _SHOWN else "")
         logger.error(
             "%s: %d questions have not been asked and count as missing: %s",
             name,
-            len(missing),
+            len(unasked),
             shown,
         )
 

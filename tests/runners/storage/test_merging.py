@@ -213,11 +213,29 @@ def test_part_without_all_its_answers_counts_as_missing(
         path.write_bytes(path.read_bytes()[:-20])
     assert merge() == 1
     said = capsys.readouterr().err
-    assert "custom: 2 questions have not been asked" in said
+    assert "custom: 1 questions have not been asked" in said
+    assert f"1 lines of results/{name_of(2)}/custom/predictions.jsonl are not as they" in said
     assert "no part" not in said
     for index, name in ((1, "predictions.jsonl"), (2, "trace.jsonl")):
         # the parts may be being written and are left as they are
         assert not Path("results", name_of(index), "custom", name).read_bytes().endswith(b"\n")
+
+
+def test_part_without_its_traces_is_named_and_may_be_completed(
+    task: Custom, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_shards(task, 1, 2, 3)
+    traces = Path("results", name_of(2), "custom/trace.jsonl")
+    content = traces.read_bytes()
+    traces.unlink()
+    assert merge() == 1
+    said = capsys.readouterr().err
+    number = len(shard_samples(task.samples(), 2, COUNT))
+    assert f"{number} lines of results/{name_of(2)}/custom/predictions.jsonl are not" in said
+    assert "lines in trace.jsonl are missing" in said
+    assert "have not been asked" not in said
+    traces.write_bytes(content)
+    assert merge() == 0
 
 
 def test_part_that_comes_later_is_added(task: Custom) -> None:
