@@ -276,7 +276,9 @@ def _write(
         for part in sources
         if part is not own
     ]
-    history = [*(own.manifest.history if own else ()), {"merged": now(), "parts": parts}]
+    code = {name: first.manifest.environment.get(name) for name in ("git", "source")}
+    event = {"merged": now(), "parts": parts, **code}
+    history = [*(own.manifest.history if own else ()), event]
     folder.mkdir(parents=True, exist_ok=True)
     write_manifest(
         folder,

@@ -19,7 +19,8 @@ from runners.storage.answer_store import AnswerStore
 from runners.storage.asked import shard_samples
 from runners.storage.files import hash_data_files, sha256_of_json, write_jsonl
 from runners.storage.lock import FolderLock
-from runners.storage.manifest import Manifest, write_manifest
+from runners.storage.manifest import Manifest, other_code, write_manifest
+from runners.storage.stored import StoredTask
 from tests.evals.small_data import put_lines
 from tests.runners.conftest import read_lines
 
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.usefixtures("in_own_folder")
 
 COUNT = 3
 NUM_QUESTIONS = 12
+CODE = {"git": {"commit": "1" * 40}, "source": "a"}
 FILES = ("predictions.jsonl", "trace.jsonl", "scores.jsonl")
 
 
@@ -69,7 +71,7 @@ def put_part(
             "data": hash_data_files(task.data_files()),
             **identity,
         },
-        environment={"runner": {"shard": shard}, "options": {"limit": limit}, "task": spec},
+        environment={"runner": {"shard": shard}, "options": {"limit": limit}, "task": spec, **CODE},
         history=[{"started": "then"}],
     )
     write_manifest(folder, manifest)
@@ -161,6 +163,11 @@ def test_manifest_of_the_whole_is_of_no_shard_and_names_its_parts(task: Custom) 
     [event] = manifest["history"]
     assert [entry["run"] for entry in event["parts"]] == [name_of(i) for i in (1, 2, 3)]
     assert sum(entry["num_stored"] for entry in event["parts"]) == NUM_QUESTIONS
+    stored = StoredTask(Path("results/A/custom")).manifest
+    assert stored is not None
+    assert stored.started == stored.last_session == event["merged"]
+    # so that a session that goes on with other code is told
+    assert other_code(event, {"git": None, "source": "b"})
 
 
 def test_missing_part_counts_as_missing_and_is_named(
