@@ -13,6 +13,7 @@ from evals.records import Sample
 from runners.environment import now
 from runners.errors import ConfigError
 from runners.options.given import TaskChoice
+from runners.options.names import fitting_name
 from runners.options.shard import Shard
 from runners.options.task_spec import TaskSpec
 from runners.storage.answer_lines import count_replays, is_failure
@@ -59,7 +60,7 @@ def part_names(merge: Any, run: str) -> list[str]:
     if not isinstance(merge, int):
         return [str(name) for name in dict.fromkeys(merge)]
     shards = (Shard(index=index, count=merge) for index in range(1, merge + 1))
-    return [f"{run}-{shard.suffix}" for shard in shards]
+    return [fitting_name(run, shard.suffix) for shard in shards]
 
 
 def read_part_specs(choice: TaskChoice, runs: Sequence[Path]) -> dict[str, TaskSpec]:

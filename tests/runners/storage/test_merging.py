@@ -13,6 +13,9 @@ from evals.records import Failure, Sample
 from evals.tasks.custom import Custom
 from llava.generation.request import Completion
 from runners.options import program
+from runners.options.eval import EvalConfig
+from runners.options.model import ModelConfig
+from runners.options.names import run_name
 from runners.score import score
 from runners.storage.answer_lines import answer_line, failure_line, trace_line
 from runners.storage.answer_store import AnswerStore
@@ -20,6 +23,7 @@ from runners.storage.asked import shard_samples
 from runners.storage.files import hash_data_files, sha256_of_json, write_jsonl
 from runners.storage.lock import FolderLock
 from runners.storage.manifest import Manifest, other_code, write_manifest
+from runners.storage.merging import part_names
 from runners.storage.stored import StoredTask
 from tests.evals.small_data import put_lines
 from tests.runners.conftest import read_lines
@@ -151,6 +155,13 @@ def test_parts_become_the_bytes_of_the_whole_run(task: Custom, parts: str) -> No
     assert summary["limited"] is False
     assert summary["batch_check"]["recomputed"] == NUM_QUESTIONS
     assert Path("results/A/summary.md").exists()
+
+
+def test_parts_of_a_long_run_are_found_by_the_names_that_they_were_given() -> None:
+    settings = EvalConfig(model=ModelConfig(path="/models/m", name=250 * "x"))
+    whole = run_name(settings)
+    settings.runner.shard = "2/2"
+    assert run_name(settings) == part_names(2, whole)[1] != f"{whole}-shard-2-of-2"
 
 
 def test_manifest_of_the_whole_is_of_no_shard_and_names_its_parts(task: Custom) -> None:
