@@ -21,7 +21,7 @@ from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE
 from runners.storage.asked import Asked
 from runners.storage.files import sha256_of_file, write_jsonl
 from runners.storage.identity import describe_differences, differences, hash_prompts
-from runners.storage.lock import FolderLock, explaining_disk_errors, set_aside
+from runners.storage.lock import FolderLock, explaining_disk_errors
 from runners.storage.manifest import MANIFEST_FILE, Manifest, other_code, write_manifest
 from runners.storage.plain_lines import attempt_of
 from runners.storage.specs import read_run_specs
@@ -124,7 +124,7 @@ def merge_task(spec: TaskSpec, runs: Sequence[Path], run_dir: Path, *, overwrite
         lock.require_held()
         with explaining_disk_errors(folder):
             if overwrite:
-                set_aside(folder)
+                lock.set_aside()
             _write(folder, sources, spec, [sample.key for sample in samples], (lines, traces))
     is_limited = len(asked) < len(samples)
     attempts = map(attempt_of, traces.values())
