@@ -66,12 +66,19 @@ def resume_command(module: str, *, is_begun: bool, is_swept: bool) -> str:
 def to_go_on(words: Sequence[str], *, is_swept: bool) -> list[str]:
     """Returns the options of a run that has begun, without `overwrite`: that would begin it anew.
 
-    In a sweep it stays, for the jobs that have not begun: they would show the answers of old.
+    An experiment may have set it too, unseen. In a sweep it stays, for the jobs that have not
+    begun: they would show the answers of old.
 
     >>> to_go_on(["task=gqa", "++overwrite=true"], is_swept=False)
     ['task=gqa']
+    >>> to_go_on(["experiment=mine"], is_swept=False)
+    ['experiment=mine', 'overwrite=false']
     """
-    return [word for word in words if is_swept or word.lstrip("+").split("=")[0] != "overwrite"]
+    if is_swept:
+        return list(words)
+    names = [word.lstrip("+").partition("=")[0] for word in words]
+    kept = [word for name, word in zip(names, words, strict=True) if name != "overwrite"]
+    return [*kept, *(["overwrite=false"] if "experiment" in names else [])]
 
 
 def called(module: str) -> list[str]:

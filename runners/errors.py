@@ -33,6 +33,10 @@ class WriteError(OSError):
     """A file could not be written; `filename` says which, also where the system does not."""
 
 
+class JudgeError(OSError):
+    """The judge gives no replies; those that it gave before are stored."""
+
+
 class CanaryError(Exception):
     """A few questions asked first show that the model is broken; nothing was stored."""
 

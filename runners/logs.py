@@ -234,7 +234,7 @@ class RunLog:
     def attach(self, folder: Path) -> None:
         """Goes on in `run.log` in the given folder, which is created."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = _LogFile(folder / LOG_FILE, encoding="utf-8")
+        self._file = _LogFile(folder / LOG_FILE, encoding="utf-8", errors="backslashreplace")
         self._file.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         self._waiting.setTarget(self._file)
         self._waiting.close()

@@ -24,7 +24,6 @@ from runners.options.given import TaskChoice, read_task_choice
 from runners.options.names import check_run_name
 from runners.options.score import ScoreConfig
 from runners.options.task_spec import TaskSpec
-from runners.scoring.endpoint import JudgeError
 from runners.scoring.score import score_file, score_stored
 from runners.storage.asked import Asked
 from runners.storage.importing import read_import, store_import
@@ -44,11 +43,7 @@ def score(config: DictConfig) -> int:
     choice = read_task_choice(config)
     _check_form(choice, settings)
     with RunLog():
-        try:
-            return _score(choice, settings)
-        except JudgeError as error:
-            logger.error("%s", error)
-            return INCOMPLETE
+        return _score(choice, settings)
 
 
 def _check_form(choice: TaskChoice, settings: ScoreConfig) -> None:

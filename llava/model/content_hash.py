@@ -13,7 +13,7 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,13 +122,13 @@ def _file_state(path: Path) -> FileState:
 
 def _entry_path(path: Path) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "llava-evals/digests")
-    return cache / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()}.json"
+    return cache / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()}.json"
 
 
 def _cached_digests(path: Path) -> dict[str, str] | None:
     try:
         entry = json.loads(_entry_path(path).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):  # it is hashed anew, whoever wrote what lies there
         return None
     is_valid = isinstance(entry, dict) and entry.get("state") == _file_state(path)
     return entry["digests"] if is_valid else None
@@ -139,11 +139,10 @@ def _remember(path: Path, entry: Mapping[str, Any]) -> None:
     place = _entry_path(path)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=place.parent, suffix=".tmp", delete=False
-        ) as file:
-            json.dump(entry, file)
-        Path(file.name).replace(place)
+        # as the umask says, and no file of `tempfile`, which others with this cache cannot read
+        scratch = place.with_suffix(f".{secrets.token_hex(8)}.tmp")
+        scratch.write_text(json.dumps(entry), encoding="utf-8")
+        scratch.replace(place)
     except OSError as error:
         logger.warning("digests of %s are not remembered in %s: %s", path, place.parent, error)
 

@@ -308,7 +308,10 @@ class Course:
         note_figures({"run": self._run_dir.name})
         note_figures({row["task"]: row["score"] for row in summary_rows(summaries)})
         if problems:
-            logger.warning("All answers are stored: the same command scores them without a model.")
+            logger.warning(
+                "All answers are stored: the same command%s scores them without a model.",
+                self._with(),
+            )
             problems.raise_all()
         for task_run, summary in scored:
             if not task_run.asked.task.has_annotations and summary.judge is None:
@@ -324,11 +327,17 @@ class Course:
             return COMPLETE
         logger.error(
             "Incomplete: questions without an answer, more than max_failures=%d: %s. The same "
-            "command asks them again.",
+            "command%s asks them again.",
             max_failures,
             ", ".join(too_many),
+            self._with(*(() if self.settings.retry_failed else ("retry_failed=true",))),
         )
         return INCOMPLETE
+
+    def _with(self, *options: str) -> str:
+        """Behind "the same command": what it needs to go on, beside what is given here."""
+        needed = [*(["overwrite=false"] if self.settings.overwrite else []), *options]
+        return f" with {' '.join(needed)}" if needed else ""
 
 
 def _stopped(task_runs: Sequence[TaskRun]) -> str:

@@ -30,7 +30,6 @@ from runners.storage.lock import (
     FolderLock,
     explaining_disk_errors,
     move_verdicts,
-    set_aside,
 )
 from runners.storage.manifest import (
     Manifest,
@@ -155,7 +154,7 @@ class TaskRun:
         """Reads the stored answers; with `overwrite`, sets them aside first."""
         with self._writing():
             if self._overwrite:
-                set_aside(self.folder)
+                self._lock.set_aside()
             self._store = AnswerStore(self.folder)
             self._store.report_repairs()
             self.asked.report_missing({key for key in self.asked.images.missing if self._has(key)})

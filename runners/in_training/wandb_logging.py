@@ -56,7 +56,8 @@ def log_run(
     """Logs the finished benchmarks of a stored run, and in the configuration what decided them.
 
     `run_dir` is the run's folder, such as `results/llava-v1.5-7b`; the rest, and what is returned,
-    is as in `log_summaries`. A benchmark whose figures are not those of its answers is left out,
+    is as in `log_summaries`. In the configuration, the last run logged with a prefix takes the
+    place of the one before. A benchmark whose figures are not those of its answers is left out,
     and a warning says so.
 
     Raises:
@@ -71,8 +72,10 @@ def log_run(
         )
     manifests = {name: stored.tasks[name].manifest for name in summaries}
     identities = {name: m.identity for name, m in manifests.items() if m is not None}
-    run.config.update({prefix: {"run": Path(run_dir).name, "identity": identities}})
-    return log_summaries(summaries, run, step=step, prefix=prefix)
+    metrics = log_summaries(summaries, run, step=step, prefix=prefix)
+    decided = {"run": Path(run_dir).name, "identity": identities}
+    run.config.update({prefix: decided}, allow_val_change=True)
+    return metrics
 
 
 def require_wandb() -> None:
@@ -107,7 +110,8 @@ def log_to_project(run_dir: Path, project: str, *, quiet: bool = False) -> int:
             log_run(run_dir, run)
     except (wandb.Error, OSError) as error:  # the run itself is complete and stored
         logger.error(
-            "W&B has not taken %s: %s. The results are in %s; the same command sends them again.",
+            "W&B has not taken %s: %s. The results are in %s; the same command sends them again, "
+            "with overwrite=false if it had overwrite=true.",
             run_dir.name,
             error,
             run_dir,

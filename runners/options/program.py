@@ -40,6 +40,7 @@ from runners.errors import (
     UNDECIDED,
     CanaryError,
     ConfigError,
+    JudgeError,
     StoreError,
     WorkerError,
     WriteError,
@@ -74,6 +75,10 @@ BAD_INPUT_ERRORS = (
     DataError,
     HydraException,
     OmegaConfBaseException,
+)
+
+_BEGINS_ANEW = (
+    "With overwrite=true the same command begins anew; overwrite=false goes on with what is stored."
 )
 
 
@@ -258,8 +263,10 @@ class _Jobs:
         except BAD_INPUT_ERRORS as error:
             report(error)
             return BAD_INPUT
-        except (CanaryError, StoreError, WorkerError) as error:
+        except (CanaryError, JudgeError, StoreError, WorkerError) as error:
             report(error)
+            if config.get("overwrite"):
+                tell(_BEGINS_ANEW)
             return INCOMPLETE
         except BrokenPipeError:
             _drop_output()

@@ -17,7 +17,7 @@ from typing import Any
 
 from evals.reading.replies import JudgeRequest
 from evals.records import Cause
-from runners.errors import ConfigError
+from runners.errors import ConfigError, JudgeError
 from runners.logs import mask_secrets, public_address, secrets_in
 from runners.options.score import JudgeOptions
 
@@ -45,10 +45,6 @@ _NO_TEXT = {
 _SHOWN = 300  # characters of what an endpoint says, in messages
 _LONGEST_TOLD = 100_000  # of them that are looked through for secrets
 _MAX_TOKENS = 10**9  # of a call; an endpoint that counts more counts nothing
-
-
-class JudgeError(OSError):
-    """The judge gives no replies; those that it gave before are stored."""
 
 
 class UnansweredError(OSError):

@@ -26,12 +26,11 @@ from evals.errors import DataError
 from evals.grading import Grading
 from evals.reading.files import find_file, require
 from evals.records import Cause, Failure, Prediction
-from runners.errors import ConfigError
+from runners.errors import ConfigError, JudgeError
 from runners.logs import public_address
 from runners.options.score import JudgeOptions
 from runners.scoring.endpoint import (
     Budget,
-    JudgeError,
     OpenAIJudge,
     Price,
     estimate_prompt_tokens,

@@ -209,7 +209,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def hash_data_files(paths: Iterable[Path]) -> dict[str, str]:
     """Returns the sha256 (hex) of each file by its path below the folder that they share."""
-    files = list(paths)
+    files = [path.absolute() for path in paths]  # some may lie in a cache, elsewhere
     shared = Path(os.path.commonpath([path.parent for path in files])) if files else Path()
     return {path.relative_to(shared).as_posix(): sha256_of_file(path) for path in files}
 

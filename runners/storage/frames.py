@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -138,7 +138,7 @@ def _samples(task: StoredTask) -> Iterator[Row]:
 
 def _frame(rows: Iterable[Row], columns: Sequence[str]) -> pd.DataFrame:
     """A frame with those columns first; a mapping in a row has a column each of its names."""
-    flat = [dict(_flattened(row)) for row in rows]
+    flat = [{_whole(name): _whole(value) for name, value in _flattened(row)} for row in rows]
     others = dict.fromkeys(name for row in flat for name in row if name not in columns)
     return pd.DataFrame(flat, columns=[*columns, *others])
 
@@ -149,3 +149,8 @@ def _flattened(row: Row) -> Iterator[tuple[str, object]]:
             yield from ((f"{name}.{inner}", part) for inner, part in value.items())
         else:
             yield name, value
+
+
+def _whole(value: Any) -> Any:
+    """Half a character, as JSON can hold it, is escaped: pandas takes none."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value

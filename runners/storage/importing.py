@@ -23,7 +23,7 @@ from runners.storage.answer_store import PREDICTIONS_FILE
 from runners.storage.asked import Asked
 from runners.storage.files import hash_data_files, sha256_of_file, write_jsonl
 from runners.storage.identity import UNKNOWN, hash_prompts
-from runners.storage.lock import FolderLock, set_aside
+from runners.storage.lock import FolderLock
 from runners.storage.manifest import Manifest, read_manifest, write_manifest
 from runners.storage.summary import Origin
 
@@ -132,7 +132,9 @@ def store_import(
     samples = _read_samples(task)
     folder = run_dir / task.name
     with FolderLock(folder) as lock:
-        stored = _make_room(folder, found, overwrite=overwrite)
+        if overwrite:
+            lock.set_aside()
+        stored = _earlier_import(folder, found)
         hashes = {
             "prompts": _hash_prompts(samples, found.predictions),
             "data": hash_data_files(task.data_files()),
@@ -170,10 +172,8 @@ def _read_samples(task: Benchmark) -> list[Sample] | None:
         return None
 
 
-def _make_room(folder: Path, found: Import, *, overwrite: bool) -> Manifest | None:
+def _earlier_import(folder: Path, found: Import) -> Manifest | None:
     """The manifest of an earlier import of the same file, None if the folder is free."""
-    if overwrite:
-        set_aside(folder)
     stored = read_manifest(folder)
     if stored is not None and stored.imported_sha256 != found.sha256:
         raise ConfigError(

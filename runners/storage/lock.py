@@ -66,9 +66,7 @@ class FolderLock:
         self._folder = folder
         self._busy = busy
         self._elsewhere = elsewhere
-        real = Path(os.path.realpath(folder))  # so that two links to one folder have one lock
-        self._path = real.with_name(f".{real.name}.lock")
-        # What would stand in for it where a disk has no locks outlives a killed process.
+        self._path = _lock_path(folder)
         self._lock = lock_at(self._path)
         self._held: os.stat_result | None = None
 
@@ -137,6 +135,22 @@ class FolderLock:
         if self._held is None or not os.path.samestat(found, self._held):
             raise self._lost()
 
+    def set_aside(self) -> None:
+        """Sets the folder aside; what comes in the place of a link has a lock of its own.
+
+        Raises:
+            ConfigError: another process has that one.
+            StoreError: the disk is full.
+        """
+        set_aside(self._folder)
+        before, self._path = self._lock, _lock_path(self._folder)
+        if Path(before.lock_file) != self._path:
+            self._lock = lock_at(self._path)
+            try:
+                self.acquire()
+            finally:
+                before.release()
+
     def release(self) -> None:
         """Gives the folder free."""
         self._lock.release()
@@ -181,6 +195,11 @@ class FolderLock:
                     f"{path} cannot be read and written by this user. Change its permissions, or "
                     f"keep results elsewhere with {self._elsewhere}."
                 )
+
+
+def _lock_path(folder: Path) -> Path:
+    real = Path(os.path.realpath(folder))  # so that two links to one folder have one lock
+    return real.with_name(f".{real.name}.lock")
 
 
 def set_aside(folder: Path) -> None:

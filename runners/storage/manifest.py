@@ -81,9 +81,8 @@ class Manifest:
 
     @property
     def started(self) -> str | None:
-        """When the run began, or was imported."""
-        begun = self.history[0] if self.history else {}
-        return begun.get("started") or begun.get("imported")
+        """When the run began, was imported or joined of its parts."""
+        return _time(self.history[0]) if self.history else None
 
     @property
     def num_questions(self) -> int | None:
@@ -94,8 +93,11 @@ class Manifest:
     @property
     def last_session(self) -> str | None:
         """When the last session on the run began."""
-        last = self.history[-1] if self.history else {}
-        return last.get("started") or last.get("imported")
+        return _time(self.history[-1]) if self.history else None
+
+
+def _time(session: Mapping[str, Any]) -> str | None:
+    return session.get("started") or session.get("imported") or session.get("merged")
 
 
 def other_code(session: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:

@@ -13,6 +13,7 @@ from evals.records import Sample
 from runners.environment import now
 from runners.errors import ConfigError
 from runners.options.given import TaskChoice
+from runners.options.names import fitting_name
 from runners.options.shard import Shard
 from runners.options.task_spec import TaskSpec
 from runners.storage.answer_lines import count_replays, is_failure
@@ -20,7 +21,7 @@ from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE
 from runners.storage.asked import Asked
 from runners.storage.files import sha256_of_file, write_jsonl
 from runners.storage.identity import describe_differences, differences, hash_prompts
-from runners.storage.lock import FolderLock, explaining_disk_errors, set_aside
+from runners.storage.lock import FolderLock, explaining_disk_errors
 from runners.storage.manifest import MANIFEST_FILE, Manifest, other_code, write_manifest
 from runners.storage.plain_lines import attempt_of
 from runners.storage.specs import read_run_specs
@@ -59,7 +60,7 @@ def part_names(merge: Any, run: str) -> list[str]:
     if not isinstance(merge, int):
         return [str(name) for name in dict.fromkeys(merge)]
     shards = (Shard(index=index, count=merge) for index in range(1, merge + 1))
-    return [f"{run}-{shard.suffix}" for shard in shards]
+    return [fitting_name(run, shard.suffix) for shard in shards]
 
 
 def read_part_specs(choice: TaskChoice, runs: Sequence[Path]) -> dict[str, TaskSpec]:
@@ -123,7 +124,7 @@ def merge_task(spec: TaskSpec, runs: Sequence[Path], run_dir: Path, *, overwrite
         lock.require_held()
         with explaining_disk_errors(folder):
             if overwrite:
-                set_aside(folder)
+                lock.set_aside()
             _write(folder, sources, spec, [sample.key for sample in samples], (lines, traces))
     is_limited = len(asked) < len(samples)
     attempts = map(attempt_of, traces.values())
@@ -224,19 +225,30 @@ def _join(
 
 
 def _tell_missing(sources: Sequence[Part], name: str, missing: Sequence[str]) -> None:
-    """Names the parts and the questions that are not there."""
+    """Names the parts, lines and questions that are not there."""
+    for part in sources:
+        if part.answers.num_bad:
+            logger.error(
+                "%d lines of %s are not as they were written, or their lines in %s are missing, "
+                "and do not count. Copy that folder again with all its files, and join the parts "
+                "again.",
+                part.answers.num_bad,
+                part.folder / PREDICTIONS_FILE,
+                TRACE_FILE,
+            )
     shards = [shard for part in sources if (shard := part.manifest.shard)]
     for count in sorted({shard.count for shard in shards}):
         there = {shard.index for shard in shards if shard.count == count}
         gone = [f"{i}/{count}" for i in range(1, count + 1) if i not in there]
         if missing and gone:
             logger.error("%s: no part %s of the run is given", name, ", ".join(gone))
-    if missing:
-        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+    bad = set().union(*(part.answers.bad_keys for part in sources))
+    if unasked := [key for key in missing if key not in bad]:
+        shown = ", ".join(unasked[:_SHOWN]) + (", ..." if len(unasked) > _SHOWN else "")
         logger.error(
             "%s: %d questions have not been asked and count as missing: %s",
             name,
-            len(missing),
+            len(unasked),
             shown,
         )
 
@@ -265,7 +277,9 @@ def _write(
         for part in sources
         if part is not own
     ]
-    history = [*(own.manifest.history if own else ()), {"merged": now(), "parts": parts}]
+    code = {name: first.manifest.environment.get(name) for name in ("git", "source")}
+    event = {"merged": now(), "parts": parts, **code}
+    history = [*(own.manifest.history if own else ()), event]
     folder.mkdir(parents=True, exist_ok=True)
     write_manifest(
         folder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache, cached_property
@@ -54,11 +54,13 @@ class StoredAnswers:
         lines: The line of each question in `predictions.jsonl`, by key.
         traces: How each came about, by key; empty for answers from elsewhere.
         num_bad: How many lines are not as they were written, and do not count.
+        bad_keys: The questions that these lines name, as far as they name any.
     """
 
     lines: Mapping[str, Mapping[str, Any]]
     traces: Mapping[str, Mapping[str, Any]]
     num_bad: int
+    bad_keys: Set[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,10 +157,9 @@ class StoredTask:
         else:
             named = {key: trace.get("line_sha256") for key, trace in traces.items()}
         good = {facts.key: line for facts, line in lines if is_good(facts, named)}
-        known = {facts.key for facts, _ in lines if facts}
-        num_foreign = sum(facts is None for facts, _ in lines)
-        num_bad = num_foreign + len(known) - len(good)
-        return StoredAnswers(lines=good, traces=traces, num_bad=num_bad)
+        bad = {facts.key for facts, _ in lines if facts} - good.keys()
+        num_bad = sum(facts is None for facts, _ in lines) + len(bad)
+        return StoredAnswers(lines=good, traces=traces, num_bad=num_bad, bad_keys=bad)
 
     @cached_property
     def image_hashes(self) -> Mapping[str, bytes]:

@@ -99,7 +99,8 @@ def _require_same_code(began: str | None) -> None:
         raise ConfigError(
             "The code of this project was changed while the run went on, or is of another version "
             f"where this worker runs ({Path(__file__).parents[2]}): it would answer otherwise. "
-            "Repeat the command once all have the same code; what was answered is stored."
+            "Repeat the command once all have the same code; what was answered is stored; "
+            "overwrite=true would set it aside."
         )
 
 

@@ -27,6 +27,14 @@ def test_command_to_go_on_does_not_set_the_answers_aside(
     assert go_on(is_begun=True, is_swept=True) == whole
 
 
+def test_command_to_go_on_with_an_experiment_begins_nothing_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["eval", "experiment=mine", "limit=5"])
+    go_on = resume_command("runners.eval", is_begun=True, is_swept=False)
+    assert go_on == "python -m runners.eval experiment=mine limit=5 overwrite=false"
+
+
 def launch(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -219,8 +219,9 @@ def test_failed_questions_are_recorded_and_counted(
 ) -> None:
     (tmp_path / "images" / "blue.png").write_bytes(b"no image")
     command = f"python -m runners.eval {custom_options}"
-    first = shell(command, tmp_path)
+    first = shell(f"{command} overwrite=true", tmp_path)
     assert first.code == 1
+    assert "The same command with overwrite=false asks them again." in first.stderr
     assert "custom: 1 of 4 questions have images that are not there" in first.stderr
     assert "Traceback" not in first.stderr
     summary = first.json("results/own/custom/summary.json")
@@ -240,6 +241,9 @@ def test_failed_questions_are_recorded_and_counted(
     tolerant = call(f"{command} retry_failed=false max_failures=2", tmp_path)
     assert tolerant.code == 0
     assert "model loaded" not in tolerant.stderr
+    left = call(f"{command} retry_failed=false", tmp_path)
+    assert left.code == 1
+    assert "The same command with retry_failed=true asks them again." in left.stderr
 
 
 @pytest.mark.slow

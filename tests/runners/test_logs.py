@@ -37,6 +37,16 @@ def test_log_on_a_full_disk_does_not_bury_what_the_run_says(
     assert capsys.readouterr().err.split() == ["first", "second"]
 
 
+def test_half_a_character_stands_escaped_in_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RunLog(quiet=True) as log:
+        log.attach(tmp_path)
+        logger.info("question \ud800")
+    assert (tmp_path / LOG_FILE).read_text().endswith("question \\ud800\n")
+    assert capsys.readouterr().err == ""
+
+
 class _Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

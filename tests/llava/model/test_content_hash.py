@@ -79,6 +79,30 @@ def test_cache_that_is_spoiled_is_not_believed(weights, cache):
     assert hash_weight_files([weights]) == found
 
 
+def test_entry_that_cannot_be_read_costs_its_hashing_only(weights, cache):
+    found = hash_weight_files([weights])
+    [entry] = cache.iterdir()
+    entry.unlink()
+    entry.mkdir()
+    assert cached_hash([weights]) is None
+    assert hash_weight_files([weights]) == found
+
+
+def test_cache_that_is_no_folder_is_done_without(weights, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
+    assert hash_weight_files([weights]) == hash_weight_files([weights])
+
+
+def test_entry_is_for_all_whom_the_umask_lets_read(weights, cache):
+    before = os.umask(0o022)
+    try:
+        hash_weight_files([weights])
+    finally:
+        os.umask(before)
+    [entry] = cache.iterdir()
+    assert entry.stat().st_mode & 0o777 == 0o644
+
+
 def test_weights_that_are_no_numbers_are_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({"a": torch.tensor([1.0, float("nan")])}, path)

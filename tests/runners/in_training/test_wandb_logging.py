@@ -68,6 +68,20 @@ def test_figures_of_other_answers_are_not_sent(
     assert f"{folder} is edited" in caplog.text
 
 
+def test_later_run_goes_into_the_same_one_of_wandb(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb", reason="needs the extra `wandb`")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    write_task(run_dir.with_name("B"), "gqa", scores_of_mean(0.75, 8))
+    with wandb.init(project="p") as run:
+        for name, accuracy in (("A", 0.5), ("B", 0.75)):
+            wandb_logging.log_run(run_dir.with_name(name), run)
+            assert run.summary["eval/gqa/accuracy"] == accuracy
+            assert run.config["eval"]["run"] == name
+
+
 def test_stored_run_outlives_what_wandb_does_not_take(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from evals.reading.replies import JudgeRequest
+from runners.errors import JudgeError
 from runners.options import program
 from runners.score import score
-from runners.scoring.endpoint import Budget, JudgeError, Price, estimate_prompt_tokens
+from runners.scoring.endpoint import Budget, Price, estimate_prompt_tokens
 from runners.scoring.judge import _folder_name
 from tests.runners.chat_server import Answer, ChatServer, completion, failure
 from tests.runners.conftest import read_lines
@@ -139,6 +140,22 @@ def test_spending_stops_at_the_limit_and_goes_on_with_a_larger_one(
         assert program.run("score", score, argv) == 0  # what is stored costs nothing
     assert len(server.requests) == 2
     assert summary_of(tmp_path)["metrics"]["score"] == 0.75
+
+
+def test_spent_budget_says_how_replies_are_not_paid_for_again(
+    mmvet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ChatServer(completion("0.5", usage=(10**6, 0))) as server:
+        more = ["judge.num_workers=1", "judge.price=[30,60]", "judge.max_cost=1", "run=mine"]
+        argv = options("mmvet", mmvet, *judged(server, *more))
+        argv.remove(f"output={mmvet.parent}/out")
+        assert program.run("score", score, [*argv, "overwrite=true"]) == 1
+        said = capsys.readouterr().err
+        assert "same command with a larger judge.max_cost goes on" in said
+        assert "With overwrite=true the same command begins anew; overwrite=false goes on" in said
+        assert program.run("score", score, [*argv, "overwrite=false"]) == 0
+    assert len(server.requests) == 2
+    assert "overwrite" not in capsys.readouterr().err
 
 
 def test_budget_counts_what_is_in_flight() -> None:

@@ -13,6 +13,7 @@ from runners.errors import ConfigError, WriteError
 from runners.storage.files import (
     Recovered,
     count_lines,
+    hash_data_files,
     read_intact_lines,
     recover_jsonl,
     remove_scratch,
@@ -47,6 +48,17 @@ def test_unfinished_lines_are_removed(
     assert path.read_bytes() == kept
     assert len(found.records) == kept.count(b"\n")
     assert found.num_torn + found.num_spoiled == num_dropped
+
+
+@pytest.mark.usefixtures("in_own_folder")
+def test_data_files_are_named_below_the_folder_that_they_share(tmp_path: Path) -> None:
+    near, far = Path("data/gqa/a.json"), tmp_path / "cache/b.parquet"
+    for path in (near, far, Path("data/b.json")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.name)
+    assert set(hash_data_files([near])) == {"a.json"}
+    assert set(hash_data_files([near, Path("data/b.json")])) == {"gqa/a.json", "b.json"}
+    assert set(hash_data_files([near, far])) == {"data/gqa/a.json", "cache/b.parquet"}
 
 
 def test_missing_file_holds_nothing(tmp_path: Path) -> None:

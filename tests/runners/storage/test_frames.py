@@ -126,6 +126,15 @@ def test_failures_have_their_cause(tmp_path: Path) -> None:
     ]
 
 
+def test_half_a_character_is_escaped(tmp_path: Path) -> None:
+    record = {"question_id": 0, "text": "What is \ud800?", "answer": "\udc00"}
+    data = write_data(tmp_path / "data", [record])
+    write_run(tmp_path / "results" / "A", data, [Reply("yes\ud83d")])
+    samples = runners.read(tmp_path / "results").samples
+    assert (samples.text[0], samples.answer[0]) == ("yes\\ud83d", "yes\\ud83d")
+    assert r"What is \ud800?" in samples.prompt[0]
+
+
 def test_run_is_told_in_one_file(results: Path) -> None:
     write_tables(results / "B")
     content = json.loads((results / "B/run.json").read_text())

@@ -149,6 +149,23 @@ def test_verdicts_go_with_the_answers_that_they_are_about(tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {"gqa.old-1", "pope.old-1", "regress-task"}
 
 
+def test_folder_in_the_place_of_a_link_that_was_set_aside_is_taken(tmp_path: Path) -> None:
+    folder, link = tmp_path / "disk/gqa", tmp_path / "run/gqa"
+    folder.mkdir(parents=True)
+    link.parent.mkdir()
+    link.symlink_to(folder)
+    with FolderLock(link) as lock:
+        lock.set_aside()
+        assert (tmp_path / "run/gqa.old-1").resolve() == folder
+        link.mkdir()
+        lock.require_held()
+        assert FolderLock(link).is_taken()
+        assert not FolderLock(folder).is_taken()
+        lock.set_aside()
+        assert FolderLock(link).is_taken()
+    assert not FolderLock(link).is_taken()
+
+
 def test_folder_is_taken_under_each_of_its_names(tmp_path: Path) -> None:
     folder, link = tmp_path / "disk/gqa", tmp_path / "run/gqa"
     folder.mkdir(parents=True)

@@ -13,13 +13,18 @@ from evals.records import Failure, Sample
 from evals.tasks.custom import Custom
 from llava.generation.request import Completion
 from runners.options import program
+from runners.options.eval import EvalConfig
+from runners.options.model import ModelConfig
+from runners.options.names import run_name
 from runners.score import score
 from runners.storage.answer_lines import answer_line, failure_line, trace_line
 from runners.storage.answer_store import AnswerStore
 from runners.storage.asked import shard_samples
 from runners.storage.files import hash_data_files, sha256_of_json, write_jsonl
 from runners.storage.lock import FolderLock
-from runners.storage.manifest import Manifest, write_manifest
+from runners.storage.manifest import Manifest, other_code, write_manifest
+from runners.storage.merging import part_names
+from runners.storage.stored import StoredTask
 from tests.evals.small_data import put_lines
 from tests.runners.conftest import read_lines
 
@@ -27,6 +32,7 @@ pytestmark = pytest.mark.usefixtures("in_own_folder")
 
 COUNT = 3
 NUM_QUESTIONS = 12
+CODE = {"git": {"commit": "1" * 40}, "source": "a"}
 FILES = ("predictions.jsonl", "trace.jsonl", "scores.jsonl")
 
 
@@ -69,7 +75,7 @@ def put_part(
             "data": hash_data_files(task.data_files()),
             **identity,
         },
-        environment={"runner": {"shard": shard}, "options": {"limit": limit}, "task": spec},
+        environment={"runner": {"shard": shard}, "options": {"limit": limit}, "task": spec, **CODE},
         history=[{"started": "then"}],
     )
     write_manifest(folder, manifest)
@@ -151,6 +157,13 @@ def test_parts_become_the_bytes_of_the_whole_run(task: Custom, parts: str) -> No
     assert Path("results/A/summary.md").exists()
 
 
+def test_parts_of_a_long_run_are_found_by_the_names_that_they_were_given() -> None:
+    settings = EvalConfig(model=ModelConfig(path="/models/m", name=250 * "x"))
+    whole = run_name(settings)
+    settings.runner.shard = "2/2"
+    assert run_name(settings) == part_names(2, whole)[1] != f"{whole}-shard-2-of-2"
+
+
 def test_manifest_of_the_whole_is_of_no_shard_and_names_its_parts(task: Custom) -> None:
     put_shards(task, 1, 2, 3)
     assert merge() == 0
@@ -161,6 +174,11 @@ def test_manifest_of_the_whole_is_of_no_shard_and_names_its_parts(task: Custom) 
     [event] = manifest["history"]
     assert [entry["run"] for entry in event["parts"]] == [name_of(i) for i in (1, 2, 3)]
     assert sum(entry["num_stored"] for entry in event["parts"]) == NUM_QUESTIONS
+    stored = StoredTask(Path("results/A/custom")).manifest
+    assert stored is not None
+    assert stored.started == stored.last_session == event["merged"]
+    # so that a session that goes on with other code is told
+    assert other_code(event, {"git": None, "source": "b"})
 
 
 def test_missing_part_counts_as_missing_and_is_named(
@@ -213,11 +231,29 @@ def test_part_without_all_its_answers_counts_as_missing(
         path.write_bytes(path.read_bytes()[:-20])
     assert merge() == 1
     said = capsys.readouterr().err
-    assert "custom: 2 questions have not been asked" in said
+    assert "custom: 1 questions have not been asked" in said
+    assert f"1 lines of results/{name_of(2)}/custom/predictions.jsonl are not as they" in said
     assert "no part" not in said
     for index, name in ((1, "predictions.jsonl"), (2, "trace.jsonl")):
         # the parts may be being written and are left as they are
         assert not Path("results", name_of(index), "custom", name).read_bytes().endswith(b"\n")
+
+
+def test_part_without_its_traces_is_named_and_may_be_completed(
+    task: Custom, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_shards(task, 1, 2, 3)
+    traces = Path("results", name_of(2), "custom/trace.jsonl")
+    content = traces.read_bytes()
+    traces.unlink()
+    assert merge() == 1
+    said = capsys.readouterr().err
+    number = len(shard_samples(task.samples(), 2, COUNT))
+    assert f"{number} lines of results/{name_of(2)}/custom/predictions.jsonl are not" in said
+    assert "lines in trace.jsonl are missing" in said
+    assert "have not been asked" not in said
+    traces.write_bytes(content)
+    assert merge() == 0
 
 
 def test_part_that_comes_later_is_added(task: Custom) -> None:
