@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from functools import partial
 from typing import Any
 
 from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_TOKEN
@@ -82,10 +83,8 @@ class Conversation:
             return self._join_llama_3(turns)
         system, closed, opened = _FORMS[self.sep_style]
         # LLaVA's own code ends an empty system text too
-        if self.system or (self.version != _DECLARED and self.sep_style not in _CLOSED_ALIKE):
-            prompt = system.format(system=self.system, sep=self.sep)
-        else:
-            prompt = ""
+        begins = self.system or (self.version != _DECLARED and self.sep_style not in _CLOSED_ALIKE)
+        prompt = system.format(system=self.system, sep=self.sep) if begins else ""
         alternates = self.sep_style in (SeparatorStyle.TWO, SeparatorStyle.PLAIN)
         for i, (role, text) in enumerate(turns):
             separator = self.sep2 if alternates and i % 2 else self.sep
@@ -213,47 +212,45 @@ _LLAMA_2_SYSTEM = (
 _HUMAN = ("Human", "Assistant")
 _USER = ("USER", "ASSISTANT")
 _CHATML = ("<|im_start|>user\n", "<|im_start|>assistant\n")
-_TWO: dict[str, Any] = {"sep_style": SeparatorStyle.TWO, "sep": " ", "sep2": "</s>"}
-_LLAMA_2: dict[str, Any] = {
-    "roles": _USER,
-    "version": "llama_v2",
-    "sep_style": SeparatorStyle.LLAMA_2,
-    "sep2": "</s>",
-}
-_LLAMA_3: dict[str, Any] = {
-    "roles": ("user", "assistant"),
-    "version": "llama_v3",
-    "sep_style": SeparatorStyle.LLAMA_3,
-    "sep": "<|eot_id|>",
-}
-_QWEN: dict[str, Any] = {
-    "roles": ("<|im_start|>user", "<|im_start|>assistant"),
-    "version": "qwen",
-    "sep_style": SeparatorStyle.CHATML,
-    "sep": "<|im_end|>",
-}
-_MPT: dict[str, Any] = {
-    "roles": _CHATML,
-    "version": "mpt",
-    "sep_style": SeparatorStyle.MPT,
-    "sep": "<|im_end|>",
-}
+_LLAMA_3 = ("user", "assistant")
+
+_two = partial(Conversation, roles=_USER, sep_style=SeparatorStyle.TWO, sep=" ", sep2="</s>")
+_llama_2 = partial(
+    Conversation, roles=_USER, version="llama_v2", sep_style=SeparatorStyle.LLAMA_2, sep2="</s>"
+)
+_llama_3 = partial(
+    Conversation,
+    roles=_LLAMA_3,
+    version="llama_v3",
+    sep_style=SeparatorStyle.LLAMA_3,
+    sep="<|eot_id|>",
+)
+_qwen = partial(
+    Conversation,
+    roles=("<|im_start|>user", "<|im_start|>assistant"),
+    version="qwen",
+    sep_style=SeparatorStyle.CHATML,
+    sep="<|im_end|>",
+)
+_mpt = partial(
+    Conversation, roles=_CHATML, version="mpt", sep_style=SeparatorStyle.MPT, sep="<|im_end|>"
+)
 
 _VICUNA_V0 = Conversation(system=_CURIOUS_HUMAN, roles=_HUMAN, messages=_FEW_SHOT, offset=2)
-_VICUNA_V1 = Conversation(system=_CURIOUS_USER, roles=_USER, version="v1", **_TWO)
+_VICUNA_V1 = _two(system=_CURIOUS_USER, version="v1")
 _PLAIN = Conversation(system="", roles=("", ""), sep_style=SeparatorStyle.PLAIN, sep="\n")
-_CHATML_DIRECT = Conversation(system="<|im_start|>system\nAnswer the questions.", **_MPT)
-_MISTRAL_INSTRUCT = Conversation(system="", sep="", **_LLAMA_2)
+_CHATML_DIRECT = _mpt(system="<|im_start|>system\nAnswer the questions.")
+_MISTRAL_INSTRUCT = _llama_2(system="", sep="")
 _V0_MMTAG = Conversation(system=_MMTAG, roles=_HUMAN, version="v0_mmtag")
-_V1_MMTAG = Conversation(system=_MMTAG, roles=_USER, version="v1_mmtag", **_TWO)
-_QWEN_1_5 = Conversation(system="<|im_start|>system\nYou are a helpful assistant.", **_QWEN)
+_V1_MMTAG = _two(system=_MMTAG, version="v1_mmtag")
+_QWEN_1_5 = _qwen(system="<|im_start|>system\nYou are a helpful assistant.")
 
 conv_templates: dict[str, Conversation] = {
     "v0": _VICUNA_V0,
     "default": _VICUNA_V0,
     "vicuna_v1": _VICUNA_V1,
     "v1": _VICUNA_V1,
-    "llama_2": Conversation(system=_LLAMA_2_SYSTEM, sep="<s>", **_LLAMA_2),
+    "llama_2": _llama_2(system=_LLAMA_2_SYSTEM, sep="<s>"),
     "mistral_instruct": _MISTRAL_INSTRUCT,
     "chatml_direct": _CHATML_DIRECT,
     "mistral_direct": _CHATML_DIRECT,
@@ -261,26 +258,23 @@ conv_templates: dict[str, Conversation] = {
     "v0_plain": _PLAIN,
     "llava_v0": Conversation(system=_CURIOUS_HUMAN, roles=_HUMAN),
     "v0_mmtag": _V0_MMTAG,
-    "llava_v1": Conversation(system=_CURIOUS_HUMAN, roles=_USER, version="v1", **_TWO),
+    "llava_v1": _two(system=_CURIOUS_HUMAN, version="v1"),
     "v1_mmtag": _V1_MMTAG,
-    "llava_llama_2": Conversation(system=_VISION_SYSTEM, sep="<s>", **_LLAMA_2),
-    "llava_llama_2_simple": Conversation(system=_VISUAL_CONTENT, sep="<s>", **_LLAMA_2),
-    "llava_llama_2_mmtag": Conversation(
-        system=_VISUAL_CONTENT + _MMTAG_FORMAT,
-        sep="<s>",
-        **_LLAMA_2 | {"version": "llama_v2_mmtag"},
+    "llava_llama_2": _llama_2(system=_VISION_SYSTEM, sep="<s>"),
+    "llava_llama_2_simple": _llama_2(system=_VISUAL_CONTENT, sep="<s>"),
+    "llava_llama_2_mmtag": _llama_2(
+        system=_VISUAL_CONTENT + _MMTAG_FORMAT, sep="<s>", version="llama_v2_mmtag"
     ),
     "llava_mistral_instruct": _MISTRAL_INSTRUCT,
     "llava_v0_mmtag": _V0_MMTAG,
     "llava_v1_mmtag": _V1_MMTAG,
-    "llava_llama_3": Conversation(system=_VISION_SYSTEM, stop_token_ids=[128009], **_LLAMA_3),
-    "llama_3": Conversation(system="", **_LLAMA_3),
+    "llava_llama_3": _llama_3(system=_VISION_SYSTEM, stop_token_ids=[128009]),
+    "llama_3": _llama_3(system=""),
     "qwen_1_5": _QWEN_1_5,
     "qwen_2": _QWEN_1_5,
-    "qwen_2_5": Conversation(
+    "qwen_2_5": _qwen(
         system="<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful "
-        "assistant.",
-        **_QWEN,
+        "assistant."
     ),
     "gemma_instruct": Conversation(
         system="",
@@ -304,20 +298,19 @@ conv_templates: dict[str, Conversation] = {
         sep="<|end|>\n",
         version="phi3",
     ),
-    "mistral_orca": Conversation(
+    "mistral_orca": _mpt(
         system="<|im_start|>system\nYou are MistralOrca, a large language model trained by "
         "Alignment Lab AI. Write out your reasoning step-by-step to be sure you get the right "
-        "answers!",
-        **_MPT,
+        "answers!"
     ),
-    "mistral_zephyr": Conversation(
+    "mistral_zephyr": _mpt(
         system="<|system|>\nYou are a helpful AI assistant.",
-        **_MPT | {"roles": ("<|user|>\n", "<|assistant|>\n"), "sep": "</s>"},
+        roles=("<|user|>\n", "<|assistant|>\n"),
+        sep="</s>",
     ),
-    "mpt": Conversation(
+    "mpt": _mpt(
         system="<|im_start|>system\nA conversation between a user and an LLM-based AI assistant. "
-        "The assistant gives helpful and honest answers.",
-        **_MPT,
+        "The assistant gives helpful and honest answers."
     ),
 }
 """Every template by its name; copy one before adding turns. Of several names of one template, the
@@ -329,7 +322,7 @@ _NUM_SEPARATORS = {SeparatorStyle.TWO: 2, SeparatorStyle.LLAMA_2: 2}
 """In these styles the turns of the assistant end with a separator of their own."""
 _OWN_ROLES = {
     SeparatorStyle.LLAMA_2: _USER,
-    SeparatorStyle.LLAMA_3: ("user", "assistant"),
+    SeparatorStyle.LLAMA_3: _LLAMA_3,
     SeparatorStyle.PLAIN: ("", ""),
 }
 """Styles that write the roles in their own way, whatever they are called."""
