@@ -99,10 +99,10 @@ def cut_views(image: Image.Image, processor: Any, layout: Layout) -> list[Image.
     """
     side = resize_side(processor)
     if layout.mode == "crop_split":
-        return cut_tiles(resize_and_center_crop(image, layout.crop_side), layout.split_side)
+        return cut_tiles(resize_and_center_crop(image, layout.cut_side), layout.split_side)
     if layout.mode == "highres":
         square = expand2square(image, _background(processor))
-        square = square.resize((layout.highres_side, layout.highres_side))
+        square = square.resize((layout.cut_side, layout.cut_side))
         return [image.resize((side, side)), *cut_tiles(square, side)]
     best = select_best_resolution(image.size, read_pinpoints(layout.pinpoints or (), side))
     tiles = divide_to_patches(resize_and_pad_image(image, best), crop_side(processor))

@@ -40,8 +40,9 @@ class Layout:
             center).
         limit: How many tiles' worth of features `anyres_max_N` leaves of a larger map; None else.
         pinpoints: `image_grid_pinpoints`: tiling sizes of `anyres`; sides of `highres`, as text.
-        crop_side: Of the center that `crop_split` cuts, in pixels; 0 elsewhere.
-        split_side: Of the tiles that `crop_split` cuts it into; 0 elsewhere.
+        cut_side: Of the square that `highres` (the largest side given) or `crop_split` (the center)
+            cuts into tiles, in pixels; 0 elsewhere.
+        split_side: Of the tiles of `crop_split`; 0 elsewhere.
         is_spatial: Whether rows run over all tiles, else tile follows tile (`flat`).
         unpads: Whether the map is cut to the image and its rows are closed by the newline.
         pools: Whether the map is pooled to half its width and height.
@@ -52,7 +53,7 @@ class Layout:
     mode: str = "square"
     limit: int | None = None
     pinpoints: Pinpoints | None = None
-    crop_side: int = 0
+    cut_side: int = 0
     split_side: int = 0
     is_spatial: bool = False
     unpads: bool = False
@@ -81,10 +82,8 @@ class Layout:
             return [(width // tile_side, height // tile_side) for width, height in sizes]
         if not self.is_tiled:
             return []
-        cut, side = self.crop_side, self.split_side
-        if self.mode == "highres":
-            cut, side = self.highres_side, tile_side
-        return [(cut // side, cut // side)]
+        per_side = self.cut_side // (self.split_side or tile_side)
+        return [(per_side, per_side)]
 
     def num_views(self, tile_side: int) -> int:
         """Returns how many views of an image the tower gets at most, that of all of it counted.
@@ -128,20 +127,6 @@ class Layout:
         times = (height * width / (self.limit * side**2)) ** 0.5
         return (int(height // times), int(width // times)) if times > _NOT_SHRUNK else None
 
-    @property
-    def highres_side(self) -> int:
-        """Side of the square that `highres` cuts into tiles, in pixels: the largest of those given.
-
-        Raises:
-            ValueError: none are given.
-        """
-        if not isinstance(self.pinpoints, str) or not _SIDES.fullmatch(self.pinpoints):
-            raise ValueError(
-                "`image_grid_pinpoints` must be sides in pixels with commas between, such as "
-                f"448,672, for highres, but is {self.pinpoints!r:.100}."
-            )
-        return max(map(int, self.pinpoints.split(",")))
-
 
 def read_layout(config: Mapping[str, Any]) -> Layout:
     """Returns what a configuration says of the layout of images.
@@ -179,14 +164,20 @@ def read_layout(config: Mapping[str, Any]) -> Layout:
     if mode == "anyres":
         read_pinpoints(layout.pinpoints or (), 1)
     elif mode == "highres":
-        _ = layout.highres_side
+        sides = layout.pinpoints
+        if not isinstance(sides, str) or not _SIDES.fullmatch(sides):
+            raise ValueError(
+                "`image_grid_pinpoints` must be sides in pixels with commas between, such as "
+                f"448,672, for highres, but is {sides!r:.100}."
+            )
+        layout = replace(layout, cut_side=max(map(int, sides.split(","))))
     elif mode == "crop_split":
         if type(crop) is not int or type(split) is not int or not 0 < split <= crop:
             raise ValueError(
                 "`image_crop_resolution` and `image_split_resolution` must be sides in pixels for "
                 f"crop_split, the latter not larger, but are {crop!r} and {split!r}."
             )
-        layout = replace(layout, crop_side=crop, split_side=split)
+        layout = replace(layout, cut_side=crop, split_side=split)
     return layout
 
 
