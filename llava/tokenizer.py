@@ -275,7 +275,15 @@ def add_image_tokens(tokenizer: PreTrainedTokenizerBase, config: Mapping[str, An
 
 def _load_fast_tokenizer(folder: Path, config: Mapping[str, Any]) -> PreTrainedTokenizerFast:
     """The tokenizer of `tokenizer.json`, with what GPTNeoXTokenizerFast adds if it is MPT's."""
-    options: dict[str, Any] = _clean_up(config)
+    # Spaces before punctuation were dropped from decoded text when LLaVA's MPT was evaluated; today
+    # that has to be insisted on. The classes of other families did not do so of themselves, and no
+    # class does by which a configuration with `backend` was saved.
+    is_kept = str(config.get("tokenizer_class")).startswith(_KEEPING_SPACES) or "backend" in config
+    clean_up = bool(config.get("clean_up_tokenization_spaces", not is_kept))
+    options: dict[str, Any] = {
+        "clean_up_tokenization_spaces": clean_up,
+        "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output": clean_up,
+    }
     is_neox = _is_neox(config, folder)
     if is_neox:
         names = {"bos_token", "eos_token", "unk_token"} - config.keys()
@@ -294,21 +302,6 @@ def _is_neox(config: Mapping[str, Any], folder: Path) -> bool:
         return name in ("GPTNeoXTokenizer", "GPTNeoXTokenizerFast")
     has_model = (folder / "config.json").is_file()
     return has_model and read_config(folder).get("model_type") in ("mpt", "llava_mpt")
-
-
-def _clean_up(config: Mapping[str, Any]) -> dict[str, bool]:
-    """Whether spaces before punctuation are dropped from decoded text, as options.
-
-    They were when LLaVA's MPT was evaluated, unless the tokenizer's configuration says otherwise;
-    today that has to be insisted on. The classes of other families did not do so of themselves,
-    and no class does by which a configuration with `backend` was saved.
-    """
-    is_kept = str(config.get("tokenizer_class")).startswith(_KEEPING_SPACES) or "backend" in config
-    clean_up = bool(config.get("clean_up_tokenization_spaces", not is_kept))
-    return {
-        "clean_up_tokenization_spaces": clean_up,
-        "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output": clean_up,
-    }
 
 
 def _as_special(token: str | AddedToken) -> AddedToken:
