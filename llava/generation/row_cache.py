@@ -281,14 +281,18 @@ class RowCache:
         mask: torch.Tensor | dict[str | None, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Hidden states of new tokens (G', N, D); new: (2, G', N), their owners and positions."""
-        start = self._length(rows)
+        lengths = [self._lengths[row] for row in rows]
+        shortest, start = min(lengths), max(lengths)
         end = start + embeds.shape[1]
         if end > self._place.num_slots:  # answers longer than planned get half as much room again
             missing = end + end // 2 - self._place.num_slots
             self._place.num_slots += missing
             self._slots = pad(self._slots, (0, missing), value=NOBODY)
         self._place.rows, self._place.length = slice(rows.start, rows.stop), start
-        self._level(rows, start)
+        if shortest < start:  # what shorter rows have up to there is nobody's
+            unwritten = torch.arange(shortest, start) >= torch.tensor(lengths)[:, None]
+            for layer in self.layers:
+                layer.clear(unwritten, shortest)
         outputs = self._inner(
             inputs_embeds=embeds,
             attention_mask=mask,
@@ -300,16 +304,6 @@ class RowCache:
         for row in rows:
             self._lengths[row] = end
         return outputs.last_hidden_state
-
-    def _level(self, rows: range, length: int) -> None:
-        """Fills shorter rows up to a length with slots that are nobody's."""
-        lengths = [self._lengths[row] for row in rows]
-        shortest = min(lengths)
-        if shortest == length:
-            return
-        unwritten = torch.arange(shortest, length) >= torch.tensor(lengths)[:, None]
-        for layer in self.layers:
-            layer.clear(unwritten, shortest)
 
     @contextmanager
     def _attention_with_masks(self) -> Iterator[None]:

@@ -186,19 +186,6 @@ def has_own_head(tensors: Mapping[str, torch.Tensor], embeddings: str) -> bool:
     return head.shape != table.shape or not torch.equal(head, table.to(head))
 
 
-def _drop_idle_newline(
-    tensors: dict[str, torch.Tensor],
-    expected: Mapping[str, torch.Size],
-    checkpoint: Checkpoint,
-) -> None:
-    """Leaves out, in place, the newline that a model had before it was trained without one."""
-    for name in [name for name in tensors.keys() - expected.keys() if _NEWLINE.search(name)]:
-        if "mm_patch_merge_type" not in checkpoint.config:
-            words = f"stated, such as spatial_unpad, as the weights hold {name}"
-            raise unknown_value("mm_patch_merge_type", words, None, checkpoint.config_file)
-        del tensors[name]
-
-
 def match_tensors(
     tensors: dict[str, torch.Tensor],
     expected: Mapping[str, torch.Size],
@@ -219,8 +206,13 @@ def match_tensors(
         CheckpointError: a tensor is missing, has another shape, or has no place in the model, or
             the configuration does not say whether rows are closed by the newline that is there.
     """
-    _drop_idle_newline(tensors, expected, checkpoint)
     config = checkpoint.config_file
+    # the newline that a model had before it was trained without one
+    for name in [name for name in tensors.keys() - expected.keys() if _NEWLINE.search(name)]:
+        if "mm_patch_merge_type" not in checkpoint.config:
+            words = f"stated, such as spatial_unpad, as the weights hold {name}"
+            raise unknown_value("mm_patch_merge_type", words, None, config)
+        del tensors[name]
     computed = [name for name in tensors if name not in expected and is_computed(name)]
     frozen = not any(map(is_of_tower, expected))
     ignored = [name for name in tensors if frozen and is_of_tower(name) and name not in computed]
