@@ -284,7 +284,10 @@ def _load_fast_tokenizer(folder: Path, config: Mapping[str, Any]) -> PreTrainedT
         "clean_up_tokenization_spaces": clean_up,
         "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output": clean_up,
     }
-    is_neox = _is_neox(config, folder)
+    name = config.get("tokenizer_class")
+    is_neox = name in ("GPTNeoXTokenizer", "GPTNeoXTokenizerFast")
+    if name is None and (folder / "config.json").is_file():
+        is_neox = read_config(folder).get("model_type") in ("mpt", "llava_mpt")
     if is_neox:
         names = {"bos_token", "eos_token", "unk_token"} - config.keys()
         options |= dict.fromkeys(names, _NEOX_TOKEN)
@@ -293,15 +296,6 @@ def _load_fast_tokenizer(folder: Path, config: Mapping[str, Any]) -> PreTrainedT
     if is_neox and isinstance(splitter, pre_tokenizers.ByteLevel):
         splitter.add_prefix_space = bool(config.get("add_prefix_space", False))
     return tokenizer
-
-
-def _is_neox(config: Mapping[str, Any], folder: Path) -> bool:
-    """Whether a tokenizer is GPT-NeoX's: by its class, or as MPT's if no class is named."""
-    name = config.get("tokenizer_class")
-    if name is not None:
-        return name in ("GPTNeoXTokenizer", "GPTNeoXTokenizerFast")
-    has_model = (folder / "config.json").is_file()
-    return has_model and read_config(folder).get("model_type") in ("mpt", "llava_mpt")
 
 
 def _as_special(token: str | AddedToken) -> AddedToken:

@@ -152,17 +152,13 @@ def split_passes(rows: Sequence[Row], max_tokens: int | None) -> list[range]:
     start = 0
     for end in range(1, len(rows) + 1):
         joined = rows[start : end + 1]
-        if end == len(rows) or not _fit_a_pass(joined, max_tokens):
+        are_alike = len({row.suffix_tokens > 0 for row in joined}) == 1
+        num_tokens = len(joined) * max(row.num_tokens for row in joined)
+        fit = are_alike and (max_tokens is None or num_tokens <= max_tokens)
+        if end == len(rows) or not (fit and padded_share(joined) <= MAX_PADDED):
             passes.append(range(start, end))
             start = end
     return passes
-
-
-def _fit_a_pass(rows: Sequence[Row], max_tokens: int | None) -> bool:
-    are_alike = len({row.suffix_tokens > 0 for row in rows}) == 1
-    num_tokens = len(rows) * max(row.num_tokens for row in rows)
-    fit = max_tokens is None or num_tokens <= max_tokens
-    return are_alike and fit and padded_share(rows) <= MAX_PADDED
 
 
 def padded_share(rows: Sequence[Row]) -> float:

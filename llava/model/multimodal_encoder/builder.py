@@ -8,7 +8,7 @@ from llava.model.locate import resolve_vision_tower
 from llava.model.multimodal_encoder.clip_encoder import CLIPVisionTower, CLIPVisionTowerS2
 from llava.model.multimodal_encoder.vision_tower import VisionTower
 from llava.model.tower_facts import read_tower
-from llava.model.tower_kinds import INTERN_VIT, SIGLIP, Tower
+from llava.model.tower_kinds import INTERN_VIT, SIGLIP
 
 
 def build_vision_tower(config: Any, *, delay_load: bool = False) -> VisionTower:
@@ -20,18 +20,15 @@ def build_vision_tower(config: Any, *, delay_load: bool = False) -> VisionTower:
     """
     name = getattr(config, "mm_vision_tower", None) or config.vision_tower
     folder = resolve_vision_tower(name, getattr(config, "_name_or_path", None) or None)
-    tower_class = _tower_class(read_tower(folder, vars(config)))
-    return tower_class(str(folder), args=config, delay_load=delay_load)
-
-
-def _tower_class(tower: Tower) -> type[VisionTower]:
-    """The class for a kind; the rarer ones are imported where they are needed."""
+    tower = read_tower(folder, vars(config))
+    tower_class: type[VisionTower] = CLIPVisionTowerS2 if tower.scales else CLIPVisionTower
+    # the rarer kinds are imported where they are needed
     if tower.model_type == SIGLIP:
         from llava.model.multimodal_encoder.siglip_encoder import SigLipVisionTower
 
-        return SigLipVisionTower
-    if tower.model_type == INTERN_VIT:
+        tower_class = SigLipVisionTower
+    elif tower.model_type == INTERN_VIT:
         from llava.model.multimodal_encoder.internvit_encoder import InternViTVisionTower
 
-        return InternViTVisionTower
-    return CLIPVisionTowerS2 if tower.scales else CLIPVisionTower
+        tower_class = InternViTVisionTower
+    return tower_class(str(folder), args=config, delay_load=delay_load)
