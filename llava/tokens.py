@@ -50,8 +50,7 @@ def tokenizer_image_token(
     has_begin = bool(chunks[0]) and begin is not None and chunks[0][0] == begin
     ids: list[int] = list(chunks[0])
     for chunk in chunks[1:]:
-        ids.append(image_token_index)
-        ids.extend(chunk[1:] if has_begin else chunk)
+        ids += [image_token_index, *(chunk[1:] if has_begin else chunk)]
     if return_tensors is None:
         return ids
     if return_tensors != "pt":

@@ -42,11 +42,9 @@ def one_of(*values: object) -> Rule:
 
 def whole(least: int = 1, most: int = _LARGEST) -> Rule:
     """Returns the rule that a field is a whole number within limits."""
+    limits = f"from {least} to {most}" if most < _LARGEST else f">= {least}"
     return Rule(
-        f"a whole number from {least} to {most}"
-        if most < _LARGEST
-        else f"a whole number >= {least}",
-        lambda value: type(value) is int and least <= value <= most,
+        f"a whole number {limits}", lambda value: type(value) is int and least <= value <= most
     )
 
 
