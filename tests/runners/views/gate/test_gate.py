@@ -133,6 +133,16 @@ def test_other_answers_of_the_same_score_are_not_identical() -> None:
     assert gate() == 3
 
 
+def test_many_questions_about_few_images_cannot_be_decided(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store("old", "gqa", right(1000, 5), questions_per_image=100)
+    others = ["something else", *(f"answer {value}" for value in right(1000, 5)[1:])]
+    store("new", "gqa", right(1000, 5), questions_per_image=100, answers=others)
+    assert gate() == 3
+    assert "its 1,000 questions about 10 images leave a drop of" in capsys.readouterr().out
+
+
 def test_questions_of_one_image_decide_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     store("old", "gqa", right(50), questions_per_image=50)
     store("new", "gqa", right(50, 20), questions_per_image=50)
