@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,22 @@ def test_published_tables_in_the_results_folder_go_first(results: Path, build: B
     built = build("published=all")
     assert built.code == 2
     assert "own.csv:2 must have the columns model, task, split" in built.stderr
+
+
+@pytest.mark.parametrize(
+    "figures", ["0.62,62.0%", '1531.3,"1,531.3"', "0.608,60.8*", "0.6,", "-,62.0"]
+)
+def test_figure_that_is_no_bare_number_is_told_by_its_line(
+    figures: str, results: Path, build: Build
+) -> None:
+    (results / "published").mkdir()
+    (results / "published/own.csv").write_text(
+        "model,task,split,metric,value,printed,source\n"
+        f"llava-v1.5-7b,gqa,testdev_balanced,accuracy,{figures},a paper\n"
+    )
+    built = build()
+    assert built.code == 2
+    assert re.search("own.csv:2: `(value|printed)` must be a number, such as 62.0", built.stderr)
 
 
 def published_cells(built: Built) -> dict[tuple[str, str], str]:
