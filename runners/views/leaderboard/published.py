@@ -13,7 +13,7 @@ from evals.reading.files import marked_encoding, visible
 from runners.views.leaderboard.board import Cell, Row
 from runners.views.leaderboard.columns import Column, known_column
 
-PUBLISHED_SETUP = "published"
+_PUBLISHED_SETUP = "published"
 """What stands beside the models of the first table."""
 _FIRST_TABLE = "model_zoo.csv"
 """Its figures go before those of other tables."""
@@ -68,7 +68,7 @@ def _read_table(path: Path) -> Iterable[PublishedFigure]:
         encoding = marked_encoding(path) if isinstance(error, UnicodeDecodeError) else ""
         reason = f"it is {encoding}. Save it as UTF-8" if encoding else f"{error}. Restore the file"
         raise DataError(f"{path} cannot be read: {reason}.") from error
-    setup = PUBLISHED_SETUP
+    setup = _PUBLISHED_SETUP
     if path.name != _FIRST_TABLE:
         setup += f", {path.stem.replace('_', ' ')}"
     for number, record in enumerate(records, start=2):  # line 1 has the heads

@@ -146,6 +146,22 @@ def test_figure_by_another_rule_stands_in_a_column_of_its_own(tmp_path: Path, bu
     assert record["ai2d/test/accuracy published"] == "0.674"
 
 
+def test_model_that_was_run_stands_beside_the_first_table_that_has_it(
+    tmp_path: Path, build: Build
+) -> None:
+    folder = tmp_path / "results/published"
+    write_task(tmp_path / "results/mine", "gqa", [1.0, 0.0], identity={"model": "their-model"})
+    folder.mkdir()
+    for name, value in (("a_blog", 0.61), ("b_blog", 0.7)):
+        (folder / f"{name}.csv").write_text(
+            "model,task,split,metric,value,printed,source\n"
+            f"their-model,gqa,testdev_balanced,accuracy,{value},{100 * value:.1f},a blog\n"
+            f"another-model,gqa,testdev_balanced,accuracy,{value},{100 * value:.1f},a blog\n"
+        )
+    [published] = [record for record in build().records() if record["kind"] == "published"]
+    assert (published["name"], published["setup"]) == ("their-model", "published, a blog")
+
+
 def test_judged_run_stands_beside_judged_figures_where_no_judge_is_needed(
     tmp_path: Path, build: Build
 ) -> None:
