@@ -123,7 +123,8 @@ def read_result(task: StoredTask) -> Result:
     except (ConfigError, DataError) as error:
         raise ConfigError(f"{task.name} cannot be told from other benchmarks: {error}") from error
     if told := not_present(spec, summary):
-        raise ConfigError(f"{task.name} is not published, {told.replace('NAME', task.run)}.")
+        told = told.replace("run=NAME", task.run_options)
+        raise ConfigError(f"{task.name} is not published, {told}.")
     return Result(summary=summary, manifest=manifest, spec=spec, location=location)
 
 
