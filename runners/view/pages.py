@@ -114,13 +114,20 @@ class ServedRuns:
 
     def _is_inside(self, folder: Path) -> bool:
         """Whether a folder and what lies in it are in the results folder, links followed."""
-        for path in (folder, *folder.iterdir()):
+        try:
+            paths = (folder, *folder.iterdir())
+        except OSError as error:  # it may be somebody else's
+            return self._hide(folder, f"cannot be read ({error.strerror})")
+        for path in paths:
             if not path.resolve().is_relative_to(self._root):
-                if path not in self._told:
-                    self._told.add(path)
-                    logger.warning("%s leads out of %s and is not shown", path, self._folder)
-                return False
+                return self._hide(path, f"leads out of {self._folder}")
         return True
+
+    def _hide(self, path: Path, reason: str) -> bool:
+        if path not in self._told:
+            self._told.add(path)
+            logger.warning("%s %s and is not shown", path, reason)
+        return False
 
     def _index(self) -> Reply:
         def pages_of(run: StoredRun) -> list[Link]:
