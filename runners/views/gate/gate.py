@@ -115,8 +115,10 @@ def _judge(pair: Pair, p_adjusted: float, settings: RegressConfig, level: float)
         verdict = UNDECIDED
         reason = _why_undecided(found, bound, allowed, detectable, alpha)
         way = "Allow a larger drop with max_drop=, or ask a benchmark with more questions."
-        if not pair.is_whole:
+        if pair.is_limited:
             way = "Ask more of them: raise `limit`, or leave it out."
+        elif not pair.is_whole:
+            way = "Ask the rest of them too, or join the shards that did."
         remarks = (*remarks, f"{pair.task}: undecided, because {reason}. {way}")
     return TaskVerdict(
         pair=pair,

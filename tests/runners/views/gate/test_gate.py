@@ -116,6 +116,20 @@ def test_identical_answers_to_a_part_of_the_questions_prove_nothing_about_anothe
     assert gate(candidate="same") == 0
 
 
+@pytest.mark.parametrize(
+    ("limit", "remedy"), [(20, "raise `limit`, or leave it out"), (None, "or join the shards")]
+)
+def test_limit_is_the_remedy_only_where_it_was_given(
+    limit: int | None, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store("old", "gqa", right(300))
+    store("new", "gqa", right(20), limited=True, limit=limit)
+    assert gate() == 3
+    said = capsys.readouterr().out
+    assert remedy in said
+    assert ("`limit`" in said) == (limit is not None)
+
+
 def test_identical_answers_to_all_questions_pass_however_few(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
