@@ -76,7 +76,7 @@ class ServedRuns:
         self._read_data = DataReader()
         self._built: dict[str, _Built] = {}
         self._building = threading.Lock()
-        self._told: set[Path] = set()
+        self._told: set[str] = set()
 
     def reply(self, parts: tuple[str, ...], query: str) -> Reply:
         """Returns the reply to a request; see `Pages`."""
@@ -114,20 +114,17 @@ class ServedRuns:
 
     def _is_inside(self, folder: Path) -> bool:
         """Whether a folder and what lies in it are in the results folder, links followed."""
+        fault = ""
         try:
-            paths = (folder, *folder.iterdir())
+            for path in (folder, *folder.iterdir()):
+                if not fault and not path.resolve().is_relative_to(self._root):
+                    fault = f"{path} leads out of {self._folder}"
         except OSError as error:  # it may be somebody else's
-            return self._hide(folder, f"cannot be read ({error.strerror})")
-        for path in paths:
-            if not path.resolve().is_relative_to(self._root):
-                return self._hide(path, f"leads out of {self._folder}")
-        return True
-
-    def _hide(self, path: Path, reason: str) -> bool:
-        if path not in self._told:
-            self._told.add(path)
-            logger.warning("%s %s and is not shown", path, reason)
-        return False
+            fault = f"{folder} cannot be read ({error.strerror})"
+        if fault and fault not in self._told:
+            self._told.add(fault)
+            logger.warning("%s and is not shown", fault)
+        return not fault
 
     def _index(self) -> Reply:
         def pages_of(run: StoredRun) -> list[Link]:
