@@ -162,7 +162,7 @@ def _way_to_complete(stored: StoredTask) -> str:
     """What gives a task without figures some, which depends on where its answers are from."""
     manifest = stored.manifest
     last = manifest.history[-1] if manifest is not None and manifest.history else {}
-    again = f"python -m runners.score run={shlex.quote(stored.run)}"
+    again = f"python -m runners.score {stored.run_options}"
     if manifest is not None and manifest.imported_sha256 is not None:
         file = shlex.quote(f"predictions={last.get('file', 'FILE')}")
         return f"Repeat the command that imported it: {again} {file}"

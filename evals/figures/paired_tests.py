@@ -24,7 +24,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from evals.figures.statistics import Clusters, Values, clustered_standard_error, difference_interval
+from evals.figures.statistics import (
+    Clusters,
+    Values,
+    clustered_standard_error,
+    difference_interval,
+    effective_clusters,
+)
 
 NUM_DRAWS = 100_000
 """Draws of the permutation test where the exact distribution is out of reach."""
@@ -45,6 +51,7 @@ class PairedComparison:
     Attributes:
         num_questions: Questions compared.
         num_clusters: Images, or whatever makes questions depend on each other.
+        effective_clusters: The number of equally large clusters that tell as much.
         baseline: The baseline's mean score.
         candidate: The candidate's.
         difference: `candidate - baseline`.
@@ -57,6 +64,7 @@ class PairedComparison:
 
     num_questions: int
     num_clusters: int
+    effective_clusters: float
     baseline: float
     candidate: float
     difference: float
@@ -100,6 +108,7 @@ def compare_paired(
     return PairedComparison(
         num_questions=len(changes),
         num_clusters=len(names),
+        effective_clusters=effective_clusters(indices),
         baseline=float(before.mean()),
         candidate=float(after.mean()),
         difference=float(changes.mean()),
@@ -191,14 +200,15 @@ def drop_bound(comparison: PairedComparison, *, alpha: float = 0.05) -> float | 
     Where few answers flip, the usual normal bound is too sure of itself: with none at all it says
     that the drop is 0, after however few questions. This is Wilson's score bound of a proportion
     (Journal of the American Statistical Association 22, 1927), with the clustered variance of the
-    differences in place of the binomial one. Where all flips are losses it is Wilson's own; without
-    any flip it is t^2 / (n + t^2); with many it becomes the usual one. t is the quantile of
+    differences in place of the binomial one, and of n effective clusters: what no question shows
+    yet may come by whole images. With one question a cluster and losses alone it is Wilson's own;
+    without any flip it is t^2 / (n + t^2); with many it becomes the usual one. t is the quantile of
     Student's distribution for so many clusters. It is at most 1; None with fewer than two clusters.
     """
     if comparison.standard_error is None:
         return None
     t = float(stats.t.ppf(1 - alpha, comparison.num_clusters - 1))
-    squared, number = t * t, comparison.num_questions
+    squared, number = t * t, comparison.effective_clusters
     spread = sqrt((comparison.standard_error * number) ** 2 + squared / 4)
     upper = squared / 2 - comparison.difference * number + t * spread
     return min(1.0, upper / (number + squared))

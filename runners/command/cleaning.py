@@ -1,9 +1,9 @@
 """`llava-evals clean`: what can be removed without a loss, shown first and removed when agreed.
 
-That is what `overwrite=true` set aside in the results, as soon as each of its answers and of a
-judge's replies has another in its place; and, where that is asked for, what the user's cache holds
-for all results, which is made again when it is needed. What nothing has replaced, and runs as they
-stand, are never among it.
+That is what `overwrite=true` set aside in the results, as soon as each of its answers, of a judge's
+replies, and of scores that lie there alone, has another in its place; and, where that is asked for,
+what the user's cache holds for all results, which is made again when it is needed. What nothing has
+replaced, and runs as they stand, are never among it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from runners.errors import BAD_INPUT, COMPLETE, ConfigError
 from runners.options.names import is_set_aside
 from runners.options.register import cache_dir
 from runners.storage.answer_lines import is_failure
-from runners.storage.files import read_intact_lines
+from runners.storage.files import SPOILED_SUFFIX, count_lines, read_intact_lines
 from runners.storage.stored import StoredTask
 
 _SET_ASIDE, _CACHES, _ALL = KINDS = ("set_aside", "caches", "all")
@@ -121,10 +121,14 @@ def _what_is_lost(task: StoredTask, successor: StoredTask) -> str:
         ConfigError, DataError: a stored file cannot be read.
     """
     answers, replies = _answered(task), _replied(task.folder)
+    # of answers that are there, scores are made again
+    scored = set() if task.answers_path.exists() else {*task.scores}
+    spoiled = sum(map(count_lines, task.folder.rglob(f"*{SPOILED_SUFFIX}")))
     lost = {
         "answers": len(answers - _answered(successor)),
+        "scores": len(scored - successor.scores.keys()) if scored else 0,
         "replies by a judge": len(replies - _replied(successor.folder)),
-        "lines that were edited or cut off": task.answers.num_bad,
+        "lines that were edited or cut off": task.answers.num_bad + spoiled,
     }
     told = " and ".join(f"{number:,} of its {name}" for name, number in lost.items() if number)
     return told and f"{successor.name} has nothing for {told}"

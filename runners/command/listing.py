@@ -130,7 +130,7 @@ def _of_run(task: StoredTask) -> tuple[str, ...]:
 def _remedy(task: StoredTask) -> str:
     """How a task gets figures that are those of its answers."""
     if task.state is not State.UNFINISHED:
-        return f"score it again: {COMMAND} score run={task.run}"
+        return f"score it again: {COMMAND} score {task.run_options}"
     command = None if task.manifest is None else task.manifest.environment.get("command")
     try:
         words = shlex.split(command) if isinstance(command, str) else []

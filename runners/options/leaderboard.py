@@ -23,7 +23,8 @@ class LeaderboardConfig:
         models: Names of runs, with `*` and `?`; empty for all.
         tasks: Names of benchmarks; empty for all.
         published: Which published rows stand beside the runs: `auto` for LLaVA-1.5 and every model
-            that was run, `all`, `none`, or names with `*` and `?`.
+            that was run, each by the first table that has it, `all`, `none`, or names with `*` and
+            `?`.
         published_dir: The tables of published figures; null takes those in `results_dir`, or else
             those that come with the project.
         sort: The benchmark by which rows are sorted, best first, or `name`; null puts every run

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 
 from evals.ranking import is_ranked
@@ -67,14 +67,7 @@ def _obstacles(
             message=_other_questions(before, after, names),
         )
     if _scorer(first) != _scorer(second):
-        remedy = "Score one of the runs again with runners.score."
-        if is_ranked(first.definition) != is_ranked(second.definition):
-            remedy = "Ask both with the same `answer` of the task."
-        yield Obstacle(
-            difference=Difference.SCORER,
-            message=f"the scores are by other definitions ({_named_scorer(first)} and "
-            f"{_named_scorer(second)}). {remedy}",
-        )
+        yield Obstacle(difference=Difference.SCORER, message=_other_scorers(first, second, names))
     elif None not in (codes := [s.hashes.included_code for s in (first, second)]) and (
         codes[0] != codes[1]
     ):
@@ -125,6 +118,26 @@ def _other_questions(before: FinishedTask, after: FinishedTask, names: tuple[str
         f"have other names, or the split has other questions beside them{said}. Evaluate both runs "
         "on the same question files."
     )
+
+
+def _other_scorers(first: SummaryFile, second: SummaryFile, names: tuple[str, str]) -> str:
+    """In what two ways of scoring differ: the definition, the judge, or how that was asked."""
+    scorers = _named_scorer(first), _named_scorer(second)
+    if first.judge and second.judge and scorers[0] == scorers[1]:
+        unlike = differences(asdict(first.judge), asdict(second.judge), "judge.")
+        said = "; ".join(
+            f"`{name}` is {was!r} in the {names[0]} and {now!r} in the {names[1]}"
+            for name, (was, now) in unlike.items()
+            if name != "judge.replies_sha256"
+        )
+        return (
+            f"the judge was asked in another way ({said}). Score one of the runs again as the "
+            "other: runners.score run=NAME judge=openai judge.num_runs=N judge.base_url=URL."
+        )
+    remedy = "Score one of the runs again with runners.score."
+    if is_ranked(first.definition) != is_ranked(second.definition):
+        remedy = "Ask both with the same `answer` of the task."
+    return f"the scores are by other definitions ({' and '.join(scorers)}). {remedy}"
 
 
 def _unpaired(before: FinishedTask, after: FinishedTask) -> Iterator[Obstacle]:

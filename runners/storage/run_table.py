@@ -306,11 +306,7 @@ def render_coverage(coverage: float) -> str:
 
 def render_lack(summary: SummaryFile) -> str:
     """Returns what became of a part of the questions only, and of the others, with the causes."""
+    causes = ", ".join(f"{cause} {n:,}" for cause, n in summary.num_failed.items()) or "no answer"
     if summary.is_judged:  # the others are graded 0, or left out of a comparison
-        return f"were answered and judged ({render_causes(summary)})"
-    return f"were answered, the others count as wrong ({render_causes(summary)})"
-
-
-def render_causes(summary: SummaryFile) -> str:
-    """Returns how many questions failed, by cause."""
-    return ", ".join(f"{cause} {n:,}" for cause, n in summary.num_failed.items()) or "no answer"
+        return f"were answered and judged ({causes})"
+    return f"were answered, the others count as wrong ({causes})"

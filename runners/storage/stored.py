@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from enum import Enum
@@ -14,6 +15,7 @@ from typing import Any
 from evals.errors import DataError
 from runners.errors import ConfigError
 from runners.options.names import is_set_aside
+from runners.options.words import quote_if_read
 from runners.storage.answer_lines import is_good, is_trace_line, line_facts
 from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE
 from runners.storage.files import count_lines, read_intact_lines, readable, sha256_of_file
@@ -102,6 +104,15 @@ class StoredTask:
     def run(self) -> str:
         """The run's name."""
         return self.folder.parent.name
+
+    @property
+    def run_options(self) -> str:
+        """What names the run to a program that is started here, as a shell reads it."""
+        results_dir = self.folder.parent.parent
+        words = [f"run={quote_if_read(self.run)}"]
+        if results_dir.absolute() != Path("results").absolute():  # where runs are by default
+            words.append(f"results_dir={quote_if_read(str(results_dir))}")
+        return shlex.join(words)
 
     @cached_property
     def manifest(self) -> Manifest | None:
@@ -266,13 +277,14 @@ class StoredTask:
         if self.state is not State.FINISHED:
             raise ConfigError(
                 f"{self.changed_files[0]} has changed since it was scored. Repeat the command that "
-                f"answers the questions, or score it again: python -m runners.score run={self.run}."
+                "answers the questions, or score it again: python -m runners.score "
+                f"{self.run_options}."
             )
         return FinishedTask(summary=summary, manifest=manifest, scores=self.scores, stored=self)
 
     @property
     def _remedy(self) -> str:
-        return f"Score the run again: python -m runners.score run={self.run}."
+        return f"Score the run again: python -m runners.score {self.run_options}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

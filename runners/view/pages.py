@@ -76,7 +76,7 @@ class ServedRuns:
         self._read_data = DataReader()
         self._built: dict[str, _Built] = {}
         self._building = threading.Lock()
-        self._told: set[Path] = set()
+        self._told: set[str] = set()
 
     def reply(self, parts: tuple[str, ...], query: str) -> Reply:
         """Returns the reply to a request; see `Pages`."""
@@ -114,13 +114,17 @@ class ServedRuns:
 
     def _is_inside(self, folder: Path) -> bool:
         """Whether a folder and what lies in it are in the results folder, links followed."""
-        for path in (folder, *folder.iterdir()):
-            if not path.resolve().is_relative_to(self._root):
-                if path not in self._told:
-                    self._told.add(path)
-                    logger.warning("%s leads out of %s and is not shown", path, self._folder)
-                return False
-        return True
+        fault = ""
+        try:
+            for path in (folder, *folder.iterdir()):
+                if not fault and not path.resolve().is_relative_to(self._root):
+                    fault = f"{path} leads out of {self._folder}"
+        except OSError as error:  # it may be somebody else's
+            fault = f"{folder} cannot be read ({error.strerror})"
+        if fault and fault not in self._told:
+            self._told.add(fault)
+            logger.warning("%s and is not shown", fault)
+        return not fault
 
     def _index(self) -> Reply:
         def pages_of(run: StoredRun) -> list[Link]:

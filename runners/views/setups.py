@@ -11,6 +11,7 @@ from runners.errors import ConfigError
 from runners.options.model import GenerationOptions
 from runners.options.task_spec import TaskSpec
 from runners.storage.manifest import Manifest
+from runners.storage.summary import SummaryFile
 
 _USUAL_ENGINE = {"replay": "near_ties"}
 
@@ -48,6 +49,16 @@ def _setup(manifest: Manifest, spec: TaskSpec | None) -> Iterator[str]:
         yield f"max_new_tokens {longest}"
     if generation.get("temperature") and identity.get("seed"):
         yield f"seed {identity['seed']}"
+
+
+def part_asked(summary: SummaryFile, manifest: Manifest | None) -> str:
+    """Returns what part of the split was asked, and by which option; empty for all of it."""
+    shard = None if manifest is None else manifest.shard
+    if shard is not None:  # a shard is `limited` too
+        return f"only shard {shard.option} of the questions (runner.shard)"
+    if summary.origin.limited:
+        return f"only the first {summary.num_questions:,} questions (limit)"
+    return ""
 
 
 def given_length(manifest: Manifest, spec: TaskSpec | None) -> int | None:

@@ -235,6 +235,26 @@ def test_runs_that_may_not_be_read_cost_their_own_figures(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_live_pages_go_on_beside_a_folder_that_may_not_be_listed(tmp_path: Path) -> None:
+    write_questions(tmp_path)
+    store_answers(tmp_path)
+    shutil.copytree(tmp_path / "run", tmp_path / "unlisted")
+    (tmp_path / "unlisted/custom").chmod(0o111)
+    script = (
+        "from pathlib import Path; from runners.options.given import TaskChoice\n"
+        "from runners.view.pages import ServedRuns\n"
+        "runs = ServedRuns(Path('.'), TaskChoice(), only=None, thumbnail_px=64)\n"
+        "for parts in (('',), ('run', 'run', ''), ('run', 'unlisted', '')):\n"
+        "    print(int(runs.reply(parts, '').status))"
+    )
+    served = run_unprivileged("-c", script, workspace=tmp_path)
+    (tmp_path / "unlisted/custom").chmod(0o755)
+    assert served.stdout.split() == ["200", "200", "404"], served.stderr
+    told = "unlisted/custom cannot be read (Permission denied) and is not shown"
+    assert served.stderr.count(told) == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["run", "run/custom/trace.jsonl", "questions.jsonl"])
 def test_program_says_what_may_not_be_read_or_written(name: str, tmp_path: Path) -> None:
     check = as_stored(tmp_path)

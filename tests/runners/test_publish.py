@@ -101,8 +101,12 @@ def test_points_are_published_as_points() -> None:
 
 def test_failed_questions_are_noted() -> None:
     write("gqa", num_answered=390, coverage=0.975, num_failed={"image_missing": 10})
+    write("llavabench", num_answered=390, coverage=0.975, judge={"model": "gpt-4-0314"})
     assert run() == 0
-    assert "10 without an answer count as wrong (image_missing 10)" in entry("gqa").notes
+    lack = "400 questions, of which 390 were answered, the others count as wrong (image_missing 10)"
+    assert lack in entry("gqa").notes
+    card = Path("results/A/hub/model_card.md").read_text()
+    assert "of which 390 were answered and judged (no answer)" in card  # the others are left out
 
 
 def test_what_is_not_usual_is_noted() -> None:

@@ -301,6 +301,28 @@ def test_data_that_changed_since_the_run_are_told(runs: Data) -> None:
     assert "data files have changed" in " ".join(Page("results/A/report.html").task["notes"])
 
 
+@pytest.mark.parametrize(
+    ("environment", "note"),
+    [
+        ({}, "only the first 4 questions (limit)."),
+        ({"runner": {"shard": "2/4"}}, "only shard 2/4 of the questions (runner.shard)."),
+    ],
+)
+def test_part_of_the_questions_is_called_as_in_the_leaderboard(
+    environment: dict[str, Any], note: str, runs: Data
+) -> None:
+    folder = Path("results/A/custom")
+    environment = {"task": runs.spec, **environment}
+    for name, fields in (
+        ("summary", {"limited": True}),
+        ("manifest", {"environment": environment}),
+    ):
+        content = json.loads((folder / f"{name}.json").read_text())
+        (folder / f"{name}.json").write_text(json.dumps({**content, **fields}))
+    assert make("runs=A") == 0
+    assert note in Page("results/A/report.html").task["notes"]
+
+
 def test_unfinished_run_is_shown_without_scores(data: Data) -> None:
     replies = [Reply("thing 1"), Reply(cause="error"), None, None]
     write_run(Path("results/A"), data, replies, finished=False)

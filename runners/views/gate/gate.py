@@ -115,8 +115,10 @@ def _judge(pair: Pair, p_adjusted: float, settings: RegressConfig, level: float)
         verdict = UNDECIDED
         reason = _why_undecided(found, bound, allowed, detectable, alpha)
         way = "Allow a larger drop with max_drop=, or ask a benchmark with more questions."
-        if not pair.is_whole:
+        if pair.is_limited:
             way = "Ask more of them: raise `limit`, or leave it out."
+        elif not pair.is_whole:
+            way = "Ask the rest of them too, or join the shards that did."
         remarks = (*remarks, f"{pair.task}: undecided, because {reason}. {way}")
     return TaskVerdict(
         pair=pair,
@@ -137,6 +139,8 @@ def _why_undecided(
     asked = f"its {found.num_questions:,} questions"
     if bound is None:
         return f"{asked} are about one image, which says nothing about others"
+    if found.num_clusters < found.num_questions:
+        asked += f" about {found.num_clusters:,} images"
     power = "too few scores changed to tell which drop they would show"
     if detectable is not None:
         power = f"they show a drop of {100 * detectable:.2f} points with 80% power"

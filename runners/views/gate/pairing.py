@@ -34,6 +34,7 @@ class Pair:
         task: The task's name.
         comparison: The candidate against the baseline.
         is_whole: Whether both runs were asked all questions of the split.
+        is_limited: Whether a run was asked fewer by its option `limit`.
         is_unchanged: Whether identical answers show that nothing changed.
         is_same: Whether both are one run, or copies of one, or imports of one answer file.
         hashes: What the scores of the baseline and of the candidate were made of.
@@ -44,6 +45,7 @@ class Pair:
     task: str
     comparison: PairedComparison
     is_whole: bool
+    is_limited: bool
     is_unchanged: bool
     is_same: bool
     hashes: tuple[Hashes, Hashes]
@@ -116,6 +118,7 @@ def _pair(task: str, baseline: StoredRun, candidate: StoredRun, seed: int) -> Pa
         task=task,
         comparison=comparison,
         is_whole=is_whole,
+        is_limited=any(side.summary.origin.limit is not None for side in (before, after)),
         is_unchanged=is_identical and is_proof,
         is_same=baseline.folder.resolve() == candidate.folder.resolve(),
         hashes=(before.summary.hashes, after.summary.hashes),

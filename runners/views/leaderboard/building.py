@@ -15,7 +15,6 @@ from runners.views.leaderboard.board import Leaderboard, Mark, Row, Section
 from runners.views.leaderboard.columns import Column, Part, in_order
 from runners.views.leaderboard.entries import read_entries
 from runners.views.leaderboard.published import (
-    PUBLISHED_SETUP,
     figures_by_model,
     published_rows,
     read_published,
@@ -66,7 +65,8 @@ def _select_published(rows: Sequence[Row], own: Sequence[Row], wanted: Sequence[
         return list(rows)
     if wanted == ["auto"]:
         models = {*PAPER_MODELS, *(row.model for row in own)}
-        return [row for row in rows if row.name in models and row.setup == PUBLISHED_SETUP]
+        first = {row.name: row for row in reversed(rows)}  # of tables in the order that they count
+        return [row for row in rows if row.name in models and row is first[row.name]]
     if set(wanted) & set(PUBLISHED):
         raise ConfigError(
             f"`published` must be one of {', '.join(PUBLISHED)}, or names, but is {list(wanted)}."

@@ -18,7 +18,7 @@ from runners.views.definitions import (
 )
 from runners.views.leaderboard.board import Mark
 from runners.views.leaderboard.entries import Entry, printable
-from runners.views.setups import model_template, setup_of
+from runners.views.setups import model_template, part_asked, setup_of
 
 _HOW_CHANGED = {
     State.EDITED: "the stored answers, scores or figures were edited: they are others than those "
@@ -44,11 +44,8 @@ def describe_setup(entry: Entry) -> str:
 def _extent(entry: Entry) -> Iterator[Mark]:
     """What of the split the figure is over."""
     summary = entry.summary
-    shard = None if entry.manifest is None else entry.manifest.shard
-    if shard is not None:  # a shard is `limited` too
-        yield Mark(text=f"only shard {shard.option} of the questions (runner.shard)")
-    elif summary.origin.limited:
-        yield Mark(text=f"only the first {summary.num_questions:,} questions (limit)")
+    if part := part_asked(summary, entry.manifest):
+        yield Mark(text=part)
     expected = summary.expected_num_questions
     # Of a part of the questions the number says nothing about the data.
     if expected not in (None, summary.num_questions) and not summary.origin.limited:

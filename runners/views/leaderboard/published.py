@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from evals.reading.files import marked_encoding, visible
 from runners.views.leaderboard.board import Cell, Row
 from runners.views.leaderboard.columns import Column, known_column
 
-PUBLISHED_SETUP = "published"
+_PUBLISHED_SETUP = "published"
 """What stands beside the models of the first table."""
 _FIRST_TABLE = "model_zoo.csv"
 """Its figures go before those of other tables."""
@@ -68,11 +68,12 @@ def _read_table(path: Path) -> Iterable[PublishedFigure]:
         encoding = marked_encoding(path) if isinstance(error, UnicodeDecodeError) else ""
         reason = f"it is {encoding}. Save it as UTF-8" if encoding else f"{error}. Restore the file"
         raise DataError(f"{path} cannot be read: {reason}.") from error
-    setup = PUBLISHED_SETUP
+    setup = _PUBLISHED_SETUP
     if path.name != _FIRST_TABLE:
         setup += f", {path.stem.replace('_', ' ')}"
     for number, record in enumerate(records, start=2):  # line 1 has the heads
         try:
+            _read_number(record, "printed", f"{path}:{number}")  # printed figures are compared too
             yield PublishedFigure(
                 model=record["model"],
                 column=known_column(
@@ -81,7 +82,7 @@ def _read_table(path: Path) -> Iterable[PublishedFigure]:
                     record["metric"],
                     record.get("definition") or "",
                 ),
-                value=_read_value(record["value"]),
+                value=_read_number(record, "value", f"{path}:{number}"),
                 printed=record["printed"],
                 source=record["source"],
                 setup=setup,
@@ -93,10 +94,16 @@ def _read_table(path: Path) -> Iterable[PublishedFigure]:
             ) from error
 
 
-def _read_value(text: str) -> float:
-    value = float(text)
+def _read_number(record: Mapping[str, str], name: str, place: str) -> float:
+    try:
+        value = float(record[name])
+    except ValueError:
+        value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"`value` must be a finite number, but is {text[:80]!r}")
+        raise DataError(
+            f"{place}: `{name}` must be a number, such as 62.0, but is {record[name][:80]!r}. "
+            "Leave out what is around it, or the whole line."
+        )
     return value
 
 

@@ -17,7 +17,7 @@ from runners.environment import installed_version
 from runners.errors import ConfigError
 from runners.options.task_spec import TaskSpec
 from runners.storage.manifest import Manifest
-from runners.storage.run_table import render_causes, render_markdown, summary_rows
+from runners.storage.run_table import render_lack, render_markdown, summary_rows
 from runners.storage.specs import scored_spec
 from runners.storage.stored import StoredTask
 from runners.storage.summary import SummaryFile
@@ -80,11 +80,8 @@ class Result:
             f"definition {of.definition}",
             f"split {of.split}" + (" (generated data)" if of.split == "demo" else ""),
             f"{of.num_questions:,} questions",
+            f"of which {of.num_answered:,} {render_lack(of)}" if of.coverage < 1 else "",
             f"95% interval {row['95% interval']}" if of.interval else "",
-            f"{of.num_questions - of.num_answered:,} without an answer count as wrong "
-            f"({render_causes(of)})"
-            if of.coverage < 1
-            else "",
             f"judge {of.judge.model}" if of.judge else "",
             *setup_of(self.manifest, self.spec),
             f"though the model has the template {template}" if template else "",
@@ -123,7 +120,8 @@ def read_result(task: StoredTask) -> Result:
     except (ConfigError, DataError) as error:
         raise ConfigError(f"{task.name} cannot be told from other benchmarks: {error}") from error
     if told := not_present(spec, summary):
-        raise ConfigError(f"{task.name} is not published, {told.replace('NAME', task.run)}.")
+        told = told.replace("run=NAME", task.run_options)
+        raise ConfigError(f"{task.name} is not published, {told}.")
     return Result(summary=summary, manifest=manifest, spec=spec, location=location)
 
 

@@ -20,6 +20,7 @@ from runners.storage.stored import StoredRun, StoredTask
 from runners.views.gate.pairing import compare_scores
 from runners.views.report.shown import Report, Row, RunReport, TaskReport
 from runners.views.report.shown_task import DataReader, ShownTask
+from runners.views.setups import part_asked
 
 _FACTS = (
     *("model", "conversation", "dtype", "vision_tower_dtype", "tf32", "quantization"),
@@ -184,8 +185,8 @@ def _notes(task: ShownTask | None) -> Iterator[str]:
         yield f"{summary.num_answered:,} of {summary.num_questions:,} questions {what}."
     if summary.on_other_data:
         yield f"{summary.on_other_data}."
-    if summary.origin.limited:
-        yield "only the first questions of the split were asked."
+    if part := part_asked(summary, task.manifest):
+        yield f"{part}."
 
 
 def _incomparable(before: ShownTask, after: ShownTask) -> Iterator[str]:

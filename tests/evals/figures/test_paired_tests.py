@@ -142,6 +142,13 @@ def test_bound_without_a_change_depends_on_the_number_of_questions():
     assert drop_bound(found) == pytest.approx(squared / (20 + squared))
 
 
+def test_bound_without_a_change_depends_on_the_number_of_images():
+    images = [str(n // 100) for n in range(1000)]
+    found = compare_paired([1.0] * 1000, [1.0] * 1000, images)
+    squared = stats.t.ppf(0.95, 9) ** 2
+    assert drop_bound(found) == pytest.approx(squared / (10 + squared))
+
+
 def test_bound_over_many_changes_is_the_usual_one():
     generator = np.random.default_rng(0)
     before, after = generator.integers(0, 2, (2, 20_000)).astype(float)

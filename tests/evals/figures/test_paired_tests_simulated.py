@@ -141,6 +141,17 @@ def test_bound_of_the_drop_holds_however_few_questions(num_questions, to_lose, t
     assert held / 500 >= 0.95 - error_of(0.95, 500)
 
 
+@pytest.mark.parametrize(("num_images", "lost"), [(10, 0.1), (50, 0.05), (400, 0.03)])
+def test_bound_of_the_drop_holds_where_whole_images_are_lost(num_images, lost):
+    generator = np.random.default_rng(29)
+    images = np.repeat(np.arange(num_images), 10)
+    held = 0
+    for _ in range(500):
+        after = np.repeat(generator.random(num_images) >= lost, 10).astype(float)
+        held += drop_bound(compare_paired(np.ones(len(images)), after, images)) >= lost
+    assert held / 500 >= 0.95 - error_of(0.95, 500)
+
+
 @pytest.mark.slow
 def test_equal_models_on_gqa_differ_no_more_often_than_alpha():
     generator = np.random.default_rng(28)

@@ -225,6 +225,29 @@ def test_clean_keeps_replies_that_were_paid_for(
     assert ("mmvet has nothing for 1 of its replies by a judge" in said) != is_asked_again
 
 
+@pytest.mark.parametrize(
+    ("now", "kept"), [("aa", "gqa has nothing for 1 of its scores"), ("aaa", "")]
+)
+def test_clean_keeps_scores_that_lie_there_alone(
+    now: str, kept: str, results: Path, capsys: Say
+) -> None:
+    answered(results / "run" / "gqa", now)
+    answered(results / "run" / "gqa.old-1", "aaa")
+    (results / "run" / "gqa.old-1" / "predictions.jsonl").unlink()
+    assert command.main(["clean", "yes=true"]) == 0
+    assert kept in capsys.readouterr().out
+    assert (results / "run" / "gqa.old-1").is_dir() == bool(kept)
+
+
+def test_clean_keeps_lines_that_were_put_out_of_the_way(results: Path, capsys: Say) -> None:
+    answered(results / "run" / "gqa", "aa")
+    answered(results / "run" / "gqa.old-1", "aa")
+    (results / "run" / "gqa.old-1" / "predictions.jsonl.spoiled").write_text("an answer\n")
+    assert command.main(["clean", "yes=true"]) == 0
+    assert "gqa has nothing for 1 of its lines that were edited" in capsys.readouterr().out
+    assert (results / "run" / "gqa.old-1").is_dir()
+
+
 def test_clean_keeps_what_cannot_be_read(results: Path, capsys: Say) -> None:
     answered(results / "run" / "gqa", "aa")
     answered(results / "run" / "gqa.old-1", "aa")

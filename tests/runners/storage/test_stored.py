@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -175,6 +176,18 @@ def test_run_without_its_scores_is_to_be_scored(
     for name in ("A", "B"):  # B is written by hand, with hashes of its own
         assert program.run("score", score, [f"run={name}"]) == 0  # the remedy that is told
     assert program.run("regress", regress, ["baseline=A", "candidate=B"]) == 0
+
+
+def test_run_that_lies_elsewhere_is_named_with_its_place(
+    pair: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("base lines").mkdir()
+    moved = folder_of("A").parent.rename("base lines/A")
+    (moved / "custom/scores.jsonl").unlink()
+    assert program.run("regress", regress, [f"baseline={moved}", "candidate=B"]) == 2
+    [named] = re.findall(r"again: python -m runners.score (.*)\.\n", capsys.readouterr().err)
+    assert program.run("score", score, shlex.split(named)) == 0
+    assert len(StoredTask(moved / "custom").scores) == 8
 
 
 def test_edited_score_is_told(pair: Data, capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,7 +82,7 @@ const Summary = (() => {
       table(head.filter(Boolean), body.filter(Boolean), "Scores by benchmark and run"),
       h("p", { class: "fine" }, summaries.some((s) => s.interval) && "Whiskers are 95% intervals, with errors clustered by image. ",
         summaries.some((s) => s.num_unparsed) && "Unread: answers from which nothing could be read. ",
-        incomplete && "* Questions without an answer count as wrong."));
+        incomplete && "* Not every question was answered: see above what that means."));
   }
 
   function comparisonRow(task, i, largest, open) {

@@ -116,6 +116,20 @@ def test_identical_answers_to_a_part_of_the_questions_prove_nothing_about_anothe
     assert gate(candidate="same") == 0
 
 
+@pytest.mark.parametrize(
+    ("limit", "remedy"), [(20, "raise `limit`, or leave it out"), (None, "or join the shards")]
+)
+def test_limit_is_the_remedy_only_where_it_was_given(
+    limit: int | None, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store("old", "gqa", right(300))
+    store("new", "gqa", right(20), limited=True, limit=limit)
+    assert gate() == 3
+    said = capsys.readouterr().out
+    assert remedy in said
+    assert ("`limit`" in said) == (limit is not None)
+
+
 def test_identical_answers_to_all_questions_pass_however_few(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -131,6 +145,16 @@ def test_other_answers_of_the_same_score_are_not_identical() -> None:
     store("old", "gqa", right(20, 5))
     store("new", "gqa", right(20, 5), answers=["something else"] * 20)
     assert gate() == 3
+
+
+def test_many_questions_about_few_images_cannot_be_decided(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store("old", "gqa", right(1000, 5), questions_per_image=100)
+    others = ["something else", *(f"answer {value}" for value in right(1000, 5)[1:])]
+    store("new", "gqa", right(1000, 5), questions_per_image=100, answers=others)
+    assert gate() == 3
+    assert "its 1,000 questions about 10 images leave a drop of" in capsys.readouterr().out
 
 
 def test_questions_of_one_image_decide_nothing(capsys: pytest.CaptureFixture[str]) -> None:

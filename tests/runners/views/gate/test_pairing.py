@@ -83,6 +83,18 @@ def test_runs_that_differ_in_more_than_answers_are_refused(
     assert not Path("results/new/regress-old").exists()
 
 
+def test_judge_that_was_asked_in_another_way_is_told_by_what_differs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for run, num_runs, url in (("old", 1, "http://a/v1"), ("new", 5, "http://b/v1")):
+        judge = {"model": "gpt-4", "num_runs": num_runs, "base_url": url}
+        store(run, "mmvet", right(30), judge=judge)
+    assert gate() == 2
+    said = capsys.readouterr().err
+    assert "`judge.num_runs` is 1 in the baseline and 5 in the candidate" in said
+    assert "`judge.base_url` is 'http://a/v1' in the baseline and 'http://b/v1' in" in said
+
+
 def test_all_reasons_come_in_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     for task in ("gqa", "pope"):
         store("old", task, right(30))

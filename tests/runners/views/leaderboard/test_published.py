@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,22 @@ def test_published_tables_in_the_results_folder_go_first(results: Path, build: B
     built = build("published=all")
     assert built.code == 2
     assert "own.csv:2 must have the columns model, task, split" in built.stderr
+
+
+@pytest.mark.parametrize(
+    "figures", ["0.62,62.0%", '1531.3,"1,531.3"', "0.608,60.8*", "0.6,", "-,62.0"]
+)
+def test_figure_that_is_no_bare_number_is_told_by_its_line(
+    figures: str, results: Path, build: Build
+) -> None:
+    (results / "published").mkdir()
+    (results / "published/own.csv").write_text(
+        "model,task,split,metric,value,printed,source\n"
+        f"llava-v1.5-7b,gqa,testdev_balanced,accuracy,{figures},a paper\n"
+    )
+    built = build()
+    assert built.code == 2
+    assert re.search("own.csv:2: `(value|printed)` must be a number, such as 62.0", built.stderr)
 
 
 def published_cells(built: Built) -> dict[tuple[str, str], str]:
@@ -127,6 +144,22 @@ def test_figure_by_another_rule_stands_in_a_column_of_its_own(tmp_path: Path, bu
     )
     record = build("published=all").record("llava-v1.6-mistral-7b")
     assert record["ai2d/test/accuracy published"] == "0.674"
+
+
+def test_model_that_was_run_stands_beside_the_first_table_that_has_it(
+    tmp_path: Path, build: Build
+) -> None:
+    folder = tmp_path / "results/published"
+    write_task(tmp_path / "results/mine", "gqa", [1.0, 0.0], identity={"model": "their-model"})
+    folder.mkdir()
+    for name, value in (("a_blog", 0.61), ("b_blog", 0.7)):
+        (folder / f"{name}.csv").write_text(
+            "model,task,split,metric,value,printed,source\n"
+            f"their-model,gqa,testdev_balanced,accuracy,{value},{100 * value:.1f},a blog\n"
+            f"another-model,gqa,testdev_balanced,accuracy,{value},{100 * value:.1f},a blog\n"
+        )
+    [published] = [record for record in build().records() if record["kind"] == "published"]
+    assert (published["name"], published["setup"]) == ("their-model", "published, a blog")
 
 
 def test_judged_run_stands_beside_judged_figures_where_no_judge_is_needed(
