@@ -37,6 +37,8 @@ NUM_DRAWS = 100_000
 
 _MAX_ENUMERATED = 14  # values, of which all 16,384 ways to set the signs are tried
 _SIGNS_AT_A_TIME = 1 << 22  # 32 MiB of them
+_CHANGED_CLUSTERS = 30
+"""With so many of them their spread is known well, by the usual rule."""
 _LATTICES = (1, 10, 30, 100, 300)  # thirds, tenths and their products: all exact scorers' steps
 _MAX_LATTICE = 1 << 20
 _NOISE = 1e-9  # of sums in floating point; no scorer has differences so small
@@ -52,6 +54,7 @@ class PairedComparison:
         num_questions: Questions compared.
         num_clusters: Images, or whatever makes questions depend on each other.
         effective_clusters: The number of equally large clusters that tell as much.
+        changed_clusters: Clusters in which a score changed.
         baseline: The baseline's mean score.
         candidate: The candidate's.
         difference: `candidate - baseline`.
@@ -65,6 +68,7 @@ class PairedComparison:
     num_questions: int
     num_clusters: int
     effective_clusters: float
+    changed_clusters: int
     baseline: float
     candidate: float
     difference: float
@@ -109,6 +113,7 @@ def compare_paired(
         num_questions=len(changes),
         num_clusters=len(names),
         effective_clusters=effective_clusters(indices),
+        changed_clusters=len(np.unique(indices[changes != 0])),
         baseline=float(before.mean()),
         candidate=float(after.mean()),
         difference=float(changes.mean()),
@@ -200,15 +205,18 @@ def drop_bound(comparison: PairedComparison, *, alpha: float = 0.05) -> float | 
     Where few answers flip, the usual normal bound is too sure of itself: with none at all it says
     that the drop is 0, after however few questions. This is Wilson's score bound of a proportion
     (Journal of the American Statistical Association 22, 1927), with the clustered variance of the
-    differences in place of the binomial one, and of n effective clusters: what no question shows
-    yet may come by whole images. With one question a cluster and losses alone it is Wilson's own;
-    without any flip it is t^2 / (n + t^2); with many it becomes the usual one. t is the quantile of
-    Student's distribution for so many clusters. It is at most 1; None with fewer than two clusters.
+    differences in place of the binomial one. n is the number of questions or, where too few images
+    changed to tell how changes come, of effective clusters: they may come by whole images. With one
+    question a cluster and losses alone it is Wilson's own; without any flip it is t^2 / (n + t^2);
+    with many it becomes the usual one. t is the quantile of Student's distribution for so many
+    clusters. It is at most 1; None with fewer than two clusters.
     """
     if comparison.standard_error is None:
         return None
     t = float(stats.t.ppf(1 - alpha, comparison.num_clusters - 1))
-    squared, number = t * t, comparison.effective_clusters
+    is_told = comparison.changed_clusters >= _CHANGED_CLUSTERS
+    squared = t * t
+    number = comparison.num_questions if is_told else comparison.effective_clusters
     spread = sqrt((comparison.standard_error * number) ** 2 + squared / 4)
     upper = squared / 2 - comparison.difference * number + t * spread
     return min(1.0, upper / (number + squared))
