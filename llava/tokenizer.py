@@ -32,6 +32,7 @@ _MODEL_FILE = "tokenizer.model"
 _CACHED_PIECES = 65_536
 _NEOX_TOKEN = "<|endoftext|>"
 _KEEPING_SPACES = ("Llama", "Qwen2", "Gemma")
+_SWITCHES = ("add_bos_token", "add_eos_token")
 
 _MERGE_TABLE_DECODER = decoders.Sequence(
     [
@@ -150,6 +151,11 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
             text += "".join(run) if is_special else self.sp_model.decode(run)
         return text
 
+    def save_chat_templates(self, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], list[str]]:
+        """Returns what to save in `tokenizer_config.json`, with what the library leaves out."""
+        config, files = super().save_chat_templates(*args, **kwargs)
+        return config | {name: getattr(self, name) for name in _SWITCHES}, files
+
     def save_vocabulary(
         self, save_directory: str, filename_prefix: str | None = None
     ) -> tuple[str, ...]:
@@ -239,7 +245,10 @@ def load_tokenizer(folder: str | Path, *, merge_table: bool = False) -> PreTrain
         if file.name != _MODEL_FILE:
             return _load_fast_tokenizer(folder, config)
         kind = MergeTableTokenizer if merge_table else SentencePieceTokenizer
-        return kind.from_pretrained(str(folder))
+        # left to itself, the library drops these beside a tokenizer.json, and a file named
+        # tokenizer.model.v3 keeps it from finding the vocabulary
+        given = {name: config[name] for name in _SWITCHES if name in config}
+        return kind.from_pretrained(str(folder), vocab_file=str(file), **given)
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
             f"The tokenizer {file} cannot be read: {reason_of(error)}. Copy it "

@@ -341,6 +341,30 @@ def test_begin_and_end_tokens_are_added_as_configured(tmp_path, begin, end, arou
     assert tokenizer("dog", "cat").input_ids == [*first, *dog, *last, *first, *cat, *last]
 
 
+@pytest.mark.parametrize("merge_table", [False, True])
+def test_begin_and_end_tokens_are_as_configured_beside_a_converted_tokenizer_and_saved(
+    tmp_path, merge_table
+):
+    make_tokenizer(tmp_path)
+    change_json(tmp_path / "tokenizer_config.json", add_bos_token=False, add_eos_token=True)
+    expected = load_tokenizer(tmp_path, merge_table=merge_table)("dog").input_ids
+    assert (BOS in expected, expected[-1]) == (False, EOS)
+    write_fast_tokenizer(tmp_path)
+    tokenizer = load_tokenizer(tmp_path, merge_table=merge_table)
+    assert tokenizer("dog").input_ids == expected
+    tokenizer.save_pretrained(tmp_path / "saved")
+    saved = load_tokenizer(tmp_path / "saved", merge_table=merge_table)
+    assert saved("dog").input_ids == expected
+
+
+def test_older_files_beside_a_tokenizer_are_not_taken_for_it(tmp_path):
+    make_tokenizer(tmp_path)
+    expected = load_tokenizer(tmp_path)("red dog").input_ids
+    for number in range(30):  # the order in which they are listed is the file system's
+        (tmp_path / f"tokenizer.model.v{number}").write_bytes(b"older")
+    assert load_tokenizer(tmp_path)("red dog").input_ids == expected
+
+
 def test_legacy_is_the_default_of_configs_from_before_the_switch(tmp_path):
     make_tokenizer(tmp_path)
     change_json(tmp_path / "tokenizer_config.json", drop=["legacy"])
