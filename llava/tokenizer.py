@@ -48,7 +48,24 @@ _MERGE_TABLE_DECODER = decoders.Sequence(
 _NO_DUMMY_PREFIX = b"\x1a\x02\x18\x00"
 
 
-class SentencePieceTokenizer(PreTrainedTokenizer):
+class _WithoutMethods(PreTrainedTokenizerBase):
+    """Leaves out fields of `tokenizer_config.json` that have the name of a method.
+
+    They steer nothing, such as `add_special_tokens`, but the library refuses them.
+    """
+
+    @classmethod
+    def convert_to_native_format(cls, **kwargs: Any) -> dict[str, Any]:
+        """Returns what a tokenizer is made with."""
+        fields = {n: value for n, value in kwargs.items() if not callable(getattr(cls, n, None))}
+        return super().convert_to_native_format(**fields)
+
+
+class FastTokenizer(_WithoutMethods, PreTrainedTokenizerFast):
+    """Tokenizes as `tokenizer.json` says."""
+
+
+class SentencePieceTokenizer(_WithoutMethods, PreTrainedTokenizer):
     """Tokenizes as the sentencepiece-based tokenizer of LLaMA did when LLaVA was trained.
 
     Args:
@@ -249,10 +266,12 @@ def load_tokenizer(folder: str | Path, *, merge_table: bool = False) -> PreTrain
         # tokenizer.model.v3 keeps it from finding the vocabulary
         given = {name: config[name] for name in _SWITCHES if name in config}
         return kind.from_pretrained(str(folder), vocab_file=str(file), **given)
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # the package tokenizers has no class of its own
         raise CheckpointError(
-            f"The tokenizer {file} cannot be read: {reason_of(error)}. Copy it "
-            "again from the original checkpoint."
+            f"The tokenizer {file}, with the files beside it, cannot be read: {reason_of(error)}. "
+            "Copy them again from the original checkpoint."
         ) from error
 
 
@@ -282,14 +301,14 @@ def add_image_tokens(tokenizer: PreTrainedTokenizerBase, config: Mapping[str, An
         tokenizer.add_tokens([DEFAULT_IM_START_TOKEN, DEFAULT_IM_END_TOKEN], special_tokens=True)
 
 
-def _load_fast_tokenizer(folder: Path, config: Mapping[str, Any]) -> PreTrainedTokenizerFast:
+def _load_fast_tokenizer(folder: Path, config: Mapping[str, Any]) -> FastTokenizer:
     """The tokenizer of `tokenizer.json`, with what GPTNeoXTokenizerFast adds if it is MPT's."""
     options: dict[str, Any] = _clean_up(config)
     is_neox = _is_neox(config, folder)
     if is_neox:
         names = {"bos_token", "eos_token", "unk_token"} - config.keys()
         options |= dict.fromkeys(names, _NEOX_TOKEN)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), **options)
+    tokenizer = FastTokenizer.from_pretrained(str(folder), **options)
     splitter = tokenizer.backend_tokenizer.pre_tokenizer
     if is_neox and isinstance(splitter, pre_tokenizers.ByteLevel):
         splitter.add_prefix_space = bool(config.get("add_prefix_space", False))

@@ -422,6 +422,25 @@ def test_broken_tokenizer_is_refused_by_name(tmp_path, name):
     assert ".." not in str(caught.value)
 
 
+def test_damaged_tokenizer_beside_its_list_of_added_tokens_is_refused_by_name(tmp_path):
+    write_byte_level_tokenizer(tmp_path)
+    change_json(tmp_path / "tokenizer_config.json", added_tokens_decoder={})
+    load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text('{"model": ')
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json, .* cannot be read: EOF while"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("write", [make_tokenizer, write_byte_level_tokenizer])
+@pytest.mark.parametrize("field", ["add_special_tokens", "tokenize"])
+def test_field_with_the_name_of_a_method_steers_nothing(tmp_path, write, field):
+    write(tmp_path)
+    expected = load_tokenizer(tmp_path)("red dog").input_ids
+    for value in (True, False, None):
+        change_json(tmp_path / "tokenizer_config.json", **{field: value})
+        assert load_tokenizer(tmp_path)("red dog").input_ids == expected
+
+
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize(
     ("name", "content", "told"),
