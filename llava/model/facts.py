@@ -319,6 +319,6 @@ def read_tokenizer_config(folder: Path) -> dict[str, Any]:
 def _read_tokenizer_file(path: Path, rules: Mapping[str, Rule]) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    content = read_json_object(path, "Copy it from the language model that was trained.")
+    content = read_json_object(path, "Copy it from the model that the checkpoint was trained from.")
     check_fields(content, rules, path)
     return content

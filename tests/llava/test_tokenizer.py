@@ -410,7 +410,7 @@ def test_folder_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="No tokenizer lies in") as caught:
         load_tokenizer(tmp_path)
     assert str(tmp_path) in str(caught.value)
-    assert "Copy it from the language model" in str(caught.value)
+    assert "Copy it from the model that the checkpoint was trained from" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json"])

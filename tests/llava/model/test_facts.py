@@ -521,6 +521,17 @@ def test_language_model_that_transformers_leaves_out_is_that_of_its_class(
     assert translate_config(config, Path("somewhere"))["model_type"] == model_type
 
 
+def test_image_processor_is_to_come_from_where_the_tower_did(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    native = make_native(tmp_path / "native", tiny_checkpoint, tiny_tower)
+    for place in (tmp_path / tiny_tower.name, native):
+        (place / "preprocessor_config.json").unlink()
+    assert "is missing. Download the vision tower again" in refusal(folder)
+    assert "is missing. Copy it from the model that the checkpoint was" in refusal(native)
+
+
 def test_vocabulary_beside_merges_is_to_be_made_a_tokenizer(
     tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
 ) -> None:
