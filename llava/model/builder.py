@@ -285,7 +285,7 @@ def _read_trained(
         trained[files[0]] = dict(adapter.whole)
         files = files[1:]
     return adapter, trained | {
-        file: normalize_trained_names(read_tensors([file])) for file in files
+        file: normalize_trained_names(read_tensors([file]), rename) for file in files
     }
 
 
