@@ -32,6 +32,7 @@ _MODEL_FILE = "tokenizer.model"
 _CACHED_PIECES = 65_536
 _NEOX_TOKEN = "<|endoftext|>"
 _KEEPING_SPACES = ("Llama", "Qwen2", "Gemma")
+_SWITCHES = ("add_bos_token", "add_eos_token")
 
 _MERGE_TABLE_DECODER = decoders.Sequence(
     [
@@ -47,7 +48,24 @@ _MERGE_TABLE_DECODER = decoders.Sequence(
 _NO_DUMMY_PREFIX = b"\x1a\x02\x18\x00"
 
 
-class SentencePieceTokenizer(PreTrainedTokenizer):
+class _WithoutMethods(PreTrainedTokenizerBase):
+    """Leaves out fields of `tokenizer_config.json` that have the name of a method.
+
+    They steer nothing, such as `add_special_tokens`, but the library refuses them.
+    """
+
+    @classmethod
+    def convert_to_native_format(cls, **kwargs: Any) -> dict[str, Any]:
+        """Returns what a tokenizer is made with."""
+        fields = {n: value for n, value in kwargs.items() if not callable(getattr(cls, n, None))}
+        return super().convert_to_native_format(**fields)
+
+
+class FastTokenizer(_WithoutMethods, PreTrainedTokenizerFast):
+    """Tokenizes as `tokenizer.json` says."""
+
+
+class SentencePieceTokenizer(_WithoutMethods, PreTrainedTokenizer):
     """Tokenizes as the sentencepiece-based tokenizer of LLaMA did when LLaVA was trained.
 
     Args:
@@ -150,6 +168,11 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
             text += "".join(run) if is_special else self.sp_model.decode(run)
         return text
 
+    def save_chat_templates(self, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], list[str]]:
+        """Returns what to save in `tokenizer_config.json`, with what the library leaves out."""
+        config, files = super().save_chat_templates(*args, **kwargs)
+        return config | {name: getattr(self, name) for name in _SWITCHES}, files
+
     def save_vocabulary(
         self, save_directory: str, filename_prefix: str | None = None
     ) -> tuple[str, ...]:
@@ -239,11 +262,16 @@ def load_tokenizer(folder: str | Path, *, merge_table: bool = False) -> PreTrain
         if file.name != _MODEL_FILE:
             return _load_fast_tokenizer(folder, config)
         kind = MergeTableTokenizer if merge_table else SentencePieceTokenizer
-        return kind.from_pretrained(str(folder))
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        # left to itself, the library drops these beside a tokenizer.json, and a file named
+        # tokenizer.model.v3 keeps it from finding the vocabulary
+        given = {name: config[name] for name in _SWITCHES if name in config}
+        return kind.from_pretrained(str(folder), vocab_file=str(file), **given)
+    except CheckpointError:
+        raise
+    except Exception as error:  # the package tokenizers has no class of its own
         raise CheckpointError(
-            f"The tokenizer {file} cannot be read: {reason_of(error)}. Copy it "
-            "again from the original checkpoint."
+            f"The tokenizer {file}, with the files beside it, cannot be read: {reason_of(error)}. "
+            "Copy them again from the original checkpoint."
         ) from error
 
 
@@ -273,7 +301,7 @@ def add_image_tokens(tokenizer: PreTrainedTokenizerBase, config: Mapping[str, An
         tokenizer.add_tokens([DEFAULT_IM_START_TOKEN, DEFAULT_IM_END_TOKEN], special_tokens=True)
 
 
-def _load_fast_tokenizer(folder: Path, config: Mapping[str, Any]) -> PreTrainedTokenizerFast:
+def _load_fast_tokenizer(folder: Path, config: Mapping[str, Any]) -> FastTokenizer:
     """The tokenizer of `tokenizer.json`, with what GPTNeoXTokenizerFast adds if it is MPT's."""
     # Spaces before punctuation were dropped from decoded text when LLaVA's MPT was evaluated; today
     # that has to be insisted on. The classes of other families did not do so of themselves, and no
@@ -291,7 +319,7 @@ def _load_fast_tokenizer(folder: Path, config: Mapping[str, Any]) -> PreTrainedT
     if is_neox:
         names = {"bos_token", "eos_token", "unk_token"} - config.keys()
         options |= dict.fromkeys(names, _NEOX_TOKEN)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), **options)
+    tokenizer = FastTokenizer.from_pretrained(str(folder), **options)
     splitter = tokenizer.backend_tokenizer.pre_tokenizer
     if is_neox and isinstance(splitter, pre_tokenizers.ByteLevel):
         splitter.add_prefix_space = bool(config.get("add_prefix_space", False))

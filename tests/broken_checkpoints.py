@@ -308,7 +308,7 @@ def tokenizer_missing(shop: Workshop) -> Broken:
 def tokenizer_damaged(shop: Workshop) -> Broken:
     folder = shop.llava()
     truncate(folder / "tokenizer.model")
-    return Broken(folder, r"tokenizer\.model cannot be read")
+    return Broken(folder, r"tokenizer\.model, with the files beside it, cannot be read")
 
 
 def tokenizer_larger_than_embeddings(shop: Workshop) -> Broken:

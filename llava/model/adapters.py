@@ -89,10 +89,13 @@ def _unwrapped(name: str) -> str:
     return name.replace(".modules_to_save", "").replace(".base_layer", "").replace(".default", "")
 
 
-def normalize_trained_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def normalize_trained_names(
+    tensors: Mapping[str, torch.Tensor], rename: Callable[[str], str]
+) -> dict[str, torch.Tensor]:
     """Returns tensors that were trained beside an adapter under their names in the model.
 
-    Training saves them with the prefixes of the wrappers that it put around the model.
+    Training saves them with the prefixes of the wrappers that it put around the model; `rename` is
+    as for `read_adapter`.
     """
     stripped = {
         _unwrapped(name).removeprefix("base_model."): tensor
@@ -100,9 +103,8 @@ def normalize_trained_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, to
         if ".original_module." not in name
     }
     wrapped = any(name.startswith(("model.model.", "model.transformer.")) for name in stripped)
-    if not wrapped:
-        return stripped
-    return {name.removeprefix("model."): tensor for name, tensor in stripped.items()}
+    prefix = "model." if wrapped else ""
+    return {rename(name.removeprefix(prefix)): tensor for name, tensor in stripped.items()}
 
 
 def override_tensors(

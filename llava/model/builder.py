@@ -285,7 +285,7 @@ def _read_trained(
         trained[files[0]] = dict(adapter.whole)
         files = files[1:]
     return adapter, trained | {
-        file: normalize_trained_names(read_tensors([file])) for file in files
+        file: normalize_trained_names(read_tensors([file]), rename) for file in files
     }
 
 
@@ -358,7 +358,7 @@ def _fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: 
         raise CheckpointError(
             f"The tokenizer in {checkpoint.language_dir} has {tokenizer.vocab_size} pieces, but "
             f"the model has {num_rows} embeddings: it belongs to another model. Copy the tokenizer "
-            "of the language model that the checkpoint was trained from."
+            "of the model that the checkpoint was trained from."
         )
     num_new = len(tokenizer) - num_rows
     if not checkpoint.is_multimodal or not num_new or (checkpoint.native and num_new < 0):

@@ -99,6 +99,8 @@ _ROPE: Mapping[str, Rule] = {
     "finetuned": FLAG | NULL,
     "partial_rotary_factor": one_of(1, 1.0),
 }
+# what transformers 5 writes there, and earlier versions outside
+_ROPE_PLACES = ("rope_theta", "partial_rotary_factor")
 _ROPE_NEEDS: Mapping[str, tuple[str, ...]] = {
     "default": (),
     **dict.fromkeys(("linear", "dynamic", "yarn"), ("factor",)),
@@ -185,13 +187,11 @@ def read_facts(
         check_fields(config.get("attn_config") or {}, _MPT_ATTENTION, path, "attn_config.")
     else:
         _check_heads(config, path, prefix)
+    inner = {**_ROPE, **{name: rules[name] for name in _ROPE_PLACES if name in rules}}
     for name in ("rope_scaling", "rope_parameters"):
         if config.get(name) is not None:
-            _check_rope(config[name], path, f"{prefix}{name}.", _rotated(config) // 2)
-            inside, outside = config[name].get("rope_theta"), config.get("rope_theta")
-            if inside is not None and outside is not None and inside != outside:
-                words = f"the same as in `{name}`, {inside}"
-                raise unknown_value(f"{prefix}rope_theta", words, outside, path)
+            _check_rope(config[name], inner, path, f"{prefix}{name}.")
+            _compare_rope(config, name, path, prefix)
     for one, other in (("rope_scaling", "rope_parameters"), ("torch_dtype", "dtype")):
         given, again = config.get(one), config.get(other)
         if given is not None and again is not None and given != again:
@@ -212,37 +212,46 @@ def _check_heads(config: Mapping[str, Any], path: Path, prefix: str) -> None:
         raise unknown_value(f"{prefix}num_key_value_heads", words, groups, path)
 
 
-def _rotated(config: Mapping[str, Any]) -> int:
-    """Dimensions of a head that turn with the position."""
-    heads = config.get("num_attention_heads") or config["n_heads"]
-    width = config.get("head_dim") or (config.get("hidden_size") or config["d_model"]) // heads
-    return int(width * config.get("partial_rotary_factor", 1))
-
-
-def _check_rope(rope: Mapping[str, Any], path: Path, prefix: str, num_pairs: int) -> None:
+def _check_rope(
+    rope: Mapping[str, Any], rules: Mapping[str, Rule], path: Path, prefix: str
+) -> None:
     names = [name for name in ("type", "rope_type") if name in rope]
     kinds = [rope[name] for name in names] or ["default"]
     for name, kind in zip(names, kinds, strict=False):
         rule = one_of(*_ROPE_NEEDS)
         if not rule.holds(kind) or kind != kinds[0]:
             raise unknown_value(prefix + name, rule.words, kind, path)
-    if not names and rope.keys() - {"rope_theta"}:
+    if not names and rope.keys() - {*_ROPE_PLACES}:
         raise unknown_value(f"{prefix}rope_type", one_of(*_ROPE_NEEDS).words, None, path)
-    check_fields(rope, _ROPE, path, prefix)
+    check_fields(rope, rules, path, prefix)
     for name in rope.keys() - _ROPE.keys() - set(names):
         words = f"left out, as no fields are known beside {', '.join(_ROPE)}"
         raise unknown_value(prefix + name, words, rope[name], path)
     for name in _ROPE_NEEDS[kinds[0]]:
         if rope.get(name) is None:
             raise unknown_value(prefix + name, _ROPE[name].words, None, path)
-    for name in ("short_factor", "long_factor"):
-        if name in rope and len(rope[name]) != num_pairs:
-            words = f"a list of {num_pairs} numbers, half the width of a head"
-            raise unknown_value(prefix + name, words, rope[name], path)
     low, high = rope.get("low_freq_factor"), rope.get("high_freq_factor")
     if low is not None and high is not None and low >= high:
         words = f"less than `high_freq_factor`, {high}"
         raise unknown_value(f"{prefix}low_freq_factor", words, low, path)
+
+
+def _compare_rope(config: Mapping[str, Any], field: str, path: Path, prefix: str) -> None:
+    """Checks what is said of positions in a field against the rest of the configuration."""
+    rope = config[field]
+    for name in _ROPE_PLACES:
+        inside, outside = rope.get(name), config.get(name)
+        if inside is not None and outside is not None and inside != outside:
+            words = f"the same as in `{field}`, {inside}"
+            raise unknown_value(prefix + name, words, outside, path)
+    heads = config.get("num_attention_heads") or config["n_heads"]
+    width = config.get("head_dim") or (config.get("hidden_size") or config["d_model"]) // heads
+    share = {**config, **rope}.get("partial_rotary_factor", 1)
+    num_pairs = int(width * share) // 2
+    for name in ("short_factor", "long_factor"):
+        if name in rope and len(rope[name]) != num_pairs:
+            words = f"a list of {num_pairs} numbers, half the part of a head that turns"
+            raise unknown_value(f"{prefix}{field}.{name}", words, rope[name], path)
 
 
 def check_generation(config: Mapping[str, Any], path: Path, prefix: str, folder: Path) -> None:
@@ -310,6 +319,6 @@ def read_tokenizer_config(folder: Path) -> dict[str, Any]:
 def _read_tokenizer_file(path: Path, rules: Mapping[str, Rule]) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    content = read_json_object(path, "Copy it from the language model that was trained.")
+    content = read_json_object(path, "Copy it from the model that the checkpoint was trained from.")
     check_fields(content, rules, path)
     return content

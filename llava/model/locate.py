@@ -193,7 +193,7 @@ def find_tokenizer_file(folder: Path) -> Path:
     for name in TOKENIZER_MODEL_FILES:
         if (folder / name).is_file():
             return folder / name
-    remedy = "Copy it from the language model that the checkpoint was trained from."
+    remedy = "Copy it from the model that the checkpoint was trained from."
     if (folder / "vocab.json").is_file():
         remedy = (
             "vocab.json is there, of which transformers makes the latter: "

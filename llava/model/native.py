@@ -50,8 +50,9 @@ _RULES = {
     "vision_aspect_ratio": ASPECT_RATIO,
 }
 
+_TOWER = "model.vision_tower.vision_tower.vision_model."
 _NAMES: Mapping[str, tuple[str, ...]] = {
-    "model.vision_tower.vision_tower.vision_model.": (
+    _TOWER: (
         *("model.vision_tower.vision_model.", "vision_tower.vision_model."),
         *("model.vision_tower.", "vision_tower."),
     ),
@@ -77,7 +78,7 @@ def is_native_config(config: Mapping[str, Any]) -> bool:
 
 
 def rename_tensor(name: str) -> str:
-    """Returns the original format's name of a tensor or module.
+    """Returns the original format's name of a tensor or module, which may have it already.
 
     >>> rename_tensor("multi_modal_projector.linear_2.bias")
     'model.mm_projector.2.bias'
@@ -85,6 +86,8 @@ def rename_tensor(name: str) -> str:
     'model.norm.weight'
     """
     dotted = f"{name}."  # as beginnings are, that of a whole name too
+    if dotted.startswith(_TOWER):
+        return name
     for own, others in _NAMES.items():
         for other in others:
             if dotted.startswith(other):

@@ -94,8 +94,13 @@ def read_tower(folder: Path, config: Mapping[str, Any]) -> Tower:
         _check_tower(whole_config, path)
         return describe_tower(whole_config, config)
     part = vision_part(whole_config, path)
-    inside = whole_config.get("model_type", "clip") not in _PART_TYPES
-    return describe_tower(part, config, inside=inside)
+    return describe_tower(part, config, inside=_describes_llava(whole_config))
+
+
+def _describes_llava(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is of a language model with a tower, not of the latter or of a CLIP."""
+    is_part = one_of(*_PART_TYPES).holds(config.get("model_type", "clip"))
+    return "vision_config" in config and not is_part
 
 
 def vision_part(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -229,7 +234,7 @@ def find_tower(
             )
         tower_dir = resolve_vision_tower(name, folder, base)
         own = read_config(tower_dir)
-        if "vision_config" in own and not one_of(*_PART_TYPES).holds(own.get("model_type", "clip")):
+        if _describes_llava(own):
             raise _unknown_kind("model_type", own["model_type"], tower_dir / "config.json")
     tower = read_tower(tower_dir, {**config, NAMED_IMAGE_SIZE: None})  # the name is known here
     if not native and not is_tower_tuned(config):
@@ -308,6 +313,8 @@ def _read_processor(folder: Path) -> tuple[dict[str, Any], Path, str]:
     """
     newer, older = (folder / name for name in _PROCESSOR_FILES)
     remedy = "Download the vision tower again."
+    if _describes_llava(read_config(folder)):
+        remedy = "Copy it from the model that the checkpoint was trained from."
     if newer.is_file():
         inner = read_json_object(newer, remedy).get("image_processor")
         check_fields({"image_processor": inner}, {"image_processor": OBJECT | NULL}, newer)

@@ -29,7 +29,7 @@ from tests.quantized_formats import (
     quantize,
     write_quantized,
 )
-from tests.variants import make_lora, make_projector, write_adapter
+from tests.variants import make_lora, make_native, make_projector, write_adapter
 
 PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 TOWER = "model.vision_tower.vision_tower."
@@ -356,6 +356,18 @@ def larger_tokenizer(shop: Workshop) -> Iterator[Given]:
     shutil.copy(shop.home / "larger" / "tokenizer.model", folder)
     yield folder, None
     shutil.copy(right / "tokenizer.model", folder)
+    yield folder, None
+
+
+@case("Copy it from the model that the checkpoint was trained from")
+def without_tokenizer_or_processor(shop: Workshop) -> Iterator[Given]:
+    right = make_native(shop.home / "llava-tiny-hf", shop.llava(), shop.tower)
+    folder = shop.home / "llava-tiny-sft"
+    files = ("tokenizer.model", "preprocessor_config.json")
+    shutil.copytree(right, folder, ignore=shutil.ignore_patterns(*files))
+    yield folder, None
+    for name in files:
+        shutil.copy(right / name, folder)
     yield folder, None
 
 

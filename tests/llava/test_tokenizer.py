@@ -341,6 +341,30 @@ def test_begin_and_end_tokens_are_added_as_configured(tmp_path, begin, end, arou
     assert tokenizer("dog", "cat").input_ids == [*first, *dog, *last, *first, *cat, *last]
 
 
+@pytest.mark.parametrize("merge_table", [False, True])
+def test_begin_and_end_tokens_are_as_configured_beside_a_converted_tokenizer_and_saved(
+    tmp_path, merge_table
+):
+    make_tokenizer(tmp_path)
+    change_json(tmp_path / "tokenizer_config.json", add_bos_token=False, add_eos_token=True)
+    expected = load_tokenizer(tmp_path, merge_table=merge_table)("dog").input_ids
+    assert (BOS in expected, expected[-1]) == (False, EOS)
+    write_fast_tokenizer(tmp_path)
+    tokenizer = load_tokenizer(tmp_path, merge_table=merge_table)
+    assert tokenizer("dog").input_ids == expected
+    tokenizer.save_pretrained(tmp_path / "saved")
+    saved = load_tokenizer(tmp_path / "saved", merge_table=merge_table)
+    assert saved("dog").input_ids == expected
+
+
+def test_older_files_beside_a_tokenizer_are_not_taken_for_it(tmp_path):
+    make_tokenizer(tmp_path)
+    expected = load_tokenizer(tmp_path)("red dog").input_ids
+    for number in range(30):  # the order in which they are listed is the file system's
+        (tmp_path / f"tokenizer.model.v{number}").write_bytes(b"older")
+    assert load_tokenizer(tmp_path)("red dog").input_ids == expected
+
+
 def test_legacy_is_the_default_of_configs_from_before_the_switch(tmp_path):
     make_tokenizer(tmp_path)
     change_json(tmp_path / "tokenizer_config.json", drop=["legacy"])
@@ -386,7 +410,7 @@ def test_folder_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="No tokenizer lies in") as caught:
         load_tokenizer(tmp_path)
     assert str(tmp_path) in str(caught.value)
-    assert "Copy it from the language model" in str(caught.value)
+    assert "Copy it from the model that the checkpoint was trained from" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json"])
@@ -396,6 +420,25 @@ def test_broken_tokenizer_is_refused_by_name(tmp_path, name):
         load_tokenizer(tmp_path)
     assert str(tmp_path / name) in str(caught.value)
     assert ".." not in str(caught.value)
+
+
+def test_damaged_tokenizer_beside_its_list_of_added_tokens_is_refused_by_name(tmp_path):
+    write_byte_level_tokenizer(tmp_path)
+    change_json(tmp_path / "tokenizer_config.json", added_tokens_decoder={})
+    load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text('{"model": ')
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json, .* cannot be read: EOF while"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("write", [make_tokenizer, write_byte_level_tokenizer])
+@pytest.mark.parametrize("field", ["add_special_tokens", "tokenize"])
+def test_field_with_the_name_of_a_method_steers_nothing(tmp_path, write, field):
+    write(tmp_path)
+    expected = load_tokenizer(tmp_path)("red dog").input_ids
+    for value in (True, False, None):
+        change_json(tmp_path / "tokenizer_config.json", **{field: value})
+        assert load_tokenizer(tmp_path)("red dog").input_ids == expected
 
 
 @pytest.mark.parametrize("fast", [False, True])

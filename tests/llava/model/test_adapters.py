@@ -129,6 +129,44 @@ def test_adapter_over_transformers_own_format(
     assert not torch.allclose(expected, logits_of(load(base)), atol=0.05)
 
 
+@pytest.mark.parametrize("prefix", ["base_model.model.model.", "base_model.model."])
+def test_what_was_trained_beside_an_adapter_over_transformers_own_format_counts(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path, prefix: str
+) -> None:
+    from transformers import LlavaForConditionalGeneration
+
+    base = make_native(tmp_path / "llava-1.5-hf", tiny_checkpoint, tiny_tower)
+    model = LlavaForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
+    language = r".*language_model.*\.(v_proj|o_proj)"
+    merged = train(model, tmp_path / "sft", base.name, target_modules=language)
+    shutil.copy(base / "config.json", tmp_path / "sft")
+    projector = merged.model.multi_modal_projector.state_dict()
+    trained = {name: 2 * tensor for name, tensor in projector.items()}
+    merged.model.multi_modal_projector.load_state_dict(trained)
+    named = {f"{prefix}multi_modal_projector.{name}": t for name, t in trained.items()}
+    torch.save(named, tmp_path / "sft/non_lora_trainables.bin")
+    shutil.copytree(base, tmp_path / "merged")
+    merged.save_pretrained(tmp_path / "merged")
+    expected = logits_of(load(tmp_path / "merged"))
+    torch.testing.assert_close(logits_of(load(tmp_path / "sft", base)), expected, rtol=0, atol=1e-4)
+
+
+def test_tower_trained_under_its_original_names_goes_over_transformers_own_format(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    base = make_native(tmp_path / "llava-1.5-hf", tiny_checkpoint, tiny_tower)
+    folder = make_lora(tmp_path / "llava-lora", tiny_checkpoint)
+    edit_config(folder, mm_vision_tower=str(tiny_tower))
+    file, tower = folder / "non_lora_trainables.bin", load_file(tiny_tower / "model.safetensors")
+    names = {f"base_model.model.model.vision_tower.vision_tower.{name}": name for name in tower}
+    beside = torch.load(file, weights_only=True)
+    torch.save(beside | {long: tower[name] for long, name in names.items()}, file)
+    same = logits_of(load(folder, base))
+    assert torch.equal(same, logits_of(load(folder, tiny_checkpoint)))
+    torch.save(beside | {long: 1.5 * tower[name] for long, name in names.items()}, file)
+    assert not torch.allclose(logits_of(load(folder, base)), same, atol=0.05)
+
+
 @pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])
 def test_prefixes_of_wrappers_do_not_count(
     tiny_checkpoint: Path, tmp_path: Path, wrapper: str

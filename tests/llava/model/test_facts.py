@@ -20,7 +20,7 @@ from llava.model.builder import load_pretrained_model
 from llava.model.checkpoint import inspect_checkpoint
 from llava.model.native import translate_config
 from tests.checkpoints import LLAVA_CONFIG, make_checkpoint
-from tests.variants import make_mistral, make_mpt, make_native
+from tests.variants import make_family, make_mistral, make_mpt, make_native
 
 JUNK: tuple[Any, ...] = (
     *(None, True, "nonsense", "16", -1, 0, 3.5, float("nan"), 10**12, [], [3], {}, {"a": 1}, ...),
@@ -521,6 +521,17 @@ def test_language_model_that_transformers_leaves_out_is_that_of_its_class(
     assert translate_config(config, Path("somewhere"))["model_type"] == model_type
 
 
+def test_image_processor_is_to_come_from_where_the_tower_did(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    native = make_native(tmp_path / "native", tiny_checkpoint, tiny_tower)
+    for place in (tmp_path / tiny_tower.name, native):
+        (place / "preprocessor_config.json").unlink()
+    assert "is missing. Download the vision tower again" in refusal(folder)
+    assert "is missing. Copy it from the model that the checkpoint was" in refusal(native)
+
+
 def test_vocabulary_beside_merges_is_to_be_made_a_tokenizer(
     tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
 ) -> None:
@@ -623,3 +634,36 @@ def test_two_bases_of_the_positions_are_refused(
         inspect_checkpoint(str(folder))
     edit(folder, rope_theta=5e5)
     inspect_checkpoint(str(folder))
+
+
+def test_part_of_a_head_that_turns_counts_where_transformers_writes_it_today(
+    tiny_tower: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_tower, tmp_path / tiny_tower.name)
+    folder = make_family(tmp_path / "llava", tiny_tower, "phi3", partial_rotary_factor=0.75)
+    tokenizer, model, _, _ = load(folder)
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved/config.json").read_text())
+    assert saved["rope_parameters"]["partial_rotary_factor"] == 0.75
+    edit(tmp_path / "saved", partial_rotary_factor=...)
+    assert torch.equal(logits_of(tmp_path / "saved"), logits_of(folder))
+    edit(tmp_path / "saved", partial_rotary_factor=0.5)
+    words = "`partial_rotary_factor` must be the same as in `rope_parameters`, 0.75"
+    assert words in refusal(tmp_path / "saved")
+    rope = {**saved["rope_parameters"], "rope_type": "longrope", "long_factor": [1.0] * 6}
+    edit(tmp_path / "saved", partial_rotary_factor=..., rope_parameters=rope)
+    assert "`rope_parameters.short_factor` must be" in refusal(tmp_path / "saved")
+    rope |= {"short_factor": [1.0] * 8}
+    edit(tmp_path / "saved", rope_parameters=rope)
+    assert "`rope_parameters.short_factor` must be a list of 6 numbers" in refusal(
+        tmp_path / "saved"
+    )
+
+
+def test_part_of_a_head_that_turns_is_the_whole_elsewhere(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    edit(folder, rope_parameters={"rope_type": "default", "partial_rotary_factor": 0.75})
+    assert "`rope_parameters.partial_rotary_factor` must be one of 1, 1.0" in refusal(folder)
