@@ -263,10 +263,10 @@ def _configure(
             f"`manifest` says how the run was made, but {describe_differences(changed)}. Repeat it "
             "without other options of the engine."
         )
-    if Path(repeated.results_dir, str(repeated.run)).resolve() == first.folder.parent:
+    if Path(repeated.results_dir, run_name(repeated)).resolve() == first.folder.parent:
         raise ConfigError(
-            "`run` must be another name than that of the run that is repeated, but is "
-            f"{repeated.run!r}. Leave it out for {repeated.run}-rerun."
+            f"`run` must name another run than the one that is repeated, but {repeated.run!r} is "
+            f"kept in {first.folder.parent} too. Leave it out, or choose another."
         )
     return repeated
 

@@ -161,7 +161,8 @@ def stored(folder: Path, name: str = "gqa", **environment: object) -> Path:
         (["manifest=fine", "task=[gqa,vqav2]"], "task cannot be given with it"),
         (["manifest=fine", "model=llava-v1.5-7b"], "model=llava-v1.5-7b cannot be given with it"),
         (["manifest=fine", "model=llava-v1.5-7b", "model.path=x"], "folder with model.path=DIR"),
-        (["manifest=fine", "run=fine", "results_dir=."], "`run` must be another name"),
+        (["manifest=fine", "run=fine", "results_dir=."], "`run` must name another run"),
+        (["manifest=a-shard-1-of-2", "run=a", "results_dir=."], "/a-shard-1-of-2 too. Leave it"),
         (["manifest=fine", "engine.replay=off"], '`engine.replay` is "near_ties" there'),
         (["manifest=fine", "engine.near_tie_threshold=1"], "`engine.near_tie_threshold` is null"),
         (["manifest=tied", "engine.near_tie_threshold=1"], "`engine.near_tie_threshold` is 0.25"),
@@ -191,6 +192,7 @@ def test_what_cannot_be_repeated_is_refused(
         write_task(
             tmp_path / name, "gqa", [1.0], identity=identity, environment={"options": OPTIONS}
         )
+    stored(tmp_path / "a-shard-1-of-2", options=OPTIONS, runner={"shard": "1/2"})
     stored(tmp_path / "mixed", options=OPTIONS)
     stored(tmp_path / "mixed", "textvqa", options=OPTIONS | {"limit": 3})
     assert run("eval", evaluate, words) == 2
