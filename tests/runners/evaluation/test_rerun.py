@@ -129,6 +129,22 @@ def test_failures_that_the_original_has_not_are_asked_again(workspace: Path) -> 
     assert asked == [["gqa"]]
 
 
+def test_task_that_was_set_aside_is_compared_with_its_repetition(workspace: Path) -> None:
+    (workspace / "results/demo/gqa").rename(workspace / "results/demo/gqa.old-1")
+    words = [f"manifest={workspace}/results/demo/gqa.old-1", f"results_dir={workspace}/results"]
+
+    def answered(_: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
+        assert list(specs) == ["gqa"]
+        return 0
+
+    def repeat(config: DictConfig) -> int:
+        return rerun(read_settings(config, EvalConfig), read_given(config), answered)
+
+    (workspace / "results/demo-rerun/gqa/summary.json").unlink()
+    assert run("eval", repeat, words) == 0
+    assert run("eval", repeat, [*words, "tasks.gqa.data_dir=elsewhere"]) == 0
+
+
 @pytest.mark.slow
 def test_planned_rerun_compares_nothing(shell: Shell, workspace: Path) -> None:
     finished = shell("python -m runners.eval manifest=results/demo dry_run=true run=x", workspace)
