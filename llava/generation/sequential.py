@@ -148,18 +148,19 @@ class SequentialEngine:
         if images is None:
             images = self._prepare(request)
         output, tokens = self._generate(request, images, streamer, encoded)
-        steps = output.scores if request.generation.do_sample else output.logits  # (1, V) a step
-        tops: list[float] = []
-        margins: list[float] = []
-        if request.generation.num_beams == 1:  # of beams they are not measured
-            found, tops, margins = top_two_among(torch.cat(steps), [request.choices] * len(steps))
+        scores = torch.cat(output.scores if request.generation.do_sample else output.logits)
+        margins: list[float] = []  # of beams, with a row each a step, they are not measured
+        if request.generation.num_beams == 1:
+            found, tops, margins = top_two_among(scores, [request.choices] * len(scores))
             tokens = found if request.choices else tokens
-        length = next((i + 1 for i, token in enumerate(tokens) if token in self.stops), len(tokens))
-        if not all(map(math.isfinite, tops[:length])):
+        else:
+            tops = scores.amax(-1).tolist()
+        if not all(map(math.isfinite, tops)):
             raise RequestError(
                 FailureCause.NOT_FINITE,
                 "The model computes NaN or infinity. Try dtype=bfloat16 or dtype=float32.",
             )
+        length = next((i + 1 for i, token in enumerate(tokens) if token in self.stops), len(tokens))
         latency_s = time.perf_counter() - start
         return self.completion(request, tokens[:length], images, margins[:length], latency_s)
 
