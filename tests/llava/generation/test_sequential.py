@@ -219,6 +219,19 @@ def test_failure_without_a_known_cause_is_logged_with_its_request(engine, ask, c
     assert record.exc_info is not None
 
 
+@pytest.mark.parametrize(
+    ("source", "cause"),
+    [
+        (RaisingSource(torch.OutOfMemoryError("no room")), FailureCause.OUT_OF_MEMORY),
+        (EmptySource("nothing"), FailureCause.ERROR),
+    ],
+)
+def test_probe_that_breaks_is_a_failure_of_its_question(engine, ask, source, cause):
+    failure = engine.probe(ask("q7", images=[source]))
+    assert isinstance(failure, RequestFailure)
+    assert (failure.key, failure.cause) == ("q7", cause)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)])
 def test_being_stopped_is_no_failure_of_a_question(engine, ask, error):
     with pytest.raises(type(error)):
