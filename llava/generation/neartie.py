@@ -32,6 +32,7 @@ REPLAYS = ("near_ties", "all", "off")
 _PRIOR_STEPS = 1.0
 _PRIOR_STEPS_FLOAT32 = 64.0  # rounding of every layer reaches logits that are not rounded much
 _LEAST_SCORE = -1e9  # of a token that sampling has ruled out
+_FROM_NOTHING = -_LEAST_SCORE / 2  # a margin of more is that of a token with no other beside it
 
 
 class NearTies:
@@ -125,7 +126,9 @@ class NearTies:
         both = zip(packed.token_ids, packed.margins, alone.token_ids, alone.margins, strict=False)
         for token, margin, other, other_margin in both:
             same = token == other
-            changes.append(abs(margin - other_margin) if same else margin + other_margin)
+            change = abs(margin - other_margin) if same else margin + other_margin
+            # beside a token that alone was left there is no distance that could change
+            changes.append(change if max(margin, other_margin) < _FROM_NOTHING else math.inf)
             if not same:
                 break
         steps = sorted(filter(math.isfinite, self._in_steps(changes, tops)), reverse=True)

@@ -41,7 +41,7 @@ class GenerationConfig:
         max_new_tokens: The largest number of new tokens of an answer.
         temperature: 0 for greedy decoding, otherwise the softmax temperature of sampling.
         top_p: Nucleus mass; None keeps the whole distribution. Ignored when greedy.
-        num_beams: 1 for none.
+        num_beams: 1 for none; beams are not sampled.
         seed: An answer that is sampled depends on it, on its request's key and on nothing else.
     """
 
@@ -66,6 +66,11 @@ class GenerationConfig:
             )
         if self.num_beams < 1:
             raise ValueError(f"`num_beams` must be at least 1, but is {self.num_beams}.")
+        if self.num_beams > 1 and self.do_sample:
+            raise ValueError(
+                f"`num_beams` must be 1 where tokens are sampled, but is {self.num_beams}. Use "
+                "`temperature` 0 for beams."
+            )
 
     @property
     def do_sample(self) -> bool:

@@ -46,7 +46,15 @@ def sampled(scores: torch.Tensor, samplings: Sequence[SeededSampling | None]) ->
 
     Each question has a row, which stays as it is where its sampling is None. The noise is the same
     on every device, so it is made on the CPU; it goes to the device as one.
+
+    Raises:
+        ValueError: there are more or fewer rows than samplings.
     """
+    if len(samplings) != len(scores):
+        raise ValueError(
+            f"`samplings` must be one for each of {len(scores)} rows, but are {len(samplings)}. "
+            "Give None for a row that is not sampled."
+        )
     scores = scores.float()
     places: defaultdict[tuple[float, float | None], list[int]] = defaultdict(list)
     for place, sampling in enumerate(samplings):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import LogitsProcessorList
@@ -33,6 +33,7 @@ from llava.template_choice import stop_tokens
 
 logger = logging.getLogger(__name__)
 
+R = TypeVar("R", Completion, ImageProbe)
 Encoded = dict[tuple[str, ...], EncodedImages]
 
 PROBE_TOKENS = 8
@@ -115,19 +116,7 @@ class SequentialEngine:
         Raises:
             AcceleratorError: the device is lost to this process, and every other request with it.
         """
-        try:
-            return self.complete(request, streamer, images, encoded)
-        except RequestError as error:
-            return error.failure(request.key)
-        except Exception as error:
-            if has_lost_device(error):
-                raise
-            cause, message = FailureCause.ERROR, f"{type(error).__name__}: {error}"
-            if is_out_of_memory(error):
-                cause, message = FailureCause.OUT_OF_MEMORY, str(error) or "not enough memory"
-            else:
-                logger.exception("request %s failed", request.key)
-        return RequestFailure(key=request.key, cause=cause, message=message)
+        return _isolate(request.key, lambda: self.complete(request, streamer, images, encoded))
 
     @torch.inference_mode()
     def complete(
@@ -148,29 +137,34 @@ class SequentialEngine:
         if images is None:
             images = self._prepare(request)
         output, tokens = self._generate(request, images, streamer, encoded)
-        steps = output.scores if request.generation.do_sample else output.logits  # (1, V) a step
-        tops: list[float] = []
-        margins: list[float] = []
-        if request.generation.num_beams == 1:  # of beams they are not measured
-            found, tops, margins = top_two_among(torch.cat(steps), [request.choices] * len(steps))
+        scores = torch.cat(output.scores if request.generation.do_sample else output.logits)
+        margins: list[float] = []  # of beams, with a row each a step, they are not measured
+        if request.generation.num_beams == 1:
+            found, tops, margins = top_two_among(scores, [request.choices] * len(scores))
             tokens = found if request.choices else tokens
-        length = next((i + 1 for i, token in enumerate(tokens) if token in self.stops), len(tokens))
-        if not all(map(math.isfinite, tops[:length])):
+        else:
+            tops = scores.amax(-1).tolist()
+        if not all(map(math.isfinite, tops)):
             raise RequestError(
                 FailureCause.NOT_FINITE,
                 "The model computes NaN or infinity. Try dtype=bfloat16 or dtype=float32.",
             )
+        length = next((i + 1 for i, token in enumerate(tokens) if token in self.stops), len(tokens))
         latency_s = time.perf_counter() - start
         return self.completion(request, tokens[:length], images, margins[:length], latency_s)
 
-    @torch.inference_mode()
     def probe(self, request: Request) -> ImageProbe | RequestFailure:
-        """Returns what a request's images do to the beginning of its greedy answer."""
+        """Returns what a request's images do to the beginning of its greedy answer; see `answer`.
+
+        Raises:
+            AcceleratorError: the device is lost.
+        """
+        return _isolate(request.key, lambda: self._probe(request))
+
+    @torch.inference_mode()
+    def _probe(self, request: Request) -> ImageProbe:
         blank = replace(request, images=tuple(map(BlankImage, request.images)))
-        try:
-            (logits, text), (blank_logits, blank_text) = map(self._begin, (request, blank))
-        except RequestError as error:
-            return error.failure(request.key)
+        (logits, text), (blank_logits, blank_text) = map(self._begin, (request, blank))
         return ImageProbe(
             key=request.key,
             logit_change=float((logits - blank_logits).abs().max()),
@@ -304,3 +298,20 @@ class SequentialEngine:
             )
             encoded[keys] = EncodedImages(features)
         return encoded[keys]
+
+
+def _isolate(key: str, compute: Callable[[], R]) -> R | RequestFailure:
+    """What is computed for the request with this key, or whatever that raised as its failure."""
+    try:
+        return compute()
+    except RequestError as error:
+        return error.failure(key)
+    except Exception as error:
+        if has_lost_device(error):
+            raise
+        cause, message = FailureCause.ERROR, f"{type(error).__name__}: {error}"
+        if is_out_of_memory(error):
+            cause, message = FailureCause.OUT_OF_MEMORY, str(error) or "not enough memory"
+        else:
+            logger.exception("request %s failed", key)
+    return RequestFailure(key=key, cause=cause, message=message)

@@ -10,7 +10,8 @@ import logging
 import re
 from collections.abc import Sequence
 
-from llava.generation.request import GenerationConfig, ImageProbe, Request
+from evals.records import Failure
+from llava.generation.request import GenerationConfig, ImageProbe
 from runners.errors import CanaryError
 from runners.evaluation.prompts import PromptRenderer
 from runners.evaluation.resuming import TaskRun
@@ -40,18 +41,26 @@ def check_canary(workers: Workers, renderer: PromptRenderer, task_runs: Sequence
         return
     step = len(samples) // _NUM_PROBED
     probes: list[ImageProbe] = []
+    failures: list[Failure] = []
     for sample in samples[::step][:_NUM_PROBED]:
         # how much is written the probe says itself; one token is right for choices, too
         request = renderer.build_request(sample, GenerationConfig(max_new_tokens=1))
-        if isinstance(request, Request):
-            findings = workers.probe([request])
-            probes += (finding for finding in findings if isinstance(finding, ImageProbe))
-        if probes and is_healthy(probes[-1]):
+        [found] = [request] if isinstance(request, Failure) else workers.probe([request])
+        if isinstance(found, Failure):
+            failures.append(found)
+            continue
+        if is_healthy(found):
             return
-    if not probes:
-        logger.warning("canary: none of the images that were tried could be read")
+        probes.append(found)
+    if probes:
+        judge(probes)
         return
-    judge(probes)
+    logger.warning(
+        "canary: whether the model sees is not known, as no question that was tried has an answer "
+        "(%s): %s",
+        ", ".join(dict.fromkeys(str(failure.cause) for failure in failures)),
+        failures[0].message,
+    )
 
 
 def is_healthy(probe: ImageProbe) -> bool:

@@ -167,10 +167,18 @@ class Course:
                     overwrite=settings.overwrite,
                     retry_failed=settings.retry_failed,
                 )
+                if not task_run.asked.samples:
+                    logger.info("%s has no questions for this part and is left out", task_run.name)
+                    continue
                 if not settings.dry_run:
                     task_run.require_images()
                 self.task_runs.append(task_run)
         problems.raise_all()
+        if not self.task_runs:
+            raise DataError(
+                f"{', '.join(self.specs)}: no questions for runner.shard={settings.runner.shard}, "
+                "as there are more parts than images. Use fewer."
+            )
         for task_run in self.task_runs:
             with problems.kept(CheckpointError, ConfigError):
                 subject.require_vision(task_run.name, task_run.asked.samples)

@@ -51,13 +51,11 @@ class PromptRenderer:
             ConfigError: as `find_choices`.
         """
         prompt = self.render(sample)
-        try:
-            prompt.encode()
-        except UnicodeEncodeError as error:
+        if (place := _half_character(prompt)) is not None:
             return Failure(
                 key=sample.key,
                 cause=Cause.TEXT_UNREADABLE,
-                message=f"The text is no Unicode: half a character at place {error.start}.",
+                message=f"The text is no Unicode: half a character at place {place}.",
             )
         ids = self._ids(prompt)
         if ids.count(IMAGE_TOKEN_INDEX) != len(sample.images):
@@ -107,10 +105,13 @@ class PromptRenderer:
     def require_choices(self, samples: Iterable[Sample]) -> None:
         """Checks that choices can be ranked, by one question for each set of them.
 
+        A question whose text cannot be read is none of these: it fails alone, see `build_request`.
+
         Raises:
             ConfigError: as `find_choices`.
         """
-        for sample in {sample.choices: sample for sample in samples if sample.choices}.values():
+        readable = (s for s in samples if s.choices and _half_character(self.render(s)) is None)
+        for sample in {sample.choices: sample for sample in readable}.values():
             self.find_choices(sample)
 
     def _unrankable(self, sample: Sample, reason: str) -> ConfigError:
@@ -123,3 +124,12 @@ class PromptRenderer:
 
     def _ids(self, prompt: str) -> list[int]:
         return cast("list[int]", tokenizer_image_token(prompt, self._encoder))
+
+
+def _half_character(text: str) -> int | None:
+    """Where a text is no Unicode, as JSON can hold it; None where all of it is."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error.start
+    return None

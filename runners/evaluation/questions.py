@@ -45,13 +45,13 @@ class AskedTask:
         spec: The same as it is described, if that is known.
         limit: How many questions of the split are asked; None for all.
         all_samples: All questions of the split.
-        samples: The questions that are asked: the first `limit` of the split, or a part of them.
+        samples: The questions that are asked: the first `limit` of the split, or a part of them,
+            in which there may be none.
         images: The images of these, and which are not there.
 
     Raises:
         ConfigError: answers are ranked, and the options of generation would have it otherwise.
-        DataError: the questions cannot be read, are not as many as published, or there are none in
-            this part.
+        DataError: the questions cannot be read, or are not as many as published.
     """
 
     def __init__(self, task: Benchmark, settings: EvalConfig, spec: TaskSpec | None = None) -> None:
@@ -70,11 +70,6 @@ class AskedTask:
                 release.check(f"{task.name} {task.split}", len(self.all_samples))
             self.samples = self.select(self.limit)
             self.images = ImageFiles(self.samples)
-        if not self.samples:
-            raise DataError(
-                f"{task.name} {task.split} has no questions for runner.shard="
-                f"{settings.runner.shard}: there are more parts than images. Use fewer."
-            )
 
     @property
     def name(self) -> str:

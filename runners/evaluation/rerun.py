@@ -90,6 +90,11 @@ class Original:
     options: RepeatableOptions
     resolved: ResolvedOptions
 
+    @property
+    def name(self) -> str:
+        """The benchmark's name, and that of the folder it is repeated in; this one may be aside."""
+        return self.spec.build().name
+
 
 def repeatable_options(settings: EvalConfig) -> RepeatableOptions:
     """Returns what a manifest has to keep of the options, so that its run can be repeated."""
@@ -129,7 +134,7 @@ def rerun(
     _check_not_contradicted(given, settings.tasks, originals)
     repeated = _configure(settings, given, originals)
     specs = {
-        original.folder.name: original.spec.with_options(given.tasks.get(original.folder.name, {}))
+        original.name: original.spec.with_options(given.tasks.get(original.name, {}))
         for original in originals
     }
     folder = Path(repeated.results_dir, run_name(repeated))
@@ -197,9 +202,9 @@ def _check_not_contradicted(
     given: GivenOptions, chosen: Collection[str], originals: Sequence[Original]
 ) -> None:
     """Checks that every option that is given has a meaning beside the manifest of these tasks."""
-    tasks = [original.folder.name for original in originals]
+    tasks = [original.name for original in originals]
     moved = {
-        f"tasks.{original.folder.name}.{option}"
+        f"tasks.{original.name}.{option}"
         for original in originals
         for option in path_options(original.spec.target)
     }
@@ -229,10 +234,10 @@ def _require_something_to_repeat(originals: Sequence[Original], folder: Path) ->
     A run that was interrupted has a task without figures, or failures that the original has not.
     """
     there = read_run(folder).tasks
-    begun = [each for each in originals if each.folder.name in there]
-    if begun and all(_is_finished(each, there[each.folder.name]) for each in begun):
+    begun = [each for each in originals if each.name in there]
+    if begun and all(_is_finished(each, there[each.name]) for each in begun):
         raise ConfigError(
-            f"{folder / begun[0].folder.name} is finished, so that nothing would be repeated. Set "
+            f"{folder / begun[0].name} is finished, so that nothing would be repeated. Set "
             "it aside with overwrite=true, or repeat the run under another name with run=NAME."
         )
 
@@ -263,10 +268,10 @@ def _configure(
             f"`manifest` says how the run was made, but {describe_differences(changed)}. Repeat it "
             "without other options of the engine."
         )
-    if Path(repeated.results_dir, str(repeated.run)).resolve() == first.folder.parent:
+    if Path(repeated.results_dir, run_name(repeated)).resolve() == first.folder.parent:
         raise ConfigError(
-            "`run` must be another name than that of the run that is repeated, but is "
-            f"{repeated.run!r}. Leave it out for {repeated.run}-rerun."
+            f"`run` must name another run than the one that is repeated, but {repeated.run!r} is "
+            f"kept in {first.folder.parent} too. Leave it out, or choose another."
         )
     return repeated
 
@@ -301,7 +306,7 @@ def _with_stored(settings: EvalConfig, given: GivenOptions, original: Original) 
 
 def _compare(original: Original, repeated: Path) -> bool:
     """Says whether a task has the same answers as before."""
-    before, now = StoredTask(original.folder), StoredTask(repeated / original.folder.name)
+    before, now = StoredTask(original.folder), StoredTask(repeated / original.name)
     if before.answers_sha256 == now.answers_sha256:
         print(f"{now.name}: the same answers, sha256 {now.answers_sha256}")
         return True

@@ -9,9 +9,10 @@ import signal
 import threading
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 
 from runners.workers.messages import FromWorker, ToWorker
-from runners.workers.process import Seat, serve
+from runners.workers.process import Seat, not_passed_on, serve
 
 
 class LocalWorker:
@@ -78,6 +79,10 @@ class LocalWorker:
     def _send_all(self) -> None:
         while (message := self._outgoing.get()) is not None:
             try:
-                self.connection.send(message)
+                content = ForkingPickler.dumps(message)
+            except Exception as error:  # noqa: BLE001 - any, of classes that are not the project's
+                content = ForkingPickler.dumps(not_passed_on(error))
+            try:
+                self.connection.send_bytes(content)
             except OSError:  # it died, which the parent learns from `receive`
                 return

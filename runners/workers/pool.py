@@ -24,6 +24,7 @@ from llava.generation.request import EngineReport, ImageProbe, Request
 from llava.model.content_hash import Hashes
 from runners.environment import num_cores
 from runners.errors import ConfigError, RemoteError, WorkerError
+from runners.options.include import included_folders
 from runners.workers.dealing import Dealer
 from runners.workers.interface import Result, merge_reports, require_same_files
 from runners.workers.local import LocalWorker
@@ -187,6 +188,7 @@ class LocalWorkers:
                 device=self._device,
                 num_devices=self._num_devices,
                 num_threads=self._num_threads,
+                include=included_folders(),
             )
             self._slots.append(Slot(seat, self._spawn(seat)))
 

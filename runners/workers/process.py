@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -25,6 +26,7 @@ from llava.generation.calibration import Briefing
 from llava.generation.request import Completion, Request
 from runners.environment import num_cores, prepare_torch
 from runners.errors import ConfigError
+from runners.options.include import use_folders
 from runners.workers.interface import Engine, from_engine
 from runners.workers.messages import (
     Answered,
@@ -59,6 +61,7 @@ class Seat:
             or the CPU where there are none.
         num_devices: CUDA devices that hold the model together.
         num_threads: Threads of torch; None for this worker's share of the cores.
+        include: Folders with modules that classes of images may be in, where they are there.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Seat:
     device: str | None = None
     num_devices: int = 1
     num_threads: int | None = None
+    include: Sequence[Path] = ()
 
 
 def serve(connection: Connection, seat: Seat) -> None:
@@ -82,11 +86,15 @@ def serve(connection: Connection, seat: Seat) -> None:
         outbox.send(ready)
         with outbox.beating():
             engine = _load(inbox, outbox, ready.devices)
+        inbox.announce = engine.prepare
+        _work(inbox, outbox, engine)
     except (CheckpointError, ConfigError) as error:
         trace = "".join(traceback.format_exception(error))
         outbox.send(BadInput(message=str(error), traceback=trace))
-        return
-    inbox.announce = engine.prepare
+
+
+def _work(inbox: _Inbox, outbox: _Outbox, engine: Engine) -> None:
+    """Does what comes, without an end of its own."""
     while True:
         message = inbox.get()
         if isinstance(message, Briefing):
@@ -127,24 +135,33 @@ class _Inbox:
     def __init__(self, connection: Connection) -> None:
         self.announce: Callable[[Sequence[Request]], None] | None = None
         self._connection = connection
-        self._waiting: deque[ToWorker] = deque()
+        self._waiting: deque[ToWorker | ConfigError] = deque()
         self._is_there = threading.Condition()
         threading.Thread(target=self._receive, daemon=True).start()
 
     def get(self) -> ToWorker:
-        """Returns the next message, waiting for it."""
+        """Returns the next message, waiting for it.
+
+        Raises:
+            ConfigError: it did not come through.
+        """
         with self._is_there:
             self._is_there.wait_for(lambda: self._waiting)
-            return self._waiting.popleft()
+            message = self._waiting.popleft()
+        if isinstance(message, ConfigError):
+            raise message
+        return message
 
     def _receive(self) -> None:
         while True:
             try:
                 message = self._connection.recv()
+                if isinstance(message, WorkItem) and self.announce is not None:
+                    self.announce(message.requests)
             except (EOFError, OSError):  # the parent closed its end, or died
                 os._exit(0)
-            if isinstance(message, WorkItem) and self.announce is not None:
-                self.announce(message.requests)
+            except Exception as error:  # noqa: BLE001 - any, of classes that are not the project's
+                message = not_passed_on(error)
             with self._is_there:
                 if isinstance(message, Briefing):
                     while self._waiting and isinstance(self._waiting[0], Briefing):
@@ -153,6 +170,14 @@ class _Inbox:
                 else:
                     self._waiting.append(message)
                 self._is_there.notify()
+
+
+def not_passed_on(error: Exception) -> ConfigError:
+    """Returns what a worker ends with that could not be sent its work."""
+    return ConfigError(
+        f"What a worker is asked cannot be passed on to it: {type(error).__name__}: {error}. A "
+        "benchmark's own class of images must be one that pickle can copy, at the top of a module."
+    )
 
 
 class _Outbox:
@@ -235,8 +260,10 @@ def prepare_process(seat: Seat) -> Ready:
     """Imports torch, sets it up for one worker and returns what is there.
 
     Raises:
-        ConfigError: a device does not exist.
+        ConfigError: a device does not exist, or a folder cannot be included.
     """
+    # on another machine they may be missing; only classes of images need them there
+    use_folders([folder for folder in seat.include if folder.is_dir()])
     prepare_torch()
     with collection_paused():  # thousands of modules come, and none of them goes again
         import torch

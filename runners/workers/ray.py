@@ -19,6 +19,7 @@ from llava.generation.calibration import Briefing, Calibration
 from llava.generation.request import EngineReport, ImageProbe, Request
 from llava.model.content_hash import Hashes
 from runners.errors import ConfigError, WorkerError
+from runners.options.include import included_folders
 from runners.workers.dealing import Dealer
 from runners.workers.interface import Result, merge_reports, require_same_files
 from runners.workers.messages import LoadModel, ModelLoaded, Ready, WorkItem
@@ -306,6 +307,7 @@ class RayWorkers:
             num_workers=actors_a_gpu(self._gpus_each()),
             device=device,
             num_threads=self._num_threads,
+            include=included_folders(),
         )
         kind = ray.remote(
             num_gpus=self._gpus_each(),

@@ -124,3 +124,44 @@ def test_answers_stay_where_their_scoring_breaks(
     assert mended.code == 0, mended.stderr
     assert "no model is loaded" in mended.stderr
     assert mended.json("results/own/shapes/summary.json")["num_answered"] == 3
+
+
+IMAGES = """
+
+class Drawn:
+    refused = ""
+    path = None
+
+    def __init__(self, key):
+        self.key = key
+
+    def exists(self):
+        return True
+
+    def open(self):
+        from PIL import Image
+
+        return Image.new("RGB", (20, 20), "red")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        ("Drawn(str(n))", ""),
+        ("type('Local', (Drawn,), {})(str(n))", "cannot be passed on to it: PicklingError"),
+    ],
+)
+def test_images_may_be_of_a_class_of_its_own(
+    shell: Shell, own: Path, demo_options: str, draw: str, said: str
+) -> None:
+    write(own, "range(3)", "range(8)")
+    module = own / "mine/shapes.py"
+    with_images = module.read_text().replace("target=str(n))", f"target=str(n), images=({draw},))")
+    module.write_text(with_images + IMAGES)
+    options = demo_options.replace("[gqa,vqav2]", "shapes")
+    finished = shell(f"python -m runners.eval include=mine {options} run=own", own)
+    assert finished.code == (2 if said else 0), finished.stderr
+    assert said in finished.stderr
+    assert "should not have happened" not in finished.stderr

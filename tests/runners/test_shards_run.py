@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.runners.conftest import Finished, read_lines
+from tests.evals.small_data import put_lines
+from tests.runners.conftest import Finished, Shell, read_lines
 
 COUNT = 3
 TASKS = ("gqa", "vqav2")
@@ -39,13 +40,19 @@ def test_shards_join_into_the_bytes_of_the_whole_run(
     assert "no model is loaded" in again.stderr
 
 
-def test_more_shards_than_images_are_refused(
-    shell: Callable[[str, Path], Finished], tiny_checkpoint: Path, tmp_path: Path
+def test_part_without_questions_is_refused_and_a_task_without_any_left_out(
+    call: Shell, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    finished = shell(
-        f"python -m runners.eval model.path={tiny_checkpoint} task=gqa data=demo "
-        "data.demo.num_images=2 runner.shard=3/3",
-        tmp_path,
+    put_lines(tmp_path / "q.jsonl", [{"question_id": n, "text": "Why?"} for n in range(9)])
+    command = (
+        f"python -m runners.eval model.path={tiny_checkpoint} data=demo data.demo.num_images=2 "
+        "runner.shard=3/3 dry_run=true task="
     )
-    assert finished.code == 2
-    assert "has no questions for runner.shard=3/3" in finished.stderr
+    refused = call(f"{command}gqa", tmp_path)
+    assert refused.code == 2
+    assert "gqa: no questions for runner.shard=3/3" in refused.stderr
+    planned = call(f"{command}[gqa,custom] tasks.custom.questions=q.jsonl", tmp_path)
+    assert planned.code == 0, planned.stderr
+    assert "gqa has no questions for this part and is left out" in planned.stderr
+    assert "custom" in planned.stdout
+    assert "gqa" not in planned.stdout

@@ -14,7 +14,7 @@ from llava.generation.calibration import (
     Calibration,
     count_margins,
 )
-from llava.generation.neartie import FLOAT32_THRESHOLD, NearTies
+from llava.generation.neartie import FLOAT32_THRESHOLD, NearTies, top_two
 from llava.generation.request import Completion
 
 SIXTEENTH = 2.0**-4
@@ -127,6 +127,16 @@ def test_changes_that_are_no_numbers_are_not_learnt() -> None:
     near_ties = NearTies(torch.float16)
     near_ties.measure(answer([5], [math.nan]), [10.0], answer([5], [1.0]), is_due=True)
     assert near_ties.calibration == Calibration(num_measured=1)
+
+
+def test_distance_from_what_a_nucleus_rules_out_is_not_learnt() -> None:
+    near_ties = NearTies(torch.bfloat16)
+    _, [top], [alone_in_it] = top_two(torch.tensor([[10.0, -torch.inf, -torch.inf]]))
+    for margins in ([alone_in_it], [2.0]), ([2.0], [alone_in_it]):
+        near_ties.measure(answer([5], margins[0]), [top], answer([5], margins[1]), is_due=True)
+    near_ties.measure(answer([5], [alone_in_it]), [top], answer([6], [2.0]), is_due=False)
+    assert near_ties.calibration.num_measured == 2
+    assert near_ties.calibration.num_changes == 0
 
 
 def test_numbers_that_are_lost_are_computed_again() -> None:

@@ -27,6 +27,14 @@ def test_value_out_of_range_is_refused_by_name(option, value):
         GenerationConfig(**{option: value})
 
 
+def test_beams_that_are_sampled_are_refused():
+    with pytest.raises(
+        ValueError, match="`num_beams` must be 1 where tokens are sampled, but is 3"
+    ):
+        GenerationConfig(num_beams=3, temperature=0.2)
+    assert GenerationConfig(num_beams=3).num_beams == 3
+
+
 @pytest.mark.parametrize(("temperature", "sampled"), [(0.0, False), (0.2, True)])
 def test_temperature_decides_whether_tokens_are_sampled(temperature, sampled):
     assert GenerationConfig(temperature=temperature).do_sample is sampled

@@ -131,6 +131,12 @@ def test_questions_of_one_temperature_draw_what_each_draws_alone():
         assert torch.equal(row, SeededSampling(str(i), generation)(PROMPT, scores[i : i + 1])[0])
 
 
+def test_rows_without_a_sampling_are_refused():
+    sampling = SeededSampling("a", GenerationConfig(temperature=1.0))
+    with pytest.raises(ValueError, match="one for each of 3 rows, but are 1"):
+        sampling(PROMPT, LOGITS.expand(3, -1))
+
+
 def test_draws_are_those_of_earlier_versions():
     noise = gumbel_noise(7, "question", 2, 4)
     assert noise.tolist() == pytest.approx([0.784039, -0.560257, -1.604092, -0.073527], abs=1e-6)

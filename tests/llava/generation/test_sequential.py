@@ -1,5 +1,7 @@
 """One request at a time: right answers, honest ends, and failures that stay alone."""
 
+import itertools
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,7 +11,13 @@ import torch
 from PIL import Image
 
 from llava.constants import IMAGE_TOKEN_INDEX
-from llava.generation.request import Completion, GenerationConfig, Request, RequestFailure
+from llava.generation.request import (
+    Completion,
+    FailureCause,
+    GenerationConfig,
+    Request,
+    RequestFailure,
+)
 from llava.generation.sequential import SequentialEngine
 from llava.images import process_images
 from llava.tokens import tokenizer_image_token
@@ -211,6 +219,19 @@ def test_failure_without_a_known_cause_is_logged_with_its_request(engine, ask, c
     assert record.exc_info is not None
 
 
+@pytest.mark.parametrize(
+    ("source", "cause"),
+    [
+        (RaisingSource(torch.OutOfMemoryError("no room")), FailureCause.OUT_OF_MEMORY),
+        (EmptySource("nothing"), FailureCause.ERROR),
+    ],
+)
+def test_probe_that_breaks_is_a_failure_of_its_question(engine, ask, source, cause):
+    failure = engine.probe(ask("q7", images=[source]))
+    assert isinstance(failure, RequestFailure)
+    assert (failure.key, failure.cause) == ("q7", cause)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)])
 def test_being_stopped_is_no_failure_of_a_question(engine, ask, error):
     with pytest.raises(type(error)):
@@ -313,6 +334,26 @@ def test_beams_are_searched_and_have_no_margin(tiny_model, engine, pictures, ask
     assert list(completion.token_ids) == expected
     assert completion.min_margin is None
     assert completion.token_ids != engine.complete(ask(images=pictures[:1])).token_ids
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("step", [0, 2])
+def test_numbers_that_are_lost_in_one_beam_are_noticed(
+    tiny_model, engine, pictures, ask, value, step
+):
+    steps = itertools.count()
+
+    def spoil(_module, _inputs, logits):
+        if next(steps) == step:
+            logits[-1, -1, 5] = value
+        return logits
+
+    hook = tiny_model.model.lm_head.register_forward_hook(spoil)
+    try:
+        failure = engine.answer(ask(images=pictures[:1], num_beams=3))
+    finally:
+        hook.remove()
+    assert failure.cause is FailureCause.NOT_FINITE
 
 
 def sampled(engine, requests):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -113,6 +114,27 @@ def test_blind_model_is_asked_with_the_canary_off(
 @pytest.mark.slow
 def test_short_runs_are_not_probed(shell: Shell, blind: Path, tmp_path: Path) -> None:
     assert shell(f"python -m runners.eval {options(blind)} limit=7", tmp_path).code == 0
+
+
+@pytest.mark.slow
+def test_what_kept_it_from_trying_is_said(
+    shell: Shell, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    questions = [{"question_id": i, "image": f"{i}.png", "text": "What is this?"} for i in range(8)]
+    for question in questions:
+        (images / str(question["image"])).write_text("no image")
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(each) + "\n" for each in questions))
+    words = "task=custom tasks.custom.questions=q.jsonl tasks.custom.images=images run=r"
+    finished = shell(
+        f"python -m runners.eval model.path={tiny_checkpoint} {words} runner.num_threads=1",
+        tmp_path,
+    )
+    assert finished.code == 1
+    assert "canary: whether the model sees is not known" in finished.stderr
+    assert "(image_unreadable): " in finished.stderr
+    assert "0.png" in finished.stderr
 
 
 def test_canary_is_on_or_off(call: Shell, tmp_path: Path) -> None:

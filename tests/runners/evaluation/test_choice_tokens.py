@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from evals.records import Sample
+from evals.records import Cause, Failure, Sample
 from llava.generation.request import GenerationConfig, Request
 from llava.tokenizer import load_tokenizer
 from runners.errors import ConfigError
@@ -116,3 +116,14 @@ def test_untrained_vocabulary_without_letters_is_refused(tiny_checkpoint: Path) 
     renderer = PromptRenderer("vicuna_v1", load_tokenizer(tiny_checkpoint))
     with pytest.raises(ConfigError, match="question q7 cannot be ranked"):
         renderer.find_choices(sample(*LETTERS))
+
+
+def test_question_that_cannot_be_read_is_not_asked_for_its_choices(sentencepiece: Any) -> None:
+    renderer = PromptRenderer("vicuna_v1", sentencepiece)
+    broken = sample("A", "A B", text="Which \ud800?")
+    renderer.require_choices([broken])
+    failure = renderer.build_request(broken, ONE)
+    assert isinstance(failure, Failure)
+    assert failure.cause == Cause.TEXT_UNREADABLE
+    with pytest.raises(ConfigError, match="begin with the same token"):
+        renderer.require_choices([sample("A", "A B"), broken])

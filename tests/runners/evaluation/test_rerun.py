@@ -129,6 +129,22 @@ def test_failures_that_the_original_has_not_are_asked_again(workspace: Path) -> 
     assert asked == [["gqa"]]
 
 
+def test_task_that_was_set_aside_is_compared_with_its_repetition(workspace: Path) -> None:
+    (workspace / "results/demo/gqa").rename(workspace / "results/demo/gqa.old-1")
+    words = [f"manifest={workspace}/results/demo/gqa.old-1", f"results_dir={workspace}/results"]
+
+    def answered(_: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
+        assert list(specs) == ["gqa"]
+        return 0
+
+    def repeat(config: DictConfig) -> int:
+        return rerun(read_settings(config, EvalConfig), read_given(config), answered)
+
+    (workspace / "results/demo-rerun/gqa/summary.json").unlink()
+    assert run("eval", repeat, words) == 0
+    assert run("eval", repeat, [*words, "tasks.gqa.data_dir=elsewhere"]) == 0
+
+
 @pytest.mark.slow
 def test_planned_rerun_compares_nothing(shell: Shell, workspace: Path) -> None:
     finished = shell("python -m runners.eval manifest=results/demo dry_run=true run=x", workspace)
@@ -161,7 +177,8 @@ def stored(folder: Path, name: str = "gqa", **environment: object) -> Path:
         (["manifest=fine", "task=[gqa,vqav2]"], "task cannot be given with it"),
         (["manifest=fine", "model=llava-v1.5-7b"], "model=llava-v1.5-7b cannot be given with it"),
         (["manifest=fine", "model=llava-v1.5-7b", "model.path=x"], "folder with model.path=DIR"),
-        (["manifest=fine", "run=fine", "results_dir=."], "`run` must be another name"),
+        (["manifest=fine", "run=fine", "results_dir=."], "`run` must name another run"),
+        (["manifest=a-shard-1-of-2", "run=a", "results_dir=."], "/a-shard-1-of-2 too. Leave it"),
         (["manifest=fine", "engine.replay=off"], '`engine.replay` is "near_ties" there'),
         (["manifest=fine", "engine.near_tie_threshold=1"], "`engine.near_tie_threshold` is null"),
         (["manifest=tied", "engine.near_tie_threshold=1"], "`engine.near_tie_threshold` is 0.25"),
@@ -191,6 +208,7 @@ def test_what_cannot_be_repeated_is_refused(
         write_task(
             tmp_path / name, "gqa", [1.0], identity=identity, environment={"options": OPTIONS}
         )
+    stored(tmp_path / "a-shard-1-of-2", options=OPTIONS, runner={"shard": "1/2"})
     stored(tmp_path / "mixed", options=OPTIONS)
     stored(tmp_path / "mixed", "textvqa", options=OPTIONS | {"limit": 3})
     assert run("eval", evaluate, words) == 2

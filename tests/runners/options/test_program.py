@@ -67,6 +67,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["generation.top_p=2"], "top_p"),
         (["generation.top_p=nan"], "`top_p` must be in (0, 1]"),
         (["generation.num_beams=0"], "num_beams"),
+        (["generation=beam", "generation.temperature=0.2"], "Use `temperature` 0 for beams."),
         (["limit"], "limit"),
         (["limit=[1"], "limit"),
         (["model=checkpoint"], "`model.path` must be given. Set model.path=VALUE"),
