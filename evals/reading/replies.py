@@ -179,7 +179,7 @@ def select_replies(
             raise DataError(
                 f"{task}: a stored reply is of the judge {reply.model!r}, but `judge` is "
                 f"{judge!r}. Scores of different judges cannot be compared; name the one that gave "
-                "the replies as tasks.NAME.judge=MODEL."
+                "the replies by the benchmark's option `judge`."
             )
         request = requests.get(reply.question_id)
         if request and reply.request_sha256 in ("", hash_request(request)):

@@ -15,7 +15,6 @@ from typing import Any
 from evals.errors import DataError
 from runners.errors import ConfigError
 from runners.options.names import is_set_aside
-from runners.options.words import quote_if_read
 from runners.storage.answer_lines import is_good, is_trace_line, line_facts
 from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE
 from runners.storage.files import count_lines, read_intact_lines, readable, sha256_of_file
@@ -108,6 +107,8 @@ class StoredTask:
     @property
     def run_options(self) -> str:
         """What names the run to a program that is started here, as a shell reads it."""
+        from runners.options.words import quote_if_read  # with hydra, which reading does without
+
         results_dir = self.folder.parent.parent
         words = [f"run={quote_if_read(self.run)}"]
         if results_dir.absolute() != Path("results").absolute():  # where runs are by default

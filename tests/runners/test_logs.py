@@ -38,8 +38,10 @@ def test_log_on_a_full_disk_does_not_bury_what_the_run_says(
 
 
 def test_half_a_character_stands_escaped_in_the_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # what pytest hears of a test it has to send on as Unicode
+    monkeypatch.setattr(logging.getLogger("runners"), "propagate", False)
     with RunLog(quiet=True) as log:
         log.attach(tmp_path)
         logger.info("question \ud800")
