@@ -58,6 +58,7 @@ def run_in(checkout: Path, *words: str) -> None:
     assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
+@pytest.mark.slow
 def test_its_test_passes(checkout: Path) -> None:
     run_in(checkout, "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", TEST)
 

@@ -124,6 +124,7 @@ def test_benchmarks_run_through_the_program(evaluated: Finished) -> None:
     assert evaluated.stderr.count("model loaded") == 1
 
 
+@pytest.mark.slow
 def test_judged_answers_are_graded_afterwards(
     evaluated: Finished, shell: Callable[[str, Path], Finished]
 ) -> None:

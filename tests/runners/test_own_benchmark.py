@@ -105,6 +105,7 @@ def test_doctor_tries_one_answer(call: Shell, own: Path) -> None:
     assert "WRONG   scoring: shapes test: `judge` of included.shapes gives the score '0'" in told
 
 
+@pytest.mark.slow
 def test_answers_stay_where_their_scoring_breaks(
     shell: Shell, own: Path, demo_options: str
 ) -> None:

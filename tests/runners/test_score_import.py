@@ -403,6 +403,7 @@ def test_answer_that_is_foreign_or_missing_is_named(
     assert "1 questions are answered more than once, such as 2; the last answer counts\n" in said
 
 
+@pytest.mark.slow
 def test_figure_on_changed_data_is_marked_wherever_it_stands(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

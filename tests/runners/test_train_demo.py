@@ -311,6 +311,7 @@ def test_tiles_and_labels_show_the_same():
     torch.testing.assert_close(views[3], pixels[:, 24:, :24])  # lower left
 
 
+@pytest.mark.slow
 def test_the_tower_learns_its_pictures(form):
     torch.manual_seed(0)
     model = DemoModel(form)
@@ -321,6 +322,7 @@ def test_the_tower_learns_its_pictures(form):
     assert accuracy > 0.7
 
 
+@pytest.mark.slow
 @needs_muon
 def test_learning_is_deterministic_lowers_the_loss_and_tunes_no_frozen_tower(form, tokenizer):
     def learned():

@@ -108,7 +108,10 @@ def f1(said, is_so):
     return 2 * hits / (said.sum() + is_so.sum())
 
 
-@pytest.mark.parametrize(("num_clusters", "num_simulated"), [(60, 1_000), (500, 500)])
+@pytest.mark.parametrize(
+    ("num_clusters", "num_simulated"),
+    [(60, 1_000), pytest.param(500, 500, marks=pytest.mark.slow)],
+)
 def test_jackknife_interval_of_f1_covers_95_percent(num_clusters, num_simulated):
     generator = np.random.default_rng(7)
 

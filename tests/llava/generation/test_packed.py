@@ -290,6 +290,7 @@ def greedy_requests(model: LoadedModel, number: int) -> list[Request]:
     ]
 
 
+@pytest.mark.slow
 def test_short_formats_give_the_sequential_answers_after_replay(short_model: LoadedModel) -> None:
     model, requests = short_model, greedy_requests(short_model, 215)
     engine = PackedEngine(*model, max_rows=4)

@@ -111,15 +111,16 @@ def short_questions(model: LoadedModel, seeds: range) -> list[Request]:
     return [replace(r, key=f"{i}", generation=short) for i, r in enumerate(requests)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("quantization", "fewest"),
     [
-        pytest.param(Quantization(kind="nf4"), 12, marks=pytest.mark.slow, id="nf4"),
+        pytest.param(Quantization(kind="nf4"), 12, id="nf4"),
         pytest.param(
             Quantization(kind="nf4", compute_dtype=torch.bfloat16), 12, id="nf4 in bfloat16"
         ),
         # what int8 rounds off a token hangs on the others beside it: nearly every answer may change
-        pytest.param(Quantization(kind="int8"), 0, marks=pytest.mark.slow, id="int8"),
+        pytest.param(Quantization(kind="int8"), 0, id="int8"),
     ],
 )
 def test_quantized_weights_give_the_sequential_answers_once_near_ties_are_decided(

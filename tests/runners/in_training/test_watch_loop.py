@@ -80,6 +80,7 @@ def test_long_waiting_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert caplog.text.count("once it has not changed for 60 s") == 1
 
 
+@pytest.mark.slow
 def test_answers_of_another_run_are_named_once_and_not_tried_again(
     tiny_checkpoint: Path,
     tmp_path: Path,

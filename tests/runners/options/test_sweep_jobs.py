@@ -43,12 +43,13 @@ def ending_as_its_path_says(config: DictConfig) -> int:
     return int(word)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        pytest.param(("0", "00"), 0, marks=pytest.mark.slow),
+        (("0", "00"), 0),
         (("1", "0", "2"), 2),
-        pytest.param(("143", "2"), 143, marks=pytest.mark.slow),
+        (("143", "2"), 143),
     ],
 )
 def test_sweep_of_a_launcher_ends_with_the_gravest_code_of_its_jobs(

@@ -265,6 +265,7 @@ def begin(mmvet: Path, tmp_path: Path, start: Start) -> Iterator[Callable[..., A
         started.communicate()
 
 
+@pytest.mark.slow
 def test_first_interrupt_stores_what_is_paid_for(begin: Callable[..., Any], tmp_path: Path) -> None:
     with ChatServer(delay_s=3) as server:
         program = begin(server)

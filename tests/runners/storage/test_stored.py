@@ -127,6 +127,7 @@ def test_edited_answer_is_told_by_every_program(
     assert summary.num_answered == (8 if edit is add_foreign_line else 7)
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     "change",
     [
@@ -260,6 +261,7 @@ def test_untouched_run_is_finished(pair: Data) -> None:
     }
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize("name", ["manifest.json", "predictions.jsonl", "trace.jsonl"])
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_a_pipe_in_a_strangers_run_holds_nobody_up(

@@ -97,6 +97,7 @@ def test_items_are_answered_in_turn(worker: LocalWorker, tiny_checkpoint: Path) 
     assert (third.key, done.number) == ("c", 2)
 
 
+@pytest.mark.slow
 def test_newest_briefing_decides_whichever_waited(
     worker: LocalWorker, tiny_checkpoint: Path
 ) -> None:

@@ -274,6 +274,7 @@ def test_first_worker_that_dies_again_and_again_ends_the_run() -> None:
             pool.wait_until_ready()
 
 
+@pytest.mark.slow
 def test_broken_checkpoint_is_bad_input(tmp_path: Path) -> None:
     with closing(LocalWorkers(num_workers=1, num_threads=1)) as pool:
         pool.start("cpu")

@@ -107,6 +107,7 @@ def test_imported_answers_are_a_row(tmp_path: Path, build: Build) -> None:
     assert ["gpt-3", "imported", f"**{expected:.1f}** (a)"] in built.tables()[2]
 
 
+@pytest.mark.slow
 def test_finished_run_of_the_program_is_a_row(demo_run: Finished, build: Build) -> None:
     built = build(results=demo_run.workspace / "results")
     assert built.code == 0
