@@ -76,9 +76,12 @@ def to_go_on(words: Sequence[str], *, is_swept: bool) -> list[str]:
     """
     if is_swept:
         return list(words)
-    names = [word.lstrip("+").partition("=")[0] for word in words]
-    kept = [word for name, word in zip(names, words, strict=True) if name != "overwrite"]
-    return [*kept, *(["overwrite=false"] if "experiment" in names else [])]
+    kept: list[str] = []
+    for word in words:
+        name = word.lstrip("+").partition("=")[0]
+        kept += [word] if name != "overwrite" else []
+        kept += ["overwrite=false"] if name == "experiment" else []
+    return kept
 
 
 def called(module: str) -> list[str]:

@@ -87,11 +87,11 @@ def read_replies(paths: Sequence[str | Path]) -> list[JudgeReply]:
 
     A `.json` file holds MM-Vet's grades, an object with lists of models and contents by question,
     or MathVista's answers with an `extraction` each. A JSONL file holds this project's replies, or
-    LLaVA-Bench's reviews, one run a file: the first such file is run 0. A file that answers again
-    what one before it has answered in the same run is of further runs, whatever its lines say.
+    LLaVA-Bench's reviews, one run a file: the first such file is run 0. A file with all replies of
+    the runs before it is of further runs, whatever its lines say.
 
     Raises:
-        DataError: a file is missing or malformed.
+        DataError: a file is missing or malformed, or has only some replies of a run before it.
     """
     replies: list[JudgeReply] = []
     there: set[tuple[int, str]] = set()
@@ -102,10 +102,17 @@ def read_replies(paths: Sequence[str | Path]) -> list[JudgeReply]:
         else:
             lines = read_jsonl(found)
             read = [_parse_line(f"{found}:{n}", record, run) for n, record in lines]
-        if any((reply.run, reply.question_id) in there for reply in read):
+        again = there & {(reply.run, reply.question_id) for reply in read}
+        if again and len(again) < len(there):
+            raise DataError(
+                f"{found} has {len(again):,} of the {len(there):,} replies in the files before it "
+                "again. Give it all of them, as another run of the judge, or put corrections in "
+                "the place of what they correct."
+            )
+        if again:
             num_runs = 1 + max(run for run, _ in there)
             read = [replace(reply, run=num_runs + reply.run) for reply in read]
-        there.update((reply.run, reply.question_id) for reply in read)
+        there.update((reply.run, reply.question_id) for reply in read if not reply.failure)
         replies += read
     if not replies:
         raise DataError(f"{', '.join(map(str, paths))} holds no reply. Check the path.")
@@ -116,13 +123,20 @@ def _read_grades(path: Path) -> list[JudgeReply]:
     content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path} must be an object of grades by question. Fetch the file again.")
+    records = {key: record for key, record in content.items() if isinstance(record, dict)}
+    if any("extraction" in record for record in records.values()):
+        texts = {
+            key: require(record, "extraction", (str, NoneType), f"{path}: {key}")
+            for key, record in records.items()
+            if "extraction" in record  # the judge has not come to the others
+        }
+        return [
+            JudgeReply(question_id=key, run=0, model="", **_said(text, f"{path}: {key}"))
+            for key, text in texts.items()
+        ]
     replies = []
     for key, record in content.items():
         where = f"{path}: {key}"
-        if isinstance(record, dict) and "extraction" in record:
-            text = require(record, "extraction", (str, NoneType), where)
-            replies.append(JudgeReply(question_id=key, run=0, model="", **_said(text, where)))
-            continue
         models = require(record, "model", list, where)
         contents = require(record, "content", list, where)
         if len(models) != len(contents):

@@ -107,7 +107,7 @@ def GQA(  # noqa: N802 - stored manifests and configurations name it so
         definition="gqa_official/1",
         primary_metric="accuracy",
         max_new_tokens=max_new_tokens,
-        data_files=partial(_data_files, (mirror, images), (prompts, path), evidence),
+        data_files=partial(_data_files, mirror, images, (prompts, path, *evidence)),
         read=read,
         ask=partial(
             _ask, prompts=None if mirror else prompts, official=path, find_image=find_image
@@ -123,12 +123,13 @@ def GQA(  # noqa: N802 - stored manifests and configurations name it so
 
 
 def _data_files(
-    tables: Sequence[HubTable | None], files: Sequence[Path], evidence: Sequence[Path]
+    mirror: HubTable | None, images: HubTable | None, files: Sequence[Path]
 ) -> list[Path]:
-    """The files with the questions, or the tables with them and their images, and the evidence."""
-    there = [table for table in tables if table is not None]
-    found = [path for table in there for path in table.data_files()] if there else find_all(files)
-    return found + find_all(evidence)
+    """Those at the paths, or the table with the questions and, if it lies here, the images."""
+    if mirror is None:
+        return find_all(files)
+    here = images.data_files() if images is not None and images.location.parquet else []
+    return mirror.data_files() + here
 
 
 def _ask(

@@ -108,7 +108,7 @@ def _set_aside(results_dir: Path) -> Iterator[Found]:
         successor = StoredTask(folder.with_name(folder.name.rpartition(".old-")[0]))
         try:
             kept = _what_is_lost(task, successor)
-        except (ConfigError, DataError) as error:
+        except (ConfigError, DataError, OSError) as error:
             kept = f"what would be lost is not known: {error}"
         what = "answers that were set aside; each has another in its place"
         yield Found(folder=folder, what=what, kept=kept)

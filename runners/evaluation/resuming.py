@@ -275,9 +275,9 @@ class TaskRun:
         if task.state is not State.FINISHED:
             logger.error(
                 "%s has changed since a judge scored the answers, and no figure is shown. Score "
-                "them again with the options that had them judged: python -m runners.score run=%s",
+                "them again with the options that had them judged: python -m runners.score %s",
                 task.changed_files[0],
-                task.run,
+                task.run_options,
             )
             return replace(unjudged, metrics={}, interval=None)
         if stored.num_questions > len(self.asked.samples):

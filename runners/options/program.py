@@ -78,7 +78,8 @@ BAD_INPUT_ERRORS = (
 )
 
 _BEGINS_ANEW = (
-    "With overwrite=true the same command begins anew; overwrite=false goes on with what is stored."
+    "With overwrite=true the same command begins anew. Once the old answers are set aside "
+    "(*.old-N), overwrite=false goes on with what is stored since then."
 )
 
 
@@ -265,7 +266,7 @@ class _Jobs:
             return BAD_INPUT
         except (CanaryError, JudgeError, StoreError, WorkerError) as error:
             report(error)
-            if config.get("overwrite"):
+            if config.get("overwrite") and not isinstance(error, CanaryError):  # it stores nothing
                 tell(_BEGINS_ANEW)
             return INCOMPLETE
         except BrokenPipeError:

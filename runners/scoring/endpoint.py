@@ -267,6 +267,11 @@ class OpenAIJudge:
         if request.system:
             messages.insert(0, {"role": "system", "content": request.system})
         try:
+            request.prompt.encode()
+        except UnicodeEncodeError as error:
+            told = f"the question or the answer is no Unicode text: {self._public(error)}"
+            raise UnansweredError(told, Cause.JUDGE_REFUSED) from error
+        try:
             return self._connection.complete(
                 model=self.model,
                 messages=messages,
@@ -290,9 +295,6 @@ class OpenAIJudge:
             raise _PassingError(f"{self._public(error)}{cause}") from error
         except TimeoutError as error:
             raise _PassingError(f"{error} (judge.timeout_s)") from error
-        except UnicodeEncodeError as error:
-            told = f"the question or the answer is no Unicode text: {self._public(error)}"
-            raise UnansweredError(told, Cause.JUDGE_REFUSED) from error
         except (self._openai.APIError, OSError, ValueError, RecursionError) as error:
             raise _PassingError(f"the reply is malformed: {self._public(error)}") from error
 

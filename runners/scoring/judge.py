@@ -173,6 +173,8 @@ def _ask(
     )
     place = folder / _folder_name(model, base_url)
     requests = task.judge_requests(predictions)
+    if not requests:
+        return Judgment(task=task)
     folder.mkdir(parents=True, exist_ok=True)
     with FolderLock(
         place,

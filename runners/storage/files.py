@@ -131,7 +131,8 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigError(f"{error.filename or path} cannot be read: {error.strerror}.") from error
+        told = error.strerror or error
+        raise ConfigError(f"{error.filename or path} cannot be read: {told}.") from error
 
 
 def _replace(path: Path, pieces: Iterable[bytes]) -> None:

@@ -227,7 +227,7 @@ def _join(
 def _tell_missing(sources: Sequence[Part], name: str, missing: Sequence[str]) -> None:
     """Names the parts, lines and questions that are not there."""
     for part in sources:
-        if part.answers.num_bad:
+        if missing and part.answers.num_bad:
             logger.error(
                 "%d lines of %s are not as they were written, or their lines in %s are missing, "
                 "and do not count. Copy that folder again with all its files, and join the parts "

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -329,10 +329,10 @@ def find_tasks(path: Path) -> list[StoredTask]:
     return [task for task in tasks if task.manifest_path.is_file()]
 
 
-def list_runs(results_dir: Path) -> list[StoredRun]:
+def list_runs(results_dir: Path, tell: Callable[[str], None] = logger.warning) -> list[StoredRun]:
     """Returns the runs in a folder by name; folders that hold no run are passed over.
 
-    So are those that this user may not look into, with a warning.
+    So are those that this user may not look into, of which is told.
 
     Raises:
         ConfigError: the folder does not exist, or cannot be read.
@@ -349,7 +349,7 @@ def list_runs(results_dir: Path) -> list[StoredRun]:
         try:
             runs.append(read_run(folder))
         except ConfigError as error:
-            _warn_once(f"{error} It is passed over.")
+            tell(f"{error} It is passed over.")
     return [run for run in runs if run.tasks]
 
 
@@ -410,11 +410,6 @@ def _folders(parent: Path) -> list[Path]:
         if path.is_dir() and not path.name.startswith(".") and not is_set_aside(path)
     ]
     return sorted(found, key=lambda path: os.fsencode(path.name))
-
-
-@cache
-def _warn_once(message: str) -> None:
-    logger.warning("%s", message)  # a live view lists the runs again and again
 
 
 def _hash(path: Path) -> str | None:

@@ -106,7 +106,7 @@ class ServedRuns:
     def _runs(self) -> dict[str, StoredRun]:
         """The runs that are shown, by name."""
         found = {}
-        for run in list_runs(self._folder):
+        for run in list_runs(self._folder, self._tell):
             tasks = {name: t for name, t in run.tasks.items() if self._is_inside(t.folder)}
             if tasks and self._only in (None, run.folder.name):
                 found[run.folder.name] = StoredRun(folder=run.folder, tasks=tasks)
@@ -121,10 +121,14 @@ class ServedRuns:
                     fault = f"{path} leads out of {self._folder}"
         except OSError as error:  # it may be somebody else's
             fault = f"{folder} cannot be read ({error.strerror})"
-        if fault and fault not in self._told:
-            self._told.add(fault)
-            logger.warning("%s and is not shown", fault)
+        if fault:
+            self._tell(f"{fault} and is not shown")
         return not fault
+
+    def _tell(self, fault: str) -> None:
+        if fault not in self._told:
+            self._told.add(fault)
+            logger.warning("%s", fault)
 
     def _index(self) -> Reply:
         def pages_of(run: StoredRun) -> list[Link]:

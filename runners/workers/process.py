@@ -44,6 +44,8 @@ from runners.workers.messages import (
     WorkItem,
 )
 
+logger = logging.getLogger(__name__)
+
 _BEAT_EVERY_S = 1.0
 _ANSWERS_EVERY_S = 0.05
 _SHARED_MEMORY = 0.9
@@ -156,12 +158,15 @@ class _Inbox:
         while True:
             try:
                 message = self._connection.recv()
-                if isinstance(message, WorkItem) and self.announce is not None:
-                    self.announce(message.requests)
             except (EOFError, OSError):  # the parent closed its end, or died
                 os._exit(0)
             except Exception as error:  # noqa: BLE001 - any, of classes that are not the project's
                 message = not_passed_on(error)
+            if isinstance(message, WorkItem) and self.announce is not None:
+                try:
+                    self.announce(message.requests)
+                except Exception:  # its turn meets it again, at the question
+                    logger.debug("images were not prepared ahead", exc_info=True)
             with self._is_there:
                 if isinstance(message, Briefing):
                     while self._waiting and isinstance(self._waiting[0], Briefing):

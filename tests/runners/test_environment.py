@@ -32,7 +32,7 @@ def test_command_to_go_on_with_an_experiment_begins_nothing_anew(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["eval", "experiment=mine", "limit=5"])
     go_on = resume_command("runners.eval", is_begun=True, is_swept=False)
-    assert go_on == "python -m runners.eval experiment=mine limit=5 overwrite=false"
+    assert go_on == "python -m runners.eval experiment=mine overwrite=false limit=5"
 
 
 def launch(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:

@@ -140,7 +140,7 @@ def _why_undecided(
     if bound is None:
         return f"{asked} are about one image, which says nothing about others"
     if found.num_clusters < found.num_questions:
-        asked += f" about {found.num_clusters:,} images"
+        asked += f" in {found.num_clusters:,} groups (by image)"
     power = "too few scores changed to tell which drop they would show"
     if detectable is not None:
         power = f"they show a drop of {100 * detectable:.2f} points with 80% power"

@@ -47,6 +47,10 @@ def test_file_that_answers_again_is_another_run(tmp_path):
         *(("a", 1), ("b", 1)),
     ]
     assert [x.run for x in read_replies([first, rest])] == [0, 0, 0]  # one run in two files
+    lines = [asdict(reply(key="a", content="mended"))]
+    rest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(DataError, match=r"rest\.jsonl has 1 of the 2 replies in the files before"):
+        read_replies([first, rest])
 
 
 def test_grades_of_another_file_are_another_run(tmp_path):
@@ -59,6 +63,7 @@ def test_grades_of_another_file_are_another_run(tmp_path):
 def test_extractions_of_mathvista_are_replies(tmp_path):
     path = tmp_path / "output.json"
     records = {"1": {"response": "It is B", "extraction": "B"}, "2": {"extraction": None}}
+    records["3"] = {"response": "of which the judge has not been asked"}
     path.write_text(json.dumps(records))
     first, second = read_replies([path])
     assert (first.question_id, first.run, first.model, first.content) == ("1", 0, "", "B")

@@ -152,7 +152,7 @@ def test_spent_budget_says_how_replies_are_not_paid_for_again(
         assert program.run("score", score, [*argv, "overwrite=true"]) == 1
         said = capsys.readouterr().err
         assert "same command with a larger judge.max_cost goes on" in said
-        assert "With overwrite=true the same command begins anew; overwrite=false goes on" in said
+        assert "With overwrite=true the same command begins anew. Once the old" in said
         assert program.run("score", score, [*argv, "overwrite=false"]) == 0
     assert len(server.requests) == 2
     assert "overwrite" not in capsys.readouterr().err

@@ -154,7 +154,7 @@ def test_many_questions_about_few_images_cannot_be_decided(
     others = ["something else", *(f"answer {value}" for value in right(1000, 5)[1:])]
     store("new", "gqa", right(1000, 5), questions_per_image=100, answers=others)
     assert gate() == 3
-    assert "its 1,000 questions about 10 images leave a drop of" in capsys.readouterr().out
+    assert "its 1,000 questions in 10 groups (by image) leave a drop of" in capsys.readouterr().out
 
 
 def test_questions_of_one_image_decide_nothing(capsys: pytest.CaptureFixture[str]) -> None:
