@@ -137,13 +137,13 @@ class SequentialEngine:
         if images is None:
             images = self._prepare(request)
         output, tokens = self._generate(request, images, streamer, encoded)
-        scores = torch.cat(output.scores if request.generation.do_sample else output.logits)
+        steps = output.scores if request.generation.do_sample else output.logits
         margins: list[float] = []  # of beams, with a row each a step, they are not measured
         if request.generation.num_beams == 1:
-            found, tops, margins = top_two_among(scores, [request.choices] * len(scores))
+            found, tops, margins = top_two_among(torch.cat(steps), [request.choices] * len(steps))
             tokens = found if request.choices else tokens
         else:
-            tops = scores.amax(-1).tolist()
+            tops = torch.cat([step.amax(-1) for step in steps]).tolist()
         if not all(map(math.isfinite, tops)):
             raise RequestError(
                 FailureCause.NOT_FINITE,

@@ -188,6 +188,14 @@ def _read_original(stored: StoredTask) -> Original:
             f"{place} does not keep the options of its run, because an earlier "
             "version wrote it. Repeat its `command` with another run=NAME."
         )
+    generation = options.get("generation")
+    said = generation if isinstance(generation, dict) else {}
+    if said.get("temperature") and said.get("num_beams") not in (None, 1):
+        raise ConfigError(
+            f"{folder} was answered with beams and a temperature together, which was neither a "
+            "search nor sampling and cannot be repeated. Answer the questions anew without one "
+            "of them, and another run=NAME."
+        )
     resolved = {each.name: manifest.identity.get(each.name) for each in fields(ResolvedOptions)}
     return Original(
         folder=folder,

@@ -115,13 +115,18 @@ def use_folders(folders: Sequence[Path]) -> None:
         _check_folder(folder)
     for one, other in combinations(folders, 2):
         _check_distinct(one, other)
-    if folders:
-        sys.modules[PACKAGE] = package = ModuleType(PACKAGE)
-        package.__path__ = [str(folder) for folder in folders]
+    find_modules(folders)
     _in_use[:] = folders
     for folder in folders:
         for path in sorted((folder / "conversation").glob("*.yaml")):
             _declare(path)
+
+
+def find_modules(folders: Sequence[Path]) -> None:
+    """Has the modules of folders found, in a process for which another one has checked them."""
+    if folders:
+        sys.modules[PACKAGE] = package = ModuleType(PACKAGE)
+        package.__path__ = [str(folder) for folder in folders]
 
 
 def check_declaration(conversation: ConversationConfig) -> None:

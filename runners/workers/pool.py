@@ -298,6 +298,8 @@ class LocalWorkers:
             elif isinstance(message, ModelLoaded):
                 self._bring_up(slot, message)
             elif isinstance(message, BadInput):
+                if slot.is_loaded:  # it is about what was asked, and would be so of every worker
+                    raise ConfigError(message.message) from RemoteError(message.traceback)
                 logger.error("%s: %s", slot.seat.name, message.message)
 
     def _end_item(self, slot: Slot, message: ItemDone) -> Iterator[Result]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 from tqdm import tqdm
@@ -26,7 +27,7 @@ from llava.generation.calibration import Briefing
 from llava.generation.request import Completion, Request
 from runners.environment import num_cores, prepare_torch
 from runners.errors import ConfigError
-from runners.options.include import use_folders
+from runners.options.include import find_modules
 from runners.workers.interface import Engine, from_engine
 from runners.workers.messages import (
     Answered,
@@ -63,7 +64,7 @@ class Seat:
             or the CPU where there are none.
         num_devices: CUDA devices that hold the model together.
         num_threads: Threads of torch; None for this worker's share of the cores.
-        include: Folders with modules that classes of images may be in, where they are there.
+        include: Folders with modules that classes of images may be in.
     """
 
     name: str
@@ -80,6 +81,7 @@ def serve(connection: Connection, seat: Seat) -> None:
     # The parent decides when to stop; a Ctrl-C reaches every process of the terminal.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    find_modules(seat.include)  # before anything comes that is of a class in them
     inbox, outbox = _Inbox(connection), _Outbox(connection)
     logging.getLogger("llava").addHandler(_Forwarder(outbox))
     logging.getLogger("llava").setLevel(logging.INFO)
@@ -157,9 +159,11 @@ class _Inbox:
     def _receive(self) -> None:
         while True:
             try:
-                message = self._connection.recv()
+                content = self._connection.recv_bytes()
             except (EOFError, OSError):  # the parent closed its end, or died
                 os._exit(0)
+            try:
+                message = ForkingPickler.loads(content)
             except Exception as error:  # noqa: BLE001 - any, of classes that are not the project's
                 message = not_passed_on(error)
             if isinstance(message, WorkItem) and self.announce is not None:
@@ -265,10 +269,8 @@ def prepare_process(seat: Seat) -> Ready:
     """Imports torch, sets it up for one worker and returns what is there.
 
     Raises:
-        ConfigError: a device does not exist, or a folder cannot be included.
+        ConfigError: a device does not exist.
     """
-    # on another machine they may be missing; only classes of images need them there
-    use_folders([folder for folder in seat.include if folder.is_dir()])
     prepare_torch()
     with collection_paused():  # thousands of modules come, and none of them goes again
         import torch

@@ -13,6 +13,7 @@ from evals.records import Failure
 from llava.generation.calibration import Briefing
 from llava.generation.request import Completion, EngineReport, ImageProbe, Request
 from llava.model.content_hash import Hashes
+from runners.options.include import find_modules
 from runners.workers.interface import from_engine
 from runners.workers.messages import LoadModel, ModelLoaded, Ready, WorkItem
 from runners.workers.process import Seat, prepare_process
@@ -34,6 +35,7 @@ class ModelActor:
         os.environ.update(environment)
         if Path(folder).is_dir():
             os.chdir(folder)
+        find_modules(seat.include)
         self._seat = seat
         self._order = order
         self._engine: Any = None

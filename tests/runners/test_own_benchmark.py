@@ -148,16 +148,18 @@ class Drawn:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("draw", "said"),
+    ("draw", "number", "said"),
     [
-        ("Drawn(str(n))", ""),
-        ("type('Local', (Drawn,), {})(str(n))", "cannot be passed on to it: PicklingError"),
+        ("Drawn(str(n))", 8, ""),
+        ("type('Local', (Drawn,), {})(str(n))", 8, "cannot be passed on to it: PicklingError"),
+        # so few that none is tried beforehand
+        ("type('Local', (Drawn,), {})(str(n))", 3, "cannot be passed on to it: PicklingError"),
     ],
 )
 def test_images_may_be_of_a_class_of_its_own(
-    shell: Shell, own: Path, demo_options: str, draw: str, said: str
+    shell: Shell, own: Path, demo_options: str, draw: str, number: int, said: str
 ) -> None:
-    write(own, "range(3)", "range(8)")
+    write(own, "range(3)", f"range({number})")
     module = own / "mine/shapes.py"
     with_images = module.read_text().replace("target=str(n))", f"target=str(n), images=({draw},))")
     module.write_text(with_images + IMAGES)
@@ -166,3 +168,4 @@ def test_images_may_be_of_a_class_of_its_own(
     assert finished.code == (2 if said else 0), finished.stderr
     assert said in finished.stderr
     assert "should not have happened" not in finished.stderr
+    assert "started again" not in finished.stderr

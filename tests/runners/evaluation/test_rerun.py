@@ -184,6 +184,7 @@ def stored(folder: Path, name: str = "gqa", **environment: object) -> Path:
         (["manifest=tied", "engine.near_tie_threshold=1"], "`engine.near_tie_threshold` is 0.25"),
         (["manifest=tied", "engine=sequential"], "without other options of the engine"),
         (["manifest=loose", "engine.replay=all"], '`engine.replay` is "off" there'),
+        (["manifest=beams"], "was answered with beams and a temperature together"),
     ],
 )
 def test_what_cannot_be_repeated_is_refused(
@@ -209,6 +210,8 @@ def test_what_cannot_be_repeated_is_refused(
             tmp_path / name, "gqa", [1.0], identity=identity, environment={"options": OPTIONS}
         )
     stored(tmp_path / "a-shard-1-of-2", options=OPTIONS, runner={"shard": "1/2"})
+    generation = {"temperature": 0.2, "num_beams": 3}
+    stored(tmp_path / "beams", options=OPTIONS | {"generation": generation})
     stored(tmp_path / "mixed", options=OPTIONS)
     stored(tmp_path / "mixed", "textvqa", options=OPTIONS | {"limit": 3})
     assert run("eval", evaluate, words) == 2
