@@ -71,7 +71,7 @@ def odd_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every odd text as key, question, target, answer, group, cause of failure and run's name."""
     folder = tmp_path_factory.mktemp("odd")
     records = [
-        {"question_id": text or "empty", "text": text or " ", "answer": text}
+        {"question_id": text or "empty", "text": text or " ", "answer": text or "none"}
         for text in ODD.values()
     ]
     data = write_data(folder / "data", records)
