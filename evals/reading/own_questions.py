@@ -13,7 +13,6 @@ from evals.scorers.choice import LETTERS
 from evals.scorers.number import whole_number
 
 _ALLOWED: Mapping[str, Sequence[str]] = {"yes_no": ("yes", "no"), "choice": tuple(LETTERS)}
-_NOT_BLANK = "a text that is not blank"
 _AS_WRITTEN = ("contains", "regex")
 """Scorers to whose targets white space at the ends belongs."""
 
@@ -51,7 +50,7 @@ def _problem(target: str, scorer: str) -> str:
     if scorer == "numeric":
         return "a number"
     if not target.strip():  # an empty cell of a table; almost every answer holds it
-        return _NOT_BLANK
+        return "a text that is not blank"
     if scorer == "regex":
         try:
             re.compile(target)

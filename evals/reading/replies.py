@@ -88,7 +88,7 @@ def read_replies(paths: Sequence[str | Path]) -> list[JudgeReply]:
     A `.json` file holds MM-Vet's grades, an object with lists of models and contents by question,
     or MathVista's answers with an `extraction` each. A JSONL file holds this project's replies, or
     LLaVA-Bench's reviews, one run a file: the first such file is run 0. A file with all replies of
-    the runs before it is of further runs, whatever its lines say.
+    a run that a file before it has is of further runs, whatever its lines say.
 
     Raises:
         DataError: a file is missing or malformed, or has only some replies of a run before it.
@@ -102,12 +102,14 @@ def read_replies(paths: Sequence[str | Path]) -> list[JudgeReply]:
         else:
             lines = read_jsonl(found)
             read = [_parse_line(f"{found}:{n}", record, run) for n, record in lines]
-        again = there & {(reply.run, reply.question_id) for reply in read}
-        if again and len(again) < len(there):
+        runs = {reply.run for reply in read}
+        before = {(earlier, key) for earlier, key in there if earlier in runs}
+        again = before & {(reply.run, reply.question_id) for reply in read}
+        if again and again != before:
             raise DataError(
-                f"{found} has {len(again):,} of the {len(there):,} replies in the files before it "
-                "again. Give it all of them, as another run of the judge, or put corrections in "
-                "the place of what they correct."
+                f"{found} has {len(again):,} of the {len(before):,} replies that files before it "
+                "have of the same run. Give it all of them, as another run of the judge, or put "
+                "corrections in the place of what they correct."
             )
         if again:
             num_runs = 1 + max(run for run, _ in there)

@@ -38,18 +38,20 @@ def test_each_review_file_is_a_run(tmp_path):
 
 
 def test_file_that_answers_again_is_another_run(tmp_path):
-    first, second, rest = (tmp_path / f"{name}.jsonl" for name in ("first", "second", "rest"))
-    for path, keys in ((first, ["a", "b"]), (second, ["a", "b"]), (rest, ["c"])):
+    names = ("first", "second", "third", "rest")
+    first, second, third, rest = (tmp_path / f"{name}.jsonl" for name in names)
+    for path, keys in ((first, "ab"), (second, "ab"), (third, "ab"), (rest, "c")):
         lines = [asdict(reply(key=key, content=path.stem)) for key in keys]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert [(x.question_id, x.run) for x in read_replies([first, second])] == [
         *(("a", 0), ("b", 0)),
         *(("a", 1), ("b", 1)),
     ]
+    assert [x.run for x in read_replies([first, second, third])] == [0, 0, 1, 1, 2, 2]
     assert [x.run for x in read_replies([first, rest])] == [0, 0, 0]  # one run in two files
     lines = [asdict(reply(key="a", content="mended"))]
     rest.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(DataError, match=r"rest\.jsonl has 1 of the 2 replies in the files before"):
+    with pytest.raises(DataError, match=r"rest\.jsonl has 1 of the 2 replies that files before"):
         read_replies([first, rest])
 
 
