@@ -64,3 +64,11 @@ def large_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("large")
     write_large_pair(folder, NUM_QUESTIONS, NUM_IMAGES)
     return write_report(folder, "runs=[A,B]")
+
+
+@pytest.fixture(scope="session")
+def small_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The like of it with a hundredth of both."""
+    folder = tmp_path_factory.mktemp("small")
+    write_large_pair(folder, NUM_QUESTIONS // 100, NUM_IMAGES // 100)
+    return write_report(folder, "runs=[A,B]")

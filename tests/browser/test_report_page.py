@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-MAX_OPENING_S = 2.0
-MAX_FILTER_MS = 100.0
+MAX_OPENING_RATIO = 6.0
+"""Of the time that a page with a hundredth of the questions and pictures takes, in one browser."""
+MAX_FILTER_RATIO = 3.0
+NUM_PAIRS = 3
 MARKUP = "</script><script>hacked=1</script><img src=x onerror='hacked=2'><b>bold</b>{{data}}"
 ODD = {
     "markup": MARKUP,
@@ -104,13 +106,36 @@ def click_chip(page: Page, value: str, run: int = 0) -> None:
 
 
 @pytest.mark.alone
-def test_large_page_opens_fast(large_page: Path, browser: Browser) -> None:
-    times = measure_opening_s(browser, large_page)
-    assert statistics.median(times) < MAX_OPENING_S, times
+def test_a_hundred_times_the_questions_open_about_as_fast(
+    large_page: Path, small_page: Path, browser: Browser
+) -> None:
+    pairs = [
+        [statistics.median(measure_opening_s(browser, page)) for page in (large_page, small_page)]
+        for _ in range(NUM_PAIRS)
+    ]
+    assert statistics.median(large / small for large, small in pairs) < MAX_OPENING_RATIO, pairs
 
 
 @pytest.mark.alone
-def test_large_page_filters_fast(large_page: Path, new_page: NewPage) -> None:
+def test_a_hundred_times_the_questions_filter_about_as_fast(
+    large_page: Path, small_page: Path, new_page: NewPage
+) -> None:
+    pages = [new_page(), new_page()]
+    for page, path in zip(pages, (large_page, small_page), strict=True):
+        open_page(page, path, "#questions")
+    pairs = []
+    for _ in range(NUM_PAIRS):
+        times = []
+        for page in pages:
+            page.bring_to_front()
+            times.append(sum(measure_filters_ms(page).values()))
+        pairs.append(times)
+    assert statistics.median(large / small for large, small in pairs) < MAX_FILTER_RATIO, pairs
+
+
+def test_large_page_holds_all_and_draws_what_is_in_sight(
+    large_page: Path, new_page: NewPage
+) -> None:
     page = new_page()
     open_page(page, large_page, "#questions")
     assert (
@@ -118,14 +143,7 @@ def test_large_page_filters_fast(large_page: Path, new_page: NewPage) -> None:
         == NUM_IMAGES
     )
     assert page.locator("#result-count").inner_text() == f"{NUM_QUESTIONS:,} questions"
-    # The limit is the page's; a machine that is busy with something else gets further tries.
-    times = measure_filters_ms(page)
-    for _ in range(2):
-        if max(times.values()) >= MAX_FILTER_MS:
-            again = measure_filters_ms(page)
-            times = {name: min(times[name], again[name]) for name in times}
-    assert max(times.values()) < MAX_FILTER_MS, times
-    assert page.locator("#list .item").count() < 60
+    assert 0 < page.locator("#list .item").count() < 60
 
 
 def test_large_page_shows_the_pictures_of_the_rows_in_sight(
