@@ -72,6 +72,7 @@ def collate(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return {name: tensor[None] for name, tensor in row.items()}
 
 
+@pytest.mark.slow
 def test_callback_logs_the_scores_of_a_real_training(
     loaded: LoadedModel, gqa: GQA, tmp_path: Path
 ) -> None:
@@ -160,6 +161,7 @@ def test_every_option_is_in_the_table() -> None:
     assert table == named
 
 
+@pytest.mark.slow
 def test_wandb_gets_the_figures(
     loaded: LoadedModel, gqa: GQA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def test_commands_run(command: str, shell: Shell) -> None:
     assert run_program("regress", regress, options) == 0
 
 
+@pytest.mark.slow
 def test_training_script_ends_with_the_verdict(shell: Shell) -> None:
     evaluation, gate = LAST_LINE.split("&&")
     assert evaluation.startswith("python -m runners.eval ")
@@ -61,7 +62,7 @@ def test_training_script_ends_with_the_verdict(shell: Shell) -> None:
     assert shell(f"true && {gate}") == 1
 
 
-@pytest.mark.few_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scores", "changes", "stops"),
     [
@@ -78,6 +79,7 @@ def test_only_drops_and_refusals_stop_the_lenient_script(
     assert Path("verdict/verdict.json").exists() != bool(changes)
 
 
+@pytest.mark.slow
 def test_workflow_gates_on_what_a_baseline_in_the_repository_holds(shell: Shell) -> None:
     steps = yaml.safe_load(WORKFLOW)["jobs"]["gate"]["steps"]
     (command,) = [step["run"] for step in steps if "runners.regress" in step.get("run", "")]

@@ -401,6 +401,7 @@ def test_every_remedy_for_a_checkpoint_is_followed() -> None:
     assert set(rows()) == CASES.keys() | elsewhere
 
 
+@pytest.mark.few_cases(10)
 @pytest.mark.parametrize("message", CASES)
 def test_checkpoint_is_in_order_once_the_remedy_is_followed(
     message: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -66,7 +66,7 @@ STEPS = [
 ]
 
 
-@pytest.mark.few_cases(5)
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(("step", "after", "num_stored"), STEPS, ids=[step for step, *_ in STEPS])
 def test_kill_at_any_step_of_storing_costs_only_what_was_not_stored(
     step: str, after: int, num_stored: int, whole: Path, tmp_path: Path

@@ -48,7 +48,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {name: (folder / "run/custom" / name).read_bytes() for name in FILES}
 
 
-@pytest.mark.few_cases(2)
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.6, 0.8, 0.97])
 def test_file_that_may_not_grow_stops_the_run_with_whole_lines(
     share: float, whole: dict[str, bytes], tmp_path: Path
@@ -193,7 +193,7 @@ def as_stored(folder: Path) -> Callable[[Finished, str], None]:
     return check
 
 
-@pytest.mark.few_cases(2)
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("name", PLACES)
 def test_what_may_not_be_read_or_written_is_bad_input(name: str, tmp_path: Path) -> None:
     check = as_stored(tmp_path)

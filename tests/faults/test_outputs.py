@@ -83,6 +83,7 @@ def test_output_that_finds_no_room_is_named_with_the_ways_out(
     assert run_program(name, job, options, str(scored / "out")) == 0 or name == "regress"
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(("name", "job", "options", "file"), OUTPUTS, ids=PROGRAMS)
 def test_output_where_no_folder_can_be_is_bad_input(
     name: str,

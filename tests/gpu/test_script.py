@@ -55,6 +55,7 @@ def test_a_part_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(part["output"]).endswith("not done after 1 s")
 
 
+@pytest.mark.slow
 def test_a_part_that_lacks_a_package_is_left_out(tmp_path: Path) -> None:
     found = tmp_path / "found.json"
     code = (

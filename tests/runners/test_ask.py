@@ -115,6 +115,7 @@ def test_libraries_say_nothing_of_what_an_adapter_does_not_need(
     assert told[0].startswith("conversation vicuna_v1")
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_token_that_ends_the_answer_is_not_shown(
     is_terminal: bool,
@@ -146,6 +147,7 @@ def test_image_from_the_web_is_asked_about(server: str, shell: Shell, tmp_path: 
     assert fetched.stdout.strip()
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("options", "message"),
     [

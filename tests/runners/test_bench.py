@@ -44,6 +44,7 @@ STAGES = ("encode", "prefix", "suffix", "decode")
 COUNTED = ("padding_share", "num_attention_shapes", "cache_bytes_moved", "num_tower_calls")
 
 
+@pytest.mark.slow
 def test_report_holds_every_engine_on_every_workload(call: Shell, tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     command = (
@@ -72,6 +73,7 @@ def test_report_holds_every_engine_on_every_workload(call: Shell, tmp_path: Path
     assert "vqav2" in done.stdout
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("option", "named"),
     [

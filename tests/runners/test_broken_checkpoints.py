@@ -65,6 +65,7 @@ def test_every_refusal_reaches_the_user(
     check(break_one, tmp_path)
 
 
+@pytest.mark.slow
 def test_full_error_adds_the_traceback(tmp_path: Path) -> None:
     broken = tower_not_found(Workshop(tmp_path))
     os.environ["HYDRA_FULL_ERROR"] = "1"

@@ -76,7 +76,7 @@ def test_installed_version_is_held_against_the_requirement(
     assert (f"pip install '{name}" in finding.text) is (state is State.WRONG)
 
 
-@pytest.mark.few_cases(3)
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("name", SMALL_DATA)
 def test_complete_data_are_well_but_for_their_number(
     name: str, capsys: pytest.CaptureFixture[str]
@@ -112,6 +112,7 @@ def write_big_pope(num_random: int) -> None:
         put_lines(Path(f"data/coco/coco_pope_{category}.json"), rows)
 
 
+@pytest.mark.slow
 def test_other_release_of_pope_is_recognized(capsys: pytest.CaptureFixture[str]) -> None:
     write_big_pope(3000)
     argv = ["task=pope", "tasks.pope.data_dir=data"]
@@ -238,6 +239,7 @@ def test_help_explains_what_is_checked(capsys: pytest.CaptureFixture[str]) -> No
         assert part in shown
 
 
+@pytest.mark.slow
 def test_demo_data_are_well_through_a_shell(
     shell: Callable[[str, Path], Finished], tmp_path: Path
 ) -> None:

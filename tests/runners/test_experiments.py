@@ -78,6 +78,7 @@ def test_suite_is_one_word(suite: str, tasks: list[str]) -> None:
     assert jobs.tasks == [tasks]
 
 
+@pytest.mark.slow
 def test_quantization_study_is_one_command() -> None:
     jobs = Jobs()
     assert jobs.run("experiment=quantization-study") == 0
@@ -112,11 +113,13 @@ def test_lora_sweep_takes_a_list_of_checkpoints() -> None:
     assert [settings.model.path for settings in jobs.settings] == ["a=1", "b"]
 
 
+@pytest.mark.slow
 def test_lora_sweep_without_checkpoints_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert Jobs().run("experiment=lora-sweep") == 2
     assert "model.path" in capsys.readouterr().err
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize(("codes", "expected"), [((1, 0), 1), ((1, 2), 2), ((143, 0), 143)])
 def test_exit_code_is_that_of_a_sweep(codes: tuple[int, ...], expected: int) -> None:
     jobs = Jobs(*codes)

@@ -127,6 +127,7 @@ def test_packed_run_killed_and_resumed_ends_in_the_sequential_bytes(
     assert summary["batch_check"]["flipped"] == 0
 
 
+@pytest.mark.slow
 def test_interrupt_while_the_worker_starts_is_quiet(
     start: Start, demo_options: str, tmp_path: Path
 ) -> None:
@@ -144,6 +145,7 @@ def test_interrupt_while_the_worker_starts_is_quiet(
     assert has_begun or "++overwrite=true" in said.partition("To go on: ")[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signum", "code"),
     [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],

@@ -66,6 +66,7 @@ def refused(call: Shell, own: Path, before: str, after: str, program: str = "sco
     return done.stderr + done.stdout
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [

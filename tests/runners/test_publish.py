@@ -167,6 +167,7 @@ def edit(folder: Path) -> None:
         file.write("{}\n")
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("summary", "message"),
     [

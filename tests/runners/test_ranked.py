@@ -61,6 +61,7 @@ def test_sequential_engine_ends_in_the_same_bytes_after_an_interruption(
     assert len(manifest["history"]) == 2
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("command", "message"),
     [

@@ -96,7 +96,7 @@ def case(
     return [f"task={name}", *options], folder, list(map(str, task.data_files()))
 
 
-@pytest.mark.few_cases(8)
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize("output", ["output=out", "run=r"])
 def test_each_file_is_read_once(
     case: tuple[list[str], Path, list[str]], output: str, readings: Readings, tmp_path: Path

@@ -342,7 +342,7 @@ def test_unfinished_run_was_not_asked_other_questions(data: Data) -> None:
     assert "same questions" not in notes
 
 
-@pytest.mark.few_cases(5)
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -390,6 +390,7 @@ def test_a_run_is_also_named_by_its_folder(runs: Data) -> None:
     assert [run["name"] for run in Page("page.html").data["runs"]] == ["A", "elsewhere"]
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("names", "options"),
     [

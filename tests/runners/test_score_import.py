@@ -180,6 +180,7 @@ def test_missing_answers_and_recorded_failures_are_kept_apart(options: list[str]
     assert lines[1]["metadata"]["error"]["cause"] == "image_missing"
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("dropped", "added", "named"),
     [
@@ -207,6 +208,7 @@ def test_bad_input_is_one_paragraph_and_makes_no_run(
     assert not Path("results").exists()
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("error", ["out of memory", ["out of memory"], {"message": "m"}, True])
 def test_failure_in_words_alone_is_a_failure(error: object, options: list[str]) -> None:
     write_answers({"1": "red", "2": "blue"}, failed("3", error))
@@ -256,6 +258,7 @@ def test_split_without_annotations_is_kept_for_its_server(
     assert program.run("score", score, [*argv, "run=s"]) == 0
 
 
+@pytest.mark.few_cases(5)
 @pytest.mark.parametrize("name", [n for n in SMALL_DATA if n not in ("mmvet", "llavabench")])
 def test_every_benchmark_can_be_imported(name: str, tmp_path: Path) -> None:
     small = SMALL_DATA[name]
@@ -445,6 +448,7 @@ def test_figure_on_changed_data_is_marked_wherever_it_stands(
     assert "other_data" not in summary_of("after")
 
 
+@pytest.mark.slow
 def test_changed_code_of_an_included_benchmark_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

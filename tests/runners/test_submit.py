@@ -56,6 +56,7 @@ def test_upload_is_written_and_told_about(
 FAILED = line(2, "", metadata={"error": {"cause": "error", "message": "m"}})
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize(
     ("lines", "named"),
     [
@@ -118,7 +119,7 @@ def test_file_survives_wrong_answers_even_if_it_may_go(options: list[str]) -> No
     assert Path("up.json").read_text() == "mine"
 
 
-@pytest.mark.few_cases(4)
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("dropped", "added", "named"),
     [
@@ -248,6 +249,7 @@ def content_of(path: Path) -> list[Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.few_cases(3)
 @needs_shared
 @pytest.mark.parametrize("name", RECORDED)
 def test_upload_equals_the_recorded_one(name: str) -> None:

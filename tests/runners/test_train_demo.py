@@ -419,6 +419,7 @@ def test_weights_are_finite_float16_without_outliers(folder):
             assert tensor.float().abs().max() < 25 * tensor.float().std(), name
 
 
+@pytest.mark.slow
 def test_the_final_checkpoint_reaches_its_bars_and_the_early_one_is_worse(tmp_path):
     data_root = ensure_demo_data(tmp_path, num_images=2, seed=11)
     totals = {
@@ -437,6 +438,7 @@ def test_the_final_checkpoint_reaches_its_bars_and_the_early_one_is_worse(tmp_pa
     assert early["gqa"] > 0.5
 
 
+@pytest.mark.slow
 def test_the_checkpoint_in_onevision_format_reaches_its_bars(tmp_path):
     data_root = ensure_demo_data(tmp_path, num_images=2, seed=11)
     scores = measure_checkpoint(NEXT, ONEVISION.conversation, data_root)

@@ -340,6 +340,7 @@ def test_wrong_option_stops_before_anything_is_evaluated(
     assert not (workspace / "results").exists()
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("options", ["log=json", "log=json quiet=true"])
 def test_each_line_of_a_watch_is_an_object(
     options: str,

@@ -48,6 +48,7 @@ def logits_of(model: LoadedModel, request: Request) -> torch.Tensor:
         return model.model(input_ids=ids).logits[0, -1].float()
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize("options", [{}, {"max_tokens": 120}, {"replay": "off"}])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_packs_mixed_with_generated_answers_are_the_sequential_ones(

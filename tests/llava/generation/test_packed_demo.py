@@ -60,7 +60,7 @@ def expected(demo: LoadedModel, questions: list[Request]) -> Answers:
     return answers(SequentialEngine(*demo).run(questions))
 
 
-@pytest.mark.few_cases(4)
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("item_size", [7, pytest.param(50, marks=pytest.mark.slow), None])
 @pytest.mark.parametrize(
     "options",

@@ -23,6 +23,7 @@ def samples(num_samples=NUM_SAMPLES, logits=LOGITS, **options):
     return np.bincount(tokens, minlength=logits.shape[1])
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_samples_follow_the_softmax(temperature):
     counts = samples(temperature=temperature)
@@ -46,6 +47,7 @@ def test_another_distribution_would_show():
     assert chisquare(counts, other).pvalue < 1e-6
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("top_p", "kept"),
     # the softmax is .41 .25 .15 .09 .06 .03 .02; the token that passes the mass is kept

@@ -346,6 +346,7 @@ def edit_adapter(folder: Path, **fields: Any) -> None:
     path.write_text(json.dumps({k: v for k, v in content.items() if v is not ...}))
 
 
+@pytest.mark.few_cases(4)
 @pytest.mark.parametrize(
     "options",
     [

@@ -67,6 +67,7 @@ def left_padded(*rows):
     return ids, mask
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize("safetensors", [True, False], ids=["safetensors", "bin"])
 @pytest.mark.parametrize("sharded", [True, False], ids=["shards", "one file"])
 def test_every_file_layout_gives_the_same_weights(

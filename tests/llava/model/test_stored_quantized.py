@@ -219,6 +219,7 @@ def logits_of(loaded: Any) -> torch.Tensor:
         return model(input_ids=ids[None], images=pixels, image_sizes=[(90, 50)]).logits[0, -1]
 
 
+@pytest.mark.few_cases(4)
 @pytest.mark.parametrize("method", FORMATS)
 def test_stored_quantized_checkpoint_answers_as_its_dense_twin(
     method: str, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path

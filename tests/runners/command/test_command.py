@@ -357,6 +357,7 @@ def test_names_of_runs_are_completed(results: Path) -> None:
     assert completions(["report", "runs=[one,t"]) == ["runs=[one,third"]
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

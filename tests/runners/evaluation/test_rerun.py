@@ -159,7 +159,7 @@ def stored(folder: Path, name: str = "gqa", **environment: object) -> Path:
     return write_task(folder, name, [1.0], identity=identity, environment=environment)
 
 
-@pytest.mark.few_cases(7)
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -231,6 +231,7 @@ def test_folders_are_kept_as_absolute_paths_and_hub_ids_as_they_are(
     assert kept.name == "checkpoint-500"
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("identity", "given", "engine"),
     [
@@ -303,7 +304,7 @@ def test_data_of_any_task_may_have_moved(
     assert places == ["elsewhere"]
 
 
-@pytest.mark.few_cases(4)
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("options", "identity", "named"),
     [

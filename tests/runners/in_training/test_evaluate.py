@@ -99,6 +99,7 @@ def test_identity_tells_weights_apart(fresh: LoadedModel, tmp_path: Path) -> Non
     assert before["in_process"] != after["in_process"]
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("engine", ["sequential", {"max_rows": 2}, {"replay": "all"}])
 def test_engine_changes_no_answer(demo: LoadedModel, engine: Any) -> None:
     assert answers_hash(ask(demo, engine=engine, limit=12)) == answers_hash(ask(demo, limit=12))

@@ -56,7 +56,7 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.few_cases(3)
+@pytest.mark.few_cases(1)
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize("engine", ["packed", "sequential"])
@@ -69,6 +69,7 @@ def test_wrapped_model_answers_as_the_model_itself(
     assert summaries["gqa"]["coverage"] == 1
 
 
+@pytest.mark.slow
 def test_autocast_answers_as_in_mixed_training(fresh: LoadedModel) -> None:
     model = mixed_precision(fresh.model)
     packed, sequential = (

@@ -53,7 +53,7 @@ def said_of(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return said
 
 
-@pytest.mark.few_cases(5)
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize("mark", ["", "+"])
 @pytest.mark.parametrize(
     ("chosen", "option", "meant"),
@@ -77,7 +77,7 @@ def test_misspelt_option_is_told_what_it_is_close_to(
     assert f"Did you mean `{meant}`?" in said
 
 
-@pytest.mark.few_cases(4)
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize("mark", ["", "+"])
 @pytest.mark.parametrize(
     ("chosen", "option", "owner"),
@@ -98,7 +98,7 @@ def test_option_of_another_choice_is_told_whose_it_is(
     assert f"It is an option of {owner}." in said
 
 
-@pytest.mark.few_cases(4)
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     "option",
     [
@@ -113,7 +113,7 @@ def test_option_of_a_wrong_type_is_named(option: str, capsys: pytest.CaptureFixt
     assert option.partition("=")[0] in said_of([option], capsys)
 
 
-@pytest.mark.few_cases(4)
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("chosen", "option", "must"),
     [
@@ -141,6 +141,7 @@ def test_option_out_of_its_range_is_told_the_range(
     assert f"`{option.partition('=')[0]}` {must}" in said_of([*chosen, option], capsys)
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     "option",
     [

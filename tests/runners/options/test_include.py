@@ -280,6 +280,7 @@ def test_only_the_command_line_includes(
     assert "`include` must be given on the command line" in capsys.readouterr().err
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     "option", ["conversation.system=Hm", "conversation.roles=[A,B]", "conversation.stop=[x]"]
 )

@@ -124,6 +124,7 @@ def test_name_that_just_fits_is_left_as_it_is() -> None:
     assert run_name(EvalConfig(model=model, limit=3)) == 248 * "x" + "-limit3"
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     "words",
     [

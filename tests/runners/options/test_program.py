@@ -36,7 +36,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
-@pytest.mark.few_cases(7)
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("argv", "named"),
     [
@@ -86,6 +86,7 @@ def test_wrong_option_is_one_paragraph_that_names_it(
     assert captured.out == ""
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize("value", ["null", "5", "gqa"])
 @pytest.mark.parametrize("option", ["tasks.gqa", "+tasks.mine"])
 def test_task_that_is_no_mapping_is_refused(
@@ -113,6 +114,7 @@ def named_tasks(*options: str) -> tuple[int, list[str]]:
     return program.run("eval", reading, argv), names
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize("name", ["mine", "5", "2024", "2026_11_27", "it's"])
 def test_name_of_own_questions_is_text(name: str) -> None:
     assert named_tasks(f"tasks.custom.name={name}") == (0, [name, "gqa"])
@@ -144,7 +146,7 @@ def test_name_of_a_task_that_its_folder_cannot_have_is_refused(
     assert message.count("\n") == 1
 
 
-@pytest.mark.few_cases(3)
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize(
     ("run", "names"),
     [
@@ -258,7 +260,7 @@ def returning(codes: dict[str, int], seen: list[str]) -> Callable[[DictConfig], 
     return job
 
 
-@pytest.mark.few_cases(2)
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize(
     ("codes", "code", "num_run"),
     [
@@ -312,6 +314,7 @@ def test_overrides_may_stand_on_both_sides_of_the_sweep_flag() -> None:
     assert seen == ["/a", "/b"]
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("argv", [["limit=1"], ["-m", "limit=1,2"], ["limits=1"]])
 def test_nothing_is_left_in_the_folder(argv: list[str]) -> None:
     program.run("eval", composing, argv)
@@ -333,6 +336,7 @@ def test_help_lists_models_tasks_and_quantizations(capsys: pytest.CaptureFixture
         assert name in shown
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("option", ["+limitt=3", "+model.pth=x"])
 def test_option_that_a_plus_put_in_is_refused(
     option: str, shell: Callable[[str, Path], Finished], tmp_path: Path

@@ -152,6 +152,7 @@ def slurm(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 def test_slurm_experiment_submits_a_job_for_each_checkpoint(
     slurm: None, workspace: Path, capsys: pytest.CaptureFixture[str]

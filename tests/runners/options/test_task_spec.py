@@ -164,6 +164,7 @@ def test_given_options_are_those_of_the_command_line(
     assert list(chosen[0].specs) == ["gqa", "mmvet"]
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -40,7 +40,7 @@ def replies_of(folder: Path, task: str = "mmvet", run: int = 0) -> list[dict[str
     return read_lines(path)
 
 
-@pytest.mark.few_cases(3)
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("name", PASSING)
 def test_call_that_fails_in_passing_is_repeated(name: str, mmvet: Path, tmp_path: Path) -> None:
     with ChatServer(PASSING[name], PASSING[name]) as server:
@@ -62,6 +62,7 @@ def test_waits_double_and_heed_the_endpoint(mmvet: Path) -> None:
     assert waits[2] >= 0.3
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("answer", "more", "num_asked", "named"),
     [
@@ -184,6 +185,7 @@ def test_call_ends_after_its_time_though_bytes_keep_coming(
     assert not (tmp_path / "out/mmvet/scores.jsonl").exists()
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     "answer",
     [
@@ -211,6 +213,7 @@ def test_reply_without_bound_is_a_failure_of_its_question(
     assert all(path.stat().st_size < 100_000 for path in tmp_path.rglob("run-*.jsonl"))
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize(
     ("answer", "cause"),
     [

@@ -168,6 +168,7 @@ def test_given_replies_that_grade_nothing_are_to_be_mended(
     )
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     "record",
     [

@@ -87,7 +87,7 @@ def refusal(finish_reason: str = "stop", **message: object) -> Answer:
     return status, json.dumps(content), headers
 
 
-@pytest.mark.few_cases(4)
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize(
     ("answer", "num_calls"),
     [

@@ -386,6 +386,7 @@ def test_run_that_is_being_written_is_refused(
     assert "another process" in capsys.readouterr().err
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("options", "named"),
     [

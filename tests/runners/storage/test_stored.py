@@ -99,7 +99,7 @@ def add_foreign_line(folder: Path) -> None:
 EDITS = [edit_text, edit_text_and_id, edit_prompt, add_foreign_line]
 
 
-@pytest.mark.few_cases(2)
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("edit", EDITS)
 def test_edited_answer_is_told_by_every_program(
     edit: Callable[[Path], None], pair: Data, capsys: pytest.CaptureFixture[str]
@@ -127,7 +127,7 @@ def test_edited_answer_is_told_by_every_program(
     assert summary.num_answered == (8 if edit is add_foreign_line else 7)
 
 
-@pytest.mark.few_cases(2)
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize(
     "change",
     [
@@ -261,7 +261,7 @@ def test_untouched_run_is_finished(pair: Data) -> None:
     }
 
 
-@pytest.mark.few_cases(2)
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("name", ["manifest.json", "predictions.jsonl", "trace.jsonl"])
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_a_pipe_in_a_strangers_run_holds_nobody_up(
@@ -286,7 +286,7 @@ PROGRAMS: dict[str, Callable[[str], int]] = {
 }
 
 
-@pytest.mark.few_cases(2)
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("name", ["A", "results/A", "./results/A", "elsewhere", "sub/elsewhere"])
 def test_every_program_finds_a_run_by_name_and_by_folder(
     name: str, pair: Data, capsys: pytest.CaptureFixture[str]
@@ -303,7 +303,7 @@ def test_every_program_finds_a_run_by_name_and_by_folder(
             assert code == 0, said
 
 
-@pytest.mark.few_cases(2)
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("name", ["nowhere", "..", ".", "results/nowhere", "llava-v1.5-7b", "data"])
 def test_every_program_refuses_what_is_no_run(
     name: str, pair: Data, capsys: pytest.CaptureFixture[str]
@@ -347,7 +347,7 @@ def leave(folder: Path) -> None:
     """Changes nothing."""
 
 
-@pytest.mark.few_cases(3)
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize(
     ("before", "after", "differing"),
     [
@@ -379,6 +379,7 @@ def test_gate_and_report_agree_on_what_may_be_compared(
     assert differing in said
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize(
     ("unit", "value", "shown"), [("points", 1.05, "1.05"), ("share", 1.05, "105.00")]
 )
@@ -429,6 +430,7 @@ def change_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) ->
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("template", [{"a": 1}, ["a"], 5, "\ud800"])
 def test_template_of_any_type_and_text_is_told(
     template: object, pair: Data, capsys: pytest.CaptureFixture[str]

@@ -42,6 +42,7 @@ def spoil_hashes(folder: Path) -> None:
     (folder / "summary.json").write_text(json.dumps(summary | {"hashes": {}}))
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [

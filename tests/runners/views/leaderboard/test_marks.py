@@ -23,6 +23,7 @@ def write_gqa(tmp_path: Path, **fields: Any) -> Path:
     return write_task(run, "gqa", scores_of_mean(0.63, 100), environment=environment, **fields)
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize(
     ("used", "usual"),
     [
@@ -42,7 +43,7 @@ def test_template_of_the_model_is_not_marked(
     assert record["gqa/testdev_balanced/accuracy difference"]
 
 
-@pytest.mark.few_cases(4)
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("fields", "note", "is_comparable"),
     [
@@ -124,6 +125,7 @@ def test_figure_of_other_options_than_the_run_had_is_not_stale(
     assert notes == options if is_kept else notes.startswith("stale: scored by vqa_always")
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize("content", [5, {}, {"_target_": "os.system"}, {"_target_": 1}, []])
 def test_what_no_task_is_described_by_does_not_stop_the_leaderboard(
     content: object, results: Path, build: Build
@@ -168,6 +170,7 @@ def test_answers_that_are_newer_than_their_figures_are_told(results: Path, build
     assert notes == "the stored answers are others than those that were scored"
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("name", "fields", "note"),
     [

@@ -33,6 +33,7 @@ def test_published_tables_in_the_results_folder_go_first(results: Path, build: B
     assert "own.csv:2 must have the columns model, task, split" in built.stderr
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     "figures", ["0.62,62.0%", '1531.3,"1,531.3"', "0.608,60.8*", "0.6,", "-,62.0"]
 )

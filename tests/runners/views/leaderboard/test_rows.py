@@ -31,6 +31,7 @@ def test_a_run_stands_beside_the_published_figure_with_interval_and_difference(
     assert names[1:] == ["llava-v1.5-7b", "llava-v1.5-7b", "llava-v1.5-13b"]
 
 
+@pytest.mark.few_cases(4)
 @pytest.mark.parametrize(
     ("identity", "setup"),
     [

@@ -19,6 +19,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_are_text_everywhere(name: str, tmp_path: Path, build: Build) -> None:
     write_task(tmp_path / "results" / name, "gqa", [1.0, 0.0])
