@@ -214,7 +214,6 @@ def custom_options(tiny_checkpoint: Path, questions: Path) -> str:
     )
 
 
-@pytest.mark.slow
 def test_failed_questions_are_recorded_and_counted(
     shell: Shell, call: Shell, custom_options: str, tmp_path: Path
 ) -> None:

@@ -113,7 +113,6 @@ def test_lora_sweep_takes_a_list_of_checkpoints() -> None:
     assert [settings.model.path for settings in jobs.settings] == ["a=1", "b"]
 
 
-@pytest.mark.slow
 def test_lora_sweep_without_checkpoints_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert Jobs().run("experiment=lora-sweep") == 2
     assert "model.path" in capsys.readouterr().err

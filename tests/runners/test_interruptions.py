@@ -145,7 +145,6 @@ def test_interrupt_while_the_worker_starts_is_quiet(
     assert has_begun or "++overwrite=true" in said.partition("To go on: ")[2]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signum", "code"),
     [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],

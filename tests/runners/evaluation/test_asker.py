@@ -34,7 +34,6 @@ def write_questions(folder: Path, texts: Iterable[str]) -> None:
     (folder / "q.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "texts",
     [
@@ -54,7 +53,6 @@ def test_what_nobody_can_be_asked_is_stored_beside_the_answers(
     assert workers == [*["local-0"] * (len(texts) - 2), None, None]
 
 
-@pytest.mark.slow
 def test_answers_reach_the_disk_while_no_others_come(
     options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
