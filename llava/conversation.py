@@ -9,7 +9,9 @@ from functools import partial
 from typing import Any
 
 from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_TOKEN
-from llava.errors import ConversationError
+
+DECLARED = "declared"
+"""The `version` of templates that are declared outside of the package."""
 
 
 class SeparatorStyle(Enum):
@@ -83,7 +85,7 @@ class Conversation:
             return self._join_llama_3(turns)
         system, closed, opened = _FORMS[self.sep_style]
         # LLaVA's own code ends an empty system text too
-        begins = self.system or (self.version != _DECLARED and self.sep_style not in _CLOSED_ALIKE)
+        begins = self.system or (self.version != DECLARED and self.sep_style not in _CLOSED_ALIKE)
         prompt = system.format(system=self.system, sep=self.sep) if begins else ""
         alternates = self.sep_style in (SeparatorStyle.TWO, SeparatorStyle.PLAIN)
         for i, (role, text) in enumerate(turns):
@@ -316,66 +318,6 @@ conv_templates: dict[str, Conversation] = {
 """Every template by its name; copy one before adding turns. Of several names of one template, the
 first is the one that runs are known by, see `first_name`."""
 
-_BUILT_IN = frozenset(conv_templates)
-_DECLARED = "declared"
-_NUM_SEPARATORS = {SeparatorStyle.TWO: 2, SeparatorStyle.LLAMA_2: 2}
-"""In these styles the turns of the assistant end with a separator of their own."""
-_OWN_ROLES = {
-    SeparatorStyle.LLAMA_2: _USER,
-    SeparatorStyle.LLAMA_3: _LLAMA_3,
-    SeparatorStyle.PLAIN: ("", ""),
-}
-"""Styles that write the roles in their own way, whatever they are called."""
-
-
-def declare_template(
-    name: str,
-    *,
-    style: str,
-    system: str,
-    roles: Sequence[str] | None,
-    separators: Sequence[str],
-    stops: Sequence[str] = (),
-) -> None:
-    """Adds a template that is declared outside of this module to `conv_templates`.
-
-    Args:
-        name: Its name, which no template of this module has.
-        style: How the parts are joined: a `SeparatorStyle` in lower case.
-        system: The text in front of the turns, with its markup; empty for nothing at all.
-        roles: The names of user and assistant, with their markup; None where the style has its own.
-        separators: What ends a turn; in some styles one for the user and one for the assistant.
-        stops: Texts that end an answer beside the end token, each one token of the tokenizer.
-
-    Raises:
-        ConversationError: it cannot be such a template; the message names the field.
-    """
-    if name in _BUILT_IN:
-        raise ConversationError(f"{name} is a template of the package. Choose another name.")
-    styles = {each.name.lower(): each for each in SeparatorStyle}
-    if style not in styles:
-        raise ConversationError(f"`style` must be one of {', '.join(styles)}, but is {style!r}.")
-    kind = styles[style]
-    if (roles is None) != (kind in _OWN_ROLES) or (roles is not None and len(roles) != 2):
-        wanted = "left out" if kind in _OWN_ROLES else "a list of two texts"
-        raise ConversationError(f"`roles` must be {wanted} in style {style}, but is {roles!r}.")
-    number = _NUM_SEPARATORS.get(kind, 1)
-    if len(separators) != number:
-        raise ConversationError(
-            f"`separators` must be a list of {number} in style {style}, but is {separators!r}."
-        )
-    if kind is SeparatorStyle.GEMMA and system:
-        raise ConversationError("`system` must be left out in style gemma, which has no such turn.")
-    conv_templates[name] = Conversation(
-        system=system,
-        roles=_OWN_ROLES[kind] if roles is None else (roles[0], roles[1]),
-        sep_style=kind,
-        sep=separators[0],
-        sep2=separators[-1] if number > 1 else None,
-        version=_DECLARED,
-        stops=tuple(stops),
-    )
-
 
 def first_name(template: str) -> str:
     """Returns the first of the names that a template has; an unknown name as it is.
@@ -385,11 +327,6 @@ def first_name(template: str) -> str:
     """
     wanted = conv_templates.get(template)
     return next((name for name, one in conv_templates.items() if one == wanted), template)
-
-
-def declared_templates() -> dict[str, Conversation]:
-    """Returns the templates that `declare_template` added, by name."""
-    return {name: each for name, each in conv_templates.items() if name not in _BUILT_IN}
 
 
 def render_question(
@@ -411,24 +348,11 @@ def render_question(
         turn = text.replace(DEFAULT_IMAGE_TOKEN, placeholder)
     else:
         turn = (placeholder + "\n") * num_images + text
-    return _ask(template, turn).get_prompt()
+    return open_question(template, turn).get_prompt()
 
 
-def answer_lead(template: str) -> str:
-    """Returns what a template puts between the prompt of a question and the answer to it.
-
-    >>> answer_lead("vicuna_v1"), answer_lead("qwen_1_5")
-    (' ', '')
-    """
-    conversation, answer = _ask(template, "?"), "!"
-    opened = conversation.get_prompt()
-    conversation.sep2 = conversation.sep2 or ""  # `plain` has none, as it never closes an answer
-    conversation.messages[-1][1] = answer
-    return conversation.get_prompt().removeprefix(opened).partition(answer)[0]
-
-
-def _ask(template: str, turn: str) -> Conversation:
-    """The conversation of one question, the assistant's turn open."""
+def open_question(template: str, turn: str) -> Conversation:
+    """Returns the conversation of one question, the assistant's turn open."""
     conversation = conv_templates[template].copy()
     conversation.append_message(conversation.roles[0], turn)
     conversation.append_message(conversation.roles[1], None)

@@ -58,8 +58,7 @@ def ask(config: DictConfig) -> int:
         )
     if images and not subject.checkpoint.is_multimodal:
         raise ConfigError(
-            f"{subject.name} is a language model without a vision tower. "
-            f"{subject.checkpoint.vision_remedy}"
+            f"{subject.name} is a language model without a vision tower. {subject.vision_remedy}"
         )
     print(f"conversation {subject.template}: {subject.template_reason}", file=sys.stderr)
     return _answer(settings, subject, request)

@@ -75,6 +75,21 @@ def tiny_checkpoint(tiny_tower: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def anyres_checkpoint(tiny_tower: Path) -> Path:
+    """A checkpoint that cuts images into tiles of 56 x 56 pixels and drops their padding."""
+    from tests.checkpoints import make_checkpoint
+
+    return make_checkpoint(
+        tiny_tower.parent / "llava-v1.6-vicuna-tiny",
+        tiny_tower,
+        seed=1,
+        image_aspect_ratio="anyres",
+        image_grid_pinpoints=[[56, 112], [112, 56], [112, 112], [168, 56], [56, 168]],
+        mm_patch_merge_type="spatial_unpad",
+    )
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tiny_checkpoint: Path, one_torch_thread: None) -> LoadedModel:
     """The checkpoint, loaded once in float32 on the CPU; tests leave it as they found it."""
     from llava.model.builder import load_pretrained_model

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 EDGES = (0.0, *(2.0 ** (k / 2) for k in range(-2, 25)))
 """Lower edges, in steps, of the classes in which margins are counted."""
@@ -116,23 +116,6 @@ class Briefing:
     num_questions: int = _UNTOLD_QUESTIONS
     num_to_measure: int = NUM_MEASURED
     known: Calibration = Calibration()
-
-    @classmethod
-    def for_each(cls, num_workers: int, num_questions: int, known: Calibration) -> Briefing:
-        """Returns what each of some workers is told at the beginning of a run.
-
-        Args:
-            num_workers: They measure together, at most one question in `MEASURE_EVERY`.
-            num_questions: Of the run.
-            known: What an earlier session has seen.
-        """
-        wanted = min(NUM_MEASURED, num_questions // MEASURE_EVERY) - known.num_measured
-        share = math.ceil(max(0, wanted) / num_workers)
-        return cls(num_questions=num_questions, num_to_measure=share, known=known)
-
-    def and_seen(self, seen: Calibration) -> Briefing:
-        """Returns the same with what all workers together have seen since."""
-        return replace(self, known=self.known.merged(seen))
 
 
 def count_margins(margins: Iterable[float]) -> Sequence[int]:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from PIL import Image
 
+from llava.content_hash import hash_image
 from llava.generation.budget import is_out_of_memory
 from llava.generation.request import FailureCause, ImageSource, Request, RequestError
-from llava.image_hash import hash_image
 from llava.images import process_images
 from llava.tiling import read_layout
 

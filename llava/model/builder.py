@@ -20,6 +20,7 @@ from transformers import (
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from llava.content_hash import hash_weight_files
 from llava.errors import CheckpointError, reason_of
 from llava.model.adapters import (
     Adapter,
@@ -33,7 +34,6 @@ from llava.model.adapters import (
     require_whole_projector,
 )
 from llava.model.checkpoint import Checkpoint, inspect_checkpoint
-from llava.model.content_hash import hash_weight_files
 from llava.model.facts import kept_fields, kept_options
 from llava.model.kinds import CheckpointKind
 from llava.model.locate import find_weight_files, read_json_object

@@ -121,20 +121,6 @@ class Checkpoint:
         return find_weight_files(self.tower_dir)
 
     @property
-    def vision_remedy(self) -> str:
-        """What to do where a plain language model is to be shown images."""
-        if self.kind is CheckpointKind.PLAIN_ADAPTER:
-            return (
-                f"{self.path} holds a LoRA adapter alone: its config.json and {NON_LORA_FILE}, "
-                "with the projector, are missing. LLaVA writes them when a training ends; copy "
-                "them from its output folder."
-            )
-        return (
-            "Give a LLaVA checkpoint, or the adapter or projector that was trained over this "
-            "model, with `model.path=`, and this one as `model.base=`."
-        )
-
-    @property
     def context_len(self) -> int:
         """The longest prompt with its answer, see `context_len_of`.
 
@@ -147,28 +133,6 @@ class Checkpoint:
         """The longest prompt, images included, that leaves room for an answer and is not cut."""
         longest = int(self.config.get("tokenizer_model_max_length") or self.context_len)
         return min(longest, max(self.context_len, longest) - 1)
-
-    @property
-    def context_field(self) -> str:
-        """The field of config.json that limits a prompt; without any of them 2,048 does."""
-        if self.config.get("tokenizer_model_max_length"):
-            return "tokenizer_model_max_length"
-        if self.native:
-            return "text_config.max_position_embeddings"
-        is_stated = self.config.get("max_sequence_length") or self.family.is_original
-        return "max_sequence_length" if is_stated else "max_position_embeddings"
-
-    @property
-    def num_views(self) -> int:
-        """How many views of an image the tower gets: 1, or the most that tiling can give."""
-        return 1 if self.tower is None else self.layout.num_views(self.tower.image_size)
-
-    @property
-    def most_image_tokens(self) -> int:
-        """Embeddings of an image in the largest layout; 0 for a plain language model."""
-        if self.tower is None:
-            return 0
-        return self.tower.num_features * self.layout.num_read(self.tower.image_size)
 
     def image_tokens(self, num_images: int) -> tuple[int, int]:
         """Returns the fewest and the most embeddings of each of so many images of one question.

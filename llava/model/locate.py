@@ -42,7 +42,7 @@ def resolve_model_path(
     folder = expand_home(path)
     if folder.is_dir():
         return folder
-    if not _is_hub_id(path):
+    if not is_hub_id(path):
         raise CheckpointError(
             f"`{option}` must be a folder or a hub id (owner/name), but {path!r} is neither. "
             "Check the path."
@@ -69,7 +69,7 @@ def resolve_vision_tower(name: str, *checkpoint_dirs: str | Path | None) -> Path
     for place in places:
         if place.is_dir():
             return place
-    if _is_hub_id(name):
+    if is_hub_id(name):
         return _download(name, None, "mm_vision_tower")
     raise CheckpointError(
         f"The vision tower {name!r}, which the checkpoint's config.json names as "
@@ -90,16 +90,6 @@ def vision_tower_places(name: str, *checkpoint_dirs: str | Path | None) -> list[
         for part in parts
         for place in (folder.parent / part, folder / part)
     ]
-
-
-def hub_folders(name: str) -> list[Path]:
-    """Returns the folders that the hub's cache holds of a hub id; none for any other name."""
-    if not _is_hub_id(name):
-        return []
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    kept = Path(HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "snapshots")
-    return sorted(kept.iterdir()) if kept.is_dir() else []
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -274,5 +264,6 @@ def _download(repo_id: str, revision: str | None, option: str) -> Path:
         ) from error
 
 
-def _is_hub_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
+    """Whether a name is of the form owner/name."""
     return not name.startswith((".", "/", "~")) and name.count("/") == 1 and all(name.split("/"))

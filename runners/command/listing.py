@@ -8,14 +8,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from evals.errors import DataError
-from llava.conversation import conv_templates, declared_templates
+from llava.conversation import conv_templates
 from runners.command.plain_options import read_plain
 from runners.environment import COMMAND, to_go_on
 from runners.errors import COMPLETE, ConfigError
 from runners.logs import mask_secrets
 from runners.options.build import default_spec
 from runners.options.conf_files import list_choices, read_defaults, read_texts
-from runners.options.include import split_include, use_folders
+from runners.options.include import declared_templates, split_include, use_folders
 from runners.options.register import register
 from runners.options.words import is_multirun
 from runners.storage.run_table import render_metric

@@ -8,16 +8,18 @@ from functools import partial
 from pathlib import Path
 
 from evals.records import Sample
-from llava.conversation import declared_templates
+from llava.content_hash import cached_hash
 from llava.errors import CheckpointError, ConversationError
 from llava.model.checkpoint import Checkpoint, inspect_checkpoint
-from llava.model.content_hash import cached_hash, find_weights, hash_small_files
+from llava.model.kinds import NON_LORA_FILE, CheckpointKind
 from llava.template_choice import resolve_conversation, stop_tokens
 from llava.tokenizer import load_checkpoint_tokenizer
 from runners.evaluation.prompts import PromptRenderer
 from runners.options.engine import EngineOptions
+from runners.options.include import declared_templates
 from runners.options.model import SubjectConfig
 from runners.options.names import model_name
+from runners.workers.loaded_files import find_weights, hash_small_files
 from runners.workers.messages import LoadModel
 
 
@@ -38,6 +40,20 @@ class Subject:
     def marks_images(self) -> bool:
         """Whether the checkpoint wants images between start and end tokens."""
         return bool(self.checkpoint.config.get("mm_use_im_start_end", False))
+
+    @property
+    def vision_remedy(self) -> str:
+        """What to do where a plain language model is to be shown images."""
+        if self.checkpoint.kind is CheckpointKind.PLAIN_ADAPTER:
+            return (
+                f"{self.checkpoint.path} holds a LoRA adapter alone: its config.json and "
+                f"{NON_LORA_FILE}, with the projector, are missing. LLaVA writes them when a "
+                "training ends; copy them from its output folder."
+            )
+        return (
+            "Give a LLaVA checkpoint, or the adapter or projector that was trained over this "
+            "model, with `model.path=`, and this one as `model.base=`."
+        )
 
     def known_hashes(self) -> tuple[dict[str, dict[str, str]], dict[str, list[Path]]]:
         """Returns the hashes of what decides an answer, and weights whose hash is not known.
@@ -65,7 +81,7 @@ class Subject:
         if number and not self.checkpoint.is_multimodal:
             raise CheckpointError(
                 f"{self.name} is a language model without a vision tower, but {number:,} questions "
-                f"of {task} show images. {self.checkpoint.vision_remedy}"
+                f"of {task} show images. {self.vision_remedy}"
             )
 
     def require_choices(self, samples: Sequence[Sample]) -> None:

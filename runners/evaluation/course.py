@@ -11,12 +11,6 @@ from pathlib import Path
 from evals.errors import DataError
 from llava.errors import CheckpointError, ConversationError
 from llava.generation.calibration import Calibration
-from llava.model.content_hash import (
-    FileStates,
-    describe_other_files,
-    read_states,
-    require_unchanged,
-)
 from runners.environment import (
     command,
     describe_environment,
@@ -35,6 +29,7 @@ from runners.evaluation.provenance import Environment, Timing
 from runners.evaluation.questions import AskedTask
 from runners.evaluation.rerun import repeatable_options
 from runners.evaluation.resuming import TaskRun
+from runners.evaluation.work import most_image_tokens
 from runners.logs import RunLog, doing, stdout_columns
 from runners.options.eval import EvalConfig
 from runners.options.names import run_name
@@ -46,6 +41,12 @@ from runners.storage.identity import UNKNOWN
 from runners.storage.run_table import render_summaries, summary_rows, write_tables
 from runners.storage.stored import StoredTask
 from runners.workers.interface import build_workers
+from runners.workers.loaded_files import (
+    FileStates,
+    describe_other_files,
+    read_states,
+    require_unchanged,
+)
 from runners.workers.messages import ModelLoaded
 
 logger = logging.getLogger(__name__)
@@ -283,7 +284,7 @@ class Course:
             asker = Asker(
                 workers=self._workers,
                 renderer=renderer,
-                num_image_tokens=subject.checkpoint.most_image_tokens,
+                num_image_tokens=most_image_tokens(subject.checkpoint),
                 pack_tokens=loaded.max_tokens,
                 interruption=self.interruption,
                 progress=progress,

@@ -32,7 +32,7 @@ from runners.evaluation.roofline import (
     overall_s,
     plan_for,
 )
-from runners.evaluation.work import cut_into_pieces, most_tokens
+from runners.evaluation.work import cut_into_pieces, most_image_tokens, most_tokens
 from runners.logs import doing
 from runners.options.eval import EvalConfig
 from runners.storage.asked import group_by_images
@@ -284,23 +284,39 @@ def _pack(
     on_gpu: bool,
 ) -> list[Pack]:
     """The packs that workers would make of those samples that are kept, dealt as work is dealt."""
-    num_image_tokens = checkpoint.most_image_tokens
+    num_image_tokens = most_image_tokens(checkpoint)
     most = most_tokens(GPU_PACK_TOKENS if on_gpu else CPU_PACK_TOKENS)
     pieces = cut_into_pieces((s for s in samples if s.key in kept), num_image_tokens, most)
     items = [[kept[sample.key] for sample in piece] for piece in pieces]
     return plan_for(items, num_image_tokens=num_image_tokens, width=width, on_gpu=on_gpu)
 
 
+def num_views(checkpoint: Checkpoint) -> int:
+    """Returns how many views of an image the tower gets: 1, or the most that tiling can give."""
+    tower = checkpoint.tower
+    return 1 if tower is None else checkpoint.layout.num_views(tower.image_size)
+
+
 def _tower_shape(checkpoint: Checkpoint) -> TowerShape:
-    return TowerShape.of(checkpoint.config, checkpoint.tower, checkpoint.num_views)
+    return TowerShape.of(checkpoint.config, checkpoint.tower, num_views(checkpoint))
+
+
+def _context_field(checkpoint: Checkpoint) -> str:
+    """The field of config.json that limits a prompt; without any of them 2,048 tokens do."""
+    if checkpoint.config.get("tokenizer_model_max_length"):
+        return "tokenizer_model_max_length"
+    if checkpoint.native:
+        return "text_config.max_position_embeddings"
+    is_stated = checkpoint.config.get("max_sequence_length") or checkpoint.family.is_original
+    return "max_sequence_length" if is_stated else "max_position_embeddings"
 
 
 def _problems(plan: TaskPlan, checkpoint: Checkpoint) -> Iterator[str]:
     """Says which questions the run itself would not get an answer to."""
     context = f"{checkpoint.max_prompt_tokens:,} tokens"
-    if value := checkpoint.config.get(checkpoint.context_field.rpartition(".")[2]):
-        path = checkpoint.config_file
-        context += f", as `{checkpoint.context_field}` is {value:,} in {path}"
+    field = _context_field(checkpoint)
+    if value := checkpoint.config.get(field.rpartition(".")[2]):
+        context += f", as `{field}` is {value:,} in {checkpoint.config_file}"
     for cause, number in plan.failures.items():
         why = f" (they and their images do not fit into {context})"
         told = why if cause == Cause.PROMPT_TOO_LONG else ""

@@ -1,7 +1,7 @@
 """The image files of a task: which are missing, and which have changed since they were asked about.
 
 A file is the same as long as its state is, by the one rule that holds for weights, too
-(`llava.model.content_hash.state_of`). Where it differs, as after copying a folder, or where an
+(`llava.content_hash.state_of`). Where it differs, as after copying a folder, or where an
 older version recorded less than that, the images are decoded and compared with what the worker saw,
 so that only those that changed are asked about again.
 """
@@ -16,8 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from evals.reading.images import ImageFile, ImageSource
 from evals.records import Cause, Failure, Sample
-from llava.image_hash import hash_image
-from llava.model.content_hash import state_of
+from llava.content_hash import hash_image, state_of
 from runners.environment import num_cores
 from runners.storage.answer_store import AnswerStore
 from runners.storage.long_names import shorten_names

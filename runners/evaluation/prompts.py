@@ -10,7 +10,7 @@ import numpy as np
 
 from evals.records import Cause, Failure, Sample
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
-from llava.conversation import answer_lead, render_question
+from llava.conversation import open_question, render_question
 from llava.generation.request import GenerationConfig, Request
 from llava.tokens import ChunkEncoder, tokenizer_image_token
 from runners.errors import ConfigError
@@ -133,3 +133,16 @@ def _half_character(text: str) -> int | None:
     except UnicodeEncodeError as error:
         return error.start
     return None
+
+
+def answer_lead(template: str) -> str:
+    """Returns what a template puts between the prompt of a question and the answer to it.
+
+    >>> answer_lead("vicuna_v1"), answer_lead("qwen_1_5")
+    (' ', '')
+    """
+    conversation, answer = open_question(template, "?"), "!"
+    opened = conversation.get_prompt()
+    conversation.sep2 = conversation.sep2 or ""  # `plain` has none, as it never closes an answer
+    conversation.messages[-1][1] = answer
+    return conversation.get_prompt().removeprefix(opened).partition(answer)[0]

@@ -16,8 +16,8 @@ from evals.benchmark import GENERATE, Benchmark
 from evals.errors import DataError
 from evals.reading.files import collection_paused
 from evals.records import Failure, Sample, Score
+from llava.content_hash import state_of
 from llava.generation.request import CHOOSING, Completion, GenerationConfig
-from llava.model.content_hash import state_of
 from runners.errors import ConfigError, StoreError
 from runners.evaluation.identity import ModelIdentity, compose_identity
 from runners.evaluation.images import ImageFiles

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llava.generation.calibration import Briefing, Calibration
+from llava.generation.calibration import Calibration
 from llava.generation.plan import Pack, plan_packs, split_passes
 from llava.generation.request import Request
 from llava.model.tower_kinds import Tower
+from runners.workers.briefing import brief_each
 
 STAGES = ("tower", "prefix", "suffix", "decode", "replays", "parent")
 """Where time goes; all but the parent's is the device's."""
@@ -222,7 +223,7 @@ class Roofline:
         replayed = 1 - kept ** (self.num_new_tokens / REPLAYED_LENGTH)
         if self.dtype != "float32":
             run = num_of_run or num_questions
-            replayed += Briefing.for_each(1, run, Calibration()).num_to_measure / run
+            replayed += brief_each(1, run, Calibration()).num_to_measure / run
         for pack in packs:
             taken = {**self._packed(pack), "replays": min(1.0, replayed) * self._alone(pack)}
             for stage, seconds in taken.items():

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from evals.records import Failure, Sample
 from llava.generation.request import GenerationConfig, Request
+from llava.model.checkpoint import Checkpoint
 from runners.evaluation.prompts import PromptRenderer
 from runners.storage.asked import estimate_tokens, group_by_images
 
@@ -137,3 +138,10 @@ def piece_tokens(number: int, left: int, num_workers: int, max_tokens: int) -> i
         return rising
     share = left // (num_workers * _PIECES_PER_WORKER)
     return min(rising, max(_MIN_TOKENS, max_tokens // _LAST_PART, share))
+
+
+def most_image_tokens(checkpoint: Checkpoint) -> int:
+    """Returns the embeddings of an image in the largest layout; 0 for a plain language model."""
+    if checkpoint.tower is None:
+        return 0
+    return checkpoint.tower.num_features * checkpoint.layout.num_read(checkpoint.tower.image_size)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from evals.reading.files import visible
+from llava.content_hash import state_of
 from llava.errors import CheckpointError
-from llava.model.content_hash import state_of
 from llava.model.kinds import (
     ADAPTER_CONFIG,
     ADAPTER_FILES,
@@ -26,7 +26,7 @@ from llava.model.locate import (
     expand_home,
     find_weight_files,
     has_weight_files,
-    hub_folders,
+    is_hub_id,
     vision_tower_places,
 )
 from llava.model.native import is_native_config
@@ -172,7 +172,7 @@ def _read_object(path: Path) -> dict[str, object] | None:
 def _deciding_files(folder: Path, base: str | None) -> Iterator[Path]:
     """The files of the checkpoint, which has to be there, and of what lies beside it."""
     yield from _files(folder)
-    bases = [] if base is None else [expand_home(base), *hub_folders(base)]
+    bases = [] if base is None else [expand_home(base), *_hub_folders(base)]
     for place in (*bases, *_tower_places(folder, base)):
         if place.is_dir() and place != folder:
             yield from _files(place)
@@ -184,8 +184,18 @@ def _tower_places(folder: Path, base: str | None) -> list[Path]:
     for config in map(_config_of, (folder, *bases)):
         name = config.get("mm_vision_tower") or config.get("vision_tower")
         if isinstance(name, str):
-            return [*vision_tower_places(name, folder, *bases), *hub_folders(name)]
+            return [*vision_tower_places(name, folder, *bases), *_hub_folders(name)]
     return []
+
+
+def _hub_folders(name: str) -> list[Path]:
+    """The folders that the hub's cache holds of a hub id; none for any other name."""
+    if not is_hub_id(name):
+        return []
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    kept = Path(HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "snapshots")
+    return sorted(kept.iterdir()) if kept.is_dir() else []
 
 
 def _config_of(folder: Path) -> dict[str, object]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from evals.errors import DataError
-from llava.generation.calibration import Briefing, Calibration
+from llava.generation.calibration import Calibration
 from llava.generation.devices import describe_attention
 from llava.generation.neartie import near_ties_of
 from llava.generation.packed import PackedEngine
@@ -51,6 +51,7 @@ from runners.options.eval import EvalConfig
 from runners.storage.identity import UNKNOWN
 from runners.storage.run_table import write_tables
 from runners.storage.summary import SummaryFile
+from runners.workers.briefing import brief_each
 from runners.workers.interface import Engine, build_engine, merge_reports
 from runners.workers.messages import Hardware
 
@@ -152,7 +153,7 @@ def evaluate(  # noqa: PLR0913 - a model in three parts, and the options of an e
         with lent(inner, dtype):
             built = _build_engine(settings, inner, tokenizer, image_processor, dtype, template)
             num_questions = sum(len(asked.samples) for asked in tasks_asked)
-            built.brief(Briefing.for_each(ranks.count, num_questions, Calibration()))
+            built.brief(brief_each(ranks.count, num_questions, Calibration()))
             number = sum(len(samples_of_rank(asked, ranks)) for asked in tasks_asked)
             with Progress(number, 0) if is_shown else nullcontext() as progress:
                 answered = [

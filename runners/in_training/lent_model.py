@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from accelerate.utils import extract_model_from_parallel
 
+from llava.content_hash import combine_digests, digest_tensor
 from llava.generation.devices import set_arithmetic
-from llava.model.adopted import NATIVE_CLASSES, adopt, is_adoptable
-from llava.model.content_hash import combine_digests, digest_tensor
 from llava.model.llava_arch import LlavaMetaForCausalLM
 from llava.model.multimodal_encoder.vision_tower import find_tower
 from runners.errors import ConfigError
+from runners.in_training.adopted import NATIVE_CLASSES, adopt, is_adoptable
 
 
 def unwrap_model(model: Any) -> Any:

@@ -22,8 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from llava.conversation import conv_templates, declare_template
-from llava.errors import ConversationError
+from llava.conversation import DECLARED, Conversation, SeparatorStyle, conv_templates
 from runners.errors import ConfigError
 from runners.options.model import ConversationConfig
 
@@ -32,6 +31,15 @@ _OPTION = "include="
 _WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 _in_use: list[Path] = []
 _declared: dict[str, ConversationConfig] = {}
+
+_NUM_SEPARATORS = {SeparatorStyle.TWO: 2, SeparatorStyle.LLAMA_2: 2}
+"""In these styles the turns of the assistant end with a separator of their own."""
+_OWN_ROLES = {
+    SeparatorStyle.LLAMA_2: ("USER", "ASSISTANT"),
+    SeparatorStyle.LLAMA_3: ("user", "assistant"),
+    SeparatorStyle.PLAIN: ("", ""),
+}
+"""Styles that write the roles in their own way, whatever they are called."""
 
 
 def included_folders() -> Sequence[Path]:
@@ -42,6 +50,11 @@ def included_folders() -> Sequence[Path]:
 def included_modules() -> dict[str, Path]:
     """Returns the modules in these folders by their names in `included`."""
     return {path.stem: path for folder in _in_use for path in sorted(folder.glob("*.py"))}
+
+
+def declared_templates() -> dict[str, Conversation]:
+    """Returns the templates that these folders declare, by name."""
+    return {name: conv_templates[name] for name in _declared}
 
 
 def is_included(target: str) -> bool:
@@ -198,15 +211,38 @@ def _declare(path: Path) -> None:
                 f"`template` must be {path.stem}, the name of the file, but is "
                 f"{declared.template!r}."
             )
-        declare_template(
-            path.stem,
-            style=declared.style or "",
-            system=declared.system or "",
-            roles=declared.roles,
-            separators=declared.separators or [],
-            stops=declared.stop or [],
-        )
-    except (ConfigError, ConversationError, OmegaConfBaseException, ValueError) as error:
+        conv_templates[path.stem] = _read_template(declared)
+    except (ConfigError, OmegaConfBaseException, ValueError) as error:
         said = str(error).partition("\n")[0]
         raise ConfigError(f"{path} does not declare a template: {said}") from error
     _declared[path.stem] = declared
+
+
+def _read_template(declared: ConversationConfig) -> Conversation:
+    """The template, which no template of the package may have the name of."""
+    if declared.template in conv_templates and declared.template not in _declared:
+        raise ConfigError(f"{declared.template} is a template of the package. Choose another name.")
+    styles = {each.name.lower(): each for each in SeparatorStyle}
+    style, roles, separators = declared.style or "", declared.roles, declared.separators or []
+    if style not in styles:
+        raise ConfigError(f"`style` must be one of {', '.join(styles)}, but is {style!r}.")
+    kind = styles[style]
+    if (roles is None) != (kind in _OWN_ROLES) or (roles is not None and len(roles) != 2):
+        wanted = "left out" if kind in _OWN_ROLES else "a list of two texts"
+        raise ConfigError(f"`roles` must be {wanted} in style {style}, but is {roles!r}.")
+    number = _NUM_SEPARATORS.get(kind, 1)
+    if len(separators) != number:
+        raise ConfigError(
+            f"`separators` must be a list of {number} in style {style}, but is {separators!r}."
+        )
+    if kind is SeparatorStyle.GEMMA and declared.system:
+        raise ConfigError("`system` must be left out in style gemma, which has no such turn.")
+    return Conversation(
+        system=declared.system or "",
+        roles=_OWN_ROLES[kind] if roles is None else (roles[0], roles[1]),
+        sep_style=kind,
+        sep=separators[0],
+        sep2=separators[-1] if number > 1 else None,
+        version=DECLARED,
+        stops=tuple(declared.stop or ()),
+    )

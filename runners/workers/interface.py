@@ -19,11 +19,11 @@ from llava.generation.request import (
     Request,
     RequestFailure,
 )
-from llava.model.content_hash import Hashes, describe_other_files
 from runners.errors import ConfigError, WorkerError
 from runners.options.engine import EngineOptions
 from runners.options.runner import RunnerOptions
 from runners.options.targets import locate
+from runners.workers.loaded_files import Hashes, describe_other_files
 from runners.workers.messages import LoadModel, ModelLoaded, Ready
 
 R = TypeVar("R", Completion, ImageProbe)

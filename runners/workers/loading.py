@@ -19,12 +19,12 @@ from llava.generation.devices import describe_attention, set_arithmetic
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from llava.model.checkpoint import inspect_checkpoint
-from llava.model.content_hash import hash_loaded, read_states
 from llava.model.multimodal_encoder.vision_tower import find_tower
 from llava.model.quantization import Quantization
 from runners.environment import source_hash
 from runners.errors import ConfigError
 from runners.workers.interface import Engine, build_engine
+from runners.workers.loaded_files import hash_loaded, read_states
 from runners.workers.messages import LoadModel, ModelLoaded
 
 

@@ -11,9 +11,9 @@ from evals.records import Failure
 from llava.conversation import Conversation
 from llava.generation.calibration import Briefing
 from llava.generation.request import Completion, EngineReport, ImageProbe, Request
-from llava.model.content_hash import Hashes
 from runners.options.engine import EngineOptions
 from runners.options.model import QuantizationConfig
+from runners.workers.loaded_files import Hashes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,12 +21,13 @@ from typing import TypeVar
 from evals.records import Cause, Failure
 from llava.generation.calibration import Briefing, Calibration
 from llava.generation.request import EngineReport, ImageProbe, Request
-from llava.model.content_hash import Hashes
 from runners.environment import num_cores
 from runners.errors import ConfigError, RemoteError, WorkerError
 from runners.options.include import included_folders
+from runners.workers.briefing import add_seen, brief_each
 from runners.workers.dealing import Dealer
 from runners.workers.interface import Result, merge_reports, require_same_files
+from runners.workers.loaded_files import Hashes
 from runners.workers.local import LocalWorker
 from runners.workers.messages import (
     Answered,
@@ -138,7 +139,7 @@ class LocalWorkers:
 
     def brief(self, num_questions: int, known: Calibration) -> None:
         """Has every worker decide near ties for this run, whenever it is loaded."""
-        self._briefing = Briefing.for_each(len(self._slots), num_questions, known)
+        self._briefing = brief_each(len(self._slots), num_questions, known)
         for slot in self._slots:
             self._brief(slot)
 
@@ -313,7 +314,7 @@ class LocalWorkers:
     def _brief(self, slot: Slot) -> None:
         """Tells a worker what all of them know of near ties."""
         if slot.process is not None and slot.is_loaded:
-            slot.process.send(self._briefing.and_seen(self.report().calibration))
+            slot.process.send(add_seen(self._briefing, self.report().calibration))
 
     def _bring_up(self, slot: Slot, loaded: ModelLoaded) -> None:
         """A worker that is not the first, or that was replaced, has its model."""

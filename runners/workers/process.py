@@ -113,7 +113,7 @@ def _work(inbox: _Inbox, outbox: _Outbox, engine: Engine) -> None:
 
 def _load(inbox: _Inbox, outbox: _Outbox, devices: Sequence[str]) -> Engine:
     """Hashes weights as often as that is asked for, then builds the model."""
-    from llava.model.content_hash import hash_weight_files
+    from llava.content_hash import hash_weight_files
     from runners.workers.loading import load_engine
 
     while True:

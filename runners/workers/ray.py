@@ -17,11 +17,12 @@ from typing import Any, NoReturn
 from evals.records import Cause, Failure
 from llava.generation.calibration import Briefing, Calibration
 from llava.generation.request import EngineReport, ImageProbe, Request
-from llava.model.content_hash import Hashes
 from runners.errors import ConfigError, WorkerError
 from runners.options.include import included_folders
+from runners.workers.briefing import add_seen, brief_each
 from runners.workers.dealing import Dealer
 from runners.workers.interface import Result, merge_reports, require_same_files
+from runners.workers.loaded_files import Hashes
 from runners.workers.messages import LoadModel, ModelLoaded, Ready, WorkItem
 from runners.workers.process import Seat
 from runners.workers.ray_actor import ModelActor, passed_on
@@ -142,7 +143,7 @@ class RayWorkers:
 
     def brief(self, num_questions: int, known: Calibration) -> None:
         """Has near ties of every item from now on decided for this run."""
-        self._briefing = Briefing.for_each(max(1, self.num_alive), num_questions, known)
+        self._briefing = brief_each(max(1, self.num_alive), num_questions, known)
 
     def answer(self, items: Iterable[tuple[Request, ...]]) -> Iterator[Result | None]:
         """Yields a result a request, item by item, and None now and then while there is none."""
@@ -229,7 +230,7 @@ class RayWorkers:
         while self._idle and not self._is_stopping and (item := dealer.take()) is not None:
             name = self._idle.pop(0)
             self._hung.discard(name)
-            briefing = self._briefing.and_seen(self.report().calibration)
+            briefing = add_seen(self._briefing, self.report().calibration)
             task = self._actors[name].answer.remote(item, briefing)
             self._pulse.watch(name, self._actors[name])
             yield task, (name, item)

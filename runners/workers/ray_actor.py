@@ -12,9 +12,9 @@ from typing import Any
 from evals.records import Failure
 from llava.generation.calibration import Briefing
 from llava.generation.request import Completion, EngineReport, ImageProbe, Request
-from llava.model.content_hash import Hashes
 from runners.options.include import find_modules
 from runners.workers.interface import from_engine
+from runners.workers.loaded_files import Hashes
 from runners.workers.messages import LoadModel, ModelLoaded, Ready, WorkItem
 from runners.workers.process import Seat, prepare_process
 
@@ -48,7 +48,7 @@ class ModelActor:
 
     def hash_weights(self, files: Mapping[str, Sequence[Path]]) -> dict[str, str]:
         """Returns hashes of weight files by role."""
-        from llava.model.content_hash import hash_weight_files
+        from llava.content_hash import hash_weight_files
 
         return {role: hash_weight_files(paths) for role, paths in files.items()}
 

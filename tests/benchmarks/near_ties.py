@@ -24,11 +24,12 @@ from typing import Any
 
 import torch
 
-from llava.generation.calibration import Briefing, Calibration
+from llava.generation.calibration import Calibration
 from llava.generation.neartie import NearTies
 from llava.generation.packed import PackedEngine
 from llava.generation.request import Completion, Request, RequestFailure
 from llava.generation.sequential import SequentialEngine
+from runners.workers.briefing import brief_each
 from tests.checkpoints import LoadedModel
 from tests.demo_questions import NUM_IMAGES, demo_items, load_demo
 
@@ -99,7 +100,7 @@ def answer_both(model: LoadedModel, items: Sequence[list[Request]]) -> list[Answ
 
 def follow_rule(answered: Sequence[Answered], near_ties: NearTies) -> dict[str, Any]:
     """Returns what the engine would have computed again, and what it would have left different."""
-    near_ties.brief(Briefing.for_each(1, len(answered), Calibration()))
+    near_ties.brief(brief_each(1, len(answered), Calibration()))
     num_replayed = num_flips = 0
     for one in answered:
         is_due = near_ties.note(one.packed.margins, one.tops)

@@ -211,7 +211,7 @@ def store_answers(data: Path, folder: Path, num_answers: int) -> None:
 
 
 def _states(path: Path) -> Iterator[list[int]]:
-    from llava.model.content_hash import state_of
+    from llava.content_hash import state_of
 
     yield state_of(path.stat())
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from evals.reading.images import image_in
 from evals.records import Sample
-from llava.image_hash import hash_image
+from llava.content_hash import hash_image
 from runners.evaluation.images import ImageFiles
 from tests.faults.odd_images import ANSWERED, MISSING, ODD_IMAGES, PLAIN, UNREADABLE, OddImage
 from tests.faults.unprivileged import run_unprivileged

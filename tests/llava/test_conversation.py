@@ -9,9 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from llava.conversation import (
     Conversation,
     SeparatorStyle,
-    answer_lead,
     conv_templates,
-    render_question,
 )
 from llava.errors import ConversationError
 from llava.template_choice import find_contradiction, resolve_conversation
@@ -400,27 +398,6 @@ def test_name_does_not_stand_against_the_tokenizer(family, name):
         )
     asked = resolve_conversation(forced="vicuna_v1", zoo=None, names=[name], tokenizer=tokenizer)
     assert asked == ("vicuna_v1", "asked for")
-
-
-@pytest.mark.parametrize("template", conv_templates)
-def test_answer_follows_its_prompt_behind_what_the_template_puts_between(template):
-    conversation = conv_templates[template].copy()
-    conversation.sep2 = conversation.sep2 or ""  # `plain` closes no answer
-    conversation.append_message(conversation.roles[0], "Which one?")
-    conversation.append_message(conversation.roles[1], "B")
-    prompt = render_question(template, "Which one?", 0)
-    assert conversation.get_prompt().startswith(prompt + answer_lead(template) + "B")
-
-
-@pytest.mark.parametrize(
-    ("template", "lead"),
-    [
-        *(("vicuna_v1", " "), ("mistral_instruct", " "), ("llava_v0", " ")),
-        *(("plain", ""), ("qwen_1_5", ""), ("llava_llama_3", ""), ("mpt", "")),
-    ],
-)
-def test_answer_is_set_off_by_a_blank_where_the_template_has_one(template, lead):
-    assert answer_lead(template) == lead
 
 
 def test_name_that_agrees_with_the_tokenizer_decides():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from llava.generation.calibration import Briefing, Calibration
+from llava.generation.calibration import Calibration
 from llava.generation.devices import set_arithmetic
 from llava.generation.packed import PackedEngine
 from llava.generation.request import EngineReport, Request
@@ -23,6 +23,7 @@ from runners.lab.bench.demo_questions import DEMO, build_demo_questions
 from runners.lab.bench.measure import Measurement, matmul_flops_per_s, measure, useful_flops
 from runners.lab.bench.models import build_model
 from runners.lab.bench.workloads import build_workload, find_words, parent_s_per_question
+from runners.workers.briefing import brief_each
 
 if TYPE_CHECKING:  # at run time nothing of Hydra is needed here
     from runners.options.bench import BenchConfig
@@ -131,7 +132,7 @@ def _warmed_up(build: Callable[[], Any], requests: Sequence[Request]) -> Any:
     list(build().run(requests[:_WARM_UP]))
     engine = build()
     if isinstance(engine, PackedEngine):
-        engine.brief(Briefing.for_each(1, len(requests), Calibration()))
+        engine.brief(brief_each(1, len(requests), Calibration()))
     return engine
 
 

@@ -10,8 +10,6 @@ import pytest
 from llava.generation.calibration import (
     EDGES,
     NUM_LARGEST,
-    NUM_MEASURED,
-    Briefing,
     Calibration,
     count_margins,
 )
@@ -120,25 +118,3 @@ def test_nothing_seen_gives_a_careful_threshold() -> None:
 
 def test_wide_changes_leave_nothing_unchecked() -> None:
     assert seen([1e6] * 200, [5.0] * 200).threshold(1000, 0.01, 1.0) == math.inf
-
-
-@pytest.mark.parametrize(
-    ("num_workers", "num_questions", "measured_before", "share"),
-    [
-        (1, 9, 0, 0),
-        (1, 46, 0, 2),
-        (1, 1488, 0, 74),
-        (8, 1_000_000, 0, 13),
-        (2, 1_000_000, NUM_MEASURED, 0),
-        (2, 1_000_000, 60, 20),
-    ],
-)
-def test_workers_measure_together(
-    num_workers: int, num_questions: int, measured_before: int, share: int
-) -> None:
-    known = Calibration(num_measured=measured_before)
-    briefing = Briefing.for_each(num_workers, num_questions, known)
-    assert briefing.num_to_measure == share
-    assert briefing.num_questions == num_questions
-    more = Calibration(num_measured=3, num_answers=7)
-    assert briefing.and_seen(more).known == known.merged(more)

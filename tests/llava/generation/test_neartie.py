@@ -16,6 +16,7 @@ from llava.generation.calibration import (
 )
 from llava.generation.neartie import FLOAT32_THRESHOLD, NearTies, top_two
 from llava.generation.request import Completion
+from runners.workers.briefing import brief_each
 
 SIXTEENTH = 2.0**-4
 """A step of bfloat16, which has 8 bits of precision, between 8 and 16."""
@@ -76,7 +77,7 @@ def test_unknown_replay_is_refused() -> None:
 
 def test_one_answer_in_twenty_is_due_until_there_are_enough() -> None:
     near_ties = NearTies(torch.bfloat16)
-    near_ties.brief(Briefing.for_each(1, 10_000, Calibration()))
+    near_ties.brief(brief_each(1, 10_000, Calibration()))
     due = []
     for _ in range(2 * NUM_MEASURED * MEASURE_EVERY):
         due.append(near_ties.note([9.0], [10.0]))

@@ -35,9 +35,10 @@ from llava.generation.request import (
     RequestFailure,
 )
 from llava.generation.sequential import SequentialEngine
-from llava.model.adopted import adopt
 from llava.model.builder import load_pretrained_model
 from llava.tokens import tokenizer_image_token
+from runners.in_training.adopted import adopt
+from runners.workers.briefing import brief_each
 from tests.checkpoints import LoadedModel
 from tests.variants import make_native
 
@@ -329,7 +330,7 @@ def test_known_calibration_leaves_only_near_ties_to_replay(short_model: LoadedMo
         num_answers=200,
         margins=count_margins([50.0] * 200),
     )
-    engine.brief(Briefing.for_each(1, len(requests), known))
+    engine.brief(brief_each(1, len(requests), known))
     threshold = engine.near_ties.threshold
     results = [result for result in engine.run(requests) if isinstance(result, Completion)]
     for result in results:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from evals.records import Cause, Failure
-from llava.image_hash import hash_image
+from llava.content_hash import hash_image
 from runners.errors import StoreError
 from tests.runners.conftest import read_lines
 from tests.runners.evaluation.test_resuming import answer_pending, completion, opened

@@ -7,9 +7,10 @@ import pytest
 
 from evals.reading.images import ImageFile
 from evals.records import Failure, Sample
+from llava.conversation import conv_templates, render_question
 from llava.generation.request import GenerationConfig, Request
 from llava.tokenizer import load_tokenizer
-from runners.evaluation.prompts import PromptRenderer
+from runners.evaluation.prompts import PromptRenderer, answer_lead
 
 GENERATION = GenerationConfig(max_new_tokens=3)
 SYSTEM = (
@@ -90,3 +91,24 @@ def test_text_with_half_a_character_fails_alone(tokenizer: Any) -> None:
     failure = renderer.build_request(sample("What \ud83d is it?", 0), GENERATION)
     assert isinstance(failure, Failure)
     assert failure.cause == "text_unreadable"
+
+
+@pytest.mark.parametrize("template", conv_templates)
+def test_answer_follows_its_prompt_behind_what_the_template_puts_between(template: str) -> None:
+    conversation = conv_templates[template].copy()
+    conversation.sep2 = conversation.sep2 or ""  # `plain` closes no answer
+    conversation.append_message(conversation.roles[0], "Which one?")
+    conversation.append_message(conversation.roles[1], "B")
+    prompt = render_question(template, "Which one?", 0)
+    assert conversation.get_prompt().startswith(prompt + answer_lead(template) + "B")
+
+
+@pytest.mark.parametrize(
+    ("template", "lead"),
+    [
+        *(("vicuna_v1", " "), ("mistral_instruct", " "), ("llava_v0", " ")),
+        *(("plain", ""), ("qwen_1_5", ""), ("llava_llama_3", ""), ("mpt", "")),
+    ],
+)
+def test_answer_is_set_off_by_a_blank_where_the_template_has_one(template: str, lead: str) -> None:
+    assert answer_lead(template) == lead

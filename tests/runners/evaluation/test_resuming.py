@@ -13,8 +13,8 @@ from PIL import Image
 
 from evals.errors import DataError
 from evals.records import Cause, Failure
+from llava.content_hash import hash_image
 from llava.generation.request import Completion, EngineReport
-from llava.image_hash import hash_image
 from runners.errors import ConfigError, StoreError
 from runners.evaluation.identity import ModelIdentity
 from runners.evaluation.resuming import TaskRun

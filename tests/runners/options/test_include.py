@@ -13,7 +13,6 @@ from omegaconf import DictConfig
 
 from llava.conversation import (
     conv_templates,
-    declared_templates,
     render_question,
 )
 from llava.errors import ConversationError
@@ -24,7 +23,7 @@ from runners.options.build import read_settings, read_task_specs
 from runners.options.conf_files import list_choices
 from runners.options.eval import EvalConfig
 from runners.options.help_text import render_help
-from runners.options.include import hash_included, split_include, use_folders
+from runners.options.include import declared_templates, hash_included, split_include, use_folders
 from runners.options.register import SCHEMAS
 from runners.options.targets import find_benchmark
 from runners.storage.identity import prompt_format

@@ -22,12 +22,12 @@ from llava.generation.request import (
     ImageProbe,
     Request,
 )
-from llava.model.content_hash import Hashes
 from runners.errors import ConfigError, WorkerError
 from runners.evaluation.work import cut_into_pieces
 from runners.lab.bench.workloads import build_workload
 from runners.options.engine import EngineOptions, PackedOptions, SequentialOptions
 from runners.workers.interface import Result
+from runners.workers.loaded_files import Hashes
 from runners.workers.local import LocalWorker
 from runners.workers.messages import LoadModel
 from runners.workers.pool import LocalWorkers

@@ -22,8 +22,8 @@ from transformers import (
 
 from llava.errors import CheckpointError
 from llava.images import process_images
-from llava.model.adopted import adopt, is_adoptable
 from llava.model.builder import load_pretrained_model
+from runners.in_training.adopted import adopt, is_adoptable
 from tests.variants import make_native
 
 IDS = torch.tensor([[1, -200, *range(300, 320)]])

@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 
 from llava.errors import CheckpointError
 from llava.model.checkpoint import Checkpoint, inspect_checkpoint
-from llava.model.content_hash import (
+from llava.model.locate import find_weight_files, read_config
+from runners.workers.loaded_files import (
     describe_other_files,
     find_weights,
     hash_loaded,
     read_states,
 )
-from llava.model.locate import find_weight_files, read_config
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from llava.content_hash import cached_hash, hash_weight_files
 from llava.errors import CheckpointError
-from llava.model.content_hash import cached_hash, hash_weight_files
 
 
 @pytest.fixture(autouse=True)
