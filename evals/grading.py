@@ -155,10 +155,10 @@ class Grading:
         replies = select_replies(stored, requests, judge=self.model, task=title, remedy=self.remedy)
         scores = []
         for key, sample in questions.items():
-            given = replies.get(key, [])
+            given, prediction = replies.get(key, []), predictions.get(key)
             _check_categories(given, sample, title)
+            _check_answers(given, prediction, title)
             texts = [None if reply.failure else reply.content for reply in given]
-            prediction = predictions.get(key)
             judgment = None if prediction is None else self.grade(prediction.text, sample, texts)
             score = score_of(sample, judgment, Graded(texts, sample.details))
             failure = next(filter(None, map(self.failure, given)), None)
@@ -192,6 +192,25 @@ def _check_categories(replies: Sequence[JudgeReply], question: Sample, title: st
                 f"{title}: the reply to question {reply.question_id} is about one of the "
                 f"category {reply.category!r}, but that question is of {own!r}, so that the "
                 "replies are about other questions. Name the file with those about these answers."
+            )
+
+
+def _check_answers(
+    replies: Sequence[JudgeReply], prediction: Prediction | None, title: str
+) -> None:
+    """Checks that replies are about an answer, where they hold the one that they are about.
+
+    Raises:
+        DataError: one is about another answer.
+    """
+    for reply in replies:
+        told, given = reply.answer, prediction.text if prediction else ""
+        if told is not None and told.strip() != given.strip():
+            raise DataError(
+                f"{title}: the reply to question {reply.question_id} is about the answer "
+                f"{told.strip()[:_SHOWN]!r}, but that to be scored is {given.strip()[:_SHOWN]!r}, "
+                "so that the replies are about another model's answers. Name the file with those "
+                "about these answers."
             )
 
 

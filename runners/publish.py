@@ -17,7 +17,7 @@ from evals.errors import DataError
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.logs import RunLog, mask_secrets
 from runners.options import program
-from runners.options.build import read_settings
+from runners.options.build import named_tasks, read_settings
 from runners.options.publish import PublishConfig
 from runners.storage.files import write_atomic
 from runners.storage.stored import StoredRun, find_run
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 def publish(config: DictConfig) -> int:
     """Writes and perhaps sends the results of one composed configuration; returns the exit code."""
-    named = list(config.tasks)
+    named = named_tasks(config)
     config.tasks, config.data = {}, {}  # nothing is read of them, so they need not be complete
     settings = read_settings(config, PublishConfig)
     with RunLog():

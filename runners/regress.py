@@ -17,7 +17,7 @@ from runners import errors
 from runners.errors import DISK_FULL, ConfigError
 from runners.logs import RunLog, doing, stdout_columns
 from runners.options import program
-from runners.options.build import read_settings
+from runners.options.build import named_tasks, read_settings
 from runners.options.names import VERDICT
 from runners.options.regress import RegressConfig
 from runners.storage.files import write_atomic, write_json
@@ -33,7 +33,7 @@ _EXIT_CODES = {PASS: errors.COMPLETE, FAIL: errors.INCOMPLETE, UNDECIDED: errors
 
 def regress(config: DictConfig) -> int:
     """Compares the runs that one composed configuration names and returns the exit code."""
-    named = list(config.tasks)
+    named = named_tasks(config)
     config.tasks, config.data = {}, {}  # nothing is asked of them, so they need not be complete
     settings = read_settings(config, RegressConfig)
     try:

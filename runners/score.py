@@ -11,6 +11,7 @@ import logging
 import shlex
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from runners.options import program
 from runners.options.build import read_settings
 from runners.options.given import TaskChoice, read_task_choice
 from runners.options.names import check_run_name
-from runners.options.score import ScoreConfig
+from runners.options.score import JudgeOptions, ScoreConfig
 from runners.options.task_spec import TaskSpec
 from runners.scoring.score import score_file, score_stored
 from runners.storage.asked import Asked
@@ -103,6 +104,17 @@ def _score(choice: TaskChoice, settings: ScoreConfig) -> int:
 
 
 def _check_judge(specs: Mapping[str, TaskSpec], settings: ScoreConfig) -> None:
+    asked_how = [
+        each.name
+        for each in fields(JudgeOptions)
+        if each.name not in ("name", "model", "prices")
+        and getattr(settings.judge, each.name) != each.default
+    ]
+    if settings.judge.name == "none" and asked_how:
+        raise ConfigError(
+            f"`judge.{asked_how[0]}` is given, but no judge is asked without judge=openai. Add "
+            "that, or leave the former out."
+        )
     judged = [name for name, spec in specs.items() if spec.build().grading is not None]
     if settings.judge.name != "none" and not judged:
         raise ConfigError(

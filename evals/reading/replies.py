@@ -48,6 +48,7 @@ class JudgeReply:
         request_sha256: Hash of the request that it answers; empty in files that do not say.
         error: Cause and message where the judge gave no reply; empty where it gave one.
         category: The category of the question that it says it is about; empty where it says none.
+        answer: The answer that it says it is about; None where it says none.
     """
 
     question_id: str
@@ -57,6 +58,7 @@ class JudgeReply:
     request_sha256: str = ""
     error: Mapping[str, str] = field(default_factory=dict)
     category: str = ""
+    answer: str | None = None
 
     @property
     def failure(self) -> Failure | None:
@@ -70,7 +72,7 @@ class JudgeReply:
     def to_line(self) -> dict[str, Any]:
         """The object that a reply file holds for this reply."""
         line = asdict(self)
-        for name in ("error", "category"):
+        for name in ("error", "category", "answer"):
             if not line[name]:
                 del line[name]
         return line
@@ -127,14 +129,10 @@ def _read_grades(path: Path) -> list[JudgeReply]:
         raise DataError(f"{path} must be an object of grades by question. Fetch the file again.")
     records = {key: record for key, record in content.items() if isinstance(record, dict)}
     if any("extraction" in record for record in records.values()):
-        texts = {
-            key: require(record, "extraction", (str, NoneType), f"{path}: {key}")
+        return [
+            _parse_extraction(f"{path}: {key}", key, record)
             for key, record in records.items()
             if "extraction" in record  # the judge has not come to the others
-        }
-        return [
-            JudgeReply(question_id=key, run=0, model="", **_said(text, f"{path}: {key}"))
-            for key, text in texts.items()
         ]
     replies = []
     for key, record in content.items():
@@ -148,6 +146,13 @@ def _read_grades(path: Path) -> list[JudgeReply]:
             for run, (model, text) in enumerate(zip(models, contents, strict=True))
         ]
     return replies
+
+
+def _parse_extraction(where: str, key: str, record: dict[str, Any]) -> JudgeReply:
+    text = require(record, "extraction", (str, NoneType), where)
+    answer = record.get("response")
+    answer = answer if isinstance(answer, str) else None
+    return JudgeReply(question_id=key, run=0, model="", answer=answer, **_said(text, where))
 
 
 def _parse_line(where: str, record: dict[str, Any], run: int) -> JudgeReply:

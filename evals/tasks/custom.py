@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evals.benchmark import Benchmark, Judge, Questions, as_read, each, rebuildable
-from evals.errors import DataError, check_choice
+from evals.errors import DataError, MissingFileError, check_choice
 from evals.figures.metrics import break_down_all, count_unread, mean, mean_score
 from evals.grading import Graded, Grading, ask_or_name, find_replies
 from evals.reading.entries import files_of
@@ -188,7 +188,7 @@ def _refuse_images(questions: Questions) -> list[Sample]:
     """The questions where no folder with images is given, so that none may name any."""
     for sample in questions.values():
         if sample.images:
-            raise DataError(
+            raise MissingFileError(
                 f"{sample.details.where} names the image {sample.image_keys[0]!r}, but no image "
                 "folder is given. Set tasks.custom.images=DIR."
             )

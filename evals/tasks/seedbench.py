@@ -164,9 +164,12 @@ def _parse(entry: Entry, names: Mapping[int, str]) -> Sample:
     question_id = require_id(record, "question_id", place)
     groups = {"question_type": names.get(type_id, str(type_id))}
     text = "\n".join(lines) + LETTER_SUFFIX
-    return question_about(
-        image(name), question_id, text, target=answer, groups=groups, details=kind
+    # a row of the mirror has frames of its own, of another part of the video than other rows
+    key = name if names or kind == "image" else f"{name}#{question_id}"
+    sample = question_about(
+        image(key), question_id, text, target=answer, groups=groups, details=kind
     )
+    return replace(sample, cluster=name)
 
 
 def _figures(scores: Sequence[Score]) -> Aggregate:

@@ -255,6 +255,14 @@ class TaskRun:
         content, scores = self._summarize(self.asked.limit, stored, timing)
         if stored is not None and stored.judge and stored.hashes.answers == content.hashes.answers:
             return self._judged(stored, content)
+        if stored is not None and stored.judge and content.metrics:
+            logger.warning(
+                "%s was scored by the judge %s, and other answers are there since: the figures are "
+                "those of %s now. Have these answers judged too, with the options that had those "
+                "judged: python -m runners.score %s",
+                *(self.folder, stored.judge.model, content.definition),
+                StoredTask(self.folder).run_options,
+            )
         self._tell_other_figures(stored, content)
         written = content
         if stored is not None and len(before) > len(self.asked.samples):

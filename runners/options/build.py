@@ -119,6 +119,14 @@ def read_chosen_specs(config: DictConfig) -> dict[str, TaskSpec]:
     return specs
 
 
+def named_tasks(config: DictConfig) -> list[str]:
+    """Returns the names by which the folders of a run know the benchmarks that are named."""
+    tasks: Any = OmegaConf.to_container(config.tasks, resolve=False)
+    return [
+        str((isinstance(task, dict) and task.get("name")) or key) for key, task in tasks.items()
+    ]
+
+
 def _check_data_options(config: DictConfig) -> None:
     """Checks that every option of `data` is known, or that a benchmark refers to it."""
     tasks = OmegaConf.to_yaml(config.tasks, resolve=False)

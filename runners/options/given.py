@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,11 +22,18 @@ class GivenOptions:
         names: Their whole names.
         choices: What was chosen where a name is that of a group, such as `model`.
         tasks: Those of benchmarks with their values, by the benchmark's key in `tasks`.
+        placed: Options of benchmarks that follow from those of `data`, by the same key.
     """
 
     names: frozenset[str] = frozenset()
     choices: Mapping[str, str] = field(default_factory=dict)
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    placed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def of_data(self) -> list[str]:
+        """The names of those that say where data lie."""
+        return sorted(name for name in self.names if name.partition(".")[0] == "data")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +55,12 @@ class TaskChoice:
         lie, takes precedence. Only those that are named are asked for, so that no other has to be
         readable.
         """
-        moved = any(name.partition(".")[0] == "data" for name in self.given.names)
         specs = {}
         for key, spec in self.specs.items():
             folder = spec.build().name
-            stored = None if moved else find_stored(folder)
-            given = self.given.tasks.get(key, {})
+            stored, options = find_stored(folder), spec.options
+            given = {n: options[n] for n in self.given.placed.get(key, ()) if n in options}
+            given |= self.given.tasks.get(key, {})
             specs[folder] = spec if stored is None else stored.with_options(given)
         return specs
 
@@ -72,7 +80,21 @@ def read_given(config: DictConfig) -> GivenOptions:
     whole = frozenset(name.lstrip("~") for name in names)
     choices = {name: str(choice) for name, choice in running.runtime.choices.items()}
     chosen = {name: choice for name, choice in choices.items() if name in whole}
-    return GivenOptions(names=whole, choices=chosen, tasks=tasks)
+    return GivenOptions(names=whole, choices=chosen, tasks=tasks, placed=_placed(config, whole))
+
+
+def _placed(config: DictConfig, names: frozenset[str]) -> dict[str, list[str]]:
+    """The options of benchmarks that refer to what is given of `data`."""
+    fields = {name.removeprefix("data.") for name in names if name.startswith("data.")}
+    if "data" in names:
+        fields |= {"source", *map(str, config.data)}
+    refers = re.compile(rf"\bdata\.({'|'.join(map(re.escape, fields))})\b")
+    tasks: Any = OmegaConf.to_container(config.tasks, resolve=False) if fields else {}
+    return {
+        key: [name for name, value in options.items() if refers.search(str(value))]
+        for key, options in tasks.items()
+        if isinstance(options, dict)
+    }
 
 
 def read_task_choice(config: DictConfig) -> TaskChoice:

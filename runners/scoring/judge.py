@@ -115,6 +115,12 @@ def _take_stored(
     task: Benchmark, grading: Grading, folder: Path, options: JudgeOptions
 ) -> Judgment:
     if grading.replies:
+        if options.model not in (None, grading.model):
+            raise ConfigError(
+                f"{task.name} is given replies of {grading.model}, but judge.model={options.model}."
+                f" Name the model that gave them as tasks.{task.name}.judge=MODEL, and leave the "
+                "latter out."
+            )
         record = JudgeRecord(
             model=grading.model,
             prompt_sha256=_hash_text(grading.prompt),
@@ -126,12 +132,16 @@ def _take_stored(
     }
     if options.model is not None:
         records = {k: v for k, v in records.items() if v.model == options.model}
+        if not records:
+            raise ConfigError(
+                f"No replies of {options.model} lie in {folder}. Have it asked with judge=openai, "
+                "or leave judge.model out."
+            )
     if len(records) > 1:
         names = ", ".join(sorted(f"{r.model} at {r.base_url}" for r in records.values()))
-        raise ConfigError(
-            f"{folder} holds replies of several judges: {names}. Name one with judge.model=NAME, "
-            "or with judge=openai and its options."
-        )
+        alike = len({record.model for record in records.values()}) == 1
+        one = "judge=openai judge.base_url=URL" if alike else "judge.model=NAME"
+        raise ConfigError(f"{folder} has replies of several judges: {names}. Name one with {one}.")
     for place, record in records.items():
         return _with_replies(task, place.parent, record)
     if task.has_annotations:  # there is a way to score it without a judge
@@ -163,7 +173,8 @@ def _ask(
     options: JudgeOptions,
 ) -> Judgment:
     model = options.model or grading.model
-    address = options.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+    given = options.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+    address = given.rstrip("/")
     base_url = public_address(address)
     record = JudgeRecord(
         model=model,
@@ -181,9 +192,10 @@ def _ask(
         busy="Wait for it; it asks the same judge.",
         elsewhere="results_dir=DIR, or output=DIR where that was given",
     ) as lock:
-        before = folder / _folder_name(model, address)
-        if before.is_dir() and not place.exists():
-            before.rename(place)  # an earlier version named it after the password too
+        for former in (given, address, public_address(given)):
+            before = folder / _folder_name(model, former)
+            if before.is_dir() and not place.exists():
+                before.rename(place)  # earlier versions named it after the password or a last slash
         (place / RECORD_FILE).unlink(missing_ok=True)  # until all replies are there
         with ExitStack() as resources:
             calls = [

@@ -204,7 +204,7 @@ def _asked_keys(
     if prompts_hash not in (None, UNKNOWN, hash_prompts(samples)):
         raise ConfigError(
             f"{stored.folder} was asked other questions than {task.name} {task.split} has here. "
-            "Give the data of that run, for example with data.root=DIR."
+            f"Give the data of that run, for example with task={task.name} data.root=DIR."
         )
     if not origin.limited:
         return None

@@ -180,7 +180,7 @@ def _check_questions(part: Part, task: Benchmark, samples: Sequence[Sample]) -> 
     if differences({"prompts": part.manifest.identity.get("prompts")}, {"prompts": prompts}):
         raise ConfigError(
             f"{part.folder} was asked other questions than {task.name} {task.split} has here. Give "
-            "the data of that run, for example with data.root=DIR."
+            f"the data of that run, for example with task={task.name} data.root=DIR."
         )
     return prompts
 
@@ -264,6 +264,7 @@ def _write(
     first, own = sources[0], next((p for p in sources if p.folder == folder), None)
     runner = first.manifest.environment.get("runner")
     environment = {**first.manifest.environment, "task": spec.to_json()}
+    environment.pop("command", None)  # which was that of a part
     if isinstance(runner, Mapping):
         environment["runner"] = {**runner, "shard": None}
     parts = [

@@ -14,6 +14,7 @@ from runners.storage.stored import list_runs
 from runners.views.leaderboard.board import Leaderboard, Mark, Row, Section
 from runners.views.leaderboard.columns import Column, Part, in_order
 from runners.views.leaderboard.entries import read_entries
+from runners.views.leaderboard.marks import mark_other_questions
 from runners.views.leaderboard.published import (
     figures_by_model,
     published_rows,
@@ -37,6 +38,7 @@ def build_leaderboard(settings: LeaderboardConfig, published_dir: Path | None) -
     if settings.models:
         _check_patterns("models", settings.models, [run.name for run in runs])
         runs = [run for run in runs if _matches(run.name, settings.models)]
+    runs = mark_other_questions(runs)
     figures = [] if published_dir is None else read_published(published_dir)
     by_model = figures_by_model(figures)
     own = [build_row(run, by_model) for run in runs if run.entries]

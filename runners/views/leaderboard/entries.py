@@ -10,10 +10,13 @@ from pathlib import Path
 from evals.errors import DataError
 from runners.errors import ConfigError
 from runners.options.task_spec import TaskSpec
+from runners.storage.identity import UNKNOWN
 from runners.storage.manifest import Manifest
 from runners.storage.specs import scored_spec
 from runners.storage.stored import StoredRun, StoredTask
 from runners.storage.summary import SummaryFile
+
+_OWN_QUESTIONS = "evals.tasks.custom.Custom"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +28,28 @@ class Entry:
         summary: The figures.
         manifest: What the answers are of; None if nothing readable says so.
         spec: The task as it was scored; None if nothing readable says so.
+        asks_others: Whether its questions are others than most runs of its column were asked.
     """
 
     stored: StoredTask
     summary: SummaryFile
     manifest: Manifest | None
     spec: TaskSpec | None
+    asks_others: bool = False
+
+    @property
+    def column(self) -> tuple[str, str, str]:
+        """What figures have in common that stand in one column."""
+        return self.summary.task, self.summary.split, self.summary.definition
+
+    @property
+    def questions(self) -> tuple[str | None, ...]:
+        """By which questions are known, those of one's own with their answers; () if unknown."""
+        hashes, spec = self.summary.hashes, self.spec
+        if hashes.prompts in (None, UNKNOWN):
+            return ()
+        is_own = spec is not None and spec.target == _OWN_QUESTIONS
+        return hashes.prompts, hashes.data if is_own else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from runners.errors import ConfigError
@@ -17,7 +19,7 @@ from runners.views.definitions import (
     usual_judge,
 )
 from runners.views.leaderboard.board import Mark
-from runners.views.leaderboard.entries import Entry, printable
+from runners.views.leaderboard.entries import Entry, RunEntries, printable
 from runners.views.setups import model_template, part_asked, setup_of
 
 _HOW_CHANGED = {
@@ -32,6 +34,25 @@ def marks_of(entry: Entry) -> list[Mark]:
     return [*_extent(entry), *_origin(entry), *_lack(entry)]
 
 
+def mark_other_questions(runs: Sequence[RunEntries]) -> list[RunEntries]:
+    """Returns runs with those tasks marked that were asked others than most of their column.
+
+    Where as many were asked one thing as another, nothing tells which is meant: all are marked.
+    """
+    columns: defaultdict[object, Counter[object]] = defaultdict(Counter)
+    for entry in (entry for run in runs for entry in run.entries):
+        if entry.questions and all(mark.is_comparable for mark in marks_of(entry)):
+            columns[entry.column][entry.questions] += 1
+
+    def marked(entry: Entry) -> Entry:
+        counted = columns[entry.column]
+        most = [one for one, number in counted.items() if number == max(counted.values())]
+        odd = entry.questions in counted and most != [entry.questions]
+        return replace(entry, asks_others=odd)
+
+    return [replace(run, entries=list(map(marked, run.entries))) for run in runs]
+
+
 def describe_setup(entry: Entry) -> str:
     """Returns what the answers were computed with, such as `float16, vicuna_v1, nf4`."""
     if entry.manifest is None:
@@ -44,6 +65,8 @@ def describe_setup(entry: Entry) -> str:
 def _extent(entry: Entry) -> Iterator[Mark]:
     """What of the split the figure is over."""
     summary = entry.summary
+    if entry.asks_others:
+        yield Mark(text="asked other questions than most runs of its column")
     if part := part_asked(summary, entry.manifest):
         yield Mark(text=part)
     expected = summary.expected_num_questions
