@@ -249,3 +249,15 @@ def test_run_on_no_data_set_of_the_hub_has_a_card(
     assert "nothing to send" in capsys.readouterr().err
     assert run("task=gqa") == 2
     assert not sent
+
+
+def test_own_questions_are_known_by_the_name_that_they_were_given(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = {"questions": "q.jsonl", "scorer": "exact", "name": "mine"}
+    write("custom", options=options)
+    named = ["task=custom", "tasks.custom.name=mine"]
+    assert run(*named) == 2
+    assert "no data set on the hub is known for mine" in capsys.readouterr().err
+    assert run("task=custom") == 2
+    assert "There are: mine." in capsys.readouterr().err

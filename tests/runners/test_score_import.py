@@ -25,6 +25,7 @@ from tests.runners.task_runs import IDENTITY, build_task_run
 pytestmark = pytest.mark.usefixtures("in_own_folder")
 
 QUESTIONS = {"1": "red", "2": "blue", "3": "green"}
+SHORT = "\nAnswer the question using a single word or phrase."
 
 
 @pytest.fixture
@@ -511,3 +512,55 @@ def test_scorers_of_own_questions_have_a_column_each(
     [head] = [line for line in capsys.readouterr().out.splitlines() if "| Setup" in line]
     assert "custom questions (custom_exact/1)" in head
     assert "custom questions (custom_contains/2)" in head
+
+
+@pytest.fixture
+def moved(tmp_path: Path) -> list[str]:
+    """A run of TextVQA without OCR tokens, whose data have moved from `old` to `new`."""
+    small = SMALL_DATA["textvqa"]
+    small.write(tmp_path / "old/textvqa")
+    samples = small.build(data_dir=tmp_path / "old/textvqa").samples()
+    lines = [
+        {
+            "question_id": s.question_id,
+            "text": text,
+            "prompt": s.prompt.partition("\nRef")[0] + SHORT,
+        }
+        for s, text in zip(samples, small.right, strict=True)
+    ]
+    put_lines(Path("answers.jsonl"), lines)
+    options = ["task=textvqa", "data.root=old", "tasks.textvqa.ocr_tokens=false", "run=r"]
+    assert program.run("score", score, [*options, "predictions=answers.jsonl"]) == 0
+    Path("old").rename("new")
+    return ["run=r", "task=textvqa", "data.root=new"]
+
+
+def test_run_whose_data_have_moved_is_scored_as_it_was(moved: list[str]) -> None:
+    before = summary_of("r", "textvqa")
+    assert program.run("score", score, moved) == 0
+    after = summary_of("r", "textvqa")
+    assert (after["metrics"], after["hashes"]) == (before["metrics"], before["hashes"])
+    assert after["scored_as"]["ocr_tokens"] is False
+    assert after["scored_as"]["data_dir"] == "new/textvqa"
+
+
+@pytest.mark.parametrize("place", ["data.root=new", "data=playground"])
+def test_place_of_data_is_of_a_benchmark_that_is_named(
+    place: str, moved: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else the figure would be that of the place where the data lay before."""
+    assert program.run("score", score, ["run=r", place]) == 2
+    said = capsys.readouterr().err
+    assert f"`{place.partition('=')[0]}` says where" in said
+    assert "such as task=textvqa." in said
+
+
+@pytest.mark.parametrize("into", ["output=out", "run=r"])
+def test_own_questions_are_scored_without_a_folder_of_images(into: str) -> None:
+    """However prompts are worded: what they ask is compared by the file alone."""
+    question = {"text": "Color?", "answer": "red"}
+    put_lines(Path("questions.jsonl"), [{"question_id": q, "image": q, **question} for q in "12"])
+    answers = [{"question_id": q, "prompt": "What color?", "text": "red"} for q in "12"]
+    put_lines(Path("answers.jsonl"), answers)
+    argv = ["task=custom", "tasks.custom.questions=questions.jsonl", "tasks.custom.scorer=exact"]
+    assert program.run("score", score, [*argv, "predictions=answers.jsonl", into]) == 0

@@ -314,6 +314,17 @@ def test_video_gives_its_middle_frame(tmp_path):
     assert frame.open().getpixel((0, 0))[0] == 3 * 37
 
 
+def test_questions_about_parts_of_one_video_have_frames_of_their_own(tmp_path):
+    video = seed_records()[2]
+    rows = [{**video, "question_id": f"v{n}", "image": [cell(n)]} for n in (1, 2)]
+    put_parquet(tmp_path / "data/test-00000-of-00001.parquet", rows)
+    one, other = SeedBench(data_dir=tmp_path, source="hub", split="v1_video").samples()
+    colors = [sample.images[0].open().getpixel((0, 0))[0] for sample in (one, other)]
+    assert colors == [37, 2 * 37]
+    assert one.image_keys != other.image_keys
+    assert one.cluster == other.cluster  # the answers about one video are not independent
+
+
 def test_prompts_of_the_mirror_are_those_of_the_files(tmp_path):
     task, _ = textvqa(tmp_path)
     first = task.samples()[0].text

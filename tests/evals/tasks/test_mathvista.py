@@ -81,6 +81,22 @@ def test_reply_that_failed_is_no_choice(folder):
     assert (scores[0].value, scores[0].answer, scores[0].answered) == (0.0, None, False)
 
 
+@pytest.mark.parametrize(
+    ("response", "is_these"), [(" twelve\n", True), ("thirteen", False), ("", False), (None, True)]
+)
+def test_extraction_from_another_answer_is_no_reply_to_this_one(folder, response, is_these):
+    """What `extract_answer.py` writes says which answer it is from, where it is a text."""
+    extractions = {"2": {"response": response, "extraction": "12"}, "1": {"response": "x"}}
+    put_json(folder / "extracted.json", extractions)
+    task = MathVista(data_dir=folder, replies=folder / "extracted.json")
+    answers = ["No", "twelve", "1.2", "1.25"]
+    if is_these:
+        assert answer(task, answers)[1].value == 1.0
+    else:
+        with pytest.raises(DataError, match=r"question 2 is about .* to be scored is 'twelve'"):
+            answer(task, answers)
+
+
 def test_judge_is_not_asked_here(folder):
     task = MathVista(data_dir=folder)
     matched = task.match([{"question_id": "2", "text": "twelve"}])

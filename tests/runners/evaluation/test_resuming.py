@@ -26,6 +26,7 @@ from runners.options.task_spec import TaskSpec
 from runners.score import score
 from runners.storage.summary import SummaryFile
 from tests.evals.small_data import write_mmvet
+from tests.evals.small_reasoning import write_hallusionbench
 from tests.runners.conftest import read_lines
 from tests.runners.task_runs import ENVIRONMENT, IDENTITY, build_task_run
 
@@ -166,6 +167,27 @@ def test_scores_of_a_judge_are_shown_and_kept(
     assert "the table is over the first" not in caplog.text
     told = "the table is over the 2 questions that a judge has scored, not the first 1"
     assert (told in caplog.text) == (limit == 1)
+
+
+def test_figure_without_the_judge_of_before_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Words decide about HallusionBench where no judge does: another figure of other answers."""
+    monkeypatch.chdir(tmp_path)
+    write_hallusionbench(tmp_path / "data")
+    register()
+    spec = default_spec("hallusionbench")
+    assert spec is not None
+    spec = spec.with_options({"data_dir": str(tmp_path / "data")})
+    finish_judged(spec, limit=1)
+    path = Path("results/run/hallusionbench/summary.json")
+    summary = json.loads(path.read_text())
+    assert "was scored by the judge" not in caplog.text
+    path.write_text(json.dumps(summary | {"judge": {"model": "gpt-4o"}}))
+    finish_judged(spec)
+    assert "was scored by the judge gpt-4o" in caplog.text
+    assert "are those of hallusionbench_yes_no/1 now" in caplog.text
+    assert "runners.score run=run" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["summary.json", "scores.jsonl"])

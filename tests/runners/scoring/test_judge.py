@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,44 @@ def test_judges_are_kept_apart(
     assert "several judges" in capsys.readouterr().err
     assert program.run("score", score, options("mmvet", mmvet, "judge.model=first")) == 0
     assert summary_of(tmp_path)["metrics"]["score"] == 0.0
+
+
+@pytest.mark.parametrize("again", ["/", ""])
+def test_endpoint_is_the_same_with_a_slash_behind_it(
+    again: str, mmvet: Path, tmp_path: Path
+) -> None:
+    with ChatServer(otherwise=lambda _: completion("1.0")) as server:
+        for slash in ("", again, "//"):
+            argv = options("mmvet", mmvet, *judged(server), f"judge.base_url={server.base_url}")
+            assert program.run("score", score, [*argv[:-1], argv[-1] + slash]) == 0
+    assert len(server.requests) == 2
+    assert program.run("score", score, options("mmvet", mmvet)) == 0
+    assert summary_of(tmp_path)["judge"]["base_url"] == server.base_url
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("judge.model=gpt-4o", r"No replies of gpt-4o .*judge=openai"),
+        ("judge.base_url=http://here/v1", "`judge.base_url` is given, but no judge is asked"),
+        ("judge.retry_failed=true", "`judge.retry_failed` is given, but no judge is asked"),
+    ],
+)
+def test_judge_that_is_described_must_be_asked(
+    more: str, said: str, mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.run("score", score, options("mmvet", mmvet, more)) == 2
+    assert re.search(said, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_replies_are_not_of_a_judge_that_is_named_beside_them(
+    mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [f"tasks.mmvet.replies={mmvet}/grades.json", "tasks.mmvet.judge=j"]
+    assert program.run("score", score, options("mmvet", mmvet, *given, "judge.model=k")) == 2
+    assert "replies of j, but judge.model=k" in capsys.readouterr().err
+    assert program.run("score", score, options("mmvet", mmvet, *given, "judge.model=j")) == 0
 
 
 def test_one_name_at_two_endpoints_is_two_judges(mmvet: Path, tmp_path: Path) -> None:

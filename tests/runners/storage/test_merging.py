@@ -75,7 +75,13 @@ def put_part(
             "data": hash_data_files(task.data_files()),
             **identity,
         },
-        environment={"runner": {"shard": shard}, "options": {"limit": limit}, "task": spec, **CODE},
+        environment={
+            "runner": {"shard": shard},
+            "options": {"limit": limit},
+            "task": spec,
+            "command": f"python -m runners.eval run=A runner.shard={shard}",
+            **CODE,
+        },
         history=[{"started": "then"}],
     )
     write_manifest(folder, manifest)
@@ -171,6 +177,7 @@ def test_manifest_of_the_whole_is_of_no_shard_and_names_its_parts(task: Custom) 
     part = json.loads(Path("results", name_of(1), "custom", "manifest.json").read_text())
     assert manifest["identity"] == part["identity"]
     assert manifest["environment"]["runner"] == {"shard": None}
+    assert "command" not in manifest["environment"]  # that of a part would answer that part again
     [event] = manifest["history"]
     assert [entry["run"] for entry in event["parts"]] == [name_of(i) for i in (1, 2, 3)]
     assert sum(entry["num_stored"] for entry in event["parts"]) == NUM_QUESTIONS

@@ -39,6 +39,14 @@ def test_tasks_of_one_run_alone_are_named(capsys: pytest.CaptureFixture[str]) ->
     assert "pope is not compared" in capsys.readouterr().err
 
 
+def test_own_questions_are_named_as_they_are_called(capsys: pytest.CaptureFixture[str]) -> None:
+    for run in ("old", "new"):
+        store(run, "mine", right(30))
+        store(run, "gqa", right(30))
+    assert gate("task=custom", "tasks.custom.name=mine") == 0
+    assert [task["task"] for task in verdict()["tasks"]] == ["mine"]
+
+
 def test_what_the_figures_do_not_say_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     metrics = {"metrics": {"f1": 0.7}, "primary_metric": "f1"}
     store("old", "pope", right(40), **metrics, identity={"conversation": "vicuna_v1"})

@@ -137,6 +137,41 @@ def test_what_no_task_is_described_by_does_not_stop_the_leaderboard(
     assert "llava-v1.5-7b" in built.stdout
 
 
+def put_hashes(folder: Path, **hashes: str | None) -> None:
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["hashes"] |= hashes
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
+@pytest.mark.parametrize(
+    ("asked", "odd"),
+    [
+        (["a", "a", "b"], [False, False, True]),
+        (["a", "b"], [True, True]),
+        (["a", None, "unknown"], [False, False, False]),
+    ],
+)
+def test_runs_that_were_asked_other_questions_than_most_are_marked(
+    asked: list[str | None], odd: list[bool], tmp_path: Path, build: Build
+) -> None:
+    for number, prompts in enumerate(asked):
+        folder = write_task(tmp_path / f"results/r{number}", "gqa", scores_of_mean(0.6))
+        put_hashes(folder, prompts=prompts, data=str(number))
+    built = build()
+    notes = [built.record(f"r{n}")["gqa/testdev_balanced/accuracy notes"] for n in range(len(odd))]
+    assert ["asked other questions than most" in note for note in notes] == odd
+
+
+def test_own_questions_whose_answers_have_changed_are_others(tmp_path: Path, build: Build) -> None:
+    own = {"questions": "q.jsonl", "scorer": "exact"}
+    for number in range(2):
+        folder = write_task(tmp_path / f"results/r{number}", "custom", [1.0, 0.0], options=own)
+        put_hashes(folder, data=str(number))
+    record = build().record("r0")
+    [notes] = [text for name, text in record.items() if name.endswith(" notes") and text]
+    assert "asked other questions than most" in notes
+
+
 @pytest.mark.parametrize(("judge", "is_comparable"), [("gpt-4-0613", True), ("gpt-4o", False)])
 def test_figure_by_another_judge_is_marked(
     judge: str, is_comparable: bool, tmp_path: Path, build: Build
