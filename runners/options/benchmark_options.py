@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 from runners.errors import ConfigError
@@ -20,6 +20,14 @@ from runners.options.targets import find_benchmark
 _BY_NAME = {"prompt_suffix": Kind.PROSE, "name": Kind.NAME}
 """Options that are called the same in every benchmark that has them."""
 _DATA = {"root": Kind.PATH}
+_NAMES: dict[Any, str] = {
+    **{kind: kind.__name__ for kind in (str, int, float)},
+    bool: "true or false",
+    NoneType: "null",
+    Path: "a path",
+    **dict.fromkeys((Sequence, list, tuple), "a list"),
+}
+"""What plain types are called."""
 OPTION_TEXTS = {
     "root": "The folder that holds a folder for each benchmark.",
     "num_images": "Pictures of the generated data.",
@@ -78,13 +86,31 @@ def path_options(target: str) -> list[str]:
 
 
 def _kind_of(parameter: inspect.Parameter) -> Kind | None:
-    annotation = parameter.annotation
+    types = _types_of(parameter.annotation)
+    if Path in types:
+        return Kind.PATHS if Sequence in types else Kind.PATH
+    return Kind.TRUTH if bool in types else _BY_NAME.get(parameter.name)
+
+
+def _types_of(annotation: Any) -> list[Any]:
+    """The types that an annotation admits, without what is in brackets."""
     is_union = get_origin(annotation) in (Union, UnionType)
     members = get_args(annotation) if is_union else (annotation,)
-    if Path in members:
-        is_list = any(get_origin(member) is Sequence for member in members)
-        return Kind.PATHS if is_list else Kind.PATH
-    return _BY_NAME.get(parameter.name)
+    return [get_origin(member) or member for member in members]
+
+
+def wanted_type(parameter: inspect.Parameter, value: object) -> str | None:
+    """Returns what a benchmark's option must be by its annotation; None if the value is that.
+
+    What else than plain values an annotation admits is left to the constructor.
+    """
+    types = _types_of(parameter.annotation)
+    if value is parameter.default or not all(kind in _NAMES for kind in types):
+        return None
+    admitted = (*types, int) if float in types else tuple(types)
+    if isinstance(value, admitted) and (bool in types or not isinstance(value, bool)):
+        return None
+    return " or ".join(_NAMES[kind] for kind in types)
 
 
 # Without slots, since a class that inherits from two can have those of one only.

@@ -27,6 +27,7 @@ class Kind(Enum):
         NAME: A name, which may read like a number.
         NAMES: A name, or several in brackets.
         PARTS: Names in brackets, or a number.
+        TRUTH: `true` or `false`, or another word for it that a program's own options take.
     """
 
     PROSE = auto()
@@ -37,6 +38,7 @@ class Kind(Enum):
     NAME = auto()
     NAMES = auto()
     PARTS = auto()
+    TRUTH = auto()
 
 
 def of_kind(kind: Kind) -> dict[str, Kind]:

@@ -25,6 +25,11 @@ _UNSWEPT = frozenset({Kind.PROSE, Kind.IMAGES})
 _LISTS = frozenset({Kind.PATHS, Kind.NAMES, Kind.PARTS})
 """Kinds that may list several in brackets."""
 
+_TRUTHS = {
+    **dict.fromkeys(("true", "yes", "y", "on", "1"), "true"),
+    **dict.fromkeys(("false", "no", "n", "off", "0"), "false"),
+}
+
 _KEY = re.compile(r"^(?P<mark>\+{0,2})(?P<key>[\w.]+)=(?P<value>.*)$", re.DOTALL)
 _QUOTES = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
 _PLAIN = re.compile(r"[\w./=+@-]+")
@@ -76,6 +81,9 @@ def _quote_word(word: str, argv: Sequence[str], schema: type, *, sweeps: bool) -
     listed = _LIST.fullmatch(value) if kind in _LISTS else None
     if kind is Kind.PROSE:
         quoted = quote_literally(value)
+    elif kind is Kind.TRUTH:
+        words = [part.strip(" '\"") for part in value.split(",")]
+        quoted = ",".join(_TRUTHS.get(each.lower(), each) for each in words)
     elif listed is not None and not sweeps:
         elements = _OUTSIDE_QUOTES.findall(listed["elements"])
         quoted = f"[{_quote_each([element.strip() for element in elements])}]"

@@ -99,11 +99,25 @@ def test_constructor_that_is_not_there_is_named(target: str) -> None:
         ({"data_dir": "d", "prompt_suffix": 7}, "`prompt_suffix` of .* must be str"),
         ({"data_dir": "d", "max_new_tokens": "x"}, "`max_new_tokens` of .* must be int"),
         ({"data_dir": "d", "max_new_tokens": True}, "`max_new_tokens` of .* must be int"),
+        ({"data_dir": None}, "`data_dir` of .* must be str or a path, but is None"),
+        ({"questions": "q", "ignore_case": "none"}, "must be true or false, but is 'none'"),
+        ({"questions": "q", "ignore_case": 1}, "`ignore_case` of .* must be true or false"),
+        ({"questions": "q", "tolerance": None}, "`tolerance` of .* must be float, but is None"),
+        ({"questions": "q", "tolerance": True}, "`tolerance` of .* must be float, but is True"),
+        ({"questions": "q", "groups": None}, "`groups` of .* must be str or a list"),
+        ({"questions": "q", "judge": 5}, "`judge` of .* must be str or null, but is 5"),
     ],
 )
 def test_wrong_option_of_a_benchmark_is_named(options: dict[str, Any], named: str) -> None:
+    target = "evals.tasks.custom.Custom" if "questions" in options else TARGET
     with pytest.raises(ConfigError, match=named):
-        TaskSpec(target=TARGET, options=options).build()
+        TaskSpec(target=target, options=options).build()
+
+
+def test_options_of_the_annotated_types_are_taken() -> None:
+    options = {"questions": Path("q"), "scorer": "numeric", "tolerance": 1, "groups": ["kind"]}
+    given = {**options, "judge": None, "replies": None, "images": "i"}
+    assert TaskSpec(target="evals.tasks.custom.Custom", options=given).build().name == "custom"
 
 
 @pytest.mark.parametrize(("name", "target"), [("gqa", TARGET), ("demo", None), ("nothing", None)])

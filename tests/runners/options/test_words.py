@@ -109,6 +109,11 @@ def test_any_prompt_arrives_as_typed(text: str) -> None:
         ("tasks.pope.questions=9000", 9000),
         ("tasks.gqa.prompt_suffix= It's ${this}, really?", " It's ${this}, really?"),
         ("tasks.textvqa.ocr_tokens=false", False),
+        ("tasks.textvqa.ocr_tokens=off", False),
+        ("tasks.custom.ignore_case=No", False),
+        ("tasks.custom.ignore_case='false'", False),
+        ("tasks.custom.ignore_case=yes", True),
+        ("tasks.custom.ignore_case=none", "none"),
         ("tasks.scienceqa.max_new_tokens=8", 8),
     ],
 )
