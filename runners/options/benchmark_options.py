@@ -17,7 +17,7 @@ from runners.options.conf_files import read_choice
 from runners.options.kinds import Kind
 from runners.options.targets import find_benchmark
 
-_BY_NAME = {"prompt_suffix": Kind.PROSE, "name": Kind.NAME}
+_BY_NAME = {"prompt_suffix": Kind.PROSE_OR_NULL, "name": Kind.NAME}
 """Options that are called the same in every benchmark that has them."""
 _DATA = {"root": Kind.PATH}
 _NAMES: dict[Any, str] = {

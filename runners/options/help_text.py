@@ -223,14 +223,15 @@ def _of_benchmark(annotation: Any) -> str:
 
 
 def _entry(name: str, default: str, allowed: str, text: str) -> str:
-    head = f"{name}={default}"
+    head = f"{name}={default}".replace(" ", "\0")  # in one line, such that it can be copied
     first = fill(
         f"{head}  ({allowed})",
         _WIDTH,
         initial_indent="  ",
         subsequent_indent=" " * 6,
         break_on_hyphens=False,
-    )
+        break_long_words=False,
+    ).replace("\0", " ")
     return f"{first}\n{_indented(text)}" if text else first
 
 
@@ -260,7 +261,8 @@ def _shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return words[value]
     text = re.sub(r"\$\{package_dir:(\w+)\}", r"\1", str(value))
-    return repr(text) if "\n" in text else text
+    # As bash takes line breaks; repr() of a text with `"` in it is in single quotes.
+    return "$'" + repr(f'"{text}')[2:] if "\n" in text else text
 
 
 def allowed_values(field: Field[Any]) -> str:

@@ -20,6 +20,7 @@ class Kind(Enum):
 
     Attributes:
         PROSE: Nothing in it is syntax, and `null` is a word.
+        PROSE_OR_NULL: Prose in which `null` stands for none.
         IMAGES: Files or addresses, separated by commas, which therefore never sweep.
         PATH: A file or folder.
         PATHS: A path, or several in brackets.
@@ -31,6 +32,7 @@ class Kind(Enum):
     """
 
     PROSE = auto()
+    PROSE_OR_NULL = auto()
     IMAGES = auto()
     PATH = auto()
     PATHS = auto()

@@ -18,7 +18,7 @@ from omegaconf import MISSING as MUST_BE_GIVEN
 
 from runners.options.conf_files import list_choices, read_choice, read_groups
 from runners.options.engine import ENGINES
-from runners.options.kinds import Kind
+from runners.options.kinds import Kind, kind_of
 from runners.options.runner import RUNNERS
 from runners.options.spellings import NAMES, NEEDLESS, SWITCHES, near, squash
 from runners.options.words import is_multirun
@@ -48,7 +48,7 @@ class _CommandLine:
     """The words of one command line, held against what the program takes."""
 
     def __init__(self, argv: Sequence[str], program: str, schema: type) -> None:
-        self._argv, self._program = list(argv), program
+        self._argv, self._program, self._schema = list(argv), program, schema
         inner = next((f for f in fields(schema) if f.name == program), None)  # as of `bench`
         self._prefix = "" if inner is None else f"{program}."
         self._fields: tuple[Field[Any], ...] = fields(schema)
@@ -84,8 +84,19 @@ class _CommandLine:
             return f"Leave no spaces in a list: write `{whole}`."
         if not match["value"] and words and _is_loose(words[0]):
             return f"Leave no space behind `{word}`: write `{word}{words.pop(0)}`."
-        said = self._advise(match["name"].lstrip("+"), match["value"])
+        name, value = match["name"].lstrip("+"), match["value"]
+        said = self._check_text(name, value) or self._advise(name, value)
         return f"`{word}`: {said}" if said else None
+
+    def _check_text(self, name: str, value: str) -> str | None:
+        """What is wrong with the text of an option, whatever it would name."""
+        kind = kind_of(self._schema, self._prefix + name, self._argv)
+        if kind is Kind.PROSE_OR_NULL and r"\n" in value:
+            return (
+                "A shell leaves `\\n` as a backslash and an n. For a line break put `$` in front of "
+                f"single quotes, as bash takes it: {name}=$'\\n...'."
+            )
+        return None
 
     def _dashes(self, word: str, words: list[str]) -> str:
         """About an option that is written as a flag, with the words that follow as its values."""

@@ -20,8 +20,8 @@ from omegaconf import OmegaConf
 from runners.options.conf_files import read_choice
 from runners.options.kinds import Kind, kind_of
 
-_UNSWEPT = frozenset({Kind.PROSE, Kind.IMAGES})
-"""Kinds in which a comma never sweeps, because it belongs to the value."""
+_UNSWEPT = frozenset({Kind.IMAGES})
+"""Kinds beside prose in which a comma never sweeps, because it belongs to the value."""
 _LISTS = frozenset({Kind.PATHS, Kind.NAMES, Kind.PARTS})
 """Kinds that may list several in brackets."""
 
@@ -79,8 +79,9 @@ def _quote_word(word: str, argv: Sequence[str], schema: type, *, sweeps: bool) -
         return word
     value = match["value"]
     listed = _LIST.fullmatch(value) if kind in _LISTS else None
-    if kind is Kind.PROSE:
-        quoted = quote_literally(value)
+    if kind in (Kind.PROSE, Kind.PROSE_OR_NULL):
+        is_null = kind is Kind.PROSE_OR_NULL and value == "null"
+        quoted = value if is_null else quote_literally(value)
     elif kind is Kind.TRUTH:
         words = [part.strip(" '\"") for part in value.split(",")]
         quoted = ",".join(_TRUTHS.get(each.lower(), each) for each in words)

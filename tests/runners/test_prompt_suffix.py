@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from hydra import compose, initialize_config_module
 from hydra.utils import get_object
 
 from evals.benchmark import Benchmark
-from runners.options.build import read_task_specs
+from runners.options.build import default_spec, read_task_specs
 from runners.options.eval import EvalConfig
+from runners.options.help_text import render_help
+from runners.options.mistakes import find_mistakes
 from runners.options.register import register
 from runners.options.task_spec import TaskSpec
 from runners.options.words import quote_free_text
@@ -41,7 +45,7 @@ def test_configured_suffix_is_the_default_of_the_task(task: str, composed: None)
 
 
 @pytest.mark.parametrize(
-    "suffix", [" Say ${oc.env:HOME}?", r" Say \${x} or \\${y}", " It's ${", "null", " a=[1], b"]
+    "suffix", [" Say ${oc.env:HOME}?", r" Say \${x} or \\${y}", " It's ${", "", " a=[1], b"]
 )
 def test_suffix_reaches_the_task_as_it_is_typed(suffix: str, composed: None) -> None:
     words = quote_free_text(["task=gqa", f"tasks.gqa.prompt_suffix={suffix}"], EvalConfig)
@@ -50,6 +54,22 @@ def test_suffix_reaches_the_task_as_it_is_typed(suffix: str, composed: None) -> 
     for task in (spec.build(), stored.build()):
         assert isinstance(task, Benchmark)
         assert task.prompt_suffix == suffix
+
+
+def test_suffix_that_is_shown_as_the_default_is_the_default(composed: None) -> None:
+    shown = render_help("eval", EvalConfig, [f"task=[{','.join(TASKS)}]"])
+    heads = re.findall(r"^  (\S+\.prompt_suffix=.+?)(?:  \(.*)?$", shown, re.MULTILINE)
+    typed = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {' '.join(heads)}"], capture_output=True, check=True
+    )
+    words = typed.stdout.decode().split("\0")[:-1]
+    assert not find_mistakes(words, "eval", EvalConfig)
+    options = quote_free_text([f"task=[{','.join(TASKS)}]", *words], EvalConfig)
+    for key, spec in read_task_specs(compose("eval", overrides=options)).items():
+        default = default_spec(key)
+        assert default is not None
+        assert spec.options["prompt_suffix"] == default.options["prompt_suffix"]
+    assert len(words) == len(TASKS)
 
 
 @pytest.mark.slow

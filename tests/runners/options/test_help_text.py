@@ -84,7 +84,7 @@ def test_every_benchmark_shows_its_options() -> None:
     for task in list_choices("task"):
         options = read_choice("task", task)
         shown = render_help("doctor", SCHEMAS["doctor"], [f"task={task}"])
-        assert max(map(len, shown.splitlines())) <= 80
+        assert all(len(line) <= 80 for line in shown.splitlines() if "=$'" not in line)
         if options is not None and "_target_" in options:
             described = entries(shown)
             for name in options:

@@ -77,6 +77,10 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("ask cat.png 'What is it?'", '`image=cat.png "prompt=What is it?"`'),
         ("ask max_tokens=9 prompt=x", "`max_new_tokens=9`"),
         ("bench --engine packed", "`engine=packed`"),
+        (
+            r"eval task=pope 'tasks.pope.prompt_suffix=\nBe brief.'",
+            r"tasks.pope.prompt_suffix=$'\n",
+        ),
     ],
 )
 def test_the_option_that_was_meant_is_named(line: str, meant: str) -> None:
@@ -101,6 +105,7 @@ def test_the_option_that_was_meant_is_named(line: str, meant: str) -> None:
         "leaderboard tasks=gqa models=x",
         "ask prompt=--why? image=a.jpg,b.jpg",
         "bench bench.batch_size=8 bench.model=random-25m",
+        r"ask 'prompt=What is $\nabla$?'",
         "submit task=vqav2 output=x.json run=A",
     ],
 )

@@ -109,6 +109,8 @@ def test_any_prompt_arrives_as_typed(text: str) -> None:
         ("tasks.pope.questions=9000", 9000),
         ("tasks.gqa.prompt_suffix= It's ${this}, really?", " It's ${this}, really?"),
         ("tasks.textvqa.ocr_tokens=false", False),
+        ("tasks.mmbench.prompt_suffix=null", None),
+        ("tasks.mmbench.prompt_suffix=nullify, a", "nullify, a"),
         ("tasks.textvqa.ocr_tokens=off", False),
         ("tasks.custom.ignore_case=No", False),
         ("tasks.custom.ignore_case='false'", False),
