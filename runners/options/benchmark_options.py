@@ -14,7 +14,7 @@ from typing import Any, Union, get_args, get_origin
 
 from runners.errors import ConfigError
 from runners.options.conf_files import read_choice
-from runners.options.kinds import Kind
+from runners.options.kinds import Kind, of_kind
 from runners.options.targets import find_benchmark
 
 _BY_NAME = {"prompt_suffix": Kind.PROSE_OR_NULL, "name": Kind.NAME}
@@ -130,4 +130,4 @@ class BenchmarksConfig:
     data: dict[str, Any] = field(
         default_factory=dict, metadata={"inside": lambda name, _: _DATA.get(name)}
     )
-    include: list[str] = field(default_factory=list)
+    include: list[str] = field(default_factory=list, metadata=of_kind(Kind.PATHS))

@@ -93,12 +93,14 @@ def hash_included(target: str) -> str:
 def split_include(argv: Sequence[str]) -> tuple[list[str], list[Path]]:
     """Returns the command line without `include=DIR`, and the folders that it names so.
 
+    An empty one stays, to be refused as that of any option that names a place.
+
     >>> split_include(["task=gqa", "include=[a,b]", "include=c"])[1] == [
     ...     Path(name).resolve() for name in "abc"
     ... ]
     True
     """
-    others = [word for word in argv if not word.startswith(_OPTION)]
+    others = [word for word in argv if not word.startswith(_OPTION) or word == _OPTION]
     values = [word.removeprefix(_OPTION) for word in argv if word.startswith(_OPTION)]
     names = [
         name.strip().strip("'\"")

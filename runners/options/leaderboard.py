@@ -43,7 +43,7 @@ class LeaderboardConfig:
     sort: str | None = option(None, allowed="benchmark, name, or null")
     best: str = option("bold", choices=_BEST)
     formats: Any = option(lambda: list(FORMATS), allowed=f"some of [{','.join(FORMATS)}]")
-    include: list[str] = field(default_factory=list)
+    include: list[str] = field(default_factory=list, metadata=of_kind(Kind.PATHS))
 
     def __post_init__(self) -> None:
         for name in ("models", "tasks", "published", "formats"):

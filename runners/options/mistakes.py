@@ -34,6 +34,7 @@ _FLAGS = {
 _OPTION = re.compile(r"(?P<name>\+{0,2}[\w.-]+)=(?P<value>.*)", re.DOTALL)
 _NAME = re.compile(r"[\w-]+(/[\w.-]+)?")
 _OFF = frozenset({"false", "no", "off", "0", "null", "none"})
+_PLACES = (Kind.IMAGES, Kind.PATH, Kind.PATHS, Kind.CHECKPOINT)
 _MOST_LISTED = 40
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 _COMPONENTS = {"engine": ENGINES, "runner": RUNNERS}
@@ -91,11 +92,10 @@ class _CommandLine:
     def _check_text(self, name: str, value: str) -> str | None:
         """What is wrong with the text of an option, whatever it would name."""
         kind = kind_of(self._schema, self._prefix + name, self._argv)
+        if kind in _PLACES and not value.strip(" ,'\""):
+            return "It is empty, perhaps of a variable that is not set. Name one, or leave it out."
         if kind is Kind.PROSE_OR_NULL and r"\n" in value:
-            return (
-                "A shell leaves `\\n` as a backslash and an n. For a line break put `$` in front of "
-                f"single quotes, as bash takes it: {name}=$'\\n...'."
-            )
+            return rf"`\n` is a backslash and an n. For a line break let bash read {name}=$'\n...'."
         return None
 
     def _dashes(self, word: str, words: list[str]) -> str:

@@ -139,7 +139,7 @@ class SubjectConfig:
     dtype: str | None = option(None, choices=(*DTYPES, "auto"))
     device: str | None = device_option()
     seed: int = 0
-    include: list[str] = field(default_factory=list)
+    include: list[str] = field(default_factory=list, metadata=of_kind(Kind.PATHS))
 
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, (*DTYPES, "auto"))

@@ -70,7 +70,6 @@ def test_any_prompt_arrives_as_typed(text: str) -> None:
         ("tasks.gqa.data_dir=/data/x=1,2", "/data/x=1,2"),
         ("+tasks.gqa.data_dir=/d=1", "/d=1"),
         ("tasks.custom.questions=my questions (2).jsonl", "my questions (2).jsonl"),
-        ("results_dir=", ""),
         ("predictions=12", "12"),
         ("model.base=null", None),
         (r"model.path='it\'s'", "it's"),
