@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from runners.logs import FORMS, PLAIN
 from runners.options.benchmark_options import BenchmarksConfig
@@ -49,7 +48,7 @@ class EvalConfig(BenchmarksConfig, SubjectConfig):
     max_failures: int = option(0, least=0)
     check_counts: bool = True
     dry_run: bool = False
-    canary: Any = option("on", choices=("on", "off"))
+    canary: str = option("on", choices=("on", "off"))
     manifest: str | None = path_option(None)
     quiet: bool = False
     log: str = option(PLAIN, choices=FORMS)
@@ -57,6 +56,6 @@ class EvalConfig(BenchmarksConfig, SubjectConfig):
 
     def __post_init__(self) -> None:
         SubjectConfig.__post_init__(self)  # slots leave `super()` without its class
-        if isinstance(self.canary, bool):  # YAML reads on and off so
-            self.canary = "on" if self.canary else "off"
+        # YAML reads on and off as truth values
+        self.canary = {"True": "on", "False": "off"}.get(str(self.canary), self.canary)
         check_fields(self)

@@ -54,6 +54,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["quantization=int3"], "The choices are fp4, int8, nf4, none."),
         (["limit=0"], "limit"),
         (["max_failures=-1"], "max_failures"),
+        (["canary=null"], "canary"),
         (["dtype=int8"], "dtype"),
         (["dtype=bf16"], "Did you mean `dtype=bfloat16`?"),
         (["model.attention=flash-attn"], "Did you mean `model.attention=flash_attention_2`?"),
