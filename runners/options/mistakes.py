@@ -130,6 +130,8 @@ class _CommandLine:
         target = self._called(name)
         if target is None:
             return None
+        if target == "model.path":  # lmms-eval has it among others, in `model_args`
+            value = re.sub(r"^pretrained=|,\w+=.*", "", value)
         if target == "task" and "," in value:
             value = f"[{value.strip('[]')}]"
         return self._advise(target, value) or f"Did you mean `{target}={value}`?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 
 NAMES: Mapping[str, str] = {
@@ -10,6 +11,7 @@ NAMES: Mapping[str, str] = {
     **dict.fromkeys(("template", "prompt_template", "conv_version"), "conversation"),
     **dict.fromkeys(("model_path", "pretrained", "model_name_or_path", "model_id"), "model.path"),
     **dict.fromkeys(("checkpoint", "ckpt", "ckpt_path", "model_dir", "hf_model"), "model.path"),
+    "model_args": "model.path",
     **dict.fromkeys(("model_base", "base_model", "lora_base"), "model.base"),
     **dict.fromkeys(("attn_implementation", "attn"), "model.attention"),
     **dict.fromkeys(("torch_dtype", "precision", "data_type"), "dtype"),
@@ -80,14 +82,19 @@ _VALUES: Mapping[str, str] = {
     **dict.fromkeys(("no", "false", "never"), "off"),
     **dict.fromkeys(("flash", "flashattention", "flashattn", "fa2"), "flash_attention_2"),
     **dict.fromkeys(("gpu", "gpus", "nvidia"), "cuda"),
-    **dict.fromkeys(("sqa", "sqai", "sqaimg", "scienceqaimg"), "scienceqa"),
-    **dict.fromkeys(("vqa", "vqa2", "vqav2test"), "vqav2"),
-    **dict.fromkeys(("mmb", "mmbenchen"), "mmbench"),
-    **dict.fromkeys(("mmbcn", "mmbenchcc"), "mmbench_cn"),
-    **dict.fromkeys(("seed", "seedb", "seedbenchimg"), "seedbench"),
-    **dict.fromkeys(("llavaw", "llavawild", "llavabenchinthewild"), "llavabench"),
+    **dict.fromkeys(("sqa", "sqai"), "scienceqa"),
+    **dict.fromkeys(("vqa", "vqa2"), "vqav2"),
+    "vizwizvqa": "vizwiz",
+    "mmb": "mmbench",
+    "mmbcn": "mmbench_cn",
+    **dict.fromkeys(("seed", "seedb"), "seedbench"),
+    **dict.fromkeys(("llavaw", "llavawild", "llavainthewild", "llavabenchinthewild"), "llavabench"),
     **dict.fromkeys(("infographicvqa", "infographicsvqa", "infographic"), "infovqa"),
 }
+# what lmms-eval and VLMEvalKit append to the names of benchmarks
+_SPLIT = re.compile(
+    r"[-_](en|dev|testdev|val\d*|test|testmini|mini|balanced|lite|img|image|full)(?=[-_]|$)"
+)
 _DROPPED = str.maketrans("", "", "-_ .:")
 
 
@@ -109,8 +116,10 @@ def near(value: str, known: Iterable[str]) -> str | None:
     'scienceqa'
     """
     squashed = {squash(word): word for word in known}
-    asked = squash(value)
+    asked = squash(_SPLIT.sub("", value.lower()))
     if (alias := _VALUES.get(asked)) in squashed.values():
         return alias
-    found = difflib.get_close_matches(asked, squashed, n=1)
+    # a letter of a short word is much of it; long ones have their beginning or end in common
+    cutoff = 0.6 if len(asked) <= 4 else 0.81
+    found = difflib.get_close_matches(asked, squashed, n=1, cutoff=cutoff)
     return squashed[found[0]] if found else None

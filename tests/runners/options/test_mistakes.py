@@ -77,6 +77,13 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("ask cat.png 'What is it?'", '`image=cat.png "prompt=What is it?"`'),
         ("ask max_tokens=9 prompt=x", "`max_new_tokens=9`"),
         ("bench --engine packed", "`engine=packed`"),
+        ("eval task=mmbench_en_dev_lite", "`task=mmbench`"),
+        ("eval task=[MMBench_TEST_EN,MMBench_DEV_CN]", "`task=[mmbench,mmbench_cn]`"),
+        ("eval task=MMBench_DEV_EN_V11", "`task=mmbench`"),
+        ("eval task=ok_vqa_val2014,GQA_TestDev_Balanced", "`task=[okvqa,gqa]`"),
+        ("eval task=llava_in_the_wild,vizwiz_vqa_val", "`task=[llavabench,vizwiz]`"),
+        ("eval --model_args a/b", "`model.path=a/b`"),
+        ("eval model_args=pretrained=a/b,conv_template=c", "`model.path=a/b`"),
         *((f"ask prompt=x image={value}", "`: It is empty, perhaps of a") for value in ("", ",")),
         ("ask prompt=x model.path=", "`model.path=`: It is empty"),
         ("score run=a task=gqa predictions=", "`predictions=`: It is empty"),
@@ -124,6 +131,15 @@ def test_nothing_is_said_against_what_can_be_meant(line: str) -> None:
         Path("mine/model").mkdir(parents=True)
         Path("mine/model/mine.yaml").write_text("path: x")
     assert said(line) == ""
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["model=llava", "model=llava_vid", "task=OCRBench", "task=mathverse", "task=A-Bench_VAL"],
+)
+def test_what_is_not_there_is_told_of_nothing_else(word: str) -> None:
+    assert "There is no " in said(f"eval {word}")
+    assert "Did you mean" not in said(f"eval {word}")
 
 
 def test_every_remedy_is_an_option_of_some_program() -> None:
