@@ -9,6 +9,7 @@ import re
 import traceback
 from collections.abc import Iterable
 from dataclasses import fields
+from typing import Any
 
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -74,14 +75,25 @@ def _name_option(advice: re.Match[str], cause: BaseException | None) -> str:
         return advice["refusal"]
     missing = str(cause.full_key)
     rest = advice["option"].removeprefix(missing)
-    known = {str(name) for name in cause.parent_node}
+    known, (place, _, last) = _names_in(cause.parent_node), rest.rpartition(".")
+    if rest:  # of which only what there is can be meant
+        known = {name for name in known if last in _names_in(cause.parent_node, name + place)}
     if not rest and OmegaConf.is_dict(cause.parent_node.get("tasks")):
         known = known - {"tasks"} | {"task"}  # the option that fills them
     meant = did_you_mean(missing, known, rest)
+    alone = advice["option"].rpartition(".")[2]
+    if alone in _names_in(cause.parent_node, "." * (missing.count(".") + 1)):
+        meant = f"Did you mean `{alone}`?"
     if not meant and rest and missing.rpartition(".")[0] == "tasks":
         return f"{advice['refusal']} Choose the benchmark first, with task={cause.key}."
     kind = OmegaConf.get_type(cause.parent_node)
     return " ".join(filter(None, [advice["refusal"], meant, of_another(kind, str(cause.key))]))
+
+
+def _names_in(node: Any, place: str = ".") -> set[str]:
+    """The names of the options at a place below a mapping; more dots in front lead upwards."""
+    found = OmegaConf.select(node, place, throw_on_resolution_failure=False)
+    return set(map(str, found)) if OmegaConf.is_dict(found) else set()
 
 
 def did_you_mean(option: str, known: Iterable[str], rest: str = "") -> str:

@@ -171,6 +171,7 @@ class _CommandLine:
             return None
         if len(missing) == 1 and (said := self._instead_of_choice(group, missing[0])):
             return said
+        parts = [word for part in parts for word in part.split()]
         meant = [part if part in known else near(part, known) for part in parts]
         told = [f"There is no {group} {', '.join(missing)}."] if missing else []
         if None not in meant:
