@@ -104,7 +104,10 @@ def read_chosen_specs(config: DictConfig) -> dict[str, TaskSpec]:
         return {}
     _check_data_options(config)
     if "demo" in config.data:
+        default, given = read_choice("data", "demo"), config.data.root
         config.data.root = str(_ensure_demo_data(config.data.demo))
+        if default is not None and given not in (default.root, config.data.root):
+            raise ConfigError("`data.root` is for real data. Leave it out for data=demo.")
     tasks: Any = OmegaConf.to_container(config.tasks, resolve=True, throw_on_missing=True)
     specs: dict[str, TaskSpec] = {}
     for name, content in tasks.items():

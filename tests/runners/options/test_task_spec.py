@@ -185,6 +185,7 @@ def test_given_options_are_those_of_the_command_line(
         (["data.demo.num_images=0"], "num_images"),
         (["data.demo.num_images=few"], "`data.demo` cannot be generated"),
         (["+data.demo.number=3"], "number"),
+        (["data.root=/nowhere"], "`data.root` is for real data. Leave it out"),
         (["+data.roott=elsewhere"], "Did you mean `data.root`?"),
         (["+data.release=2"], "`data.release` is no option"),
     ],
