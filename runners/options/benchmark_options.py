@@ -20,14 +20,10 @@ from runners.options.targets import find_benchmark
 _BY_NAME = {"prompt_suffix": Kind.PROSE_OR_NULL, "name": Kind.NAME}
 """Options that are called the same in every benchmark that has them."""
 _DATA = {"root": Kind.PATH}
-_NAMES: dict[Any, str] = {
-    **{kind: kind.__name__ for kind in (str, int, float)},
-    bool: "true or false",
-    NoneType: "null",
-    Path: "a path",
-    **dict.fromkeys((Sequence, list, tuple), "a list"),
-}
-"""What plain types are called."""
+_LISTS = (Sequence, list, tuple)
+_PLAIN = (str, int, float, bool, NoneType, Path, *_LISTS)
+TYPES = {"int": "whole number", "float": "number", "bool": "true, false", "str": "text"}
+"""What options of these types may be."""
 OPTION_TEXTS = {
     "root": "The folder that holds a folder for each benchmark.",
     "num_images": "Pictures of the generated data.",
@@ -99,18 +95,24 @@ def _types_of(annotation: Any) -> list[Any]:
     return [get_origin(member) or member for member in members]
 
 
-def wanted_type(parameter: inspect.Parameter, value: object) -> str | None:
-    """Returns what a benchmark's option must be by its annotation; None if the value is that.
+def is_admitted(value: object, parameter: inspect.Parameter) -> bool:
+    """Whether a benchmark's option may have a value by its annotation.
 
     What else than plain values an annotation admits is left to the constructor.
     """
     types = _types_of(parameter.annotation)
-    if value is parameter.default or not all(kind in _NAMES for kind in types):
-        return None
+    if value is parameter.default or not all(kind in _PLAIN for kind in types):
+        return True
     admitted = (*types, int) if float in types else tuple(types)
-    if isinstance(value, admitted) and (bool in types or not isinstance(value, bool)):
-        return None
-    return " or ".join(_NAMES[kind] for kind in types)
+    return isinstance(value, admitted) and (bool in types or not isinstance(value, bool))
+
+
+def describe_type(annotation: Any) -> str:
+    """Returns in words what an option of a benchmark's constructor may be by its annotation."""
+    types = _types_of(annotation)
+    one = "path" if Path in types else TYPES.get(getattr(types[0], "__name__", ""), "text")
+    word = "[values]" if any(kind in types for kind in _LISTS) else one
+    return f"{word}, or null" if NoneType in types else word
 
 
 # Without slots, since a class that inherits from two can have those of one only.

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from runners.logs import FORMS, PLAIN
 from runners.options.benchmark_options import BenchmarksConfig
-from runners.options.checks import check_fields
 from runners.options.engine import EngineOptions
 from runners.options.kinds import name_option, option, path_option
 from runners.options.model import GenerationOptions, SubjectConfig
@@ -55,7 +54,6 @@ class EvalConfig(BenchmarksConfig, SubjectConfig):
     wandb: str | None = name_option(None)
 
     def __post_init__(self) -> None:
-        SubjectConfig.__post_init__(self)  # slots leave `super()` without its class
         # YAML reads on and off as truth values
         self.canary = {"True": "on", "False": "off"}.get(str(self.canary), self.canary)
-        check_fields(self)
+        SubjectConfig.__post_init__(self)  # slots leave `super()` without its class

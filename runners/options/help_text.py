@@ -10,10 +10,8 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from pathlib import Path
 from textwrap import fill
-from types import NoneType
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from omegaconf import MISSING as MUST_BE_GIVEN
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runners.environment import called
 from runners.errors import ConfigError
-from runners.options.benchmark_options import OPTION_TEXTS
+from runners.options.benchmark_options import OPTION_TEXTS, TYPES, describe_type
 from runners.options.component import Component
 from runners.options.conf_files import list_choices, read_choice, read_defaults, read_groups
 from runners.options.engine import ENGINES
@@ -33,7 +31,6 @@ from runners.options.targets import find_benchmark
 
 _WIDTH = 80
 _MUST = "must be given; "
-_TYPES = {"int": "whole number", "float": "number", "bool": "true, false", "str": "text"}
 _KINDS = {
     Kind.PROSE: "text",
     Kind.IMAGES: "files or addresses, separated by commas",
@@ -135,7 +132,7 @@ def _options(
         elif name == "data":
             for whole in [whole for whole in chosen if whole.startswith("data.")]:
                 last = whole.rpartition(".")[2]
-                kind = "path" if last == "root" else _TYPES[type(chosen[whole]).__name__]
+                kind = "path" if last == "root" else TYPES[type(chosen[whole]).__name__]
                 yield _entry(whole, _shown(chosen[whole]), kind, OPTION_TEXTS[last])
         elif not each.name.startswith("_"):
             default = _shown(chosen[name]) if name in chosen else _default(each)
@@ -187,7 +184,7 @@ def _benchmarks(named: Sequence[str], argv: Sequence[str]) -> Iterator[str]:
             text = texts.get(name, "")
             must = _MUST if default == MUST_BE_GIVEN else ""
             default = default.replace(MUST_BE_GIVEN, "VALUE")
-            allowed = must + _of_benchmark(parameter.annotation)
+            allowed = must + describe_type(parameter.annotation)
             yield _entry(f"tasks.{task}.{name}", default, allowed, text)
 
 
@@ -209,17 +206,6 @@ def _names_in(value: str | None, argv: Sequence[str]) -> list[str]:
     known = list_choices("task", argv)
     found = [(name, read_defaults(known[name])) for name in names if name in known]
     return list(dict.fromkeys(each for name, inside in found for each in inside or [name]))
-
-
-def _of_benchmark(annotation: Any) -> str:
-    """What an option of a benchmark's constructor may be, by its annotation."""
-    members = get_args(annotation) or (annotation,)
-    null = ", or null" if NoneType in members else ""
-    if any(get_origin(member) is Sequence for member in (annotation, *members)):
-        return f"[values]{null}"
-    if Path in members:
-        return f"path{null}"
-    return f"{_TYPES.get(getattr(members[0], '__name__', ''), 'text')}{null}"
 
 
 def _entry(name: str, default: str, allowed: str, text: str) -> str:
@@ -279,7 +265,7 @@ def allowed_values(field: Field[Any]) -> str:
         return f"{must}{_KINDS[metadata['kind']]}{null}"
     kind = type_name.partition(" |")[0]
     least = f" from {metadata['least']:g}" if "least" in metadata else ""
-    return f"{must}{_TYPES.get(kind, 'value, or [values]')}{least}{null}"
+    return f"{must}{TYPES.get(kind, 'value, or [values]')}{least}{null}"
 
 
 def describe_fields(schema: type) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from llava.generation.request import GenerationConfig
-from runners.options.checks import check_choice, check_fields
+from runners.options.checks import check_fields
 from runners.options.kinds import Kind, device_option, name_option, of_kind, option, path_option
 from runners.options.spellings import near
 
@@ -142,7 +142,7 @@ class SubjectConfig:
     include: list[str] = field(default_factory=list, metadata=of_kind(Kind.PATHS))
 
     def __post_init__(self) -> None:
-        check_choice("dtype", self.dtype, (*DTYPES, "auto"))
+        check_fields(self)
         if self.device is not None and not _DEVICE.fullmatch(self.device):
             number = re.fullmatch(r"(?:cuda|gpu)?[ :_-]?(\d+)", self.device.lower())
             meant = f"cuda:{number[1]}" if number else near(self.device, ["cuda"])

@@ -85,7 +85,7 @@ _VALUES: Mapping[str, str] = {
     **dict.fromkeys(("sqa", "sqai"), "scienceqa"),
     **dict.fromkeys(("vqa", "vqa2"), "vqav2"),
     "vizwizvqa": "vizwiz",
-    "mmb": "mmbench",
+    **dict.fromkeys(("mmb", "mmbenchen"), "mmbench"),
     "mmbcn": "mmbench_cn",
     **dict.fromkeys(("seed", "seedb"), "seedbench"),
     **dict.fromkeys(("llavaw", "llavawild", "llavainthewild", "llavabenchinthewild"), "llavabench"),

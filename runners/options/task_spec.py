@@ -12,7 +12,7 @@ from evals.contract import describe_error
 from evals.errors import DataError
 from llava.errors import reason_of
 from runners.errors import ConfigError
-from runners.options.benchmark_options import wanted_type
+from runners.options.benchmark_options import describe_type, is_admitted
 from runners.options.conf_files import read_choice
 from runners.options.names import check_task_name
 from runners.options.targets import find_benchmark
@@ -100,10 +100,10 @@ class TaskSpec:
     def _check_types(self, build: Callable[..., Any]) -> None:
         for name, parameter in signature(build, eval_str=True).parameters.items():
             value = self.options.get(name)
-            if name in self.options and (wanted := wanted_type(parameter, value)):
+            if name in self.options and not is_admitted(value, parameter):
                 raise ConfigError(
-                    f"`{name}` of {self.target} must be {wanted}, but is {value!r}. Correct or "
-                    "remove that option."
+                    f"`{name}` of {self.target} may be {describe_type(parameter.annotation)}, but "
+                    f"is {value!r}. Correct or remove that option."
                 )
 
     def _wrong_option(self, error: Exception) -> ConfigError:

@@ -25,10 +25,8 @@ _UNSWEPT = frozenset({Kind.IMAGES})
 _LISTS = frozenset({Kind.PATHS, Kind.NAMES, Kind.PARTS})
 """Kinds that may list several in brackets."""
 
-_TRUTHS = {
-    **dict.fromkeys(("true", "yes", "y", "on", "1"), "true"),
-    **dict.fromkeys(("false", "no", "n", "off", "0"), "false"),
-}
+_TRUTHS = dict.fromkeys(("yes", "y", "on", "1"), "true")
+_TRUTHS |= dict.fromkeys(("no", "n", "off", "0"), "false")
 
 _KEY = re.compile(r"^(?P<mark>\+{0,2})(?P<key>[\w.]+)=(?P<value>.*)$", re.DOTALL)
 _QUOTES = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
