@@ -31,7 +31,7 @@ FLOAT32_THRESHOLD = 1e-3
 REPLAYS = ("near_ties", "all", "off")
 _PRIOR_STEPS = 1.0
 _PRIOR_STEPS_FLOAT32 = 64.0  # rounding of every layer reaches logits that are not rounded much
-_LEAST_SCORE = -1e9  # of a token that sampling has ruled out
+_LEAST_SCORE = -1e9  # of a token that is ruled out
 _FROM_NOTHING = -_LEAST_SCORE / 2  # a margin of more is that of a token with no other beside it
 
 

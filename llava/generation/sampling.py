@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from transformers import LogitsProcessor, TemperatureLogitsWarper, TopPLogitsWarper
+from torch.nn.functional import pad
+from transformers import LogitsProcessor
 
 from llava.generation.request import GenerationConfig
 
@@ -44,8 +45,9 @@ class SeededSampling(LogitsProcessor):
 def sampled(scores: torch.Tensor, samplings: Sequence[SeededSampling | None]) -> torch.Tensor:
     """Returns (N, V) float32 scores whose largest are the sampled tokens; scores: (N, V).
 
-    Each question has a row, which stays as it is where its sampling is None. The noise is the same
-    on every device, so it is made on the CPU; it goes to the device as one.
+    Each question has a row, which stays as it is where its sampling is None. The second largest
+    lies as far below as logits may at least move before another token is drawn. The noise is the
+    same on every device, so it is made on the CPU; it goes to the device as one.
 
     Raises:
         ValueError: there are more or fewer rows than samplings.
@@ -62,25 +64,51 @@ def sampled(scores: torch.Tensor, samplings: Sequence[SeededSampling | None]) ->
             places[sampling.generation.temperature, sampling.generation.top_p].append(place)
     if not places:
         return scores
-    warped = scores.clone()
     noise = torch.zeros(scores.shape, pin_memory=scores.is_cuda)
+    for place, sampling in enumerate(samplings):
+        if sampling is not None:
+            noise[place] = sampling.next_noise(scores.shape[1])
+    noise = noise.to(scores.device, non_blocking=True)
+    drawn = scores.clone()
     for (temperature, top_p), group in places.items():
         # usually all; to name some of them takes a transfer of its own
         rows = (
             slice(None) if len(group) == len(samplings) else torch.tensor(group).to(scores.device)
         )
-        warped[rows] = _warp(scores[rows], temperature, top_p)
-    for place, sampling in enumerate(samplings):
-        if sampling is not None:
-            noise[place] = sampling.next_noise(scores.shape[1])
-    return warped.add_(noise.to(scores.device, non_blocking=True))
+        logits = scores[rows] / temperature
+        drawn[rows] = logits + noise[rows]
+        if top_p not in (None, 1):
+            drawn[rows] = _in_nucleus(logits, drawn[rows], top_p)
+    return drawn
 
 
-def _warp(scores: torch.Tensor, temperature: float, top_p: float | None) -> torch.Tensor:
-    """(N, V): logits at a temperature, what is outside of the nucleus ruled out."""
-    nothing: Any = None  # these two look at the scores only
-    scores = TemperatureLogitsWarper(temperature)(nothing, scores)
-    return scores if top_p in (None, 1) else TopPLogitsWarper(top_p)(nothing, scores)
+def _in_nucleus(logits: torch.Tensor, drawn: torch.Tensor, top_p: float) -> torch.Tensor:
+    """(N, V): logits with noise, where no token outside of the nucleus is the largest.
+
+    These lie as far below it as logits would have to move for them to come in and win, or for the
+    largest to fall out. Where logits move by D at most, apart from what moves all of them, so do
+    their order and the log-odds of the mass of any tokens.
+    """
+    ordered, order = logits.sort()
+    drawn = drawn.gather(-1, order)
+    mass = ordered.softmax(-1).cumsum(-1).clamp(max=1)  # of each and of all that are less probable
+    mass[:, -1] = 1
+    is_out = mass <= 1 - top_p
+    inside = mass.logit() - math.log((1 - top_p) / top_p)
+    # A token comes in where it is level with one to which the mass reaches, and falls out alike;
+    # of all ones the first that is farther above it than outside needs the least.
+    other = torch.searchsorted(ordered + inside, ordered).clamp(max=ordered.shape[-1] - 1)
+    above, least = ordered.gather(-1, other) - ordered, inside.gather(-1, other)
+    ordered_below, inside_below = (
+        pad(each[:, :-1], (1, 0), value=-math.inf).gather(-1, other) for each in (ordered, inside)
+    )
+    inside = torch.where(
+        is_out, inside_below.maximum(-above), least.minimum(ordered - ordered_below)
+    )
+    best, winner = drawn.masked_fill(is_out, -math.inf).max(-1, keepdim=True)
+    outside = drawn.fmin(best + inside).maximum(best - inside.gather(-1, winner))
+    outside = outside.minimum(best.nextafter(torch.full_like(best, -math.inf)))
+    return torch.empty_like(drawn).scatter(-1, order, torch.where(is_out, outside, drawn))
 
 
 def gumbel_noise(seed: int, key: str, step: int, size: int) -> torch.Tensor:

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare, kstest
+from transformers import TopPLogitsWarper
 
+from llava.generation.neartie import top_two
 from llava.generation.request import GenerationConfig
 from llava.generation.sampling import SeededSampling, gumbel_noise, sampled
 
@@ -58,6 +60,54 @@ def test_nucleus_keeps_the_fewest_tokens_of_that_mass(top_p, kept):
     expected = LOGITS[0, :kept].double().softmax(-1).numpy() * NUM_SAMPLES
     assert counts[kept:].sum() == 0
     assert kept == 1 or chisquare(counts[:kept], expected).pvalue > 0.01
+
+
+def draw(logits, top_p, temperature=0.5):
+    generation = GenerationConfig(temperature=temperature, top_p=top_p)
+    return sampled(logits, [SeededSampling(str(i), generation) for i in range(len(logits))])
+
+
+def logits_with_ties(num_rows=300, size=40):
+    logits = 2 * torch.randn(num_rows, size, generator=torch.Generator().manual_seed(2))
+    logits[::2] = (4 * logits[::2]).round() / 4  # as those of a short format
+    return logits
+
+
+@pytest.mark.parametrize("top_p", [0.01, 0.5, 0.9, 0.999])
+def test_nucleus_draws_what_transformers_cut_leaves(top_p):
+    logits = logits_with_ties()
+    noise = torch.stack([gumbel_noise(0, str(i), 0, logits.shape[1]) for i in range(len(logits))])
+    expected = TopPLogitsWarper(top_p)(PROMPT, logits / 0.5) + noise
+    scores = draw(logits, top_p)
+    assert torch.equal(scores.argmax(-1), expected.argmax(-1))
+    assert torch.equal(scores[expected.isfinite()], expected[expected.isfinite()])
+
+
+@pytest.mark.parametrize("top_p", [0.3, 0.5, 0.9, None])
+def test_logits_that_move_by_less_than_the_margin_draw_the_same(top_p):
+    logits = logits_with_ties()
+    tokens, _, margins = top_two(draw(logits, top_p))
+    reach = 0.5 * (torch.tensor(margins)[:, None] - 1e-4).clamp(min=0, max=4)
+    for seed in range(10):
+        moves = torch.rand(logits.shape, generator=torch.Generator().manual_seed(seed)) - 0.5
+        moves[:, ::2] = moves[:, ::2].sign() / 2  # some as far as can be
+        assert top_two(draw(logits + reach * moves, top_p))[0] == tokens
+
+
+def test_margin_tells_how_near_the_edge_of_the_nucleus_is():
+    # of masses .6 .3 .1, the third token is out by the log-odds of .9 over those of .89
+    scores = draw(torch.tensor([[0.6, 0.3, 0.1]]).log().expand(200, -1), 0.89, temperature=1.0)
+    tokens, _, margins = map(torch.tensor, top_two(scores))
+    assert tokens.max() == 1
+    shift = torch.tensor(0.9).logit() - torch.tensor(0.89).logit()
+    assert margins.min() < shift
+    assert (margins - shift).abs().min() < 1e-6  # where the noise of the third is larger
+
+
+def test_tokens_that_are_ruled_out_stay_so():
+    scores = draw(torch.tensor([[1.0, -torch.inf, 0.5, -torch.inf]]), 0.6)
+    assert int(scores.argmax()) == 0
+    assert not scores.isnan().any()
 
 
 def test_nearly_no_temperature_is_greedy():
