@@ -71,6 +71,7 @@ class SequentialEngine:
         self.max_prompt_tokens: int = max_length or context_len
         self.max_total_tokens: int = max(context_len, self.max_prompt_tokens)
         self._turn_ends = stop_tokens(template, tokenizer) if template else []
+        self._growing = [m for m in model.modules() if getattr(m, "rope_type", None) == "dynamic"]
         self._busy_s = 0.0
 
     @property
@@ -265,6 +266,9 @@ class SequentialEngine:
             options["eos_token_id"] = sorted(self.stops)
         samplings = [SeededSampling(request.key, generation)] if generation.do_sample else []
         room = self.room(self.num_tokens(request, images))
+        for rotary in self._growing:  # as if nothing longer had been asked before
+            rotary.register_buffer("inv_freq", rotary.original_inv_freq, persistent=False)
+            rotary.max_seq_len_cached = rotary.original_max_seq_len
         output = self.model.generate(
             ids[None].to(self.model.device),
             **options,

@@ -122,14 +122,18 @@ def lent(model: Any, autocast: torch.dtype | None) -> Iterator[None]:
 
     It is in evaluation mode, keeps a cache and computes in the dtype of its weights, float32 in
     full, or else under autocast in the given dtype, as a training in mixed precision. On leaving,
-    the mode of every module, the configuration, the state of all random generators, torch's
-    settings for CUDA devices and whatever accelerate had put around `forward` are as they were.
+    the mode of every module, what rotary embeddings have grown to, the configuration, the state of
+    all random generators, torch's settings for CUDA devices and whatever accelerate had put around
+    `forward` are as they were.
     """
     on_cuda = model.device.type == "cuda"
     indices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
     with ExitStack() as stack:
         for module in model.modules():
-            stack.callback(setattr, module, "training", module.training)
+            # `dynamic` rotary embeddings keep what they have grown to with the longest prompt
+            for name in ("training", "inv_freq", "max_seq_len_cached", "attention_scaling"):
+                if hasattr(module, name):
+                    stack.callback(setattr, module, name, getattr(module, name))
         stack.callback(random.setstate, random.getstate())
         stack.callback(np.random.set_state, np.random.get_state())
         stack.enter_context(torch.random.fork_rng(devices=sorted(indices)))

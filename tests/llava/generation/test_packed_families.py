@@ -79,6 +79,23 @@ def test_rotations_that_depend_on_the_longest_row_are_not_packed_and_the_log_say
     ]
 
 
+@pytest.mark.parametrize("family", ["qwen2", "llama 3"])
+def test_rotations_that_grew_with_a_longer_question_are_forgotten(
+    family: str, tiny_tower: Path, tmp_path: Path
+) -> None:
+    rope = {"rope_type": "dynamic", "factor": 4.0}
+    fields = {"max_position_embeddings": 24, "max_sequence_length": 512, "rope_scaling": rope}
+    folder = make_family(
+        tmp_path / "llava-tiny", tiny_tower, family, tokenizer_model_max_length=512, **fields
+    )
+    answers = []
+    for order in (1, -1):
+        model = load(folder)  # as in a process of its own
+        requests = random_requests(model, seed=1, number=10)[::order]
+        answers.append({one.key: one.token_ids for one in SequentialEngine(*model).run(requests)})
+    assert answers[0] == answers[1]
+
+
 def test_log_says_nothing_where_questions_are_packed(
     tiny_tower: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,6 +20,7 @@ from transformers import (
     LlavaForConditionalGeneration,
     PretrainedConfig,
 )
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from runners.errors import ConfigError
 from runners.in_training.lent_model import require_known_class
@@ -140,6 +141,19 @@ def test_model_is_given_back_as_it_was(fresh: LoadedModel) -> None:
     assert (model.config.use_cache, model.generation_config.use_cache) == (False, None)
     assert not torch.is_inference_mode_enabled()
     assert all(not parameter.is_inference() for parameter in model.parameters())
+
+
+def test_rotations_go_on_from_what_the_training_has_seen(fresh: LoadedModel) -> None:
+    text = fresh.model.config
+    text.rope_parameters = {**text.rope_parameters, "rope_type": "dynamic", "factor": 4.0}
+    text.max_position_embeddings = 16
+    rotary = fresh.model.model.rotary_emb = LlamaRotaryEmbedding(text)
+    fresh.model.train()(input_ids=torch.arange(300, 340)[None])
+    before = (rotary.inv_freq, rotary.max_seq_len_cached)
+    assert before[1] == 40
+    ask(fresh, limit=2)
+    assert rotary.inv_freq is before[0]
+    assert rotary.max_seq_len_cached == 40
 
 
 def test_model_is_given_back_when_an_evaluation_fails(fresh: LoadedModel) -> None:
