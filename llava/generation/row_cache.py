@@ -24,8 +24,8 @@ from llava.generation.meter import PackMeter
 PREFIX = -1
 NOBODY = -2
 _SLIDING = "sliding_attention"
-FLASH = "flash_attention_2"
-"""Attention that takes no mask of its own; it reads prefixes, and `sdpa` the questions."""
+_TAKE_MASKS = ("eager", "sdpa")
+"""Attention that takes masks of numbers; any other reads prefixes, and `sdpa` the questions."""
 
 
 @dataclass(slots=True)
@@ -312,7 +312,7 @@ class RowCache:
         configs = [self._inner.config, *(layer.self_attn.config for layer in self._inner.layers)]
         # transformers has no other name for it
         chosen = [(config, config._attn_implementation) for config in configs]  # noqa: SLF001
-        if chosen[0][1] != FLASH:
+        if all(name in _TAKE_MASKS for _, name in chosen):
             yield
             return
         for config in configs:

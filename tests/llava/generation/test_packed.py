@@ -420,23 +420,26 @@ def test_failures_are_told_by_what_caused_them(
 def attend_without_masks(
     module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any
 ) -> Any:
-    """What `flash_attention_2` can do, for a machine that lacks it."""
+    """What flash attention can do, for a machine that lacks it."""
     assert attention_mask is None or attention_mask.ndim == 2
     attend = ALL_ATTENTION_FUNCTIONS["sdpa"]
     return attend(module, query, key, value, None, **options)
 
 
+@pytest.mark.parametrize(
+    "name", ["flash_attention_2", "flash_attention_3", "kernels-community/flash-attn2"]
+)
 def test_attention_without_masks_reads_prefixes_only(
-    tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+    tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     requests = random_requests(tiny_model, 1)
     expected = sequential_facts(tiny_model, 1)
-    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "flash_attention_2", attend_without_masks)
-    monkeypatch.setattr(tiny_model.model.config, "_attn_implementation", "flash_attention_2")
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, name, attend_without_masks)
+    monkeypatch.setattr(tiny_model.model.config, "_attn_implementation", name)
     engine = PackedEngine(*tiny_model, replay="off")
     assert facts(list(engine.run(requests))) == expected
     assert engine.stats.num_packed == len(requests)
-    assert tiny_model.model.config._attn_implementation == "flash_attention_2"
+    assert tiny_model.model.config._attn_implementation == name
 
 
 def test_layers_that_another_model_lends_see_masks_too(
