@@ -132,8 +132,8 @@ class Completion:
         min_margin: The smallest of `margins`; None where they are not measured (beams).
         latency_s: Seconds that the answer took.
         image_sha256: Hash of the decoded pixels of each image, as hex.
-        margins: Distance of the two largest logits at each step, with their noise when sampling;
-            of a choice, of the two largest among the choices.
+        margins: Distance of the two largest logits at each step; of a choice, of the two largest
+            among the choices; when sampling, how far logits may move before another is drawn.
         replayed: Whether a packed engine computed the answer again, alone.
         flipped: Whether that changed it.
     """

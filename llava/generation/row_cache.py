@@ -11,7 +11,7 @@ embedding width, d width of a head.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -308,20 +308,14 @@ class RowCache:
     @contextmanager
     def _attention_with_masks(self) -> Iterator[None]:
         """Has attention that takes no masks stand back for one that does."""
-        # layers that were built for another model, which lends them, have its configuration
-        configs = [self._inner.config, *(layer.self_attn.config for layer in self._inner.layers)]
-        # transformers has no other name for it
-        chosen = [(config, config._attn_implementation) for config in configs]  # noqa: SLF001
-        if all(name in _TAKE_MASKS for _, name in chosen):
+        name = "_attn_implementation"  # transformers has no other
+        with ExitStack() as stack:
+            # layers that were built for another model, which lends them, have its configuration
+            for config in (self._inner.config, *(i.self_attn.config for i in self._inner.layers)):
+                if getattr(config, name) not in _TAKE_MASKS:
+                    stack.callback(setattr, config, name, getattr(config, name))
+                    setattr(config, name, "sdpa")
             yield
-            return
-        for config in configs:
-            config._attn_implementation = "sdpa"  # noqa: SLF001
-        try:
-            yield
-        finally:
-            for config, name in chosen:
-                config._attn_implementation = name  # noqa: SLF001
 
 
 def mask_as_numbers(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -58,16 +58,14 @@ def sampled(scores: torch.Tensor, samplings: Sequence[SeededSampling | None]) ->
             "Give None for a row that is not sampled."
         )
     scores = scores.float()
+    if not any(samplings):
+        return scores
+    noise = torch.zeros(scores.shape, pin_memory=scores.is_cuda)
     places: defaultdict[tuple[float, float | None], list[int]] = defaultdict(list)
     for place, sampling in enumerate(samplings):
         if sampling is not None:
-            places[sampling.generation.temperature, sampling.generation.top_p].append(place)
-    if not places:
-        return scores
-    noise = torch.zeros(scores.shape, pin_memory=scores.is_cuda)
-    for place, sampling in enumerate(samplings):
-        if sampling is not None:
             noise[place] = sampling.next_noise(scores.shape[1])
+            places[sampling.generation.temperature, sampling.generation.top_p].append(place)
     noise = noise.to(scores.device, non_blocking=True)
     drawn = scores.clone()
     for (temperature, top_p), group in places.items():
@@ -95,16 +93,12 @@ def _in_nucleus(logits: torch.Tensor, drawn: torch.Tensor, top_p: float) -> torc
     mass[:, -1] = 1
     is_out = mass <= 1 - top_p
     inside = mass.logit() - math.log((1 - top_p) / top_p)
-    # A token comes in where it is level with one to which the mass reaches, and falls out alike;
-    # of all ones the first that is farther above it than outside needs the least.
+    # A token comes in or falls out where it gets level with some other one and the edge gets there:
+    # the larger of both distances counts, which is least where they are about the same.
     other = torch.searchsorted(ordered + inside, ordered).clamp(max=ordered.shape[-1] - 1)
-    above, least = ordered.gather(-1, other) - ordered, inside.gather(-1, other)
-    ordered_below, inside_below = (
-        pad(each[:, :-1], (1, 0), value=-math.inf).gather(-1, other) for each in (ordered, inside)
-    )
-    inside = torch.where(
-        is_out, inside_below.maximum(-above), least.minimum(ordered - ordered_below)
-    )
+    below = [pad(each[:, :-1], (1, 0), value=-math.inf) for each in (ordered, inside)]
+    low, least, high, most = (each.gather(-1, other) for each in (*below, ordered, inside))
+    inside = torch.where(is_out, least.maximum(ordered - high), most.minimum(ordered - low))
     best, winner = drawn.masked_fill(is_out, -math.inf).max(-1, keepdim=True)
     outside = drawn.fmin(best + inside).maximum(best - inside.gather(-1, winner))
     outside = outside.minimum(best.nextafter(torch.full_like(best, -math.inf)))
