@@ -26,6 +26,7 @@ from llava.model.rules import (
     Rule,
     check_fields,
     list_of,
+    matching,
     one_of,
     whole,
 )
@@ -67,8 +68,17 @@ _LORA: Mapping[str, Rule] = {
     "r": whole(),
     "lora_alpha": POSITIVE,
     **dict.fromkeys(("use_rslora", "use_dora", "lora_bias", "ensure_weight_tying"), FLAG),
+    # other kinds took a part off the base that is not found a second time
+    "init_lora_weights": FLAG
+    | NULL
+    | matching(
+        "eva|gaussian|loftq|mica|olora|orthogonal|pissa",
+        "eva, gaussian, loftq, mica, olora, orthogonal or pissa (convert others where they were "
+        "trained, with peft's `path_initial_model_for_weight_conversion`)",
+    ),
     # what cannot be merged, or needs other code
     **dict.fromkeys(("alora_invocation_tokens", "layer_replication", "megatron_config"), NULL),
+    **dict.fromkeys(("arrow_config", "use_bdlora"), NULL),
     "use_qalora": OFF,
 }
 _MERGEABLE: Mapping[str, tuple[Mapping[str, Rule], tuple[str, ...]]] = {

@@ -71,8 +71,13 @@ def train(model: Any, folder: Path, base: str, **options: Any) -> Any:
         {"target_modules": LANGUAGE, "rank_pattern": {"up_proj": 2}, "use_dora": True},
         {"target_modules": EVERYWHERE, "alpha_pattern": {"vision_model.*k_proj": 32}},
         {"target_modules": PROJECTOR, "use_rslora": True},
+        {"target_modules": LANGUAGE, "init_lora_weights": "pissa"},
+        {"target_modules": LANGUAGE, "init_lora_weights": "olora"},
     ],
-    ids=["head", "embeddings", "saved modules", "dora", "frozen tower", "projector"],
+    ids=[
+        *("head", "embeddings", "saved modules", "dora", "frozen tower", "projector"),
+        *("principal part taken off the base", "orthonormal part taken off the base"),
+    ],
 )
 def test_adapter_answers_as_the_model_that_it_was_merged_into(
     tiny_checkpoint: Path, tmp_path: Path, options: dict[str, Any]
@@ -484,6 +489,8 @@ def test_half_an_adapter_over_transformers_own_format_is_refused(
         *({"alpha_pattern": value} for value in ([], {"q_proj": "3"}, {"q_proj": None})),
         *({"rank_pattern": {"q_proj": 2.5}}, {"bias": "some"}, {"target_modules": 5}),
         *({"alora_invocation_tokens": [5]}, {"megatron_config": {}}, {"use_qalora": True}),
+        *({"arrow_config": {}}, {"use_bdlora": {"nblocks": 2}}),
+        *({"init_lora_weights": each} for each in ("pissa_niter_16", "lora_ga", "corda", "", 1)),
     ],
     ids=str,
 )
