@@ -13,15 +13,16 @@ from typing import Any
 import torch
 
 from llava.errors import CheckpointError, reason_of
-from llava.model.kinds import lacks_saved, read_adapter_config
+from llava.model.kinds import ADAPTER_CONFIG, lacks_saved, read_adapter_config
 from llava.model.native import trained_names
+from llava.model.rules import unknown_value
 from llava.model.weights import is_computed, is_of_tower, listed, read_tensors, require_shapes
 
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<part>A|B|embedding_A|embedding_B)(\.weight)?")
 _ADAPTER_PART = re.compile(r"\.(?=(lora|ia3|hada|lokr|oft|boft|vera|randlora|shira|trainable)_)")
 _PEFT_PREFIX = "base_model.model."
 _EMBEDDINGS = ("embed_tokens.weight", "transformer.wte.weight")
-_TABLES = ("embed_tokens", "wte", "lm_head")
+_TABLES = ("embed_tokens", "wte", "lm_head", "lm_head.token_adapter")
 _MAX_ADDED_ROWS = 3  # LLaVA adds tokens for a patch and for the start and end of an image
 
 # what peft answers a configuration with that it cannot follow
@@ -54,11 +55,18 @@ class Adapter:
         return any(map(is_of_tower, self.parts))
 
     def parts_tables(self) -> bool:
-        """Whether head and embeddings, one in the base, were trained apart from each other."""
-        trained = {name.partition(".lora_")[0] for name in self.parts if ".lora_" in name}
-        trained.update(self.config.get("modules_to_save") or ())
-        together = self.config.get("ensure_weight_tying", False)
-        return not together and any(name.endswith(_TABLES) for name in trained)
+        """Whether head and embeddings, one in the base, have to be two to be merged into.
+
+        Raises:
+            CheckpointError: rows that were trained of both lie under matrices on the head.
+        """
+        trained, field = {*self.targets.values()}, "trainable_token_indices"
+        if not self.config.get("ensure_weight_tying"):
+            trained.update(self.config.get("modules_to_save") or ())
+        if "lm_head" in trained and self.config.get(field):
+            words = "left out beside matrices on lm_head, which is the embeddings in the base"
+            raise unknown_value(field, words, self.config[field], self.file.parent / ADAPTER_CONFIG)
+        return any(name.endswith(_TABLES) for name in trained)
 
 
 def read_adapter(file: Path, rename: Callable[[str], str]) -> Adapter:
@@ -262,6 +270,10 @@ def _aim(config: Any, model: Any, adapter: Adapter) -> None:
     from peft.utils.other import get_pattern_key
 
     config.inference_mode = True
+    if getattr(config, "ensure_weight_tying", False):  # with it peft would change the two twice
+        config.ensure_weight_tying = False
+        tables = [name for name in adapter.targets if name.endswith(_TABLES)]
+        config.target_modules = _with_names(config.target_modules, tables)
     if any(trained != target for trained, target in adapter.targets.items()):
         # the configuration goes by the names of the training, and so do its exceptions
         for name in ("rank_pattern", "alpha_pattern"):
@@ -283,11 +295,14 @@ def _aim(config: Any, model: Any, adapter: Adapter) -> None:
         if (not adapter.trains_tower and is_of_tower(f"{name}."))
         or any(re.match(rf"(.*\.)?{re.escape(module)}(\.|$)", name) for module in saved)
     ]
-    excluded = config.exclude_modules or []
-    if isinstance(excluded, str):
-        config.exclude_modules = "|".join((f"({excluded})", *map(re.escape, names)))
-    else:
-        config.exclude_modules = [*excluded, *names]
+    config.exclude_modules = _with_names(config.exclude_modules, names)
+
+
+def _with_names(modules: str | Collection[str] | None, names: Collection[str]) -> Any:
+    """What peft goes by, a pattern or a list of modules, with more of them."""
+    if isinstance(modules, str):
+        return "|".join((f"({modules})", *map(re.escape, names)))
+    return [*(modules or ()), *names]
 
 
 def _named_by(config: Any, model: Any, adapter: Adapter, field: str) -> set[str]:

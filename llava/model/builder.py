@@ -213,10 +213,9 @@ def _follow_trained(
         fields = {**checkpoint.config, "unfreeze_mm_vision_tower": True}
         checkpoint = replace(checkpoint, config=fields)
     is_tied = checkpoint.config.get("tie_word_embeddings", checkpoint.family.is_tied)
-    parted = adapter is not None and adapter.parts_tables()
     # transformers' own classes part the two where the weights hold both
-    parted = parted or (checkpoint.native and has_own_head(tensors, checkpoint.family.embeddings))
-    if is_tied and parted:
+    parted = checkpoint.native and has_own_head(tensors, checkpoint.family.embeddings)
+    if is_tied and (parted or (adapter is not None and adapter.parts_tables())):
         tensors.setdefault("lm_head.weight", tensors[checkpoint.family.embeddings])
         fields = {**checkpoint.config, "tie_word_embeddings": False}
         checkpoint = replace(checkpoint, config=fields)

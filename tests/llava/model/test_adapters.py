@@ -27,6 +27,7 @@ PROMPT = "USER: <image>\nIs the dog on the table? ASSISTANT:"
 SIZE = (90, 50)
 LANGUAGE = r"model\.layers.*\.(q_proj|up_proj)"
 EVERYWHERE = r".*\.(q_proj|k_proj)"
+TOKENS_OF_EACH = {"embed_tokens": [5, 6], "lm_head": [3, 4]}
 PROJECTOR = ["mm_projector.0", "mm_projector.2", "o_proj"]
 
 
@@ -351,22 +352,29 @@ def edit_adapter(folder: Path, **fields: Any) -> None:
     path.write_text(json.dumps({k: v for k, v in content.items() if v is not ...}))
 
 
-@pytest.mark.few_cases(4)
+@pytest.mark.few_cases(7)
 @pytest.mark.parametrize(
     "options",
     [
+        {"target_modules": ["q_proj", "lm_head"], "ensure_weight_tying": True},
         {"target_modules": ["q_proj", "lm_head"]},
         {"target_modules": ["q_proj", "embed_tokens"]},
         {"target_modules": LANGUAGE, "modules_to_save": ["embed_tokens"]},
         {"target_modules": LANGUAGE, "modules_to_save": ["lm_head"]},
         {"target_modules": LANGUAGE, "trainable_token_indices": [5, 6]},
+        {"target_modules": LANGUAGE, "trainable_token_indices": {"lm_head": [*range(200)]}},
+        {"target_modules": r".*(layers.*q_proj|embed_tokens)", "ensure_weight_tying": True},
+        {"target_modules": LANGUAGE, "modules_to_save": ["lm_head"], "ensure_weight_tying": True},
+        {"target_modules": LANGUAGE, "trainable_token_indices": TOKENS_OF_EACH},
         {"target_modules": LANGUAGE, "bias": "all"},
         {"target_modules": ["mm_projector.0", "o_proj"], "bias": "lora_only"},
         {"target_modules": ["q_proj", "lm_head"], "modules_to_save": ["lm_head"]},
+        {"target_modules": ["q_proj", "lm_head"], "peft_type": "LOHA"},
     ],
     ids=[
-        *("head", "embeddings", "saved embeddings", "saved head", "tokens", "biases"),
-        *("lora biases", "saved and named as a target"),
+        *("tied head", "head", "embeddings", "saved embeddings", "saved head", "tokens"),
+        *("tokens of the head", "tied embeddings", "saved tied", "tokens of each", "biases"),
+        *("lora biases", "saved and named as a target", "head of another kind"),
     ],
 )
 def test_adapter_answers_as_it_did_in_training(
@@ -375,11 +383,12 @@ def test_adapter_answers_as_it_did_in_training(
     """Over a model whose head is its embeddings, where a merge by peft would change both."""
     base = make_checkpoint(tmp_path / "llava-tied", tiny_tower, tie_word_embeddings=True)
     tokenizer, model, image_processor, _ = load(base)
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_config, get_peft_model
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        tuned = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, **options))
+        config = get_peft_config({"peft_type": "LORA", "r": 4} | options)
+        tuned = get_peft_model(model, config)
         draw = torch.Generator().manual_seed(3)
         with torch.no_grad():
             for value in tuned.parameters():
@@ -389,6 +398,14 @@ def test_adapter_answers_as_it_did_in_training(
     expected = logits_of((tokenizer, tuned.eval(), image_processor, 0))
     answer = logits_of(load(tmp_path / "adapter", base))
     torch.testing.assert_close(answer, expected, rtol=0, atol=1e-3)
+
+
+def test_rows_under_matrices_on_a_tied_head_are_refused(tiny_tower: Path, tmp_path: Path) -> None:
+    base = make_checkpoint(tmp_path / "llava-tied", tiny_tower, tie_word_embeddings=True)
+    options = {"target_modules": ["q_proj", "lm_head"], "trainable_token_indices": [5, 6]}
+    train(load(base)[1], tmp_path / "adapter", base.name, **options)
+    with pytest.raises(CheckpointError, match=r"`trainable_token_indices` must be left out beside"):
+        load(tmp_path / "adapter", base)
 
 
 @pytest.mark.parametrize("over_llava", [True, False])
