@@ -92,7 +92,8 @@ def _require_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     for name, tensor in tensors.items():
         # torch asks this of no float of 8 bits
         wide = tensor.half() if tensor.itemsize == 1 else tensor
-        if tensor.is_floating_point() and not wide.isfinite().all():
+        is_packed = tensor.shape[1:] == (1,)  # bitsandbytes' bytes, which may be stored as floats
+        if tensor.is_floating_point() and not is_packed and not wide.isfinite().all():
             raise CheckpointError(
                 f"{name} in {path} holds NaN or infinite values: every answer would be noise. The "
                 "training diverged or the conversion failed; take an earlier checkpoint."

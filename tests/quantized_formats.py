@@ -166,13 +166,22 @@ def bnb_8(weight: torch.Tensor) -> Stored:
 
 
 def bnb_4(
-    weight: torch.Tensor, kind: str = "nf4", *, nested: bool = True, size: int = 64
+    weight: torch.Tensor,
+    kind: str = "nf4",
+    *,
+    nested: bool = True,
+    size: int = 64,
+    storage: torch.dtype = torch.uint8,
 ) -> Stored:
     """bitsandbytes: 4 bit, by itself; the dense weight is what it makes of them."""
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     packed, state = quantize_4bit(
-        weight, blocksize=size, compress_statistics=nested, quant_type=kind
+        weight,
+        blocksize=size,
+        compress_statistics=nested,
+        quant_type=kind,
+        quant_storage=storage,
     )
     described = {f"weight.{name}": part for name, part in state.as_dict(packed=True).items()}
     dense = dequantize_4bit(packed, state)
@@ -293,6 +302,15 @@ FORMATS: dict[str, tuple[Callable[[torch.Tensor], Stored], dict[str, Any] | None
         bnb_4,
         {"quant_method": "bitsandbytes", "load_in_8bit": False, "load_in_4bit": True},
         "pytorch_model.bin",
+    ),
+    "bitsandbytes, 4 bit, in words": (
+        lambda weight: bnb_4(weight, storage=torch.bfloat16),
+        {
+            "quant_method": "bitsandbytes",
+            "load_in_4bit": True,
+            "bnb_4bit_quant_storage": "bfloat16",
+        },
+        "model.safetensors",
     ),
 }
 

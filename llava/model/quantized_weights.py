@@ -56,7 +56,11 @@ _GROUP = one_of(-1) | whole()
 _NOTHING = Rule("left out or empty", lambda value: not value)
 _RULES: Mapping[str, Mapping[str, Rule]] = {
     "bitsandbytes, 8 bit": {"load_in_8bit": one_of(True), "load_in_4bit": OFF},
-    "bitsandbytes, 4 bit": {"load_in_4bit": one_of(True), "load_in_8bit": OFF},
+    "bitsandbytes, 4 bit": {
+        "load_in_4bit": one_of(True),
+        "load_in_8bit": OFF,
+        "bnb_4bit_quant_storage": one_of("uint8", "float16", "bfloat16", "float32") | NULL,
+    },
     "AWQ": {
         "bits": one_of(4),
         "group_size": _GROUP,

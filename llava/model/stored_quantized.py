@@ -256,7 +256,7 @@ def _unpack_bnb_8(layer: _Layer) -> torch.Tensor:
 
 
 def _unpack_bnb_4(layer: _Layer) -> torch.Tensor:
-    """`weight` (O * I / 2, 1): two places in a code a byte; a scale for each block of values."""
+    """`weight` (W, 1), bytes as any dtype: two places in a code each; a scale for each block."""
     state = _bnb_state(layer)
     shape, size = state["shape"], state["blocksize"]
     count, num_blocks = prod(shape), ceil(prod(shape) / size)
@@ -271,7 +271,9 @@ def _unpack_bnb_4(layer: _Layer) -> torch.Tensor:
         scales = scales * most.repeat_interleave(nested)[:num_blocks] + state["nested_offset"]
     else:
         scales = layer.floats("weight.absmax", (num_blocks,))
-    packed = layer.take("weight", (ceil(count / 2), 1), torch.uint8).flatten()
+    storage = getattr(torch, layer.option("bnb_4bit_quant_storage") or "uint8")
+    words = layer.take("weight", (ceil(count / 2 / storage.itemsize), 1), storage)
+    packed = words.view(torch.uint8).flatten()
     values = code[torch.stack((packed >> 4, packed & 15), dim=1).flatten()[:count].int()]
     weights = values * scales.repeat_interleave(size)[:count]
     return weights.view(shape).to(getattr(torch, state["dtype"]))  # bitsandbytes rounds to it

@@ -271,6 +271,8 @@ def test_parts_of_bitsandbytes_that_are_missing_or_damaged_are_refused(
             "`quantization_config.load_in_4bit` must be",
         ),
         ({"bnb_4bit_quant_type": "fp4"}, "have fp4 as `quant_type`"),
+        ({"bnb_4bit_quant_storage": "bfloat16"}, r"be bfloat16 of shape \[1024, 1\], but is uint8"),
+        ({"bnb_4bit_quant_storage": "int4"}, "quant_storage` must be one of uint8, float16"),
         ({"quant_method": "gptq"}, "quant_method` must be bitsandbytes or left out"),
     ],
 )
