@@ -23,6 +23,7 @@ _ADAPTER_PART = re.compile(r"\.(?=(lora|ia3|hada|lokr|oft|boft|vera|randlora|shi
 _PEFT_PREFIX = "base_model.model."
 _EMBEDDINGS = ("embed_tokens.weight", "transformer.wte.weight")
 _TABLES = ("embed_tokens", "wte", "lm_head", "lm_head.token_adapter")
+_OLD = ("language_model.", "multi_modal_projector.", "vision_tower.")  # in transformers before 4.52
 _MAX_ADDED_ROWS = 3  # LLaVA adds tokens for a patch and for the start and end of an image
 
 # what peft answers a configuration with that it cannot follow
@@ -187,9 +188,13 @@ def require_whole_projector(file: Path, trained: Iterable[str], expected: Iterab
 
 
 def check_adapter(adapter: Adapter, expected: Mapping[str, torch.Size]) -> None:
-    """Raises CheckpointError if a matrix fits no weight of the model, in name or in shape."""
+    """Raises CheckpointError if a matrix fits no weight of the model, or a bias no layer."""
     homeless = []
     for name, tensor in adapter.parts.items():
+        module, is_bias, _ = name.partition(".lora_B.bias")
+        if is_bias and f"{module}.bias" not in expected:
+            words, path = f"false, as {module} has no bias", adapter.file.parent / ADAPTER_CONFIG
+            raise unknown_value("lora_bias", words, True, path)
         match = _LORA.fullmatch(name)
         if match is None:
             continue
@@ -237,13 +242,12 @@ def merge_adapter(model: Any, adapter: Adapter, held: Collection[str]) -> Any:
         _aim(config, model, adapter)
         config.base_model_name_or_path = str(model.config.name_or_path)
         with warnings.catch_warnings():
-            # peft still asks transformers by the old name; nobody who loads a model can help it
-            warnings.filterwarnings(
-                "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
-            )
+            # peft asks transformers by an old name, and takes AdaLoRA's ranks for LoRA's
+            for idle in ("`is_gradient_check", r".*rank_pattern .*\.lora_E", r".*\(0, .*ZeRO-3"):
+                warnings.filterwarnings("ignore", idle)
             peft_model = PeftModel(model, config)
             set_peft_model_state_dict(peft_model, tensors)
-        applied = set(get_peft_model_state_dict(peft_model, save_embedding_layers=False))
+            applied = set(get_peft_model_state_dict(peft_model, save_embedding_layers=False))
     except _REFUSED as error:
         raise CheckpointError(
             f"The adapter in {folder} cannot be applied: {reason_of(error)}. Check "
@@ -276,10 +280,13 @@ def _aim(config: Any, model: Any, adapter: Adapter) -> None:
         config.target_modules = _with_names(config.target_modules, tables)
     if any(trained != target for trained, target in adapter.targets.items()):
         # the configuration goes by the names of the training, and so do its exceptions
-        for name in ("rank_pattern", "alpha_pattern"):
+        part = ".lora_E" if config.peft_type == "ADALORA" else ""
+        for name, end in (("rank_pattern", part), ("alpha_pattern", "")):
             pattern = getattr(config, name, None) or {}
-            keys = {t: get_pattern_key(pattern, trained) for trained, t in adapter.targets.items()}
-            setattr(config, name, {t: pattern[k] for t, k in keys.items() if k in pattern})
+            keys = {to: get_pattern_key(pattern, f"{t}{end}") for t, to in adapter.targets.items()}
+            setattr(
+                config, name, {f"{t}{end}": pattern[k] for t, k in keys.items() if k in pattern}
+            )
         if getattr(config, "feedforward_modules", None):
             config.feedforward_modules = _named_by(config, model, adapter, "feedforward_modules")
         config.target_modules = _named_by(config, model, adapter, "target_modules")
@@ -311,10 +318,15 @@ def _named_by(config: Any, model: Any, adapter: Adapter, field: str) -> set[str]
 
     asked = copy(config)
     asked.target_modules = getattr(config, field)
+    old = any(trained.startswith(_OLD) for trained in adapter.targets)
     return {
         name
         for name, module in model.named_modules()
         if isinstance(getattr(module, "weight", None), torch.Tensor)
         and (adapter.trains_tower or not is_of_tower(f"{name}."))
-        and any(check_target_module_exists(asked, trained) for trained in trained_names(name))
+        and any(
+            check_target_module_exists(asked, trained)
+            for trained in trained_names(name)
+            if trained.startswith(_OLD) == old and (trained != name or name == "lm_head")
+        )
     }

@@ -83,7 +83,10 @@ _LORA: Mapping[str, Rule] = {
 }
 _MERGEABLE: Mapping[str, tuple[Mapping[str, Rule], tuple[str, ...]]] = {
     "LORA": (_LORA, ("r", "lora_alpha")),
-    "ADALORA": ({"lora_alpha": POSITIVE}, ("lora_alpha",)),
+    "ADALORA": (
+        {"lora_alpha": POSITIVE, "rank_pattern": _object_of(list_of(FLAG)) | NULL},
+        ("lora_alpha",),
+    ),
     "LOHA": ({"r": whole(), "alpha": POSITIVE}, ("r", "alpha")),
     "LOKR": ({"r": whole(), "alpha": POSITIVE}, ("r", "alpha")),
     "IA3": ({}, ()),

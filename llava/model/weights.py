@@ -87,7 +87,7 @@ def read_tensors(files: Iterable[Path], *, packed: bool = False) -> dict[str, to
 
 
 def _require_values(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    empty = [name for name, tensor in tensors.items() if not tensor.numel()]
+    empty = [name for name, tensor in tensors.items() if tensor.shape == (0,)]
     if empty:
         raise CheckpointError(
             f"{path} holds {len(empty)} tensors that are empty, such as {empty[0]}: it was saved "

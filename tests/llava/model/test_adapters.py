@@ -48,16 +48,23 @@ def logits_of(loaded: Any) -> torch.Tensor:
 
 def train(model: Any, folder: Path, base: str, **options: Any) -> Any:
     """Lays an adapter with random matrices over a model, saves it, and returns the merged model."""
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_config, get_peft_model
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        tuned = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, **options))
+        config = get_peft_config({"peft_type": "LORA", "r": 4} | options)
+        tuned = get_peft_model(model, config)
         draw = torch.Generator().manual_seed(3)
         with torch.no_grad():
             for name, value in tuned.named_parameters():
                 if "lora_" in name or "modules_to_save" in name:
                     value.add_(0.3 * torch.randn(value.shape, generator=draw))
+        if options.get("peft_type") == "ADALORA":  # which has dropped ranks, of one layer all
+            inner = tuned.base_model.model
+            found = [n.removesuffix(".default") for n, _ in inner.named_parameters()]
+            names = enumerate(n for n in found if n.endswith(".lora_E"))
+            config.rank_pattern = {n: [k % 4 < i % 4 for k in range(12)] for i, n in names}
+            tuned.base_model.rankallocator.mask_using_rank_pattern(inner, config.rank_pattern)
         tuned.peft_config["default"].base_model_name_or_path = base
         tuned.save_pretrained(folder, save_embedding_layers="embed" in str(options))
         return tuned.eval().merge_and_unload()
@@ -74,10 +81,11 @@ def train(model: Any, folder: Path, base: str, **options: Any) -> Any:
         {"target_modules": PROJECTOR, "use_rslora": True},
         {"target_modules": LANGUAGE, "init_lora_weights": "pissa"},
         {"target_modules": LANGUAGE, "init_lora_weights": "olora"},
+        {"target_modules": LANGUAGE, "peft_type": "ADALORA", "r": 8, "total_step": 9},
     ],
     ids=[
         *("head", "embeddings", "saved modules", "dora", "frozen tower", "projector"),
-        *("principal part taken off the base", "orthonormal part taken off the base"),
+        *("principal part taken off the base", "orthonormal part taken off the base", "adalora"),
     ],
 )
 def test_adapter_answers_as_the_model_that_it_was_merged_into(
@@ -116,8 +124,12 @@ def test_adapter_with_a_projector_needs_no_second_file(
         {"target_modules": ["q_proj", "linear_1"], "alpha_pattern": {"language_model.*q_proj": 2}},
         {"target_modules": ["up_proj"], "modules_to_save": ["multi_modal_projector"]},
         {"target_modules": ["up_proj", "linear_1"], "modules_to_save": ["multi_modal_projector"]},
+        {"target_modules": ["k_proj", "linear_1"], "peft_type": "ADALORA", "r": 8, "total_step": 9},
     ],
-    ids=["language", "projector and tower", "saved projector", "saved and named as a target"],
+    ids=[
+        *("language", "projector and tower", "saved projector", "saved and named as a target"),
+        "adalora",
+    ],
 )
 def test_adapter_over_transformers_own_format(
     tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path, options: dict[str, Any]
@@ -133,6 +145,27 @@ def test_adapter_over_transformers_own_format(
     answer = logits_of(load(tmp_path / "sft", base))
     torch.testing.assert_close(answer, expected, rtol=0, atol=1e-4)
     assert not torch.allclose(expected, logits_of(load(base)), atol=0.05)
+
+
+@pytest.mark.parametrize("version", ["model.language_model.", "language_model.model."])
+def test_layer_that_a_pattern_leaves_out_by_its_name_in_training(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path, version: str
+) -> None:
+    from transformers import LlavaForConditionalGeneration
+
+    base = make_native(tmp_path / "llava-1.5-hf", tiny_checkpoint, tiny_tower)
+    model = LlavaForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
+    names = {"target_modules": ["q_proj", "up_proj"], "exclude_modules": r".*tower.*|.*layers\.0.*"}
+    merged = train(model, tmp_path / "sft", base.name, **names)
+    file = tmp_path / "sft/adapter_model.safetensors"
+    adapter = load_file(file)
+    save_file({n.replace("model.language_model.", version): adapter[n] for n in adapter}, file)
+    layer = rf"{version}layers.0.".replace(".", r"\.")
+    edit_adapter(tmp_path / "sft", exclude_modules=rf".*vision_tower.*|{layer}.*")
+    shutil.copytree(base, tmp_path / "merged")
+    merged.save_pretrained(tmp_path / "merged")
+    expected = logits_of(load(tmp_path / "merged"))
+    torch.testing.assert_close(logits_of(load(tmp_path / "sft", base)), expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("prefix", ["base_model.model.model.", "base_model.model."])
@@ -505,6 +538,7 @@ def test_half_an_adapter_over_transformers_own_format_is_refused(
         *({name: "false"} for name in ("use_rslora", "use_dora", "fan_in_fan_out", "lora_bias")),
         *({"alpha_pattern": value} for value in ([], {"q_proj": "3"}, {"q_proj": None})),
         *({"rank_pattern": {"q_proj": 2.5}}, {"bias": "some"}, {"target_modules": 5}),
+        {"rank_pattern": {"q_proj": [True]}},
         *({"alora_invocation_tokens": [5]}, {"megatron_config": {}}, {"use_qalora": True}),
         *({"arrow_config": {}}, {"use_bdlora": {"nblocks": 2}}),
         *({"init_lora_weights": each} for each in ("pissa_niter_16", "lora_ga", "corda", "", 1)),
@@ -519,6 +553,19 @@ def test_every_field_of_an_adapter_is_understood_or_refused(
     edit_adapter(folder, **fields)
     with pytest.raises(CheckpointError, match=rf"`{next(iter(fields))}.*adapter_config\.json"):
         inspect_checkpoint(str(folder), str(tiny_checkpoint))
+
+
+def test_biases_of_matrices_on_layers_without_are_refused(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(target_modules=PROJECTOR, lora_bias=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        get_peft_model(load(tiny_checkpoint)[1], config).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(CheckpointError, match=r"`lora_bias` must be false, as .*o_proj has no"):
+        load(tmp_path / "adapter", tiny_checkpoint)
 
 
 @pytest.mark.parametrize("field", ["alpha_pattern", "exclude_modules"])
