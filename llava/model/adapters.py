@@ -171,8 +171,7 @@ def require_saved_modules(
     held = {name for part in trained.values() for name in part}
     lacking = sorted(name for name in expected if name not in held)
     for module in adapter.config.get("modules_to_save") or ():
-        of_it = [n for n in lacking if any(f"{module}." in old for old in trained_names(n))]
-        if of_it:
+        if of_it := [n for n in lacking if any(f"{module}." in old for old in trained_names(n))]:
             raise lacks_saved(module, listed(of_it), adapter.file.parent, trained)
 
 
@@ -189,19 +188,20 @@ def require_whole_projector(file: Path, trained: Iterable[str], expected: Iterab
 
 def check_adapter(adapter: Adapter, expected: Mapping[str, torch.Size]) -> None:
     """Raises CheckpointError if a matrix fits no weight of the model, or a bias no layer."""
-    homeless = []
     for name, tensor in adapter.parts.items():
         module, is_bias, _ = name.partition(".lora_B.bias")
         if is_bias and f"{module}.bias" not in expected:
             words, path = f"false, as {module} has no bias", adapter.file.parent / ADAPTER_CONFIG
             raise unknown_value("lora_bias", words, True, path)
-        match = _LORA.fullmatch(name)
-        if match is None:
+        if (match := _LORA.fullmatch(name)) is None:
             continue
         weight = f"{match['module']}.weight"
         if weight not in expected:
-            homeless.append(weight)
-            continue
+            raise CheckpointError(
+                f"Matrices of the adapter in {adapter.file} belong to weights that the model does "
+                f"not have, such as {weight}: the adapter was trained on another model. Give that "
+                "model with `model.base=`."
+            )
         # an embedding's weight has its inputs as rows, as the other layers have their outputs
         axis = 1 if match["part"].endswith("A") else 0
         size = expected[weight][1 - axis if "embedding" in match["part"] else axis]
@@ -217,12 +217,6 @@ def check_adapter(adapter: Adapter, expected: Mapping[str, torch.Size]) -> None:
                 f"{weight} of shape {list(expected[weight])}: the adapter was trained on another "
                 "model. Give that model with `model.base=`."
             )
-    if homeless:
-        raise CheckpointError(
-            f"{len(homeless)} matrices of the adapter in {adapter.file} belong to weights that the "
-            f"model does not have, such as {min(homeless)}: the adapter was trained on "
-            "another model. Give that model with `model.base=`."
-        )
 
 
 def merge_adapter(model: Any, adapter: Adapter, held: Collection[str]) -> Any:

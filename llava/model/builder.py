@@ -217,8 +217,7 @@ def _follow_trained(
     parted = checkpoint.native and has_own_head(tensors, checkpoint.family.embeddings)
     if is_tied and (parted or (adapter is not None and adapter.parts_tables())):
         tensors.setdefault("lm_head.weight", tensors[checkpoint.family.embeddings])
-        fields = {**checkpoint.config, "tie_word_embeddings": False}
-        checkpoint = replace(checkpoint, config=fields)
+        checkpoint = replace(checkpoint, config={**checkpoint.config, "tie_word_embeddings": False})
     return checkpoint
 
 

@@ -296,11 +296,7 @@ def kept_fields(
         base: Those of every such class, which steer the library and not the model.
     """
     known = (own - base - _WITHOUT_EFFECT) | _NOT_DECLARED
-    return {
-        name: value
-        for name, value in config.items()
-        if name in known or _LLAVA_FIELD.fullmatch(name)
-    }
+    return {k: v for k, v in config.items() if k in known or _LLAVA_FIELD.fullmatch(k)}
 
 
 def read_tokenizer_config(folder: Path) -> dict[str, Any]:

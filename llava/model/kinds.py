@@ -38,7 +38,8 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 NON_LORA_FILE = "non_lora_trainables.bin"
 PROJECTOR_FILE = "mm_projector.bin"
-_PROJECTOR_NAMES = ("mm_projector.", "multi_modal_projector.")
+PROJECTOR_PARTS = ("mm_projector.", "multi_modal_projector.")
+"""What the name of a tensor of the projector, or of a matrix on it, holds."""
 _OF_A_BASE = (
     *("num_attention_heads", "num_key_value_heads", "rms_norm_eps", "rope_theta", "hidden_act"),
     *("sliding_window", "tie_word_embeddings"),
@@ -81,19 +82,14 @@ _LORA: Mapping[str, Rule] = {
     **dict.fromkeys(("arrow_config", "use_bdlora"), NULL),
     "use_qalora": OFF,
 }
-_MERGEABLE: Mapping[str, tuple[Mapping[str, Rule], tuple[str, ...]]] = {
-    "LORA": (_LORA, ("r", "lora_alpha")),
-    "ADALORA": (
-        {"lora_alpha": POSITIVE, "rank_pattern": _object_of(list_of(FLAG)) | NULL},
-        ("lora_alpha",),
-    ),
-    "LOHA": ({"r": whole(), "alpha": POSITIVE}, ("r", "alpha")),
-    "LOKR": ({"r": whole(), "alpha": POSITIVE}, ("r", "alpha")),
-    "IA3": ({}, ()),
-    "OFT": ({}, ()),
-    "BOFT": ({}, ()),
+_MERGEABLE: Mapping[str, Mapping[str, Rule]] = {
+    "LORA": _LORA,
+    "ADALORA": {"lora_alpha": POSITIVE, "rank_pattern": _object_of(list_of(FLAG)) | NULL},
+    **{kind: {"r": whole(), "alpha": POSITIVE} for kind in ("LOHA", "LOKR")},
+    **{kind: {} for kind in ("IA3", "OFT", "BOFT")},
 }
-"""What peft can merge into weights: the rules of each kind, and the fields that it needs."""
+"""What peft can merge into weights: the rules of each kind."""
+_NEEDED = {"r", "lora_alpha", "alpha"}  # by the kinds that have rules for them
 
 
 class CheckpointKind(Enum):
@@ -198,7 +194,7 @@ def compare_base(folder: Path, base: str, base_dir: Path) -> None:
 
 def compare_projector(folder: Path, base: Path, trained: Iterable[Path]) -> None:
     """Warns where a LoRA adapter has no projector of its own, and the base's is taken."""
-    if not any(map(holds_projector, trained)):
+    if not holds_part(trained, *PROJECTOR_PARTS):
         _warn(
             f"{folder} holds a LoRA adapter alone, without a projector in {NON_LORA_FILE}: the "
             f"projector of {base} answers with it. LLaVA trains the projector too, and writes it "
@@ -237,21 +233,12 @@ def find_trained_files(kind: CheckpointKind, folder: Path) -> tuple[Path, ...]:
         )
     if (folder / NON_LORA_FILE).is_file():
         return adapters[0], folder / NON_LORA_FILE
-    if kind is CheckpointKind.LLAVA_LORA and not holds_projector(adapters[0]):
+    if kind is CheckpointKind.LLAVA_LORA and not holds_part(adapters[:1], *PROJECTOR_PARTS):
         raise CheckpointError(
             f"{folder / NON_LORA_FILE} is missing: it holds the projector that was trained with "
             "the adapter. Without it the model cannot see. Copy it from the training's output."
         )
     return (adapters[0],)
-
-
-def holds_projector(adapter: Path) -> bool:
-    """Whether an adapter's file holds the projector, or matrices on it, besides the rest.
-
-    Raises:
-        CheckpointError: the file cannot be read.
-    """
-    return holds_part([adapter], *_PROJECTOR_NAMES)
 
 
 def holds_part(files: Iterable[Path], *parts: str) -> bool:
@@ -278,8 +265,8 @@ def read_adapter_config(folder: Path) -> Mapping[str, Any]:
             "other adapters cannot be merged here. Merge it with peft where it was trained, and "
             "give the merged model."
         )
-    rules, needed = _MERGEABLE[kind]
-    check_fields(dict.fromkeys(needed) | config, {**_COMMON, **rules}, path)
+    rules = _MERGEABLE[kind]
+    check_fields(dict.fromkeys(rules.keys() & _NEEDED) | config, {**_COMMON, **rules}, path)
     return config
 
 

@@ -120,9 +120,7 @@ class LlavaMetaForCausalLM(_LanguageModel):
                 f"`image_sizes` must hold a size for each of the {len(tiled)} images, but holds "
                 f"{len(sizes)}. Give width and height of every image before preprocessing."
             )
-        return [
-            self._merge(tiles, size, newline) for tiles, size in zip(features, sizes, strict=False)
-        ]
+        return [self._merge(*one, newline) for one in zip(features, sizes, strict=False)]
 
     def num_image_tokens(self, pixel_values: torch.Tensor, image_size: tuple[int, int]) -> int:
         """Returns how many embeddings an image takes, without computing them.
@@ -274,8 +272,7 @@ class LlavaMetaForCausalLM(_LanguageModel):
         Raises:
             ValueError: `inputs_embeds` is given.
         """
-        if inputs is None:
-            inputs = kwargs.pop("input_ids", None)
+        inputs = kwargs.pop("input_ids", None) if inputs is None else inputs
         if inputs is None or "inputs_embeds" in kwargs:
             raise ValueError(
                 "`inputs` must be token ids; `inputs_embeds` is made from them and cannot be given."

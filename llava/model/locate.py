@@ -91,10 +91,7 @@ def vision_tower_places(name: str, *checkpoint_dirs: str | Path | None) -> list[
     last = PureWindowsPath(name).name  # which both kinds of slash divide
     parts = dict.fromkeys((last,) if path.is_absolute() else (name, last))
     return [path] * path.is_absolute() + [
-        place
-        for folder in folders
-        for part in parts
-        for place in (folder.parent / part, folder / part)
+        place / part for folder in folders for part in parts for place in (folder.parent, folder)
     ]
 
 
@@ -254,14 +251,12 @@ def _indexed_files(index: Path) -> list[Path]:
 
 
 def _download(repo_id: str, revision: str | None, option: str) -> Path:
-    import huggingface_hub
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     patterns = ["*.json", "*.model", "*.safetensors", "*.bin", "*.txt", _LLM_AWQ_FILES]
     try:
-        return Path(
-            huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=patterns)
-        )
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
             f"`{option}` is {repo_id!r}: no such folder is here, and the hub did not give it "

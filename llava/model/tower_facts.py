@@ -295,11 +295,8 @@ def _check_layers(folder: Path, tower: Tower) -> None:
 
     Layers that the file knows nothing of would be left out without a word.
     """
-    found = {
-        int(match[1])
-        for name in stored_names(find_weight_files(folder))
-        if (match := LAYER.match(name))
-    }
+    matches = map(LAYER.match, stored_names(find_weight_files(folder)))
+    found = {int(match[1]) for match in matches if match}
     stated = tower.config["num_hidden_layers"] + tower.kind.drops_last_layer
     if found and max(found) + 1 != stated:
         words = f"{max(found) + 1}, as the weights beside it have so many layers"

@@ -73,28 +73,22 @@ def read_tensors(files: Iterable[Path], *, packed: bool = False) -> dict[str, to
                 f"{path} holds tensors twice, with and without the prefix of a wrapper such as "
                 "`_orig_mod.` or `module.`. Save the model alone."
             )
-        _require_values(found, path)
+        if empty := [name for name, tensor in found.items() if tensor.shape == (0,)]:
+            raise CheckpointError(
+                f"{path} holds {len(empty)} tensors that are empty, such as {empty[0]}: it was "
+                "saved before DeepSpeed ZeRO-3 or FSDP had gathered the weights of all processes. "
+                "Save it again with `stage3_gather_16bit_weights_on_model_save`, or rebuild it "
+                "with `zero_to_fp32.py` in the training's checkpoint."
+            )
         if not packed:
             require_numbers(found, path)
-        twice = tensors.keys() & found.keys()
-        if twice:
+        if twice := tensors.keys() & found.keys():
             raise CheckpointError(
                 f"{path} holds {len(twice)} tensors that an earlier file holds too, such as "
                 f"{min(twice)}. Remove the file that does not belong to the checkpoint."
             )
         tensors |= found
     return tensors
-
-
-def _require_values(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    empty = [name for name, tensor in tensors.items() if tensor.shape == (0,)]
-    if empty:
-        raise CheckpointError(
-            f"{path} holds {len(empty)} tensors that are empty, such as {empty[0]}: it was saved "
-            "before DeepSpeed ZeRO-3 or FSDP had gathered the weights of all processes. Save it "
-            "again with `stage3_gather_16bit_weights_on_model_save`, or rebuild it with "
-            "`zero_to_fp32.py` in the training's checkpoint."
-        )
 
 
 def require_numbers(tensors: Mapping[str, torch.Tensor], place: Path) -> None:
@@ -131,9 +125,8 @@ def _read_file(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         # only the zip format of torch.save can be mapped; older files are read whole
-        content = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        mapped = zipfile.is_zipfile(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds something else than tensors, which would run code when loaded: "
@@ -244,8 +237,7 @@ def require_shapes(
     remedy: str,
 ) -> None:
     """Raises CheckpointError if a tensor of `holder` has another shape than `config` asks for."""
-    odd = [name for name, tensor in tensors.items() if tensor.shape != expected[name]]
-    if odd:
+    if odd := [name for name, tensor in tensors.items() if tensor.shape != expected[name]]:
         found, asked = list(tensors[odd[0]].shape), list(expected[odd[0]])
         raise CheckpointError(
             f"{len(odd)} tensors of {holder} have another shape than {config} asks for, such as "
@@ -328,7 +320,7 @@ def require_frozen_tower(tensors: Mapping[str, torch.Tensor], checkpoint: Checkp
     if not held or not checkpoint.is_multimodal:
         return
     own = tower_tensors(checkpoint, with_unused=True)
-    differing = [name for name in held if not _is_copy(name, held, own)]
+    differing = [n for n, tensor in held.items() if not _is_copy(tensor, own.get(n))]
     if not differing:
         return
     seen = (
@@ -349,11 +341,10 @@ def require_frozen_tower(tensors: Mapping[str, torch.Tensor], checkpoint: Checkp
     )
 
 
-def _is_copy(name: str, held: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> bool:
+def _is_copy(tensor: torch.Tensor, original: torch.Tensor | None) -> bool:
     """Whether a tensor is the tower's own, rounded as training and saving may have rounded it."""
-    if name not in own or own[name].shape != held[name].shape:
+    if original is None or original.shape != tensor.shape:
         return False
-    tensor, original = held[name], own[name]
     dtypes = (torch.float32, torch.bfloat16, torch.float16)
     # the tower's files may be the coarser ones
     return any(

@@ -18,7 +18,8 @@ from llava.model.kinds import (
     ADAPTER_FILES,
     NON_LORA_FILE,
     PROJECTOR_FILE,
-    holds_projector,
+    PROJECTOR_PARTS,
+    holds_part,
 )
 from llava.model.locate import (
     TOKENIZER_FILES,
@@ -129,7 +130,7 @@ def _missing_of_adapter(folder: Path) -> str:
         return _first_missing(folder, names)
     missing = _first_missing(folder, [*names, "config.json"])
     try:
-        if missing or (not beside and holds_projector(folder / names[-1])):
+        if missing or (not beside and holds_part([folder / names[-1]], *PROJECTOR_PARTS)):
             return missing
     except CheckpointError as error:
         return str(error)
