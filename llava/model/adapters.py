@@ -27,7 +27,10 @@ _OLD = ("language_model.", "multi_modal_projector.", "vision_tower.")  # in tran
 _MAX_ADDED_ROWS = 3  # LLaVA adds tokens for a patch and for the start and end of an image
 
 # what peft answers a configuration with that it cannot follow
-_REFUSED = (ValueError, TypeError, KeyError, RuntimeError, OSError, AttributeError, re.error)
+_REFUSED = (
+    *(ValueError, TypeError, KeyError, RuntimeError, OSError, AttributeError, AssertionError),
+    re.error,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -235,14 +235,12 @@ def _indexed_files(index: Path) -> list[Path]:
     weight_map = read_json_object(index, remedy).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index} has no `weight_map`. {remedy}")
-    odd = [name for name in weight_map.values() if not isinstance(name, str) or "/" in name]
-    if odd:
+    if odd := [name for name in weight_map.values() if not isinstance(name, str) or "/" in name]:
         raise CheckpointError(
             f"{index} must name files beside it in `weight_map`, but names {odd[0]!r}. {remedy}"
         )
     names = sorted(set(weight_map.values()))
-    missing = [name for name in names if not (index.parent / name).is_file()]
-    if missing:
+    if missing := [name for name in names if not (index.parent / name).is_file()]:
         raise CheckpointError(
             f"{index} names {len(names)} files, of which {len(missing)} are missing: "
             f"{', '.join(missing)}. {remedy}"

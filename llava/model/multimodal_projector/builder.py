@@ -25,8 +25,7 @@ def build_vision_projector(config: Any) -> nn.Module:
         return nn.Linear(config.mm_hidden_size, config.hidden_size)
     if projector_type == "identity":
         return nn.Identity()
-    mlp = _MLP.fullmatch(projector_type)
-    if mlp is None:
+    if (mlp := _MLP.fullmatch(projector_type)) is None:
         raise ValueError(
             "`mm_projector_type` must be linear, identity or mlp<depth>x_gelu, but is "
             f"{projector_type!r}. Correct the checkpoint's config.json."

@@ -577,6 +577,17 @@ def test_pattern_that_is_none_is_refused(tiny_checkpoint: Path, tmp_path: Path, 
         load(folder, tiny_checkpoint)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="peft follows it there")
+def test_adapter_that_peft_can_only_start_on_a_gpu_is_refused(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = write_adapter(tmp_path / "adapter", load_file(tiny_checkpoint / "model.safetensors"))
+    loftq = {"loftq_bits": 4, "loftq_iter": 1}
+    edit_adapter(folder, init_lora_weights="loftq", loftq_config=loftq)
+    with pytest.raises(CheckpointError, match=r"cannot be applied: .*(CUDA|NVIDIA)"):
+        load(folder, tiny_checkpoint)
+
+
 def test_folder_of_named_adapters_names_them(tiny_checkpoint: Path, tmp_path: Path) -> None:
     tensors = load_file(tiny_checkpoint / "model.safetensors")
     write_adapter(tmp_path / "adapters/vision", tensors)
