@@ -214,7 +214,6 @@ _LLAMA_2_SYSTEM = (
 _HUMAN = ("Human", "Assistant")
 _USER = ("USER", "ASSISTANT")
 _CHATML = ("<|im_start|>user\n", "<|im_start|>assistant\n")
-_LLAMA_3 = ("user", "assistant")
 
 _two = partial(Conversation, roles=_USER, sep_style=SeparatorStyle.TWO, sep=" ", sep2="</s>")
 _llama_2 = partial(
@@ -222,7 +221,7 @@ _llama_2 = partial(
 )
 _llama_3 = partial(
     Conversation,
-    roles=_LLAMA_3,
+    roles=("user", "assistant"),
     version="llama_v3",
     sep_style=SeparatorStyle.LLAMA_3,
     sep="<|eot_id|>",
@@ -234,6 +233,7 @@ _qwen = partial(
     sep_style=SeparatorStyle.CHATML,
     sep="<|im_end|>",
 )
+_gemma = partial(Conversation, system="", sep_style=SeparatorStyle.GEMMA)
 _mpt = partial(
     Conversation, roles=_CHATML, version="mpt", sep_style=SeparatorStyle.MPT, sep="<|im_end|>"
 )
@@ -278,10 +278,8 @@ conv_templates: dict[str, Conversation] = {
         system="<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful "
         "assistant."
     ),
-    "gemma_instruct": Conversation(
-        system="",
+    "gemma_instruct": _gemma(
         roles=("<start_of_turn>user\n", "<start_of_turn>model\n"),
-        sep_style=SeparatorStyle.GEMMA,
         sep="<end_of_turn>\n",
         version="gemma",
     ),
@@ -293,13 +291,7 @@ conv_templates: dict[str, Conversation] = {
         version="phi3",
         stop_str="<|end|>",
     ),
-    "phi3_chat": Conversation(
-        system="",
-        roles=("<|user|>\n", "<|assistant|>\n"),
-        sep_style=SeparatorStyle.GEMMA,
-        sep="<|end|>\n",
-        version="phi3",
-    ),
+    "phi3_chat": _gemma(roles=("<|user|>\n", "<|assistant|>\n"), sep="<|end|>\n", version="phi3"),
     "mistral_orca": _mpt(
         system="<|im_start|>system\nYou are MistralOrca, a large language model trained by "
         "Alignment Lab AI. Write out your reasoning step-by-step to be sure you get the right "

@@ -262,7 +262,7 @@ class PackedEngine:
         return None
 
     def _num_tokens(self, request: Request, prepared: Prepared) -> int:
-        return self.sequential.num_tokens(request, _images_of(request, prepared))
+        return self.sequential.num_tokens(request, [prepared[i.key] for i in request.images])
 
     def _answer_prepared(self, pack: Pack, prepared: Prepared) -> Iterator[Result]:
         started = time.perf_counter()
@@ -361,7 +361,7 @@ class PackedEngine:
         """The answer as packed, or computed again alone where packing may have changed it."""
         request = question.request
         self.stats.num_packed += 1
-        images = _images_of(request, prepared)
+        images = [prepared[image.key] for image in request.images]
         packed = self.sequential.completion(
             request, question.tokens, images, question.margins, latency_s
         )
@@ -390,10 +390,6 @@ class PackedEngine:
             torch.cuda.empty_cache()  # what packs have left in pieces may do for one question
             again = self.sequential.answer(request, images=images, encoded=self._encoded_alone)
         return again
-
-
-def _images_of(request: Request, prepared: Prepared) -> list[PreparedImage]:
-    return [prepared[image.key] for image in request.images]
 
 
 def why_alone(model: Any) -> str:

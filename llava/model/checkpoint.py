@@ -134,20 +134,6 @@ class Checkpoint:
         longest = int(self.config.get("tokenizer_model_max_length") or self.context_len)
         return min(longest, max(self.context_len, longest) - 1)
 
-    def image_tokens(self, num_images: int) -> tuple[int, int]:
-        """Returns the fewest and the most embeddings of each of so many images of one question.
-
-        Newlines are counted among the most; tiles without the whole image may be cut to any few.
-        """
-        if self.tower is None:
-            return 0, 0
-        side, layout = self.tower.image_size, self.layout.of_each(num_images)
-        newlines = layout.most_newlines(side, self.tower.num_patches_per_side)
-        most = self.tower.num_features * layout.num_read(side) + newlines
-        if layout.num_views(side) == 1:
-            return most, most
-        return self.tower.num_features if layout.keeps_base else 0, most
-
     @property
     def layout(self) -> Layout:
         """How images are laid out for the tower."""

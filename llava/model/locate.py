@@ -37,15 +37,9 @@ def resolve_model_path(
     `revision` is a branch, tag or commit of a hub id, and `option` what the path was given as.
 
     Raises:
-        CheckpointError: there is no such folder and no such repository at hand, or a folder is to
-            have a revision.
+        CheckpointError: there is no such folder and no such repository at hand.
     """
     folder = expand_home(path)
-    if folder.is_dir() and revision is not None:
-        raise CheckpointError(
-            f"`{option}` is the folder {path}, which has no revision {revision!r}: a hub id has. "
-            "Leave `model.revision` out, or name the hub id."
-        )
     if folder.is_dir():
         return folder
     if not is_hub_id(path):

@@ -148,6 +148,11 @@ def inspect_subject(settings: SubjectConfig) -> Subject:
             contradicts its tokenizer, or the one asked for does not exist.
     """
     model, name = settings.model, model_name(settings)
+    if model.revision is not None and Path(model.path).expanduser().is_dir():
+        raise CheckpointError(
+            f"`model.path` is the folder {model.path}, which has no revision {model.revision!r}: a "
+            "hub id has. Leave `model.revision` out, or name the hub id."
+        )
     checkpoint = inspect_checkpoint(model.path, model.base, name, model.revision)
     parent = Path(model.path).resolve().parent.name if Path(model.path).is_dir() else None
     forced, tokenizer = settings.conversation.template, load_checkpoint_tokenizer(checkpoint)

@@ -32,7 +32,12 @@ from runners.evaluation.roofline import (
     overall_s,
     plan_for,
 )
-from runners.evaluation.work import cut_into_pieces, most_image_tokens, most_tokens
+from runners.evaluation.work import (
+    cut_into_pieces,
+    image_tokens,
+    most_image_tokens,
+    most_tokens,
+)
 from runners.logs import doing
 from runners.options.eval import EvalConfig
 from runners.storage.asked import group_by_images
@@ -263,7 +268,7 @@ class _Counted:
 def _added(sample: Sample, checkpoint: Checkpoint) -> tuple[int, int]:
     """The fewest and most tokens that images add to a prompt, which marks each by one."""
     num_shown = len(sample.images)
-    least, most = checkpoint.image_tokens(num_shown)
+    least, most = image_tokens(checkpoint, num_shown)
     return num_shown * (least - 1), num_shown * (most - 1)
 
 

@@ -145,3 +145,19 @@ def most_image_tokens(checkpoint: Checkpoint) -> int:
     if checkpoint.tower is None:
         return 0
     return checkpoint.tower.num_features * checkpoint.layout.num_read(checkpoint.tower.image_size)
+
+
+def image_tokens(checkpoint: Checkpoint, num_images: int) -> tuple[int, int]:
+    """Returns the fewest and the most embeddings of each of so many images of one question.
+
+    Newlines are counted among the most; tiles without the whole image may be cut to any few.
+    """
+    tower = checkpoint.tower
+    if tower is None:
+        return 0, 0
+    side, layout = tower.image_size, checkpoint.layout.of_each(num_images)
+    newlines = layout.most_newlines(side, tower.num_patches_per_side)
+    most = tower.num_features * layout.num_read(side) + newlines
+    if layout.num_views(side) == 1:
+        return most, most
+    return tower.num_features if layout.keeps_base else 0, most

@@ -24,6 +24,7 @@ from llava.generation.request import Completion, Request
 from llava.generation.sequential import SequentialEngine
 from llava.model.builder import load_pretrained_model
 from llava.model.checkpoint import inspect_checkpoint
+from runners.evaluation.work import image_tokens
 from tests.checkpoints import LoadedModel
 from tests.llava.generation.test_packed import build_request
 
@@ -126,7 +127,7 @@ def test_native_onevision_sees_images_as_transformers_does(
         assert isinstance(result, Completion)
         assert result.num_prompt_tokens == num_tokens
         assert list(result.token_ids) == answer[0, num_tokens:].tolist()
-    least, most = inspect_checkpoint(str(native.folder)).image_tokens(num_images)
+    least, most = image_tokens(inspect_checkpoint(str(native.folder)), num_images)
     added = num_tokens - len(request.prompt_ids) + num_images
     assert least * num_images <= added <= most * num_images
     if num_images > 1:

@@ -80,11 +80,6 @@ def logits_of(loaded: tuple[Any, Any, Any, int]) -> torch.Tensor:
         return model(input_ids=ids[None], images=pixel_values, image_sizes=[SIZE]).logits[0, -1]
 
 
-def test_folder_has_no_revision(folders: dict[str, Path]) -> None:
-    with pytest.raises(CheckpointError, match=r"has no revision 'v1\.1'"):
-        inspect_checkpoint(str(folders["llava"]), revision="v1.1")
-
-
 @pytest.mark.parametrize(
     ("name", "base", "kind", "family"),
     [

@@ -21,6 +21,7 @@ from llava.model.language_model.llava_llama import (
 from llava.model.llava_arch import LlavaMetaForCausalLM, LlavaMetaModel
 from llava.model.multimodal_encoder import vision_tower
 from llava.tokens import tokenizer_image_token
+from runners.evaluation.work import image_tokens
 from tests.checkpoints import make_checkpoint, make_tower
 from tests.variants import make_family
 
@@ -210,7 +211,7 @@ def test_checkpoint_tells_the_fewest_and_most_embeddings_of_an_image(
 ):
     tiled = {"image_aspect_ratio": "anyres", "mm_patch_merge_type": "spatial_unpad"} | fields
     checkpoint = inspect_checkpoint(str(tiny_checkpoint))
-    least, most = replace(checkpoint, config=checkpoint.config | tiled).image_tokens(1)
+    least, most = image_tokens(replace(checkpoint, config=checkpoint.config | tiled), 1)
     for name, value in tiled.items():
         monkeypatch.setattr(tiny_model.model.config, name, value, raising=False)
     numbers = []

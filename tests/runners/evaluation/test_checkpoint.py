@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from llava.errors import CheckpointError
 from runners.evaluation.checkpoint import inspect_subject
 from runners.options.model import ConversationConfig, ModelConfig, SubjectConfig
 
@@ -37,3 +38,9 @@ def test_template_that_was_asked_for_stands_beside_that_of_the_model(
     )
     subject = inspect_subject(settings)
     assert (subject.template, subject.model_template) == expected
+
+
+def test_folder_has_no_revision(tiny_checkpoint: Path) -> None:
+    settings = SubjectConfig(model=ModelConfig(path=str(tiny_checkpoint), revision="v1.1"))
+    with pytest.raises(CheckpointError, match=r"has no revision 'v1\.1'"):
+        inspect_subject(settings)
