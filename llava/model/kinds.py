@@ -73,7 +73,7 @@ _LORA: Mapping[str, Rule] = {
     "init_lora_weights": FLAG
     | NULL
     | matching(
-        "eva|gaussian|loftq|mica|olora|orthogonal|pissa",
+        "(?i:eva|gaussian|loftq|mica|olora|orthogonal|pissa)",
         "eva, gaussian, loftq, mica, olora, orthogonal or pissa (convert others where they were "
         "trained, with peft's `path_initial_model_for_weight_conversion`)",
     ),

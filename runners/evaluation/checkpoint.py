@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,8 @@ from runners.options.model import SubjectConfig
 from runners.options.names import model_name
 from runners.workers.loaded_files import find_weights, hash_small_files
 from runners.workers.messages import LoadModel
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,9 +152,10 @@ def inspect_subject(settings: SubjectConfig) -> Subject:
     """
     model, name = settings.model, model_name(settings)
     if model.revision is not None and Path(model.path).expanduser().is_dir():
-        raise CheckpointError(
-            f"`model.path` is the folder {model.path}, which has no revision {model.revision!r}: a "
-            "hub id has. Leave `model.revision` out, or name the hub id."
+        logger.warning(
+            "`model.path` is the folder %s, and has no revision %s, which a hub id has: what lies "
+            "there is taken",
+            *(model.path, model.revision),
         )
     checkpoint = inspect_checkpoint(model.path, model.base, name, model.revision)
     parent = Path(model.path).resolve().parent.name if Path(model.path).is_dir() else None

@@ -292,8 +292,6 @@ def _with_stored(settings: EvalConfig, given: GivenOptions, original: Original) 
         for name in ("path", "base")
         if f"model.{name}" in given.names
     }
-    if "path" in moved:
-        moved["revision"] = None  # of a hub id, while a folder has none
     kept = {each.name: getattr(stored, each.name) for each in fields(RepeatableOptions)}
     if "check_counts" in given.names:
         del kept["check_counts"]

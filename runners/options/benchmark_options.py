@@ -103,7 +103,8 @@ def is_admitted(value: object, parameter: inspect.Parameter) -> bool:
     types = _types_of(parameter.annotation)
     if value is parameter.default or not all(kind in _PLAIN for kind in types):
         return True
-    admitted = (*types, int) if float in types else tuple(types)
+    written = {float: int, Path: str, tuple: list}  # as a command line and a manifest have them
+    admitted = (*types, *(written[kind] for kind in types if kind in written))
     return isinstance(value, admitted) and (bool in types or not isinstance(value, bool))
 
 

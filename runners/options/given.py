@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from runners.errors import ConfigError
 from runners.options.build import read_chosen_specs
 from runners.options.task_spec import TaskSpec
 
@@ -29,11 +30,6 @@ class GivenOptions:
     choices: Mapping[str, str] = field(default_factory=dict)
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     placed: Mapping[str, Sequence[str]] = field(default_factory=dict)
-
-    @property
-    def of_data(self) -> list[str]:
-        """The names of those that say where data lie."""
-        return sorted(name for name in self.names if name.partition(".")[0] == "data")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +97,14 @@ def read_task_choice(config: DictConfig) -> TaskChoice:
     """Returns the benchmarks that are named, maybe none. Generates demo data on demand.
 
     Raises:
-        ConfigError: a benchmark is described by something else than options, or two would share a
-            folder.
+        ConfigError: a benchmark is described by something else than options, two would share a
+            folder, or it is said where data lie, but not of which.
     """
-    return TaskChoice(specs=read_chosen_specs(config), given=read_given(config))
+    choice = TaskChoice(specs=read_chosen_specs(config), given=read_given(config))
+    of_data = sorted(name for name in choice.given.names if name.partition(".")[0] == "data")
+    if of_data and not choice.specs:
+        raise ConfigError(
+            f"`{of_data[0]}` says where the data of benchmarks lie, but none is named. Name those "
+            "that it is about with task=NAME."
+        )
+    return choice

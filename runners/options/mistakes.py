@@ -94,7 +94,7 @@ class _CommandLine:
         kind = kind_of(self._schema, self._prefix + name, self._argv)
         if kind in _PLACES and not value.strip(" ,'\""):
             return "It is empty, perhaps of a variable that is not set. Name one, or leave it out."
-        if kind is Kind.PROSE_OR_NULL and r"\n" in value:
+        if kind is Kind.PROSE_OR_NULL and re.search(r"\\n(?![a-z])", value):  # no \neq of LaTeX
             return rf"`\n` is a backslash and an n. For a line break let bash read {name}=$'\n...'."
         return None
 

@@ -80,7 +80,9 @@ _VALUES: Mapping[str, str] = {
     **dict.fromkeys(("8bit", "8", "w8", "loadin8bit", "llmint8"), "int8"),
     **dict.fromkeys(("yes", "true", "always"), "on"),
     **dict.fromkeys(("no", "false", "never"), "off"),
-    **dict.fromkeys(("flash", "flashattention", "flashattn", "fa2"), "flash_attention_2"),
+    **dict.fromkeys(
+        ("flash", "flashattention", "flashattn", "flashattn2", "fa2"), "flash_attention_2"
+    ),
     **dict.fromkeys(("gpu", "gpus", "nvidia"), "cuda"),
     **dict.fromkeys(("sqa", "sqai"), "scienceqa"),
     **dict.fromkeys(("vqa", "vqa2"), "vqav2"),

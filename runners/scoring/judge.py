@@ -131,11 +131,12 @@ def _take_stored(
         place: _read_record(place) for place in sorted(folder.glob(f"judge-*/{RECORD_FILE}"))
     }
     if options.model is not None:
+        others = [record.model for record in records.values()]
         records = {k: v for k, v in records.items() if v.model == options.model}
-        if not records:
+        if not records and others:
             raise ConfigError(
-                f"No replies of {options.model} lie in {folder}. Have it asked with judge=openai, "
-                "or leave judge.model out."
+                f"No replies of {options.model} lie in {folder}, but of {', '.join(others)}. Have "
+                "it asked with judge=openai, or name one of these."
             )
     if len(records) > 1:
         names = ", ".join(sorted(f"{r.model} at {r.base_url}" for r in records.values()))
@@ -145,6 +146,9 @@ def _take_stored(
     for place, record in records.items():
         return _with_replies(task, place.parent, record)
     if task.has_annotations:  # there is a way to score it without a judge
+        if options.model is not None:
+            told = "%s: no replies of %s lie in %s, so that answers are scored without a judge"
+            logger.warning(told, task.name, options.model, folder)
         return Judgment(task=task)
     return Judgment(task=task, missing=f"{task.name} {grading.unscored}")
 

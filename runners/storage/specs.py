@@ -29,15 +29,12 @@ def read_run_specs(choice: TaskChoice, run: StoredRun) -> dict[str, TaskSpec]:
     def find(name: str) -> TaskSpec | None:
         task = run.tasks.get(name)
         manifest = None if task is None else task.manifest
-        return None if manifest is None else read_spec(manifest, run.folder / name)
+        if manifest is None or (choice.specs and manifest.environment.get("task") is None):
+            return None
+        return read_spec(manifest, run.folder / name)
 
     if choice.specs:
         return choice.over(find)
-    if of_data := choice.given.of_data:
-        raise ConfigError(
-            f"`{of_data[0]}` says where the data of benchmarks lie, but none is named. Name those "
-            f"of {run.folder} that it is about, such as task={next(iter(run.tasks), 'NAME')}."
-        )
     stored = {name: spec for name in run.tasks if (spec := find(name)) is not None}
     if not stored:
         raise ConfigError(f"{run.folder} holds no task. Run runners.eval first, or check `run`.")

@@ -10,7 +10,6 @@ from pathlib import Path
 from evals.errors import DataError
 from runners.errors import ConfigError
 from runners.options.task_spec import TaskSpec
-from runners.storage.identity import UNKNOWN
 from runners.storage.manifest import Manifest
 from runners.storage.specs import scored_spec
 from runners.storage.stored import StoredRun, StoredTask
@@ -44,12 +43,12 @@ class Entry:
 
     @property
     def questions(self) -> tuple[str | None, ...]:
-        """By which questions are known, those of one's own with their answers; () if unknown."""
-        hashes, spec = self.summary.hashes, self.spec
-        if hashes.prompts in (None, UNKNOWN):
-            return ()
-        is_own = spec is not None and spec.target == _OWN_QUESTIONS
-        return hashes.prompts, hashes.data if is_own else None
+        """By which questions of one's own, with their answers, are known; () for all others.
+
+        Those of a benchmark may be read from several files, in which images have other names.
+        """
+        is_own = self.spec is not None and self.spec.target == _OWN_QUESTIONS
+        return (self.summary.hashes.data,) if is_own else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -268,27 +268,6 @@ def test_what_the_engine_may_leave_to_chance_is_repeated(
     assert configured[0].items() >= engine.items()
 
 
-def test_folder_takes_the_place_of_a_revision_of_the_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    asked = []
-
-    def plan(settings: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
-        asked.append((settings.model.path, settings.model.revision))
-        return 2
-
-    def repeat(config: DictConfig) -> int:
-        return rerun(read_settings(config, EvalConfig), read_given(config), plan)
-
-    identity = {"engine": {"replay": "near_ties"}, "conversation": "vicuna_v1"}
-    kept = {"options": {**OPTIONS, "model": {"path": "a/b", "revision": "v1"}}}
-    write_task(tmp_path / "run", "gqa", [1.0], identity=identity, environment=kept)
-    for moved in ([], ["model.path=there"]):
-        assert run("eval", repeat, ["manifest=run", *moved]) == 2
-    assert asked == [("a/b", "v1"), ("there", None)]
-
-
 @pytest.mark.parametrize(
     ("task", "options", "moved"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +14,7 @@ from omegaconf import DictConfig
 
 from runners.errors import ConfigError
 from runners.options import program
+from runners.options.benchmark_options import is_admitted
 from runners.options.build import default_spec
 from runners.options.given import GivenOptions, TaskChoice, read_given, read_task_choice
 from runners.options.targets import find_benchmark
@@ -112,6 +115,21 @@ def test_wrong_option_of_a_benchmark_is_named(options: dict[str, Any], named: st
     target = "evals.tasks.custom.Custom" if "questions" in options else TARGET
     with pytest.raises(ConfigError, match=named):
         TaskSpec(target=target, options=options).build()
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "expected"),
+    [
+        *((Path, "a", True), (Path | None, None, True), (Path, None, False)),
+        *((tuple[str, ...], ["a"], True), (Sequence[str], ["a"], True), (list[str], "a", False)),
+        *((float, 1, True), (float, True, False), (bool, 1, False), (dict[str, int], 5, True)),
+    ],
+)
+def test_value_is_taken_as_a_manifest_has_it(annotation: Any, value: Any, expected: bool) -> None:
+    """That is a text for a path and a list for a tuple, of which JSON and YAML have none."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameter = inspect.Parameter("option", kind, annotation=annotation)
+    assert is_admitted(value, parameter) == expected
 
 
 def test_options_of_the_annotated_types_are_taken() -> None:
