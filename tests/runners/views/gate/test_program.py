@@ -26,7 +26,7 @@ PROBLEMS = CHECKOUT / "../shared/data/scienceqa"
         (["candidate=gone"], "`candidate` must be a run in results"),
         (["candidate=llava-v1.5-7b"], "runners.eval model=llava-v1.5-7b"),
         (["candidate=results/old/gqa"], "it names a run, not a task of it"),
-        (["candidate="], "`candidate` must be a run"),
+        (["candidate="], "`candidate=`: It is empty"),
         (["alpha=0"], "`alpha`"),
         (["max_drop=1"], "0.01 is one point"),
         (["seed=-1"], "`seed`"),
