@@ -113,7 +113,7 @@ def _check_judge(specs: Mapping[str, TaskSpec], settings: ScoreConfig) -> None:
     if settings.judge.name == "none" and asked_how:
         raise ConfigError(
             f"`judge.{asked_how[0]}` is given, but no judge is asked without judge=openai. Add "
-            "that, or leave the former out."
+            f"judge=openai, or leave judge.{asked_how[0]} out."
         )
     judged = [name for name, spec in specs.items() if spec.build().grading is not None]
     if settings.judge.name != "none" and not judged:

@@ -93,7 +93,7 @@ class _CommandLine:
         """What is wrong with the text of an option, whatever it would name."""
         kind = kind_of(self._schema, self._prefix + name, self._argv)
         if kind in _PLACES and not value.strip(" ,'\""):
-            return "It is empty, perhaps of a variable that is not set. Name one, or leave it out."
+            return "It is empty, perhaps because a shell variable is not set. Give it a value."
         if kind is Kind.PROSE_OR_NULL and re.search(r"\\n(?![a-z])", value):  # no \neq of LaTeX
             return rf"`\n` is a backslash and an n. For a line break let bash read {name}=$'\n...'."
         return None

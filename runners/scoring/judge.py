@@ -117,9 +117,9 @@ def _take_stored(
     if grading.replies:
         if options.model not in (None, grading.model):
             raise ConfigError(
-                f"{task.name} is given replies of {grading.model}, but judge.model={options.model}."
-                f" Name the model that gave them as tasks.{task.name}.judge=MODEL, and leave the "
-                "latter out."
+                f"`judge.model` is {options.model}, but replies are given of {grading.model}, as "
+                f"`tasks.{task.name}.judge` says. Name the model that gave them there, and leave "
+                "judge.model out."
             )
         record = JudgeRecord(
             model=grading.model,

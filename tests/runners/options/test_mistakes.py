@@ -86,7 +86,10 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("eval task=llava_in_the_wild,vizwiz_vqa_val", "`task=[llavabench,vizwiz]`"),
         ("eval --model_args a/b", "`model.path=a/b`"),
         ("eval model_args=pretrained=a/b,conv_template=c", "`model.path=a/b`"),
-        *((f"ask prompt=x image={value}", "`: It is empty, perhaps of a") for value in ("", ",")),
+        *(
+            (f"ask prompt=x image={value}", "`: It is empty, perhaps because")
+            for value in ("", ",")
+        ),
         ("ask prompt=x model.path=", "`model.path=`: It is empty"),
         ("score run=a task=gqa predictions=", "`predictions=`: It is empty"),
         ("score run=a task=custom tasks.custom.questions=", "`tasks.custom.questions=`: It is"),

@@ -111,7 +111,10 @@ def test_replies_are_not_of_a_judge_that_is_named_beside_them(
 ) -> None:
     given = [f"tasks.mmvet.replies={mmvet}/grades.json", "tasks.mmvet.judge=j"]
     assert program.run("score", score, options("mmvet", mmvet, *given, "judge.model=k")) == 2
-    assert "replies of j, but judge.model=k" in capsys.readouterr().err
+    assert (
+        "`judge.model` is k, but replies are given of j, as `tasks.mmvet.judge` says"
+        in capsys.readouterr().err
+    )
     assert program.run("score", score, options("mmvet", mmvet, *given, "judge.model=j")) == 0
 
 
