@@ -55,6 +55,7 @@ class Prediction:
     question_id: str | int
     prompt: str
     text: str
+    answer_id: str = ""  # in the file that it is read from; empty where that says none
 
 
 class Cause(str, Enum):

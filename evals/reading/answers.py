@@ -76,20 +76,21 @@ def read_answers(path: str | Path) -> AnswerFile:
     """The answers in a JSONL file in LLaVA's format; unreadable lines are listed, not fatal.
 
     Raises:
-        DataError: the file is missing, or holds no answer at all.
+        DataError: the file is missing, holds no answer at all, or is one JSON value as a whole.
     """
     path = find_file(path)
     found = AnswerFile(answers=[], failed=[], unreadable=[])
+    wanted = "must hold one JSON object a line with `question_id` and `text`."
     with collection_paused():
-        for number, line in iterate_lines(path):
+        for position, (number, line) in enumerate(iterate_lines(path)):
             _sort_line(line, path, number, found)
+            if position == 0 and found.unreadable and (kind := whole_json(path)):
+                raise DataError(f"{path} is one JSON {kind}, but {wanted} Convert it.")
     if not found.answers and not found.failed:
-        kind = whole_json(path)
-        what = f"It is one JSON {kind}, but" if kind else "It"
-        seen = f", such as {found.unreadable[0]}" if found.unreadable and not kind else ""
+        seen = f", such as {found.unreadable[0]}" if found.unreadable else ""
         raise DataError(
-            f"{path} holds no answer ({len(found.unreadable):,} unreadable lines{seen}). {what} "
-            "must hold one JSON object a line with `question_id` and `text`."
+            f"{path} holds no answer ({len(found.unreadable):,} unreadable lines{seen}). It "
+            f"{wanted}"
         )
     return found
 
@@ -125,6 +126,8 @@ def _problem(record: Any) -> str:
         return f"has no `question_id` that is a text or a whole number{_fields_of(record)}"
     if not isinstance(record.get("text"), str):
         return f"has no `text` that is a text{_fields_of(record)}"
+    if record.get("round_id") and "option_char" in record:  # of `model_vqa_mmbench.py --all-rounds`
+        return f"is no answer to the options as they are: round {record['round_id']} rotates them"
     return ""
 
 
@@ -191,6 +194,7 @@ def prediction_of(
         question_id=answer["question_id"] if question_id is None else question_id,
         prompt=str(answer.get("prompt") or ""),
         text=answer["text"],
+        answer_id=str(answer.get("answer_id") or ""),
     )
 
 

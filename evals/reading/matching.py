@@ -13,6 +13,7 @@ from difflib import SequenceMatcher
 from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
+from unicodedata import normalize
 
 from evals.errors import ForeignAnswerError
 from evals.reading.images import IMAGE_PLACEHOLDER
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _NUMBER = re.compile(r"0*(\d+)(?:\.0+)?")
 _IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"])
+_PADDED = "numbers with zeros in front"
 _WORD = re.compile(r"\w+")
 _SHOWN = 3
 _MANY = 0.05
@@ -33,12 +35,15 @@ _NEAR = 0.75
 def plain_id(text: str) -> str:
     """An id without what people and tools add to it: zeros in front, `.0`, or an image's suffix.
 
-    >>> plain_id("00000003"), plain_id("3.0"), plain_id("images/v1_0.png"), plain_id(" q2 ")
-    ('3', '3', 'v1_0', 'q2')
+    The name of an image that is a number keeps a mark, for as such it is no id.
+
+    >>> plain_id("00000003"), plain_id("3.0"), plain_id("images/v1_0.png"), plain_id(" 03.png")
+    ('3', '3', 'v1_0', '03.*')
     """
     text = text.strip()
-    if PurePosixPath(text).suffix.lower() in _IMAGE_SUFFIXES:
-        return PurePosixPath(text).stem
+    if _is_image_name(text):
+        stem = PurePosixPath(text).stem
+        return f"{stem}.*" if _NUMBER.fullmatch(stem) else stem
     number = _NUMBER.fullmatch(text)
     return number[1] if number else text
 
@@ -58,11 +63,13 @@ def with_own_ids(
     if given <= own:  # as most are
         return answers
     forms = _ids_by_form(questions)
-    renamed = {
-        name: forms[plain]
-        for name in given - own
-        if (plain := plain_id(name)) in forms and str(forms[plain]) not in given
-    }
+    renamed = {}
+    for name in given - own:
+        plain, bare = plain_id(name), name.strip()
+        likely = {plain} if plain == bare else {plain, plain_id(f"{bare}.jpg")}  # for its zeros
+        meant = {forms[form] for form in likely if form in forms}
+        if len(meant) == 1 and given.isdisjoint(map(str, meant)):
+            renamed[name] = meant.pop()
     if renamed:
         logger.warning(
             "%s: %d question ids are written in another form, such as %s for %s, and are taken for "
@@ -99,7 +106,7 @@ def _kind(question_id: str) -> str:
         return "names of images"
     if question_id.isdecimal():
         is_padded = question_id.startswith("0") and question_id != "0"
-        return "numbers with zeros in front" if is_padded else "numbers"
+        return _PADDED if is_padded else "numbers"
     return "texts"
 
 
@@ -112,12 +119,12 @@ def foreign_ids_message(
     """
     foreign = list(foreign)
     some, own = ", ".join(foreign[:_SHOWN]), next(iter(known))
-    kind, wanted = _kind(foreign[0]), _kind(own)
+    kinds, wanted = sorted(set(map(_kind, foreign))), _kind(own)
     remedy = "Score the answers with the task and split that they were given for."
-    if kind != wanted and "names of images" in (kind, wanted):
+    if wanted not in kinds and (kinds == [_PADDED] or "names of images" in (*kinds, wanted)):
         remedy = (
-            f"These are {kind}, and an answer is looked for by {wanted} such as {own}. Write each "
-            "question's own id as `question_id`, and check that task and split are right."
+            f"These are {' and '.join(kinds)}, and an answer is looked for by {wanted} such as "
+            f"{own}. Write each question's own id as `question_id`, and check task and split."
         )
     return " ".join(
         part
@@ -269,5 +276,5 @@ def _lines(text: str) -> list[str]:
     >>> _lines("<image>\n What's  it?\n(A) Red")
     ['what s it', 'a red']
     """
-    lines = text.replace(IMAGE_PLACEHOLDER, " ").casefold().split("\n")
+    lines = normalize("NFKC", text.replace(IMAGE_PLACEHOLDER, " ")).casefold().split("\n")
     return [words for line in lines if (words := " ".join(_WORD.findall(line)))]

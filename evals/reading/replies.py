@@ -49,6 +49,7 @@ class JudgeReply:
         error: Cause and message where the judge gave no reply; empty where it gave one.
         category: The category of the question that it says it is about; empty where it says none.
         answer: The answer that it says it is about; None where it says none.
+        answer_id: The id of the answer that it says it is about; empty where it says none.
     """
 
     question_id: str
@@ -59,6 +60,7 @@ class JudgeReply:
     error: Mapping[str, str] = field(default_factory=dict)
     category: str = ""
     answer: str | None = None
+    answer_id: str = ""
 
     @property
     def failure(self) -> Failure | None:
@@ -72,7 +74,7 @@ class JudgeReply:
     def to_line(self) -> dict[str, Any]:
         """The object that a reply file holds for this reply."""
         line = asdict(self)
-        for name in ("error", "category", "answer"):
+        for name in ("error", "category", "answer", "answer_id"):
             if not line[name]:
                 del line[name]
         return line
@@ -162,6 +164,7 @@ def _parse_line(where: str, record: dict[str, Any], run: int) -> JudgeReply:
         model=str(record.get("model") or ""),
         request_sha256=str(record.get("request_sha256") or ""),
         category=str(record.get("category") or "").removeprefix(_CATEGORY_PREFIX),
+        answer_id=str(record.get("answer2_id") or ""),  # `answer1_id` is that of the reference
         **_said(require(record, "content", (str, NoneType), where), where, record.get("error")),
     )
 
@@ -187,9 +190,9 @@ def select_replies(
 ) -> dict[str, list[JudgeReply]]:
     """The replies of the model `judge` to each request, in the order of the runs.
 
-    A reply to another request, to an answer that has changed since, does not count; one that names
-    no model is taken for the judge's. Of several replies of one run the last one counts. `task` and
-    `remedy`, what to do where some are missing, are for messages.
+    A reply to another request, to an answer that has changed since, does not count, but its run
+    does; one that names no model is taken for the judge's. Of several replies of one run the last
+    one counts. `task` and `remedy`, what to do where some are missing, are for messages.
 
     Raises:
         DataError: replies are missing, or are of another model.
@@ -202,15 +205,16 @@ def select_replies(
                 f"{judge!r}. Scores of different judges cannot be compared; name the one that gave "
                 "the replies by the benchmark's option `judge`."
             )
-        request = requests.get(reply.question_id)
+        request, there = requests.get(reply.question_id), found[reply.run]
         if request and reply.request_sha256 in ("", hash_request(request)):
-            found[reply.run][reply.question_id] = reply
+            there[reply.question_id] = reply
     runs = [found[run] for run in sorted(found)] or [{}]
     missing = [(run, key) for run, there in enumerate(runs) for key in requests if key not in there]
     if missing:
         run, key = missing[0]
         raise DataError(
             f"{task}: {len(missing):,} of {len(runs) * len(requests):,} replies of the judge "
-            f"{judge} are missing (for example to question {key} in run {run}). {remedy}"
+            f"{judge} are missing or are to other answers (for example to question {key} in run "
+            f"{run}). {remedy}"
         )
     return {key: [there[key] for there in runs] for key in requests}

@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from evals.benchmark import Benchmark, Questions, each, rebuildable
 from evals.errors import DataError
@@ -121,6 +122,8 @@ def _find(questions: Questions, answer: Mapping[str, Any], *, suffix: str) -> st
     """The key of an answer's question, told by id and prompt."""
     question_id, prompt = str(answer["question_id"]), str(answer.get("prompt") or "")
     key = question_key(question_id, prompt.removesuffix(suffix))
+    if key not in questions:
+        key = question_key(question_id, normalize("NFC", prompt.removesuffix(suffix)))
     if key not in questions:
         raise DataError(
             f"mme has no question {bare_question(prompt)[:200]!r} with the id {question_id!r}. "

@@ -27,6 +27,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from evals.benchmark import Benchmark, Questions, as_read, each, rebuildable
 from evals.errors import DataError, check_choice
@@ -178,6 +179,8 @@ def _find(title: str, questions: Questions, answer: Mapping[str, Any]) -> str:
             "layouts of LLaVA's question files."
         )
     key = question_key(image_id, question)
+    if key not in questions:
+        key = question_key(image_id, normalize("NFC", question))
     if key not in questions:
         raise DataError(
             f"{title} has no question {question!r} about the image {image_id!r}. The "

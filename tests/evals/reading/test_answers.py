@@ -95,9 +95,33 @@ def test_many_alike_lines_are_counted(tmp_path):
     assert len(told) == 5
 
 
-def test_list_of_answers_is_named_as_such(tmp_path):
-    with pytest.raises(DataError, match=r"holds no answer.*It is one JSON list"):
-        read_answers(write(tmp_path / "a.json", json.dumps([answer(1, "yes")])))
+@pytest.mark.parametrize(
+    ("layout", "kind"),
+    [
+        ("[{},{}]", "list"),
+        ("[{},\n{}]", "list"),
+        ("\n[\n{},\n{}\n]\n", "list"),
+        ("[\n{}\n,\n{}\n]", "list"),
+        ('{{"answers": [\n{},\n{}\n]}}', "object"),
+    ],
+)
+def test_list_of_answers_is_named_as_such(layout, kind, tmp_path):
+    lines = [json.dumps(answer(number, "yes")) for number in (1, 2)]
+    with pytest.raises(DataError, match=f"is one JSON {kind}, but must hold one JSON object a l"):
+        read_answers(write(tmp_path / "a.json", layout.format(*lines)))
+
+
+def test_answers_of_another_dialogue_format_may_number_its_rounds(tmp_path):
+    lines = [answer(f"3_{number}", "yes", round_id=number) for number in (1, 2)]
+    assert len(read_answers(write(tmp_path / "a.jsonl", *lines)).answers) == 2
+
+
+def test_torn_line_does_not_make_a_file_one_list(tmp_path):
+    for lines in (["[", answer(1, "yes")], [answer(1, "yes"), "[", "{"]):
+        assert len(read_answers(write(tmp_path / "a.jsonl", *lines)).answers) == 1
+
+
+def test_fields_of_lines_that_are_no_answers_are_named(tmp_path):
     with pytest.raises(DataError, match=r"holds no answer.*its fields are questionId"):
         read_answers(write(tmp_path / "a.jsonl", {"questionId": "1"}))
 

@@ -1,4 +1,5 @@
 import logging
+from unicodedata import normalize
 
 import pytest
 
@@ -70,6 +71,17 @@ def test_another_question_is_refused(prompts):
         DataError, match=r"another question than letters test .* leave `prompt` out"
     ):
         check(prompts)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+def test_question_is_the_same_in_another_normal_form(form, caplog):
+    own = {"1": "Où est le café ？", "2": "Wie heißt die Straße über dem Ｔｏｒ?", "3": "한국어는?"}
+    check({key: normalize(form, text) for key, text in own.items()}, questions=own)
+    turned = {key: normalize("NFD", text) for key, text in own.items()}
+    check(own, questions=turned)
+    assert not caplog.records
+    with pytest.raises(DataError, match="another question"):
+        check({"1": turned["2"]}, questions=own)
 
 
 def test_a_single_other_question_is_refused():
@@ -171,6 +183,34 @@ def test_what_could_be_several_ids_stays_as_it_is(caplog):
     beside = [{"question_id": name, "text": "a"} for name in ("01", "1")]
     assert with_own_ids(beside, two, "t") == beside
     assert not caplog.records
+
+
+def test_number_with_zeros_in_front_may_be_an_id_and_the_name_of_an_image():
+    names = ["0003.jpg", "0001.jpg", "0002.jpg"]
+    lines = [{"question_id": name[:4], "text": "a"} for name in names]
+    shifted = [sample(n, name) for n, name in enumerate(names, start=1)]
+    assert with_own_ids(lines, shifted, "t") == lines
+    with pytest.raises(DataError, match=r"These are numbers with zeros in front, .* own id as"):
+        match_by_id(lines, {"1": 1}, task="t", foreign_is_error=True)
+    for ids in ((3, 1, 2), "abc"):
+        own = [sample(n, name) for n, name in zip(ids, names, strict=True)]
+        assert [line["question_id"] for line in with_own_ids(lines, own, "t")] == list(ids)
+
+
+def test_number_alone_is_an_id_and_never_the_name_of_an_image():
+    own = [sample("02354786", "7.jpg"), sample("x", "2354786.jpg")]
+    lines = [{"question_id": 2354786, "text": "a"}, {"question_id": "2354786.jpg", "text": "b"}]
+    found = with_own_ids(lines, own, "t")
+    assert [line["question_id"] for line in found] == ["02354786", "x"]
+    other = [{"question_id": n, "text": "a"} for n in (101, 102)]
+    assert with_own_ids(other, [sample(1, "101.jpg"), sample(2, "102.jpg")], "t") == other
+
+
+def test_name_of_an_image_that_is_a_number_is_no_id():
+    lines = [{"question_id": f"{n}.jpg", "text": "a"} for n in (1, 2)]
+    assert with_own_ids(lines, [sample(1, "cat.jpg"), sample(2, "dog.jpg")], "t") == lines
+    found = with_own_ids(lines, [sample(1, "2.jpg"), sample(2, "1.jpg")], "t")
+    assert [line["question_id"] for line in found] == [2, 1]
 
 
 def test_remedy_for_foreign_ids_depends_on_their_form():

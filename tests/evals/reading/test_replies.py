@@ -93,6 +93,17 @@ def test_reply_to_an_answer_that_changed_does_not_count():
     assert select([fresh, reply(key="v1_1")])["v1_0"] == ["0.5"]
 
 
+def test_run_of_which_no_reply_counts_is_missing():
+    whole = [reply(key=key, request=request) for key, request in REQUESTS.items()]
+    earlier = build_mmvet_request("q", "t", "an earlier answer")
+    stale = [reply(key=key, run=1, request=earlier) for key in REQUESTS]
+    for others in (stale, [reply(key="v1_9", run=1)]):
+        with pytest.raises(DataError, match=r"2 of 4 .* are missing or are to other .* in run 1"):
+            select([*whole, *others])
+    elsewhere = [reply(key="v1_9"), reply(request=earlier, key="v1_0")]
+    assert select([*elsewhere, *whole]) == {"v1_0": ["0.5"], "v1_1": ["0.5"]}
+
+
 def test_missing_replies_are_counted_over_all_runs():
     with pytest.raises(DataError, match=r"2 of 4 .*question v1_1 in run 0\)\. Ask\."):
         select([reply(), reply(run=1)])

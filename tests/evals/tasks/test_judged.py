@@ -173,6 +173,24 @@ def test_reviews_of_other_questions_are_refused(bench):
                 task.score(predictions_of(task, 3))
 
 
+@pytest.mark.parametrize(
+    ("told", "given", "is_refused"),
+    [("a1", "b1", True), ("a1", "a1", False), ("a1", None, False), (None, "b1", False)],
+)
+def test_reviews_of_other_answers_are_refused(told, given, is_refused, bench):
+    reviews = [{"question_id": n, "answer2_id": told, "content": "8 4"} for n in range(3)]
+    put_lines(bench / "reviews.jsonl", reviews)
+    task = LLaVABench(data_dir=bench, replies=bench / "reviews.jsonl")
+    lines = [{"question_id": n, "text": "An answer.", "answer_id": given} for n in range(3)]
+    if is_refused:
+        with pytest.raises(
+            DataError, match=r"about the answer 'a1', but .* is 'b1'.*another model"
+        ):
+            task.score(task.match(lines))
+    else:
+        assert {one.value for one in task.score(task.match(lines))} == {0.4}
+
+
 @pytest.mark.parametrize("unread", ["eight", "", "80 60", "error", None])
 def test_unread_review_is_no_tie_but_a_failure(unread, bench):
     lines = [{"question_id": n, "content": "8 4" if n else unread} for n in range(3)]

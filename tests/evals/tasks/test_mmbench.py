@@ -1,9 +1,17 @@
 import pytest
 
 from evals.errors import DataError
+from evals.reading.answers import read_answers
 from evals.reading.mmbench import render_row
+from evals.submission import build_submission
 from evals.tasks.mmbench import MMBench
-from tests.evals.small_data import mmbench_rows, write_mmbench, write_mmbench_cn, write_tsv
+from tests.evals.small_data import (
+    mmbench_rows,
+    put_lines,
+    write_mmbench,
+    write_mmbench_cn,
+    write_tsv,
+)
 
 NAME = "mmbench_dev_20230712.tsv"
 
@@ -28,6 +36,25 @@ def test_question_is_right_if_all_its_rows_are(task):
     assert figures.metrics == {"accuracy": 0.5, "accuracy_first_pass": 1.0}
     assert figures.breakdowns["category"]["kind 8"] == {"accuracy": 1.0, "num_questions": 1}
     assert figures.breakdowns["l2-category"]["seeing"]["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize("with_prompts", [True, False])
+def test_only_the_first_of_llavas_rounds_counts(task, with_prompts, tmp_path):
+    """The further ones rotate the options of a row."""
+    lines = []
+    for sample in task.samples():
+        for number in range(3):
+            line = {"question_id": sample.question_id, "round_id": number, "option_char": ["A"]}
+            prompt, text = (sample.prompt, sample.target) if number == 0 else ("Odd?", "C")
+            lines.append({**line, "text": text, **({"prompt": prompt} if with_prompts else {})})
+    put_lines(tmp_path / "answers.jsonl", lines)
+    found = read_answers(tmp_path / "answers.jsonl")
+    assert {one.value for one in task.score(task.match(found.answers))} == {1.0}
+    told = found.complaints()
+    assert told[0].startswith(f"{tmp_path}/answers.jsonl:2 is no answer to the options")
+    assert told[3] == "7 more lines like this one: is no answer to the options as they are"
+    upload = build_submission(task, found)
+    assert (upload.num_repeated, upload.num_unreadable) == (0, 10)
 
 
 def test_unreadable_answer_is_wrong_and_counted(task):

@@ -1,3 +1,5 @@
+from unicodedata import normalize
+
 import pytest
 
 from evals.errors import DataError
@@ -72,6 +74,14 @@ def test_answers_are_matched_by_prompt_whatever_its_suffix(folder):
     assert task.match([placed]).keys() == task.match([line]).keys()
     with pytest.raises(DataError, match="each must carry the prompt"):
         task.match([{**line, "prompt": "Is it a cat?"}])
+
+
+def test_prompt_in_another_normal_form_asks_the_same_question(folder):
+    texts = [f"{word}? Please answer yes or no.\tYes" for word in ("Où", "Là")]
+    (folder / RELEASE_DIR / "count/0001.txt").write_text("\n".join(texts))
+    task = MME(data_dir=folder)
+    lines = [{**line, "prompt": normalize("NFD", line["prompt"])} for line in lines_of(task)]
+    assert list(task.match(lines)) == [sample.key for sample in task.samples()]
 
 
 def test_category_or_question_that_is_missing_is_an_error(folder):

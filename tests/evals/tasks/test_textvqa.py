@@ -1,4 +1,5 @@
 import json
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given
@@ -85,6 +86,17 @@ def test_question_differs_by_its_text_and_not_by_its_case(folder):
     task = TextVQA(data_dir=folder)
     answer = {"question_id": "0a", "prompt": "WHAT TIME IS IT?" + SUFFIX, "text": "10:08"}
     assert list(task.match([answer])) == [question_key("0a", "what time is it?")]
+
+
+def test_prompt_in_another_normal_form_asks_the_same_question(folder):
+    own = "Quel est le café 한?"  # as published all are, in NFC
+    records = [{**record, "question": own} for record in textvqa_records()[1:]]
+    put_json(folder / "TextVQA_0.5.1_val.json", {"data": records})
+    asked = normalize("NFD", own)
+    lines = [{"question_id": name, "prompt": asked + SUFFIX, "text": "x"} for name in ("0a", "1b")]
+    matched = TextVQA(data_dir=folder).match(lines)
+    assert list(matched) == [question_key(name, own) for name in ("0a", "1b")]
+    assert question_key("0a", own) != question_key("0a", asked)  # stored runs hold keys as they are
 
 
 @pytest.mark.parametrize(

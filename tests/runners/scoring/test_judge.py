@@ -58,6 +58,22 @@ def test_runs_of_a_judge_are_averaged_and_can_be_added(mmvet: Path, tmp_path: Pa
     assert len(server.requests) == 4
 
 
+def test_run_that_was_not_asked_again_does_not_count(
+    mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ChatServer(otherwise=lambda _: completion("0.5")) as server:
+        argv = options("mmvet", mmvet, *judged(server))
+        assert program.run("score", score, [*argv, "judge.num_runs=2"]) == 0
+        answers = [{"question_id": f"v1_{n}", "text": f"New answer {n}."} for n in range(2)]
+        put_lines(tmp_path / "answers.jsonl", answers)
+        assert program.run("score", score, argv) == 0
+    first, second = sorted((tmp_path / "out/mmvet").glob("judge-*/run-*.jsonl"))
+    assert program.run("score", score, options("mmvet", mmvet)) == 0  # as it lies there
+    named = options("mmvet", mmvet, f"tasks.mmvet.replies=[{first},{second}]")
+    assert program.run("score", score, named) == 2
+    assert "2 of 4 replies of the judge gpt-4-0613 are missing" in capsys.readouterr().err
+
+
 def test_judges_are_kept_apart(
     mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
