@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from runners import errors
 from runners.errors import DISK_FULL, ConfigError
@@ -21,7 +23,7 @@ from runners.options.build import named_tasks, read_settings
 from runners.options.names import VERDICT
 from runners.options.regress import RegressConfig
 from runners.storage.files import write_atomic, write_json
-from runners.storage.stored import find_run
+from runners.storage.stored import StoredRun, find_run
 from runners.views.gate.gate import FAIL, PASS, UNDECIDED, Verdict, judge
 from runners.views.gate.pairing import pair_runs
 from runners.views.gate.verdict import JSON_FILE, PAGES, render_text, to_json
@@ -35,8 +37,10 @@ def regress(config: DictConfig) -> int:
     """Compares the runs that one composed configuration names and returns the exit code."""
     named = named_tasks(config)
     config.tasks, config.data = {}, {}  # nothing is asked of them, so they need not be complete
-    settings = read_settings(config, RegressConfig)
     try:
+        with suppress(ConfigError, OmegaConfBaseException):  # which is said below, in one message
+            _clear(_folder(config))
+        settings = read_settings(config, RegressConfig)
         with RunLog():
             return _compare(named, settings)
     except OSError as error:  # a verdict that cannot be written is no verdict; code 1 would be one
@@ -48,12 +52,9 @@ def regress(config: DictConfig) -> int:
 
 
 def _compare(named: Sequence[str], settings: RegressConfig) -> int:
-    baseline, candidate = (
-        find_run(getattr(settings, option), Path(settings.results_dir), option)
-        for option in ("baseline", "candidate")
-    )
-    output = Path(settings.output or candidate.folder / f"{VERDICT}{baseline.name}")
-    _clear(output)
+    (baseline, candidate), output = _runs(settings), _folder(settings)
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"`output` must name a folder, but {output} is a file.")
     with doing("comparing the scores"):
         pairs, uncompared = pair_runs(baseline, candidate, named, seed=settings.seed)
     if not settings.allow_same and (same := [pair.task for pair in pairs if pair.is_same]):
@@ -77,12 +78,25 @@ def _compare(named: Sequence[str], settings: RegressConfig) -> int:
     return _EXIT_CODES[found.overall]
 
 
+def _runs(given: RegressConfig | DictConfig) -> Sequence[StoredRun]:
+    results_dir = Path(str(given.results_dir))
+    names = ("baseline", "candidate")
+    return [find_run(str(getattr(given, name)), results_dir, name) for name in names]
+
+
+def _folder(given: RegressConfig | DictConfig) -> Path:
+    """Where the verdict goes."""
+    if given.output:
+        return Path(str(given.output))
+    baseline, candidate = _runs(given)
+    return candidate.folder / f"{VERDICT}{baseline.name}"
+
+
 def _clear(output: Path) -> None:
     """Removes the last verdict, which must not outlive a refusal."""
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"`output` must name a folder, but {output} is a file.")
-    for name in (JSON_FILE, *PAGES):
-        (output / name).unlink(missing_ok=True)
+    if output.is_dir():
+        for name in (JSON_FILE, *PAGES):
+            (output / name).unlink(missing_ok=True)
 
 
 main = partial(program.main, "regress", regress)

@@ -157,6 +157,13 @@ def inspect_subject(settings: SubjectConfig) -> Subject:
             "there is taken",
             *(model.path, model.revision),
         )
+    held = settings.quantization
+    if held.name in ("none", "int8") and (held.compute_dtype or not held.double_quant):
+        logger.warning(
+            "quantization.compute_dtype and quantization.double_quant are for nf4 and fp4, and "
+            "have no effect on quantization=%s",
+            held.name,
+        )
     checkpoint = inspect_checkpoint(model.path, model.base, name, model.revision)
     parent = Path(model.path).resolve().parent.name if Path(model.path).is_dir() else None
     forced, tokenizer = settings.conversation.template, load_checkpoint_tokenizer(checkpoint)

@@ -157,6 +157,8 @@ class Course:
     def _inspect(self) -> Subject:
         """Looks at checkpoint and questions; all that is wrong with them comes in one message."""
         settings, problems = self.settings, Problems()
+        if settings.generation.top_p is not None and settings.generation.temperature == 0:
+            logger.warning("generation.top_p has no effect, as generation.temperature is 0: greedy")
         with problems.kept(CheckpointError, ConversationError):
             subject = inspect_subject(settings)
         for key, spec in self.specs.items():

@@ -117,8 +117,7 @@ def describe_run(subject: Subject, tasks: Sequence[AskedTask], settings: EvalCon
     for plan in plans:
         for problem in _problems(plan, checkpoint):
             logger.warning("%s: %s", plan.name, problem)
-    default = "float32" if settings.device == "cpu" else "float16"
-    dtype = subject.dtype(settings.dtype) or default
+    dtype = subject.dtype(settings.dtype) or settings.device_dtype or "float16"
     memory = memory_bytes(
         LanguageShape.of(checkpoint.config),
         dtype,

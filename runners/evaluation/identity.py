@@ -27,6 +27,7 @@ class ModelIdentity:
             `tower`) and by file; `weights` stands for all tensors of a role. A model that lies in
             memory has the role `in_process`.
         dtype: Of the language model; `UNKNOWN` until a worker has said what its device's is.
+        attention: Which implementation of attention was asked for, `default` if none.
         vision_tower_dtype: Of the vision tower, None for its default.
         tf32: Whether CUDA devices may multiply float32 in TF32.
         engine: See `engine_identity`.
@@ -36,6 +37,7 @@ class ModelIdentity:
     files: Mapping[str, Mapping[str, str | None]]
     conversation: str
     dtype: str
+    attention: str = "default"
     vision_tower_dtype: str | None = None
     tf32: bool = False
     quantization: QuantizationConfig | None = None
@@ -84,7 +86,8 @@ def identify_checkpoint(
         name=subject.name,
         files=files,
         conversation=subject.template,
-        dtype=subject.dtype(settings.dtype) or UNKNOWN,
+        dtype=subject.dtype(settings.dtype) or settings.device_dtype or UNKNOWN,
+        attention=settings.model.attention or "default",
         vision_tower_dtype=settings.model.vision_tower_dtype,
         tf32=settings.model.tf32,
         quantization=settings.quantization,
@@ -112,6 +115,7 @@ def compose_identity(
         **model.files,
         "conversation": model.conversation,
         "dtype": model.dtype,
+        "attention": model.attention,
         "vision_tower_dtype": model.vision_tower_dtype,
         "tf32": model.tf32,
         "quantization": None if quantization is None else quantization.to_plain(),

@@ -141,6 +141,11 @@ class SubjectConfig:
     seed: int = 0
     include: list[str] = field(default_factory=list, metadata=of_kind(Kind.PATHS))
 
+    @property
+    def device_dtype(self) -> str | None:
+        """The dtype where none is asked for; None as long as no device is asked for either."""
+        return self.device and ("float32" if self.device == "cpu" else "float16")
+
     def __post_init__(self) -> None:
         check_fields(self)
         if self.device is not None and not _DEVICE.fullmatch(self.device):

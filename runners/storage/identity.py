@@ -19,7 +19,7 @@ LATER_FILES = frozenset({"processor_config.json"})
 """Files of a model that older manifests do not name: what these runs read of them is not known."""
 PROMPT_VERSION = 1
 """Goes up whenever the same question, template and tokenizer give another prompt."""
-_ADDED_LATER = frozenset({"prompt_format", "tf32"})
+_ADDED_LATER = frozenset({"attention", "prompt_format", "tf32"})
 """Fields that manifests of earlier versions lack: what they held is not known."""
 _FOLLOWS = {"prompt_format": "conversation"}
 """Fields that differ where another one does, which says it better."""

@@ -84,10 +84,7 @@ def read_part_specs(choice: TaskChoice, runs: Sequence[Path]) -> dict[str, TaskS
     for path in runs:
         if path not in there:
             logger.warning("%s holds no answers", path)
-    specs: dict[str, TaskSpec] = {}
-    for path in there:
-        specs = read_run_specs(choice, read_run(path)) | specs
-    return specs
+    return read_run_specs(choice, *map(read_run, there))
 
 
 def merge_task(spec: TaskSpec, runs: Sequence[Path], run_dir: Path, *, overwrite: bool) -> Asked:

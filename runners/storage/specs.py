@@ -12,32 +12,34 @@ from runners.storage.stored import StoredRun
 from runners.storage.summary import SummaryFile
 
 
-def read_run_specs(choice: TaskChoice, run: StoredRun) -> dict[str, TaskSpec]:
-    """Returns the tasks of a run by the names of their folders.
+def read_run_specs(choice: TaskChoice, *runs: StoredRun) -> dict[str, TaskSpec]:
+    """Returns the tasks of a run, or of the parts of one, by the names of their folders.
 
-    Each is configured as it was when the run was made; what the command line says about a task or
-    about where data lie takes precedence.
+    Each is configured as it was when the run was made, by the first part that holds it; what the
+    command line says about a task or about where data lie takes precedence.
 
     Args:
-        choice: The benchmarks that are named; none for all tasks of the run.
-        run: The run.
+        choice: The benchmarks that are named; none for all tasks of the runs.
+        runs: The run, or its parts.
 
     Raises:
         ConfigError: there is no task, or one that is asked for does not say how it was configured.
     """
 
     def find(name: str) -> TaskSpec | None:
-        task = run.tasks.get(name)
-        manifest = None if task is None else task.manifest
-        if manifest is None or (choice.specs and manifest.environment.get("task") is None):
-            return None
-        return read_spec(manifest, run.folder / name)
+        for task in (run.tasks[name] for run in runs if name in run.tasks):
+            manifest = task.manifest
+            if manifest and not (choice.specs and manifest.environment.get("task") is None):
+                return read_spec(manifest, task.folder)
+        return None
 
     if choice.specs:
         return choice.over(find)
-    stored = {name: spec for name in run.tasks if (spec := find(name)) is not None}
+    names = dict.fromkeys(name for run in runs for name in run.tasks)
+    stored = {name: spec for name in names if (spec := find(name)) is not None}
     if not stored:
-        raise ConfigError(f"{run.folder} holds no task. Run runners.eval first, or check `run`.")
+        where = " and ".join(str(run.folder) for run in runs)
+        raise ConfigError(f"{where} holds no task. Run runners.eval first, or check `run`.")
     return stored
 
 

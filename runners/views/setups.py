@@ -8,7 +8,7 @@ from typing import Any
 
 from llava.conversation import first_name
 from runners.errors import ConfigError
-from runners.options.model import GenerationOptions
+from runners.options.model import GenerationOptions, QuantizationConfig
 from runners.options.task_spec import TaskSpec
 from runners.storage.manifest import Manifest
 from runners.storage.summary import SummaryFile
@@ -33,17 +33,20 @@ def _setup(manifest: Manifest, spec: TaskSpec | None) -> Iterator[str]:
     identity = manifest.identity
     yield str(identity.get("dtype") or "")
     yield str(identity.get("conversation") or "")
+    if (attention := identity.get("attention")) not in (None, "default"):
+        yield f"attention {attention}"
     if identity.get("tf32"):
         yield "TF32"
     # Of a model in memory it is known, and not chosen.
     if (tower := identity.get("vision_tower_dtype")) and "in_process" not in identity:
         yield f"vision tower {tower}"
-    if isinstance(quantization := identity.get("quantization"), Mapping):
+    if quantization := _mapping(identity.get("quantization")):
         yield str(quantization.get("name"))
     generation = _mapping(identity.get("generation"))
-    usual = asdict(GenerationOptions()) | _USUAL_ENGINE
-    for name, value in {**generation, **_mapping(identity.get("engine"))}.items():
-        if name != "max_new_tokens" and value != usual.get(name):
+    usual = asdict(QuantizationConfig()) | asdict(GenerationOptions()) | _USUAL_ENGINE
+    chosen = [quantization, generation, _mapping(identity.get("engine"))]
+    for name, value in (item for part in chosen for item in part.items()):
+        if name not in ("name", "max_new_tokens") and value != usual.get(name):
             yield f"{name} {value}"
     if (longest := given_length(manifest, spec)) is not None:
         yield f"max_new_tokens {longest}"

@@ -116,14 +116,22 @@ def test_repeated_command_prints_the_table_and_loads_nothing(
     assert len(demo_run.json("results/demo/gqa/manifest.json")["history"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("generation.max_new_tokens=5", "`generation.max_new_tokens` is 6 there and 5 here"),
+        ("device=cuda", '`dtype` is "float32" there and "float16" here'),
+        ("generation.top_p=0.9", "generation.top_p has no effect"),
+        ("model.attention=eager", '`attention` is "default" there and "eager" here'),
+    ],
+)
 def test_other_options_do_not_mix_into_a_run(
-    call: Shell, demo_run: Finished, demo_options: str
+    option: str, told: str, call: Shell, demo_run: Finished, demo_options: str
 ) -> None:
     before = promised_bytes(demo_run.workspace / "results/demo")
-    command = f"python -m runners.eval {demo_options} run=demo generation.max_new_tokens=5"
-    other = call(command, demo_run.workspace)
+    other = call(f"python -m runners.eval {demo_options} run=demo {option}", demo_run.workspace)
     assert other.code == 2
-    assert "`generation.max_new_tokens` is 6 there and 5 here" in other.stderr
+    assert told in other.stderr
     assert "results/demo/gqa" in other.stderr
     assert "results/demo/vqav2" in other.stderr
     assert promised_bytes(demo_run.workspace / "results/demo") == before

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -331,6 +332,19 @@ def test_unfinished_run_is_shown_without_scores(data: Data) -> None:
     assert [page.outcome(key) for key in "12"] == ["unscored", "failed"]
     assert len(page.task["rows"]) == 2
     assert "not finished; 2 of 4 answers so far" in page.task["notes"][0]
+
+
+def test_answers_that_are_newer_than_the_scores_are_shown_without(data: Data) -> None:
+    write_run(Path("results/A"), data, [Reply("thing 1"), Reply("other"), Reply("no"), None])
+    scored = {f: Path("results/A/custom", f).read_bytes() for f in ("summary.json", "scores.jsonl")}
+    shutil.rmtree("results/A")
+    write_run(Path("results/A"), data, [Reply("no"), *[Reply("thing 2")] * 3], finished=False)
+    for name, content in scored.items():
+        Path("results/A/custom", name).write_bytes(content)
+    assert make("runs=A") == 0
+    page = Page("results/A/report.html")
+    assert [page.outcome(key) for key in "1234"] == ["unscored"] * 4
+    assert "was answered on since it was scored" in page.task["notes"][0]
 
 
 def test_unfinished_run_was_not_asked_other_questions(data: Data) -> None:

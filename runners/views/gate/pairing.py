@@ -20,8 +20,8 @@ from runners.storage.summary import Hashes, StoredScore, SummaryFile
 from runners.views.leaderboard.entries import printable
 
 _TOLD_IDENTITY = (
-    *("conversation", "dtype", "vision_tower_dtype", "tf32", "quantization", "generation"),
-    *("engine", "seed", "prompt_version", "prompt_format"),
+    *("conversation", "dtype", "attention", "vision_tower_dtype", "tf32", "quantization"),
+    *("generation", "engine", "seed", "prompt_version", "prompt_format"),
 )
 """What is told of two identities when it differs; weights differ as a matter of course."""
 

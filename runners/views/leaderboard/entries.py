@@ -43,12 +43,12 @@ class Entry:
 
     @property
     def questions(self) -> tuple[str | None, ...]:
-        """By which questions of one's own, with their answers, are known; () for all others.
+        """By which own or generated questions and their answers are known; () for all others.
 
         Those of a benchmark may be read from several files, in which images have other names.
         """
         is_own = self.spec is not None and self.spec.target == _OWN_QUESTIONS
-        return (self.summary.hashes.data,) if is_own else ()
+        return (self.summary.hashes.data,) if is_own or self.summary.split == "demo" else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

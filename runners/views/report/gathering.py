@@ -16,7 +16,7 @@ from runners.storage.comparable import obstacles
 from runners.storage.identity import differences
 from runners.storage.run_table import render_lack
 from runners.storage.specs import read_run_specs
-from runners.storage.stored import StoredRun, StoredTask
+from runners.storage.stored import State, StoredRun, StoredTask
 from runners.views.gate.pairing import compare_scores
 from runners.views.report.shown import Report, Row, RunReport, TaskReport
 from runners.views.report.shown_task import DataReader, ShownTask
@@ -177,7 +177,12 @@ def _notes(task: ShownTask | None) -> Iterator[str]:
         asked = f" of {num:,}" if (num := task.num_asked) else ""
         yield task.fault or f"not finished; {len(task.lines):,}{asked} answers so far, not scored."
         return
-    if task.stored.changed_files:
+    if task.stored.state is State.STALE:
+        yield (
+            "was answered on since it was scored: the figures are those of earlier answers, and "
+            "questions have no scores. Repeat its command, or score the run again."
+        )
+    elif task.stored.changed_files:
         names = " and ".join(path.name for path in task.stored.changed_files)
         yield f"{names} changed since it was scored; score the run again."
     if summary.coverage < 1:

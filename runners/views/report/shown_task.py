@@ -95,8 +95,9 @@ class ShownTask:
         self.scores: Mapping[str, StoredScore] = {}
         self.fault = ""
         try:
-            # What lies beside unfinished answers are the scores of an earlier session.
-            self.summary, self.scores = stored.summary, stored.scores
+            self.summary, scores = stored.summary, stored.scores
+            # Those of a stale run are the scores of earlier answers.
+            self.scores = {} if stored.state is State.STALE else scores
         except DataError as error:
             self.fault = str(error)
 

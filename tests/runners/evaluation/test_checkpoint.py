@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runners.evaluation.checkpoint import inspect_subject
-from runners.options.model import ConversationConfig, ModelConfig, SubjectConfig
+from runners.options.model import (
+    ConversationConfig,
+    ModelConfig,
+    QuantizationConfig,
+    SubjectConfig,
+)
 
 
 @pytest.mark.parametrize(
@@ -44,3 +50,20 @@ def test_folder_has_no_revision(tiny_checkpoint: Path, caplog: pytest.LogCapture
     path = str(tiny_checkpoint)
     inspect_subject(SubjectConfig(model=ModelConfig(path=path, revision="v1.1")))
     assert f"`model.path` is the folder {path}, and has no revision v1.1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "is_told"),
+    [
+        ({"compute_dtype": "bfloat16"}, True),
+        ({"name": "int8", "double_quant": False}, True),
+        ({"name": "nf4", "double_quant": False, "compute_dtype": "bfloat16"}, False),
+        ({"name": "int8"}, False),
+    ],
+)
+def test_option_of_other_weights_has_no_effect(
+    given: dict[str, Any], is_told: bool, tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = ModelConfig(path=str(tiny_checkpoint))
+    inspect_subject(SubjectConfig(model=model, quantization=QuantizationConfig(**given)))
+    assert ("have no effect on quantization" in caplog.text) == is_told

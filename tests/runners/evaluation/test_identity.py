@@ -89,6 +89,7 @@ def test_identity_of_a_checkpoint() -> None:
         "tower": {"config.json": "8c", "weights": "a9"},
         "conversation": "vicuna_v1",
         "dtype": "float32",
+        "attention": "default",
         "vision_tower_dtype": None,
         "tf32": False,
         "quantization": None,
@@ -111,12 +112,21 @@ def test_identity_of_a_model_in_memory() -> None:
         "in_process": {"weights": "0f", "autocast": None},
         "conversation": "vicuna_v1",
         "dtype": "bfloat16",
+        "attention": "default",
         "vision_tower_dtype": "float32",
         "tf32": False,
         "quantization": None,
         "engine": {"replay": "off"},
         **OF_QUESTIONS,
     }
+
+
+def test_attention_that_was_asked_for_is_of_another_run() -> None:
+    default = compose_identity(MODEL, **QUESTIONS)
+    eager = compose_identity(replace(MODEL, attention="eager"), **QUESTIONS)
+    assert differences(default, eager) == {"attention": ("default", "eager")}
+    del default["attention"]  # as in manifests of earlier versions
+    assert not differences(default, eager)
 
 
 def test_ranked_answers_are_those_of_another_run() -> None:

@@ -221,6 +221,18 @@ def test_part_that_has_no_questions_is_no_loss(
     assert summary_of()["coverage"] == 1
 
 
+def test_part_without_the_task_leaves_its_options_as_they_were(task: Custom) -> None:
+    put_shards(task, 1, 2, 3)
+    stored = put_part(task, "B", task.samples()[:1])
+    stored.rename(stored.with_name("another"))
+    merged = merge(
+        *("task=custom", "tasks.custom.questions=questions.jsonl"),
+        parts="merge=[B," + ",".join(map(name_of, (1, 2, 3))) + "]",
+    )
+    assert merged == 0
+    assert summary_of()["metrics"] == {"accuracy": 1.0}
+
+
 def test_part_that_was_left_out_of_the_list_is_named(
     task: Custom, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,7 +43,8 @@ def test_bad_options_are_refused(
     assert reason in capsys.readouterr().err
 
 
-def test_refusal_leaves_no_earlier_verdict() -> None:
+@pytest.mark.parametrize("refused", ["candidate=other", "candidate=gone", "alpha=2", "baseline=x"])
+def test_refusal_leaves_no_earlier_verdict(refused: str) -> None:
     store("old", "gqa", right(30))
     store("new", "gqa", right(30))
     store("other", "gqa", right(30), hashes={"prompts": "q"})
@@ -53,8 +54,17 @@ def test_refusal_leaves_no_earlier_verdict() -> None:
         "verdict.json",
         "verdict.md",
     ]
-    assert gate("output=verdict", candidate="other") == 2
+    assert gate("output=verdict", refused) == 2
     assert list(Path("verdict").iterdir()) == []
+
+
+def test_wrong_option_leaves_no_earlier_verdict_beside_the_candidate() -> None:
+    store("old", "gqa", right(30))
+    store("new", "gqa", right(30))
+    assert gate() == 0
+    assert Path("results/new/regress-old/verdict.json").is_file()
+    assert gate("alpha=2") == 2
+    assert list(Path("results/new/regress-old").iterdir()) == []
 
 
 def begun(run: str, **content: object) -> None:

@@ -151,12 +151,20 @@ def put_hashes(folder: Path, **hashes: str | None) -> None:
         (["a", "a"], [False, False]),
     ],
 )
-def test_runs_that_were_asked_other_own_questions_than_most_are_marked(
-    asked: list[str], odd: list[bool], tmp_path: Path, build: Build
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [("custom", {"questions": "q.jsonl", "scorer": "exact"}), ("gqa", {"split": "demo"})],
+)
+def test_runs_that_were_asked_other_own_or_demo_questions_than_most_are_marked(
+    task: str,
+    options: dict[str, Any],
+    asked: list[str],
+    odd: list[bool],
+    tmp_path: Path,
+    build: Build,
 ) -> None:
-    own = {"questions": "q.jsonl", "scorer": "exact"}
     for number, data in enumerate(asked):
-        folder = write_task(tmp_path / f"results/r{number}", "custom", [1.0, 0.0], options=own)
+        folder = write_task(tmp_path / f"results/r{number}", task, [1.0, 0.0], options=options)
         put_hashes(folder, data=data)
     records = map(build().record, (f"r{number}" for number in range(len(odd))))
     told = [any("asked other questions than most" in text for text in r.values()) for r in records]

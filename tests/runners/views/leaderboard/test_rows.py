@@ -36,6 +36,12 @@ def test_a_run_stands_beside_the_published_figure_with_interval_and_difference(
     ("identity", "setup"),
     [
         ({"quantization": {"name": "nf4"}}, "float16, nf4"),
+        (
+            {"quantization": {"name": "nf4", "double_quant": False, "compute_dtype": None}},
+            "float16, nf4, double_quant False",
+        ),
+        ({"attention": "eager"}, "float16, attention eager"),
+        ({"attention": "default"}, "float16"),
         ({"dtype": "bfloat16"}, "bfloat16"),
         ({"conversation": "vicuna_v1"}, "float16, vicuna_v1"),
         (
