@@ -48,17 +48,18 @@ logger = logging.getLogger(__name__)
 PACKS_AHEAD = 2
 """How many packs' images are prepared before their turn."""
 
-_SEQUENTIAL_OPTIONS = frozenset(
-    {
-        *("repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size"),
-        *("exponential_decay_length_penalty", "min_length", "min_new_tokens", "max_time"),
-        *("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias"),
-        *("forced_bos_token_id", "forced_eos_token_id", "stop_strings", "token_healing"),
-        *("guidance_scale", "dola_layers", "watermarking_config", "remove_invalid_values"),
-    }
-)
+_NEUTRAL: Mapping[str, Any] = {
+    **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty", "guidance_scale"), 1),
+    **dict.fromkeys(("no_repeat_ngram_size", "min_length", "min_new_tokens"), 0),
+    **{name: [] for name in ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens")},
+    **dict.fromkeys(("remove_invalid_values", "token_healing"), False),
+    **dict.fromkeys(("forced_bos_token_id", "forced_eos_token_id", "stop_strings"), None),
+    **dict.fromkeys(("exponential_decay_length_penalty", "max_time", "sequence_bias"), None),
+    **dict.fromkeys(("dola_layers", "watermarking_config"), None),
+}
 """Options in a checkpoint's generation config that decide which tokens `generate` takes, beside
-logits and what a request says itself. With any of them requests go one by one."""
+logits and what a request says itself, with the value that, like None, changes nothing. With any of
+them at another one requests go one by one."""
 
 _GROWING_ROPE = ("dynamic", "longrope")
 """Rotary embeddings of all rows of a pass that depend on the longest of them."""
@@ -401,5 +402,6 @@ def why_alone(model: Any) -> str:
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
     if rope in _GROWING_ROPE:
         return f"with {rope} rotary scaling, an answer would hang on the questions beside it"
-    unusual = model.generation_config.to_diff_dict().keys() & _SEQUENTIAL_OPTIONS
-    return f"its generation config has {', '.join(sorted(unusual))}" if unusual else ""
+    stated = {name: getattr(model.generation_config, name, None) for name in sorted(_NEUTRAL)}
+    unusual = [name for name, value in stated.items() if value not in (None, _NEUTRAL[name])]
+    return f"its generation config has {', '.join(unusual)}" if unusual else ""

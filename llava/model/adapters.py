@@ -152,7 +152,7 @@ def override_tensors(
             "the training enlarged the vocabulary, so merge with peft's `merge_and_unload` where "
             "it was made, and save the model with its tokenizer"
         )
-    require_shapes(fitting, expected, file, config, remedy)
+    require_shapes(fitting, expected, file, config, lambda _: remedy)
     tensors.update(fitting)
 
 

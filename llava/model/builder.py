@@ -203,12 +203,16 @@ def _follow_trained(
 
     With a tower of its own, if one was trained, and with a head of its own.
     """
+    brought = {name for part in trained.values() for name in filter(is_of_tower, part)}
+    trains_tower = brought or (adapter is not None and adapter.trains_tower)
+    own = tower_tensors(checkpoint) if trains_tower else {}
+    if own and own.keys() <= brought:  # nothing of the base's tower is left
+        for name in filter(is_of_tower, [*tensors]):
+            del tensors[name]
     if not checkpoint.tower_in_checkpoint:
         require_frozen_tower(tensors, checkpoint)
-    trains_tower = any(is_of_tower(name) for part in trained.values() for name in part)
-    if trains_tower or (adapter is not None and adapter.trains_tower):
+    if trains_tower:
         # what was not trained of the tower is as in the tower's own files
-        own = tower_tensors(checkpoint)
         tensors |= own if not checkpoint.tower_in_checkpoint else own | tensors
         fields = {**checkpoint.config, "unfreeze_mm_vision_tower": True}
         checkpoint = replace(checkpoint, config=fields)

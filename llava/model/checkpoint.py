@@ -39,7 +39,6 @@ from llava.model.quantized_weights import find_packing, refuse_quantized, stored
 from llava.model.rules import one_of, unknown_value
 from llava.model.tower_facts import find_tower, is_tower_tuned, processor_files, read_image_facts
 from llava.model.tower_kinds import Tower
-from llava.names import identity_of
 from llava.tiling import Layout, read_layout
 
 DEFAULT_CONTEXT_LEN = 2048
@@ -59,6 +58,8 @@ class Checkpoint:
         base: Folder of the base; None for a complete checkpoint.
         config: The model's configuration in the original format's terms, every field of it that
             decides an answer understood.
+        config_file: Where it stands: in the folder, or in the base's.
+        below: What the base's config.json says, as it stands there; empty without one.
         native: Whether the weights have the names of transformers' own LLaVA classes.
         weight_files: Files with the language model's weights (the base's, if there is one).
         trained_files: Files with what was trained over a base.
@@ -72,6 +73,8 @@ class Checkpoint:
     path: Path
     base: Path | None
     config: Mapping[str, Any]
+    config_file: Path
+    below: Mapping[str, Any]
     native: bool
     weight_files: tuple[Path, ...]
     trained_files: tuple[Path, ...]
@@ -83,15 +86,13 @@ class Checkpoint:
         """The folder of the language model and its tokenizer: the base's, if there is one."""
         return self.base or self.path
 
-    @property
-    def config_file(self) -> Path:
-        """Where the configuration stands: in the folder, or in the base's."""
-        own = self.path / "config.json"
-        return own if self.base is None or own.is_file() else self.base / "config.json"
-
-    @property
-    def remedy(self) -> str:
-        """What to do where the language model does not fit the configuration."""
+    def remedy(self, tensor: str) -> str:
+        """Returns what to do where a tensor of that name does not fit the configuration."""
+        if "vision_tower." in tensor and not self.native:
+            return (
+                f"name the tower that it is of as `mm_vision_tower` in {self.config_file}; one "
+                "with parts that were added in training cannot be loaded"
+            )
         if self.config_file.parent == self.language_dir:
             return "take the config.json that belongs to it"
         return f"give the model that {self.path.name} was trained on with `model.base=`"
@@ -201,18 +202,17 @@ def inspect_checkpoint(
     if base_dir is not None:
         require_model(base_dir)
     kind = kind_of(folder, base_dir)
-    config_dir, config = _config_of(folder, base_dir)
+    config_dir, config, below = _configs_of(folder, base_dir)
     config_path = config_dir / "config.json"
     language_dir = base_dir or folder
     refuse_foreign(config, config_path)
-    translated = native = is_native_config(config)
-    if base_dir is not None and (base_dir / "config.json").is_file():
-        native = is_native_config(read_config(base_dir))
+    translated, native = is_native_config(config), is_native_config(below or config)
     if translated:
         config = translate_config(config, config_dir) | {"mm_vision_tower": str(language_dir)}
-    family = _family_of(config, config_path, name, base_dir)
+    family = _family_of(config, config_path, name, below)
     config = read_facts(config, family, config_path, native=translated)
-    config |= _inherited(config, base_dir)
+    if is_tower_tuned(below):  # trainings over it keep that tower, under whatever name they give
+        config["unfreeze_mm_vision_tower"] = True
     if not in_memory:
         find_tokenizer_file(language_dir)
     check_generation(config, config_path, "text_config." if translated else "", language_dir)
@@ -224,7 +224,7 @@ def inspect_checkpoint(
     trained_files = find_trained_files(kind, folder)
     if kind in (CheckpointKind.LLAVA_LORA, CheckpointKind.PLAIN_ADAPTER):
         check_adapter_files(folder, trained_files)
-        if not native and read_config(language_dir).get("mm_vision_tower"):
+        if not native and below.get("mm_vision_tower"):
             compare_projector(folder, language_dir, trained_files)
     if base is not None and base_dir is not None:
         compare_base(folder, base, base_dir)
@@ -235,6 +235,8 @@ def inspect_checkpoint(
         path=folder,
         base=base_dir,
         config=config,
+        config_file=config_path,
+        below=below,
         native=native,
         weight_files=weight_files,
         trained_files=trained_files,
@@ -252,29 +254,20 @@ def _readable_weight_files(folder: Path) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def _config_of(folder: Path, base: Path | None) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint's own configuration and its folder; an adapter may leave it to its base."""
-    if base is not None and not (folder / "config.json").is_file():
-        if not (folder / NON_LORA_FILE).is_file():
-            return base, read_config(base)
-        raise CheckpointError(
-            f"{folder / 'config.json'} is missing: it says which tower and projector belong to the "
-            "adapter. Copy it from the folder in which the adapter was trained."
-        )
-    return folder, read_config(folder)
+def _configs_of(folder: Path, base: Path | None) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Folder and content of a configuration, an adapter's or left to its base, and the base's."""
+    below = read_config(base) if base is not None and (base / "config.json").is_file() else {}
+    if base is None or (folder / "config.json").is_file():
+        return folder, read_config(folder), below
+    if not (folder / NON_LORA_FILE).is_file():
+        return base, read_config(base), below
+    raise CheckpointError(
+        f"{folder / 'config.json'} is missing: it says which tower and projector belong to the "
+        "adapter. Copy it from the folder in which the adapter was trained."
+    )
 
 
-def _inherited(config: Mapping[str, Any], base: Path | None) -> dict[str, Any]:
-    """What a base decides, whatever was trained over it: a tuned tower in it is what counts.
-
-    Unless the configuration names another tower.
-    """
-    own = {} if base is None or not (base / "config.json").is_file() else read_config(base)
-    names = {identity_of(str(each.get("mm_vision_tower"))) for each in (own, config)}
-    return {"unfreeze_mm_vision_tower": True} if is_tower_tuned(own) and len(names) == 1 else {}
-
-
-def _family_of(config: Mapping[str, Any], path: Path, name: str, base: Path | None) -> Family:
+def _family_of(config: Mapping[str, Any], path: Path, name: str, below: dict[str, Any]) -> Family:
     model_type = str(config.get("model_type"))
     classes = str(config.get("architectures") or "")
     named = [each for each in FAMILIES.values() if f"{each.prefix}ForCausalLM" in classes]
@@ -289,15 +282,12 @@ def _family_of(config: Mapping[str, Any], path: Path, name: str, base: Path | No
             f"`model_type` must be one of {', '.join((*MODEL_TYPES, *NATIVE_TYPES))}, but is "
             f"{model_type!r} in {path}. Other models cannot be loaded."
         )
-    base_type = "" if base is None else str(read_config(base).get("model_type"))
-    if base_type in MODEL_TYPES:
-        return MODEL_TYPES[base_type]
+    if (below_type := str(below.get("model_type"))) in MODEL_TYPES:
+        return MODEL_TYPES[below_type]
+    hints = (classes, "mpt" if "d_model" in config else "", name)
+    named += [FAMILIES[n] for hint in hints for n in _REFERENCE_FAMILIES if n in hint.lower()]
     if named:
         return named[0]
-    for hint in (classes, "mpt" if "d_model" in config else "", name):
-        for reference in _REFERENCE_FAMILIES:
-            if reference in hint.lower():
-                return FAMILIES[reference]
     if classes:  # another language model's tensors may have the same names
         known = one_of(*(f"{family.prefix}ForCausalLM" for family in FAMILIES.values()))
         raise unknown_value("architectures", known.words, config["architectures"], path)

@@ -91,7 +91,7 @@ _MPT_ATTENTION: Mapping[str, Rule] = {
 _ROPE: Mapping[str, Rule] = {
     **dict.fromkeys(("rope_theta", "low_freq_factor", "high_freq_factor"), POSITIVE),
     "factor": Rule("a number >= 1", lambda value: is_number(value) and value >= 1),
-    "original_max_position_embeddings": whole() | NULL,
+    "original_max_position_embeddings": whole(),
     **dict.fromkeys(("short_factor", "long_factor"), list_of(POSITIVE)),
     **dict.fromkeys(("attention_factor", "beta_fast", "beta_slow"), POSITIVE | NULL),
     **dict.fromkeys(("mscale", "mscale_all_dim"), POSITIVE | NULL),
@@ -188,8 +188,11 @@ def read_facts(
     else:
         _check_heads(config, path, prefix)
     inner = {**_ROPE, **{name: rules[name] for name in _ROPE_PLACES if name in rules}}
+    config = dict(config)
     for name in ("rope_scaling", "rope_parameters"):
-        if config.get(name) is not None:
+        if (rope := config.get(name)) is not None:
+            # Phi-3 was first published with longrope called su
+            config[name] = {k: "longrope" if v == "su" else v for k, v in rope.items()}
             _check_rope(config[name], inner, path, f"{prefix}{name}.")
             _compare_rope(config, name, path, prefix)
     for one, other in (("rope_scaling", "rope_parameters"), ("torch_dtype", "dtype")):
@@ -215,21 +218,17 @@ def _check_heads(config: Mapping[str, Any], path: Path, prefix: str) -> None:
 def _check_rope(
     rope: Mapping[str, Any], rules: Mapping[str, Rule], path: Path, prefix: str
 ) -> None:
-    names = [name for name in ("type", "rope_type") if name in rope]
-    kinds = [rope[name] for name in names] or ["default"]
-    for name, kind in zip(names, kinds, strict=False):
-        rule = one_of(*_ROPE_NEEDS)
-        if not rule.holds(kind) or kind != kinds[0]:
-            raise unknown_value(prefix + name, rule.words, kind, path)
-    if not names and rope.keys() - {*_ROPE_PLACES}:
-        raise unknown_value(f"{prefix}rope_type", one_of(*_ROPE_NEEDS).words, None, path)
-    check_fields(rope, rules, path, prefix)
-    for name in rope.keys() - _ROPE.keys() - set(names):
+    kinds = {name: rope[name] for name in ("type", "rope_type") if name in rope}
+    if not kinds and rope.keys() - {*_ROPE_PLACES}:
+        kinds = {"rope_type": None}
+    kind, rule = next(iter(kinds.values()), "default"), one_of(*_ROPE_NEEDS)
+    for name, stated in kinds.items():
+        if not rule.holds(stated) or stated != kind:
+            raise unknown_value(prefix + name, rule.words, stated, path)
+    check_fields({**dict.fromkeys(_ROPE_NEEDS[kind]), **rope}, rules, path, prefix)
+    for name in rope.keys() - _ROPE.keys() - kinds.keys():
         words = f"left out, as no fields are known beside {', '.join(_ROPE)}"
         raise unknown_value(prefix + name, words, rope[name], path)
-    for name in _ROPE_NEEDS[kinds[0]]:
-        if rope.get(name) is None:
-            raise unknown_value(prefix + name, _ROPE[name].words, None, path)
     low, high = rope.get("low_freq_factor"), rope.get("high_freq_factor")
     if low is not None and high is not None and low >= high:
         words = f"less than `high_freq_factor`, {high}"

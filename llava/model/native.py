@@ -14,7 +14,6 @@ from typing import Any
 from llava.model.families import FAMILIES
 from llava.model.rules import ASPECT_RATIO, NULL, OBJECT, PAIRS, check_fields, one_of
 from llava.model.tower_facts import vision_part
-from llava.model.tower_kinds import KINDS
 
 _SELECT_FEATURES = {"default": "patch", "full": "cls_patch"}
 _FIRST: Mapping[str, Any] = {
@@ -140,13 +139,11 @@ def translate_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "mm_use_im_patch_token": False,
         "unfreeze_mm_vision_tower": True,
         "vision_config": vision,
-        # a tower of CLIP's kind was trained on padded images, which this format does not record;
-        # where the processor squashes images, they were squashed
-        "image_aspect_ratio": "square" if KINDS[vision["model_type"]].squashes else "pad",
+        "image_aspect_ratio": config.get("image_aspect_ratio"),  # mostly left to the processor
     }
-    for name in ("torch_dtype", "dtype"):
-        if config.get(name) is not None and not (text.get("torch_dtype") or text.get("dtype")):
-            fields[name] = config[name]
+    dtypes = {name: config.get(name) for name in ("torch_dtype", "dtype")}
+    if any(dtype is not None for dtype in dtypes.values()):  # what the whole model was saved in
+        fields |= dtypes
     # either level has had it, by version and class
     name = "tie_word_embeddings"
     fields[name] = text.get(name) or config.get(name, False)

@@ -65,6 +65,7 @@ _CROPPED = {
         "a CLIP image processor",
     ),
     "do_center_crop": FLAG,
+    "do_pad": FLAG | NULL,
     "size": Rule(
         'a whole number or {"shortest_edge": <pixels>}',
         lambda size: whole().holds(size.get("shortest_edge") if isinstance(size, dict) else size),
@@ -195,12 +196,12 @@ def tuned_parts(value: str | Iterable[object]) -> list[str]:
 def read_image_facts(
     config: Mapping[str, Any], config_path: Path, tower_dir: Path, tower: Tower
 ) -> dict[str, Any]:
-    """What is known of images once the tower is: their size, and the tiling sizes in pixels.
+    """What is known of images once the tower is: if they are padded, their size, sizes of tilings.
 
     Raises:
         CheckpointError: the tower does not go with the configuration or its image processor.
     """
-    _check_processor(tower_dir, config, tower)
+    ratio = _check_processor(tower_dir, config, tower)
     width, known = tower.hidden_size, config.get("mm_hidden_size")
     if width != known:
         raise CheckpointError(
@@ -209,7 +210,8 @@ def read_image_facts(
             "trained with."
         )
     named = {NAMED_IMAGE_SIZE: tower.image_size} if tower.kind.is_sized_by_name else {}
-    return named | _read_tiles(config, tower.image_size, config_path)
+    tiles = _read_tiles(config, tower.image_size, config_path)
+    return {"image_aspect_ratio": ratio, **named, **tiles}
 
 
 def find_tower(
@@ -345,10 +347,11 @@ def processor_files(folder: Path, tower: Tower) -> list[Path]:
     return [folder / _PROCESSOR_FILES[1], _read_processor(folder)[1]]
 
 
-def _check_processor(folder: Path, config: Mapping[str, Any], tower: Tower) -> None:
-    """Checks that a folder's image processor prepares images as its tower takes them."""
+def _check_processor(folder: Path, config: Mapping[str, Any], tower: Tower) -> str | None:
+    """`image_aspect_ratio`; checks that images are prepared for a tower as it takes them."""
+    ratio: str | None = config.get("image_aspect_ratio")
     if not tower.follows_files:
-        return
+        return ratio
     processor, path, prefix = _read_processor(folder)
     side, square = tower.image_size, _square(tower.image_size)
     words = f"{side}, the tower's `image_size`, in height and width"
@@ -360,9 +363,15 @@ def _check_processor(folder: Path, config: Mapping[str, Any], tower: Tower) -> N
         # what the file leaves out is of the size that CLIP has at first
         stated = dict.fromkeys(_PIXELS, 224 if side == 224 else None)
         own = {**_CROPPED, "crop_size": Rule(words, lambda crop: crop in (side, square))}
-        if config.get("image_aspect_ratio") in (None, "square"):
+        if "vision_config" in config and ratio is None:  # padded, as LLaVA trains, if none says so
+            ratio = "square" if processor.get("do_pad") is False else "pad"
+        elif "vision_config" in config and ratio in ("pad", "square"):
+            words = f"left out or {str(ratio == 'pad').lower()}, as `image_aspect_ratio` is {ratio}"
+            own["do_pad"] = Rule(words, one_of(ratio == "pad", None).holds)
+        if ratio in (None, "square"):
             own["do_center_crop"] = one_of(True)
     check_fields(stated | processor, {**_PROCESSED, **own}, path, prefix)
+    return ratio
 
 
 def _square(side: int) -> dict[str, int]:

@@ -10,7 +10,7 @@ import pickle
 import re
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from llava.model.checkpoint import Checkpoint
 from llava.model.locate import find_weight_files, read_strings, refuse_lfs_pointer, unreadable
 from llava.model.quantized_weights import refuse_quantized
 from llava.model.rules import unknown_value
+from llava.model.tower_facts import is_tower_tuned
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ _SHOWN = 5
 _COMPUTED = re.compile(r"(rotary_emb\.inv_freq|embeddings\.position_ids)$")
 _TOWER = re.compile(r"(^|\.)vision_tower\.")
 _VISION_PART = re.compile(
-    r"(vision_model\.)?(?P<rest>(embeddings|pre_layrnorm|encoder|post_layernorm|head)\..+)"
+    r"(.*vision_tower\.)?(vision_model\.)?"
+    r"(?P<rest>(embeddings|pre_layrnorm|encoder|post_layernorm|head)\..+)"
 )
 _NEWLINE = re.compile(r"(^|\.)image_newline$")
 _PROJECTOR = re.compile(r"(^|\.)(mm_projector\.|image_newline$)")
@@ -221,7 +223,7 @@ def match_tensors(
         raise CheckpointError(
             f"{next(files, checkpoint.language_dir)} holds {len(unexpected)} tensors that have no "
             f"place in the model that {config} describes: {listed(unexpected)}. The two do not "
-            f"belong together: {checkpoint.remedy}."
+            f"belong together: {checkpoint.remedy(name)}."
         )
     require_shapes(tensors, expected, checkpoint.language_dir, config, checkpoint.remedy)
     return LoadReport(
@@ -233,15 +235,16 @@ def require_shapes(
     tensors: Mapping[str, torch.Tensor],
     expected: Mapping[str, torch.Size],
     holder: Path,
-    config: Path,
-    remedy: str,
+    asker: Path | str,
+    remedy: Callable[[str], str],
 ) -> None:
-    """Raises CheckpointError if a tensor of `holder` has another shape than `config` asks for."""
-    if odd := [name for name, tensor in tensors.items() if tensor.shape != expected[name]]:
-        found, asked = list(tensors[odd[0]].shape), list(expected[odd[0]])
+    """Raises CheckpointError if a tensor of `holder` has no such shape as `asker` asks for."""
+    if odd := [name for name, tensor in tensors.items() if tensor.shape != expected.get(name)]:
+        found, asked = list(tensors[odd[0]].shape), list(expected.get(odd[0], ())) or "none"
         raise CheckpointError(
-            f"{len(odd)} tensors of {holder} have another shape than {config} asks for, such as "
-            f"{odd[0]}: {found} instead of {asked}. The two do not belong together: {remedy}."
+            f"{len(odd)} tensors of {holder} have another shape than {asker} asks for, such as "
+            f"{odd[0]}: {found} instead of {asked}. The two do not belong together: "
+            f"{remedy(odd[0])}."
         )
 
 
@@ -257,15 +260,16 @@ def _describe_missing(
             f"Without them the model cannot see.{others} Copy non_lora_trainables.bin or "
             "mm_projector.bin from the output of the training."
         )
-    what, remedy = f"of the {total} tensors that {config} asks for", checkpoint.remedy
+    what, remedy = f"of the {total} tensors that {config} asks for", checkpoint.remedy("")
     result = " Without them the model would answer at random."
     if all(map(is_of_tower, missing)):
         result = ""
         what = f"tensors of the vision tower, which its `vision_config` describes in {config}"
         if not checkpoint.native:
             fields = "`unfreeze_mm_vision_tower` or `mm_tunable_parts`"
-            what = f"tensors of the vision tower, which {fields} in {config} says was trained"
-            remedy = "correct the field if the tower was frozen"
+            said = folder / "config.json" if is_tower_tuned(checkpoint.below) else config
+            what = f"tensors of the vision tower, which {fields} in {said} says was trained"
+            remedy = f"correct the field, or `mm_vision_tower` in {config} if that is another tower"
     return (
         f"{folder} lacks {len(missing)} {what}: {listed(missing)}.{result}{others} "
         f"Download it again, or {remedy}."
@@ -278,10 +282,8 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def tower_tensors(checkpoint: Checkpoint, *, with_unused: bool = False) -> dict[str, torch.Tensor]:
-    """Returns the tensors of the tower's own files, by their names in the model.
-
-    `with_unused` are those too which the tower is built without.
+def tower_tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """Returns the tensors of the tower's own files that it is built with, by the model's names.
 
     Raises:
         CheckpointError: the files are missing or cannot be read.
@@ -292,7 +294,7 @@ def tower_tensors(checkpoint: Checkpoint, *, with_unused: bool = False) -> dict[
     return {
         f"{checkpoint.family.inner}.vision_tower.vision_tower.{tower.kind.prefix}{name}": tensor
         for name, tensor in read_tower_tensors(checkpoint.tower_dir).items()
-        if with_unused or tower.has_place_for(name)
+        if tower.has_place_for(name)
     }
 
 
@@ -302,34 +304,37 @@ def read_tower_tensors(folder: Path) -> dict[str, torch.Tensor]:
     Raises:
         CheckpointError: the files are missing or cannot be read.
     """
-    found = {}
-    for name, tensor in read_tensors(find_weight_files(folder)).items():
-        match = _VISION_PART.fullmatch(name)  # a whole CLIP or SigLIP holds a text model too
-        if match and not is_computed(name):
-            found[match["rest"]] = tensor
-    return found
+    tensors = read_tensors(find_weight_files(folder))
+    # a whole CLIP or SigLIP holds a text model too
+    matches = {name: _VISION_PART.fullmatch(name) for name in tensors if not is_computed(name)}
+    return {match["rest"]: tensors[name] for name, match in matches.items() if match}
 
 
 def require_frozen_tower(tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> None:
     """Raises CheckpointError if a checkpoint holds another tower than the tower's own files do.
 
-    Where a field says that the tower was frozen, its own files count, with a warning. `tensors` are
-    the checkpoint's, of which no field says that it was trained, by their names in the model.
+    Where the configuration beside the weights says that the tower was frozen, its own files count
+    against other values, with a warning. `tensors` are the checkpoint's, of which no field says
+    that the tower was trained, by their names in the model.
     """
     held = {n: t for n, t in tensors.items() if is_of_tower(n) and not is_computed(n)}
-    if not held or not checkpoint.is_multimodal:
+    if not held or checkpoint.tower_dir is None:
         return
-    own = tower_tensors(checkpoint, with_unused=True)
-    differing = [n for n, tensor in held.items() if not _is_copy(tensor, own.get(n))]
-    if not differing:
+    stored = read_tower_tensors(checkpoint.tower_dir)
+    places = {n: match["rest"] for n in held if (match := _VISION_PART.fullmatch(n))}
+    own = {n: stored[place] for n, place in places.items() if place in stored}
+    shapes, asker = {n: t.shape for n, t in own.items()}, f"the tower in {checkpoint.tower_dir}"
+    require_shapes(held, shapes, checkpoint.language_dir, asker, checkpoint.remedy)
+    if not (differing := [n for n, tensor in held.items() if not _is_copy(tensor, own[n])]):
         return
     seen = (
         f"{len(differing)} of the {len(held)} tensors that {checkpoint.language_dir} holds of the "
         f"vision tower, such as {differing[0]}, have other values than in {checkpoint.tower_dir}"
     )
-    field, config = "`unfreeze_mm_vision_tower`", checkpoint.config_file
-    parts = checkpoint.config.get("mm_tunable_parts")
-    if checkpoint.config.get("unfreeze_mm_vision_tower") is None and parts is None:
+    field, config = "`unfreeze_mm_vision_tower`", checkpoint.language_dir / "config.json"
+    said = checkpoint.below or checkpoint.config  # trainings over a base do not speak of its tower
+    parts = said.get("mm_tunable_parts")
+    if said.get("unfreeze_mm_vision_tower") is None and parts is None:
         raise CheckpointError(
             f"{seen}: the tower was trained, or it is another one. Set {field} in {config} to true "
             "to evaluate with the checkpoint's tower, or to false for the tower's own files."
@@ -341,10 +346,8 @@ def require_frozen_tower(tensors: Mapping[str, torch.Tensor], checkpoint: Checkp
     )
 
 
-def _is_copy(tensor: torch.Tensor, original: torch.Tensor | None) -> bool:
+def _is_copy(tensor: torch.Tensor, original: torch.Tensor) -> bool:
     """Whether a tensor is the tower's own, rounded as training and saving may have rounded it."""
-    if original is None or original.shape != tensor.shape:
-        return False
     dtypes = (torch.float32, torch.bfloat16, torch.float16)
     # the tower's files may be the coarser ones
     return any(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from llava.generation.neartie import near_ties_of, shortest_dtype
-from llava.generation.packed import PackedEngine
+from llava.generation.packed import PackedEngine, why_alone
 from llava.generation.request import (
     Completion,
     GenerationConfig,
@@ -174,6 +176,53 @@ def test_options_of_the_checkpoint_that_change_logits_hold_in_packs_too(
     model = load(folder, dtype="float32")
     expected = facts(list(SequentialEngine(*model).run(requests)))
     assert facts(list(PackedEngine(*model).run(requests))) == expected != before
+
+
+NEUTRAL = {
+    **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty", "guidance_scale"), 1.0),
+    **dict.fromkeys(("no_repeat_ngram_size", "min_length", "min_new_tokens"), 0),
+    **{name: [] for name in ("suppress_tokens", "begin_suppress_tokens")},
+    **dict.fromkeys(("bad_words_ids", "forced_bos_token_id", "forced_eos_token_id"), None),
+    **dict.fromkeys(("remove_invalid_values", "token_healing"), False),
+}
+"""Options that old files have written down and that change no token."""
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+def test_options_that_change_nothing_do_not_keep_questions_from_packs(
+    file: str, tiny_tower: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_checkpoint(tmp_path / "llava-v1.5-tiny", tiny_tower)
+    plain = load(folder, dtype="float32")
+    requests = questions(plain, ["wide", "tall"])
+    expected = facts(list(SequentialEngine(*plain).run(requests)))
+    stated = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(stated | NEUTRAL))
+    model = load(folder, dtype="float32")
+    caplog.clear()
+    engine = PackedEngine(*model)
+    assert facts(list(engine.run(requests))) == expected
+    assert facts(list(SequentialEngine(*model).run(requests))) == expected
+    assert engine.stats.num_packed == len(requests)
+    assert not [line for line in caplog.records if line.name.startswith("llava")]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("repetition_penalty", 1.2), ("no_repeat_ngram_size", 3), ("min_new_tokens", 2)),
+        *(("suppress_tokens", [0]), ("bad_words_ids", [[5]]), ("remove_invalid_values", True)),
+        *(("forced_bos_token_id", 0), ("forced_eos_token_id", 0), ("forced_bos_token_id", 1)),
+        *(("min_length", 1), ("guidance_scale", 3.0), ("stop_strings", ["a"]), ("max_time", 9.0)),
+    ],
+)
+def test_options_that_decide_tokens_are_named_as_why_questions_go_one_by_one(
+    option: str, value: object, tiny_model: LoadedModel
+) -> None:
+    config = deepcopy(tiny_model.model.generation_config)
+    setattr(config, option, value)
+    model = SimpleNamespace(config=tiny_model.model.config, generation_config=config)
+    assert why_alone(model) == f"its generation config has {option}"
 
 
 @pytest.fixture(scope="module")

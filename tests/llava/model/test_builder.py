@@ -161,6 +161,35 @@ def test_native_head_is_tied_at_either_level_unless_it_is_stored(
     assert torch.equal(model.get_output_embeddings().weight, head if has_head else table)
 
 
+@pytest.mark.parametrize(
+    ("whole", "text", "expected"),
+    [
+        ({"torch_dtype": "float16"}, {"torch_dtype": "bfloat16"}, torch.float16),
+        ({"dtype": "bfloat16"}, {"torch_dtype": "float32"}, torch.bfloat16),
+        ({"torch_dtype": "float16"}, {"dtype": "float32"}, torch.float16),
+        ({"torch_dtype": None}, {"torch_dtype": "float16"}, torch.float16),
+        ({}, {"dtype": "bfloat16"}, torch.bfloat16),
+        ({}, {}, torch.float32),
+    ],
+)
+def test_native_dtype_is_the_whole_models_before_the_language_models(
+    folders: dict[str, Path],
+    tmp_path: Path,
+    whole: dict[str, Any],
+    text: dict[str, Any],
+    expected: torch.dtype,
+) -> None:
+    folder = shutil.copytree(folders["native"], tmp_path / "llava-1.5-hf")
+    config = json.loads((folder / "config.json").read_text())
+    for level, fields in ((config, whole), (config["text_config"], text)):
+        for name in ("torch_dtype", "dtype"):
+            level.pop(name, None)
+        level.update(fields)
+    (folder / "config.json").write_text(json.dumps(config))
+    _, model, _, _ = load(folder, dtype="auto")
+    assert model.lm_head.weight.dtype == expected
+
+
 def test_newline_from_before_a_training_without_it_is_left_out(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:

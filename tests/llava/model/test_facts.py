@@ -20,7 +20,7 @@ from llava.model.builder import load_pretrained_model
 from llava.model.checkpoint import inspect_checkpoint
 from llava.model.native import translate_config
 from tests.checkpoints import LLAVA_CONFIG, make_checkpoint
-from tests.variants import make_family, make_mistral, make_mpt, make_native
+from tests.variants import make_family, make_mistral, make_mpt, make_native, write_adapter
 
 JUNK: tuple[Any, ...] = (
     *(None, True, "nonsense", "16", -1, 0, 3.5, float("nan"), 10**12, [], [3], {}, {"a": 1}, ...),
@@ -510,6 +510,85 @@ def test_sizes_that_transformers_leaves_out_are_those_of_its_class(
     assert inspect_checkpoint(str(folder)).config["intermediate_size"] == 14336
 
 
+def pixels_of(folder: Path) -> torch.Tensor:
+    """An image that is no square as a checkpoint prepares it."""
+    _, model, processor, _ = load(folder)
+    image = Image.radial_gradient("L").convert("RGB").resize((90, 50))
+    return torch.as_tensor(process_images([image], processor, model.config))
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+@pytest.mark.parametrize(
+    ("do_pad", "stated", "expected"),
+    [
+        *((True, ..., "pad"), (False, ..., "square"), (None, ..., "pad"), (..., ..., "pad")),
+        *((..., "square", "square"), (False, "square", "square"), (True, "pad", "pad")),
+    ],
+)
+def test_native_images_are_padded_unless_its_files_say_otherwise(
+    do_pad: Any,
+    stated: Any,
+    expected: str,
+    is_nested: bool,
+    tiny_checkpoint: Path,
+    tiny_tower: Path,
+    tmp_path: Path,
+) -> None:
+    folder = make_native(tmp_path / "native", tiny_checkpoint, tiny_tower)
+    original = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    edit(original, image_aspect_ratio=expected)
+    edit(folder, "preprocessor_config.json", do_pad=do_pad)
+    edit(folder, "preprocessor_config.json", image_processor_type="LlavaImageProcessor")
+    edit(folder, image_aspect_ratio=stated)
+    if is_nested:
+        nest_processor(folder)
+        edit(folder, "preprocessor_config.json", do_pad=expected != "pad")
+    assert inspect_checkpoint(str(folder)).config["image_aspect_ratio"] == expected
+    assert torch.equal(pixels_of(folder), pixels_of(original))
+
+
+@pytest.mark.parametrize(("do_pad", "stated"), [(False, "pad"), (True, "square"), ("no", ...)])
+def test_native_padding_that_contradicts_is_refused(
+    do_pad: Any, stated: Any, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = make_native(tmp_path / "native", tiny_checkpoint, tiny_tower)
+    edit(folder, "preprocessor_config.json", do_pad=do_pad)
+    edit(folder, image_aspect_ratio=stated)
+    message = refusal(folder)
+    assert "`do_pad` must be" in message
+    assert str(folder / "preprocessor_config.json") in message
+    edit(folder, "preprocessor_config.json", do_pad=False, do_center_crop=False)
+    edit(folder, image_aspect_ratio=...)
+    assert "`do_center_crop` must be true" in refusal(folder)
+
+
+def test_native_padding_is_the_bases_below_an_adapter(
+    tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    base = make_native(tmp_path / "native", tiny_checkpoint, tiny_tower)
+    edit(base, "preprocessor_config.json", do_pad=False)
+    folder = write_adapter(tmp_path / "sft", load_file(tiny_checkpoint / "model.safetensors"))
+    shutil.copy(base / "config.json", folder)
+    config = inspect_checkpoint(str(folder), str(base)).config
+    assert config["image_aspect_ratio"] == "square"
+
+
+@pytest.mark.parametrize("do_pad", [True, False, None])
+def test_padding_of_tiles_and_of_a_tower_beside_steers_nothing(
+    do_pad: bool | None, tiny_tower: Path, tmp_path: Path
+) -> None:
+    tower = Path(shutil.copytree(tiny_tower, tmp_path / tiny_tower.name))
+    tiles = TILED | {"mm_patch_merge_type": "spatial_unpad"}
+    tiled = make_checkpoint(tmp_path / "llava-next", tower, **tiles)
+    native = make_native(tmp_path / "native", tiled, tower)
+    plain = make_checkpoint(tmp_path / "llava", tower)
+    expected = {folder: pixels_of(folder) for folder in (tiled, native, plain)}
+    for place in (tower, native):
+        edit(place, "preprocessor_config.json", do_pad=do_pad)
+    for folder, pixels in expected.items():
+        assert torch.equal(pixels_of(folder), pixels)
+
+
 @pytest.mark.parametrize(
     ("kind", "model_type"),
     [("llava", "llava_llama"), ("llava_next", "llava_llama"), ("llava_onevision", "llava_qwen")],
@@ -667,3 +746,38 @@ def test_part_of_a_head_that_turns_is_the_whole_elsewhere(
     folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
     edit(folder, rope_parameters={"rope_type": "default", "partial_rotary_factor": 0.75})
     assert "`rope_parameters.partial_rotary_factor` must be one of 1, 1.0" in refusal(folder)
+
+
+def longrope(**fields: Any) -> dict[str, Any]:
+    """A rotary scaling of a tiny Phi-3 whose half of 16 features a head turns."""
+    factors = {"short_factor": [1.0, 1.1, 1.2, 1.4], "long_factor": [1.5, 2.0, 3.0, 4.0]}
+    return {**fields, **factors}
+
+
+@pytest.mark.parametrize("names", [("type",), ("rope_type",), ("type", "rope_type")])
+@pytest.mark.parametrize("field", ["rope_scaling", "rope_parameters"])
+def test_longrope_of_the_first_phi_3_has_another_name(
+    field: str, names: tuple[str, ...], tiny_tower: Path, tmp_path: Path
+) -> None:
+    sizes = {"original_max_position_embeddings": 64, "max_position_embeddings": 512}
+    folder = make_family(tmp_path / "llava-phi3", tiny_tower, "phi3", **sizes)
+    plain = logits_of(folder)
+    edit(folder, **{field: longrope(rope_type="longrope")})
+    expected = logits_of(folder)
+    edit(folder, **{field: longrope(**dict.fromkeys(names, "su"))})
+    assert torch.equal(logits_of(folder), expected)
+    assert not torch.equal(plain, expected)
+    assert load(folder)[1].config.rope_parameters["rope_type"] == "longrope"
+    assert inspect_checkpoint(str(folder)).config[field][names[0]] == "longrope"
+
+
+@pytest.mark.parametrize("value", [None, ..., 0])
+def test_length_before_scaling_is_asked_for_as_it_must_be(
+    value: Any, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_checkpoint, tiny_tower, tmp_path)
+    rope = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    stated = {} if value is ... else {"original_max_position_embeddings": value}
+    edit(folder, rope_scaling=rope | stated)
+    words = "`rope_scaling.original_max_position_embeddings` must be a whole number >= 1, but"
+    assert words in refusal(folder)
