@@ -7,7 +7,10 @@ images, and an image only when it is opened.
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import io
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -37,6 +40,7 @@ class HubLocation:
         patterns: Where its parquet files lie in the data set, and so in the benchmark's folder;
             those that match the first pattern with any are read. Empty for the hub's usual places.
         parquet: Local parquet files that are read instead.
+        state: What changes whenever one of these is written to or replaced; empty without any.
     """
 
     repo: str
@@ -45,6 +49,7 @@ class HubLocation:
     images: tuple[str, ...] = ("image",)
     patterns: tuple[str, ...] = ()
     parquet: tuple[str, ...] = ()
+    state: str = ""
 
     @property
     def title(self) -> str:
@@ -103,8 +108,8 @@ class HubImage:
         """
         try:
             content, name = self._cell()
-        except DataError:
-            return ""  # opening it says what is wrong
+        except DataError as error:
+            return str(error)
         if name is None or content is not None:
             return ""
         return (
@@ -136,10 +141,7 @@ class HubImage:
         """
         if self.refused:
             raise OSError(f"Image {self.key!r} is not opened: {self.refused}")
-        try:
-            content, _ = self._cell()
-        except DataError as error:
-            raise OSError(str(error)) from error
+        content, _ = self._cell()
         if content is None:
             raise OSError(f"{self.path} holds no image.")
         file = io.BytesIO(content.as_py())
@@ -194,7 +196,8 @@ class HubTable:
     ) -> None:
         self._folder, self._may_fetch, self._is_numbered = data_dir, may_fetch, is_numbered
         self._files = _find_parquet(data_dir, location.places)
-        self.location = replace(location, parquet=tuple(map(str, self._files)))
+        parquet = tuple(map(str, self._files))
+        self.location = replace(location, parquet=parquet, state=_state_of(parquet))
 
     @cached_property
     def rows(self) -> list[tuple[str, dict[str, Any]]]:
@@ -322,26 +325,56 @@ def _find_parquet(data_dir: Path, patterns: Iterable[str]) -> list[Path]:
     return []
 
 
+def _state_of(paths: Iterable[str]) -> str:
+    """A digest of sizes, times and inodes; empty without any file."""
+    told: list[tuple[int, ...] | None] = []
+    for path in paths:
+        try:
+            stat = os.stat(path)
+        except OSError:  # reading it says why
+            told.append(None)
+        else:
+            told.append((stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16] if told else ""
+
+
 @lru_cache(maxsize=8)
 def _load(location: HubLocation) -> tuple[Any, Path | None]:
-    """The table, memory-mapped, and the file in which `datasets` records where it is from."""
+    """The table, memory-mapped, and the file in which `datasets` records where it is from.
+
+    Raises:
+        DataError: the table cannot be had, or its files have changed since it was looked at.
+    """
     import datasets
 
+    if _state_of(location.parquet) != location.state:
+        raise DataError(
+            f"The parquet files of {location.title} have changed since they were looked at. Repeat "
+            "the command."
+        )
     quiet = datasets.utils.logging.get_verbosity()
     try:
         datasets.utils.logging.set_verbosity_error()
         if location.parquet:
+            # `datasets` tells files apart by path and time alone, and takes paths for patterns.
+            files = {location.split: [glob.escape(path) for path in location.parquet]}
             loaded = datasets.load_dataset(
-                "parquet", data_files={location.split: list(location.parquet)}, split=location.split
+                "parquet", location.state, data_files=files, split=location.split
             )
         else:
             loaded = datasets.load_dataset(location.repo, location.config, split=location.split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        remedy = (
+            "`datasets` keeps a copy of them in its cache, which must have room and be writable; "
+            "HF_DATASETS_CACHE=DIR names another folder."
+            if location.parquet
+            else "It is fetched from the hub once; offline it must be in the cache of `datasets`, "
+            "or as parquet files in the benchmark's folder. Official files in that folder are read "
+            "with data=playground."
+        )
+        what = "parquet files of" if location.parquet else "data set"
         raise DataError(
-            f"The data set {location.title} cannot be read: {str(error).rstrip('. ')}. It is "
-            "fetched from the hub once; offline it must be in the cache of `datasets`, or as "
-            "parquet files in the benchmark's folder. Official files in that folder are read with "
-            "data=playground."
+            f"The {what} {location.title} cannot be read: {str(error).rstrip('. ')}. {remedy}"
         ) from error
     finally:
         datasets.utils.logging.set_verbosity(quiet)

@@ -69,12 +69,11 @@ def read_problem_mirror(mirror: HubTable) -> list[Sample]:
     """The problems of the mirror, by the numbers of their rows for want of ids.
 
     Raises:
-        DataError: the mirror cannot be had, or a row lacks a field.
+        DataError: the mirror or its images cannot be had, or a row lacks a field.
     """
     samples = []
     for number, entry in enumerate(mirror_entries(mirror)):
-        image = entry.image("")
-        name = "image.png" if image.exists() or image.refused else None
+        name = "image.png" if mirror.images_of(number, "") else None
         official = entry._replace(record={**entry.record, "image": name})
         samples.append(_parse(str(number), official))
     return samples

@@ -1,5 +1,6 @@
 """The mirrors: small parquet files in their schemas, read through `datasets` without a network."""
 
+import os
 import pickle
 from dataclasses import replace
 
@@ -336,6 +337,41 @@ def test_prompts_of_the_mirror_are_those_of_the_files(tmp_path):
 def test_text_only_problem_of_the_mirror_has_no_image(tmp_path):
     task, _ = scienceqa(tmp_path)
     assert [len(sample.images) for sample in task.samples()] == [0, 1]
+
+
+def test_table_whose_images_cannot_be_copied_is_named(tmp_path, monkeypatch):
+    """Without its images a problem would be asked as one that has none."""
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "file")
+    task, _ = scienceqa(tmp_path / "scienceqa")
+    told = "ScienceQA-FULL/test cannot be read: .*HF_DATASETS_CACHE"
+    with pytest.raises(DataError, match=told):
+        task.samples()
+    task, _ = gqa(tmp_path / "gqa")
+    (image,) = task.samples()[0].images
+    assert "HF_DATASETS_CACHE" in image.refused
+
+
+def test_folder_may_have_the_characters_of_a_pattern(tmp_path):
+    for name, color in (("e1", 4), ("e[1]", 5)):
+        rows = [{"question": "Which?", "image": cell(color)}]
+        put_parquet(tmp_path / name / "data/test-00000-of-00001.parquet", rows)
+    image = find_table("t", "hub", TABLE, tmp_path / "e[1]").image(0, "a")
+    assert image.open().tobytes() == picture(5).convert("RGB").tobytes()
+
+
+def test_table_that_another_has_replaced_shows_its_own_images(tmp_path):
+    """`tar`, `rsync -t` and `cp -p` leave files with the time that they had elsewhere."""
+    path = tmp_path / "data/test-00000-of-00001.parquet"
+    for color in (1, 2):
+        put_parquet(path, [{"question": "Which?", "image": cell(color)}])
+        os.utime(path, (10**9, 10**9))
+        table = find_table("t", "hub", TABLE, tmp_path)
+        assert table.image(0, "a").open().tobytes() == picture(color).convert("RGB").tobytes()
+    looked_at = find_table("t", "hub", replace(TABLE, repo="its/other"), tmp_path)
+    put_parquet(path, [{"question": "Another?", "image": cell(3)}])
+    with pytest.raises(OSError, match="have changed since they were looked at"):
+        looked_at.image(0, "a").open()
 
 
 def test_mirror_that_cannot_be_had_is_named(tmp_path):
