@@ -49,13 +49,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """The model's answer to one question: `text` is decoded and stripped, nothing else."""
+    """The model's answer to one question: `text` is decoded and stripped, nothing else.
+
+    Judges' reviews may name it by each of `answer_ids`; there is none where that is not known.
+    """
 
     key: str
     question_id: str | int
     prompt: str
     text: str
-    answer_id: str = ""  # in the file that it is read from; empty where that says none
+    answer_ids: tuple[str, ...] = ()
 
 
 class Cause(str, Enum):

@@ -194,7 +194,7 @@ def prediction_of(
         question_id=answer["question_id"] if question_id is None else question_id,
         prompt=str(answer.get("prompt") or ""),
         text=answer["text"],
-        answer_id=str(answer.get("answer_id") or ""),
+        answer_ids=tuple(filter(None, [str(answer.get("answer_id") or "")])),
     )
 
 

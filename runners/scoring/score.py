@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,14 @@ from runners.storage.files import hash_data_files, sha256_of_file, sha256_of_jso
 from runners.storage.identity import UNKNOWN, hash_prompts
 from runners.storage.importing import Import
 from runners.storage.stored import StoredTask
-from runners.storage.summary import Hashes, Origin, SummaryFile, with_hashes, write_results
+from runners.storage.summary import (
+    Hashes,
+    Origin,
+    SummaryFile,
+    read_summary,
+    with_hashes,
+    write_results,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +156,7 @@ def score_stored(
     scored = score_lines(judgment.task, answers.lines.values(), num_questions, only=only)
     asked = None if stored.manifest is None else stored.manifest.environment.get("task")
     summary = _summary(scored, judgment, origin, path, prompts_hash)
+    _require_judged(judgment, judge, output, summary)
     summary = replace(summary, other_data=_other_data(judgment.task, stored))
     if asked != spec.to_json():
         summary = replace(summary, scored_as=spec.to_json())
@@ -236,7 +245,36 @@ def score_file(spec: TaskSpec, found: Import, output: Path, judge: JudgeOptions)
         scores = task.score(found.predictions)
         figures = summarize(task, scores, found.failures)
     summary = _summary((figures, scores), judgment, Origin(), found.path, None)
+    _require_judged(judgment, judge, output, summary)
     return write_results(output, replace(summary, scored_as=spec.to_json()), scores)
+
+
+def _require_judged(
+    judgment: Judgment, judge: JudgeOptions, output: Path, summary: SummaryFile
+) -> None:
+    """Checks that no judge's figures of the same answers are replaced by figures without a judge.
+
+    Raises:
+        ConfigError: they would be.
+    """
+    if judgment.record is not None or judgment.task.grading is None or judge.name != "none":
+        return
+    with suppress(DataError):  # what cannot be read is no figure
+        stored = read_summary(output)
+        if stored is None or stored.judge is None:
+            return
+        if stored.hashes.answers == summary.hashes.answers:
+            raise ConfigError(
+                f"{output} has the figures of the judge {stored.judge.model} for these answers, "
+                "and figures without a judge would replace them. Repeat the options that had them "
+                f"judged, judge=openai or tasks.{summary.task}.replies=FILE, or score them "
+                "elsewhere with output=DIR."
+            )
+        logger.warning(
+            "%s had the figures of the judge %s for other answers; those of these are without one",
+            output,
+            stored.judge.model,
+        )
 
 
 def _summary(

@@ -62,7 +62,8 @@ def failure_line(sample: Sample, failure: Failure, model_id: str) -> dict[str, A
 def imported_line(prediction: Prediction, model_id: str) -> dict[str, Any]:
     """Returns the line of an answer from elsewhere; how it came about is not known."""
     unknown = dict.fromkeys(("finish_reason", "num_prompt_tokens", "num_new_tokens"))
-    return _line(prediction, prediction.text, model_id, {"key": prediction.key, **unknown})
+    there = {"answer_id": "".join(prediction.answer_ids[:1])}
+    return _line(prediction, prediction.text, model_id, {"key": prediction.key, **unknown, **there})
 
 
 def _line(
@@ -169,12 +170,21 @@ def read_failure(line: Mapping[str, Any]) -> Failure:
 
 
 def read_prediction(line: Mapping[str, Any]) -> Prediction:
-    """Returns the answer that a line records."""
+    """Returns the answer that a line records.
+
+    One from elsewhere has the id that it has there as well. Where that is not known, its reviews
+    cannot be told from those of other answers.
+    """
+    metadata = line["metadata"]
+    ids = [line["answer_id"]]
+    if metadata.get("finish_reason") is None:
+        ids = [line["answer_id"], metadata["answer_id"]] if metadata.get("answer_id") else []
     return Prediction(
-        key=line["metadata"]["key"],
+        key=metadata["key"],
         question_id=line["question_id"],
         prompt=line["prompt"],
         text=line["text"],
+        answer_ids=tuple(map(str, ids)),
     )
 
 

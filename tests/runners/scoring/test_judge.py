@@ -214,6 +214,37 @@ def test_given_replies_score_offline(mmvet: Path, tmp_path: Path) -> None:
     assert (summary["metrics"]["score"], summary["judge"]["model"]) == (1.0, "j")
 
 
+@pytest.mark.parametrize("is_numbered", [True, False])
+def test_reviews_of_other_answers_are_not_those_of_a_stored_run(
+    is_numbered: bool, bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """LLaVA's script for reviews writes the id of the answer, not its text."""
+    for name in "ab":
+        own = {"model_id": name}
+        lines = [{"question_id": n, "text": f"{name} {n}", **own} for n in range(3)]
+        if is_numbered:
+            lines = [{**line, "answer_id": f"{name}{line['question_id']}"} for line in lines]
+        put_lines(tmp_path / f"{name}.jsonl", lines)
+    data = ["task=llavabench", f"tasks.llavabench.data_dir={bench}"]
+    for name in "ab":
+        argv = [*data, f"predictions={name}.jsonl", f"run={name}"]
+        assert program.run("score", score, argv) == 1  # it waits for a judge
+    stored = read_lines(tmp_path / "results/a/llavabench/predictions.jsonl")
+    ids = {"here": [line["answer_id"] for line in stored]}
+    if is_numbered:
+        ids["there"] = [f"a{n}" for n in range(3)]
+    for where, named in ids.items():
+        reviews = [
+            {"question_id": n, "answer2_id": name, "content": "8 4"} for n, name in enumerate(named)
+        ]
+        put_lines(tmp_path / f"{where}.jsonl", reviews)
+        argv = [*data, f"tasks.llavabench.replies={where}.jsonl"]
+        assert program.run("score", score, [*argv, "run=a"]) == 0
+        capsys.readouterr()
+        assert program.run("score", score, [*argv, "run=b"]) == (2 if is_numbered else 0)
+        assert ("another model's answers" in capsys.readouterr().err) == is_numbered
+
+
 def test_given_replies_that_grade_nothing_are_to_be_mended(
     mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

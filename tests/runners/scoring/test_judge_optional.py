@@ -46,6 +46,34 @@ def test_words_decide_until_a_judge_is_asked(data: Path, tmp_path: Path) -> None
     assert all("Prediction answer:Yes\nOutput:" in prompt for prompt in server.prompts)
 
 
+@pytest.mark.parametrize("by", ["replies", "endpoint"])
+def test_figures_of_a_judge_are_not_replaced_by_those_without_one(
+    by: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = [line["question_id"] for line in read_lines(tmp_path / "answers.jsonl")]
+    told = [{"question_id": key, "model": "gpt-4", "content": "correct"} for key in ids]
+    put_lines(tmp_path / "replies.jsonl", told)
+    plain = options(TASK, data)
+    given = f"tasks.{TASK}.replies=replies.jsonl"
+    if by == "replies":
+        assert program.run("score", score, [*plain, given]) == 0
+    else:
+        with ChatServer(otherwise=lambda _: completion("Correct")) as server:
+            assert program.run("score", score, [*plain, *judged(server)]) == 0
+        (record,) = (tmp_path / "out" / TASK).glob("judge-*/judge.json")
+        record.unlink()  # as where more runs of it are asked for, and that is interrupted
+    summary = summary_of(tmp_path, TASK)
+    assert program.run("score", score, plain) == 2
+    assert f"{given.partition('=')[0]}=FILE, or score them elsewhere" in capsys.readouterr().err
+    assert summary_of(tmp_path, TASK) == summary
+    elsewhere = [word for word in plain if not word.startswith("output=")]
+    assert program.run("score", score, [*elsewhere, "output=other"]) == 0
+    assert program.run("score", score, [*plain, given]) == 0
+    put_lines(tmp_path / "answers.jsonl", [{"question_id": key, "text": "No"} for key in ids])
+    assert program.run("score", score, plain) == 0
+    assert "for other answers; those of these are without one" in capsys.readouterr().err
+
+
 def test_judge_whose_examples_are_not_here_is_not_asked(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
