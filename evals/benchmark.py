@@ -236,6 +236,7 @@ class Benchmark:
         with collection_paused(), self._contract.running("read"):
             samples = list(self.read())
             questions = {sample.key: sample for sample in samples}
+        self._contract.check_samples(samples)
         if not questions:
             raise DataError(f"{self.title} has no question. Fetch its files again.")
         if len(questions) < len(samples):

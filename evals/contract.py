@@ -6,12 +6,12 @@ import math
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evals.errors import DataError
 from evals.figures.metrics import mean_score
-from evals.records import IN_RESULTS, SHARE, Aggregate, Score
+from evals.records import IN_RESULTS, LARGEST_FIGURE, SHARE, Aggregate, Sample, Score
 
 _ROUNDING = 1e-9
 _NOT_THE_MEAN = 1e-6
@@ -83,6 +83,20 @@ class Contract:
                 f"{describe_error(cause, self.module)}. Mend it there.{hint}"
             ) from error
 
+    def check_samples(self, samples: Sequence[Sample]) -> None:
+        """Checks what files of results hold of the questions that `read` gave.
+
+        Raises:
+            BenchmarkError: a key or cluster is no text.
+        """
+        for sample in samples:
+            if not (isinstance(sample.key, str) and isinstance(sample.cluster, str)):
+                raise self._broken(
+                    "read",
+                    f"gives question {sample.question_id!r} the key {_shown(sample.key)} and the "
+                    f"cluster {_shown(sample.cluster)}, but both must be texts",
+                )
+
     def check_scores(self, scores: list[Score], given: Mapping[str, Any]) -> list[Score]:
         """The scores that `judge` gave, if each can be one.
 
@@ -113,7 +127,10 @@ class Contract:
             raise self._broken(
                 "judge", f"gives {problem[0]} for question {score.question_id!r}, but {problem[1]}"
             )
-        return scores
+        return [
+            one if 0 <= one.value <= 1 else replace(one, value=float(round(one.value)))
+            for one in scores
+        ]
 
     def check_figures(
         self, figures: Aggregate, scores: Sequence[Score], primary: str, *, primary_is_mean: bool
@@ -154,11 +171,11 @@ class Contract:
         if value is None:
             return
         largest = figures.scales.get(name, SHARE).largest
-        limit = math.inf if largest is None else largest * (1 + _ROUNDING)
+        limit = math.nextafter(LARGEST_FIGURE, 0) if largest is None else largest * (1 + _ROUNDING)
         number = value if isinstance(value, (int, float)) and math.isfinite(value) else None
         if number is not None and -_ROUNDING <= number <= limit:
             return
-        scale = "" if largest is None else f" to {largest:g}"
+        scale = f" to {limit if largest is None else largest:g}"
         way = (
             ""
             if name in figures.scales or number is None

@@ -171,6 +171,10 @@ class Unit(str, Enum):
     NUMBER = "number"  # of another kind, such as a distance between distributions
 
 
+LARGEST_FIGURE = 1e6
+"""No benchmark gives as many points; NaN and infinity are not below it either."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
     """The scale of a metric. It is the benchmark's to say: no value tells it.
@@ -178,10 +182,20 @@ class Scale:
     Attributes:
         unit: What it is counted in.
         largest: Its largest possible value; None where there is none.
+
+    Raises:
+        ValueError: the largest value is none that a figure can have.
     """
 
     unit: Unit = Unit.SHARE
     largest: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        if self.largest is not None and not 0 < self.largest < LARGEST_FIGURE:
+            raise ValueError(
+                f"`largest` of a `Scale` must be a number above 0 and below {LARGEST_FIGURE:,.0f}, "
+                f"or None, but is {self.largest!r}"
+            )
 
     def in_print(self, value: float) -> float:
         """Returns a value, or a difference of two, in the unit in which it is printed.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import io
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -330,7 +329,7 @@ def _state_of(paths: Iterable[str]) -> str:
     told: list[tuple[int, ...] | None] = []
     for path in paths:
         try:
-            stat = os.stat(path)
+            stat = Path(path).stat()
         except OSError:  # reading it says why
             told.append(None)
         else:

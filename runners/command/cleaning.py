@@ -1,9 +1,9 @@
 """`llava-evals clean`: what can be removed without a loss, shown first and removed when agreed.
 
 That is what `overwrite=true` set aside in the results, as soon as each of its answers, of a judge's
-replies, and of scores that lie there alone, has another in its place; and, where that is asked for,
-what the user's cache holds for all results, which is made again when it is needed. What nothing has
-replaced, and runs as they stand, are never among it.
+replies, of the gate's verdicts, and of scores that lie there alone, has another in its place; and,
+where that is asked for, what the user's cache holds for all results, which is made again when it is
+needed. What nothing has replaced, and runs as they stand, are never among it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from evals.errors import DataError
 from runners.command.listing import size_of
 from runners.command.plain_options import read_plain
 from runners.errors import BAD_INPUT, COMPLETE, ConfigError
-from runners.options.names import is_set_aside
+from runners.options.names import VERDICT, is_set_aside
 from runners.options.register import cache_dir
 from runners.storage.answer_lines import is_failure
 from runners.storage.files import SPOILED_SUFFIX, count_lines, read_intact_lines
@@ -128,6 +128,7 @@ def _what_is_lost(task: StoredTask, successor: StoredTask) -> str:
         "answers": len(answers - _answered(successor)),
         "scores": len(scored - successor.scores.keys()) if scored else 0,
         "replies by a judge": len(replies - _replied(successor.folder)),
+        "verdicts of a gate": len(_verdicts(task.folder) - _verdicts(task.folder.parent)),
         "lines that were edited or cut off": task.answers.num_bad + spoiled,
     }
     told = " and ".join(f"{number:,} of its {name}" for name, number in lost.items() if number)
@@ -137,6 +138,11 @@ def _what_is_lost(task: StoredTask, successor: StoredTask) -> str:
 def _answered(task: StoredTask) -> set[str]:
     """The keys of the questions with an answer that counts."""
     return {key for key, line in task.answers.lines.items() if not is_failure(line)}
+
+
+def _verdicts(folder: Path) -> set[str]:
+    """The folders with a verdict of the gate that lie in a folder."""
+    return {path.name for path in folder.glob(f"{VERDICT}*")}
 
 
 def _replied(folder: Path) -> set[tuple[str, str, str]]:

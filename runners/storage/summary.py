@@ -229,7 +229,7 @@ class SummaryFile(Summary):
         if "scales" not in content:
             return replace(summary, scales=_scales_before(summary.task))
         for metric, scale in content["scales"].items():
-            if not {"unit", "largest"} <= scale.keys() or not (scale["largest"] or 1) > 0:
+            if not {"unit", "largest"} <= scale.keys():
                 raise ValueError(f"`scales.{metric}` is no scale")
         return summary
 

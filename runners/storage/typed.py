@@ -8,10 +8,9 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-Record = TypeVar("Record")
+from evals.records import LARGEST_FIGURE
 
-_LARGEST = 1e6
-"""No benchmark gives as many points; NaN and infinity are not below it either."""
+Record = TypeVar("Record")
 
 
 def read_record(kind: type[Record], content: object, name: str = "") -> Record:
@@ -65,6 +64,6 @@ def _read_plain(kind: type[Any], value: Any, name: str) -> Any:
     kinds = (int, float) if kind is float else kind
     if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"`{name}` is of another type")
-    if kind is float and not abs(value) < _LARGEST:
+    if kind is float and not abs(value) < LARGEST_FIGURE:
         raise ValueError(f"`{name}` is no number, or beyond any scale")
     return value

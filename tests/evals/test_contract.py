@@ -35,14 +35,32 @@ def test_score_that_is_none_is_refused(value):
     assert f"letters test: `judge` gives the score {value!r} for question 1, but" in message
 
 
-@pytest.mark.parametrize("value", [True, 1, 1.0, 1 + 1e-12])
-def test_score_of_a_right_answer_may_be_a_whole_number(value):
+@pytest.mark.parametrize("value", [True, 1, 1.0, 1 + 1e-12, 0, -1e-12])
+def test_score_of_an_answer_may_be_a_whole_number(value):
+    """Files of results are read as they are written: with scores of 0 to 1."""
     task = judging((value, "a"))
     scores = task.score(task.match(answers((1, "a"))))
-    assert [(type(score.value), score.value == pytest.approx(1)) for score in scores] == [
-        (float, True),
-        (float, False),
+    assert [(type(score.value), score.value) for score in scores] == [
+        (float, round(value)),
+        (float, 0.0),
     ]
+
+
+@pytest.mark.parametrize("field", ["key", "cluster"])
+def test_key_or_cluster_that_is_no_text_is_refused(field):
+    task = benchmark("1", read=lambda: [replace(sample("1"), **{field: 7})])
+    with pytest.raises(BenchmarkError, match=f"`read` gives question 1 the .*{field} 7.* texts"):
+        task.samples()
+
+
+def test_figure_beyond_any_scale_is_refused():
+    """No summary with it could be read."""
+    points = {"points": Scale(unit=Unit.POINTS, largest=None)}
+    told = "gives points = 1000000.0, but it must be a number from 0 to 1e+06, or"
+    assert told in refused(summing("points", scales=points, points=1e6))
+    for largest in (1e6, 0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="`largest` of a `Scale` must be a number above 0"):
+            Scale(unit=Unit.POINTS, largest=largest)
 
 
 @pytest.mark.parametrize("given", [None, 1.0, (1.0,), "ab"])

@@ -11,12 +11,14 @@ from pathlib import Path
 from evals.errors import DataError
 from evals.reading.files import marked_encoding, visible
 from runners.views.leaderboard.board import Cell, Row
-from runners.views.leaderboard.columns import Column, known_column
+from runners.views.leaderboard.columns import OTHER_TITLES, PAPER_TITLES, Column, known_column
 
 _PUBLISHED_SETUP = "published"
 """What stands beside the models of the first table."""
 _FIRST_TABLE = "model_zoo.csv"
 """Its figures go before those of other tables."""
+_ROUNDING = 1e-6
+"""Of the half digit by which a printed figure may differ."""
 _FIELDS = ("model", "task", "split", "metric", "value", "printed", "source")
 """A table may have `definition` too, see `Column`."""
 
@@ -71,10 +73,11 @@ def _read_table(path: Path) -> Iterable[PublishedFigure]:
     setup = _PUBLISHED_SETUP
     if path.name != _FIRST_TABLE:
         setup += f", {path.stem.replace('_', ' ')}"
+    lines: dict[tuple[str, Column], int] = {}
     for number, record in enumerate(records, start=2):  # line 1 has the heads
+        place = f"{path}:{number}"
         try:
-            _read_number(record, "printed", f"{path}:{number}")  # printed figures are compared too
-            yield PublishedFigure(
+            figure = PublishedFigure(
                 model=record["model"],
                 column=known_column(
                     record["task"],
@@ -82,16 +85,41 @@ def _read_table(path: Path) -> Iterable[PublishedFigure]:
                     record["metric"],
                     record.get("definition") or "",
                 ),
-                value=_read_number(record, "value", f"{path}:{number}"),
+                value=_read_number(record, "value", place),
                 printed=record["printed"],
                 source=record["source"],
                 setup=setup,
             )
+            printed = _read_number(record, "printed", place)
         except (KeyError, TypeError, ValueError) as error:  # TypeError: a line is too short
             raise DataError(
-                f"{path}:{number} must have the columns {', '.join(_FIELDS)}, but does not: "
+                f"{place} must have the columns {', '.join(_FIELDS)}, but does not: "
                 f"{error!r}, under the heads {heads}. Save it with commas, or restore the file."
             ) from error
+        _require_agreement(figure, printed, place)
+        if (first := lines.setdefault((figure.model, figure.column), number)) != number:
+            raise DataError(
+                f"{place} has a figure of {figure.model} for {figure.column.key}, as line {first} "
+                "has. Leave one of them out."
+            )
+        yield figure
+
+
+def _require_agreement(figure: PublishedFigure, printed: float, place: str) -> None:
+    """Checks that a figure is the one that was printed.
+
+    Raises:
+        DataError: it is another.
+    """
+    expected = {figure.column.scale.in_print(figure.value)}
+    if figure.column.task not in {column.task for column in (*PAPER_TITLES, *OTHER_TITLES)}:
+        expected.add(figure.value)  # what an included benchmark counts in is not known here
+    half = 0.5 * 10.0 ** -len(figure.printed.partition(".")[2].strip())
+    if all(abs(value - printed) > half * (1 + _ROUNDING) for value in expected):
+        raise DataError(
+            f"{place} has the `value` {figure.value:g}, but {figure.printed} as `printed`. A share "
+            "is given as a share of 1 and printed in percent, such as 0.62 and 62.0."
+        )
 
 
 def _read_number(record: Mapping[str, str], name: str, place: str) -> float:

@@ -248,6 +248,22 @@ def test_clean_keeps_lines_that_were_put_out_of_the_way(results: Path, capsys: S
     assert (results / "run" / "gqa.old-1").is_dir()
 
 
+@pytest.mark.parametrize("is_compared_again", [False, True])
+def test_clean_keeps_verdicts_that_no_other_has_replaced(
+    is_compared_again: bool, results: Path, capsys: Say
+) -> None:
+    run = results / "run"
+    for place in (run / "gqa", run / "gqa.old-1"):
+        answered(place, "aa")
+    places = [run / "gqa.old-1/regress-base", *([run / "regress-base"] * is_compared_again)]
+    for place in places:
+        place.mkdir()
+        (place / "verdict.json").write_text("{}")
+    assert command.main(["clean", "yes=true"]) == 0
+    kept = "gqa has nothing for 1 of its verdicts of a gate" in capsys.readouterr().out
+    assert kept == (run / "gqa.old-1").is_dir() == (not is_compared_again)
+
+
 def test_clean_keeps_what_cannot_be_read(results: Path, capsys: Say) -> None:
     answered(results / "run" / "gqa", "aa")
     answered(results / "run" / "gqa.old-1", "aa")

@@ -50,6 +50,41 @@ def test_figure_that_is_no_bare_number_is_told_by_its_line(
     assert re.search("own.csv:2: `(value|printed)` must be a number, such as 62.0", built.stderr)
 
 
+HEADS = "model,task,split,metric,value,printed,source\n"
+
+
+@pytest.mark.parametrize(
+    ("figures", "told"),
+    [
+        (["0.62,62.0", "0.7,70.0"], "3 has a figure of m for gqa/val/accuracy, as line 2"),
+        (["62.0,62.0"], "2 has the `value` 62, but 62.0 as"),
+        (["0.62,0.62"], "2 has the `value` 0.62, but 0.62 as"),
+        (["0.6194,62.0"], "2 has the `value` 0.6194, but 62.0 as"),
+    ],
+)
+def test_published_figures_that_contradict_each_other_are_refused(
+    figures: list[str], told: str, results: Path, build: Build
+) -> None:
+    (results / "published").mkdir()
+    lines = "".join(f"m,gqa,val,accuracy,{figure},a\n" for figure in figures)
+    (results / "published/own.csv").write_text(f"{HEADS}{lines}")
+    built = build()
+    assert built.code == 2
+    assert f"own.csv:{told}" in built.stderr
+
+
+def test_published_figure_may_be_rounded_and_of_a_task_of_ones_own(
+    results: Path, build: Build
+) -> None:
+    (results / "published").mkdir()
+    (results / "published/own.csv").write_text(
+        f"{HEADS}m,gqa,testdev_balanced,accuracy,0.6195,62.0,a\n"
+        "m,mme,release,perception,1510.68,1510.7,a\nm,counting,test,points,7.5,7.5,a\n"
+        "m,counting,test,accuracy,0.5,50,a\n"
+    )
+    assert build("published=all").code == 0
+
+
 def published_cells(built: Built) -> dict[tuple[str, str], str]:
     """The cells of the published rows of the first table, by model and title."""
     heads, *rows = built.tables()[0]
