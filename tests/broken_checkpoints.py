@@ -107,7 +107,15 @@ def pickle_with_code(shop: Workshop) -> Broken:
 def missing_weights(shop: Workshop) -> Broken:
     folder = shop.llava()
     (folder / "model.safetensors").unlink()
-    return Broken(folder, r"No weights lie in .*llava-tiny")
+    return Broken(folder, r"No weights lie in .*llava-tiny.* Download the checkpoint again")
+
+
+def weights_in_parts(shop: Workshop) -> Broken:
+    folder = shop.llava()
+    (folder / "model.safetensors").unlink()
+    (folder / "global_step500").mkdir()
+    told = r"No weights lie in .*llava-tiny.* as global_step500 shows: join them with"
+    return Broken(folder, told)
 
 
 def missing_shard(shop: Workshop) -> Broken:
@@ -325,7 +333,21 @@ def nan_in_weights(shop: Workshop) -> Broken:
 
 
 def delta_weights(shop: Workshop) -> Broken:
-    return Broken(shop.llava("LLaVA-7b-delta-v0"), r"delta weights.*apply_delta")
+    return Broken(shop.llava("LLaVA-7b-delta-v0"), r"delta weights.*apply_delta.*`model\.name=`")
+
+
+def tower_that_its_own_code_builds(shop: Workshop) -> Broken:
+    folder = shop.llava()
+    edit_config(folder, mm_vision_tower="mobileclip_l_1024")
+    return Broken(folder, r"describes FastVLM \(`mm_vision_tower` is 'mobileclip_l_1024'\)")
+
+
+def penalty_over_the_prompt(shop: Workshop) -> Broken:
+    folder = make_native(shop.home / "native", shop.llava(), shop.tower)
+    (folder / "generation_config.json").write_text('{"repetition_penalty": 1.05}')
+    return Broken(
+        folder, r"`repetition_penalty` must be 1 or null, as in tran.* the prompt too, but is 1\.05"
+    )
 
 
 def neither_folder_nor_hub_id(shop: Workshop) -> Broken:
@@ -337,6 +359,7 @@ WAYS: tuple[Callable[[Workshop], Broken], ...] = (
     truncated_bin,
     pickle_with_code,
     missing_weights,
+    weights_in_parts,
     missing_shard,
     index_names_absent_file,
     missing_config,
@@ -371,6 +394,8 @@ WAYS: tuple[Callable[[Workshop], Broken], ...] = (
     tokenizer_larger_than_embeddings,
     nan_in_weights,
     delta_weights,
+    tower_that_its_own_code_builds,
+    penalty_over_the_prompt,
     neither_folder_nor_hub_id,
 )
 """Every way to break a checkpoint; no permission is tested apart, since root has every one."""

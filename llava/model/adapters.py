@@ -208,11 +208,11 @@ def check_adapter(adapter: Adapter, expected: Mapping[str, torch.Size]) -> None:
         # an embedding's weight has its inputs as rows, as the other layers have their outputs
         axis = 1 if match["part"].endswith("A") else 0
         size = expected[weight][1 - axis if "embedding" in match["part"] else axis]
-        if tensor.ndim != 2:
+        if tensor.ndim != len(expected[weight]):
             raise CheckpointError(
-                f"{name} in {adapter.file} has shape {list(tensor.shape)}, but must be a matrix: "
-                "it was saved before the weights of all processes were gathered. Save the adapter "
-                "again, from the whole model."
+                f"{name} in {adapter.file} has shape {list(tensor.shape)}, which is none of a "
+                "matrix: it was saved before the weights of all processes were gathered. Save the "
+                "adapter again, from the whole model."
             )
         if tensor.shape[axis] != size:
             raise CheckpointError(

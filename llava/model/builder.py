@@ -205,7 +205,7 @@ def _follow_trained(
     """
     brought = {name for part in trained.values() for name in filter(is_of_tower, part)}
     trains_tower = brought or (adapter is not None and adapter.trains_tower)
-    own = tower_tensors(checkpoint) if trains_tower else {}
+    own = tower_tensors(checkpoint) if trains_tower and not checkpoint.native else {}
     if own and own.keys() <= brought:  # nothing of the base's tower is left
         for name in filter(is_of_tower, [*tensors]):
             del tensors[name]

@@ -6,6 +6,7 @@ for delta weights, does the name decide.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,10 +194,11 @@ def inspect_checkpoint(
     """
     folder = resolve_model_path(path, revision)
     name = name or folder.name
-    if "delta" in name.lower():
+    if re.search(r"(?<![a-z])delta(?![a-z])", name.lower()):
         raise CheckpointError(
             f"{name} holds delta weights: differences to LLaMA, not a model. Add them to the "
-            "original LLaMA weights (LLaVA's `llava.model.apply_delta`) and give the result."
+            "original LLaMA weights (LLaVA's `llava.model.apply_delta`) and give the result. If "
+            "it is a model, name it otherwise with `model.name=`."
         )
     base_dir = None if base is None else resolve_model_path(base, option="model.base")
     if base_dir is not None:

@@ -142,6 +142,12 @@ _GENERATION: Mapping[str, Rule] = {
     **dict.fromkeys(("prompt_lookup_num_tokens", "assistant_early_exit"), NULL),
     "exponential_decay_length_penalty": NULL,
 }
+_OVER_PROMPT = "or null, as in transformers' own classes it counts the prompt too"
+_GENERATION_OF_NATIVE = {
+    **_GENERATION,
+    "repetition_penalty": Rule(f"1 {_OVER_PROMPT}", one_of(1, 1.0, None).holds),
+    "no_repeat_ngram_size": Rule(f"0 {_OVER_PROMPT}", one_of(0, None).holds),
+}
 _TOKEN = ANY_TEXT | OBJECT | NULL
 _SPECIAL_TOKENS: Mapping[str, Rule] = {
     **dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), _TOKEN),
@@ -265,7 +271,7 @@ def check_generation(config: Mapping[str, Any], path: Path, prefix: str, folder:
         remedy = "Copy it from the original checkpoint, or remove it."
         found.append((read_json_object(file, remedy), file, ""))
     for generation, place, at in found:
-        check_fields(generation, _GENERATION, place, at)
+        check_fields(generation, _GENERATION_OF_NATIVE if prefix else _GENERATION, place, at)
         for name in _NAMES_TOKENS:
             if any(token >= num_tokens for token in _tokens_in(generation.get(name))):
                 words = f"of the vocabulary, below {num_tokens}"

@@ -197,6 +197,7 @@ FOREIGN: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("bunny",), "Bunny", "BAAI-DCAI/Bunny"),
     (("mobilevlm", "mobilellama"), "MobileVLM", "Meituan-AutoML/MobileVLM"),
     (("tinyllava", "tiny_llava"), "TinyLLaVA", "TinyLLaVA/TinyLLaVA_Factory"),
+    (("fastvlm", "fast_vlm"), "FastVLM", "apple/ml-fastvlm"),
     (("mllama",), "Llama 3.2 Vision", _TRANSFORMERS),
     (("paligemma",), "PaliGemma", _TRANSFORMERS),
     (("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), "Qwen-VL", _TRANSFORMERS),
@@ -226,6 +227,8 @@ def refuse_foreign(config: Mapping[str, Any], path: Path) -> None:
     """Raises CheckpointError, saying where it runs, if a config.json describes another model."""
     model_type = str(config.get("model_type"))
     signs = {f"`model_type` is {model_type!r}": model_type}
+    if str(config.get("mm_vision_tower")).startswith("mobileclip"):
+        signs[f"`mm_vision_tower` is {config['mm_vision_tower']!r:.100}"] = "fastvlm"
     signs |= {f"it has `{field}`": known for field, known in _SIGNS.items() if config.get(field)}
     for sign, known in signs.items():
         plain = known.lower().replace("-", "_")

@@ -16,6 +16,7 @@ from llava.errors import CheckpointError, reason_of
 _SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 _INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _LLM_AWQ_FILES = "*-v2.pt"  # as llm-awq calls its quantized weights, beside a config.json
+_IN_PARTS = ("zero_to_fp32.py", "global_step*", "pytorch_model_fsdp_*")
 _OLD_FORMAT_PICKLES = 4  # before torch's zip format: two numbers, the machine's facts, the content
 _MAX_HEADER = 100_000_000  # bytes that safetensors allows for names and shapes
 _LFS_POINTER = b"version https://git-lfs"
@@ -217,10 +218,15 @@ def find_weight_files(folder: Path) -> list[Path]:
         )
     if packed:
         return packed
+    remedy = "Download the checkpoint again, or correct the path."
+    if parts := [path.name for pattern in _IN_PARTS for path in folder.glob(pattern)]:
+        remedy = (
+            f"Each process of the training has saved its own, as {parts[0]} shows: join them with "
+            "DeepSpeed's `zero_to_fp32.py`, or those of FSDP with `accelerate merge-weights`."
+        )
     raise CheckpointError(
         f"No weights lie in {folder}: looked for "
-        f"{', '.join((*_SINGLE_FILES, *_INDEX_FILES, _LLM_AWQ_FILES))}. "
-        "Download the checkpoint again, or correct the path."
+        f"{', '.join((*_SINGLE_FILES, *_INDEX_FILES, _LLM_AWQ_FILES))}. {remedy}"
     )
 
 

@@ -78,13 +78,14 @@ def train(model: Any, folder: Path, base: str, **options: Any) -> Any:
         {"target_modules": LANGUAGE, "modules_to_save": ["mm_projector", "norm"]},
         {"target_modules": LANGUAGE, "rank_pattern": {"up_proj": 2}, "use_dora": True},
         {"target_modules": EVERYWHERE, "alpha_pattern": {"vision_model.*k_proj": 32}},
+        {"target_modules": r".*(patch_embedding|vision_model.*q_proj)"},
         {"target_modules": PROJECTOR, "use_rslora": True},
         {"target_modules": LANGUAGE, "init_lora_weights": "pissa"},
         {"target_modules": LANGUAGE, "init_lora_weights": "olora"},
         {"target_modules": LANGUAGE, "peft_type": "ADALORA", "r": 8, "total_step": 9},
     ],
     ids=[
-        *("head", "embeddings", "saved modules", "dora", "frozen tower", "projector"),
+        *("head", "embeddings", "saved modules", "dora", "frozen tower", "patches", "projector"),
         *("principal part taken off the base", "orthonormal part taken off the base", "adalora"),
     ],
 )

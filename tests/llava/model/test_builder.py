@@ -377,3 +377,14 @@ def test_left_padded_batches_answer_as_single_rows(folders: dict[str, Path]) -> 
         for row, answer in zip(rows, together, strict=True):
             alone = model.generate(torch.tensor([row]), **options)
             assert answer.tolist() == alone[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("llava-deltatuning", None), ("LLaVA-7b-delta-v0", "llava-7b"), ("deltas-of-llava", None)],
+)
+def test_model_may_have_a_name_that_holds_delta(
+    folder: str, name: str | None, tiny_tower: Path, tmp_path: Path
+) -> None:
+    made = make_checkpoint(tmp_path / folder, tiny_tower)
+    assert inspect_checkpoint(str(made), name=name).name == (name or folder)

@@ -40,7 +40,7 @@ from tests.quantized_formats import (
     twins,
     unpacked,
 )
-from tests.variants import make_lora, make_native, make_projector, merged_by_hand
+from tests.variants import make_lora, make_native, make_projector, merged_by_hand, write_adapter
 
 
 def refusal(folder: Path, stored: Stored, block: dict[str, Any] | None) -> str:
@@ -246,6 +246,10 @@ def test_native_checkpoint_is_unpacked_with_its_tower(
     loaded = load(packed)
     assert torch.equal(logits_of(loaded), logits_of(load(dense)))
     assert loaded[1].load_report.num_unpacked == 14 + 3 * 4
+    adapter = write_adapter(tmp_path / "adapter", load_file(native / "model.safetensors"))
+    tuned = logits_of(load(adapter, packed))
+    assert torch.equal(tuned, logits_of(load(adapter, dense)))
+    assert not torch.allclose(tuned, logits_of(loaded), atol=0.05)
 
 
 def test_layer_whose_parts_lie_in_several_files_is_read(
