@@ -229,8 +229,13 @@ FIGURES = {
     "lines of a task module, most": Figure(limit=260, measure=lambda: max(_task_lines())),
     "duplicate functions in evals": Figure(limit=0, measure=duplicate_functions),
     # Raised only where the product learns to do more: what it did before took less than 30,000.
-    "lines of the product": Figure(
-        limit=48_050, measure=lambda: sum(len(m.text.splitlines()) for m in modules().values())
+    "lines of the product, without benchmarks": Figure(
+        limit=44_500,
+        measure=lambda: sum(
+            len(m.text.splitlines())
+            for name, m in modules().items()
+            if not name.startswith("evals.tasks.")
+        ),
     ),
 }
 

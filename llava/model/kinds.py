@@ -198,8 +198,8 @@ def compare_projector(folder: Path, base: Path, trained: Iterable[Path]) -> None
         _warn(
             f"{folder} holds a LoRA adapter alone, without a projector in {NON_LORA_FILE}: the "
             f"projector of {base} answers with it. LLaVA trains the projector too, and writes it "
-            "with config.json when the training ends. If this training did, copy both files from "
-            "its output folder."
+            "with config.json as it is when the training ends. To evaluate an earlier step, have "
+            "the training save both with it."
         )
 
 

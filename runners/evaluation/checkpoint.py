@@ -50,8 +50,9 @@ class Subject:
         if self.checkpoint.kind is CheckpointKind.PLAIN_ADAPTER:
             return (
                 f"{self.checkpoint.path} holds a LoRA adapter alone: its config.json and "
-                f"{NON_LORA_FILE}, with the projector, are missing. LLaVA writes them when a "
-                "training ends; copy them from its output folder."
+                f"{NON_LORA_FILE}, with the projector, are missing. LLaVA writes them as they are "
+                "when a training ends: copy them for its last step, and for an earlier one have "
+                "the training save them."
             )
         return (
             "Give a LLaVA checkpoint, or the adapter or projector that was trained over this "

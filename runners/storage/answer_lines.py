@@ -176,15 +176,14 @@ def read_prediction(line: Mapping[str, Any]) -> Prediction:
     cannot be told from those of other answers.
     """
     metadata = line["metadata"]
-    ids = [line["answer_id"]]
-    if metadata.get("finish_reason") is None:
-        ids = [line["answer_id"], metadata["answer_id"]] if metadata.get("answer_id") else []
+    ids = (line.get("answer_id"), metadata.get("answer_id"))
+    are_all = ids[1] or metadata.get("finish_reason") is not None
     return Prediction(
         key=metadata["key"],
         question_id=line["question_id"],
         prompt=line["prompt"],
         text=line["text"],
-        answer_ids=tuple(map(str, ids)),
+        answer_ids=tuple(str(each) for each in ids if each and are_all),
     )
 
 
