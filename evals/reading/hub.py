@@ -363,17 +363,17 @@ def _load(location: HubLocation) -> tuple[Any, Path | None]:
         else:
             loaded = datasets.load_dataset(location.repo, location.config, split=location.split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        remedy = (
-            "`datasets` keeps a copy of them in its cache, which must have room and be writable; "
-            "HF_DATASETS_CACHE=DIR names another folder."
-            if location.parquet
-            else "It is fetched from the hub once; offline it must be in the cache of `datasets`, "
-            "or as parquet files in the benchmark's folder. Official files in that folder are read "
-            "with data=playground."
-        )
-        what = "parquet files of" if location.parquet else "data set"
+        reason = str(error).rstrip(". ")
+        if location.parquet:
+            raise DataError(
+                f"The parquet files of {location.title} cannot be read: {reason}. `datasets` keeps "
+                "a copy of them in its cache, which must have room and be writable; "
+                "HF_DATASETS_CACHE=DIR names another folder."
+            ) from error
         raise DataError(
-            f"The {what} {location.title} cannot be read: {str(error).rstrip('. ')}. {remedy}"
+            f"The data set {location.title} cannot be read: {reason}. It is fetched from the hub "
+            "once; offline it must be in the cache of `datasets`, or as parquet files in the "
+            "benchmark's folder. Official files in that folder are read with data=playground."
         ) from error
     finally:
         datasets.utils.logging.set_verbosity(quiet)
