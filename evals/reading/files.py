@@ -332,6 +332,20 @@ def whole_json(path: Path) -> str:
     return "object" if isinstance(value, dict) and b"\n" in content else ""
 
 
+def file_state(path: Path) -> tuple[int, ...]:
+    """Returns what changes whenever a file is written to or replaced by another.
+
+    That is its size, time of change in ns, ctime in ns and inode: `cp -p`, `rsync -t` and archives
+    leave another file with the same time, and maybe of the same size.
+
+    Raises:
+        OSError: it is not there, or out of reach.
+        ValueError: it has no possible name.
+    """
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
 def visible(paths: Iterable[Path]) -> list[Path]:
     """The paths in the order of their names, without hidden ones such as macOS's `._x`."""
     return sorted(path for path in paths if not path.name.startswith("."))

@@ -19,7 +19,7 @@ from typing import Any, overload
 from PIL import Image
 
 from evals.errors import DataError, MissingFileError, check_choice
-from evals.reading.files import find_optional, visible
+from evals.reading.files import file_state, find_optional, visible
 from evals.reading.images import decode_image
 from evals.reading.parquet import BYTES, check_shards, read_columns, require_images
 from evals.reading.releases import Release
@@ -329,11 +329,9 @@ def _state_of(paths: Iterable[str]) -> str:
     told: list[tuple[int, ...] | None] = []
     for path in paths:
         try:
-            stat = Path(path).stat()
+            told.append(file_state(Path(path)))
         except OSError:  # reading it says why
             told.append(None)
-        else:
-            told.append((stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16] if told else ""
 
 

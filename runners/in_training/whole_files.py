@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from evals.reading.files import file_state
+
 Bytes = npt.NDArray[np.uint8]
 
 _OLD_FORMAT = b"\x80\x02"
@@ -33,8 +35,7 @@ def flaw_of(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    stat = path.stat()
-    return _flaw_of(path, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+    return _flaw_of(path, file_state(path))
 
 
 def is_whole(path: Path) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from evals.errors import DataError
+from evals.reading.files import file_state
 from evals.reading.images import ImageSource
 from runners.errors import ConfigError
 from runners.options.given import TaskChoice
@@ -214,20 +215,19 @@ def _encoded(page: str) -> bytes:
 def _version(run: StoredRun) -> str:
     """What changes with every file of a run."""
     states = [
-        [task.name, path.name, stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        [task.name, path.name, *file_state(path)]
         for task in run.tasks.values()
         for path in sorted(task.folder.iterdir())
-        if path.is_file() and (stat := path.stat())
+        if path.is_file()
     ]
     return sha256_of_json(states)
 
 
 def _address_of(name: ImageName, image: ImageSource) -> str:
-    """The name of an image in addresses; a file that changes gets another one."""
+    """The name of an image in addresses; a file or table that changes gives it another one."""
     try:
-        stat = image.path.stat()
-        state = f"{stat.st_size} {stat.st_mtime_ns}"
-    except (OSError, ValueError):  # ValueError: no possible name of a file
+        state = str(file_state(image.path))
+    except (OSError, ValueError):
         state = ""
-    named = "\0".join((*name, str(image.path), state))
+    named = "\0".join((*name, repr(image), state))
     return hashlib.sha256(named.encode(errors="surrogatepass")).hexdigest()[:_DIGITS]

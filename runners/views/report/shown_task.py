@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.errors import DataError
+from evals.reading.files import file_state
 from evals.records import Cause, Sample
 from llava.conversation import conv_templates, render_question
 from runners.options.task_spec import TaskSpec
@@ -56,7 +57,7 @@ class DataReader:
         identity = json.dumps(spec.to_json(), sort_keys=True)
         try:
             files = [Path(path) for path in task.data_files()]
-            state = [_state(path) for path in files]
+            state = [(path, *file_state(path)) for path in files]
             before, data = self._read.get(identity, (None, PresentData()))
             if before != state:
                 samples = {sample.key: sample for sample in task.samples()}
@@ -66,12 +67,6 @@ class DataReader:
         except DataError as error:
             return PresentData(problem=str(error))
         return data
-
-
-def _state(path: Path) -> tuple[object, ...]:
-    """What changes with a file."""
-    stat = path.stat()
-    return (path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
 class ShownTask:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import signal
 import subprocess
@@ -128,6 +129,19 @@ def test_images_come_small_and_in_full_and_no_others(ask: Asked, tmp_path: Path)
     assert sorted(codes) == [200, 404, 404]  # one is gone, one leads out of the images' folder
     for name in ("0", "..%2f0.jpg", "%2fetc%2fpasswd", ""):
         assert ask(f"{ADDRESS}image/{name}")[0] == 404
+
+
+def test_image_of_the_same_size_and_time_has_another_address(
+    ask: Asked, data: Data, results: Path
+) -> None:
+    """A browser keeps what it got under an address."""
+    before = block(ask(ADDRESS)[1], "originals")
+    path = data.images / "0.jpg"
+    stat = path.stat()
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    os.utime(results / NAME / "custom/predictions.jsonl")  # so that the page is made again
+    assert block(ask(ADDRESS)[1], "originals") != before
 
 
 @pytest.mark.parametrize(
