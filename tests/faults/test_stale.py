@@ -34,6 +34,7 @@ OPTIONS = {
     "dtype": "dtype=float16",
     "vision_tower_dtype": "model.vision_tower_dtype=float16",
     "tf32": "model.tf32=true",
+    "attention": "model.attention=eager",
     "quantization": "quantization=nf4",
     "engine.replay": "engine.replay=off",
     "generation.temperature": "generation.temperature=0.5",
