@@ -44,6 +44,7 @@ FOLLOWED_ELSEWHERE = {
     "tasks.seedbench.split=v1_image": "evals/tasks/test_seedbench.py",
     "names the file": "evals/reading/test_hub.py",
     "The data set ... cannot be read": "evals/reading/test_hub.py",
+    "The parquet files of ... cannot be read": "evals/reading/test_hub.py",
     "rows are numbered over all of them": "evals/reading/test_hub.py",
     "The parts of ... cannot be joined": "runners/storage/test_merging.py",
     "scored with data other than it was asked with": "runners/test_score_import.py",

@@ -350,6 +350,9 @@ def test_table_whose_images_cannot_be_copied_is_named(tmp_path, monkeypatch):
     task, _ = gqa(tmp_path / "gqa")
     (image,) = task.samples()[0].images
     assert "HF_DATASETS_CACHE" in image.refused
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "folder")
+    task, _ = scienceqa(tmp_path / "scienceqa")
+    assert [len(sample.images) for sample in task.samples()] == [0, 1]
 
 
 def test_folder_may_have_the_characters_of_a_pattern(tmp_path):
