@@ -26,7 +26,7 @@ PARTS = (
     "evaluation",
 )
 FAMILY_PARTS = (
-    *("ov_original", "ov_range", "ov_native", "next_qwen", "next_llama3", "vicuna_tuned"),
+    *("ov_native", "ov_range", "ov_original", "next_qwen", "next_llama3", "vicuna_tuned"),
     *("vicuna_frozen", "s2", "next_native_llama3", "next_native_qwen2", "interleave_native"),
     *("internvl_chat", "q_gptq", "q_awq", "q_nf4", "q_int8", "q_compressed_tensors"),
     *("q_llm_awq", "functions"),

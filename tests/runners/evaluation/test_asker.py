@@ -53,6 +53,7 @@ def test_what_nobody_can_be_asked_is_stored_beside_the_answers(
     assert workers == [*["local-0"] * (len(texts) - 2), None, None]
 
 
+@pytest.mark.slow
 def test_answers_reach_the_disk_while_no_others_come(
     options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
