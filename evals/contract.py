@@ -100,7 +100,7 @@ class Contract:
     def check_scores(self, scores: list[Score], given: Mapping[str, Any]) -> list[Score]:
         """The scores that `judge` gave, if each can be one.
 
-        `given` are the answers by key.
+        `given` are the answers by key. What rounding has put outside of 0 to 1 is put back.
 
         Raises:
             BenchmarkError: a value is no number from 0 to 1, an answer has no judgment, or a score
@@ -171,11 +171,11 @@ class Contract:
         if value is None:
             return
         largest = figures.scales.get(name, SHARE).largest
-        limit = math.nextafter(LARGEST_FIGURE, 0) if largest is None else largest * (1 + _ROUNDING)
+        limit = math.inf if largest is None else largest * (1 + _ROUNDING)
         number = value if isinstance(value, (int, float)) and math.isfinite(value) else None
-        if number is not None and -_ROUNDING <= number <= limit:
+        if number is not None and -_ROUNDING <= number <= limit and number < LARGEST_FIGURE:
             return
-        scale = f" to {limit if largest is None else largest:g}"
+        scale = f", below {LARGEST_FIGURE:,.0f}" if largest is None else f" to {largest:g}"
         way = (
             ""
             if name in figures.scales or number is None

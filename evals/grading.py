@@ -206,7 +206,7 @@ def _check_answers(
     for reply in replies:
         told, given = reply.answer, prediction.text if prediction else ""
         if prediction and prediction.answer_ids and reply.answer_id:
-            told, given = reply.answer_id, prediction.answer_ids[0]
+            told, given = reply.answer_id, prediction.answer_ids[-1]
             if told in prediction.answer_ids:
                 continue
         if told is not None and told.strip() != given.strip():

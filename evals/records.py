@@ -51,7 +51,8 @@ class Sample:
 class Prediction:
     """The model's answer to one question: `text` is decoded and stripped, nothing else.
 
-    Judges' reviews may name it by each of `answer_ids`; there is none where that is not known.
+    Judges' reviews may name it by each of `answer_ids`, of which the last is that of the file it
+    was read from; there is none where that is not known.
     """
 
     key: str

@@ -342,6 +342,12 @@ def tower_that_its_own_code_builds(shop: Workshop) -> Broken:
     return Broken(folder, r"describes FastVLM \(`mm_vision_tower` is 'mobileclip_l_1024'\)")
 
 
+def penalty_beside_the_prompt(shop: Workshop) -> Broken:
+    folder = make_native(shop.home / "native", shop.llava(), shop.tower)
+    (folder / "generation_config.json").write_text('{"encoder_repetition_penalty": 2}')
+    return Broken(folder, r"`encoder_repetition_penalty` must be 1 or null, as in tran")
+
+
 def penalty_over_the_prompt(shop: Workshop) -> Broken:
     folder = make_native(shop.home / "native", shop.llava(), shop.tower)
     (folder / "generation_config.json").write_text('{"repetition_penalty": 1.05}')
@@ -395,6 +401,7 @@ WAYS: tuple[Callable[[Workshop], Broken], ...] = (
     nan_in_weights,
     delta_weights,
     tower_that_its_own_code_builds,
+    penalty_beside_the_prompt,
     penalty_over_the_prompt,
     neither_folder_nor_hub_id,
 )

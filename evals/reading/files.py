@@ -336,7 +336,8 @@ def file_state(path: Path) -> tuple[int, ...]:
     """Returns what changes whenever a file is written to or replaced by another.
 
     That is its size, time of change in ns, ctime in ns and inode: `cp -p`, `rsync -t` and archives
-    leave another file with the same time, and maybe of the same size.
+    leave another file with the same time, and maybe of the same size. `llava.content_hash.state_of`
+    is the same rule for those who may import it.
 
     Raises:
         OSError: it is not there, or out of reach.

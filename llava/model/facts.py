@@ -145,7 +145,10 @@ _GENERATION: Mapping[str, Rule] = {
 _OVER_PROMPT = "or null, as in transformers' own classes it counts the prompt too"
 _GENERATION_OF_NATIVE = {
     **_GENERATION,
-    "repetition_penalty": Rule(f"1 {_OVER_PROMPT}", one_of(1, 1.0, None).holds),
+    **dict.fromkeys(
+        ("repetition_penalty", "encoder_repetition_penalty"),
+        Rule(f"1 {_OVER_PROMPT}", one_of(1, 1.0, None).holds),
+    ),
     "no_repeat_ngram_size": Rule(f"0 {_OVER_PROMPT}", one_of(0, None).holds),
 }
 _TOKEN = ANY_TEXT | OBJECT | NULL

@@ -56,7 +56,7 @@ def test_key_or_cluster_that_is_no_text_is_refused(field):
 def test_figure_beyond_any_scale_is_refused():
     """No summary with it could be read."""
     points = {"points": Scale(unit=Unit.POINTS, largest=None)}
-    told = "gives points = 1000000.0, but it must be a number from 0 to 1e+06, or"
+    told = "gives points = 1000000.0, but it must be a number from 0, below 1,000,000, or"
     assert told in refused(summing("points", scales=points, points=1e6))
     for largest in (1e6, 0, -1.0, math.nan):
         with pytest.raises(ValueError, match="`largest` of a `Scale` must be a number above 0"):

@@ -117,8 +117,9 @@ def _require_agreement(figure: PublishedFigure, printed: float, place: str) -> N
     half = 0.5 * 10.0 ** -len(figure.printed.partition(".")[2].strip())
     if all(abs(value - printed) > half * (1 + _ROUNDING) for value in expected):
         raise DataError(
-            f"{place} has the `value` {figure.value:g}, but {figure.printed} as `printed`. A share "
-            "is given as a share of 1 and printed in percent, such as 0.62 and 62.0."
+            f"{place} has the `value` {figure.value:g}, but {figure.printed} as `printed`, another "
+            "figure. Correct one of them: where percent is printed, `value` is a share of 1, "
+            "such as 0.62 for 62.0, and otherwise it is the same number."
         )
 
 

@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngImageFile
 from evals.errors import DataError
 from evals.reading.files import (
     check_unique,
+    file_state,
     find_file,
     find_optional,
     iterate_json_list,
@@ -308,3 +309,18 @@ def test_list_of_texts_is_required():
     for odd, shown in (([1], "1"), (["b", None], "null"), ("b", "list")):
         with pytest.raises(DataError, match=rf"x\.json: \[0\]: `a` .*{shown}"):
             require_texts({"a": odd}, "a", "x.json: [0]")
+
+
+def test_state_of_a_file_is_by_one_rule(tmp_path):
+    """Neither package may import the other."""
+    from llava.content_hash import state_of
+
+    path = tmp_path / "file"
+    path.write_text("a")
+    before = file_state(path)
+    assert list(before) == state_of(path.stat())
+    (tmp_path / "other").write_text("b")
+    os.utime(tmp_path / "other", ns=(before[1], before[1]))
+    (tmp_path / "other").replace(path)
+    assert file_state(path)[:2] == before[:2]
+    assert file_state(path) != before
