@@ -49,6 +49,7 @@ def blocks(page: Path, *languages: str) -> Iterator[str]:
 
 def statements(script: str) -> Iterator[list[str]]:
     """The commands of a shell script as words, without comments and redirections."""
+    script = re.sub(r"^\w+=\$\((.+?)\)", r"\1", script, flags=re.MULTILINE)  # NAME=$(command)
     for line in script.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;>")
         lexer.whitespace_split = True
@@ -151,6 +152,8 @@ def test_every_option_in_a_text_exists(option: str, in_empty_folder: Path) -> No
     local = (CHECKOUT / "conf/runner/local.yaml").read_text(encoding="utf-8")
     if group == "runner" and f"\n{task.partition('=')[0]}:" not in local:
         words.append("runner=ray")
+    if group == "hydra":
+        words.append("hydra/launcher=submitit_slurm")
     if group == "judge":
         compose("score", [*words, "judge=openai", option])
     else:
