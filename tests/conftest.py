@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hydra._internal.hydra import Hydra
+from hydra.types import RunMode
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -29,6 +33,12 @@ settings.register_profile(
 settings.load_profile("shared_cores")
 
 
+gc.disable()  # until everything is collected
+
+LONGEST = ("test_packed_demo", "test_random_packs")
+"""The files whose slow tests take minutes each."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Makes the other cases of a test slow that by default is content with a few of them."""
@@ -42,6 +52,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for place, item in enumerate(group):
             if place not in kept:
                 item.add_marker("slow")
+    # The longest come first. At the end one process would work on them alone.
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector what is there for good: all modules and all tests."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def composed_once() -> Iterator[None]:
+    """Has Hydra compose a plain command once.
+
+    It would compose it twice, at first only to learn whether `hydra.mode` makes it a sweep. That
+    is set by an experiment or on the command line, and nowhere else.
+    """
+    ask_hydra = Hydra.get_mode
+
+    def get_mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
+        if any(word in text for text in overrides for word in ("experiment", "hydra", "include")):
+            return ask_hydra(hydra, config_name, overrides)
+        return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hydra, "get_mode", get_mode)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

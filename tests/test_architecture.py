@@ -92,7 +92,17 @@ def composed() -> Iterator[None]:
         yield
 
 
-@pytest.mark.few_cases(20)
+def test_only_experiments_say_that_they_are_sweeps() -> None:
+    """The fixture `composed_once` relies on it."""
+    modes = {
+        path.relative_to(CHECKOUT / "conf").parent.name
+        for path in (CHECKOUT / "conf").rglob("*.yaml")
+        if OmegaConf.select(OmegaConf.load(path), "hydra.mode") is not None
+    }
+    assert modes == {"experiment"}
+
+
+@pytest.mark.few_cases(12)
 @pytest.mark.parametrize("path", CONFIGS, ids=str)
 def test_every_choice_composes(path: Path, composed: None) -> None:
     overrides = [f"{path.parent}={path.stem}"]

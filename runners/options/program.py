@@ -200,7 +200,6 @@ def exit_code(codes: Sequence[int]) -> int:
 class _Jobs:
     """What hydra.main calls: runs one job of possibly many and keeps its exit code."""
 
-    __module__ = "__main__"
     __name__ = "main"
 
     def __init__(

@@ -120,7 +120,7 @@ def check_other_program(words: list[str]) -> None:
         assert words[0] in OTHER_PROGRAMS or words[:2] == ["python", "-c"]
 
 
-@pytest.mark.few_cases(20)
+@pytest.mark.few_cases(8)
 @pytest.mark.parametrize("words", commands())
 def test_every_command_exists_with_its_options(words: list[str], in_empty_folder: Path) -> None:
     nested = [word for word in words if word.startswith("python -m ")]

@@ -62,7 +62,7 @@ def test_training_script_ends_with_the_verdict(shell: Shell) -> None:
     assert shell(f"true && {gate}") == 1
 
 
-@pytest.mark.few_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scores", "changes", "stops"),
     [

@@ -294,7 +294,7 @@ def test_every_remedy_for_data_and_scoring_is_followed() -> None:
     assert all((CHECKOUT / "tests" / file).is_file() for file in FOLLOWED_ELSEWHERE.values())
 
 
-@pytest.mark.few_cases(6)
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize("message", CASES)
 def test_program_is_content_once_the_remedy_is_followed(
     message: str,

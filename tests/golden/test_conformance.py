@@ -79,13 +79,13 @@ def read_parts(tool, root):
     return named
 
 
-@pytest.mark.few_cases(3)
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize("part", PARTS)
 def test_every_recorded_output_is_reproduced(parts, part):
     run(parts[part])
 
 
-@pytest.mark.few_cases(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("part", FAMILY_PARTS)
 @pytest.mark.skipif(not FAMILY.is_dir(), reason="the recorded outputs of the family are not here")
 def test_every_recorded_output_of_the_family_is_reproduced(family_parts, part):

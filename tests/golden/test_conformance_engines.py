@@ -123,7 +123,7 @@ def test_sequential_answers_are_the_recorded_ones(variant: Variant) -> None:
     assert tokens(SequentialEngine(*variant.model), variant.requests) == variant.answers
 
 
-@pytest.mark.few_cases(6)
+@pytest.mark.few_cases(4)
 @pytest.mark.parametrize(
     "options", [{}, {"max_tokens": 1}, {"max_tokens": 2000, "max_rows": 2}], ids=str
 )
@@ -132,7 +132,7 @@ def test_packed_answers_are_the_recorded_ones(variant: Variant, options: dict[st
     assert tokens(engine, variant.requests) == variant.answers
 
 
-@pytest.mark.few_cases(2)
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("num_mixed", [8, pytest.param(40, marks=pytest.mark.slow)])
 def test_shared_beginnings_change_no_answer(variant: Variant, num_mixed: int) -> None:
     requests = variant.requests + variant.mixed[:: max(1, len(variant.mixed) // num_mixed)]

@@ -41,6 +41,7 @@ def test_bench_is_asked_for_with_all_its_options() -> None:
     assert BenchConfig(**BENCH).model == "random-7b"
 
 
+@pytest.mark.slow
 @without_gpu
 def test_a_part_that_fails_is_told_with_what_it_said() -> None:
     part = run_part("device")

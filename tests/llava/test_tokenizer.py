@@ -478,6 +478,7 @@ def test_git_lfs_pointer_is_refused_as_that(tmp_path, name):
         load_tokenizer(tmp_path)
 
 
+@pytest.mark.slow
 def test_tokenizing_and_rendering_import_no_torch(folder):
     program = f"""
 import sys

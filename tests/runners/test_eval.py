@@ -38,6 +38,7 @@ def test_uninterrupted_run_is_complete(demo_run: Finished) -> None:
     assert [path.name for path in demo_run.workspace.iterdir()] == ["results"]
 
 
+@pytest.mark.slow
 def test_complete_run_is_shown_again_quietly_and_for_programs(
     demo_run: Finished, shell: Shell, demo_options: str
 ) -> None:
@@ -116,6 +117,7 @@ def test_repeated_command_prints_the_table_and_loads_nothing(
     assert len(demo_run.json("results/demo/gqa/manifest.json")["history"]) == 1
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("option", "told"),
     [
@@ -222,6 +224,7 @@ def custom_options(tiny_checkpoint: Path, questions: Path) -> str:
     )
 
 
+@pytest.mark.slow
 def test_failed_questions_are_recorded_and_counted(
     shell: Shell, call: Shell, custom_options: str, tmp_path: Path
 ) -> None:

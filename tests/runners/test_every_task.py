@@ -115,6 +115,7 @@ def evaluated(
     )
 
 
+@pytest.mark.slow
 def test_benchmarks_run_through_the_program(evaluated: Finished) -> None:
     assert evaluated.code == 0, evaluated.stderr
     for name in SMALL_DATA:
@@ -146,6 +147,7 @@ def test_judged_answers_are_graded_afterwards(
     assert "is not scored here" not in again.stderr
 
 
+@pytest.mark.slow
 def test_upload_is_made_of_the_run(
     evaluated: Finished, shell: Callable[[str, Path], Finished]
 ) -> None:

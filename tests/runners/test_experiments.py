@@ -87,6 +87,7 @@ def test_quantization_study_is_one_command() -> None:
     assert jobs.tasks == [["gqa", "scienceqa", "textvqa", "pope"]] * 4
 
 
+@pytest.mark.slow
 def test_options_go_before_the_experiment() -> None:
     jobs = Jobs()
     words = ["model=llava-demo", "task=gqa", "limit=3", "quantization=none,nf4"]
@@ -107,6 +108,7 @@ def test_lora_sweep_takes_every_checkpoint_that_a_pattern_matches(tmp_path: Path
     assert jobs.tasks == [["gqa", "scienceqa", "textvqa"]] * 3
 
 
+@pytest.mark.slow
 def test_lora_sweep_takes_a_list_of_checkpoints() -> None:
     jobs = Jobs()
     assert jobs.run("experiment=lora-sweep", "model.path=a=1,b", "model.base=BASE") == 0
@@ -126,6 +128,7 @@ def test_exit_code_is_that_of_a_sweep(codes: tuple[int, ...], expected: int) -> 
     assert len(jobs.settings) == (1 if codes[0] == 143 else 2)
 
 
+@pytest.mark.slow
 def test_sweep_flag_beside_an_experiment_changes_nothing() -> None:
     jobs = Jobs()
     assert jobs.run("-m", "experiment=llava-1.5-table", "task=gqa") == 0
@@ -196,6 +199,7 @@ def test_commands_of_the_page_compose_as_they_stand(command: str) -> None:
     assert (len(jobs.settings) > 1) == jobs.is_sweep
 
 
+@pytest.mark.slow
 def test_experiment_of_the_page_is_a_sweep() -> None:
     page = (CHECKOUT / "docs/sweeps.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)

@@ -27,6 +27,7 @@ def ranked(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return finished
 
 
+@pytest.mark.slow
 def test_letters_are_stored_and_scored(ranked: Finished) -> None:
     lines = ranked.lines("results/packed/scienceqa/predictions.jsonl")
     assert len(lines) > 10
@@ -61,7 +62,7 @@ def test_sequential_engine_ends_in_the_same_bytes_after_an_interruption(
     assert len(manifest["history"]) == 2
 
 
-@pytest.mark.few_cases(2)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -105,12 +106,14 @@ def test_checkpoint_without_letters_is_refused_before_it_is_loaded(
     assert not (tmp_path / "results/tiny/scienceqa/predictions.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_dry_run_counts_one_token_an_answer(ranked: Finished, call: Shell) -> None:
     finished = call(f"python -m runners.eval {OPTIONS} {RANK} dry_run=true", ranked.workspace)
     assert finished.code == 0, finished.stderr
     assert "new tokens an answer, as assumed: scienceqa 1 (at most 1)\n" in finished.stdout
 
 
+@pytest.mark.slow
 def test_answers_are_scored_again_and_imported_as_ranked_ones(
     ranked: Finished, call: Shell
 ) -> None:
@@ -131,6 +134,7 @@ def test_answers_are_scored_again_and_imported_as_ranked_ones(
         assert found["metrics"] == summary["metrics"]
 
 
+@pytest.mark.slow
 def test_gate_does_not_compare_ranked_answers_with_generated_ones(
     capsys: pytest.CaptureFixture[str], in_own_folder: None
 ) -> None:

@@ -522,6 +522,7 @@ def test_json_for_a_script_element_reads_back() -> None:
     assert "<" not in to_json(value)
 
 
+@pytest.mark.slow
 def test_run_of_the_program_itself_is_shown(
     shell: Callable[[str, Path], Finished], demo_run: Finished, tmp_path: Path
 ) -> None:

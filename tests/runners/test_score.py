@@ -148,6 +148,7 @@ def test_foreign_answers_are_refused(
     assert "77" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_scoring_imports_no_torch(options: list[str], tmp_path: Path) -> None:
     write_answers(tmp_path / "answers.jsonl", QUESTIONS)
     finished = subprocess.run(

@@ -449,6 +449,7 @@ def test_figure_on_changed_data_is_marked_wherever_it_stands(
     assert "other_data" not in summary_of("after")
 
 
+@pytest.mark.slow
 def test_changed_code_of_an_included_benchmark_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -264,6 +264,7 @@ def test_upload_equals_the_recorded_one(name: str) -> None:
     assert content_of(Path(output)) == expected
 
 
+@pytest.mark.slow
 def test_command_runs_literally_through_a_shell(
     shell: Callable[[str, Path], Finished], options: list[str], tmp_path: Path
 ) -> None:

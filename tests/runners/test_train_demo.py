@@ -447,6 +447,7 @@ def test_the_checkpoint_in_onevision_format_reaches_its_bars(tmp_path):
     assert totals["gqa"] >= 0.93
 
 
+@pytest.mark.slow
 def test_the_table_names_every_kind_with_its_baseline(tmp_path):
     data_root = ensure_demo_data(tmp_path, num_images=1)
     scores = measure_checkpoint(FINAL, "vicuna_v1", data_root)

@@ -99,6 +99,7 @@ def is_running(pid: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [[], pytest.param(["llava-v1.5-b"], marks=pytest.mark.slow)])
 def test_checkpoints_are_evaluated_once_when_they_are_whole(
     names: list[str], call: Shell, begin: Begin, save: Save, workspace: Path

@@ -150,6 +150,7 @@ def test_existing_data_are_used_as_they_are(tmp_path):
     assert marker.exists()
 
 
+@pytest.mark.slow
 def test_processes_that_generate_at_once_agree(tmp_path):
     program = (
         "import sys; from pathlib import Path; from evals.demo import ensure_demo_data; "

@@ -2,6 +2,7 @@ from collections import Counter
 from itertools import permutations
 
 import numpy as np
+import pytest
 
 from evals.demo.gqa import ask_gqa, choices_record, question_records
 from evals.demo.scene import sample_scene
@@ -28,6 +29,7 @@ def test_answers_are_true(look):
             assert look(question.text, scene) == question.answer, question.text
 
 
+@pytest.mark.slow
 def test_what_is_entailed_holds_in_every_scene_in_which_the_question_has_that_answer(look):
     scenes = [sample_scene(np.random.default_rng([9, n])) for n in range(300)]
     num_checked = 0

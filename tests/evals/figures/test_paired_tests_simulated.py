@@ -49,6 +49,7 @@ def false_alarms() -> tuple[np.ndarray, np.ndarray]:
     return p_values, differences
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", FAMILY)
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
 def test_equal_models_differ_no_more_often_than_alpha(false_alarms, task, alpha):
@@ -58,6 +59,7 @@ def test_equal_models_differ_no_more_often_than_alpha(false_alarms, task, alpha)
     assert rate >= (0.5 if task == "single" else 0.85) * alpha - error_of(alpha, NUM_PAIRS)
 
 
+@pytest.mark.slow
 def test_equal_models_differ_anywhere_in_the_family_no_more_often_than_alpha(false_alarms):
     p_values, differences = false_alarms
     adjusted = np.array([holm(list(row)) for row in p_values])
@@ -127,6 +129,7 @@ def test_interval_of_a_score_covers_the_truth_in_95_percent():
     assert covered / NUM_PAIRS == pytest.approx(0.95, abs=error_of(0.95, NUM_PAIRS))
 
 
+@pytest.mark.few_cases(4)
 @pytest.mark.parametrize("num_questions", [20, 60, 400])
 @pytest.mark.parametrize(("to_lose", "to_gain"), [(0.02, 0.0), (0.05, 0.02), (0.1, 0.0)])
 def test_bound_of_the_drop_holds_however_few_questions(num_questions, to_lose, to_gain):

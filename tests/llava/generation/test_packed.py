@@ -121,7 +121,7 @@ def sequential_facts(model: LoadedModel, seed: int) -> dict[str, Any]:
     return facts(list(SequentialEngine(*model).run(random_requests(model, seed))))
 
 
-@pytest.mark.few_cases(7)
+@pytest.mark.few_cases(4)
 @pytest.mark.parametrize("fixture", ["tiny_model", "anyres_model", "mistral_model", "mpt_model"])
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(

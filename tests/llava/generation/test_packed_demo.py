@@ -88,6 +88,7 @@ def test_budget_item_size_and_threads_do_not_matter(
     assert got == expected
 
 
+@pytest.mark.slow
 def test_smallest_budget_asks_every_question_alone(
     demo: LoadedModel, questions: list[Request], expected: Answers
 ) -> None:
@@ -108,6 +109,7 @@ def test_order_of_the_questions_does_not_matter(
     assert got == expected
 
 
+@pytest.mark.slow
 def test_tiled_pictures_get_the_sequential_answers(tmp_path: Path) -> None:
     model = load_demo(torch.float32, NEXT)
     items = list(demo_items(tmp_path, model, num_images=1, template="qwen_1_5"))

@@ -27,6 +27,7 @@ def load(folder: Path, **options: object) -> LoadedModel:
     )
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize("family", FAMILY_FIELDS)
 def test_packs_give_the_sequential_answers(
     family: str, tiny_tower: Path, tmp_path: Path, one_torch_thread: None
@@ -41,6 +42,7 @@ def test_packs_give_the_sequential_answers(
     assert len({one.token_ids for one in alone.values()}) > 3
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("family", ["llama 3", "qwen2"])
 def test_near_ties_are_decided_alone_in_short_formats(
     family: str, tiny_tower: Path, tmp_path: Path, one_torch_thread: None
@@ -79,6 +81,7 @@ def test_rotations_that_depend_on_the_longest_row_are_not_packed_and_the_log_say
     ]
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("family", ["qwen2", "llama 3"])
 def test_rotations_that_grew_with_a_longer_question_are_forgotten(
     family: str, tiny_tower: Path, tmp_path: Path

@@ -115,6 +115,7 @@ def packs(num_examples: int) -> Callable[..., Any]:
     return decorate
 
 
+@pytest.mark.slow
 @packs(15)
 def test_random_packs_of_llama(
     tiny_model: LoadedModel, drawn: Any, options: dict[str, Any], bias: float

@@ -49,7 +49,7 @@ def test_another_distribution_would_show():
     assert chisquare(counts, other).pvalue < 1e-6
 
 
-@pytest.mark.few_cases(2)
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize(
     ("top_p", "kept"),
     # the softmax is .41 .25 .15 .09 .06 .03 .02; the token that passes the mass is kept

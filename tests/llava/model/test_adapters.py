@@ -70,6 +70,7 @@ def train(model: Any, folder: Path, base: str, **options: Any) -> Any:
         return tuned.eval().merge_and_unload()
 
 
+@pytest.mark.few_cases(4)
 @pytest.mark.parametrize(
     "options",
     [
@@ -118,6 +119,7 @@ def test_adapter_with_a_projector_needs_no_second_file(
     torch.testing.assert_close(logits_of(load(folder, base)), expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize(
     "options",
     [
@@ -386,7 +388,7 @@ def edit_adapter(folder: Path, **fields: Any) -> None:
     path.write_text(json.dumps({k: v for k, v in content.items() if v is not ...}))
 
 
-@pytest.mark.few_cases(7)
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize(
     "options",
     [

@@ -42,6 +42,7 @@ def test_code_in_a_pickle_is_not_executed(tmp_path: Path) -> None:
     assert not (broken.path / "executed").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run as somebody without permission")
 def test_unreadable_weights_are_named(tmp_path: Path) -> None:
     folder = Workshop(tmp_path).llava()

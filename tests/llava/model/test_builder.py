@@ -290,6 +290,7 @@ def test_content_hash_does_not_depend_on_the_files(
     assert load(other)[1].load_report.content_hash not in hashes
 
 
+@pytest.mark.few_cases(4)
 @pytest.mark.parametrize("name", ["llava", "lora", "mistral", "mpt"])
 @pytest.mark.parametrize("kind", ["int8", "nf4", "fp4"])
 def test_quantization_keeps_tower_projector_and_head(

@@ -149,7 +149,7 @@ def logits_and_end(folder: Path) -> torch.Tensor:
     return model.generate(ids[None], do_sample=False, num_beams=1, max_new_tokens=4)
 
 
-@pytest.mark.few_cases(6)
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize("name", [*LLAVA_CONFIG, *STEERS])
 def test_every_field_is_understood_without_effect_or_refused(
     name: str, tiny_checkpoint: Path, tiny_tower: Path, tmp_path: Path
@@ -158,7 +158,7 @@ def test_every_field_is_understood_without_effect_or_refused(
     check_mutations(folder, folder / "config.json", name, logits_of)
 
 
-@pytest.mark.few_cases(4)
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize(
     ("within", "name"),
     [
@@ -517,6 +517,7 @@ def pixels_of(folder: Path) -> torch.Tensor:
     return torch.as_tensor(process_images([image], processor, model.config))
 
 
+@pytest.mark.few_cases(5)
 @pytest.mark.parametrize("is_nested", [False, True])
 @pytest.mark.parametrize(
     ("do_pad", "stated", "expected"),
@@ -573,6 +574,7 @@ def test_native_padding_is_the_bases_below_an_adapter(
     assert config["image_aspect_ratio"] == "square"
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("do_pad", [True, False, None])
 def test_padding_of_tiles_and_of_a_tower_beside_steers_nothing(
     do_pad: bool | None, tiny_tower: Path, tmp_path: Path
@@ -754,6 +756,7 @@ def longrope(**fields: Any) -> dict[str, Any]:
     return {**fields, **factors}
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize("names", [("type",), ("rope_type",), ("type", "rope_type")])
 @pytest.mark.parametrize("field", ["rope_scaling", "rope_parameters"])
 def test_longrope_of_the_first_phi_3_has_another_name(

@@ -49,6 +49,7 @@ def dequantize(module: torch.nn.Module) -> torch.Tensor:
     return module.weight.CB.float() * (module.weight.SCB.float() / 127)[:, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nf4", pytest.param("int8", marks=pytest.mark.slow)])
 def test_answers_are_those_of_the_dequantized_weights(kind: str, questions: list[Any]) -> None:
     dtype = torch.float32 if kind == "nf4" else torch.float16

@@ -114,6 +114,7 @@ def test_tuned_tower_of_a_base_stays_whatever_the_tower_is_called(
     assert torch.equal(class_embedding(folder, tuned_base), stored.float())
 
 
+@pytest.mark.few_cases(4)
 @pytest.mark.parametrize("sizes", [{"image_size": 70}, {"num_layers": 2}, {"num_layers": 4}])
 @pytest.mark.parametrize("make", [make_lora, make_projector])
 def test_tuned_tower_of_a_base_is_not_dropped_for_one_of_other_sizes(

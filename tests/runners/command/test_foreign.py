@@ -57,7 +57,7 @@ def test_module_names_what_is_in_its_way(name: str, kind: str, tmp_path: Path) -
     assert "the wrong one" not in done.stdout + done.stderr
 
 
-@pytest.mark.few_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_command_works_beside_all_of_them(kind: str, command: str, tmp_path: Path) -> None:
     here = tmp_path / "here"

@@ -34,6 +34,7 @@ def write_questions(folder: Path, texts: Iterable[str]) -> None:
     (folder / "q.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "texts",
     [

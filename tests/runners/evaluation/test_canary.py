@@ -94,6 +94,7 @@ def options(checkpoint: Path) -> str:
     )
 
 
+@pytest.mark.slow
 def test_blind_model_is_stopped(shell: Shell, blind: Path, tmp_path: Path) -> None:
     command = f"python -m runners.eval {options(blind)} run=blind"
     stopped = shell(command, tmp_path)

@@ -171,7 +171,7 @@ def schedule(costs: list[int], num_workers: int) -> float:
     return last * num_workers / sum(costs)
 
 
-@pytest.mark.few_cases(6)
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize("num_workers", [1, 2, 8])
 @pytest.mark.parametrize("pack_tokens", [8_192, 65_536])
 @pytest.mark.parametrize("sizes", [(30,) * 600, (5,) * 4_000, (1,) * 8_000])

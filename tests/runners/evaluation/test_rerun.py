@@ -47,6 +47,7 @@ def workspace(repeated: Finished, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_repeated_run_has_the_same_answers_under_another_name(repeated: Finished) -> None:
     assert repeated.code == 0, repeated.stderr
     for task in ("gqa", "vqav2"):
@@ -58,6 +59,7 @@ def test_repeated_run_has_the_same_answers_under_another_name(repeated: Finished
         assert f"{task}: the same answers, sha256 " in repeated.stdout
 
 
+@pytest.mark.slow
 def test_identity_is_repeated_as_it_was(repeated: Finished) -> None:
     for task in ("gqa", "vqav2"):
         manifests = [
@@ -67,6 +69,7 @@ def test_identity_is_repeated_as_it_was(repeated: Finished) -> None:
         assert manifests[0]["environment"]["options"] == manifests[1]["environment"]["options"]
 
 
+@pytest.mark.slow
 def test_differing_answers_are_counted_and_fail(shell: Shell, workspace: Path) -> None:
     path = workspace / "results/demo/gqa/predictions.jsonl"
     lines = read_lines(path)
@@ -85,6 +88,7 @@ def test_differing_answers_are_counted_and_fail(shell: Shell, workspace: Path) -
     assert "vqav2" not in finished.stdout
 
 
+@pytest.mark.slow
 def test_what_was_repeated_before_is_not_compared_again(call: Shell, workspace: Path) -> None:
     before = promised_bytes(workspace / "results/demo-rerun")
     for words in ("", " dry_run=true"):
@@ -96,6 +100,7 @@ def test_what_was_repeated_before_is_not_compared_again(call: Shell, workspace: 
     assert promised_bytes(workspace / "results/demo-rerun") == before
 
 
+@pytest.mark.slow
 def test_part_that_was_repeated_before_is_not_compared_with_the_rest(
     call: Shell, workspace: Path
 ) -> None:
@@ -105,6 +110,7 @@ def test_part_that_was_repeated_before_is_not_compared_with_the_rest(
     assert "results/demo-rerun/gqa is finished" in finished.stderr
 
 
+@pytest.mark.slow
 def test_failures_that_the_original_has_not_are_asked_again(workspace: Path) -> None:
     folder = workspace / "results/demo-rerun/gqa"
     with AnswerStore(folder) as store:
@@ -129,6 +135,7 @@ def test_failures_that_the_original_has_not_are_asked_again(workspace: Path) -> 
     assert asked == [["gqa"]]
 
 
+@pytest.mark.slow
 def test_task_that_was_set_aside_is_compared_with_its_repetition(workspace: Path) -> None:
     (workspace / "results/demo/gqa").rename(workspace / "results/demo/gqa.old-1")
     words = [f"manifest={workspace}/results/demo/gqa.old-1", f"results_dir={workspace}/results"]

@@ -49,6 +49,7 @@ def test_summaries_and_files_are_those_of_the_program(
             assert (tmp_path / "here" / task / file).read_bytes() == there.read_bytes()
 
 
+@pytest.mark.slow
 def test_stored_run_is_one_for_the_other_programs(
     demo: LoadedModel, program: Finished, shell: Shell, tmp_path: Path
 ) -> None:

@@ -44,6 +44,7 @@ def native(folder: Path) -> LoadedModel:
     return LoadedModel(tokenizer, model, CLIPImageProcessor.from_pretrained(folder), 2048)
 
 
+@pytest.mark.few_cases(2)
 @pytest.mark.parametrize("engine", ["packed", "sequential"])
 def test_answers_are_those_of_the_own_class(
     demo: LoadedModel, native: LoadedModel, engine: str

@@ -55,6 +55,7 @@ def test_run_goes_to_its_project(
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_figures_of_other_answers_are_not_sent(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -69,6 +70,7 @@ def test_figures_of_other_answers_are_not_sent(
     assert f"{folder} is edited" in caplog.text
 
 
+@pytest.mark.slow
 def test_later_run_goes_into_the_same_one_of_wandb(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

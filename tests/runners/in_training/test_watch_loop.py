@@ -55,6 +55,7 @@ def visits(folder: Path, quiet_s: float, seconds: float) -> list[bool]:
     return settled
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("ahead_s", [3600.0, 30 * 86400.0])
 def test_clock_that_runs_ahead_holds_up_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, ahead_s: float

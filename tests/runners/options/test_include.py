@@ -126,6 +126,7 @@ def test_prompt_without_a_system_text_begins_with_the_first_turn(
     assert render_question("mine", "Hi.", 0) == prompt
 
 
+@pytest.mark.slow
 def test_a_sweep_includes_in_every_job(own: Path) -> None:
     words = ("-m", f"include={own}", "task=mine", "tasks.mine.data_dir=a,b", "conversation=mine")
     code, jobs = compose(*words)

@@ -312,6 +312,7 @@ def test_a_sweep_ends_with_one_table_of_its_jobs(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_overrides_may_stand_on_both_sides_of_the_sweep_flag() -> None:
     seen: list[str] = []
     job = returning({"/a": 0, "/b": 0}, seen)
@@ -351,7 +352,7 @@ def test_option_that_a_plus_put_in_is_refused(
     assert f"`{option[1:].partition('=')[0]}` is no option" in finished.stderr
 
 
-@pytest.mark.few_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["runners.leaderboard", "runners.eval --help"])
 def test_reader_that_has_seen_enough_is_no_error(
     program: str, shell: Shell, tmp_path: Path

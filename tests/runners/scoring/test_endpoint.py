@@ -93,6 +93,7 @@ def test_endpoint_that_takes_no_calls_leaves_it_incomplete(
     assert [r["content"] for r in replies_of(tmp_path)] == ["0.5"]  # what was paid for is kept
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize(
     ("answer", "named"),
     [(failure(500), "no reply in 2 attempts"), ((200, "{not", {}), "malformed")],
@@ -276,6 +277,7 @@ def with_user(base_url: str) -> str:
     return base_url.replace("://", "://someone:hunter2@")
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("failing", [False, True])
 def test_password_in_the_address_is_sent_and_never_stored(
     failing: bool,

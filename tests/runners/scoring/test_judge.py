@@ -94,6 +94,7 @@ def test_judges_are_kept_apart(
     assert re.search(r"No replies of third .*, but of (first|second)", capsys.readouterr().err)
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("again", ["/", ""])
 def test_endpoint_is_the_same_with_a_slash_behind_it(
     again: str, mmvet: Path, tmp_path: Path
@@ -214,6 +215,7 @@ def test_given_replies_score_offline(mmvet: Path, tmp_path: Path) -> None:
     assert (summary["metrics"]["score"], summary["judge"]["model"]) == (1.0, "j")
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("is_numbered", [True, False])
 def test_reviews_of_other_answers_are_not_those_of_a_stored_run(
     is_numbered: bool, bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

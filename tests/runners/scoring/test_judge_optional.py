@@ -46,6 +46,7 @@ def test_words_decide_until_a_judge_is_asked(data: Path, tmp_path: Path) -> None
     assert all("Prediction answer:Yes\nOutput:" in prompt for prompt in server.prompts)
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("by", ["replies", "endpoint"])
 def test_figures_of_a_judge_are_not_replaced_by_those_without_one(
     by: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

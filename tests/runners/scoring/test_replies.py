@@ -277,6 +277,7 @@ def test_first_interrupt_stores_what_is_paid_for(begin: Callable[..., Any], tmp_
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_more", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_second_interrupt_waits_for_no_reply(
     num_more: int, begin: Callable[..., Any], tmp_path: Path

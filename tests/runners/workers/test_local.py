@@ -73,6 +73,7 @@ def answers(worker: LocalWorker) -> tuple[list[Completion | Failure], ItemDone]:
     return results, message
 
 
+@pytest.mark.slow
 def test_items_are_answered_in_turn(worker: LocalWorker, tiny_checkpoint: Path) -> None:
     ready = next_message(worker)
     assert isinstance(ready, Ready)

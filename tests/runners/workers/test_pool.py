@@ -83,6 +83,7 @@ def pool() -> Iterator[LocalWorkers]:
         yield workers
 
 
+@pytest.mark.slow
 def test_two_workers_share_the_work_and_the_threshold(
     pool: LocalWorkers, tiny_checkpoint: Path
 ) -> None:
@@ -415,6 +416,7 @@ def test_many_bad_questions_side_by_side_are_found_and_all_others_answered(
     assert {key for key, cause in told.items() if cause == "worker_died"} == set(bad)
 
 
+@pytest.mark.slow
 def test_worker_that_dies_over_everything_is_given_up_while_another_answers() -> None:
     every = numbers(200)
 
@@ -431,6 +433,7 @@ def test_worker_that_dies_over_everything_is_given_up_while_another_answers() ->
     assert len(results) == 200
 
 
+@pytest.mark.slow
 def test_slow_worker_does_not_hold_up_the_others() -> None:
     rng = np.random.default_rng(0)
     costs = list(rng.uniform(0.01, 0.06, 120))

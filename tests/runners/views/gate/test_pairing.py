@@ -66,6 +66,7 @@ def test_what_the_figures_do_not_say_is_told(capsys: pytest.CaptureFixture[str])
         assert "mean score of the questions, not its f1, which is 70.00" in said
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

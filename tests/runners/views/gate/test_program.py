@@ -43,6 +43,7 @@ def test_bad_options_are_refused(
     assert reason in capsys.readouterr().err
 
 
+@pytest.mark.few_cases(1)
 @pytest.mark.parametrize("refused", ["candidate=other", "candidate=gone", "alpha=2", "baseline=x"])
 def test_refusal_leaves_no_earlier_verdict(refused: str) -> None:
     store("old", "gqa", right(30))

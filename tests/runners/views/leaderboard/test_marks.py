@@ -143,6 +143,7 @@ def put_hashes(folder: Path, **hashes: str | None) -> None:
     (folder / "summary.json").write_text(json.dumps(summary))
 
 
+@pytest.mark.few_cases(3)
 @pytest.mark.parametrize(
     ("asked", "odd"),
     [

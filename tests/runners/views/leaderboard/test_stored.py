@@ -82,7 +82,7 @@ def test_folders_that_are_no_runs_are_passed_over(results: Path, build: Build) -
     assert "Not finished" not in built.stdout
 
 
-@pytest.mark.few_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["summary.json", "manifest.json"])
 def test_odd_files_are_a_row_or_a_remark_and_never_a_crash(file: str, tmp_path: Path) -> None:
     folder = write_task(
