@@ -22,7 +22,9 @@ def main(argv: Sequence[str]) -> int:
         sys.argv = [sys.argv[0], *options]
         return int(import_module(f"runners.{name}").main() or COMPLETE)
     try:
-        return _run(name, options)
+        code = _run(name, options)
+        sys.stdout.flush()
+        return code
     except ConfigError as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
@@ -49,9 +51,7 @@ def _run(name: str, options: list[str]) -> int:
     run = _own_commands().get(name)
     if run is None:
         raise ConfigError(f"{name!r} is nothing that {COMMAND} does. {_meant(name)}")
-    code = run(options)
-    sys.stdout.flush()
-    return code
+    return run(options)
 
 
 def _own_commands() -> Mapping[str, Callable[[Sequence[str]], int]]:

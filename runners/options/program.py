@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from io import TextIOWrapper
 from pathlib import Path
@@ -105,7 +105,20 @@ def main(
     except KeyboardInterrupt:
         code = INTERRUPTED
     ignore_interrupts()
-    sys.exit(code)
+    sys.exit(_print_rest(code))
+
+
+def _print_rest(code: int) -> int:
+    """Prints what is still held back; Python would at its end, with an exit code of its own."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # as in `| head`
+        _drop_output()
+    except OSError as error:
+        _drop_output()
+        tell(f"stdout cannot be written: {error.strerror}. Make room there, or print elsewhere.")
+        return code or INCOMPLETE
+    return code
 
 
 def _does_the_work(rank: int, count: int) -> bool:
@@ -136,7 +149,7 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
     try:
         use_folders(folders)
         if any(word in ("--help", "-h") for word in argv):
-            print(render_help(config_name, schema, argv), flush=True)
+            print(render_help(config_name, schema, argv))
             return COMPLETE
         if mistakes := find_mistakes(argv, config_name, schema):
             raise ConfigError("\n".join(mistakes))
@@ -168,7 +181,8 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
     jobs.tell_failures()
     swept = [*jobs.swept, *jobs.remote.collect()]
     if len(swept) > 1:
-        print(mask_secrets(render_jobs(swept)))
+        with suppress(BrokenPipeError):
+            print(mask_secrets(render_jobs(swept)))
     return exit_code([*jobs.codes, *(job.code for job in swept)])
 
 

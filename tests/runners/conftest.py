@@ -55,7 +55,8 @@ def promised_bytes(run_dir: Path) -> dict[str, bytes]:
 
 
 def program_environment(cache: Path) -> dict[str, str]:
-    environment = {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}
+    not_a_users = ("HYDRA_FULL_ERROR", "PYTHONUNBUFFERED")
+    environment = {k: v for k, v in os.environ.items() if k not in not_a_users}
     bin_dir = str(Path(sys.executable).parent)
     return environment | {
         "PATH": os.pathsep.join([bin_dir, environment.get("PATH", "")]),

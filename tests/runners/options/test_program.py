@@ -352,14 +352,40 @@ def test_option_that_a_plus_put_in_is_refused(
     assert f"`{option[1:].partition('=')[0]}` is no option" in finished.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("program", ["runners.leaderboard", "runners.eval --help"])
+@pytest.mark.few_cases(1)
+@pytest.mark.parametrize("unbuffered", ["", "PYTHONUNBUFFERED=1 "])
+@pytest.mark.parametrize(
+    "program", ["llava_evals list models", "llava_evals --help", "runners.eval --help"]
+)
 def test_reader_that_has_seen_enough_is_no_error(
-    program: str, shell: Shell, tmp_path: Path
+    program: str, unbuffered: str, shell: Shell, tmp_path: Path
 ) -> None:
-    (tmp_path / "results").mkdir()
-    finished = shell(f"python -m {program} | true", tmp_path)
+    command = f"{unbuffered}python -m {program}"
+    finished = shell(f"bash -o pipefail -c '{command} | true'", tmp_path)
     assert (finished.code, finished.stderr) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("unbuffered", "code"), [("", 0), ("PYTHONUNBUFFERED=1 ", 1)])
+def test_reader_that_has_seen_enough_of_a_table_is_no_error(
+    unbuffered: str, code: int, shell: Shell, tmp_path: Path
+) -> None:
+    """What is left undone because nobody reads it is not said to be done."""
+    command = f"{unbuffered}python -m runners.leaderboard"
+    (tmp_path / "results").mkdir()
+    finished = shell(f"bash -o pipefail -c '{command} | true'", tmp_path)
+    assert finished.code == code
+    assert "roken pipe" not in finished.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_table_that_finds_no_room_is_no_success(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    finished = shell("python -m runners.leaderboard > /dev/full", tmp_path)
+    assert finished.code == 1
+    assert "stdout cannot be written: No space left on device. Make room" in finished.stderr
+    assert "Exception" not in finished.stderr
 
 
 def test_cache_in_a_closed_home_keeps_no_program_from_its_end(
