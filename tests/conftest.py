@@ -35,7 +35,7 @@ settings.load_profile("shared_cores")
 
 gc.disable()  # until everything is collected
 
-LONGEST = ("test_packed_demo", "test_random_packs")
+LONGEST = ("test_packed_demo", "test_random_packs", "test_kill_storm")
 """The files whose slow tests take minutes each."""
 
 
