@@ -22,6 +22,8 @@ from urllib.parse import unquote, urlsplit
 
 from tqdm import tqdm
 
+from runners.errors import INCOMPLETE
+
 LOG_FILE = "run.log"
 _PACKAGES = ("runners", "evals", "llava")
 MASK = "***"
@@ -106,6 +108,27 @@ def tell(message: str, level: int = logging.ERROR) -> None:
     is_json = any(word.lstrip("+") == f"log={JSON}" for word in sys.argv[1:])
     handler = _ConsoleHandler(quiet=False, form=JSON if is_json else PLAIN)
     handler.emit(logging.LogRecord("runners", level, "", 0, message, None, None))
+
+
+def print_rest(code: int) -> int:
+    """Prints what stdout still holds; Python would at its end, with an exit code of its own.
+
+    Returns the exit code of the program: the given one, or 1 where the output found no room.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # as in `| head`
+        drop_output()
+    except OSError as error:
+        drop_output()
+        tell(f"stdout cannot be written: {error.strerror}. Make room there, or print elsewhere.")
+        return code or INCOMPLETE
+    return code
+
+
+def drop_output() -> None:
+    """Prints into the void from now on: nobody reads any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _JsonFormatter(logging.Formatter):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
@@ -11,6 +10,7 @@ from importlib import import_module
 from runners.command.names import COMMANDS, DETAILS, PROGRAMS, USAGE
 from runners.environment import COMMAND, installed_version, source_hash
 from runners.errors import BAD_INPUT, COMPLETE, INTERRUPTED, ConfigError
+from runners.logs import drop_output, print_rest
 
 _VERSIONS_OF = (COMMAND, "torch", "transformers")
 
@@ -22,16 +22,14 @@ def main(argv: Sequence[str]) -> int:
         sys.argv = [sys.argv[0], *options]
         return int(import_module(f"runners.{name}").main() or COMPLETE)
     try:
-        code = _run(name, options)
-        sys.stdout.flush()
-        return code
+        return print_rest(_run(name, options))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # as in `list models | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return COMPLETE
 
 

@@ -45,7 +45,7 @@ from runners.errors import (
     WorkerError,
     WriteError,
 )
-from runners.logs import mask_secrets, tell
+from runners.logs import drop_output, mask_secrets, print_rest, tell
 from runners.options.complaints import (
     FORBIDDEN,
     FULL_ERROR,
@@ -105,20 +105,7 @@ def main(
     except KeyboardInterrupt:
         code = INTERRUPTED
     ignore_interrupts()
-    sys.exit(_print_rest(code))
-
-
-def _print_rest(code: int) -> int:
-    """Prints what is still held back; Python would at its end, with an exit code of its own."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:  # as in `| head`
-        _drop_output()
-    except OSError as error:
-        _drop_output()
-        tell(f"stdout cannot be written: {error.strerror}. Make room there, or print elsewhere.")
-        return code or INCOMPLETE
-    return code
+    sys.exit(print_rest(code))
 
 
 def _does_the_work(rank: int, count: int) -> bool:
@@ -166,7 +153,7 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # as in `--help | head`
-        _drop_output()
+        drop_output()
         return COMPLETE
     except (ConfigError, HydraException, OmegaConfBaseException, ValueError) as error:
         if jobs.running:  # a defect of the program, not of its configuration
@@ -184,11 +171,6 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
         with suppress(BrokenPipeError):
             print(mask_secrets(render_jobs(swept)))
     return exit_code([*jobs.codes, *(job.code for job in swept)])
-
-
-def _drop_output() -> None:
-    """Prints into the void from now on: the reader of the pipe has seen enough."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def is_later_job() -> bool:
@@ -283,7 +265,7 @@ class _Jobs:
                 tell(_BEGINS_ANEW)
             return INCOMPLETE
         except BrokenPipeError:
-            _drop_output()
+            drop_output()
             return INCOMPLETE
         except OSError as error:
             known = DISK_FULL | FORBIDDEN | NO_PATH

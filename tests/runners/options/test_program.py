@@ -380,9 +380,12 @@ def test_reader_that_has_seen_enough_of_a_table_is_no_error(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_table_that_finds_no_room_is_no_success(shell: Shell, tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", ["runners.leaderboard", "llava_evals list models"])
+def test_output_that_finds_no_room_is_no_success(
+    program: str, shell: Shell, tmp_path: Path
+) -> None:
     (tmp_path / "results").mkdir()
-    finished = shell("python -m runners.leaderboard > /dev/full", tmp_path)
+    finished = shell(f"python -m {program} > /dev/full", tmp_path)
     assert finished.code == 1
     assert "stdout cannot be written: No space left on device. Make room" in finished.stderr
     assert "Exception" not in finished.stderr
