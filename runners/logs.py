@@ -1,4 +1,4 @@
-"""What a program tells while it works: on stderr, and in the run's own log file.
+"""What a program tells while it works, on stderr and in the run's log file; its end on stdout.
 
 Passwords and keys stand in no file, log or message. What is known to be secret (the key of an
 endpoint) is given; the rest is told by its form.

@@ -134,7 +134,6 @@ def test_answers_are_scored_again_and_imported_as_ranked_ones(
         assert found["metrics"] == summary["metrics"]
 
 
-@pytest.mark.slow
 def test_gate_does_not_compare_ranked_answers_with_generated_ones(
     capsys: pytest.CaptureFixture[str], in_own_folder: None
 ) -> None:
