@@ -8,6 +8,7 @@ import signal
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -94,6 +95,20 @@ def one_torch_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def offline_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """W&B, writing below tmp_path: its session, one a process, ends with the test.
+
+    W&B reads its variables once, when the session begins: the next test's would be ignored.
+    """
+    wandb = pytest.importorskip("wandb", reason="needs the extra `wandb`")
+    wandb.teardown()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    yield wandb
+    wandb.teardown()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -163,12 +164,12 @@ def test_every_option_is_in_the_table() -> None:
 
 @pytest.mark.slow
 def test_wandb_gets_the_figures(
-    loaded: LoadedModel, gqa: GQA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loaded: LoadedModel,
+    gqa: GQA,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    offline_wandb: ModuleType,
 ) -> None:
-    wandb = pytest.importorskip("wandb", reason="needs the extra `wandb`")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     summaries = runners.evaluate(
         *(loaded.model, loaded.tokenizer, loaded.image_processor, gqa),
@@ -180,7 +181,7 @@ def test_wandb_gets_the_figures(
     before_end, end = TRACKING.split("run.finish()")
     exec(before_end, names)
     run = names["run"]
-    assert isinstance(run, wandb.Run)
+    assert isinstance(run, offline_wandb.Run)
     expected = runners.flatten_metrics(summaries)
     assert expected["eval/gqa/accuracy"] == 1
     assert {name: run.summary[name] for name in expected} == expected

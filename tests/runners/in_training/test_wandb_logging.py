@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,20 +24,20 @@ from tests.runners.synthetic_runs import scores_of_mean, write_task
 @pytest.fixture
 def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     write_task(tmp_path / "results" / "A", "gqa", scores_of_mean(0.5, 8))
     return tmp_path / "results" / "A"
 
 
 @pytest.mark.slow
 def test_run_goes_to_its_project(
-    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    run_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    offline_wandb: ModuleType,
 ) -> None:
-    wandb = pytest.importorskip("wandb", reason="needs the extra `wandb`")
-    monkeypatch.setenv("WANDB_MODE", "offline")
     begun: list[Any] = []
     logged: list[Mapping[str, Any]] = []
-    init = wandb.init
+    init = offline_wandb.init
 
     def remember(**given: Any) -> Any:
         begun.append(init(**given))
@@ -45,8 +46,8 @@ def test_run_goes_to_its_project(
     def note(_run: Any, values: Mapping[str, Any], step: int | None = None) -> None:
         logged.append(values)
 
-    monkeypatch.setattr(wandb, "init", remember)
-    monkeypatch.setattr(wandb.Run, "log", note)
+    monkeypatch.setattr(offline_wandb, "init", remember)
+    monkeypatch.setattr(offline_wandb.Run, "log", note)
     assert log_to_project(run_dir, "team/llava", quiet=True) == 0
     [run] = begun
     assert (run.entity, run.project, run.name) == ("team", "llava", "A")
@@ -57,14 +58,12 @@ def test_run_goes_to_its_project(
 
 @pytest.mark.slow
 def test_figures_of_other_answers_are_not_sent(
-    run_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    run_dir: Path, offline_wandb: ModuleType, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wandb = pytest.importorskip("wandb", reason="needs the extra `wandb`")
-    monkeypatch.setenv("WANDB_MODE", "offline")
     folder = write_task(run_dir, "pope", scores_of_mean(0.25, 4))
     answers = folder / "predictions.jsonl"
     answers.write_text(answers.read_text().replace('"yes"', '"no"'))
-    with wandb.init(project="p") as run:
+    with offline_wandb.init(project="p") as run:
         assert {name.split("/")[1] for name in wandb_logging.log_run(run_dir, run)} == {"gqa"}
         assert list(run.config["eval"]["identity"]) == ["gqa"]
     assert f"{folder} is edited" in caplog.text
@@ -72,13 +71,10 @@ def test_figures_of_other_answers_are_not_sent(
 
 @pytest.mark.slow
 def test_later_run_goes_into_the_same_one_of_wandb(
-    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+    run_dir: Path, offline_wandb: ModuleType
 ) -> None:
-    wandb = pytest.importorskip("wandb", reason="needs the extra `wandb`")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
     write_task(run_dir.with_name("B"), "gqa", scores_of_mean(0.75, 8))
-    with wandb.init(project="p") as run:
+    with offline_wandb.init(project="p") as run:
         for name, accuracy in (("A", 0.5), ("B", 0.75)):
             wandb_logging.log_run(run_dir.with_name(name), run)
             assert run.summary["eval/gqa/accuracy"] == accuracy
