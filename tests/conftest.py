@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+from hydra import initialize_config_module
 from hydra._internal.hydra import Hydra
 from hydra.types import RunMode
 from hypothesis import HealthCheck, settings
@@ -80,6 +81,19 @@ def composed_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Hydra, "get_mode", get_mode)
+        yield
+
+
+@pytest.fixture
+def composed() -> Iterator[None]:
+    """Lets `hydra.compose` find the configuration.
+
+    Only for one test: while Hydra is initialized, no program can run in the same process.
+    """
+    from runners.options.register import register
+
+    register()
+    with initialize_config_module(version_base="1.3", config_module="conf"):
         yield
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_module
+from hydra import compose
 from omegaconf import OmegaConf
 
 from runners.options.build import read_settings, read_task_specs
 from runners.options.eval import EvalConfig
-from runners.options.register import register
 from runners.options.score import ScoreConfig
 from tests.house import CHECKOUT, PACKAGES, inside, modules, room
 
@@ -83,13 +81,6 @@ def test_composed_options_stay_at_the_border() -> None:
         if {"omegaconf", "hydra"} & {imported.split(".")[0] for imported in module.imports}
     ]
     assert beyond == []
-
-
-@pytest.fixture(scope="module")
-def composed() -> Iterator[None]:
-    register()
-    with initialize_config_module(version_base="1.3", config_module="conf"):
-        yield
 
 
 def test_only_experiments_say_that_they_are_sweeps() -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_module
+from hydra import compose
 
 from llava.generation.request import Completion
 from runners.errors import ConfigError
 from runners.options.build import read_task_specs
-from runners.options.register import register
 from runners.options.task_spec import TaskSpec
 from tests.evals.small_data import SMALL_DATA
 from tests.runners.chat_server import ChatServer
@@ -23,13 +22,6 @@ JUDGED = {
     "mmvet": {"judge": "j", "replies": "grades.json"},
     "llavabench": {"replies": "reviews.jsonl"},
 }
-
-
-@pytest.fixture(scope="module")
-def composed() -> Iterator[None]:
-    register()
-    with initialize_config_module(version_base="1.3", config_module="conf"):
-        yield
 
 
 def read_spec(name: str, data_dir: Path) -> TaskSpec:

@@ -6,11 +6,11 @@ import inspect
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_module
+from hydra import compose
 from hydra.utils import get_object
 
 from evals.benchmark import Benchmark
@@ -18,7 +18,6 @@ from runners.options.build import default_spec, read_task_specs
 from runners.options.eval import EvalConfig
 from runners.options.help_text import render_help
 from runners.options.mistakes import find_mistakes
-from runners.options.register import register
 from runners.options.task_spec import TaskSpec
 from runners.options.words import quote_free_text
 from tests.runners.conftest import Finished
@@ -27,13 +26,6 @@ TASKS = (
     *("gqa", "vqav2", "textvqa", "pope", "mme", "scienceqa", "seedbench", "vizwiz", "mmbench"),
     *("mmbench_cn", "ai2d", "chartqa", "docvqa", "infovqa", "okvqa"),
 )
-
-
-@pytest.fixture(scope="module")
-def composed() -> Iterator[None]:
-    register()
-    with initialize_config_module(version_base="1.3", config_module="conf"):
-        yield
 
 
 @pytest.mark.few_cases(4)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_module
+from hydra import compose
 from omegaconf import DictConfig
 
 from runners.errors import ConfigError
@@ -19,7 +18,6 @@ from runners.options.build import read_settings
 from runners.options.component import Component
 from runners.options.engine import ENGINES, EngineOptions, PackedOptions, SequentialOptions
 from runners.options.eval import EvalConfig
-from runners.options.register import register
 from runners.options.runner import RUNNERS, LocalOptions, RayOptions, RunnerOptions
 from runners.options.targets import locate
 
@@ -30,13 +28,6 @@ SEQUENTIAL, RAY = "engine=sequential", "runner=ray"
 def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-
-
-@pytest.fixture(scope="module")
-def composed() -> Iterator[None]:
-    register()
-    with initialize_config_module(version_base="1.3", config_module="conf"):
-        yield
 
 
 def composing(config: DictConfig) -> int:

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_module
+from hydra import compose
 from omegaconf import DictConfig
 
 from runners.options import program
-from runners.options.register import register
 from runners.options.sweep_jobs import EndedJob, RemoteJobs
 from tests.runners.conftest import CHECKOUT, Finished
 
@@ -97,14 +96,12 @@ def test_codes_are_those_of_one_sweep(tmp_path: Path) -> None:
     assert [job.code for job in second.collect()] == [2]
 
 
-def test_slurm_experiment_composes_and_names_the_resources() -> None:
-    register()
-    with initialize_config_module(version_base="1.3", config_module="conf"):
-        config = compose(
-            "eval",
-            overrides=["experiment=slurm-sweep", "model.path=a", "hydra.launcher.partition=gpu"],
-            return_hydra_config=True,
-        )
+def test_slurm_experiment_composes_and_names_the_resources(composed: None) -> None:
+    config = compose(
+        "eval",
+        overrides=["experiment=slurm-sweep", "model.path=a", "hydra.launcher.partition=gpu"],
+        return_hydra_config=True,
+    )
     launcher = config.hydra.launcher
     assert launcher._target_.endswith("SlurmLauncher")
     assert (launcher.gpus_per_node, launcher.partition) == (1, "gpu")
