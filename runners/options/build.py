@@ -119,6 +119,8 @@ def read_chosen_specs(config: DictConfig) -> dict[str, TaskSpec]:
             )
         specs[str(name)] = TaskSpec.from_json(content)
     _check_names(specs)
+    if "demo" in config.data:
+        _check_demo_data(Path(config.data.root), specs)
     return specs
 
 
@@ -166,6 +168,20 @@ def _ensure_demo_data(demo: DictConfig) -> Path:
         return ensure_demo_data(Path(cache_dir(), "demo"), **options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"`data.demo` cannot be generated: {reason_of(error)}") from error
+
+
+def _check_demo_data(root: Path, specs: Mapping[str, TaskSpec]) -> None:
+    """Checks that the demo data have what is asked; a folder of the user's own is his affair."""
+    there = sorted(folder.name for folder in root.iterdir() if folder.is_dir())
+    folders = {name: Path(str(spec.options.get("data_dir"))) for name, spec in specs.items()}
+    missing = [
+        name for name, folder in folders.items() if root in folder.parents and not folder.exists()
+    ]
+    if missing:
+        raise ConfigError(
+            f"data=demo has questions for {', '.join(there)}, but none for {', '.join(missing)}. "
+            "Choose among these with task=NAME, or leave data=demo out."
+        )
 
 
 def _check_names(specs: Mapping[str, TaskSpec]) -> None:

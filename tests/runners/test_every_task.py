@@ -147,3 +147,9 @@ def test_upload_is_made_of_the_run(
     finished = shell(command, evaluated.workspace)
     assert finished.code == 0, finished.stderr
     assert "3 questions listed, 3 answered" in finished.stdout
+
+
+def test_benchmark_without_demo_data_is_named(composed: None, tmp_path: Path) -> None:
+    words = ["data=demo", "task=[gqa,pope,mme]", f"tasks.mme.data_dir={tmp_path / 'mme'}"]
+    with pytest.raises(ConfigError, match=r"for gqa, scienceqa, vqav2, but none for pope\. "):
+        read_task_specs(compose("eval", overrides=words))
