@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import floor, log2, sqrt
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 from evals.figures.statistics import (
+    MANY_CLUSTERS,
     Clusters,
     Values,
     clustered_standard_error,
@@ -37,8 +38,6 @@ NUM_DRAWS = 100_000
 
 _MAX_ENUMERATED = 14  # values, of which all 16,384 ways to set the signs are tried
 _SIGNS_AT_A_TIME = 1 << 22  # 32 MiB of them
-_CHANGED_CLUSTERS = 30
-"""With so many of them their spread is known well, by the usual rule."""
 _LATTICES = (1, 10, 30, 100, 300)  # thirds, tenths and their products: all exact scorers' steps
 _MAX_LATTICE = 1 << 20
 _NOISE = 1e-9  # of sums in floating point; no scorer has differences so small
@@ -185,18 +184,27 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def detectable_difference(
-    standard_error: float, *, alpha: float = 0.05, power: float = 0.8
-) -> float:
-    """The smallest true difference that a two-sided test at alpha finds with the given power.
+    comparison: PairedComparison, *, alpha: float = 0.05, power: float = 0.8
+) -> float | None:
+    """The smallest true drop that a two-sided test at alpha finds with the given power.
 
     (z(1 - alpha / 2) + z(power)) SE, the usual normal approximation; the chance to find a
-    difference of the wrong sign is left out.
-
-    >>> round(detectable_difference(0.01), 4)
-    0.028
+    difference of the wrong sign is left out. Where scores changed in too few clusters for it, the
+    drop is at least the share of the effective clusters that has to be lost, and none gained, until
+    the exact test finds it with that power. None with fewer than two clusters, or where the test
+    would find nothing, were all of them lost.
     """
+    if comparison.standard_error is None:
+        return None
     quantiles = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
-    return float(quantiles) * standard_error
+    usual = float(quantiles) * comparison.standard_error
+    if comparison.changed_clusters >= MANY_CLUSTERS:
+        return usual
+    fewest = floor(1 - log2(alpha)) + 1  # with one less, 2 / 2 ** fewest is not below alpha
+    number = comparison.effective_clusters
+    if fewest > number:
+        return None
+    return max(usual, float(stats.beta.ppf(power, fewest, number - fewest + 1)))
 
 
 def drop_bound(comparison: PairedComparison, *, alpha: float = 0.05) -> float | None:
@@ -214,7 +222,7 @@ def drop_bound(comparison: PairedComparison, *, alpha: float = 0.05) -> float | 
     if comparison.standard_error is None:
         return None
     t = float(stats.t.ppf(1 - alpha, comparison.num_clusters - 1))
-    is_told = comparison.changed_clusters >= _CHANGED_CLUSTERS
+    is_told = comparison.changed_clusters >= MANY_CLUSTERS
     squared = t * t
     number = comparison.num_questions if is_told else comparison.effective_clusters
     spread = sqrt((comparison.standard_error * number) ** 2 + squared / 4)

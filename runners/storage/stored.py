@@ -109,11 +109,8 @@ class StoredTask:
         """What names the run to a program that is started here, as a shell reads it."""
         from runners.options.words import quote_if_read  # with hydra, which reading does without
 
-        results_dir = self.folder.parent.parent
-        words = [f"run={quote_if_read(self.run)}"]
-        if results_dir.absolute() != Path("results").absolute():  # where runs are by default
-            words.append(f"results_dir={quote_if_read(str(results_dir))}")
-        return shlex.join(words)
+        run = shlex.quote(f"run={quote_if_read(self.run)}")
+        return f"{run}{_results_option(self.folder.parent.parent)}"
 
     @cached_property
     def manifest(self) -> Manifest | None:
@@ -353,6 +350,15 @@ def list_runs(results_dir: Path, tell: Callable[[str], None] = logger.warning) -
     return [run for run in runs if run.tasks]
 
 
+def _results_option(results_dir: Path) -> str:
+    """What names the folder of runs in a command, with a blank before it; empty by default."""
+    from runners.options.words import quote_if_read  # with hydra, which reading does without
+
+    if results_dir.absolute() == Path("results").absolute():
+        return ""
+    return f" {shlex.quote(f'results_dir={quote_if_read(str(results_dir))}')}"
+
+
 def find_run(name: str, results_dir: Path, option: str) -> StoredRun:
     """Returns the run that is named by its name or by the path of its folder.
 
@@ -371,7 +377,8 @@ def find_run(name: str, results_dir: Path, option: str) -> StoredRun:
                     raise ConfigError(
                         f"`{option}` must name a run, but {folder} is a checkpoint. Evaluate it "
                         f"first, and give the name of that run: python -m runners.eval "
-                        f"model.path={folder} task=NAME run=RUN, then {option}=RUN."
+                        f"model.path={folder} task=NAME run=RUN{_results_option(results_dir)}, "
+                        f"then {option}=RUN."
                     )
                 raise ConfigError(
                     f"{folder} holds no task with answers. Check `{option}`: it names a run, not a "
@@ -381,7 +388,8 @@ def find_run(name: str, results_dir: Path, option: str) -> StoredRun:
     if _is_in_zoo(name):
         raise ConfigError(
             f"`{option}` is {name}, a model of the zoo, but {results_dir} holds no run of it. "
-            f"Answer the questions first: python -m runners.eval model={name} task=NAME."
+            f"Answer the questions first: python -m runners.eval model={name} task=NAME"
+            f"{_results_option(results_dir)}."
         )
     there = [run.name for run in list_runs(results_dir)] if results_dir.is_dir() else []
     raise ConfigError(

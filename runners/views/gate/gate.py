@@ -1,8 +1,8 @@
 """The verdict: does the candidate pass, fail, or can these questions not tell?
 
 A task fails if the candidate's score dropped and chance does not explain it. It passes if nothing
-changed, or if a drop that matters is ruled out. Otherwise it is undecided, which is no pass: too
-few questions prove nothing.
+changed, if the score rose and chance does not explain it, or if a drop that matters is ruled out.
+Otherwise it is undecided, which is no pass: too few questions prove nothing.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class TaskVerdict:
     Attributes:
         pair: The task of both runs.
         p_adjusted: The p value, adjusted for the number of tasks.
-        detectable: The smallest drop that would be found with 80% power; None if too little
-            changed to tell.
+        detectable: The smallest drop that would be found with 80% power; None if the images are
+            too few for any.
         verdict: `pass`, `fail` or `undecided`.
         remarks: What a reader of the figures has to know.
     """
@@ -100,14 +100,18 @@ def _judge(pair: Pair, p_adjusted: float, settings: RegressConfig, level: float)
     found, alpha = pair.comparison, settings.alpha
     bound = drop_bound(found, alpha=alpha)  # the largest drop that the data leave open
     allowed = MARGIN if settings.max_drop is None else settings.max_drop
-    detectable = None
-    if found.standard_error:  # None for one image, 0 where nothing changed
-        detectable = detectable_difference(found.standard_error, alpha=level)
+    detectable = detectable_difference(found, alpha=level)
     remarks = pair.remarks
-    # A significant drop fails, be it surely within the margin.
-    if p_adjusted < alpha and -found.difference > (settings.max_drop or 0.0):
+    is_significant = p_adjusted < alpha
+    # A significant drop fails, be it surely within the margin. A significant gain passes: the same
+    # test rules out any drop, where the bound, which supposes less, may leave one open.
+    if is_significant and -found.difference > (settings.max_drop or 0.0):
         verdict = FAIL
-    elif pair.is_unchanged or (bound is not None and bound <= allowed):
+    elif (
+        pair.is_unchanged
+        or (is_significant and found.difference > 0)
+        or (bound is not None and bound <= allowed)
+    ):
         verdict = PASS
         if pair.is_unchanged:
             remarks = (*remarks, f"{pair.task}: no answer differs, as they were compared.")
@@ -115,7 +119,9 @@ def _judge(pair: Pair, p_adjusted: float, settings: RegressConfig, level: float)
         verdict = UNDECIDED
         reason = _why_undecided(found, bound, allowed, detectable, alpha)
         way = "Allow a larger drop with max_drop=, or ask a benchmark with more questions."
-        if pair.is_limited:
+        if not pair.is_answered:
+            way = "First have the questions answered that have no answer."
+        elif pair.is_limited:
             way = "Ask more of them: raise `limit`, or leave it out."
         elif not pair.is_whole:
             way = "Ask the rest of them too, or join the shards that did."
@@ -141,7 +147,7 @@ def _why_undecided(
         return f"{asked} are about one image, which says nothing about others"
     if found.num_clusters < found.num_questions:
         asked += f" in {found.num_clusters:,} groups (by image)"
-    power = "too few scores changed to tell which drop they would show"
+    power = "they are too few to show any drop with 80% power"
     if detectable is not None:
         power = f"they show a drop of {100 * detectable:.2f} points with 80% power"
     return (

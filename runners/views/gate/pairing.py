@@ -35,6 +35,7 @@ class Pair:
         comparison: The candidate against the baseline.
         is_whole: Whether both runs were asked all questions of the split.
         is_limited: Whether a run was asked fewer by its option `limit`.
+        is_answered: Whether both runs have answered all that they were asked.
         is_unchanged: Whether identical answers show that nothing changed.
         is_same: Whether both are one run, or copies of one, or imports of one answer file.
         hashes: What the scores of the baseline and of the candidate were made of.
@@ -46,6 +47,7 @@ class Pair:
     comparison: PairedComparison
     is_whole: bool
     is_limited: bool
+    is_answered: bool
     is_unchanged: bool
     is_same: bool
     hashes: tuple[Hashes, Hashes]
@@ -119,6 +121,7 @@ def _pair(task: str, baseline: StoredRun, candidate: StoredRun, seed: int) -> Pa
         comparison=comparison,
         is_whole=is_whole,
         is_limited=any(side.summary.origin.limit is not None for side in (before, after)),
+        is_answered=not any(map(_num_unanswered, (before, after))),
         is_unchanged=is_identical and is_proof,
         is_same=baseline.folder.resolve() == candidate.folder.resolve(),
         hashes=(before.summary.hashes, after.summary.hashes),
@@ -196,8 +199,8 @@ def _remarks(before: FinishedTask, after: FinishedTask, num_common: int) -> Iter
 
 def _remarks_on(name: str, side: FinishedTask, common: AbstractSet[str]) -> Iterator[str]:
     """What has to be known of one of the runs."""
-    answered, asked = side.summary.num_answered, side.summary.num_questions
-    if answered < asked:
+    if _num_unanswered(side):
+        answered, asked = side.summary.num_answered, side.summary.num_questions
         others = "the others count as wrong."
         yield f"the {name} answered {answered:,} of {asked:,} questions; {others}"
     if side.summary.on_other_data:
@@ -209,6 +212,10 @@ def _remarks_on(name: str, side: FinishedTask, common: AbstractSet[str]) -> Iter
             f"it is not known about which images the {name} was asked {unknown:,} of the "
             f"{len(common):,} questions."
         )
+
+
+def _num_unanswered(side: FinishedTask) -> int:
+    return side.summary.num_questions - side.summary.num_answered
 
 
 def _plain(value: Any) -> str:

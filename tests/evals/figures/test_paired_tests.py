@@ -158,7 +158,35 @@ def test_bound_over_many_changes_is_the_usual_one():
     assert drop_bound(found, alpha=0.01) > drop_bound(found, alpha=0.05)
 
 
-def test_detectable_difference_shrinks_with_the_error_and_grows_with_certainty():
-    assert detectable_difference(0.01) == pytest.approx((1.959964 + 0.841621) * 0.01, rel=1e-6)
-    assert detectable_difference(0.01, alpha=0.01) > detectable_difference(0.01)
-    assert detectable_difference(0.01, power=0.9) > detectable_difference(0.01)
+def changed(num_lost, num_gained, num_questions, num_images=None):
+    images = [str(n % (num_images or num_questions)) for n in range(num_questions)]
+    before = [1.0] * num_lost + [0.0] * (num_questions - num_lost)
+    after = [0.0] * num_lost + [1.0] * num_gained
+    return compare_paired(before, after + [0.0] * (num_questions - len(after)), images)
+
+
+def test_interval_of_a_difference_ends_where_no_difference_can_be():
+    found = changed(3, 0, 5)
+    assert found.interval == (-1.0, pytest.approx(-0.6 + stats.t.ppf(0.975, 4) * 0.06**0.5))
+
+
+def test_detectable_difference_over_many_changes_is_the_usual_one():
+    found = changed(40, 20, 2000)
+    quantiles = 1.959964 + 0.841621
+    assert detectable_difference(found) == pytest.approx(quantiles * found.standard_error, rel=1e-6)
+    assert detectable_difference(found, alpha=0.01) > detectable_difference(found)
+    assert detectable_difference(found, power=0.9) > detectable_difference(found)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.025, 0.25, 0.01])
+@pytest.mark.parametrize(("lost", "gained", "number"), [(0, 0, 60), (1, 0, 20), (3, 0, 120)])
+def test_detectable_difference_after_few_changes_is_what_mcnemar_finds(alpha, lost, gained, number):
+    drop = detectable_difference(changed(lost, gained, number), alpha=alpha)
+    fewest = next(n for n in range(number) if mcnemar_p(0, n) < alpha)
+    assert stats.binom.sf(fewest - 1, number, drop) == pytest.approx(0.8)
+
+
+def test_detectable_difference_over_few_images_is_none_where_the_test_can_find_nothing():
+    assert detectable_difference(changed(0, 0, 5)) is None
+    assert detectable_difference(changed(2, 1, 600, num_images=5)) is None
+    assert detectable_difference(changed(2, 1, 600, num_images=6)) == pytest.approx(0.8 ** (1 / 6))

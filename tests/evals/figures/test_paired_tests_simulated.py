@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from evals.figures.paired_tests import (
+    PairedComparison,
     compare_paired,
     detectable_difference,
     drop_bound,
@@ -82,25 +83,26 @@ def test_questions_that_depend_on_each_other_would_give_false_alarms():
     assert alarms / 500 > ALPHA + error_of(ALPHA, 500)  # so the simulation can tell
 
 
-def gqa_detections(drop: float, num_draws: int, seed: int) -> tuple[float, float]:
-    """How often a drop is found, and the mean standard error of the difference."""
+def gqa_pairs(drop: float, num_draws: int, seed: int) -> tuple[list[PairedComparison], float]:
+    """Pairs of which one is worse by a drop, and how often it is found."""
     generator = np.random.default_rng(seed)
     images = GQA.images(generator)
-    found = [compare_paired(*GQA.draw(images, generator, drop), images) for _ in range(num_draws)]
-    detected = np.mean([comparison.p < ALPHA and comparison.difference < 0 for comparison in found])
-    return float(detected), float(np.mean([comparison.standard_error for comparison in found]))
+    pairs = [compare_paired(*GQA.draw(images, generator, drop), images) for _ in range(num_draws)]
+    return pairs, float(np.mean([pair.p < ALPHA and pair.difference < 0 for pair in pairs]))
 
 
 def test_one_point_on_gqa_is_found_with_the_computed_power():
-    detected, error = gqa_detections(0.01, num_draws=300, seed=22)
+    pairs, detected = gqa_pairs(0.01, num_draws=300, seed=22)
+    error = np.mean([pair.standard_error for pair in pairs])
     power = stats.norm.cdf(0.01 / error - stats.norm.ppf(1 - ALPHA / 2))
     assert 0.6 < power < 0.99
     assert detected == pytest.approx(power, abs=error_of(power, 300))
 
 
 def test_detectable_drop_on_gqa_is_found_with_80_percent_power():
-    _, error = gqa_detections(0.0, num_draws=40, seed=23)
-    detected, _ = gqa_detections(detectable_difference(error), num_draws=300, seed=24)
+    pairs, _ = gqa_pairs(0.0, num_draws=40, seed=23)
+    drop = float(np.mean([detectable_difference(pair) for pair in pairs]))
+    _, detected = gqa_pairs(drop, num_draws=300, seed=24)
     assert detected == pytest.approx(0.8, abs=error_of(0.8, 300))
 
 

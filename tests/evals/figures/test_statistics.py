@@ -3,12 +3,17 @@ from math import sqrt
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from scipy import stats
 
 from evals.figures.statistics import (
+    EXACT,
+    MANY_CLUSTERS,
     MAX_JACKKNIFE_GROUPS,
+    NORMAL,
     Z_95,
     clustered_standard_error,
     confidence_interval,
+    interval_of,
     jackknife_standard_error,
 )
 
@@ -49,7 +54,7 @@ def test_equals_the_clustered_error_of_statsmodels(seed, num_questions, num_clus
     clusters = generator.integers(0, num_clusters, num_questions)
     values = (generator.random(num_questions) < generator.random(num_clusters)[clusters]) * 1.0
     fitted = sm.OLS(values, np.ones(num_questions)).fit(
-        cov_type="cluster", cov_kwds={"groups": clusters}
+        cov_type="cluster", cov_kwds={"groups": clusters}, use_t=num_clusters < MANY_CLUSTERS
     )
     got = clustered_standard_error(values, [str(c) for c in clusters])
     assert got == pytest.approx(fitted.bse[0], abs=1e-9, rel=1e-9)
@@ -61,7 +66,54 @@ def test_interval_is_centered_on_the_mean():
     low, high = confidence_interval([1.0, 0.0, 1.0, 1.0], ["a", "a", "b", "c"])
     error = clustered_standard_error([1.0, 0.0, 1.0, 1.0], ["a", "a", "b", "c"])
     assert (low + high) / 2 == pytest.approx(0.75)
-    assert high - low == pytest.approx(2 * 1.96 * error, rel=1e-4)
+    assert high - low == pytest.approx(2 * stats.t.ppf(0.975, 2) * error)
+
+
+def few(number, value, *, share=True):
+    """The interval of a figure whose standard error is 0.02, over so many questions and images."""
+    return interval_of(value, 0.02, [str(n) for n in range(number)], largest=1.0 if share else None)
+
+
+def test_over_few_images_a_share_has_the_exact_interval_and_over_more_the_normal_one():
+    assert [few(number, 0.9).method for number in (2, 29, 30)] == [EXACT, EXACT, NORMAL]
+    assert few(30, 0.9).ends == pytest.approx((0.9 - 1.96 * 0.02, 0.9 + 1.96 * 0.02), abs=1e-5)
+    assert few(29, 3.0, share=False).method == NORMAL  # no share, so no draws
+
+
+@pytest.mark.parametrize(("hits", "number"), [(2, 3), (1, 12), (28, 29)])
+def test_exact_interval_of_few_questions_about_an_image_each_is_scipys(hits, number):
+    values, images = [1.0] * hits + [0.0] * (number - hits), [str(n) for n in range(number)]
+    error = clustered_standard_error(values, images)
+    expected = stats.binomtest(hits, number).proportion_ci(0.95, method="exact")
+    assert interval_of(hits / number, error, images).ends == pytest.approx(tuple(expected))
+
+
+@pytest.mark.parametrize("scale", [1.0, 2000.0])
+def test_exact_interval_of_questions_about_few_images_is_korn_and_graubards(scale):
+    generator = np.random.default_rng(3)
+    images = np.repeat(np.arange(9), 7)
+    values = (generator.random(63) < generator.beta(4, 2, 9)[images]) * scale
+    error, mean = clustered_standard_error(values, images), values.mean() / scale
+    ratio = stats.t.ppf(0.975, 62) / stats.t.ppf(0.975, 8)
+    number = mean * (1 - mean) / (error / scale) ** 2 * 63 / 62 * ratio**2
+    low = stats.beta.ppf(0.025, mean * number, number * (1 - mean) + 1)
+    high = stats.beta.ppf(0.975, mean * number + 1, number * (1 - mean))
+    found = interval_of(mean * scale, error, images, largest=scale)
+    assert found.ends == pytest.approx((low * scale, high * scale))
+
+
+@pytest.mark.parametrize("num_images", [4, 12, 25])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_interval_over_few_images_covers_the_truth(num_images, share):
+    generator = np.random.default_rng(4)
+    images = np.repeat(np.arange(num_images), 3)
+    covered = 0
+    for _ in range(400):
+        difficulty = generator.beta(7 * share, 7 * (1 - share), num_images)
+        values = (generator.random(len(images)) < difficulty[images]) * 1.0
+        found = interval_of(values.mean(), clustered_standard_error(values, images), images)
+        covered += found.low <= share <= found.high
+    assert covered / 400 >= 0.93  # the normal one: 0.87 of 0.5 over 4 images
 
 
 def test_single_cluster_has_no_interval():

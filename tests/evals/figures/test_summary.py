@@ -62,7 +62,8 @@ def test_without_any_answer_there_are_no_answered_figures(task):
 
 def test_interval_is_clustered_and_stays_within_the_scale(task):
     low, high = summarize(task, scores_of(task, "yes", "yes", "no", "no"), {}).interval
-    assert (low, high) == (0.0, 1.0)  # two clusters, 0.5 +- 0.98
+    # One of two images right, one wrong: the exact interval of 1 in 2.
+    assert (low, high) == pytest.approx((beta.ppf(0.025, 1, 2), beta.ppf(0.975, 2, 1)))
 
 
 @pytest.mark.parametrize(
@@ -93,8 +94,8 @@ def test_summary_is_json_with_the_documented_names(task):
         "metrics": {"accuracy": 0.25},
         "metrics_answered": {"accuracy": 1.0},
         "breakdowns": {},
-        "interval": [0.0, pytest.approx(0.25 + 1.96 * 0.25, abs=1e-3)],
-        "interval_method": "normal",
+        "interval": pytest.approx([beta.ppf(0.025, 0.5, 2.5), beta.ppf(0.975, 1.5, 1.5)]),
+        "interval_method": "binomial",
         "num_questions": 4,
         "num_answered": 1,
         "coverage": 0.25,

@@ -515,3 +515,13 @@ def test_checkpoint_in_place_of_a_run_is_told_how_to_become_one(file: str, tmp_p
     told = f"{tmp_path} is a checkpoint.*eval model.path={tmp_path} task=NAME run=RUN.*baseline=RUN"
     with pytest.raises(ConfigError, match=told):
         find_run(str(tmp_path), RESULTS, "baseline")
+
+
+@pytest.mark.parametrize("place", ["results", "night 2"])
+def test_remedy_for_a_model_without_a_run_makes_it_where_it_is_looked_for(place: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        find_run("llava-demo", Path(place), "baseline")
+    command = str(refusal.value).partition("first: ")[2]
+    words = shlex.split(command.removesuffix("."))
+    elsewhere = [] if place == "results" else [f"results_dir='{place}'"]
+    assert words[2:] == ["runners.eval", "model=llava-demo", "task=NAME", *elsewhere]
