@@ -50,7 +50,7 @@ def _run(
     """Runs one evaluation, and sends its figures where the options say."""
     from runners.errors import COMPLETE, INCOMPLETE
     from runners.in_training.wandb_logging import log_to_project, require_wandb
-    from runners.logs import RunLog
+    from runners.logs import PLAIN, RunLog
     from runners.options.names import run_name
 
     if settings.wandb is None or settings.dry_run:
@@ -61,7 +61,8 @@ def _run(
         return code
     with RunLog(quiet=settings.quiet, form=settings.log):
         folder = Path(settings.results_dir, run_name(settings))
-        return max(code, log_to_project(folder, settings.wandb, quiet=settings.quiet))
+        quiet = settings.quiet or settings.log != PLAIN
+        return max(code, log_to_project(folder, settings.wandb, quiet=quiet))
 
 
 def main() -> None:

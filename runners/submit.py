@@ -76,9 +76,9 @@ def _answers_of(stored: StoredTask) -> AnswerFile:
     answers = stored.require_answers()
     if answers.num_bad:
         raise ConfigError(
-            f"{answers.num_bad:,} lines of {stored.answers_path} are not as they were "
-            "written, and no server should take them for the model's. Repeat the command that "
-            "answered the questions, which asks them again, or send the file as it is with "
+            f"{stored.answers_path}: lines that are not as they were written: "
+            f"{answers.num_bad:,}. No server should take them for the model's. Repeat the command "
+            "that answered the questions, which asks them again, or send the file as it is with "
             "predictions=FILE."
         )
     found = AnswerFile(answers=[], failed=[], unreadable=[])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from evals.errors import DataError
@@ -85,6 +87,22 @@ def _read_answers(line: Question, at_least: int) -> list[str]:
             "Add it, or choose another tasks.custom.scorer."
         )
     return texts
+
+
+def require_groups(path: Path, lines: Sequence[Question], fields: Sequence[str]) -> None:
+    """Checks that each field that groups are made of is that of a question at least.
+
+    Raises:
+        DataError: no question has one of them.
+    """
+    known = list(dict.fromkeys(name for line in lines for name in line.fields))
+    for field in fields:
+        if known and field not in known:
+            near = get_close_matches(field, known, n=1)
+            raise DataError(
+                f"{path}: no question has the field `{field}`, which `groups` names. "
+                + (f"Did you mean `{near[0]}`?" if near else f"There are: {', '.join(known)}.")
+            )
 
 
 def read_group(line: Question, field: str) -> str | None:

@@ -34,7 +34,7 @@ from evals.figures.metrics import break_down_all, count_unread, mean, mean_score
 from evals.grading import Graded, Grading, ask_or_name, find_replies
 from evals.reading.entries import files_of
 from evals.reading.images import image_in
-from evals.reading.own_questions import read_group, read_target
+from evals.reading.own_questions import read_group, read_target, require_groups
 from evals.reading.questions import Question, read_questions, sample_of
 from evals.reading.replies import JudgeRequest
 from evals.records import IN_RESULTS, Aggregate, Judgment, Prediction, Sample, Score
@@ -119,6 +119,7 @@ def Custom(  # noqa: N802, PLR0913 - stored manifests and configurations name it
         lines = list(read_questions(path))
         if images is not None:
             _refuse_misnamed(lines, folder)
+        require_groups(path, lines, fields)
         return [_parse(line, folder, scorer, fields) for line in lines]
 
     return Benchmark(

@@ -22,7 +22,7 @@ from runners.options.names import VERDICT, is_set_aside
 from runners.options.register import cache_dir
 from runners.storage.answer_lines import is_failure
 from runners.storage.files import SPOILED_SUFFIX, count_lines, read_intact_lines
-from runners.storage.stored import StoredTask
+from runners.storage.stored import StoredTask, require_results
 
 _SET_ASIDE, _CACHES, _ALL = KINDS = ("set_aside", "caches", "all")
 _OPTIONS = {"results_dir": "results", "what": _SET_ASIDE, "yes": "false"}
@@ -47,7 +47,7 @@ def clean(words: Sequence[str]) -> int:
     """Shows what can be removed, asks, and removes it; returns the exit code.
 
     Raises:
-        ConfigError: an option is wrong.
+        ConfigError: an option is wrong, or the folder with the results does not exist.
     """
     given = read_plain(words, _OPTIONS)
     if given["yes"] not in ("true", "false"):
@@ -55,7 +55,10 @@ def clean(words: Sequence[str]) -> int:
     what = given["what"]
     if what not in KINDS:
         raise ConfigError(f"`what` must be one of {', '.join(KINDS)}, but is {what!r}.")
-    set_aside = () if what == _CACHES else _set_aside(Path(given["results_dir"]))
+    results_dir = Path(given["results_dir"])
+    if what != _CACHES:
+        require_results(results_dir)
+    set_aside = () if what == _CACHES else _set_aside(results_dir)
     caches = list(_caches(Path(cache_dir())))
     found = [*set_aside, *(() if what == _SET_ASIDE else caches)]
     for each in found:

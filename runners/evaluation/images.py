@@ -120,8 +120,8 @@ def _hash_images(images: Mapping[str, ImageSource]) -> dict[str, str | None]:
     if not images:
         return {}
     logger.info(
-        "%d images have another size or time now, or only these were recorded; their pixels are "
-        "compared once",
+        "images with another size or time now, or of which only these were recorded: %d; their "
+        "pixels are compared once",
         len(images),
     )
     hashes: dict[str, str | None] = {}

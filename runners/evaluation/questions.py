@@ -6,7 +6,7 @@ Nothing of this lies on disk: what keeps answers does, see `runners.evaluation.r
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 from pathlib import Path
@@ -86,18 +86,25 @@ class AskedTask:
         return [sample for sample in self.samples if sample.key not in self.images.missing]
 
     def require_images(self) -> None:
-        """Checks that there is a question that can be answered.
+        """Checks that a question can be answered, and one about an image if any shows one.
+
+        Where others are asked, an image of any question of the split is enough.
 
         Raises:
             DataError: there is none.
         """
         missing = self.images.missing
-        if len(missing) == len(self.samples):
-            told = self.images.describe_missing(list(missing))
-            raise DataError(
-                f"{self.name}: {told} Put the images in place; no question can be answered. "
-                f"{self.task.without_images}".rstrip()
-            )
+        if not missing or _has_images(self.samples, self.images):
+            return
+        if len(missing) < len(self.samples) and _has_images(
+            self.all_samples, ImageFiles(self.all_samples)
+        ):
+            return
+        told = self.images.describe_missing(list(missing))
+        raise DataError(
+            f"{self.name}: {told} Put the images in place; no question about an image can be "
+            f"answered. {self.task.without_images}".rstrip()
+        )
 
     def report_missing(self, answered: AbstractSet[str]) -> None:
         """Says what becomes of questions without their images: an answer that is stored stays."""
@@ -233,3 +240,8 @@ class AskedTask:
                 data=sha256_of_json(self.data_hashes),
             ),
         )
+
+
+def _has_images(samples: Sequence[Sample], images: ImageFiles) -> bool:
+    """Whether the images of any question are there."""
+    return any(sample.images and sample.key not in images.missing for sample in samples)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llava.errors import reason_of
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
 from runners.in_training.flat_metrics import flatten_metrics
+from runners.storage.files import is_there, sha256_of_json, write_json
+from runners.storage.lock import explaining_disk_errors
 from runners.storage.run_table import read_figures, summary_rows
 from runners.storage.stored import read_run
 from runners.storage.summary import SummaryFile
@@ -19,13 +23,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+PREFIX = "eval"
+SENT_FILE = "wandb.json"
+"""Beside the benchmarks of a run: which figures W&B has taken, as a hash by project."""
+
 
 def log_summaries(
     summaries: Mapping[str, Mapping[str, Any]],
     run: Run,
     *,
     step: int | None = None,
-    prefix: str = "eval",
+    prefix: str = PREFIX,
 ) -> dict[str, float]:
     """Logs every metric as `<prefix>/<task>/<metric>`, and the table that `runners.eval` prints.
 
@@ -51,7 +59,7 @@ def log_summaries(
 
 
 def log_run(
-    run_dir: str | Path, run: Run, *, step: int | None = None, prefix: str = "eval"
+    run_dir: str | Path, run: Run, *, step: int | None = None, prefix: str = PREFIX
 ) -> dict[str, float]:
     """Logs the finished benchmarks of a stored run, and in the configuration what decided them.
 
@@ -92,29 +100,56 @@ def require_wandb() -> None:
 
 
 def log_to_project(run_dir: Path, project: str, *, quiet: bool = False) -> int:
-    """Logs a stored run as a run of its name in a project; returns an exit code.
+    """Logs a stored run as a run of its name in a project, and notes it; returns an exit code.
 
     Args:
         run_dir: The run's folder.
         project: Its name, or `ENTITY/PROJECT`.
-        quiet: Have W&B say nothing.
+        quiet: Have W&B itself say nothing.
+
+    Raises:
+        StoreError: W&B has the figures, but that cannot be noted.
     """
     import wandb
 
     entity, _, name = project.rpartition("/")
     try:
         options = wandb.Settings(silent=quiet, console="off")
+        wandb.setup(options)  # else what comes before the run, such as the login, is told
         with wandb.init(
             project=name, entity=entity or None, name=run_dir.name, settings=options
         ) as run:
-            log_run(run_dir, run)
+            figures = log_run(run_dir, run)
+            place, is_kept = Path(run.dir).parent if run.offline else run.url, not run.disabled
     except (wandb.Error, OSError) as error:  # the run itself is complete and stored
         logger.error(
             "W&B has not taken %s: %s. The results are in %s; the same command sends them again, "
             "with overwrite=false if it had overwrite=true.",
             run_dir.name,
-            error,
+            reason_of(error),
             run_dir,
         )
         return INCOMPLETE
+    if is_kept:  # nothing is with WANDB_MODE=disabled
+        logger.info("W&B has taken %s: %s", run_dir.name, place)
+        sent = {**_read_sent(run_dir), project: sha256_of_json(figures)}
+        with explaining_disk_errors(run_dir):
+            write_json(run_dir / SENT_FILE, sent)
     return COMPLETE
+
+
+def is_sent(run_dir: Path, project: str) -> bool:
+    """Whether W&B has taken the figures of a stored run, as they are now, into a project."""
+    stored = read_figures(read_run(run_dir))
+    figures = flatten_metrics({name: summary.to_json() for name, summary in stored.items()}, PREFIX)
+    return _read_sent(run_dir).get(project) == sha256_of_json(figures)
+
+
+def _read_sent(run_dir: Path) -> dict[str, object]:
+    """What is noted; nothing where that cannot be read, so that the figures are sent again."""
+    path = run_dir / SENT_FILE
+    try:
+        content = json.loads(path.read_bytes()) if is_there(path) else {}
+    except ValueError:
+        content = None
+    return content if isinstance(content, dict) else {}

@@ -27,6 +27,7 @@ from runners.in_training.checkpoint_folders import (
     last_change_s,
     what_is_missing,
 )
+from runners.in_training.wandb_logging import is_sent
 from runners.logs import mask_secrets
 from runners.options.names import run_name
 from runners.options.task_spec import TaskSpec
@@ -179,7 +180,7 @@ class Watch:
         return replace(settings, run=run_name(replace(settings, model=named)))
 
     def _is_evaluated(self, settings: WatchConfig) -> bool:
-        """Whether an evaluation would ask nothing and come to the figures that are stored.
+        """Whether an evaluation would ask nothing, come to the stored figures and send none.
 
         Raises:
             ConfigError: it would be refused, because other answers are stored under its name.
@@ -200,9 +201,11 @@ class Watch:
         try:
             for task in tasks:
                 task.check(model, "or keep these results elsewhere with results_dir=DIR")
-            return all(task.is_done(settings.max_failures) for task in tasks)
+            if not all(task.is_done(settings.max_failures) for task in tasks):
+                return False
         except DataError:
             return False
+        return settings.wandb is None or is_sent(run_dir, settings.wandb)
 
     def _evaluate(self, folder: Path, state: Fingerprint, settings: WatchConfig) -> bool:
         """Evaluates a checkpoint; returns False where another process is at it, or at a stop."""

@@ -32,7 +32,7 @@ class JudgeOptions:
         backoff_s: The wait before the first of them; it doubles.
         timeout_s: How long a call may take, from its beginning to the last byte of the reply.
         retry_failed: Ask again where the judge gave no text about an answer, or no grade that can
-            be read. Otherwise that is final, and paid for once.
+            be read. Otherwise that is final.
     """
 
     name: str = option("none", choices=JUDGES)

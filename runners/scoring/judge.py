@@ -240,7 +240,8 @@ def _ask_all(
         logger.info("%s: all %d replies of %s are stored", task.name, num_stored, record.model)
         return
     price = _price(record.model, options)
-    _announce(task.name, pending, num_stored, record, price, options)
+    most = 1 if task.grading is None else task.grading.max_attempts
+    _announce(task.name, pending, num_stored, record, price, options, most)
     budget = Budget(price, options.max_cost)
     judge = OpenAIJudge(record.model, address, _api_key(address, options), options, budget)
     try:
@@ -350,8 +351,11 @@ def _announce(
     record: JudgeRecord,
     price: Price | None,
     options: JudgeOptions,
+    max_attempts: int,
 ) -> None:
     """Says what will be asked and what it may cost, before anything is.
+
+    That is if each reply can be read, and up to `max_attempts` times as much if none can.
 
     Raises:
         ConfigError: it may cost more than it is allowed to.
@@ -359,6 +363,10 @@ def _announce(
     asked = sum(estimate_prompt_tokens(call.request) for call in pending)
     replied = sum(call.request.max_tokens for call in pending)
     cost = None if price is None else price.of(asked, replied)
+    told = "the price is not known" if cost is None else f"at most about ${cost:.2f}"
+    if max_attempts > 1:
+        most = "" if cost is None else f" (about ${max_attempts * cost:.2f})"
+        told += f" if each reply can be read, up to {max_attempts} times as much{most} if none can"
     logger.info(
         "%s: %d calls of %s at %s, %d replies are stored; about %d tokens asked, at most %d "
         "replied: %s",
@@ -369,7 +377,7 @@ def _announce(
         num_stored,
         asked,
         replied,
-        "the price is not known" if cost is None else f"at most about ${cost:.2f}",
+        told,
     )
     if cost is not None and options.max_cost is not None and cost > options.max_cost:
         raise ConfigError(

@@ -142,11 +142,11 @@ def score_stored(
         logger.warning("%s has changed since it was scored; what it holds now is scored", path)
     if answers.num_bad:
         logger.error(
-            "%d lines of %s are not as they were written and count as missing. The command that "
-            "answered the questions asks them again; answers from elsewhere become a run of their "
-            "own with predictions=FILE run=NAME.",
-            answers.num_bad,
+            "%s: lines that are not as they were written, and count as missing: %d. The command "
+            "that answered the questions asks them again; answers from elsewhere become a run of "
+            "their own with predictions=FILE run=NAME.",
             path,
+            answers.num_bad,
         )
     given = [read_prediction(line) for line in answers.lines.values() if not is_failure(line)]
     judgment = judge_answers(

@@ -226,12 +226,11 @@ def _tell_missing(sources: Sequence[Part], name: str, missing: Sequence[str]) ->
     for part in sources:
         if missing and part.answers.num_bad:
             logger.error(
-                "%d lines of %s are not as they were written, or their lines in %s are missing, "
-                "and do not count. Copy that folder again with all its files, and join the parts "
-                "again.",
-                part.answers.num_bad,
+                "%s: lines that do not count, because they were edited or have no line in %s: %d. "
+                "Copy that folder again with all its files, and join the parts again.",
                 part.folder / PREDICTIONS_FILE,
                 TRACE_FILE,
+                part.answers.num_bad,
             )
     shards = [shard for part in sources if (shard := part.manifest.shard)]
     for count in sorted({shard.count for shard in shards}):

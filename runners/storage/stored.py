@@ -326,6 +326,19 @@ def find_tasks(path: Path) -> list[StoredTask]:
     return [task for task in tasks if task.manifest_path.is_file()]
 
 
+def require_results(results_dir: Path) -> None:
+    """Checks that a folder with runs, which may be empty, is there.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not results_dir.is_dir():
+        raise ConfigError(
+            f"`results_dir` must be a folder with runs, but {results_dir} is none. Run "
+            "runners.eval first, or name another with results_dir=DIR."
+        )
+
+
 def list_runs(results_dir: Path, tell: Callable[[str], None] = logger.warning) -> list[StoredRun]:
     """Returns the runs in a folder by name; folders that hold no run are passed over.
 
@@ -334,11 +347,7 @@ def list_runs(results_dir: Path, tell: Callable[[str], None] = logger.warning) -
     Raises:
         ConfigError: the folder does not exist, or cannot be read.
     """
-    if not results_dir.is_dir():
-        raise ConfigError(
-            f"`results_dir` must be a folder with runs, but {results_dir} is none. Run "
-            "runners.eval first, or name another with results_dir=DIR."
-        )
+    require_results(results_dir)
     runs = []
     with readable(results_dir):
         folders = _folders(results_dir)

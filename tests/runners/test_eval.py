@@ -315,7 +315,7 @@ def test_no_answerable_question_is_bad_input(
     (tmp_path / "questions.jsonl").write_text('{"question_id": 1, "image": "a", "text": "b"}\n')
     finished = call(f"{command} tasks.custom.scorer=none", tmp_path)
     assert finished.code == 2
-    assert "no question can be answered" in finished.stderr
+    assert "no question about an image can be answered" in finished.stderr
 
 
 @pytest.mark.slow

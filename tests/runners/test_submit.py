@@ -177,7 +177,7 @@ def test_edited_answers_of_a_run_are_not_sent(
     path.write_text(path.read_text().replace('"text": "no"', '"text": "yes"'))
     assert program.run("submit", submit, ["task=vqav2", "run=r", "output=up.json"]) == 2
     said = capsys.readouterr().err
-    assert "1 lines of results/r/vqav2/predictions.jsonl are not as they were written" in said
+    assert "results/r/vqav2/predictions.jsonl: lines that are not as they were written: 1." in said
     assert not Path("up.json").exists()
     as_it_is = [*options, "tasks.vqav2.split=test2015", f"predictions={path}"]
     assert program.run("submit", submit, as_it_is) == 0  # the remedy that is told

@@ -271,7 +271,20 @@ def test_figures_are_told_by_own_fields(tmp_path):
     }
 
 
-@pytest.mark.parametrize("fields", [{}, {"kind": ["a"]}, {"kind": 1.5}])
+@pytest.mark.parametrize(
+    ("groups", "told"),
+    [
+        (["kind", "levle"], r"no question has the field `levle`.*Did you mean `level`\?"),
+        ("zzz", "no question has the field `zzz`.*There are: question_id, .*, kind, level\\."),
+    ],
+)
+def test_group_that_no_question_has_is_told_with_what_there_is(tmp_path, groups, told):
+    task = custom(tmp_path, {"answer": "a", "kind": "b", "level": 1}, scorer="exact", groups=groups)
+    with pytest.raises(DataError, match=told):
+        task.score({})
+
+
+@pytest.mark.parametrize("fields", [{"kind": ["a"]}, {"kind": 1.5}])
 def test_question_without_a_group_is_located(tmp_path, fields):
     task = custom(tmp_path, {"answer": "a", **fields}, scorer="exact", groups="kind")
     with pytest.raises(DataError, match=r"own\.jsonl:1: `kind`, which `groups` names, must be"):

@@ -69,6 +69,10 @@ def test_version_imports_no_torch(capsys: Say) -> None:
         (["list", "runs", "result_dir=x"], "Did you mean `results_dir`?"),
         (["list", "models", "include=nowhere"], "`include` must name a folder"),
         (["clean", "yes=maybe"], "`yes` must be true or false"),
+        (
+            ["clean", "results_dir=nosuch"],
+            "must be a folder with runs, but nosuch",
+        ),
         (["clean", "what=cache"], "set_aside, caches, all"),
         (["completion", "tcsh"], "not in 'tcsh'"),
     ],

@@ -68,7 +68,7 @@ def test_touched_images_are_compared_once(answered: Path, caplog: pytest.LogCapt
     for image in (answered.parent / "images").iterdir():
         touch(image)
     assert asked_again(answered) == []
-    assert "2 images have another size or time now" in caplog.text
+    assert "of which only these were recorded: 2; their pixels are compared once" in caplog.text
     assert "0 of 2 answered questions show other images" in caplog.text
     assert (answered.parent / "run/custom/predictions.jsonl").read_bytes() == before
     caplog.clear()
@@ -129,7 +129,7 @@ def test_older_trace_has_pixels_compared_once_and_nothing_asked_again(
         trace["image_stat"] = [stat and stat[:2] for stat in trace["image_stat"]]
     path.write_text("".join(json.dumps(trace) + "\n" for trace in traces))
     assert asked_again(answered) == []
-    assert "only these were recorded; their pixels are compared once" in caplog.text
+    assert "only these were recorded: 2; their pixels are compared once" in caplog.text
     caplog.clear()
     assert asked_again(answered) == []
     assert "compared once" not in caplog.text

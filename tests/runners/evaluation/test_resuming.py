@@ -268,7 +268,7 @@ def test_overwriting_a_run_without_any_image_is_refused(questions: Path, tmp_pat
         answer_pending(task_run)
     (tmp_path / "images" / "red.png").unlink()
     with (
-        pytest.raises(DataError, match="no question can be answered"),
+        pytest.raises(DataError, match="no question about an image can be answered"),
         opened(questions, tmp_path / "run", overwrite=True),
     ):
         pass
@@ -411,8 +411,34 @@ def test_nothing_is_written_before_the_first_answer_but_the_lock(
 
 def test_no_answerable_question_is_an_error(questions: Path, tmp_path: Path) -> None:
     questions.write_text('{"question_id": 1, "image": "no.png", "text": "a", "answer": "b"}\n')
-    with pytest.raises(DataError, match="no question can be answered"), opened(questions, tmp_path):
+    with (
+        pytest.raises(DataError, match="no question about an image can be answered"),
+        opened(questions, tmp_path),
+    ):
         pass
+
+
+def test_questions_without_an_image_do_not_hide_that_all_images_are_missing(
+    questions: Path, tmp_path: Path
+) -> None:
+    lines = [
+        {"question_id": 1, "text": "a", "answer": "b"},
+        {"question_id": 2, "text": "a", "answer": "b", "image": "no.png"},
+        {"question_id": 3, "text": "a", "answer": "b", "image": "neither.png"},
+    ]
+    questions.write_text("\n".join(map(json.dumps, lines)))
+    with (
+        pytest.raises(DataError, match="2 of 3 questions have images that are not there"),
+        opened(questions, tmp_path / "run"),
+    ):
+        pass
+    with opened(questions, tmp_path / "run", limit=1) as task_run:  # it shows none
+        assert answer_pending(task_run) == ["1"]
+    with opened(questions, tmp_path / "run") as task_run:  # what is stored is gone on with
+        assert task_run.pending() == []
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "neither.png")
+    with opened(questions, tmp_path / "other", limit=2) as task_run:  # images there are, if few
+        assert answer_pending(task_run) == ["1"]
 
 
 def test_folder_that_was_removed_cannot_be_amended(questions: Path, tmp_path: Path) -> None:

@@ -59,5 +59,5 @@ def test_missing_images_stop_it_before_the_model_is_asked(
     task = GQA(data_dir=tmp_path, split="demo")
     without_images = shutil.ignore_patterns("images")
     shutil.copytree(demo_root / "gqa" / "data", tmp_path / "data", ignore=without_images)
-    with pytest.raises(DataError, match="no question can be answered"):
+    with pytest.raises(DataError, match="no question about an image can be answered"):
         ask(demo, task, data=None)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from runners import eval as program
 from runners.errors import ConfigError
 from runners.in_training import wandb_logging
-from runners.in_training.wandb_logging import log_to_project
+from runners.in_training.wandb_logging import is_sent, log_to_project
 from runners.options import program as options
 from runners.options.eval import EvalConfig
 from runners.options.task_spec import TaskSpec
@@ -87,12 +87,13 @@ def test_stored_run_outlives_what_wandb_does_not_take(
     wandb = pytest.importorskip("wandb", reason="needs the extra `wandb`")
 
     def refuse(**_: object) -> None:
-        raise wandb.errors.UsageError("no API key")
+        raise wandb.errors.UsageError("no API key.")
 
     monkeypatch.setattr(wandb, "init", refuse)
     with caplog.at_level(logging.ERROR):
         assert log_to_project(run_dir, "llava") == 1
-    assert "no API key" in caplog.text
+    assert "no API key. The results" in caplog.text
+    assert not is_sent(run_dir, "llava")
     assert str(run_dir) in caplog.text
 
 
@@ -101,7 +102,7 @@ def test_evaluation_is_sent_once_it_is_stored(
 ) -> None:
     pytest.importorskip("wandb", reason="needs the extra `wandb`")
     sent: list[tuple[Path, str, bool]] = []
-    codes = iter([1, 0, 130, 0])
+    codes = iter([1, 0, 0, 130, 0])
 
     def run_course(settings: EvalConfig, _specs: Mapping[str, TaskSpec]) -> int:
         return next(codes)
@@ -119,12 +120,42 @@ def test_evaluation_is_sent_once_it_is_stored(
 
     assert options.run("eval", job, [*words, "wandb=llava", "quiet=true"]) == 1
     assert options.run("eval", job, [*words, "wandb=me/2026"]) == 0
+    assert options.run("eval", job, [*words, "wandb=llava", "log=json"]) == 0
     assert options.run("eval", job, [*words, "wandb=llava"]) == 130
     assert options.run("eval", job, words) == 0
-    assert sent == [(Path("results/A"), "llava", True), (Path("results/A"), "me/2026", False)]
+    assert sent == [
+        (Path("results/A"), "llava", True),
+        (Path("results/A"), "me/2026", False),
+        (Path("results/A"), "llava", True),  # W&B's own lines are no objects
+    ]
 
 
 def test_missing_package_is_said_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wandb_logging, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"pip install 'llava-evals\[wandb\]'"):
         wandb_logging.require_wandb()
+
+
+@pytest.mark.slow
+def test_what_wandb_has_taken_is_known_by_project_and_figures(
+    run_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    offline_wandb: ModuleType,
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert not is_sent(run_dir, "p")
+    assert log_to_project(run_dir, "p", quiet=True) == 0
+    assert "W&B has taken A: " + str(run_dir.parents[1] / "wandb" / "offline-run") in caplog.text
+    assert capfd.readouterr().err == ""
+    assert is_sent(run_dir, "p")
+    assert not is_sent(run_dir, "team/p")
+    write_task(run_dir, "pope", scores_of_mean(0.25, 4))
+    assert not is_sent(run_dir, "p")
+    offline_wandb.teardown()
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert log_to_project(run_dir, "p", quiet=True) == 0
+    assert not is_sent(run_dir, "p")
+    (run_dir / "wandb.json").write_text("[")
+    assert not is_sent(run_dir, "p")

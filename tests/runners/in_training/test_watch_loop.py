@@ -135,3 +135,36 @@ def test_failed_evaluation_is_tried_again_after_waits_that_double(
         tried.append(caplog.text.count("ended with exit code 2"))
     assert tried == [1, 1, 2, 2, 3, 3, 4]
     assert "tried again in 240 s" in caplog.text
+
+
+@pytest.mark.slow
+def test_figures_that_wandb_has_not_taken_are_sent_by_a_later_watch(
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pytest.importorskip("wandb", reason="needs the extra `wandb`")
+    caplog.set_level(logging.INFO)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_API_KEY", "no key")  # which W&B refuses without asking anybody
+    question = {"question_id": 1, "text": "What?", "answer": "it"}
+    (tmp_path / "q.jsonl").write_text(json.dumps(question))
+    options = {"questions": "q.jsonl", "scorer": "exact"}
+    spec = TaskSpec(target="evals.tasks.custom.Custom", options=options)
+    model = ModelConfig(path="x")
+    settings = WatchConfig(
+        dir=str(tiny_checkpoint.parent), model=model, quiet_s=0, results_dir="r", wandb="p"
+    )
+    words = ["task=custom", "tasks.custom.questions=q.jsonl", "tasks.custom.scorer=exact"]
+    words += ["results_dir=r", "canary=off", "wandb=p"]
+    failed = []
+    for mode in ("online", "online", "offline", "offline"):
+        monkeypatch.setenv("WANDB_MODE", mode)
+        watch = Watch(tiny_checkpoint.parent, settings, {"custom": spec}, words, Interruption())
+        assert watch._visit(tiny_checkpoint)
+        failed.append(bool(watch._failed))
+    assert failed == [True, True, False, False]
+    assert caplog.text.count("evaluated as run") == 1
+    assert caplog.text.count("evaluated before, as run") == 1
+    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 1

@@ -160,6 +160,22 @@ def test_cost_is_estimated_first_and_stops_before_anything_is_spent(
     assert "$0.0062" in capsys.readouterr().err  # 200 tokens at 30 and 4 at 60 a million
 
 
+def test_announced_maximum_is_that_of_replies_of_which_none_can_be_read(
+    mmvet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prices = "judge.price=[0,1e5]"  # so that the longest reply is what costs
+    with ChatServer(otherwise=lambda _: completion("no grade")) as server:
+        assert program.run("score", score, options("mmvet", mmvet, *judged(server, prices))) == 1
+    said = capsys.readouterr().err
+    costs = re.findall(r"about \$([\d.]+)", said)
+    expected, most = map(float, costs)
+    assert f"up to 5 times as much (about ${costs[1]}) if none can" in said
+    assert most == 5 * expected
+    longest = sum(request["max_tokens"] for request in server.requests)
+    assert len(server.requests) == 10
+    assert longest * 0.1 == pytest.approx(most)
+
+
 @pytest.mark.few_cases(4)
 @pytest.mark.parametrize(
     ("more", "named"),

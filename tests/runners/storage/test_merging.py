@@ -251,7 +251,8 @@ def test_part_without_all_its_answers_counts_as_missing(
     assert merge() == 1
     said = capsys.readouterr().err
     assert "custom: 1 questions have not been asked" in said
-    assert f"1 lines of results/{name_of(2)}/custom/predictions.jsonl are not as they" in said
+    assert f"results/{name_of(2)}/custom/predictions.jsonl: lines that do not count" in said
+    assert "have no line in trace.jsonl: 1." in said
     assert "no part" not in said
     for index, name in ((1, "predictions.jsonl"), (2, "trace.jsonl")):
         # the parts may be being written and are left as they are
@@ -268,8 +269,8 @@ def test_part_without_its_traces_is_named_and_may_be_completed(
     assert merge() == 1
     said = capsys.readouterr().err
     number = len(shard_samples(task.samples(), 2, COUNT))
-    assert f"{number} lines of results/{name_of(2)}/custom/predictions.jsonl are not" in said
-    assert "lines in trace.jsonl are missing" in said
+    assert f"results/{name_of(2)}/custom/predictions.jsonl: lines that do not count" in said
+    assert f"have no line in trace.jsonl: {number}." in said
     assert "have not been asked" not in said
     traces.write_bytes(content)
     assert merge() == 0

@@ -118,9 +118,9 @@ def test_edited_answer_is_told_by_every_program(
     assert EDITED not in page_of("A")
 
     code = program.run("score", score, ["run=A"])
-    assert "1 lines of results/A/custom/predictions.jsonl are not as they were written" in (
-        capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "results/A/custom/predictions.jsonl: lines that are not as they were written" in said
+    assert "count as missing: 1." in said
     summary = StoredTask(folder_of("A")).summary
     assert summary is not None
     assert code == (0 if edit is add_foreign_line else 1)
