@@ -516,7 +516,7 @@ def each(one: Callable[[str, Sample], Judgment]) -> Judge:
                     judgment = one(prediction.text, sample)
                 except PASSED:
                     raise
-                except Exception as error:
+                except BaseException as error:
                     raise AtQuestionError(sample.question_id, error) from error
                 if not isinstance(judgment, tuple) or len(judgment) != 2:
                     raise NoJudgmentError(sample.question_id, judgment)

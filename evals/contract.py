@@ -16,7 +16,8 @@ from evals.records import IN_RESULTS, LARGEST_FIGURE, SHARE, Aggregate, Sample, 
 _ROUNDING = 1e-9
 _NOT_THE_MEAN = 1e-6
 _SHOWN = 300
-PASSED = (DataError, MemoryError, PermissionError)
+_OURS = ("evals.", "llava.", "runners.")
+PASSED = (DataError, KeyboardInterrupt, MemoryError, PermissionError)
 """What is no fault of a function: the message says what to do, or the programs do."""
 _ONE_BY_ONE = "A function that looks at one answer is given as judge=each(..)."
 
@@ -28,7 +29,7 @@ class BenchmarkError(DataError):
 class AtQuestionError(Exception):
     """A judge broke at a question."""
 
-    def __init__(self, question_id: str | int, broken: Exception) -> None:
+    def __init__(self, question_id: str | int, broken: BaseException) -> None:
         super().__init__(question_id, broken)
         self.question_id = question_id
         self.broken = broken
@@ -59,6 +60,8 @@ class Contract:
     def running(self, function: str) -> Iterator[None]:
         """While it is entered, what breaks is the fault of the function of that name.
 
+        One that ends the program breaks too: it would seem to have done all.
+
         Raises:
             BenchmarkError: it broke.
         """
@@ -72,15 +75,14 @@ class Contract:
                 f"gives {_shown(error.given)} for question {error.question_id!r}, but must give a "
                 "pair: the score, and the answer as it was compared",
             ) from None
-        except Exception as error:
+        except BaseException as error:
             question, cause, hint = "", error, ""
             if isinstance(error, AtQuestionError):
                 question, cause = f" at question {error.question_id!r}", error.broken
             elif function == "judge" and isinstance(error, (AttributeError, TypeError)):
-                hint = f" {_ONE_BY_ONE}"
-            raise BenchmarkError(
-                f"{self.title}: `{function}` breaks{question}: "
-                f"{describe_error(cause, self.module)}. Mend it there.{hint}"
+                hint = f". {_ONE_BY_ONE}"
+            raise self._broken(
+                function, f"breaks{question}: {describe_error(cause, self.module)}{hint}"
             ) from error
 
     def check_samples(self, samples: Sequence[Sample]) -> None:
@@ -193,15 +195,19 @@ class Contract:
 
 
 def describe_error(error: BaseException, module: str) -> str:
-    """Kind, message and place of what broke: the last line that is of the module or beside it."""
-    frames = list(traceback.walk_tb(error.__traceback__))
+    """Kind, message and place of what broke: the last line that is of the module or beside it.
+
+    Where no module is known, that is the last line outside of this project. There may be none.
+    """
     package = module.rpartition(".")[0] or module
-    own = [
-        each for each in frames if f"{each[0].f_globals.get('__name__')}.".startswith(f"{package}.")
-    ]
-    places = [f" ({frame.f_code.co_filename}:{line})" for frame, line in own or frames]
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        name = f"{frame.f_globals.get('__name__')}."
+        is_own = name.startswith(f"{package}.") or f"{module}.".startswith(name)
+        if is_own if module else not name.startswith(_OURS):
+            place = f" ({frame.f_code.co_filename}:{line})"
     said = " ".join(str(error).split())[:_SHOWN].rstrip(". ")
-    return f"{type(error).__name__}: {said}{places[-1] if places else ''}"
+    return f"{type(error).__name__}: {said}{place}"
 
 
 def _shown(value: object) -> str:

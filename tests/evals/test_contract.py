@@ -138,19 +138,18 @@ def test_function_that_breaks_is_named_with_question_and_line():
 
     task = letters(judge=each(lambda text, question: (1 // (question.question_id - 2), text)))
     message = refused(task)
-    assert "letters test: `judge` breaks at question 2: ZeroDivisionError: integer div" in message
+    assert message.startswith(f"letters test: `judge` of {__name__}.")
+    assert " breaks at question 2: ZeroDivisionError: integer div" in message
     assert f"({__file__}:" in message
-    assert message.endswith("Mend it there.")
+    assert message.endswith(" Mend it.")
     message = refused(letters(judge=lambda text, _: (float(text.strip() == "a"), text)))
-    assert "`judge` breaks: AttributeError: 'dict' object has no attribute 'strip'" in message
+    assert " breaks: AttributeError: 'dict' object has no attribute 'strip'" in message
     assert "judge=each(..)" in message
-    assert "`figures` breaks: KeyError: 'yellow'" in refused(
-        letters(figures=lambda _: {}["yellow"])
-    )
+    assert " breaks: KeyError: 'yellow'" in refused(letters(figures=lambda _: {}["yellow"]))
     for function in ("read", "ask"):
-        with pytest.raises(BenchmarkError, match=f"`{function}` breaks: .*test_contract.py:"):
+        with pytest.raises(BenchmarkError, match=rf"`{function}` .*s: .*test_contract.py:"):
             letters(**{function: lambda *_: {}[1]}).samples()
-    with pytest.raises(BenchmarkError, match="`find` breaks: KeyError: 'image'"):
+    with pytest.raises(BenchmarkError, match=r"`find` of .* breaks: KeyError: 'image'"):
         letters(find=lambda _, answer: answer["image"]).match(answers((1, "a")))
 
 
@@ -162,7 +161,7 @@ def test_line_is_the_one_in_the_module_and_not_in_a_library():
     def read():
         return [replace(sample("1"), groups=dict([1]))]
 
-    with pytest.raises(BenchmarkError, match=r"`read` breaks: TypeError: .*test_contract.py:"):
+    with pytest.raises(BenchmarkError, match=r"`read` .* TypeError: .*test_contract.py:"):
         letters().samples()
 
 
@@ -173,3 +172,44 @@ def test_error_that_says_what_to_do_passes():
     task = benchmark("1", judge=each(judge))
     with pytest.raises(DataError, match=r"^q\.json:3 is odd\. Mend it\.$"):
         task.score({"1": prediction("1", "a")})
+
+
+@pytest.mark.parametrize("code", [0, None, 3, "done"])
+def test_function_that_ends_the_program_breaks(code):
+    """Else a run that has computed nothing ends with code 0."""
+
+    def stop(*_):
+        raise SystemExit(code)
+
+    with pytest.raises(BenchmarkError, match=f"`ask` breaks: SystemExit: {code}"):
+        benchmark("1", ask=stop).samples()
+    for function in ("read", "judge", "figures", "find"):
+        message = refused(benchmark("1", "2", **{function: stop}))
+        assert f"`{function}` breaks: SystemExit: {code}" in message
+    task = benchmark("1", judge=each(stop))
+    assert f"`judge` breaks at question 1: SystemExit: {code}" in refused(task, (1, "a"))
+
+
+def test_stopping_by_the_keyboard_passes():
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    for judge in (stop, each(stop)):
+        with pytest.raises(KeyboardInterrupt):
+            benchmark("1", judge=judge).score({"1": prediction("1", "a")})
+
+
+def test_no_line_of_the_project_is_to_be_mended():
+    """Where a function is called wrongly, it has no line of its own."""
+
+    @rebuildable
+    def letters(**fields):
+        return benchmark("1", **fields)
+
+    def one(text):
+        return 1.0, text
+
+    for task in (letters(judge=each(one)), benchmark("1", judge=each(one))):
+        message = refused(task, (1, "a"))
+        assert "takes 1 positional argument but 2 were given. Mend it." in message
+        assert ".py" not in message
