@@ -7,7 +7,7 @@ questions, a question without an answer scores 0, and messages say what is wrong
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial, wraps
 from pathlib import Path
@@ -42,6 +42,17 @@ RANK = "rank"
 """How a model answers that ranks the letters of the options, see `evals.ranking`."""
 
 _MARK = "builds_a_benchmark"
+
+_GIVE = {
+    "data_files": list[Path],
+    "render": bytes,
+    "whole": Questions,
+    "request": JudgeRequest,
+    "grade": Any,
+    "needs_judge": bool,
+    "is_readable": bool,
+}
+"""What functions give that are called from elsewhere."""
 
 _UNANNOTATED = "has no public annotations, so that its answers cannot be scored here."
 
@@ -165,24 +176,32 @@ class Benchmark:
     ids_note: str = ""
     repeat_mark: str = ""
     primary_is_mean: bool = True
-    grouped_metrics: frozenset[str] = frozenset()
+    grouped_metrics: Set[str] = frozenset()
     hub: HubLocation | None = None
     without_images: str = ""
     letters: Callable[[Sample], Sequence[str]] | None = None
     recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
-        """Raises a `BenchmarkError` where a value that is used later is of another type."""
-        for name in ("data_files", "read", "ask", "figures"):
-            if not callable(given := getattr(self, name)):
-                raise BenchmarkError(
-                    f"{self.title}: `{name}` must be a function, but is {given!r:.200}. Mend it."
-                )
-        if type(self.max_new_tokens) is not int or self.max_new_tokens < 1:
-            raise BenchmarkError(
-                f"{self.title}: `max_new_tokens` must be a whole number from 1, but is "
-                f"{self.max_new_tokens!r:.200}. Mend it."
-            )
+        """Checks the values, and has functions that are called from elsewhere checked as they are.
+
+        Raises:
+            BenchmarkError: a value is of another type.
+        """
+        self._contract.check_values(self)
+        guarded = {"data_files": self._guard("data_files", self.data_files)}
+        for part in ("upload", "grading"):
+            if (holder := getattr(self, part)) is not None:
+                self._contract.check_values(holder, f"{part}.")
+                given = {name: getattr(holder, name) for name in _GIVE if hasattr(holder, name)}
+                guarded[part] = replace(holder, **{n: self._guard(n, f) for n, f in given.items()})
+        for name, value in guarded.items():
+            object.__setattr__(self, name, value)
+
+    def _guard(self, name: str, given: Any) -> Any:
+        func = getattr(getattr(given, "func", None), "__func__", None)
+        bare = given.args[2] if func is Contract.call else given  # of a copy
+        return bare and partial(self._contract.call, name, _GIVE[name], bare)
 
     @property
     def has_annotations(self) -> bool:
@@ -233,10 +252,10 @@ class Benchmark:
         Raises:
             DataError: a file is missing or malformed, holds no question, or one of them twice.
         """
-        with collection_paused(), self._contract.running("read"):
-            samples = list(self.read())
+        with collection_paused():
+            samples = self._contract.call("read", list[Sample], self.read)
+            self._contract.check_samples(samples)
             questions = {sample.key: sample for sample in samples}
-        self._contract.check_samples(samples)
         if not questions:
             raise DataError(f"{self.title} has no question. Fetch its files again.")
         if len(questions) < len(samples):
@@ -247,8 +266,7 @@ class Benchmark:
     @cached_property
     def _asked(self) -> tuple[Sample, ...]:
         questions = self.questions
-        with self._contract.running("ask"):
-            samples = self.ask(questions)
+        samples = self._contract.call("ask", list[Sample], self.ask, questions)
         if self.prompt_suffix != self.official_suffix:
             samples = [self._with_suffix(sample) for sample in samples]
         if self.letters is not None:
@@ -256,14 +274,15 @@ class Benchmark:
         return tuple(samples)
 
     def _choices_of(self, sample: Sample) -> tuple[str, ...]:
-        with self._contract.running("letters"):
-            letters = () if self.letters is None else tuple(self.letters(sample))
+        letters = self.letters and self._contract.call(
+            "letters", Sequence[str], self.letters, sample
+        )
         if not letters:
             raise DataError(
                 f"{self.title}: question {sample.question_id!r} has no option that could be "
                 f"ranked. Mend its entry, or set tasks.{self.name}.answer=generate."
             )
-        return letters
+        return tuple(letters)
 
     def samples(self) -> list[Sample]:
         """The questions as they are put, in the benchmark's order.
@@ -444,9 +463,7 @@ class Benchmark:
         Raises:
             DataError: there is no server for the split, or the file cannot hold an answer.
         """
-        upload, listed = self.require_upload(), self._listed
-        with self._contract.running("upload"):
-            return upload.render(listed, texts)
+        return self.require_upload().render(self._listed, texts)
 
     @cached_property
     def _listed(self) -> Questions:
@@ -516,7 +533,7 @@ def each(one: Callable[[str, Sample], Judgment]) -> Judge:
                     judgment = one(prediction.text, sample)
                 except PASSED:
                     raise
-                except Exception as error:
+                except BaseException as error:
                     raise AtQuestionError(sample.question_id, error) from error
                 if not isinstance(judgment, tuple) or len(judgment) != 2:
                     raise NoJudgmentError(sample.question_id, judgment)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections import abc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import cache
+from inspect import formatannotation
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from evals.errors import DataError
 from evals.figures.metrics import mean_score
@@ -16,7 +20,10 @@ from evals.records import IN_RESULTS, LARGEST_FIGURE, SHARE, Aggregate, Sample, 
 _ROUNDING = 1e-9
 _NOT_THE_MEAN = 1e-6
 _SHOWN = 300
-PASSED = (DataError, MemoryError, PermissionError)
+_WANTED = {str: "a text", int: "a whole number from 1", bool: "True or False"}
+kinds_of: Callable[[Any], Mapping[str, Any]] = cache(get_type_hints)
+_OURS = ("evals.", "llava.", "runners.")
+PASSED = (DataError, KeyboardInterrupt, MemoryError, PermissionError)
 """What is no fault of a function: the message says what to do, or the programs do."""
 _ONE_BY_ONE = "A function that looks at one answer is given as judge=each(..)."
 
@@ -28,7 +35,7 @@ class BenchmarkError(DataError):
 class AtQuestionError(Exception):
     """A judge broke at a question."""
 
-    def __init__(self, question_id: str | int, broken: Exception) -> None:
+    def __init__(self, question_id: str | int, broken: BaseException) -> None:
         super().__init__(question_id, broken)
         self.question_id = question_id
         self.broken = broken
@@ -59,6 +66,8 @@ class Contract:
     def running(self, function: str) -> Iterator[None]:
         """While it is entered, what breaks is the fault of the function of that name.
 
+        One that ends the program breaks too: it would seem to have done all.
+
         Raises:
             BenchmarkError: it broke.
         """
@@ -72,16 +81,50 @@ class Contract:
                 f"gives {_shown(error.given)} for question {error.question_id!r}, but must give a "
                 "pair: the score, and the answer as it was compared",
             ) from None
-        except Exception as error:
+        except BaseException as error:
             question, cause, hint = "", error, ""
             if isinstance(error, AtQuestionError):
                 question, cause = f" at question {error.question_id!r}", error.broken
             elif function == "judge" and isinstance(error, (AttributeError, TypeError)):
-                hint = f" {_ONE_BY_ONE}"
-            raise BenchmarkError(
-                f"{self.title}: `{function}` breaks{question}: "
-                f"{describe_error(cause, self.module)}. Mend it there.{hint}"
+                hint = f". {_ONE_BY_ONE}"
+            raise self._broken(
+                function, f"breaks{question}: {describe_error(cause, self.module)}{hint}"
             ) from error
+
+    def call(self, function: str, kind: Any, given: Callable[..., Any], *values: Any) -> Any:
+        """What a function gives, if it is of that type; for a list also what can be made one.
+
+        Raises:
+            BenchmarkError: it breaks, or gives something else.
+        """
+        with self.running(function):
+            result = given(*values)
+            is_list = get_origin(kind) is list and isinstance(result, Iterable)
+            if is_list and not isinstance(result, str):
+                result = list(result)
+            if not is_kind(result, kind):
+                wrong = result
+                if isinstance(result, list) and is_list:
+                    wrong = [one for one in result if not is_kind(one, get_args(kind)[0])][:1]
+                wanted = f"but must give {formatannotation(kind)}"
+                raise self._broken(function, f"gives {_shown(wrong)}, {wanted}")
+        return result
+
+    def check_values(self, holder: Any, place: str = "") -> None:
+        """Checks the values of a benchmark, or of its part at a place, by what their class says.
+
+        Raises:
+            BenchmarkError: one is of another type, or nothing although it must be given.
+        """
+        for each in fields(holder):
+            value, kind = getattr(holder, each.name), kinds_of(type(holder))[each.name]
+            is_needed = each.default is MISSING and kind is str and each.name != "prompt"
+            if not is_kind(value, kind) or (is_needed and not value) or (kind is int and value < 1):
+                wanted = _WANTED.get(kind, each.type) + (" that is not empty" if is_needed else "")
+                raise BenchmarkError(
+                    f"{self.title}: `{place}{each.name}` must be {wanted}, but is {_shown(value)}. "
+                    "Mend it."
+                )
 
     def check_samples(self, samples: Sequence[Sample]) -> None:
         """Checks what files of results hold of the questions that `read` gave.
@@ -192,16 +235,40 @@ class Contract:
         return BenchmarkError(f"{self.title}: `{function}`{of} {said.rstrip('.')}. Mend it.")
 
 
+def is_kind(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type, and so is what it holds.
+
+    >>> is_kind({"val": 5}, Mapping[str, int]), is_kind({"val": None}, Mapping[str, int])
+    (True, False)
+    """
+    outer, inner = get_origin(kind), get_args(kind)
+    if outer in (Union, UnionType):
+        return any(is_kind(value, one) for one in inner)
+    if outer is None:
+        return kind is Any or (isinstance(value, kind) and (kind, type(value)) != (int, bool))
+    if outer is abc.Callable or not isinstance(value, outer):
+        return outer is abc.Callable and callable(value)
+    if isinstance(value, Mapping):
+        return all(all(map(is_kind, pair, inner)) for pair in value.items())
+    if type(inner[0]) is type:
+        return all(isinstance(part, inner[0]) for part in value)
+    return all(is_kind(part, inner[0]) for part in value)
+
+
 def describe_error(error: BaseException, module: str) -> str:
-    """Kind, message and place of what broke: the last line that is of the module or beside it."""
-    frames = list(traceback.walk_tb(error.__traceback__))
+    """Kind, message and place of what broke: the last line that is of the module or beside it.
+
+    Where no module is known, that is the last line outside of this project. There may be none.
+    """
     package = module.rpartition(".")[0] or module
-    own = [
-        each for each in frames if f"{each[0].f_globals.get('__name__')}.".startswith(f"{package}.")
-    ]
-    places = [f" ({frame.f_code.co_filename}:{line})" for frame, line in own or frames]
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        name = f"{frame.f_globals.get('__name__')}."
+        is_own = name.startswith(f"{package}.") or f"{module}.".startswith(name)
+        if is_own if module else not name.startswith(_OURS):
+            place = f" ({frame.f_code.co_filename}:{line})"
     said = " ".join(str(error).split())[:_SHOWN].rstrip(". ")
-    return f"{type(error).__name__}: {said}{places[-1] if places else ''}"
+    return f"{type(error).__name__}: {said}{place}"
 
 
 def _shown(value: object) -> str:

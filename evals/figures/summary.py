@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from itertools import compress
 from typing import Any
@@ -138,7 +138,7 @@ def summarize_unscored(
     )
 
 
-def _hide(figures: Mapping[str, float | None], hidden: frozenset[str]) -> dict[str, float | None]:
+def _hide(figures: Mapping[str, float | None], hidden: Set[str]) -> dict[str, float | None]:
     return {name: None if name in hidden else value for name, value in figures.items()}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from evals.benchmark import is_constructor
-from llava.errors import reason_of
+from evals.contract import describe_error
 from runners.errors import ConfigError
 from runners.options.include import (
     PACKAGE,
@@ -67,10 +67,14 @@ def _locate_included(target: str) -> Callable[..., Any]:
         )
     try:
         importlib.import_module(f"{package}.{module}")
-    except Exception as error:
-        raise ConfigError(
-            f"{path} cannot be imported: {type(error).__name__}: {reason_of(error)}. Correct it."
-        ) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        hint = ""
+        if isinstance(error, ModuleNotFoundError) and error.name in included_modules():
+            hint = f" Import {error.name}.py beside it as `{PACKAGE}.{error.name}`."
+        place = describe_error(error, f"{package}.{module}")
+        raise ConfigError(f"{path} cannot be imported: {place}. Correct it.{hint}") from error
     return locate(target)
 
 

@@ -83,15 +83,15 @@ class TaskSpec:
         self._check_types(build)
         try:
             task: Benchmark = build(**self.options)
-        except DataError:
+        except (DataError, KeyboardInterrupt):
             raise
         except ValueError as error:
             raise self._wrong_option(error) from error
-        except Exception as error:
+        except BaseException as error:
             place = describe_error(error, self.target.rpartition(".")[0])
             raise ConfigError(
                 f"{self.target} breaks while it is built: {place}. Correct the option that it "
-                "cannot take, or mend it there."
+                "cannot take, or mend the constructor."
             ) from error
         check_task_name(task.name)
         self._check_own_name(task.name)

@@ -72,9 +72,33 @@ def refused(call: Shell, own: Path, before: str, after: str, program: str = "sco
     [
         ("float(text == question.target), text", "100.0, text", "gives the score 100.0 for"),
         ('(scores, "accuracy")', '(scores, "acc")', "but the primary metric is 'accuracy'"),
-        ("each(_judge)", "_judge", "`judge` breaks: AttributeError: 'dict' object has no attri"),
-        ("text == question", "text // question", "`judge` breaks at question 0: TypeError: unsup"),
-        ("target=str(n)", "target=1 // n", "`read` breaks: ZeroDivisionError: integer division"),
+        (
+            "each(_judge)",
+            "_judge",
+            "`judge` of included.shapes breaks: AttributeError: 'dict'",
+        ),
+        (
+            "text == question",
+            "text // question",
+            "`judge` of included.shapes breaks at question 0: TypeError: unsup",
+        ),
+        (
+            "target=str(n)",
+            "target=1 // n",
+            "`read` of included.shapes breaks: ZeroDivisionError",
+        ),
+        (
+            "    return [",
+            "    raise SystemExit(0)\n    return [",
+            "`read` of included.shapes breaks: Sys",
+        ),
+        ("@rebuildable", "1 // 0", "shapes.py cannot be imported: ZeroDivisionError: integer"),
+        ("@rebuildable", "raise SystemExit", "shapes.py cannot be imported: SystemExit: ("),
+        (
+            "return Benchmark(",
+            "exit(0) or dict(",
+            "breaks while it is built: SystemExit",
+        ),
         ("max_new_tokens=2", "max_new_tokens='2'", "`max_new_tokens` must be a whole number from"),
         ("max_new_tokens=2", "max_new_token=2", "Shapes breaks while it is built: TypeError: "),
         ("    return Benchmark(", "    Benchmark(", "must return a `Benchmark`, but gives None"),
@@ -87,7 +111,7 @@ def test_fault_of_a_module_is_bad_input_and_named(
 ) -> None:
     told = refused(call, own, before, after)
     assert said in told
-    if "breaks" in said:
+    if "breaks" in said or "imported" in said:
         assert f"{own}/mine/shapes.py:" in told
     assert not (own / "out").exists()
 
@@ -99,6 +123,15 @@ def test_option_that_a_constructor_does_not_have_is_told_from_its_own_mistake(
     assert "unexpected keyword argument 'color'. Correct or remove that option" in refused(
         call, own, "", ""
     )
+
+
+def test_neighbour_is_imported_from_the_package(call: Shell, own: Path) -> None:
+    (own / "mine/lines.py").write_text("TEXT = 'How many?'\n")
+    told = refused(call, own, "\n\n@rebuildable", "from lines import TEXT\n\n@rebuildable")
+    assert f"No module named 'lines' ({own}/mine/shapes.py:5)" in told
+    assert "Import lines.py beside it as `included.lines`" in told
+    write(own, "\n\n@rebuildable", "from included.lines import TEXT\n\n@rebuildable")
+    assert call("python -m runners.doctor include=mine task=shapes", own).code == 0
 
 
 def test_doctor_tries_one_answer(call: Shell, own: Path) -> None:
