@@ -276,7 +276,7 @@ def adapter_weights_missing(shop: Workshop) -> Broken:
 def non_lora_trainables_missing(shop: Workshop) -> Broken:
     folder = make_lora(shop.home / "llava-lora", shop.llava())
     (folder / "non_lora_trainables.bin").unlink()
-    return Broken(folder, r"non_lora_trainables\.bin is missing", shop.base())
+    return Broken(folder, r"non_lora_trainables\.bin is missing.* same step", shop.base())
 
 
 def base_missing_for_lora(shop: Workshop) -> Broken:

@@ -236,7 +236,10 @@ def find_trained_files(kind: CheckpointKind, folder: Path) -> tuple[Path, ...]:
     if kind is CheckpointKind.LLAVA_LORA and not holds_part(adapters[:1], *PROJECTOR_PARTS):
         raise CheckpointError(
             f"{folder / NON_LORA_FILE} is missing: it holds the projector that was trained with "
-            "the adapter. Without it the model cannot see. Copy it from the training's output."
+            "the adapter. Copy that of the same step. LLaVA saves it only when the training ends, "
+            "for the last step alone: to evaluate an earlier one, have the training save it then. "
+            "If the base is a LLaVA and its projector was left as it was, "
+            f"`torch.save({{}}, {str(folder / NON_LORA_FILE)!r})` says so."
         )
     return (adapters[0],)
 
@@ -283,5 +286,5 @@ def lacks_saved(module: str, tensors: str, folder: Path, files: Iterable[Path]) 
     return CheckpointError(
         f"`modules_to_save` in {folder / ADAPTER_CONFIG} names {module}, but "
         f"{', '.join(map(str, files))} {what}: the base's would answer in its place. Copy the "
-        "adapter from the output of its training again."
+        "adapter again from where its training saved this step."
     )

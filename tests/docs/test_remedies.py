@@ -112,7 +112,7 @@ def no_trainables(shop: Workshop) -> Iterator[Given]:
     yield folder, base
 
 
-@case("says which tower and projector belong to the adapter")
+@case("says which tower and projector belong to")
 def no_config(shop: Workshop) -> Iterator[Given]:
     folder, base = lora(shop)
     content = (folder / "config.json").read_bytes()
