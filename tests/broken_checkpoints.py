@@ -276,7 +276,7 @@ def adapter_weights_missing(shop: Workshop) -> Broken:
 def non_lora_trainables_missing(shop: Workshop) -> Broken:
     folder = make_lora(shop.home / "llava-lora", shop.llava())
     (folder / "non_lora_trainables.bin").unlink()
-    return Broken(folder, r"non_lora_trainables\.bin is missing", shop.base())
+    return Broken(folder, r"non_lora_trainables\.bin is missing.* same step", shop.base())
 
 
 def base_missing_for_lora(shop: Workshop) -> Broken:
@@ -305,6 +305,108 @@ def base_of_unknown_type(shop: Workshop) -> Broken:
 
 def base_for_complete_checkpoint(shop: Workshop) -> Broken:
     return Broken(shop.llava(), r"`model\.base` is .*complete checkpoint", shop.base())
+
+
+def adapter_config_missing(shop: Workshop) -> Broken:
+    folder = make_lora(shop.home / "llava-lora", shop.llava())
+    (folder / "adapter_config.json").unlink()
+    return Broken(folder, r"adapter_config\.json is missing: .*adapter_model\.bin", shop.base())
+
+
+def trainables_alone(shop: Workshop) -> Broken:
+    folder = make_lora(shop.home / "llava-lora", shop.llava())
+    for name in ("adapter_config.json", "adapter_model.bin"):
+        (folder / name).unlink()
+    return Broken(folder, r"adapter_config\.json is missing: .*non_lora_trainables", shop.base())
+
+
+def adapter_beside_a_projector(shop: Workshop) -> Broken:
+    folder = make_projector(shop.home / "llava-both", shop.llava())
+    (folder / "adapter_model.safetensors").touch()
+    return Broken(folder, r"adapter_config\.json is missing: .*adapter_model\.saf", shop.base())
+
+
+def parts_over_a_base(shop: Workshop) -> Broken:
+    folder = shop.home / "checkpoint-300"
+    (folder / "global_step300").mkdir(parents=True)
+    told = r"No model, adapter or projector lies in .*as global_step300 shows: join .*For a LoRA,"
+    return Broken(folder, told, shop.base())
+
+
+def weights_missing_over_a_base(shop: Workshop) -> Broken:
+    folder = shop.llava()
+    (folder / "model.safetensors").unlink()
+    return Broken(folder, r"No model, adapter or projector lies in .*llava-tiny:", shop.base())
+
+
+def config_missing_over_a_base(shop: Workshop) -> Broken:
+    folder = shop.llava()
+    (folder / "config.json").unlink()
+    return Broken(folder, r"llava-tiny/config\.json is missing", shop.base())
+
+
+def tower_as_path(shop: Workshop) -> Broken:
+    return Broken(shop.tower, r"`model\.path` is .*clip-tiny, but that is a vision tower")
+
+
+def tower_as_base(shop: Workshop) -> Broken:
+    folder = make_lora(shop.home / "llava-lora", shop.llava())
+    edit_config(shop.tower, model_type="clip")
+    return Broken(folder, r"`model\.base` is .*vision tower, as .* is 'clip'", shop.tower)
+
+
+def folder_above_as_base(shop: Workshop) -> Broken:
+    folder = make_lora(shop.home / "training" / "llava-lora", shop.llava())
+    return Broken(
+        folder, r"No model lies in it, .* folders: llava-tiny\. .*=\S*llava-tiny`", shop.home
+    )
+
+
+def folder_above_as_path(shop: Workshop) -> Broken:
+    make_projector(shop.home / "pretrain", shop.llava())
+    (shop.home / "logs").mkdir()
+    (shop.home / "logs" / "config.json").write_text("[")
+    return Broken(shop.home, r"only in its folders: llava-tiny, pretrain\. Give")
+
+
+def nothing_as_base(shop: Workshop) -> Broken:
+    folder = make_lora(shop.home / "llava-lora", shop.llava())
+    make_tokenizer(shop.home / "tokenizer")
+    return Broken(folder, r"No model lies in \S*/tokenizer: ", shop.home / "tokenizer")
+
+
+def projector_config_missing(shop: Workshop) -> Broken:
+    folder = make_projector(shop.home / "llava-pretrain", shop.llava())
+    (folder / "config.json").unlink()
+    return Broken(folder, r"pretrain/config\.json is missing: it says which tower", shop.base())
+
+
+def file_as_path(shop: Workshop) -> Broken:
+    (shop.home / "llava.gguf").touch()
+    return Broken(shop.home / "llava.gguf", r"llava\.gguf', a file\. Give a folder")
+
+
+def generation_config_damaged(shop: Workshop) -> Broken:
+    folder = shop.llava()
+    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 3], "repetition_pe')
+    return Broken(folder, r"generation_config\.json cannot be read.* original checkpoint\.$")
+
+
+def adapter_on_the_projector_alone(shop: Workshop) -> Broken:
+    folder = make_lora(shop.home / "llava-lora", shop.llava())
+    (folder / "non_lora_trainables.bin").unlink()
+    adapter = torch.load(folder / "adapter_model.bin", weights_only=True)
+    prefix = "base_model.model.model.mm_projector.0.lora_"
+    width, inputs = load_file(shop.home / "llava-tiny/model.safetensors")[
+        "model.mm_projector.0.weight"
+    ].shape
+    adapter |= {
+        f"{prefix}A.weight": torch.ones(4, inputs),
+        f"{prefix}B.weight": torch.ones(width, 4),
+    }
+    torch.save(adapter, folder / "adapter_model.bin")
+    told = r"holds the projector's .* Copy the non_lora_trainables\.bin that .* this step; if"
+    return Broken(folder, told, shop.base())
 
 
 def tokenizer_missing(shop: Workshop) -> Broken:
@@ -395,6 +497,21 @@ WAYS: tuple[Callable[[Workshop], Broken], ...] = (
     base_of_another_family,
     base_of_unknown_type,
     base_for_complete_checkpoint,
+    adapter_config_missing,
+    trainables_alone,
+    adapter_beside_a_projector,
+    parts_over_a_base,
+    weights_missing_over_a_base,
+    config_missing_over_a_base,
+    tower_as_path,
+    tower_as_base,
+    folder_above_as_base,
+    folder_above_as_path,
+    nothing_as_base,
+    projector_config_missing,
+    file_as_path,
+    generation_config_damaged,
+    adapter_on_the_projector_alone,
     tokenizer_missing,
     tokenizer_damaged,
     tokenizer_larger_than_embeddings,

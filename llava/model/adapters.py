@@ -185,7 +185,8 @@ def require_whole_projector(file: Path, trained: Iterable[str], expected: Iterab
     if held and lacking:
         raise CheckpointError(
             f"{file} holds the projector without {listed(lacking)}: it was saved in part, and the "
-            "base's would answer in their place. Copy it from the output of the training again."
+            "base's would answer in their place. Copy it again from where its training saved this "
+            "step."
         )
 
 

@@ -204,7 +204,7 @@ def inspect_checkpoint(
     if base_dir is not None:
         require_model(base_dir)
     kind = kind_of(folder, base_dir)
-    config_dir, config, below = _configs_of(folder, base_dir)
+    config_dir, config, below = _configs_of(kind, folder, base_dir)
     config_path = config_dir / "config.json"
     language_dir = base_dir or folder
     refuse_foreign(config, config_path)
@@ -256,16 +256,20 @@ def _readable_weight_files(folder: Path) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def _configs_of(folder: Path, base: Path | None) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+def _configs_of(
+    kind: CheckpointKind, folder: Path, base: Path | None
+) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """Folder and content of a configuration, an adapter's or left to its base, and the base's."""
     below = read_config(base) if base is not None and (base / "config.json").is_file() else {}
     if base is None or (folder / "config.json").is_file():
         return folder, read_config(folder), below
-    if not (folder / NON_LORA_FILE).is_file():
+    is_llava = "mm_vision_tower" in below or is_native_config(below)
+    is_needed = kind is CheckpointKind.PROJECTOR and not is_llava
+    if not is_needed and not (folder / NON_LORA_FILE).is_file():
         return base, read_config(base), below
     raise CheckpointError(
-        f"{folder / 'config.json'} is missing: it says which tower and projector belong to the "
-        "adapter. Copy it from the folder in which the adapter was trained."
+        f"{folder / 'config.json'} is missing: it says which tower and projector belong to what "
+        "was trained over a base. Copy it from the training's output: it is the same for each step."
     )
 
 

@@ -271,7 +271,7 @@ def check_generation(config: Mapping[str, Any], path: Path, prefix: str, folder:
     found, num_tokens = [(config, path, prefix)], config["vocab_size"]
     file = folder / "generation_config.json"
     if file.is_file():
-        remedy = "Copy it from the original checkpoint, or remove it."
+        remedy = "Copy it from the original checkpoint."
         found.append((read_json_object(file, remedy), file, ""))
     for generation, place, at in found:
         check_fields(generation, _GENERATION_OF_NATIVE if prefix else _GENERATION, place, at)

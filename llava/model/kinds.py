@@ -15,7 +15,13 @@ from typing import Any
 
 from llava.errors import CheckpointError
 from llava.model.families import MODEL_TYPES
-from llava.model.locate import has_weight_files, read_config, read_json_object, read_strings
+from llava.model.locate import (
+    has_weight_files,
+    lacks_files,
+    read_config,
+    read_json_object,
+    read_strings,
+)
 from llava.model.native import is_native_config
 from llava.model.rules import (
     FLAG,
@@ -30,6 +36,7 @@ from llava.model.rules import (
     one_of,
     whole,
 )
+from llava.model.tower_kinds import KINDS, PART_TYPES
 from llava.names import identity_of
 
 logger = logging.getLogger(__name__)
@@ -46,6 +53,8 @@ _OF_A_BASE = (
 )
 """What no training changes of a language model and no tensor shows."""
 
+_TOWERS = (*KINDS, *PART_TYPES)
+"""`model_type` of what is no language model, but the tower of one."""
 _ALIKE = {"llama", "mistral"}
 """Language models that compute the same: LLaVA trains the latter by the former's classes too."""
 
@@ -104,24 +113,28 @@ class CheckpointKind(Enum):
 
 def kind_of(folder: Path, base: Path | None) -> CheckpointKind:
     """What the files of the folder make of it."""
-    config = read_config(folder) if (folder / "config.json").is_file() else {}
+    config = _config_in(folder, "model.path")
     is_llava = str(config.get("model_type")).startswith("llava") or "mm_vision_tower" in config
     if (folder / ADAPTER_CONFIG).is_file():
         _require_base(folder, base, "an adapter")
         is_original = is_llava and not is_native_config(config)
         with_projector = is_original or (folder / NON_LORA_FILE).is_file()
         return CheckpointKind.LLAVA_LORA if with_projector else CheckpointKind.PLAIN_ADAPTER
-    if (folder / PROJECTOR_FILE).is_file() and not has_weight_files(folder):
-        _require_base(folder, base, "a projector without a language model")
-        return CheckpointKind.PROJECTOR
-    inner = [] if config else sorted(path.parent for path in folder.glob(f"*/{ADAPTER_CONFIG}"))
-    if inner:
-        raise CheckpointError(
-            f"{folder} holds no adapter itself, but its folders do: "
-            f"{', '.join(path.name for path in inner)}. Give one of them, as "
-            f"`model.path={inner[-1]}`."
-        )
+    if not has_weight_files(folder):
+        for name in (*ADAPTER_FILES, NON_LORA_FILE):
+            if (folder / name).is_file():
+                raise CheckpointError(
+                    f"{folder / ADAPTER_CONFIG} is missing: without it {name}, which lies there, "
+                    "is no adapter. Copy all files of the adapter from where its training saved "
+                    "them, each of the same step."
+                )
+        if (folder / PROJECTOR_FILE).is_file():
+            _require_base(folder, base, "a projector without a language model")
+            return CheckpointKind.PROJECTOR
+        if base is not None or not (folder / "config.json").is_file():
+            raise _lacks_model("model.path", folder, ADAPTER_CONFIG, PROJECTOR_FILE)
     if base is not None:
+        read_config(folder)  # without which it is not complete
         raise CheckpointError(
             f"`model.base` is {base}, but {folder} is a complete checkpoint, which has no base. "
             "Leave `model.base` out."
@@ -130,10 +143,13 @@ def kind_of(folder: Path, base: Path | None) -> CheckpointKind:
 
 
 def require_model(base: Path) -> None:
-    """Raises CheckpointError if what is given as a base is an adapter or projector itself."""
+    """Raises CheckpointError if what is given as a base holds no language model."""
+    _config_in(base, "model.base")
     if has_weight_files(base):
         return
-    for file, what in ((ADAPTER_CONFIG, "a LoRA adapter"), (PROJECTOR_FILE, "a projector")):
+    adapter = (ADAPTER_CONFIG, *ADAPTER_FILES, NON_LORA_FILE)
+    whats = {**dict.fromkeys(adapter, "a LoRA adapter"), PROJECTOR_FILE: "a projector"}
+    for file, what in whats.items():
         if (base / file).is_file():
             recorded, _ = _recorded_base(base)
             named = f", {recorded!r}," if recorded else ""
@@ -141,6 +157,40 @@ def require_model(base: Path) -> None:
                 f"`model.base` is {base}, but that is {what} itself ({file} lies there, and no "
                 f"model). Give the model{named} that it was trained on as `model.base=`."
             )
+    if not (base / "config.json").is_file():
+        raise _lacks_model("model.base", base)
+
+
+def _config_in(folder: Path, option: str) -> dict[str, Any]:
+    """Returns what a folder's config.json says, which must not be a vision tower's.
+
+    It is empty where there is none.
+    """
+    path = folder / "config.json"
+    config = read_config(folder) if path.is_file() else {}
+    if (model_type := config.get("model_type")) in _TOWERS:
+        raise CheckpointError(
+            f"`{option}` is {folder}, but that is a vision tower, as `model_type` is "
+            f"{model_type!r} in {path}. Give the model whose config.json names it."
+        )
+    return config
+
+
+def _lacks_model(option: str, folder: Path, *trained: str) -> CheckpointError:
+    """Returns the error for a folder that holds no model, nor what was trained over one."""
+    found = {path.parent for name in trained for path in folder.glob(f"*/{name}")}
+    for path in folder.glob("*/config.json"):
+        inner = path.parent
+        if has_weight_files(inner) and read_config(inner).get("model_type") not in _TOWERS:
+            found.add(inner)
+    opening = "No model, adapter or projector lies in" if trained else "No model lies in"
+    if not found:
+        return lacks_files(opening, folder, *trained)
+    names = sorted(found)
+    return CheckpointError(
+        f"`{option}` is {folder}. {opening} it, only in its folders: "
+        f"{', '.join(path.name for path in names)}. Give one of them, as `{option}={names[-1]}`."
+    )
 
 
 def _recorded_base(folder: Path) -> tuple[str, str]:
@@ -236,7 +286,10 @@ def find_trained_files(kind: CheckpointKind, folder: Path) -> tuple[Path, ...]:
     if kind is CheckpointKind.LLAVA_LORA and not holds_part(adapters[:1], *PROJECTOR_PARTS):
         raise CheckpointError(
             f"{folder / NON_LORA_FILE} is missing: it holds the projector that was trained with "
-            "the adapter. Without it the model cannot see. Copy it from the training's output."
+            "the adapter. Copy that of the same step. LLaVA saves it only when the training ends, "
+            "for the last step alone: to evaluate an earlier one, have the training save it then. "
+            "If the base is a LLaVA and its projector was left as it was, "
+            f"`torch.save({{}}, {str(folder / NON_LORA_FILE)!r})` says so."
         )
     return (adapters[0],)
 
@@ -283,5 +336,5 @@ def lacks_saved(module: str, tensors: str, folder: Path, files: Iterable[Path]) 
     return CheckpointError(
         f"`modules_to_save` in {folder / ADAPTER_CONFIG} names {module}, but "
         f"{', '.join(map(str, files))} {what}: the base's would answer in its place. Copy the "
-        "adapter from the output of its training again."
+        "adapter again from where its training saved this step."
     )

@@ -43,6 +43,11 @@ def resolve_model_path(
     folder = expand_home(path)
     if folder.is_dir():
         return folder
+    if folder.is_file():
+        raise CheckpointError(
+            f"`{option}` is {path!r}, a file. Give a folder with config.json and weights as "
+            ".safetensors or .bin: models are read from nothing else."
+        )
     if not is_hub_id(path):
         raise CheckpointError(
             f"`{option}` must be a folder or a hub id (owner/name), but {path!r} is neither. "
@@ -96,7 +101,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is missing or no JSON object.
     """
-    return read_json_object(folder / "config.json", "Give the folder of a complete checkpoint.")
+    remedy = "Copy it from where the weights were saved, or give a complete checkpoint."
+    return read_json_object(folder / "config.json", remedy)
 
 
 def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
@@ -218,16 +224,20 @@ def find_weight_files(folder: Path) -> list[Path]:
         )
     if packed:
         return packed
+    raise lacks_files("No weights lie in", folder)
+
+
+def lacks_files(opening: str, folder: Path, *others: str) -> CheckpointError:
+    """Returns the error for a folder without weights, and without the other files looked for."""
     remedy = "Download the checkpoint again, or correct the path."
     if parts := [path.name for pattern in _IN_PARTS for path in folder.glob(pattern)]:
         remedy = (
             f"Each process of the training has saved its own, as {parts[0]} shows: join them with "
-            "DeepSpeed's `zero_to_fp32.py`, or those of FSDP with `accelerate merge-weights`."
+            "DeepSpeed's `zero_to_fp32.py`, or those of FSDP with `accelerate merge-weights`. "
+            "For a LoRA, resume the training there, and have it save the adapter."
         )
-    raise CheckpointError(
-        f"No weights lie in {folder}: looked for "
-        f"{', '.join((*_SINGLE_FILES, *_INDEX_FILES, _LLM_AWQ_FILES))}. {remedy}"
-    )
+    names = (*_SINGLE_FILES, *_INDEX_FILES, _LLM_AWQ_FILES, *others)
+    return CheckpointError(f"{opening} {folder}: looked for {', '.join(names)}. {remedy}")
 
 
 def _indexed_files(index: Path) -> list[Path]:

@@ -39,6 +39,7 @@ from llava.model.tower_kinds import (
     KINDS,
     LAYER,
     NAMED_IMAGE_SIZE,
+    PART_TYPES,
     SIGLIP,
     SIZES,
     Tower,
@@ -46,9 +47,7 @@ from llava.model.tower_kinds import (
 )
 from llava.tiling import read_layout, read_pinpoints
 
-_PART_TYPES = {"clip": CLIP, "siglip": SIGLIP}
-"""`model_type` of a model of images and texts, and of the vision part that it has."""
-_DEFAULT_TYPES = _PART_TYPES | {"llava_onevision": SIGLIP}
+_DEFAULT_TYPES = PART_TYPES | {"llava_onevision": SIGLIP}
 
 _PROCESSED: Mapping[str, Rule] = {
     "do_resize": one_of(True),
@@ -100,7 +99,7 @@ def read_tower(folder: Path, config: Mapping[str, Any]) -> Tower:
 
 def _describes_llava(config: Mapping[str, Any]) -> bool:
     """Whether a config.json is of a language model with a tower, not of the latter or of a CLIP."""
-    is_part = one_of(*_PART_TYPES).holds(config.get("model_type", "clip"))
+    is_part = one_of(*PART_TYPES).holds(config.get("model_type", "clip"))
     return "vision_config" in config and not is_part
 
 

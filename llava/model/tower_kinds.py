@@ -67,6 +67,8 @@ class TowerKind:
 
 
 CLIP, SIGLIP, INTERN_VIT = "clip_vision_model", "siglip_vision_model", "intern_vit_6b"
+PART_TYPES = {"clip": CLIP, "siglip": SIGLIP}
+"""`model_type` of a model of images and texts, and of the vision part that it has."""
 KINDS: Mapping[str, TowerKind] = {
     CLIP: TowerKind(
         name="CLIP",

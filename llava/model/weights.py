@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from llava.errors import CheckpointError, reason_of
 from llava.model.checkpoint import Checkpoint
+from llava.model.kinds import NON_LORA_FILE, PROJECTOR_FILE, CheckpointKind
 from llava.model.locate import find_weight_files, read_strings, refuse_lfs_pointer, unreadable
 from llava.model.quantized_weights import refuse_quantized
 from llava.model.rules import unknown_value
@@ -255,10 +256,13 @@ def _describe_missing(
     others = f" It holds others that have no place: {listed(unexpected)}." if unexpected else ""
     if checkpoint.trained_files and all(map(_PROJECTOR.search, missing)):
         files = ", ".join(map(str, checkpoint.trained_files))
+        is_projector = checkpoint.kind is CheckpointKind.PROJECTOR
+        name = PROJECTOR_FILE if is_projector else NON_LORA_FILE
         return (
             f"Neither {folder} nor {files} holds the projector's {listed(missing)}. "
-            f"Without them the model cannot see.{others} Copy non_lora_trainables.bin or "
-            "mm_projector.bin from the output of the training."
+            f"Without them the model cannot see.{others} Copy the {name} "
+            "that the training saved with this step; if it left a pretrained projector as it was, "
+            f"copy that projector's {PROJECTOR_FILE} under this name."
         )
     what, remedy = f"of the {total} tensors that {config} asks for", checkpoint.remedy("")
     result = " Without them the model would answer at random."

@@ -112,13 +112,48 @@ def no_trainables(shop: Workshop) -> Iterator[Given]:
     yield folder, base
 
 
-@case("says which tower and projector belong to the adapter")
+@case("says which tower and projector belong to")
 def no_config(shop: Workshop) -> Iterator[Given]:
     folder, base = lora(shop)
     content = (folder / "config.json").read_bytes()
     (folder / "config.json").unlink()
     yield folder, base
     (folder / "config.json").write_bytes(content)
+    yield folder, base
+
+
+@case("No model, adapter or projector lies in")
+def nothing_inside(shop: Workshop) -> Iterator[Given]:
+    folder = shop.home / "checkpoint-300"
+    (folder / "global_step300").mkdir(parents=True)
+    yield folder, shop.base()
+    for name in ("model.safetensors", "config.json", "tokenizer.model"):  # joined, and copied
+        shutil.copy(shop.home / "llava-of-base" / name, folder)
+    yield folder, None
+
+
+@case("it, only in its folders:")
+def folder_above(shop: Workshop) -> Iterator[Given]:
+    folder, base = lora(shop, "training/llava-lora")
+    edit_config(folder, mm_vision_tower=str(shop.tower))
+    yield folder.parent, base
+    yield folder, base
+
+
+@case("but that is a vision tower")
+def tower_for_a_model(shop: Workshop) -> Iterator[Given]:
+    folder, base = lora(shop)
+    yield folder, shop.tower
+    yield folder, base
+
+
+@case("is missing: without it")
+def no_adapter_config(shop: Workshop) -> Iterator[Given]:
+    folder, base = lora(shop)
+    content = (folder / "adapter_config.json").read_bytes()
+    (folder / "adapter_config.json").unlink()
+    yield folder, base
+    (folder / "adapter_config.json").write_bytes(content)
     yield folder, base
 
 

@@ -594,7 +594,7 @@ def test_adapter_that_peft_can_only_start_on_a_gpu_is_refused(
 def test_folder_of_named_adapters_names_them(tiny_checkpoint: Path, tmp_path: Path) -> None:
     tensors = load_file(tiny_checkpoint / "model.safetensors")
     write_adapter(tmp_path / "adapters/vision", tensors)
-    with pytest.raises(CheckpointError, match=r"holds no adapter itself.*adapters/vision`"):
+    with pytest.raises(CheckpointError, match=r"No model, adapter or .*adapters/vision`"):
         inspect_checkpoint(str(tmp_path / "adapters"), str(tiny_checkpoint))
     inspect_checkpoint(str(tmp_path / "adapters/vision"), str(tiny_checkpoint))
 
@@ -625,3 +625,24 @@ def test_lora_whose_second_file_has_no_projector_is_told(
     torch.save({}, folder / "non_lora_trainables.bin")
     inspect_checkpoint(str(folder), str(base))
     assert "projector of" in told(caplog)[0]
+
+
+def test_step_without_its_projector_answers_as_its_remedy_says(
+    tiny_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = make_base(tmp_path / "the-base", tiny_checkpoint)
+    folder = make_lora(tmp_path / "checkpoint-100", tiny_checkpoint)
+    for each in (folder, make_projector(tmp_path / "pretrain", tiny_checkpoint)):
+        edit_config(each, mm_vision_tower=str(tiny_checkpoint.parent / "clip-tiny-56"))
+    trainables = folder / "non_lora_trainables.bin"
+    trainables.unlink()
+    with pytest.raises(CheckpointError, match=r"last step alone: .*`torch\.save") as refusal:
+        load(folder, tiny_checkpoint)
+    assert f"`torch.save({{}}, {str(trainables)!r})` says so" in str(refusal.value)
+    torch.save({}, trainables)
+    load(folder, tiny_checkpoint)
+    assert "projector of" in " ".join(told(caplog))
+    with pytest.raises(CheckpointError, match=r"non_lora_trainables\.bin that .* this step; if"):
+        load(folder, base)
+    shutil.copy(tmp_path / "pretrain/mm_projector.bin", trainables)
+    load(folder, base)
