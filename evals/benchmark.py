@@ -13,7 +13,7 @@ from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec
 
-from evals.contract import PASSED, AtQuestionError, BenchmarkError, Contract, NoJudgmentError
+from evals.contract import PASSED, AtQuestionError, BenchmarkError, Contract
 from evals.errors import DataError, MissingFileError
 from evals.grading import Grading, JudgeClient
 from evals.reading.answers import check_keys, match_by_id, prediction_of
@@ -227,6 +227,11 @@ class Benchmark:
             return self.unscored
         if self.grading is not None:
             return self.grading.unscored
+        if self.judge is None and self.upload is None:
+            return (
+                "has no `judge`, so that its answers cannot be scored here. Give `Benchmark` one, "
+                "or say in `unscored` why there is none."
+            )
         way = " Write the file for the server with runners.submit." if self.upload else ""
         return f"{_UNANNOTATED}{way}"
 
@@ -536,7 +541,7 @@ def each(one: Callable[[str, Sample], Judgment]) -> Judge:
                 except BaseException as error:
                     raise AtQuestionError(sample.question_id, error) from error
                 if not isinstance(judgment, tuple) or len(judgment) != 2:
-                    raise NoJudgmentError(sample.question_id, judgment)
+                    raise AtQuestionError(sample.question_id, judgment)
             scores.append(score_of(sample, judgment))
         return scores
 

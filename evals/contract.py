@@ -33,21 +33,12 @@ class BenchmarkError(DataError):
 
 
 class AtQuestionError(Exception):
-    """A judge broke at a question."""
+    """A judge broke at a question, or gave there what is no judgment."""
 
-    def __init__(self, question_id: str | int, broken: BaseException) -> None:
+    def __init__(self, question_id: str | int, broken: object) -> None:
         super().__init__(question_id, broken)
         self.question_id = question_id
         self.broken = broken
-
-
-class NoJudgmentError(Exception):
-    """What a judge gave for an answer is no judgment."""
-
-    def __init__(self, question_id: str | int, given: object) -> None:
-        super().__init__(question_id, given)
-        self.question_id = question_id
-        self.given = given
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +66,20 @@ class Contract:
             yield
         except PASSED:
             raise
-        except NoJudgmentError as error:
-            raise self._broken(
-                function,
-                f"gives {_shown(error.given)} for question {error.question_id!r}, but must give a "
-                "pair: the score, and the answer as it was compared",
-            ) from None
         except BaseException as error:
-            question, cause, hint = "", error, ""
+            question, hint = "", ""
+            cause: object = error
             if isinstance(error, AtQuestionError):
                 question, cause = f" at question {error.question_id!r}", error.broken
-            elif function == "judge" and isinstance(error, (AttributeError, TypeError)):
+            if not isinstance(cause, BaseException):
+                wanted = "but must give a pair: the score, and the answer as it was compared"
+                said = f"gives {_shown(cause)}{question}, {wanted}"
+                raise self._broken(function, said) from None
+            if (
+                function == "judge"
+                and error is cause
+                and isinstance(error, (AttributeError, TypeError))
+            ):
                 hint = f". {_ONE_BY_ONE}"
             raise self._broken(
                 function, f"breaks{question}: {describe_error(cause, self.module)}{hint}"

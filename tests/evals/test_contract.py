@@ -68,9 +68,7 @@ def test_figure_beyond_any_scale_is_refused():
 
 @pytest.mark.parametrize("given", [None, 1.0, (1.0,), "ab"])
 def test_judge_that_gives_no_pair_is_refused(given):
-    assert f"`judge` gives {given!r} for question 1, but must give a pair" in refused(
-        judging(given)
-    )
+    assert f"`judge` gives {given!r} at question 1, but must give a pair" in refused(judging(given))
 
 
 def test_answer_without_a_judgment_is_refused():

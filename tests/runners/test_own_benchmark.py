@@ -139,6 +139,13 @@ def test_doctor_tries_one_answer(call: Shell, own: Path) -> None:
     assert "WRONG   scoring: shapes test: `judge` of included.shapes gives the score '0'" in told
 
 
+def test_missing_judge_is_named(call: Shell, own: Path) -> None:
+    write(own, "        judge=each(_judge),\n", "")
+    for program, options in (("doctor", ""), ("score", " predictions=answers.jsonl output=out")):
+        done = call(f"python -m runners.{program} include=mine task=shapes{options}", own)
+        assert "shapes test has no `judge`, so that its answers cannot" in done.stderr + done.stdout
+
+
 @pytest.mark.slow
 def test_answers_stay_where_their_scoring_breaks(
     shell: Shell, own: Path, demo_options: str
@@ -150,7 +157,7 @@ def test_answers_stay_where_their_scoring_breaks(
     command = f"python -m runners.eval include=mine {options} run=own"
     broken = shell(command, own)
     assert broken.code == 2, broken.stderr
-    assert "gives None for question 0, but must give a pair" in broken.stderr
+    assert "gives None at question 0, but must give a pair" in broken.stderr
     assert "All answers are stored: the same command scores them" in broken.stderr
     assert broken.json("results/own/gqa/summary.json")["num_answered"] == 3
     assert not (own / "results/own/shapes/summary.json").exists()
