@@ -43,15 +43,8 @@ RANK = "rank"
 
 _MARK = "builds_a_benchmark"
 
-_GIVE = {
-    "data_files": list[Path],
-    "render": bytes,
-    "whole": Questions,
-    "request": JudgeRequest,
-    "grade": Any,
-    "needs_judge": bool,
-    "is_readable": bool,
-}
+_GIVE: dict[str, Any] = dict.fromkeys(("needs_judge", "is_readable"), bool) | {"grade": Any}
+_GIVE |= {"data_files": list[Path], "render": bytes, "whole": Questions, "request": JudgeRequest}
 """What functions give that are called from elsewhere."""
 
 _UNANNOTATED = "has no public annotations, so that its answers cannot be scored here."
@@ -183,11 +176,7 @@ class Benchmark:
     recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
-        """Checks the values, and has functions that are called from elsewhere checked as they are.
-
-        Raises:
-            BenchmarkError: a value is of another type.
-        """
+        """Raises a `BenchmarkError` for a value of another type; has functions watched likewise."""
         self._contract.check_values(self)
         guarded = {"data_files": self._guard("data_files", self.data_files)}
         for part in ("upload", "grading"):
@@ -259,7 +248,7 @@ class Benchmark:
         """
         with collection_paused():
             samples = self._contract.call("read", list[Sample], self.read)
-            self._contract.check_samples(samples)
+            self._contract.check_samples("read", samples)
             questions = {sample.key: sample for sample in samples}
         if not questions:
             raise DataError(f"{self.title} has no question. Fetch its files again.")
@@ -272,6 +261,8 @@ class Benchmark:
     def _asked(self) -> tuple[Sample, ...]:
         questions = self.questions
         samples = self._contract.call("ask", list[Sample], self.ask, questions)
+        others = (one for one in samples if questions.get(one.key) is not one)
+        self._contract.check_samples("ask", others)
         if self.prompt_suffix != self.official_suffix:
             samples = [self._with_suffix(sample) for sample in samples]
         if self.letters is not None:
