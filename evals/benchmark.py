@@ -13,7 +13,7 @@ from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec
 
-from evals.contract import PASSED, AtQuestionError, BenchmarkError, Contract, NoJudgmentError
+from evals.contract import PASSED, AtQuestionError, BenchmarkError, Contract
 from evals.errors import DataError, MissingFileError
 from evals.grading import Grading, JudgeClient
 from evals.reading.answers import check_keys, match_by_id, prediction_of
@@ -43,15 +43,8 @@ RANK = "rank"
 
 _MARK = "builds_a_benchmark"
 
-_GIVE = {
-    "data_files": list[Path],
-    "render": bytes,
-    "whole": Questions,
-    "request": JudgeRequest,
-    "grade": Any,
-    "needs_judge": bool,
-    "is_readable": bool,
-}
+_GIVE: dict[str, Any] = dict.fromkeys(("needs_judge", "is_readable"), bool) | {"grade": Any}
+_GIVE |= {"data_files": list[Path], "render": bytes, "whole": Questions, "request": JudgeRequest}
 """What functions give that are called from elsewhere."""
 
 _UNANNOTATED = "has no public annotations, so that its answers cannot be scored here."
@@ -183,11 +176,7 @@ class Benchmark:
     recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
-        """Checks the values, and has functions that are called from elsewhere checked as they are.
-
-        Raises:
-            BenchmarkError: a value is of another type.
-        """
+        """Raises a `BenchmarkError` for a value of another type; has functions watched likewise."""
         self._contract.check_values(self)
         guarded = {"data_files": self._guard("data_files", self.data_files)}
         for part in ("upload", "grading"):
@@ -227,6 +216,11 @@ class Benchmark:
             return self.unscored
         if self.grading is not None:
             return self.grading.unscored
+        if self.judge is None and self.upload is None:
+            return (
+                "has no `judge`, so that its answers cannot be scored here. Give `Benchmark` one, "
+                "or say in `unscored` why there is none."
+            )
         way = " Write the file for the server with runners.submit." if self.upload else ""
         return f"{_UNANNOTATED}{way}"
 
@@ -254,7 +248,7 @@ class Benchmark:
         """
         with collection_paused():
             samples = self._contract.call("read", list[Sample], self.read)
-            self._contract.check_samples(samples)
+            self._contract.check_samples("read", samples)
             questions = {sample.key: sample for sample in samples}
         if not questions:
             raise DataError(f"{self.title} has no question. Fetch its files again.")
@@ -267,6 +261,8 @@ class Benchmark:
     def _asked(self) -> tuple[Sample, ...]:
         questions = self.questions
         samples = self._contract.call("ask", list[Sample], self.ask, questions)
+        others = (one for one in samples if questions.get(one.key) is not one)
+        self._contract.check_samples("ask", others)
         if self.prompt_suffix != self.official_suffix:
             samples = [self._with_suffix(sample) for sample in samples]
         if self.letters is not None:
@@ -536,7 +532,7 @@ def each(one: Callable[[str, Sample], Judgment]) -> Judge:
                 except BaseException as error:
                     raise AtQuestionError(sample.question_id, error) from error
                 if not isinstance(judgment, tuple) or len(judgment) != 2:
-                    raise NoJudgmentError(sample.question_id, judgment)
+                    raise AtQuestionError(sample.question_id, judgment)
             scores.append(score_of(sample, judgment))
         return scores
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
 from inspect import formatannotation
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from evals.errors import DataError
@@ -22,6 +22,7 @@ _NOT_THE_MEAN = 1e-6
 _SHOWN = 300
 _WANTED = {str: "a text", int: "a whole number from 1", bool: "True or False"}
 kinds_of: Callable[[Any], Mapping[str, Any]] = cache(get_type_hints)
+_IDS, _TEXTS = {int, str}, {str, NoneType}
 _OURS = ("evals.", "llava.", "runners.")
 PASSED = (DataError, KeyboardInterrupt, MemoryError, PermissionError)
 """What is no fault of a function: the message says what to do, or the programs do."""
@@ -33,21 +34,12 @@ class BenchmarkError(DataError):
 
 
 class AtQuestionError(Exception):
-    """A judge broke at a question."""
+    """A judge broke at a question, or gave there what is no judgment."""
 
-    def __init__(self, question_id: str | int, broken: BaseException) -> None:
+    def __init__(self, question_id: str | int, broken: object) -> None:
         super().__init__(question_id, broken)
         self.question_id = question_id
         self.broken = broken
-
-
-class NoJudgmentError(Exception):
-    """What a judge gave for an answer is no judgment."""
-
-    def __init__(self, question_id: str | int, given: object) -> None:
-        super().__init__(question_id, given)
-        self.question_id = question_id
-        self.given = given
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +67,20 @@ class Contract:
             yield
         except PASSED:
             raise
-        except NoJudgmentError as error:
-            raise self._broken(
-                function,
-                f"gives {_shown(error.given)} for question {error.question_id!r}, but must give a "
-                "pair: the score, and the answer as it was compared",
-            ) from None
         except BaseException as error:
-            question, cause, hint = "", error, ""
+            question, hint = "", ""
+            cause: object = error
             if isinstance(error, AtQuestionError):
                 question, cause = f" at question {error.question_id!r}", error.broken
-            elif function == "judge" and isinstance(error, (AttributeError, TypeError)):
+            if not isinstance(cause, BaseException):
+                wanted = "but must give a pair: the score, and the answer as it was compared"
+                said = f"gives {_shown(cause)}{question}, {wanted}"
+                raise self._broken(function, said) from None
+            if (
+                function == "judge"
+                and error is cause
+                and isinstance(error, (AttributeError, TypeError))
+            ):
                 hint = f". {_ONE_BY_ONE}"
             raise self._broken(
                 function, f"breaks{question}: {describe_error(cause, self.module)}{hint}"
@@ -103,9 +98,8 @@ class Contract:
             if is_list and not isinstance(result, str):
                 result = list(result)
             if not is_kind(result, kind):
-                wrong = result
-                if isinstance(result, list) and is_list:
-                    wrong = [one for one in result if not is_kind(one, get_args(kind)[0])][:1]
+                items = result if is_list and isinstance(result, list) else []
+                wrong = [one for one in items if not is_kind(one, get_args(kind)[0])][:1] or result
                 wanted = f"but must give {formatannotation(kind)}"
                 raise self._broken(function, f"gives {_shown(wrong)}, {wanted}")
         return result
@@ -126,19 +120,25 @@ class Contract:
                     "Mend it."
                 )
 
-    def check_samples(self, samples: Sequence[Sample]) -> None:
-        """Checks what files of results hold of the questions that `read` gave.
+    def check_samples(self, function: str, samples: Iterable[Sample]) -> None:
+        """Checks the questions that a function gave, quickly: there may be half a million.
 
         Raises:
-            BenchmarkError: a key or cluster is no text.
+            BenchmarkError: a value of one is of another type.
         """
-        for sample in samples:
-            if not (isinstance(sample.key, str) and isinstance(sample.cluster, str)):
-                raise self._broken(
-                    "read",
-                    f"gives question {sample.question_id!r} the key {_shown(sample.key)} and the "
-                    f"cluster {_shown(sample.cluster)}, but both must be texts",
-                )
+        images = set[type]()  # the types that were looked at
+        for one in samples:
+            texts = type(one.key) is type(one.text) is type(one.prompt) is type(one.cluster) is str
+            plain = texts and type(one.question_id) in _IDS and not (one.aliases or one.choices)
+            if plain and type(one.groups) is dict and type(one.images) is tuple:
+                held = _TEXTS.issuperset(map(type, one.groups.values()))
+                if held and images.issuperset(map(type, one.images)):
+                    continue
+            for name, kind in kinds_of(Sample).items():
+                if not is_kind(value := getattr(one, name), kind):
+                    said = f"gives question {one.question_id!r} the {name} {_shown(value)}, but it"
+                    raise self._broken(function, f"{said} must be {formatannotation(kind)}")
+            images.update(map(type, one.images))
 
     def check_scores(self, scores: list[Score], given: Mapping[str, Any]) -> list[Score]:
         """The scores that `judge` gave, if each can be one.

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from evals.reading.images import ImageSource
+from evals.reading.images import ImageSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from PIL import Image, UnidentifiedImageError
 
@@ -14,6 +14,7 @@ IMAGE_PLACEHOLDER = "<image>"
 """What stands for an image in a text."""
 
 
+@runtime_checkable
 class ImageSource(Protocol):
     """Where one image comes from: named by `key`, opened lazily and picklable.
 

@@ -56,14 +56,15 @@ def check_data(spec: TaskSpec, *, check_counts: bool, open_images: bool) -> Iter
     release = task.releases.get(task.split)
     samples: list[Sample] = []
     problem = _try("questions", lambda: samples.extend(task.samples()))
-    if problem is not None:
-        yield problem
-    else:
+    if problem is None:
         yield from _count(samples, release, check_counts=check_counts)
-        yield _check_purpose(task, samples)
+    needed = problem or _check_purpose(task, samples)
+    yield needed
     data_dir = Path(str(options["data_dir"])) if "data_dir" in options else None
     if release is not None and data_dir is not None and options.get("source") != "hub":
-        yield _list_files(data_dir, release)
+        listed = _list_files(data_dir, release)
+        if needed.state is not State.MISSING or listed.state is not State.GOOD:
+            yield listed  # which names the published files, and no others that may be missing
     images = {image.key: image for sample in samples for image in sample.images}
     if images:
         yield from _check_images(

@@ -158,7 +158,7 @@ def test_suffix_of_the_prompts_is_replaced():
 def test_split_that_is_not_scored_here_says_why():
     for fields, message in (
         ({"upload": UPLOAD}, r"letters test has no public annotations.*runners\.submit\.$"),
-        ({}, r"letters test has no public annotations, [^.]*here\.$"),
+        ({}, r"letters test has no `judge`, [^.]*here\. Give .* `unscored` why there is none\.$"),
         ({"unscored": "has no scorer. Set one."}, "letters test has no scorer. Set one."),
         ({"grading": grade_by(1)}, r"letters test is scored by the judge j, .*\. Ask j\.$"),
     ):
@@ -198,9 +198,7 @@ def test_benchmark_without_server_or_judge_says_so():
         DataError, match=r"no server that takes answers\. Score .* runners\.score\."
     ):
         task.submission_ids()
-    with pytest.raises(
-        DataError, match=r"no server that takes answers\. It has no public [^.]*\.$"
-    ):
+    with pytest.raises(DataError, match=r"no server that takes answers\. It has no `judge`, .*"):
         replace(task, judge=None).submission_ids()
     with pytest.raises(DataError, match="letters test is not graded by a judge"):
         task.judge_requests({})

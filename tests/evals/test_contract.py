@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -11,6 +12,7 @@ from evals.benchmark import Upload, each, rebuildable
 from evals.contract import BenchmarkError
 from evals.errors import DataError
 from evals.grading import Grading
+from evals.reading.images import ImageFile
 from evals.records import Aggregate, Prediction, Scale, Unit
 from tests.evals.test_benchmark import answers, benchmark, sample
 
@@ -49,11 +51,41 @@ def test_score_of_an_answer_may_be_a_whole_number(value):
     ]
 
 
-@pytest.mark.parametrize("field", ["key", "cluster"])
-def test_key_or_cluster_that_is_no_text_is_refused(field):
-    task = benchmark("1", read=lambda: [replace(sample("1"), **{field: 7})])
-    with pytest.raises(BenchmarkError, match=f"`read` gives question 1 the .*{field} 7.* texts"):
-        task.samples()
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(
+            ("key", 7),
+            ("cluster", 7),
+            ("text", None),
+            ("prompt", ["Which?"]),
+            ("question_id", True),
+        ),
+        *(("question_id", 1.5), ("groups", {"shape": 3.5}), ("groups", [("shape", "round")])),
+        *(("images", "7.png"), ("images", (Path("7.png"),))),
+        *(("aliases", "one"), ("choices", (1,))),
+    ],
+)
+def test_question_with_a_value_of_another_type_is_refused(field, value):
+    given = [
+        sample("5", images=(ImageFile("a", Path("a")),)),
+        replace(sample("1"), **{field: value}),
+    ]
+    for function, task in (
+        ("read", benchmark(read=lambda: given)),
+        ("ask", benchmark("5", "1", ask=lambda _: given)),
+    ):
+        with pytest.raises(BenchmarkError) as raised:
+            task.samples()
+        told = f"`{function}` gives question {given[1].question_id!r} the {field} {value!r}, but it"
+        assert told in str(raised.value)
+
+
+def test_question_may_have_anything_that_is_described():
+    groups = {"shape": None, "kind": "new"}
+    given = sample("1", groups=MappingProxyType(groups), aliases=("one",), choices=("A", "B"))
+    given = replace(given, question_id="1", images=(ImageFile("a", Path("a")),))
+    assert benchmark(read=lambda: [given, replace(given, key="2", groups=groups)]).samples()
 
 
 def test_figure_beyond_any_scale_is_refused():
@@ -68,9 +100,7 @@ def test_figure_beyond_any_scale_is_refused():
 
 @pytest.mark.parametrize("given", [None, 1.0, (1.0,), "ab"])
 def test_judge_that_gives_no_pair_is_refused(given):
-    assert f"`judge` gives {given!r} for question 1, but must give a pair" in refused(
-        judging(given)
-    )
+    assert f"`judge` gives {given!r} at question 1, but must give a pair" in refused(judging(given))
 
 
 def test_answer_without_a_judgment_is_refused():

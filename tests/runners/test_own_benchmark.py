@@ -139,6 +139,33 @@ def test_doctor_tries_one_answer(call: Shell, own: Path) -> None:
     assert "WRONG   scoring: shapes test: `judge` of included.shapes gives the score '0'" in told
 
 
+def test_files_are_not_all_there_where_one_is_missed(call: Shell, own: Path) -> None:
+    """A release need not name every file that is read."""
+    write(
+        own,
+        "def _read():\n",
+        "def _read():\n    read_json(Path('questions.json'), 'the authors')\n",
+    )
+    module = (own / "mine/shapes.py").read_text()
+    imports = "from pathlib import Path\nfrom evals.reading.files import read_json\n"
+    imports += "from evals.reading.releases import Release\n"
+    released = 'releases={"test": Release(num_questions=3)}, read=_read'
+    (own / "mine/shapes.py").write_text(imports + module.replace("read=_read", released))
+    shown = call("python -m runners.doctor include=mine task=shapes", own).stdout
+    assert "MISSING questions: questions.json does not exist" in shown
+    assert "files: all are there" not in shown
+    (own / "questions.json").write_text("[]")
+    shown = call("python -m runners.doctor include=mine task=shapes", own).stdout
+    assert "files: all are there" in shown
+
+
+def test_missing_judge_is_named(call: Shell, own: Path) -> None:
+    write(own, "        judge=each(_judge),\n", "")
+    for program, options in (("doctor", ""), ("score", " predictions=answers.jsonl output=out")):
+        done = call(f"python -m runners.{program} include=mine task=shapes{options}", own)
+        assert "shapes test has no `judge`, so that its answers cannot" in done.stderr + done.stdout
+
+
 @pytest.mark.slow
 def test_answers_stay_where_their_scoring_breaks(
     shell: Shell, own: Path, demo_options: str
@@ -150,7 +177,7 @@ def test_answers_stay_where_their_scoring_breaks(
     command = f"python -m runners.eval include=mine {options} run=own"
     broken = shell(command, own)
     assert broken.code == 2, broken.stderr
-    assert "gives None for question 0, but must give a pair" in broken.stderr
+    assert "gives None at question 0, but must give a pair" in broken.stderr
     assert "All answers are stored: the same command scores them" in broken.stderr
     assert broken.json("results/own/gqa/summary.json")["num_answered"] == 3
     assert not (own / "results/own/shapes/summary.json").exists()
