@@ -1,4 +1,4 @@
-"""A run again, from its manifest, and whether it gives the same answers.
+"""A run again, from its manifest, and whether it gives the same answers and figures.
 
 The manifest's environment keeps the options that a run was given (`repeatable_options`); together
 with the resolved values of its identity they say everything that can change an answer.
@@ -7,11 +7,12 @@ with the resolved values of its identity they say everything that can change an 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from evals.errors import DataError
 from llava.conversation import conv_templates
 from llava.generation.calibration import MAX_EXPECTED_FLIPS
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
@@ -31,10 +32,12 @@ from runners.options.model import (
 from runners.options.names import fitting_name, model_name, run_name
 from runners.options.task_spec import TaskSpec
 from runners.storage.answer_lines import is_failure
+from runners.storage.comparable import obstacles
 from runners.storage.identity import describe_differences, differences
 from runners.storage.manifest import Manifest
+from runners.storage.run_table import render_metric
 from runners.storage.specs import read_spec
-from runners.storage.stored import StoredTask, find_tasks, read_run
+from runners.storage.stored import State, StoredTask, find_tasks, read_run
 
 _FREE = frozenset(
     {
@@ -84,11 +87,16 @@ class ResolvedOptions:
 class Original:
     """One task of the run that is repeated, with the options of its run and what they came to."""
 
-    folder: Path
+    stored: StoredTask
     manifest: Manifest
     spec: TaskSpec
     options: RepeatableOptions
     resolved: ResolvedOptions
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.stored.folder
 
     @property
     def name(self) -> str:
@@ -118,17 +126,18 @@ def rerun(
     given: GivenOptions,
     evaluate: Callable[[EvalConfig, Mapping[str, TaskSpec]], int],
 ) -> int:
-    """Repeats a run under another name and compares the answers.
+    """Repeats a run under another name and compares answers and figures.
 
     The option `manifest` names a run's folder, a task's folder in it, or its `manifest.json`, of
     which the other options are taken.
 
     Returns:
-        The exit code: 0 if the answers are the same, 1 if they differ or some are missing, else
-        what `evaluate` returned.
+        The exit code: 0 if answers and figures are the same, 1 if they differ or answers are
+        missing, else what `evaluate` returned.
 
     Raises:
         ConfigError: there is no manifest, it does not say enough, or other options contradict it.
+        DataError: the figures of the run cannot be read.
     """
     originals = _read_originals(Path(str(settings.manifest)))
     _check_not_contradicted(given, settings.tasks, originals)
@@ -196,9 +205,10 @@ def _read_original(stored: StoredTask) -> Original:
             "search nor sampling and cannot be repeated. Answer the questions anew without one "
             "of them, and another run=NAME."
         )
+    _ = stored.summary  # which is compared in the end: a broken one is told before the work
     resolved = {each.name: manifest.identity.get(each.name) for each in fields(ResolvedOptions)}
     return Original(
-        folder=folder,
+        stored=stored,
         manifest=manifest,
         spec=read_spec(manifest, folder),
         options=read_stored(RepeatableOptions, dict(options), place),
@@ -251,7 +261,7 @@ def _require_something_to_repeat(originals: Sequence[Original], folder: Path) ->
 
 
 def _is_finished(original: Original, repeated: StoredTask) -> bool:
-    return repeated.has_figures and _failed(repeated) <= _failed(StoredTask(original.folder))
+    return repeated.has_figures and _failed(repeated) <= _failed(original.stored)
 
 
 def _configure(
@@ -267,9 +277,7 @@ def _configure(
     try:
         repeated = _with_stored(settings, given, first)
     except ValueError as error:
-        raise ConfigError(
-            f"{StoredTask(first.folder).manifest_path} cannot be repeated: {error}"
-        ) from error
+        raise ConfigError(f"{first.stored.manifest_path} cannot be repeated: {error}") from error
     engine = first.manifest.identity["engine"]
     if changed := differences(engine, engine_identity(repeated.engine), "engine."):
         raise ConfigError(
@@ -313,23 +321,56 @@ def _with_stored(settings: EvalConfig, given: GivenOptions, original: Original) 
 
 
 def _compare(original: Original, repeated: Path) -> bool:
-    """Says whether a task has the same answers as before."""
-    before, now = StoredTask(original.folder), StoredTask(repeated / original.name)
-    if before.answers_sha256 == now.answers_sha256:
+    """Says whether a task has the same answers and figures as before, and what else differs."""
+    before, now = original.stored, StoredTask(repeated / original.name)
+    if is_same := before.answers_sha256 == now.answers_sha256:
         print(f"{now.name}: the same answers, sha256 {now.answers_sha256}")
-        return True
-    answers, again = _answers(before), _answers(now)
-    keys = answers.keys() | again.keys()
-    number = sum(answers.get(key) != again.get(key) for key in keys)
-    print(
-        f"{now.name}: {number:,} of {len(keys):,} answers differ from those of "
-        f"{before.answers_path}"
+    else:
+        answers, again = _answers(before), _answers(now)
+        keys = answers.keys() | again.keys()
+        number = sum(answers.get(key) != again.get(key) for key in keys)
+        print(
+            f"{now.name}: {number:,} of {len(keys):,} answers differ from those of "
+            f"{before.answers_path}"
+        )
+    other = _other_figures(before, now)
+    for told in [*other, *_other_conditions(original, now)]:
+        print(f"{now.name}: {told}")
+    return is_same and not other
+
+
+def _other_figures(before: StoredTask, now: StoredTask) -> list[str]:
+    """Says which figures are others; nothing of a run without any yet, or of a judge's."""
+    first, second = before.summary, now.summary
+    if first is None or second is None or first.judge != second.judge:
+        return []
+    changed = [name for name in first.metrics if first.metrics[name] != second.metrics.get(name)]
+    if not changed and bool(first.metrics) == bool(second.metrics):
+        return []
+    shown = (
+        f"{name} is {render_metric(first, name)} there and {render_metric(second, name)} here"
+        for name in changed or second.metrics
     )
-    if now.manifest is not None:
-        causes = differences(original.manifest.identity, now.manifest.identity)
-        if causes:
-            print(f"{now.name}: not the same run any more: {', '.join(causes)} changed")
-    return False
+    codes = {first.hashes.code, second.hashes.code}
+    by = " (scored by another version of the code)" if len(codes - {None}) > 1 else ""
+    return [f"other figures than those in {before.folder}: {', '.join(shown)}{by}"]
+
+
+def _other_conditions(original: Original, now: StoredTask) -> Iterator[str]:
+    """Says what else is not as it was: of the identity, the data, the images and the scoring."""
+    if now.manifest is not None and (
+        causes := differences(original.manifest.identity, now.manifest.identity)
+    ):
+        yield f"not the same run any more: {', '.join(causes)} changed"
+    if original.stored.state is not State.FINISHED or now.state is not State.FINISHED:
+        return
+    try:
+        before, after = original.stored.finished(), now.finished()
+    except DataError as error:  # an early version left out what figures were made of
+        yield f"what the figures are made of may differ: {error}"
+        return
+    for obstacle in obstacles(before, after, ("original", "repetition")):
+        yield obstacle.message
 
 
 def _answers(stored: StoredTask) -> dict[str, Any]:
