@@ -29,7 +29,7 @@ from runners.options.model import (
     ModelConfig,
     QuantizationConfig,
 )
-from runners.options.names import fitting_name, model_name, run_name
+from runners.options.names import fitting_name, found_from_anywhere, model_name, run_name
 from runners.options.task_spec import TaskSpec
 from runners.storage.answer_lines import is_failure
 from runners.storage.comparable import obstacles
@@ -37,7 +37,7 @@ from runners.storage.identity import describe_differences, differences
 from runners.storage.manifest import Manifest
 from runners.storage.run_table import render_metric
 from runners.storage.specs import read_spec
-from runners.storage.stored import State, StoredTask, find_tasks, read_run
+from runners.storage.stored import StoredTask, find_tasks, read_run
 
 _FREE = frozenset(
     {
@@ -87,16 +87,11 @@ class ResolvedOptions:
 class Original:
     """One task of the run that is repeated, with the options of its run and what they came to."""
 
-    stored: StoredTask
+    folder: Path
     manifest: Manifest
     spec: TaskSpec
     options: RepeatableOptions
     resolved: ResolvedOptions
-
-    @property
-    def folder(self) -> Path:
-        """Where it lies."""
-        return self.stored.folder
 
     @property
     def name(self) -> str:
@@ -108,17 +103,12 @@ def repeatable_options(settings: EvalConfig) -> RepeatableOptions:
     """Returns what a manifest has to keep of the options, so that its run can be repeated."""
     model = replace(
         settings.model,
-        path=_found_from_anywhere(settings.model.path),
-        base=settings.model.base and _found_from_anywhere(settings.model.base),
+        path=found_from_anywhere(settings.model.path),
+        base=settings.model.base and found_from_anywhere(settings.model.base),
         name=model_name(settings),
     )
     kept = {each.name: getattr(settings, each.name) for each in fields(RepeatableOptions)}
     return RepeatableOptions(**{**kept, "model": model})
-
-
-def _found_from_anywhere(path: str) -> str:
-    """The whole path of a folder; a hub id stays what it is."""
-    return str(Path(path).resolve()) if Path(path).exists() else path
 
 
 def rerun(
@@ -208,7 +198,7 @@ def _read_original(stored: StoredTask) -> Original:
     _ = stored.summary  # which is compared in the end: a broken one is told before the work
     resolved = {each.name: manifest.identity.get(each.name) for each in fields(ResolvedOptions)}
     return Original(
-        stored=stored,
+        folder=folder,
         manifest=manifest,
         spec=read_spec(manifest, folder),
         options=read_stored(RepeatableOptions, dict(options), place),
@@ -261,7 +251,7 @@ def _require_something_to_repeat(originals: Sequence[Original], folder: Path) ->
 
 
 def _is_finished(original: Original, repeated: StoredTask) -> bool:
-    return repeated.has_figures and _failed(repeated) <= _failed(original.stored)
+    return repeated.has_figures and _failed(repeated) <= _failed(StoredTask(original.folder))
 
 
 def _configure(
@@ -277,7 +267,9 @@ def _configure(
     try:
         repeated = _with_stored(settings, given, first)
     except ValueError as error:
-        raise ConfigError(f"{first.stored.manifest_path} cannot be repeated: {error}") from error
+        raise ConfigError(
+            f"{StoredTask(first.folder).manifest_path} cannot be repeated: {error}"
+        ) from error
     engine = first.manifest.identity["engine"]
     if changed := differences(engine, engine_identity(repeated.engine), "engine."):
         raise ConfigError(
@@ -322,7 +314,7 @@ def _with_stored(settings: EvalConfig, given: GivenOptions, original: Original) 
 
 def _compare(original: Original, repeated: Path) -> bool:
     """Says whether a task has the same answers and figures as before, and what else differs."""
-    before, now = original.stored, StoredTask(repeated / original.name)
+    before, now = StoredTask(original.folder), StoredTask(repeated / original.name)
     if is_same := before.answers_sha256 == now.answers_sha256:
         print(f"{now.name}: the same answers, sha256 {now.answers_sha256}")
     else:
@@ -334,7 +326,7 @@ def _compare(original: Original, repeated: Path) -> bool:
             f"{before.answers_path}"
         )
     other = _other_figures(before, now)
-    for told in [*other, *_other_conditions(original, now)]:
+    for told in [*other, *_other_conditions(before, now)]:
         print(f"{now.name}: {told}")
     return is_same and not other
 
@@ -356,21 +348,18 @@ def _other_figures(before: StoredTask, now: StoredTask) -> list[str]:
     return [f"other figures than those in {before.folder}: {', '.join(shown)}{by}"]
 
 
-def _other_conditions(original: Original, now: StoredTask) -> Iterator[str]:
+def _other_conditions(before: StoredTask, now: StoredTask) -> Iterator[str]:
     """Says what else is not as it was: of the identity, the data, the images and the scoring."""
-    if now.manifest is not None and (
-        causes := differences(original.manifest.identity, now.manifest.identity)
-    ):
-        yield f"not the same run any more: {', '.join(causes)} changed"
-    if original.stored.state is not State.FINISHED or now.state is not State.FINISHED:
-        return
+    if before.manifest is not None and now.manifest is not None:
+        causes = differences(before.manifest.identity, now.manifest.identity)
+        if causes:
+            yield f"not the same run any more: {', '.join(causes)} changed"
     try:
-        before, after = original.stored.finished(), now.finished()
-    except DataError as error:  # an early version left out what figures were made of
+        found = obstacles(before.finished(), now.finished(), ("original", "repetition"))
+    except (ConfigError, DataError) as error:  # such as of an early version, or edited
         yield f"what the figures are made of may differ: {error}"
-        return
-    for obstacle in obstacles(before, after, ("original", "repetition")):
-        yield obstacle.message
+    else:
+        yield from (obstacle.message for obstacle in found)
 
 
 def _answers(stored: StoredTask) -> dict[str, Any]:
