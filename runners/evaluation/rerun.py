@@ -1,4 +1,4 @@
-"""A run again, from its manifest, and whether it gives the same answers.
+"""A run again, from its manifest, and whether it gives the same answers and figures.
 
 The manifest's environment keeps the options that a run was given (`repeatable_options`); together
 with the resolved values of its identity they say everything that can change an answer.
@@ -7,11 +7,12 @@ with the resolved values of its identity they say everything that can change an 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from evals.errors import DataError
 from llava.conversation import conv_templates
 from llava.generation.calibration import MAX_EXPECTED_FLIPS
 from runners.errors import COMPLETE, INCOMPLETE, ConfigError
@@ -28,11 +29,13 @@ from runners.options.model import (
     ModelConfig,
     QuantizationConfig,
 )
-from runners.options.names import fitting_name, model_name, run_name
+from runners.options.names import fitting_name, found_from_anywhere, model_name, run_name
 from runners.options.task_spec import TaskSpec
 from runners.storage.answer_lines import is_failure
+from runners.storage.comparable import obstacles
 from runners.storage.identity import describe_differences, differences
 from runners.storage.manifest import Manifest
+from runners.storage.run_table import render_metric
 from runners.storage.specs import read_spec
 from runners.storage.stored import StoredTask, find_tasks, read_run
 
@@ -100,17 +103,12 @@ def repeatable_options(settings: EvalConfig) -> RepeatableOptions:
     """Returns what a manifest has to keep of the options, so that its run can be repeated."""
     model = replace(
         settings.model,
-        path=_found_from_anywhere(settings.model.path),
-        base=settings.model.base and _found_from_anywhere(settings.model.base),
+        path=found_from_anywhere(settings.model.path),
+        base=settings.model.base and found_from_anywhere(settings.model.base),
         name=model_name(settings),
     )
     kept = {each.name: getattr(settings, each.name) for each in fields(RepeatableOptions)}
     return RepeatableOptions(**{**kept, "model": model})
-
-
-def _found_from_anywhere(path: str) -> str:
-    """The whole path of a folder; a hub id stays what it is."""
-    return str(Path(path).resolve()) if Path(path).exists() else path
 
 
 def rerun(
@@ -118,17 +116,18 @@ def rerun(
     given: GivenOptions,
     evaluate: Callable[[EvalConfig, Mapping[str, TaskSpec]], int],
 ) -> int:
-    """Repeats a run under another name and compares the answers.
+    """Repeats a run under another name and compares answers and figures.
 
     The option `manifest` names a run's folder, a task's folder in it, or its `manifest.json`, of
     which the other options are taken.
 
     Returns:
-        The exit code: 0 if the answers are the same, 1 if they differ or some are missing, else
-        what `evaluate` returned.
+        The exit code: 0 if answers and figures are the same, 1 if they differ or answers are
+        missing, else what `evaluate` returned.
 
     Raises:
         ConfigError: there is no manifest, it does not say enough, or other options contradict it.
+        DataError: the figures of the run cannot be read.
     """
     originals = _read_originals(Path(str(settings.manifest)))
     _check_not_contradicted(given, settings.tasks, originals)
@@ -196,6 +195,7 @@ def _read_original(stored: StoredTask) -> Original:
             "search nor sampling and cannot be repeated. Answer the questions anew without one "
             "of them, and another run=NAME."
         )
+    _ = stored.summary  # which is compared in the end: a broken one is told before the work
     resolved = {each.name: manifest.identity.get(each.name) for each in fields(ResolvedOptions)}
     return Original(
         folder=folder,
@@ -313,23 +313,53 @@ def _with_stored(settings: EvalConfig, given: GivenOptions, original: Original) 
 
 
 def _compare(original: Original, repeated: Path) -> bool:
-    """Says whether a task has the same answers as before."""
+    """Says whether a task has the same answers and figures as before, and what else differs."""
     before, now = StoredTask(original.folder), StoredTask(repeated / original.name)
-    if before.answers_sha256 == now.answers_sha256:
+    if is_same := before.answers_sha256 == now.answers_sha256:
         print(f"{now.name}: the same answers, sha256 {now.answers_sha256}")
-        return True
-    answers, again = _answers(before), _answers(now)
-    keys = answers.keys() | again.keys()
-    number = sum(answers.get(key) != again.get(key) for key in keys)
-    print(
-        f"{now.name}: {number:,} of {len(keys):,} answers differ from those of "
-        f"{before.answers_path}"
+    else:
+        answers, again = _answers(before), _answers(now)
+        keys = answers.keys() | again.keys()
+        number = sum(answers.get(key) != again.get(key) for key in keys)
+        print(
+            f"{now.name}: {number:,} of {len(keys):,} answers differ from those of "
+            f"{before.answers_path}"
+        )
+    other = _other_figures(before, now)
+    for told in [*other, *_other_conditions(before, now)]:
+        print(f"{now.name}: {told}")
+    return is_same and not other
+
+
+def _other_figures(before: StoredTask, now: StoredTask) -> list[str]:
+    """Says which figures are others; nothing of a run without any yet, or of a judge's."""
+    first, second = before.summary, now.summary
+    if first is None or second is None or first.judge != second.judge:
+        return []
+    changed = [name for name in first.metrics if first.metrics[name] != second.metrics.get(name)]
+    if not changed and bool(first.metrics) == bool(second.metrics):
+        return []
+    shown = (
+        f"{name} is {render_metric(first, name)} there and {render_metric(second, name)} here"
+        for name in changed or second.metrics
     )
-    if now.manifest is not None:
-        causes = differences(original.manifest.identity, now.manifest.identity)
+    codes = {first.hashes.code, second.hashes.code}
+    by = " (scored by another version of the code)" if len(codes - {None}) > 1 else ""
+    return [f"other figures than those in {before.folder}: {', '.join(shown)}{by}"]
+
+
+def _other_conditions(before: StoredTask, now: StoredTask) -> Iterator[str]:
+    """Says what else is not as it was: of the identity, the data, the images and the scoring."""
+    if before.manifest is not None and now.manifest is not None:
+        causes = differences(before.manifest.identity, now.manifest.identity)
         if causes:
-            print(f"{now.name}: not the same run any more: {', '.join(causes)} changed")
-    return False
+            yield f"not the same run any more: {', '.join(causes)} changed"
+    try:
+        found = obstacles(before.finished(), now.finished(), ("original", "repetition"))
+    except (ConfigError, DataError) as error:  # such as of an early version, or edited
+        yield f"what the figures are made of may differ: {error}"
+    else:
+        yield from (obstacle.message for obstacle in found)
 
 
 def _answers(stored: StoredTask) -> dict[str, Any]:

@@ -126,9 +126,9 @@ def read_chosen_specs(config: DictConfig) -> dict[str, TaskSpec]:
 
 def named_tasks(config: DictConfig) -> list[str]:
     """Returns the names by which the folders of a run know the benchmarks that are named."""
-    tasks: Any = OmegaConf.to_container(config.tasks, resolve=False)
     return [
-        str((isinstance(task, dict) and task.get("name")) or key) for key, task in tasks.items()
+        str((isinstance(task, DictConfig) and task.get("name")) or key)
+        for key, task in config.tasks.items()
     ]
 
 

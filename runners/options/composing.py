@@ -52,7 +52,7 @@ def compose_named(names: Sequence[str], options: NamedOptions) -> tuple[list[Tas
     overrides += [f"task=[{','.join(names)}]"] if names else ["~task"]
     overrides += [] if options.data is None else [f"data={options.data}"]
     try:
-        with _own_hydra():
+        with own_hydra():
             config = compose("eval", overrides=overrides)
             _fill_in(config, options)
             specs = list(read_task_specs(config).values()) if names else []
@@ -76,7 +76,7 @@ def _fill_in(config: DictConfig, options: NamedOptions) -> None:
 
 
 @contextmanager
-def _own_hydra() -> Iterator[None]:
+def own_hydra() -> Iterator[None]:
     """Composes beside a program that uses Hydra itself, which goes on with its own afterwards."""
     register()
     of_program = copy.copy(GlobalHydra.instance())

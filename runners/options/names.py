@@ -87,6 +87,11 @@ def model_name(settings: SubjectConfig) -> str:
     return name
 
 
+def found_from_anywhere(path: str) -> str:
+    """Returns the whole path of a folder; a hub id stays what it is."""
+    return str(Path(path).resolve()) if Path(path).exists() else path
+
+
 def run_name(settings: EvalConfig) -> str:
     """Returns the folder name of a run, for example `llava-demo-limit20`.
 

@@ -54,6 +54,7 @@ from runners.options.complaints import (
     explain_disk_error,
     report,
 )
+from runners.options.eval import EvalConfig
 from runners.options.help_text import render_help
 from runners.options.include import split_include, use_folders
 from runners.options.mistakes import find_mistakes
@@ -63,6 +64,7 @@ from runners.options.sweep_jobs import (
     RemoteJobs,
     is_lost_job,
     render_jobs,
+    require_runs_apart,
     take_figures,
 )
 from runners.options.words import is_multirun, quote_free_text, quote_literally
@@ -138,8 +140,7 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
         if any(word in ("--help", "-h") for word in argv):
             print(render_help(config_name, schema, argv))
             return COMPLETE
-        if mistakes := find_mistakes(argv, config_name, schema):
-            raise ConfigError("\n".join(mistakes))
+        _check(argv, config_name, folders)
         with (
             tempfile.TemporaryDirectory(prefix="llava-evals-") as scratch,
             _command_line(_including(folders, _options(argv, scratch, schema))),
@@ -171,6 +172,17 @@ def run(config_name: str, job: Callable[[DictConfig], int], argv: Sequence[str])
         with suppress(BrokenPipeError):
             print(mask_secrets(render_jobs(swept)))
     return exit_code([*jobs.codes, *(job.code for job in swept)])
+
+
+def _check(argv: Sequence[str], config_name: str, folders: Sequence[Path]) -> None:
+    """Checks what can be told of a command line before any job begins."""
+    schema = SCHEMAS[config_name]
+    if mistakes := find_mistakes(argv, config_name, schema):
+        raise ConfigError("\n".join(mistakes))
+    words = [word for word in quote_free_text(argv, schema) if word not in ("-m", "--multirun")]
+    has_flags = any(word.startswith("-") for word in words)  # only Hydra knows what they bring
+    if schema is EvalConfig and is_multirun(argv) and not has_flags:
+        require_runs_apart(_including(folders, words))
 
 
 def is_later_job() -> bool:

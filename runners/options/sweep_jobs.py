@@ -1,4 +1,4 @@
-"""Jobs of a sweep: what each came to, also of one that a launcher ran on another machine."""
+"""Jobs of a sweep: their runs before they begin, and what each came to, on any machine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,21 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from runners.errors import COMPLETE
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from runners.errors import COMPLETE, ConfigError
 from runners.logs import tell
+from runners.options.build import named_tasks, read_settings
+from runners.options.composing import own_hydra
+from runners.options.eval import EvalConfig
+from runners.options.names import found_from_anywhere, run_name
 
 _figures: dict[str, str] = {}
 
@@ -68,6 +80,58 @@ def render_jobs(jobs: Sequence[EndedJob]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def require_runs_apart(words: Sequence[str]) -> None:
+    """Checks that no job of a sweep would go on with, or set aside, what another has written.
+
+    Jobs of one checkpoint may share a run: that is how the same answers are scored in two ways.
+
+    Raises:
+        ConfigError: two would ask different checkpoints, or overwrite, under one name.
+    """
+    runs: dict[tuple[Path, str], dict[int, EvalConfig]] = {}
+    for number, config in enumerate(_compose_jobs(words), 1):
+        with open_dict(config):
+            del config["hydra"]
+        try:
+            settings, tasks = read_settings(config, EvalConfig), named_tasks(config)
+            folder = Path(settings.results_dir, run_name(settings))
+        except (ConfigError, OmegaConfBaseException):
+            continue  # which the job itself will say
+        if settings.manifest is None:  # which names another run
+            for task in tasks:
+                runs.setdefault((folder, task), {})[number] = settings
+    for (folder, _), jobs in runs.items():
+        asked = {
+            name: [str(getattr(job.model, name)) for job in jobs.values()]
+            for name in ("path", "base", "revision")
+        }
+        others = [name for name, of in asked.items() if len(set(map(found_from_anywhere, of))) > 1]
+        told = "; ".join(f"`model.{name}` is {', '.join(asked[name])}" for name in others)
+        why = f"but ask different checkpoints ({told})"
+        if not others and any(job.overwrite for job in jobs.values()) and len(jobs) > 1:
+            why = "and with overwrite=true each would set aside the answers of the one before"
+        elif not others:
+            continue
+        raise ConfigError(
+            f"Jobs {', '.join(map(str, jobs))} of the sweep would be kept in {folder} together, "
+            f"{why}. No job was begun. Give each a command of its own with another run=NAME."
+        )
+
+
+def _compose_jobs(words: Sequence[str]) -> list[DictConfig]:
+    """The options of every job; none where another sweeper finds them as it goes."""
+    with own_hydra():
+        loader = GlobalHydra.instance().config_loader()
+        sweep = loader.load_configuration("eval", list(words), run_mode=RunMode.MULTIRUN)
+        if not sweep.hydra.sweeper._target_.endswith(f".{BasicSweeper.__name__}"):
+            return []
+        given = [f"{name}={value}" for name, value in (sweep.hydra.sweeper.params or {}).items()]
+        typed: Any = OmegaConf.to_container(sweep.hydra.overrides.task, resolve=False)
+        parsed = OverridesParser.create(loader).parse_overrides([*given, *typed])
+        [jobs] = BasicSweeper.split_arguments(parsed, None)
+        return [loader.load_sweep_config(sweep, list(job)) for job in jobs]
 
 
 class RemoteJobs:

@@ -95,6 +95,9 @@ def _obstacles(
         )
     elif before.scores and after.scores:
         yield from _unpaired(before, after)
+    elif not before.scores and not after.scores:
+        common = before.stored.image_hashes.keys() & after.stored.image_hashes.keys()
+        yield from _other_images(before, after, common)
 
 
 def _other_questions(before: FinishedTask, after: FinishedTask, names: tuple[str, str]) -> str:
@@ -149,7 +152,14 @@ def _unpaired(before: FinishedTask, after: FinishedTask) -> Iterator[Obstacle]:
             difference=Difference.IMAGES,
             message="the same questions are about other images in the one run than in the other.",
         )
-    elif others := _with_other_images(before, after, common):
+    else:
+        yield from _other_images(before, after, common)
+
+
+def _other_images(
+    before: FinishedTask, after: FinishedTask, common: AbstractSet[str]
+) -> Iterator[Obstacle]:
+    if others := _with_other_images(before, after, common):
         yield Obstacle(
             difference=Difference.IMAGES,
             message=f"the images were others: {len(others):,} of the {len(common):,} questions "

@@ -92,9 +92,11 @@ def describe_differences(
 
     >>> describe_differences({"seed": (0, 1)})
     '`seed` is 0 there and 1 here'
+    >>> describe_differences({"quantization": (None, {"name": "nf4", "double_quant": True})})
+    '`quantization` is none there and nf4 here'
     """
     return "; ".join(
-        f"`{name}` is {_shown(before)} {places[0]} and {_shown(now)} {places[1]}"
+        f"`{name}` is {_shown(before, now)} {places[0]} and {_shown(now, before)} {places[1]}"
         for name, (before, now) in differing.items()
     )
 
@@ -134,6 +136,14 @@ def _first_name(template: Any) -> Any:
     return first_name(template) if isinstance(template, str) else template
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, other: Any = None) -> str:
+    """A value as text, beside the one that it differs from; of a component its name."""
+    if isinstance(value, Mapping):
+        parts = (f"{name}: {_shown(part)}" for name, part in value.items())
+        return str(value["name"]) if "name" in value else f"{{{', '.join(parts)}}}"
+    if value is None and isinstance(other, Mapping):
+        return "none"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_shown, value))}]"
     text = json.dumps(value)
     return text if len(text) <= 40 else text[:16] + '..."'

@@ -7,9 +7,11 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig
+from PIL import Image
 
 from evals.records import Cause, Failure, Sample
 from runners.eval import evaluate
@@ -369,3 +371,82 @@ def test_interpolation_in_a_manifest_is_text(
 
     assert run("eval", repeat, ["manifest=original"]) == 2
     assert paths == ["owner/${oc.env:HOME}"]
+
+
+def write_run(
+    folder: Path,
+    scores: list[float],
+    identity: Mapping[str, object] | None = None,
+    hashes: Mapping[str, str] | None = None,
+) -> None:
+    """A stored run of GQA with everything that a repetition compares."""
+    usual = {"engine": {"replay": "near_ties"}, "conversation": "vicuna_v1"}
+    usual |= {"data": {"q.json": "a"}, "adapter": {"weights": "a"}}
+    kept = {"options": OPTIONS}
+    task = write_task(folder, "gqa", scores, identity=usual | (identity or {}), environment=kept)
+    summary = json.loads((task / "summary.json").read_text())
+    summary["hashes"] |= {"code": "a", **(hashes or {})}
+    (task / "summary.json").write_text(json.dumps(summary))
+
+
+@pytest.mark.few_cases(3)
+@pytest.mark.parametrize(
+    ("scores", "others", "code", "told"),
+    [
+        ([1.0, 0.0], {}, 0, []),
+        ([1.0, 1.0], {}, 1, ["other figures than", "accuracy is 50.00 there and 100.00 here"]),
+        (
+            [0.0, 0.0],
+            {"identity": {"data": {"q.json": "b"}}, "hashes": {"data": "b"}},
+            1,
+            ["50.00 there and 0.00 here", "data.q.json changed", "the data differ (q.json"],
+        ),
+        ([0.0, 1.0], {"hashes": {"data": "b"}}, 0, ["the data differ"]),
+        ([1.0, 0.0], {"hashes": {"scorer": "b"}}, 0, ["the scores are by other definitions"]),
+        ([1.0, 0.0], {"identity": {"adapter": {"weights": "b"}}}, 0, ["adapter.weights changed"]),
+        ([1.0, 0.0], {"hashes": {"code": "b"}}, 0, []),
+        ([1.0, 1.0], {"hashes": {"code": "b"}}, 1, ["(scored by another version of the code)"]),
+    ],
+)
+def test_same_answers_are_not_yet_the_same_run(
+    scores: list[float],
+    others: dict[str, Any],
+    code: int,
+    told: list[str],
+    in_own_folder: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def answered(settings: EvalConfig, specs: Mapping[str, TaskSpec]) -> int:
+        assert list(specs) == ["gqa"]
+        write_run(Path("results/first"), scores, **others)
+        return 0
+
+    def repeat(config: DictConfig) -> int:
+        return rerun(read_settings(config, EvalConfig), read_given(config), answered)
+
+    write_run(Path("first"), [1.0, 0.0])
+    assert run("eval", repeat, ["manifest=first", "run=first"]) == code
+    said = capsys.readouterr().out
+    assert said.startswith("gqa: the same answers, sha256 ")
+    assert [part for part in told if part not in said] == []
+    assert bool(told) == (said.count("\n") > 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scorer", ["none", "exact"])
+def test_other_picture_under_the_same_name_is_told(
+    scorer: str, questions: Path, shell: Shell, tiny_checkpoint: Path
+) -> None:
+    workspace = questions.parent
+    lines = [line for line in questions.read_text().splitlines() if "gone.png" not in line]
+    questions.write_text("".join(line + "\n" for line in lines))
+    command = (
+        f"python -m runners.eval model.path={tiny_checkpoint} task=custom run=first canary=off "
+        f"tasks.custom.questions={questions} tasks.custom.images={workspace}/images "
+        f"tasks.custom.scorer={scorer} generation.max_new_tokens=4 runner.num_threads=1"
+    )
+    assert shell(command, workspace).code == 0
+    Image.new("RGB", (40, 30), "green").save(workspace / "images" / "blue.png")
+    finished = shell("python -m runners.eval manifest=results/first canary=off", workspace)
+    said = "custom: the images were others: 1 of the 3 questions that both runs were asked"
+    assert said in finished.stdout, finished.stderr

@@ -91,6 +91,8 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             for value in ("", ",")
         ),
         ("ask prompt=x model.path=", "`model.path=`: It is empty"),
+        ("eval model.path=runs/*/final task=gqa", "Put -m before the options."),
+        ("eval model.path=out/step-?? task=gqa", "A pattern stands for several folders"),
         ("score run=a task=gqa predictions=", "`predictions=`: It is empty"),
         ("score run=a task=custom tasks.custom.questions=", "`tasks.custom.questions=`: It is"),
         ("score run=a task=mmvet +tasks.mmvet.replies=", "`+tasks.mmvet.replies=`: It is empty"),
@@ -130,6 +132,9 @@ def test_the_option_that_was_meant_is_named(line: str, meant: str) -> None:
         "score predictions=null task=mmvet tasks.mmvet.replies=[] tasks.gqa.prompt_suffix=",
         r"ask 'prompt=What is $\nabla$?'",
         "submit task=vqav2 output=x.json run=A",
+        "eval -m model.path=runs/*/final task=gqa",
+        "eval experiment=lora-sweep model.path=out/step-?? model.base=B",
+        "eval model.path=runs/final model.base=B task=gqa",
     ],
 )
 def test_nothing_is_said_against_what_can_be_meant(line: str) -> None:

@@ -23,6 +23,7 @@ from runners.options.sweep_jobs import RemoteJobs, note_figures
 from tests.runners.conftest import Finished, Shell
 
 GQA = ["task=gqa"]
+CUSTOM = ["task=custom", "tasks.custom.questions=q.jsonl"]
 
 
 def composing(config: DictConfig) -> int:
@@ -173,6 +174,71 @@ def test_run_is_called_what_was_typed(run: list[str], names: list[str]) -> None:
 
 @pytest.mark.few_cases(3)
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model.path=a/final,b/final"], "Jobs 1, 2 of the sweep would be kept in results/final"),
+        (["model.path=a/final,b/x,c/final"], "(`model.path` is a/final, c/final). No job was b"),
+        (["model.path=x", "model.base=A,B"], "(`model.base` is A, B). No job was begun. Give each"),
+        (["model.path=a/x,b/y", "run=mine"], "`model.path` is a/x, b/y"),
+        (["model.path=a/final,b/final", "run=mine"], "with another run=NAME."),
+        (["model.path=x", "model.revision=v1,v2"], "`model.revision` is v1, v2"),
+        (["model.path=a/y,b/y", "task=gqa,pope"], "Jobs 1, 3 of the sweep would be kept in"),
+        (
+            ["model.path=x", "seed=1,2", "overwrite=true"],
+            "command of its own with another run=NAME.",
+        ),
+        (["model.path=x,./x", "overwrite=true"], "each would set aside the answers of the one be"),
+    ],
+)
+def test_sweep_whose_jobs_would_share_a_run_is_refused_before_the_first(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[str] = []
+    argv = ["-m", "model=checkpoint", *words]
+    Path("x").mkdir()
+    assert program.run("eval", returning({}, seen), argv) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
+    assert seen == []
+
+
+@pytest.mark.few_cases(3)
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        (["model.path=a,b", "limit=3,4", "overwrite=true"], 4),
+        (["model.path=x", "engine=packed,sequential"], 2),
+        (["model.path=x,./x"], 2),
+        (["model.path=x", "seed=1,2"], 2),
+        (["model.path=x", "task=gqa,pope", "overwrite=true"], 2),
+        ([*CUSTOM, "model.path=x", "tasks.custom.name=a,b", "overwrite=true"], 2),
+        ([*CUSTOM, "seed=1,2", "tasks.custom.name=n${seed}", "model.path=x", "overwrite=true"], 2),
+        (["model.path=x", "runner.shard=1/2,2/2", "overwrite=true"], 2),
+        (["model.path=x", "seed=1,2", "run=s${seed}", "overwrite=true"], 2),
+        (["model.path=x", "seed=1,2", "run=s${hydra:job.num}", "overwrite=true"], 2),
+        (["model.path=a/x,b/x", "results_dir=${seed}", "seed=1,2", "model.name=${model.path}"], 4),
+        (["manifest=a,b", "model.path=x", "overwrite=true"], 2),
+        (["experiment=quantization-study", "model.path=x", "overwrite=true"], 4),
+    ],
+)
+def test_sweep_whose_jobs_may_share_a_run_or_share_none_goes_on(
+    words: list[str], number: int
+) -> None:
+    names: list[str] = []
+
+    def job(config: DictConfig) -> int:
+        names.append(run_name(read_settings(config, EvalConfig)))
+        return 0
+
+    Path("x").mkdir()
+    argv = ["-m", "model=checkpoint", *words]
+    assert program.run("eval", job, argv) == 0
+    assert len(names) == number
+
+
+@pytest.mark.few_cases(3)
+@pytest.mark.parametrize(
     ("option", "meant"),
     [
         ("taks=gqa", "task"),
@@ -282,7 +348,10 @@ def test_sweep_runs_every_job_and_exits_with_the_gravest_code(
 ) -> None:
     paths, seen = ["/a=1", "/b", "/c"], []
     job = returning(dict(zip(paths, codes, strict=True)), seen)
-    assert program.run("eval", job, ["-m", f"model.path={','.join(paths)}"]) == code
+    assert (
+        program.run("eval", job, ["-m", "model=checkpoint", f"model.path={','.join(paths)}"])
+        == code
+    )
     assert seen == paths[:num_run]
     said = capsys.readouterr().err.splitlines()
     failed = [
@@ -316,7 +385,7 @@ def test_a_sweep_ends_with_one_table_of_its_jobs(capsys: pytest.CaptureFixture[s
 def test_overrides_may_stand_on_both_sides_of_the_sweep_flag() -> None:
     seen: list[str] = []
     job = returning({"/a": 0, "/b": 0}, seen)
-    assert program.run("eval", job, ["task=gqa", "-m", "model.path=/a,/b", "limit=1"]) == 0
+    assert program.run("eval", job, ["model=checkpoint", "-m", "model.path=/a,/b", "limit=1"]) == 0
     assert seen == ["/a", "/b"]
 
 

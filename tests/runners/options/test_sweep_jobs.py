@@ -55,7 +55,8 @@ def test_sweep_of_a_launcher_ends_with_the_gravest_code_of_its_jobs(
     words: tuple[str, ...], code: int, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = ",".join(f"/{word}" for word in words)
-    assert program.run("eval", ending_as_its_path_says, [*LOCAL, f"model.path={paths}"]) == code
+    argv = [*LOCAL, "model=checkpoint", f"model.path={paths}"]
+    assert program.run("eval", ending_as_its_path_says, argv) == code
     said = capsys.readouterr().err
     for number, word in enumerate(words, 1):
         assert f"Job {number} of the sweep ended with exit code {int(word)}" in said
@@ -156,7 +157,12 @@ def test_slurm_experiment_submits_a_job_for_each_checkpoint(
 ) -> None:
     for word in ("0", "1", "2"):
         (workspace / "runs" / word).mkdir(parents=True)
-    argv = ["experiment=slurm-sweep", "model.path=runs/*", "hydra.launcher.partition=gpu"]
+    argv = [
+        "experiment=slurm-sweep",
+        "model=checkpoint",
+        "model.path=runs/*",
+        "hydra.launcher.partition=gpu",
+    ]
     assert program.run("eval", ending_as_its_path_says, argv) == 2
     said = capsys.readouterr().err
     for number in range(3):
@@ -190,7 +196,7 @@ def test_bad_job_of_a_launcher_does_not_stop_the_others(
 ) -> None:
     command = (
         f"python -m runners.eval {' '.join(LOCAL)} task=gqa data=demo limit=4 "
-        "model.path=/nowhere/llava-v1.5-a,llava-demo model.name=llava-v1.5-x"
+        "model.path=/nowhere/llava-v1.5-a,llava-demo conversation=vicuna_v1"
     ).replace("llava-demo", str(CHECKOUT / "llava" / "demo" / "llava-demo"), 1)
     finished = shell(command, tmp_path)
     assert finished.code == 2, finished.stderr

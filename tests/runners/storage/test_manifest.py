@@ -29,6 +29,15 @@ IDENTITY = {"seed": 0, "dtype": "float32", "generation": {"max_new_tokens": 16, 
             "`generation.max_new_tokens` is 16 there and 8 here",
         ),
         ({"new": 1}, "`new` is null there and 1 here"),
+        (
+            {"adapter": {"weights": 9 * "abcdef"}},
+            'is none there and {weights: "abcdefabcdefabc..."} h',
+        ),
+        ({"stops": [50 * "x", "b"]}, 'is null there and ["xxxxxxxxxxxxxxx...", "b"] here'),
+        (
+            {"quantization": {"name": "int8", "double_quant": True, "compute_dtype": "float32"}},
+            "`quantization` is none there and int8 here",
+        ),
     ],
 )
 def test_other_identity_is_refused_by_name_with_ways_out(
