@@ -103,21 +103,27 @@ def require_runs_apart(words: Sequence[str]) -> None:
             for task in tasks:
                 runs.setdefault((folder, task), {})[number] = settings
     for (folder, _), jobs in runs.items():
-        asked = {
-            name: [str(getattr(job.model, name)) for job in jobs.values()]
-            for name in ("path", "base", "revision")
-        }
-        others = [name for name, of in asked.items() if len(set(map(found_from_anywhere, of))) > 1]
-        told = "; ".join(f"`model.{name}` is {', '.join(asked[name])}" for name in others)
-        why = f"but ask different checkpoints ({told})"
-        if not others and any(job.overwrite for job in jobs.values()) and len(jobs) > 1:
-            why = "and with overwrite=true each would set aside the answers of the one before"
-        elif not others:
-            continue
-        raise ConfigError(
-            f"Jobs {', '.join(map(str, jobs))} of the sweep would be kept in {folder} together, "
-            f"{why}. No job was begun. Give each a command of its own with another run=NAME."
-        )
+        (first, before), *later = jobs.items()
+        for number, job in later:
+            asked = {
+                name: [str(getattr(of.model, name)) for of in (before, job)]
+                for name in ("path", "base", "revision")
+            }
+            told = [
+                f"`model.{name}` is {one} in the one and {other} in the other"
+                for name, (one, other) in asked.items()
+                if found_from_anywhere(one) != found_from_anywhere(other)
+            ]
+            if told:
+                why = f"but ask different checkpoints: {'; '.join(told)}"
+            elif before.overwrite or job.overwrite:
+                why = "and with overwrite=true the one would set aside the answers of the other"
+            else:
+                continue
+            raise ConfigError(
+                f"Jobs {first} and {number} of the sweep would be kept in {folder} together, {why}."
+                " No job was begun. Give each a command of its own with another run=NAME."
+            )
 
 
 def _compose_jobs(words: Sequence[str]) -> list[DictConfig]:

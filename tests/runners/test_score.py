@@ -183,7 +183,7 @@ def test_answer_that_was_edited_counts_as_missing(
     edited = json.dumps({**json.loads(first), "text": "banana"}) + "\n"
     (task / "predictions.jsonl").write_text("".join([edited, *rest]))
     assert program.run("score", score, ["run=demo"]) == 1
-    assert "1 lines of" in capsys.readouterr().err
+    assert "count as missing: 1." in capsys.readouterr().err
     summary = json.loads((task / "summary.json").read_text())
     assert summary["num_answered"] == summary["num_questions"] - 1
 

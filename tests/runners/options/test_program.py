@@ -176,18 +176,33 @@ def test_run_is_called_what_was_typed(run: list[str], names: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["model.path=a/final,b/final"], "Jobs 1, 2 of the sweep would be kept in results/final"),
-        (["model.path=a/final,b/x,c/final"], "(`model.path` is a/final, c/final). No job was b"),
-        (["model.path=x", "model.base=A,B"], "(`model.base` is A, B). No job was begun. Give each"),
-        (["model.path=a/x,b/y", "run=mine"], "`model.path` is a/x, b/y"),
+        (
+            ["model.path=a/final,b/final"],
+            "Jobs 1 and 2 of the sweep would be kept in results/final",
+        ),
+        (
+            ["model.path=a/final,b/x,c/final"],
+            "`model.path` is a/final in the one and c/final in the other. No job",
+        ),
+        (
+            ["model.path=x", "model.base=A,B"],
+            "`model.base` is A in the one and B in the other. No job was begun.",
+        ),
+        (["model.path=a/x,b/y", "run=mine"], "`model.path` is a/x in the one and b/y in the other"),
         (["model.path=a/final,b/final", "run=mine"], "with another run=NAME."),
-        (["model.path=x", "model.revision=v1,v2"], "`model.revision` is v1, v2"),
-        (["model.path=a/y,b/y", "task=gqa,pope"], "Jobs 1, 3 of the sweep would be kept in"),
+        (
+            ["model.path=x", "model.revision=v1,v2"],
+            "`model.revision` is v1 in the one and v2 in the other",
+        ),
+        (["model.path=a/y,b/y", "task=gqa,pope"], "Jobs 1 and 3 of the sweep would be kept in"),
         (
             ["model.path=x", "seed=1,2", "overwrite=true"],
             "command of its own with another run=NAME.",
         ),
-        (["model.path=x,./x", "overwrite=true"], "each would set aside the answers of the one be"),
+        (
+            ["model.path=x,./x", "overwrite=true"],
+            "the one would set aside the answers of the other",
+        ),
     ],
 )
 def test_sweep_whose_jobs_would_share_a_run_is_refused_before_the_first(
