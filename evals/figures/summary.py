@@ -34,8 +34,8 @@ class Summary:
         interval: 95% interval of the primary metric, clustered by image, in its unit; None where
             the metric is None, or would be without one of the clusters (or be a mean over fewer
             groups), or where it has no limit and all clusters agree.
-        interval_method: `normal`, from a standard error, or `binomial`, the exact interval where
-            all clusters agree or there is one; None without an interval.
+        interval_method: `normal`, from a standard error, or `binomial`, the exact interval over
+            few clusters, or where all of them agree; None without an interval.
         num_questions: Questions of the split.
         num_answered: Those with an answer, which a judge model has judged where one scores them.
         coverage: `num_answered / num_questions`.

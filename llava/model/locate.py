@@ -51,7 +51,7 @@ def resolve_model_path(
     if not is_hub_id(path):
         raise CheckpointError(
             f"`{option}` must be a folder or a hub id (owner/name), but {path!r} is neither. "
-            "Check the path."
+            "Check the path." + (" No folder fits the pattern." if set(path) & set("*?") else "")
         )
     return _download(path, revision, option)
 

@@ -66,7 +66,7 @@ def _extent(entry: Entry) -> Iterator[Mark]:
     """What of the split the figure is over."""
     summary = entry.summary
     if entry.asks_others:
-        yield Mark(text="asked other questions than most runs of its column")
+        yield Mark(text="asked other questions than others of its column")
     if part := part_asked(summary, entry.manifest):
         yield Mark(text=part)
     expected = summary.expected_num_questions
