@@ -200,7 +200,7 @@ class Watch:
             return False  # the evaluation says what is wrong
         try:
             for task in tasks:
-                task.check(model, "or keep these results elsewhere with results_dir=DIR")
+                task.check(model, self._way_out_of_others(settings))
             if not all(task.is_done(settings.max_failures) for task in tasks):
                 return False
         except DataError:
@@ -243,11 +243,23 @@ class Watch:
 
     def _way_out(self, folder: Path) -> str:
         """What can be done where a message offers options that a watch does not take."""
-        by_hand = shlex.join([*called("runners.eval"), *self._options(folder)])
-        return mask_secrets(
+        return (
             "A watch takes no run= and no overwrite=: where these are the remedy, start it with "
-            f"another results_dir=DIR, or give them by hand to: {by_hand}"
+            f"another results_dir=DIR, or give them by hand to: {self._by_hand(folder)}"
         )
+
+    def _way_out_of_others(self, settings: WatchConfig) -> str:
+        """What can be done where the results of other weights or options have a run's name."""
+        anew = [f"run={quote_if_read(str(settings.run))}", "overwrite=true"]
+        return (
+            "keep these results elsewhere with results_dir=DIR, or set the stored ones aside: "
+            + self._by_hand(Path(settings.model.path), *anew)
+        )
+
+    def _by_hand(self, folder: Path, *words: str) -> str:
+        """The command of a checkpoint's evaluation."""
+        command = shlex.join([*called("runners.eval"), *self._options(folder), *words])
+        return mask_secrets(command)
 
     def _succeed(self, folder: Path, what: str) -> None:
         self._failed.discard(folder)

@@ -186,6 +186,9 @@ def test_other_weights_under_the_same_name_are_not_taken_for_evaluated(
     assert other.code == 1
     assert "holds answers of another run: `checkpoint." in other.stderr
     assert "ended with" not in other.stderr
+    remedy = other.stderr.partition("set the stored ones aside: ")[2].splitlines()[0]
+    assert shell(remedy.removesuffix("."), workspace).code == 0, remedy
+    assert "evaluated before" in shell(command, workspace).stderr
 
 
 @pytest.mark.slow
@@ -212,7 +215,7 @@ def test_other_questions_and_options_are_not_taken_for_evaluated(
         assert in_process(f"{options} once=true {option}", workspace, monkeypatch) == 1
         said = capfd.readouterr().err
         assert named in said
-        assert "or keep these results elsewhere with results_dir=DIR." in said
+        assert "keep these results elsewhere with results_dir=DIR, or set the stored ones" in said
         assert "evaluated" not in said.replace("not evaluated", "")
         assert "ended with" not in said
 

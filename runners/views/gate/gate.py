@@ -152,5 +152,5 @@ def _why_undecided(
         power = f"they show a drop of {100 * detectable:.2f} points with 80% power"
     return (
         f"{asked} leave a drop of up to {100 * bound:.2f} points open ({100 * (1 - alpha):g}% "
-        f"confidence), and {100 * allowed:g} are allowed; {power}"
+        f"confidence), and the most allowed is {100 * allowed:g}; {power}"
     )
