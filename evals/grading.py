@@ -69,7 +69,8 @@ class Grading:
         model: The judge model; figures of different ones cannot be compared.
         prompt: What every call says, whatever the question; it belongs to the definition.
         request: What the judge is asked about an answer, if so many of its replies could not be
-            read before.
+            read before: another request each time, such as at another temperature, as the same one
+            has the same reply.
         grade: What an answer to a question is worth, by the replies of all runs, None where the
             judge gave none, which is worth nothing; no reply where the answer needs no judge.
         needs_judge: Whether the judge is asked about an answer to a question.
@@ -108,7 +109,15 @@ class Grading:
             DataError: a file is missing or malformed, or the judge cannot be asked.
         """
         needing = self._needing(questions, predictions)
-        return {key: self.request(questions[key], given, 0) for key, given in needing.items()}
+        requests = {key: self.request(questions[key], given, 0) for key, given in needing.items()}
+        for key, given in list(needing.items())[:1] if self.max_attempts > 1 else ():
+            if self.request(questions[key], given, 1) == requests[key]:
+                raise DataError(
+                    "`request` of the grading asks the same at the second attempt as at the first, "
+                    "whose stored reply would be read again. Have it vary the request with its "
+                    "third argument, such as the temperature, or leave `max_attempts` out."
+                )
+        return requests
 
     def _needing(
         self, questions: Mapping[str, Sample], predictions: Mapping[str, Prediction]

@@ -99,6 +99,8 @@ class _CommandLine:
             return "A pattern stands for several folders, one job each. Put -m before the options."
         if kind is Kind.PROSE_OR_NULL and re.search(r"\\n(?![a-z])", value):  # no \neq of LaTeX
             return rf"`\n` is a backslash and an n. For a line break let bash read {name}=$'\n...'."
+        if kind is Kind.PROSE_OR_NULL and re.fullmatch(r"(['\"])((?!\1).)*\1", value, re.DOTALL):
+            return f"The quotes would be part of the text: leave them out, as in '{name}= TEXT'."
         return None
 
     def _dashes(self, word: str, words: list[str]) -> str:

@@ -55,7 +55,12 @@ def check_data(spec: TaskSpec, *, check_counts: bool, open_images: bool) -> Iter
     task, options = spec.build(), spec.options
     release = task.releases.get(task.split)
     samples: list[Sample] = []
-    problem = _try("questions", lambda: samples.extend(task.samples()))
+
+    def read() -> None:
+        samples.extend(task.samples())
+        task.data_files()  # which a run hashes
+
+    problem = _try("questions", read)
     if problem is None:
         yield from _count(samples, release, check_counts=check_counts)
     needed = problem or _check_purpose(task, samples)

@@ -216,6 +216,18 @@ def grade_by(number):
     )
 
 
+def test_judge_that_would_be_asked_the_same_again_is_refused_before_it_is_asked():
+    varied = replace(grade_by(2), max_attempts=3)
+    asked = benchmark("1", judge=None, grading=varied)
+    predictions = asked.match(answers((1, "b")))
+    assert list(asked.judge_requests(predictions)) == ["1"]
+    same = replace(varied, request=lambda *_: JudgeRequest(prompt="?", temperature=0, max_tokens=2))
+    with pytest.raises(DataError, match="`request` of the grading asks the same at the second"):
+        replace(asked, grading=same).judge_requests(predictions)
+    once = replace(same, max_attempts=1)
+    assert list(replace(asked, grading=once).judge_requests(predictions)) == ["1"]
+
+
 def test_judge_is_named_by_the_definition_and_its_replies_make_scores(tmp_path):
     reads = []
 

@@ -139,6 +139,11 @@ def test_doctor_tries_one_answer(call: Shell, own: Path) -> None:
     assert "WRONG   scoring: shapes test: `judge` of included.shapes gives the score '0'" in told
 
 
+def test_doctor_looks_at_what_a_run_hashes(call: Shell, own: Path) -> None:
+    told = refused(call, own, "data_files=list", "data_files=lambda: None", "doctor")
+    assert "`data_files` of included.shapes gives None, but must give list[pathlib.Path]" in told
+
+
 def test_files_are_not_all_there_where_one_is_missed(call: Shell, own: Path) -> None:
     """A release need not name every file that is read."""
     write(

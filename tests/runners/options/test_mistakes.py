@@ -103,6 +103,10 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             r"eval task=pope 'tasks.pope.prompt_suffix=\nBe brief.'",
             r"tasks.pope.prompt_suffix=$'\n",
         ),
+        (
+            """eval task=pope 'tasks.pope.prompt_suffix=" Be brief."'""",
+            "The quotes would be part of the text: leave them out",
+        ),
     ],
 )
 def test_the_option_that_was_meant_is_named(line: str, meant: str) -> None:
@@ -131,6 +135,7 @@ def test_the_option_that_was_meant_is_named(line: str, meant: str) -> None:
         "ask image=null prompt= model.name= model.revision=null",
         "score predictions=null task=mmvet tasks.mmvet.replies=[] tasks.gqa.prompt_suffix=",
         r"ask 'prompt=What is $\nabla$?'",
+        """score task=gqa "tasks.gqa.prompt_suffix= 'yes' or 'no'" """,
         "submit task=vqav2 output=x.json run=A",
         "eval -m model.path=runs/*/final task=gqa",
         "eval experiment=lora-sweep model.path=out/step-?? model.base=B",
