@@ -95,7 +95,8 @@ class _CommandLine:
         if kind in _PLACES and not value.strip(" ,'\""):
             return "It is empty, perhaps because a shell variable is not set. Give it a value."
         is_pattern = kind is Kind.CHECKPOINT and set(value) & set("*?") and "'" not in value
-        if is_pattern and not self._sweeps and not os.path.lexists(value):
+        is_run = not any(word.startswith("-") for word in self._argv)  # not looked at by `--cfg`
+        if is_pattern and is_run and not self._sweeps and not os.path.lexists(value):
             return "A pattern stands for several folders, one job each. Put -m before the options."
         if kind is Kind.PROSE_OR_NULL and re.search(r"\\n(?![a-z])", value):  # no \neq of LaTeX
             return rf"`\n` is a backslash and an n. For a line break let bash read {name}=$'\n...'."

@@ -138,6 +138,7 @@ def test_the_option_that_was_meant_is_named(line: str, meant: str) -> None:
         """score task=gqa "tasks.gqa.prompt_suffix= 'yes' or 'no'" """,
         "submit task=vqav2 output=x.json run=A",
         "eval -m model.path=runs/*/final task=gqa",
+        "eval --cfg hydra experiment=slurm-sweep model.path=out/step-?? task=gqa",
         "eval experiment=lora-sweep model.path=out/step-?? model.base=B",
         "eval model.path=runs/final model.base=B task=gqa",
     ],
