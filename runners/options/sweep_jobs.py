@@ -8,13 +8,15 @@ import os
 import platform
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -92,11 +94,10 @@ def require_runs_apart(words: Sequence[str]) -> None:
     """
     runs: dict[tuple[Path, str], dict[int, EvalConfig]] = {}
     for number, config in enumerate(_compose_jobs(words), 1):
-        with open_dict(config):
-            del config["hydra"]
         try:
-            settings, tasks = read_settings(config, EvalConfig), named_tasks(config)
-            folder = Path(settings.results_dir, run_name(settings))
+            with _hydra_of_job(config, number - 1):
+                settings, tasks = read_settings(config, EvalConfig), named_tasks(config)
+                folder = Path(settings.results_dir, run_name(settings))
         except (ConfigError, OmegaConfBaseException):
             continue  # which the job itself will say
         if settings.manifest is None:  # which names another run
@@ -124,6 +125,21 @@ def require_runs_apart(words: Sequence[str]) -> None:
                 f"Jobs {first} and {number} of the sweep would be kept in {folder} together, {why}."
                 " No job was begun. Give each a command of its own with another run=NAME."
             )
+
+
+@contextmanager
+def _hydra_of_job(config: DictConfig, number: int) -> Iterator[None]:
+    """While it is entered, `${hydra:job.num}` is the job's; the options are left to themselves."""
+    hydra = HydraConfig.instance()
+    before = hydra.cfg
+    try:
+        with open_dict(config):
+            config.hydra.job.num = number
+            hydra.set_config(config)
+            del config["hydra"]
+        yield
+    finally:
+        hydra.cfg = before
 
 
 def _compose_jobs(words: Sequence[str]) -> list[DictConfig]:

@@ -232,6 +232,7 @@ def test_sweep_whose_jobs_would_share_a_run_is_refused_before_the_first(
         (["model.path=x", "runner.shard=1/2,2/2", "overwrite=true"], 2),
         (["model.path=x", "seed=1,2", "run=s${seed}", "overwrite=true"], 2),
         (["model.path=x", "seed=1,2", "run=s${hydra:job.num}", "overwrite=true"], 2),
+        (["model.path=a,b", "run=s${hydra:job.num}"], 2),
         (["model.path=a/x,b/x", "results_dir=${seed}", "seed=1,2", "model.name=${model.path}"], 4),
         (["manifest=a,b", "model.path=x", "overwrite=true"], 2),
         (["experiment=quantization-study", "model.path=x", "overwrite=true"], 4),
