@@ -250,11 +250,10 @@ class Watch:
 
     def _way_out_of_others(self, settings: WatchConfig) -> str:
         """What can be done where the results of other weights or options have a run's name."""
-        anew = [f"run={quote_if_read(str(settings.run))}", "overwrite=true"]
-        return (
-            "keep these results elsewhere with results_dir=DIR, or set the stored ones aside: "
-            + self._by_hand(Path(settings.model.path), *anew)
-        )
+        run = f"run={quote_if_read(str(settings.run))}"
+        by_hand = self._by_hand(Path(settings.model.path), run, "overwrite=true")
+        told = "keep these results elsewhere with results_dir=DIR, or set the stored ones aside"
+        return f"{told}: {by_hand}"
 
     def _by_hand(self, folder: Path, *words: str) -> str:
         """The command of a checkpoint's evaluation."""

@@ -106,13 +106,10 @@ def require_runs_apart(words: Sequence[str]) -> None:
     for (folder, _), jobs in runs.items():
         (first, before), *later = jobs.items()
         for number, job in later:
-            asked = {
-                name: [str(getattr(of.model, name)) for of in (before, job)]
-                for name in ("path", "base", "revision")
-            }
             told = [
                 f"`model.{name}` is {one} in the one and {other} in the other"
-                for name, (one, other) in asked.items()
+                for name in ("path", "base", "revision")
+                for one, other in [[str(getattr(of.model, name)) for of in (before, job)]]
                 if found_from_anywhere(one) != found_from_anywhere(other)
             ]
             if told:

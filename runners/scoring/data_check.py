@@ -55,12 +55,8 @@ def check_data(spec: TaskSpec, *, check_counts: bool, open_images: bool) -> Iter
     task, options = spec.build(), spec.options
     release = task.releases.get(task.split)
     samples: list[Sample] = []
-
-    def read() -> None:
-        samples.extend(task.samples())
-        task.data_files()  # which a run hashes
-
-    problem = _try("questions", read)
+    problem = _try("questions", lambda: samples.extend(task.samples()))
+    problem = problem or _try("files", task.data_files)
     if problem is None:
         yield from _count(samples, release, check_counts=check_counts)
     needed = problem or _check_purpose(task, samples)

@@ -121,7 +121,7 @@ def _pair(task: str, baseline: StoredRun, candidate: StoredRun, seed: int) -> Pa
         comparison=comparison,
         is_whole=is_whole,
         is_limited=any(side.summary.origin.limit is not None for side in (before, after)),
-        is_answered=not any(map(_num_unanswered, (before, after))),
+        is_answered=before.summary.coverage == after.summary.coverage == 1,
         is_unchanged=is_identical and is_proof,
         is_same=baseline.folder.resolve() == candidate.folder.resolve(),
         hashes=(before.summary.hashes, after.summary.hashes),
@@ -199,8 +199,8 @@ def _remarks(before: FinishedTask, after: FinishedTask, num_common: int) -> Iter
 
 def _remarks_on(name: str, side: FinishedTask, common: AbstractSet[str]) -> Iterator[str]:
     """What has to be known of one of the runs."""
-    if _num_unanswered(side):
-        answered, asked = side.summary.num_answered, side.summary.num_questions
+    answered, asked = side.summary.num_answered, side.summary.num_questions
+    if answered < asked:
         others = "the others count as wrong."
         yield f"the {name} answered {answered:,} of {asked:,} questions; {others}"
     if side.summary.on_other_data:
@@ -212,10 +212,6 @@ def _remarks_on(name: str, side: FinishedTask, common: AbstractSet[str]) -> Iter
             f"it is not known about which images the {name} was asked {unknown:,} of the "
             f"{len(common):,} questions."
         )
-
-
-def _num_unanswered(side: FinishedTask) -> int:
-    return side.summary.num_questions - side.summary.num_answered
 
 
 def _plain(value: Any) -> str:

@@ -98,7 +98,7 @@ def test_unanswered_questions_are_the_remedy_before_all_others(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     store("old", "gqa", right(40))
-    store("new", "gqa", right(40, 2), num_answered=38)
+    store("new", "gqa", right(40, 2), num_answered=38, coverage=0.95)
     assert gate() == 3
     assert "First have the questions answered that have no answer." in capsys.readouterr().out
 
