@@ -76,11 +76,7 @@ class Contract:
                 wanted = "but must give a pair: the score, and the answer as it was compared"
                 said = f"gives {_shown(cause)}{question}, {wanted}"
                 raise self._broken(function, said) from None
-            if (
-                function == "judge"
-                and error is cause
-                and isinstance(error, (AttributeError, TypeError))
-            ):
+            if function == "judge" and isinstance(error, (AttributeError, TypeError)):
                 hint = f". {_ONE_BY_ONE}"
             raise self._broken(
                 function, f"breaks{question}: {describe_error(cause, self.module)}{hint}"

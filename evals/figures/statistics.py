@@ -137,8 +137,13 @@ def effective_clusters(clusters: Clusters) -> float:
     >>> effective_clusters(["a", "a", "b", "b"]), round(effective_clusters(["a"] * 9 + ["b"]), 2)
     (2.0, 1.22)
     """
+    return _count_clusters(clusters)[1]
+
+
+def _count_clusters(clusters: Clusters) -> tuple[int, float]:
+    """How many clusters there are, and how many equally large ones tell as much."""
     _, sizes = np.unique(np.asarray(clusters), return_counts=True)
-    return float(sizes.sum()) ** 2 / float(sizes @ sizes)
+    return len(sizes), float(sizes.sum()) ** 2 / float(sizes @ sizes)
 
 
 def binomial_interval(share: float, number: float) -> tuple[float, float]:
@@ -172,8 +177,7 @@ def interval_of(
     >>> interval_of(1.0, 0.0, [str(n) for n in range(12)]).method
     'binomial'
     """
-    num_clusters = len(np.unique(np.asarray(clusters)))
-    number = effective_clusters(clusters)
+    num_clusters, number = _count_clusters(clusters)
     if error is not None and error > _NO_WIDTH:
         if largest is None or num_clusters >= MANY_CLUSTERS:
             low, high = value - Z_95 * error, value + Z_95 * error

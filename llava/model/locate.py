@@ -51,7 +51,12 @@ def resolve_model_path(
     if not is_hub_id(path):
         raise CheckpointError(
             f"`{option}` must be a folder or a hub id (owner/name), but {path!r} is neither. "
-            "Check the path." + (" No folder fits the pattern." if set(path) & set("*?") else "")
+            "Check the path."
+            + (
+                " As a pattern it needs -m, and a folder that fits it."
+                if set(path) & set("*?")
+                else ""
+            )
         )
     return _download(path, revision, option)
 

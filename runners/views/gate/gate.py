@@ -103,15 +103,12 @@ def _judge(pair: Pair, p_adjusted: float, settings: RegressConfig, level: float)
     detectable = detectable_difference(found, alpha=level)
     remarks = pair.remarks
     is_significant = p_adjusted < alpha
+    is_gain = is_significant and found.difference > 0
     # A significant drop fails, be it surely within the margin. A significant gain passes: the same
     # test rules out any drop, where the bound, which supposes less, may leave one open.
     if is_significant and -found.difference > (settings.max_drop or 0.0):
         verdict = FAIL
-    elif (
-        pair.is_unchanged
-        or (is_significant and found.difference > 0)
-        or (bound is not None and bound <= allowed)
-    ):
+    elif pair.is_unchanged or is_gain or (bound is not None and bound <= allowed):
         verdict = PASS
         if pair.is_unchanged:
             remarks = (*remarks, f"{pair.task}: no answer differs, as they were compared.")
