@@ -230,7 +230,7 @@ FIGURES = {
     "duplicate functions in evals": Figure(limit=0, measure=duplicate_functions),
     # Raised only where the product learns to do more: what it did before took less than 30,000.
     "lines of the product, without benchmarks": Figure(
-        limit=44_900,
+        limit=44_950,
         measure=lambda: sum(
             len(m.text.splitlines())
             for name, m in modules().items()

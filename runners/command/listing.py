@@ -142,7 +142,9 @@ def _remedy(task: StoredTask) -> str:
         return "repeat the command that began it"
     options = words[len(start) :]
     kept = to_go_on(options, is_swept=is_multirun(options))
-    return f"go on with {mask_secrets(shlex.join([*start, *kept]))}"
+    # The folder may have been moved since, and another be where it was.
+    kept = [word for word in kept if not word.startswith("results_dir=")]
+    return f"go on with {mask_secrets(shlex.join([*start, *kept]))}{task.results_option}"
 
 
 def _local_time(stamp: str | None) -> str:

@@ -92,7 +92,9 @@ class ImageFiles:
             else:
                 changed.add(sample.key)
         if moved:
-            logger.info("%d of %d answered questions show other images", len(changed), len(moved))
+            level = logging.WARNING if changed else logging.INFO
+            told = "%d of %d answered questions show other images: these are asked again"
+            logger.log(level, told, len(changed), len(moved))
         return changed
 
 

@@ -346,22 +346,23 @@ class TaskRun:
             )
 
     def _tell_other_figures(self, stored: SummaryFile | None, content: SummaryFile) -> None:
-        """Says that the same answers come to other figures, as other code scores them."""
-        if stored is None or stored.hashes.code in (None, content.hashes.code):
+        """Says that the same answers come to other figures, by another scorer or other code."""
+        if stored is None or not stored.metrics or stored.metrics == content.metrics:
             return
         before, after = (
             (each.hashes.answers, each.hashes.data, each.num_questions)
             for each in (stored, content)
         )
-        if before == after and stored.metrics != content.metrics:
-            metric = content.primary_metric
+        is_other = stored.definition != content.definition
+        if before == after and (is_other or stored.hashes.code not in (None, content.hashes.code)):
             logger.warning(
-                "%s was scored by another version of the scoring code: the same answers came to "
-                "%s %s by it, and come to %s now",
+                "%s was scored by %s: the same answers came to %s %s by it, and come to %s %s now",
                 self.folder,
-                metric,
-                render_metric(stored, metric),
-                render_metric(content, metric),
+                stored.definition if is_other else "another version of the scoring code",
+                stored.primary_metric,
+                render_metric(stored, stored.primary_metric),
+                content.primary_metric if content.metrics else "no figure",
+                render_metric(content, content.primary_metric) if content.metrics else "",
             )
 
     def _has(self, key: str) -> bool:

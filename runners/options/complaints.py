@@ -17,6 +17,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from runners.errors import DISK_FULL, WriteError
 from runners.logs import tell
+from runners.options.conf_files import list_choices
 from runners.options.engine import ENGINES
 from runners.options.runner import RUNNERS
 
@@ -38,6 +39,9 @@ _INTERNAL = re.compile(
     r"(full_key:|reference_type=|object_type=|Config search path:|provider=|See https://hydra\.cc)"
 )
 _MERGING = re.compile(r"Error merging override (?P<override>.*)", re.DOTALL)
+_COMPOSING = re.compile(
+    r"In '(?P<group>[^']*)/(?P<name>[^'/]*)': \w+ raised while composing.*", re.S
+)
 
 
 def report(error: BaseException, message: str | None = None) -> None:
@@ -53,6 +57,9 @@ def paragraph(error: BaseException) -> str:
         name = str(error.full_key).removesuffix("._target_")  # of a component without a choice
         return f"`{name}` must be given. Set {name}=VALUE; see --help."
     parts = [str(error)]
+    composing, within = _COMPOSING.fullmatch(parts[0]), error.__context__
+    if composing and isinstance(within, OmegaConfBaseException):
+        parts = [_name_file(composing["group"], composing["name"], within)]
     if isinstance(error, HydraException) and (advice := _APPENDING.fullmatch(parts[0])):
         parts = [_name_option(advice, error.__cause__)]
     if isinstance(error, HydraException) and (merging := _MERGING.fullmatch(parts[0])):
@@ -67,6 +74,18 @@ def paragraph(error: BaseException) -> str:
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return " ".join(line for line in lines if line and not _INTERNAL.match(line))
     return "\n".join(line for line in lines if line)
+
+
+def _name_file(group: str, name: str, cause: OmegaConfBaseException) -> str:
+    """Names the YAML that Hydra cannot merge, with what is wrong in it."""
+    path = list_choices(group).get(name, f"{group}/{name}.yaml")
+    option = str(cause.full_key)
+    if option == group:  # no program has such an option, so Hydra's own place for it is none
+        package = f"tasks.{name}" if group == "task" else "_global_"
+        return f"{path} lacks its first line, which says where its options go: # @package {package}"
+    meant = did_you_mean(option, _names_in(cause.parent_node))
+    said = (cause.msg or "").partition("\n")[0]
+    return f"{path} cannot set `{option}`: {said}. {meant}".strip()
 
 
 def _name_option(advice: re.Match[str], cause: BaseException | None) -> str:

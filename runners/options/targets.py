@@ -30,7 +30,9 @@ def locate(target: str) -> Callable[..., Any]:
     try:
         found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     except (AttributeError, ModuleNotFoundError, ValueError) as error:
-        raise ConfigError(f"`_target_` must name a class, but is {target!r}: {error}.") from error
+        raise ConfigError(
+            f"`_target_` must name a class or function, but is {target!r}: {error}."
+        ) from error
     return found
 
 

@@ -103,11 +103,11 @@ def _quote_each(values: Sequence[str]) -> str:
 
 
 def _expand(pattern: str) -> list[str]:
-    """The paths that a pattern matches; itself if there is none, or if it is no pattern."""
+    """The folders that a pattern matches; itself if there is none, or if it is no pattern."""
     if not any(character in pattern for character in "*?") or _QUOTED.fullmatch(pattern):
         return [pattern]
     # Patterns may be absolute, and Path's `~` raises for an unknown user.
-    found = glob.glob(os.path.expanduser(pattern))  # noqa: PTH111, PTH207
+    found = filter(os.path.isdir, glob.glob(os.path.expanduser(pattern)))  # noqa: PTH111, PTH207
     return sorted(found, key=by_numbers) or [pattern]
 
 

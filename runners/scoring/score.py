@@ -22,7 +22,7 @@ from runners.scoring.judge import Judgment, judge_answers
 from runners.storage.answer_lines import is_failure, read_failure, read_prediction
 from runners.storage.asked import asked_samples
 from runners.storage.files import hash_data_files, sha256_of_file, sha256_of_json
-from runners.storage.identity import UNKNOWN, hash_prompts
+from runners.storage.identity import UNKNOWN, require_same_questions
 from runners.storage.importing import Import
 from runners.storage.stored import StoredTask
 from runners.storage.summary import (
@@ -210,11 +210,7 @@ def _asked_keys(
             raise
         logger.info("%s: it is not known what was asked: %s", task.name, error)
         return None
-    if prompts_hash not in (None, UNKNOWN, hash_prompts(samples)):
-        raise ConfigError(
-            f"{stored.folder} was asked other questions than {task.name} {task.split} has here. "
-            f"Give the data of that run, for example with task={task.name} data.root=DIR."
-        )
+    require_same_questions(stored.folder, task, prompts_hash or UNKNOWN, samples)
     if not origin.limited:
         return None
     shard = None if stored.manifest is None else stored.manifest.shard

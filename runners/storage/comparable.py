@@ -66,7 +66,14 @@ def _obstacles(
             difference=Difference.PROMPTS,
             message=_other_questions(before, after, names),
         )
-    if _scorer(first) != _scorer(second):
+    if bool(before.scores) != bool(after.scores):
+        by = _named_scorer(first if before.scores else second)
+        yield Obstacle(
+            difference=Difference.SCORES,
+            message=f"only the {names[not before.scores]} has scores, by {by}. Score "
+            "the other run in the same way with runners.score.",
+        )
+    elif _scorer(first) != _scorer(second):
         yield Obstacle(difference=Difference.SCORER, message=_other_scorers(first, second, names))
     elif None not in (codes := [s.hashes.included_code for s in (first, second)]) and (
         codes[0] != codes[1]
@@ -75,12 +82,6 @@ def _obstacles(
             difference=Difference.SCORER,
             message=f"the scores are by two versions of the included code ({first.definition} "
             "both times). Score both runs again: runners.score run=NAME include=DIR.",
-        )
-    if bool(before.scores) != bool(after.scores):
-        yield Obstacle(
-            difference=Difference.SCORES,
-            message=f"only the {names[not before.scores]} has scores. Score the "
-            "other run with runners.score.",
         )
     if first.hashes.data != second.hashes.data:
         changed = differences(

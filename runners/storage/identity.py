@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from evals.benchmark import Benchmark
 from evals.records import Sample
 from llava.conversation import conv_templates, first_name, render_question
 from runners.errors import ConfigError
@@ -74,6 +75,24 @@ def check_identity(
             f"{folder} holds answers of another run: {'; '.join(said)}. Use the "
             f"options of that run to go on with it, {way_out}."
         )
+
+
+def require_same_questions(
+    folder: Path, task: Benchmark, stored: object, samples: Iterable[Sample]
+) -> str:
+    """Checks that the answers in a folder are about these questions; returns the questions' hash.
+
+    Raises:
+        ConfigError: they are about others.
+    """
+    prompts = hash_prompts(samples)
+    if differences({"prompts": stored}, {"prompts": prompts}):
+        raise ConfigError(
+            f"{folder} was asked other questions than {task.name} {task.split} has here. Give the "
+            "data of that run, with data.root=DIR, or for your own questions with "
+            "tasks.custom.questions=FILE."
+        )
+    return prompts
 
 
 def is_of_data(name: str) -> bool:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.benchmark import Benchmark
-from evals.records import Sample
 from runners.environment import now
 from runners.errors import ConfigError
 from runners.options.given import TaskChoice
@@ -20,7 +18,7 @@ from runners.storage.answer_lines import count_replays, is_failure
 from runners.storage.answer_store import PREDICTIONS_FILE, TRACE_FILE
 from runners.storage.asked import Asked
 from runners.storage.files import sha256_of_file, write_jsonl
-from runners.storage.identity import describe_differences, differences, hash_prompts
+from runners.storage.identity import describe_differences, differences, require_same_questions
 from runners.storage.lock import FolderLock, explaining_disk_errors
 from runners.storage.manifest import MANIFEST_FILE, Manifest, other_code, write_manifest
 from runners.storage.plain_lines import attempt_of
@@ -114,7 +112,9 @@ def merge_task(spec: TaskSpec, runs: Sequence[Path], run_dir: Path, *, overwrite
             raise ConfigError(f"No part holds {task.name}. Leave it out of `task`.")
         _check_identities(sources, task.name)
         samples = task.samples()
-        prompts = _check_questions(sources[0], task, samples)
+        first = sources[0]
+        stored = first.manifest.identity.get("prompts")
+        prompts = require_same_questions(first.folder, task, stored, samples)
         lines, traces = _join(sources, task.name)
         asked = [sample.key for sample in samples[: _common_limit(sources, task.name)]]
         _tell_missing(sources, task.name, [key for key in asked if key not in lines])
@@ -169,17 +169,6 @@ def _check_identities(sources: Sequence[Part], name: str) -> None:
                 first.folder,
                 told,
             )
-
-
-def _check_questions(part: Part, task: Benchmark, samples: Sequence[Sample]) -> str:
-    """Checks that the parts were asked these questions; returns the questions' hash."""
-    prompts = hash_prompts(samples)
-    if differences({"prompts": part.manifest.identity.get("prompts")}, {"prompts": prompts}):
-        raise ConfigError(
-            f"{part.folder} was asked other questions than {task.name} {task.split} has here. Give "
-            f"the data of that run, for example with task={task.name} data.root=DIR."
-        )
-    return prompts
 
 
 def _common_limit(sources: Sequence[Part], name: str) -> int | None:

@@ -109,8 +109,12 @@ class StoredTask:
         """What names the run to a program that is started here, as a shell reads it."""
         from runners.options.words import quote_if_read  # with hydra, which reading does without
 
-        run = shlex.quote(f"run={quote_if_read(self.run)}")
-        return f"{run}{_results_option(self.folder.parent.parent)}"
+        return f"{shlex.quote(f'run={quote_if_read(self.run)}')}{self.results_option}"
+
+    @property
+    def results_option(self) -> str:
+        """What names the folder of its runs in a command, with a blank before it, or nothing."""
+        return _results_option(self.folder.parent.parent)
 
     @cached_property
     def manifest(self) -> Manifest | None:

@@ -139,6 +139,14 @@ def test_runs_are_listed_with_how_to_go_on(results: Path, capsys: Say) -> None:
     assert "foreign, pope: repeat the command that began it" in said
 
 
+def test_runs_that_were_moved_go_on_where_they_are(results: Path, capsys: Say) -> None:
+    unfinished(results / "killed" / "pope", "llava-evals eval task=pope results_dir=/scratch/r")
+    results.rename(results.with_name("of-old"))
+    assert command.main(["list", "runs", "results_dir=of-old"]) == 0
+    said = capsys.readouterr().out
+    assert "go on with llava-evals eval task=pope results_dir=of-old\n" in said
+
+
 def test_list_prints_no_control_characters(results: Path, capsys: Say) -> None:
     write_task(results / "a\x1b[31mb", "gqa", [1.0])
     assert command.main(["list", "runs"]) == 0

@@ -35,14 +35,18 @@ OTHER = replace(IDENTITY, dtype="float16")
 
 @contextmanager
 def opened(
-    questions: Path, folder: Path, identity: ModelIdentity = IDENTITY, **options: Any
+    questions: Path,
+    folder: Path,
+    identity: ModelIdentity = IDENTITY,
+    scorer: str = "exact",
+    **options: Any,
 ) -> Iterator[TaskRun]:
     """A task run as the program opens it: locked, checked, its answers read."""
     spec = {
         "_target_": "evals.tasks.custom.Custom",
         "questions": str(questions),
         "images": str(questions.parent / "images"),
-        "scorer": "exact",
+        "scorer": scorer,
     }
     with build_task_run(spec, folder, **options) as task_run:
         task_run.lock()
@@ -361,6 +365,17 @@ def test_other_figures_of_the_same_answers_are_said(
     assert "another version of the scoring code: the same answers came to accuracy 25.00" in (
         caplog.text
     )
+
+
+def test_figures_lost_with_a_forgotten_scorer_are_said(
+    questions: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for scorer, said in (("exact", ""), ("none", "exact/1: the same answers came to accuracy ")):
+        with opened(questions, tmp_path, scorer=scorer) as task_run, caplog.at_level("WARNING"):
+            answer_pending(task_run)
+            task_run.finish(None)
+        assert said in caplog.text
+        assert ("come to no figure" in caplog.text) == (scorer == "none")
 
 
 def test_other_data_under_the_same_name_are_told_by_their_options(

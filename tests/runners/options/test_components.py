@@ -235,5 +235,5 @@ def test_options_are_those_of_the_constructor(kind: type[Component]) -> None:
 
 @pytest.mark.parametrize("target", ["llava.nothing.Engine", "llava.errors.Nothing", "json", ""])
 def test_target_that_is_not_there_is_named(target: str) -> None:
-    with pytest.raises(ConfigError, match=f"`_target_` must name a class, but is '{target}'"):
+    with pytest.raises(ConfigError, match=f"must name a class or function, but is '{target}'"):
         locate(target)

@@ -264,6 +264,31 @@ def test_folder_that_cannot_be_included_is_refused(
     assert not declared_templates()
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "options", "said"),
+    [
+        ("task/mine", "data_dir: x\n", "task=mine", "@package tasks.mine"),
+        ("experiment/mine", "seed: 1\n", "experiment=mine", "@package _global_"),
+        ("model/mine", "nmae: m\n", "model=mine", "Did you mean `model.name`?"),
+        ("model/mine", "path: [1]\n", "model=mine", "cannot set `model.path`"),
+        ("task/mine", "# @package _global_\nlimti: 3\n", "task=mine", "Did you mean `limit`?"),
+    ],
+)
+def test_file_that_cannot_be_merged_is_named_with_what_is_wrong_in_it(
+    name: str,
+    text: str,
+    options: str,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = write(tmp_path / "own", **{name.replace("/", "__"): text})
+    assert compose(f"include={folder}", options)[0] == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"{folder / name}.yaml ")
+    assert said in message
+
+
 def test_two_folders_with_one_name_are_refused(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

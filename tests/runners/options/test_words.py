@@ -49,6 +49,20 @@ def value_of(word: str) -> object:
     return OmegaConf.create({"value": override.value()})["value"]
 
 
+def test_a_pattern_stands_for_folders_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("out/checkpoint-1000", "out/checkpoint-500"):
+        Path(name).mkdir(parents=True)
+    for name in ("out/checkpoint.log", "out/trainer_state.json"):
+        Path(name).touch()
+    for pattern in ("out/*", "out/checkpoint*"):
+        found = "'out/checkpoint-500','out/checkpoint-1000'"
+        assert quoted(["-m", f"model.path={pattern}"])[-1] == f"model.path={found}"
+    assert quoted(["-m", "model.path=out/*.json"])[-1] == "model.path='out/*.json'"
+
+
 @given(TEXT)
 def test_any_prompt_arrives_as_typed(text: str) -> None:
     assert value_of(quoted([f"prompt={text}"])[0]) == text

@@ -393,7 +393,9 @@ def test_changed_questions_are_refused(task: Custom, capsys: pytest.CaptureFixtu
     text = Path("questions.jsonl").read_text().replace("Question 3?", "Question three?")
     Path("questions.jsonl").write_text(text)
     assert merge() == 2
-    assert "was asked other questions" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "was asked other questions" in said
+    assert "tasks.custom.questions=FILE" in said
 
 
 def test_run_that_is_being_written_is_refused(

@@ -76,7 +76,7 @@ def test_what_the_figures_do_not_say_is_told(capsys: pytest.CaptureFixture[str])
             {"hashes": {"scorer": "t"}, "definition": "exact/2"},
             r"other definitions \(exact/1 and exact/2\)",
         ),
-        ({"metrics": {}}, "only the baseline has scores"),
+        ({"metrics": {}}, "only the baseline has scores, by exact/1. Score the other"),
         ({"judge": {"model": "gpt"}}, r"other definitions \(exact/1 and exact/1 by gpt\)"),
     ],
 )
@@ -102,6 +102,17 @@ def test_judge_that_was_asked_in_another_way_is_told_by_what_differs(
     said = capsys.readouterr().err
     assert "`judge.num_runs` is 1 in the baseline and 5 in the candidate" in said
     assert "`judge.base_url` is 'http://a/v1' in the baseline and 'http://b/v1' in" in said
+
+
+def test_run_that_no_judge_has_scored_yet_is_said_to_have_no_scores(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store("old", "mmvet", right(30), judge={"model": "gpt-4", "num_runs": 1})
+    store("new", "mmvet", right(30), metrics={})
+    assert gate() == 2
+    said = capsys.readouterr().err
+    assert "only the baseline has scores, by exact/1 by gpt-4." in said
+    assert "other definitions" not in said
 
 
 def test_all_reasons_come_in_one_message(capsys: pytest.CaptureFixture[str]) -> None:
