@@ -143,7 +143,10 @@ def _remedy(task: StoredTask) -> str:
     options = words[len(start) :]
     kept = to_go_on(options, is_swept=is_multirun(options))
     # The folder may have been moved since, and another be where it was.
-    kept = [word for word in kept if not word.startswith("results_dir=")]
+    place = [word for word in kept if word.lstrip("+").startswith("results_dir=")]
+    if any(set(word) & set("$,") for word in place):  # each job has its own
+        return f"go on with {mask_secrets(shlex.join([*start, *kept]))}"
+    kept = [word for word in kept if word not in place]
     return f"go on with {mask_secrets(shlex.join([*start, *kept]))}{task.results_option}"
 
 

@@ -93,8 +93,10 @@ class ImageFiles:
                 changed.add(sample.key)
         if moved:
             level = logging.WARNING if changed else logging.INFO
-            told = "%d of %d answered questions show other images: these are asked again"
-            logger.log(level, told, len(changed), len(moved))
+            told = (
+                "%d of the %d questions whose image files have changed show other pixels, and are "
+            )
+            logger.log(level, told + "asked again", len(changed), len(moved))
         return changed
 
 

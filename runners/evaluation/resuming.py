@@ -353,16 +353,15 @@ class TaskRun:
             (each.hashes.answers, each.hashes.data, each.num_questions)
             for each in (stored, content)
         )
-        is_other = stored.definition != content.definition
+        is_other, name = stored.definition != content.definition, content.primary_metric
         if before == after and (is_other or stored.hashes.code not in (None, content.hashes.code)):
             logger.warning(
-                "%s was scored by %s: the same answers came to %s %s by it, and come to %s %s now",
+                "%s was scored by %s: the same answers came to %s %s by it, and come to %s now",
                 self.folder,
                 stored.definition if is_other else "another version of the scoring code",
                 stored.primary_metric,
                 render_metric(stored, stored.primary_metric),
-                content.primary_metric if content.metrics else "no figure",
-                render_metric(content, content.primary_metric) if content.metrics else "",
+                f"{name} {render_metric(content, name)}" if content.metrics else "no figure",
             )
 
     def _has(self, key: str) -> bool:

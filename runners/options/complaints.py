@@ -9,6 +9,7 @@ import re
 import traceback
 from collections.abc import Iterable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException, OverrideParseException
@@ -17,7 +18,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from runners.errors import DISK_FULL, WriteError
 from runners.logs import tell
-from runners.options.conf_files import list_choices
+from runners.options.conf_files import list_choices, read_defaults
 from runners.options.engine import ENGINES
 from runners.options.runner import RUNNERS
 
@@ -78,11 +79,12 @@ def paragraph(error: BaseException) -> str:
 
 def _name_file(group: str, name: str, cause: OmegaConfBaseException) -> str:
     """Names the YAML that Hydra cannot merge, with what is wrong in it."""
-    path = list_choices(group).get(name, f"{group}/{name}.yaml")
+    path = list_choices(group).get(name, Path(group, f"{name}.yaml"))
     option = str(cause.full_key)
     if option == group:  # no program has such an option, so Hydra's own place for it is none
-        package = f"tasks.{name}" if group == "task" else "_global_"
-        return f"{path} lacks its first line, which says where its options go: # @package {package}"
+        is_suite = path.is_file() and read_defaults(path)
+        package = f"tasks.{name}" if group == "task" and not is_suite else "_global_"
+        return f"{path} must begin with `# @package {package}`, which says where its options go."
     meant = did_you_mean(option, _names_in(cause.parent_node))
     said = (cause.msg or "").partition("\n")[0]
     return f"{path} cannot set `{option}`: {said}. {meant}".strip()

@@ -67,10 +67,10 @@ def _obstacles(
             message=_other_questions(before, after, names),
         )
     if bool(before.scores) != bool(after.scores):
-        by = _named_scorer(first if before.scores else second)
+        scorer = _named_scorer(first if before.scores else second)
         yield Obstacle(
             difference=Difference.SCORES,
-            message=f"only the {names[not before.scores]} has scores, by {by}. Score "
+            message=f"only the {names[not before.scores]} has scores ({scorer}). Score "
             "the other run in the same way with runners.score.",
         )
     elif _scorer(first) != _scorer(second):

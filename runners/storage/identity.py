@@ -89,8 +89,8 @@ def require_same_questions(
     if differences({"prompts": stored}, {"prompts": prompts}):
         raise ConfigError(
             f"{folder} was asked other questions than {task.name} {task.split} has here. Give the "
-            "data of that run, with data.root=DIR, or for your own questions with "
-            "tasks.custom.questions=FILE."
+            f"data of that run, for example with task={task.name} data.root=DIR, or for your own "
+            "questions with task=custom tasks.custom.questions=FILE."
         )
     return prompts
 

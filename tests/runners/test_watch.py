@@ -226,7 +226,7 @@ def test_other_questions_and_options_are_not_taken_for_evaluated(
     assert "no model is loaded" in capfd.readouterr().err
     Image.new("RGB", (40, 30), "blue").save(workspace / "images" / "red.png")
     assert in_process(f"{options} once=true", workspace, monkeypatch) == 0
-    assert f"{NUM_QUESTIONS} of {NUM_QUESTIONS} answered questions show other images" in (
+    assert f"{NUM_QUESTIONS} of the {NUM_QUESTIONS} questions whose image files have changed" in (
         capfd.readouterr().err
     )
 

@@ -141,10 +141,13 @@ def test_runs_are_listed_with_how_to_go_on(results: Path, capsys: Say) -> None:
 
 def test_runs_that_were_moved_go_on_where_they_are(results: Path, capsys: Say) -> None:
     unfinished(results / "killed" / "pope", "llava-evals eval task=pope results_dir=/scratch/r")
+    swept = "llava-evals eval -m task=pope 'results_dir=/scratch/${model.name}'"
+    unfinished(results / "swept" / "pope", swept)
     results.rename(results.with_name("of-old"))
     assert command.main(["list", "runs", "results_dir=of-old"]) == 0
     said = capsys.readouterr().out
     assert "go on with llava-evals eval task=pope results_dir=of-old\n" in said
+    assert f"go on with {swept}\n" in said
 
 
 def test_list_prints_no_control_characters(results: Path, capsys: Say) -> None:

@@ -59,7 +59,7 @@ def test_only_questions_about_changed_images_are_asked_again(
 ) -> None:
     repaint(answered.parent / "images" / name, "white")
     assert asked_again(answered) == keys
-    said = f"{len(keys)} of {len(keys)} answered questions show other images"
+    said = f"{len(keys)} of the {len(keys)} questions whose image files have changed show other"
     [told] = [record for record in caplog.records if said in record.getMessage()]
     assert told.levelname == "WARNING"
     assert asked_again(answered) == []
@@ -71,7 +71,7 @@ def test_touched_images_are_compared_once(answered: Path, caplog: pytest.LogCapt
         touch(image)
     assert asked_again(answered) == []
     assert "of which only these were recorded: 2; their pixels are compared once" in caplog.text
-    assert "0 of 2 answered questions show other images" in caplog.text
+    assert "0 of the 2 questions whose image files have changed show other pixels" in caplog.text
     assert (answered.parent / "run/custom/predictions.jsonl").read_bytes() == before
     caplog.clear()
     assert asked_again(answered) == []

@@ -375,7 +375,7 @@ def test_figures_lost_with_a_forgotten_scorer_are_said(
             answer_pending(task_run)
             task_run.finish(None)
         assert said in caplog.text
-        assert ("come to no figure" in caplog.text) == (scorer == "none")
+        assert ("come to no figure now" in caplog.text) == (scorer == "none")
 
 
 def test_other_data_under_the_same_name_are_told_by_their_options(

@@ -268,6 +268,8 @@ def test_folder_that_cannot_be_included_is_refused(
     ("name", "text", "options", "said"),
     [
         ("task/mine", "data_dir: x\n", "task=mine", "@package tasks.mine"),
+        ("task/mine", "# @package task.mine\nx: 1\n", "task=mine", "@package tasks.mine"),
+        ("task/mine", "defaults: [gqa]\nlimit: 1\n", "task=mine", "@package _global_"),
         ("experiment/mine", "seed: 1\n", "experiment=mine", "@package _global_"),
         ("model/mine", "nmae: m\n", "model=mine", "Did you mean `model.name`?"),
         ("model/mine", "path: [1]\n", "model=mine", "cannot set `model.path`"),

@@ -395,7 +395,7 @@ def test_changed_questions_are_refused(task: Custom, capsys: pytest.CaptureFixtu
     assert merge() == 2
     said = capsys.readouterr().err
     assert "was asked other questions" in said
-    assert "tasks.custom.questions=FILE" in said
+    assert "task=custom tasks.custom.questions=FILE" in said
 
 
 def test_run_that_is_being_written_is_refused(

@@ -76,7 +76,7 @@ def test_what_the_figures_do_not_say_is_told(capsys: pytest.CaptureFixture[str])
             {"hashes": {"scorer": "t"}, "definition": "exact/2"},
             r"other definitions \(exact/1 and exact/2\)",
         ),
-        ({"metrics": {}}, "only the baseline has scores, by exact/1. Score the other"),
+        ({"metrics": {}}, r"only the baseline has scores \(exact/1\). Score the other"),
         ({"judge": {"model": "gpt"}}, r"other definitions \(exact/1 and exact/1 by gpt\)"),
     ],
 )
@@ -111,7 +111,7 @@ def test_run_that_no_judge_has_scored_yet_is_said_to_have_no_scores(
     store("new", "mmvet", right(30), metrics={})
     assert gate() == 2
     said = capsys.readouterr().err
-    assert "only the baseline has scores, by exact/1 by gpt-4." in said
+    assert "only the baseline has scores (exact/1 by gpt-4)." in said
     assert "other definitions" not in said
 
 
